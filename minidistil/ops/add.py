@@ -1,0 +1,40 @@
+"""Addition, the residual connection: the gradient of a sum flows unchanged into both terms.
+
+    y = a + b          ∂a = ∂y          ∂b = ∂y
+"""
+
+import numpy as np
+
+from minidistil.ops._cpu import kernel, prange
+
+# ------------------------------------------------------- NumPy: the specification
+
+
+def forward(a, b):
+    """a (N,C), b (N,C)  ->  y (N,C), cache."""
+    return a + b, None
+
+
+def backward(dy, cache):
+    """dy (N,C)  ->  da (N,C), db (N,C), which may be one array."""
+    return dy, dy
+
+
+# ------------------------------------------------------- Numba: rows across cores
+
+
+def forward_cpu(a, b):
+    y = np.empty_like(a)
+    _forward_rows(a, b, y)
+    return y, None
+
+
+@kernel
+def _forward_rows(a, b, y):
+    N, C = a.shape
+    for n in prange(N):
+        for c in range(C):
+            y[n, c] = a[n, c] + b[n, c]
+
+
+backward_cpu = backward  # nothing is computed, so there is nothing to compile

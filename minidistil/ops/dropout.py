@@ -1,0 +1,129 @@
+"""Dropout: zero each value with probability p, scale the others so that the mean stays.
+
+    y = x⊙m/(1−p)     m ∈ {0,1},  P(m = 1) = 1−p          ∂x = ∂y⊙m/(1−p)
+
+m is not drawn from a generator with state: it is a pure function of where the value stands. Philox,
+a small block cipher, turns a counter into four random 32-bit words under a key:
+
+    key      seed, step                           one training step of one run
+    counter  site, sequence, column, channel/4    which dropout, which token, which four channels
+
+So backward computes m again instead of storing it, and neither packing nor splitting a batch, nor
+another backend, changes a draw.
+Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011 (Philox4x32-10).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from minidistil.ops._cpu import helper, kernel, prange
+
+M0, M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)  # multipliers of the two lanes
+W0, W1 = np.uint32(0x9E3779B9), np.uint32(0xBB67AE85)  # the key grows by these each round
+ROUNDS = 10
+LOW, SHIFT = np.uint64(0xFFFFFFFF), np.uint64(32)
+
+
+class Draw(NamedTuple):
+    """Where a mask is drawn: its probability, key, site, and the place of each of the N rows."""
+
+    p: float
+    seed: int
+    step: int
+    site: int
+    sequence: np.ndarray  # (N,) number of the row's sequence in the global batch
+    column: np.ndarray  # (N,) its position in the sequence
+
+
+def words_of(draw):
+    """key 0, key 1, site, and the threshold a word must reach to survive; all uint32."""
+    numbers = (draw.seed, draw.step, draw.site, int(draw.p * 2**32))
+    return tuple(np.uint32(n & 0xFFFFFFFF) for n in numbers)
+
+
+# ------------------------------------------------------- NumPy: the specification
+
+
+def forward(x, *, draw):
+    """x (N,C), draw  ->  y (N,C), cache."""
+    return x * mask(draw, x.shape[1]).astype(x.dtype), draw
+
+
+def backward(dy, cache):
+    """dy (N,C), cache  ->  dx (N,C)."""
+    return (dy * mask(cache, dy.shape[1]).astype(dy.dtype),)
+
+
+def mask(draw, channels):
+    """m/(1−p) for every row and channel: (N,C) float64."""
+    key0, key1, site, threshold = words_of(draw)
+    blocks = -(-channels // 4)
+    counter = np.broadcast_arrays(
+        site, draw.sequence[:, None], draw.column[:, None], np.arange(blocks)[None, :]
+    )
+    words = np.stack(philox(*counter, key0, key1), axis=-1)  # (N, C/4, 4)
+    words = words.reshape(len(draw.column), 4 * blocks)[:, :channels]
+    return (words >= threshold) / (1 - draw.p)
+
+
+def philox(c0, c1, c2, c3, key0, key1):
+    """Four counter words (any shape) and two key words  ->  four random words, as uint64."""
+    c0, c1, c2, c3 = (np.asarray(c).astype(np.uint64) for c in (c0, c1, c2, c3))
+    for r in range(ROUNDS):
+        k0 = np.uint64((int(key0) + r * int(W0)) & 0xFFFFFFFF)
+        k1 = np.uint64((int(key1) + r * int(W1)) & 0xFFFFFFFF)
+        left, right = M0 * c0, M1 * c2
+        c0, c1, c2, c3 = (
+            (right >> SHIFT) ^ c1 ^ k0,
+            right & LOW,
+            (left >> SHIFT) ^ c3 ^ k1,
+            left & LOW,
+        )
+    return c0, c1, c2, c3
+
+
+# ------------------------------------------------------- Numba: rows across cores
+
+
+@helper
+def philox_words(c0, c1, c2, c3, key0, key1):
+    for _ in range(ROUNDS):
+        left, right = M0 * np.uint64(c0), M1 * np.uint64(c2)
+        c0, c1, c2, c3 = (
+            np.uint32(right >> SHIFT) ^ c1 ^ key0,
+            np.uint32(right & LOW),
+            np.uint32(left >> SHIFT) ^ c3 ^ key1,
+            np.uint32(left & LOW),
+        )
+        key0, key1 = np.uint32(key0 + W0), np.uint32(key1 + W1)
+    return c0, c1, c2, c3
+
+
+def forward_cpu(x, *, draw):
+    y = np.empty_like(x)
+    scale = np.float32(1 / (1 - draw.p))
+    _mask_rows(x, draw.sequence, draw.column, *words_of(draw), scale, y)
+    return y, draw
+
+
+@kernel
+def _mask_rows(x, sequence, column, key0, key1, site, threshold, scale, y):
+    N, C = x.shape
+    for n in prange(N):
+        s, t = np.uint32(sequence[n]), np.uint32(column[n])
+        for block in range((C + 3) // 4):
+            w0, w1, w2, w3 = philox_words(site, s, t, np.uint32(block), key0, key1)
+            c = 4 * block
+            y[n, c] = x[n, c] * scale if w0 >= threshold else np.float32(0)
+            if c + 1 < C:
+                y[n, c + 1] = x[n, c + 1] * scale if w1 >= threshold else np.float32(0)
+            if c + 2 < C:
+                y[n, c + 2] = x[n, c + 2] * scale if w2 >= threshold else np.float32(0)
+            if c + 3 < C:
+                y[n, c + 3] = x[n, c + 3] * scale if w3 >= threshold else np.float32(0)
+
+
+def backward_cpu(dy, cache):
+    dx, _ = forward_cpu(dy, draw=cache)  # the same mask, applied to the gradient
+    return (dx,)

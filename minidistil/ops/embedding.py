@@ -1,0 +1,68 @@
+"""Embedding: look up one row of a table for each token.
+
+    y[n] = table[ids[n]]
+
+A row that several tokens share receives the sum of their gradients; the others receive zero:
+
+    ∂table[v] = Σ_{n : ids[n] = v} ∂y[n]
+
+`dtable[ids] += dy` would lose all but one of the repeats.
+"""
+
+import numpy as np
+
+from minidistil.ops._cpu import kernel, prange
+
+# ------------------------------------------------------- NumPy: the specification
+
+
+def forward(table, *, ids):
+    """table (V,C), ids (N,) integers in [0, V)  ->  y (N,C), cache."""
+    return table[ids], (ids, table.shape)
+
+
+def backward(dy, cache):
+    """dy (N,C), cache  ->  dtable (V,C)."""
+    ids, shape = cache
+    dtable = np.zeros(shape, dy.dtype)
+    np.add.at(dtable, ids, dy)
+    return (dtable,)
+
+
+# ------------------------------------------------------- Numba: rows across cores
+
+
+def forward_cpu(table, *, ids):
+    y = np.empty((len(ids), table.shape[1]), table.dtype)
+    _gather_rows(table, ids, y)
+    return y, (ids, table.shape)
+
+
+@kernel
+def _gather_rows(table, ids, y):
+    for n in prange(len(ids)):
+        for c in range(table.shape[1]):
+            y[n, c] = table[ids[n], c]
+
+
+def backward_cpu(dy, cache):
+    # Sorting brings the tokens that share a row together: one writer for each row of the table,
+    # which adds its tokens in their order in the batch, on any number of cores.
+    ids, shape = cache
+    order = np.argsort(ids, kind="stable")
+    used, first = np.unique(ids[order], return_index=True)
+    dtable = np.zeros(shape, dy.dtype)
+    _scatter_rows(dy, order, used, np.append(first, len(ids)), dtable)
+    return (dtable,)
+
+
+@kernel
+def _scatter_rows(dy, order, used, first, dtable):
+    C = dy.shape[1]
+    for r in prange(len(used)):
+        total = np.zeros(C)  # float64: a token type or a first position sums over a whole batch
+        for i in range(first[r], first[r + 1]):
+            for c in range(C):
+                total[c] += dy[order[i], c]
+        for c in range(C):
+            dtable[used[r], c] = total[c]

@@ -1,0 +1,102 @@
+"""GELU: pass x on in proportion to the probability that a standard normal stays below it.
+
+    y = x·Φ(x)          Φ(x) = ½(1 + erf(x/√2))          ∂x = ∂y·(Φ(x) + x·φ(x)),  φ = Φ′
+
+BERT and DistilBERT use this form (`"gelu"`). GPT-2 and the first BERT code use an approximation
+(`approximate="tanh"`, called `"gelu_new"` in configs):
+
+    Φ(x) ≈ ½(1 + tanh z)     z = √(2/π)(x + 0.044715x³)     φ(x) ≈ ½(1 − tanh² z)·z′
+
+They differ by up to 5e-4: small enough to train, large enough to fail a comparison.
+Source: Hendrycks & Gimpel, "Gaussian Error Linear Units", 2016, §2.
+"""
+
+import math
+
+import numpy as np
+
+from minidistil.ops._cpu import erf, erf_ufunc, exp, helper, kernel, prange, tanh
+
+ROOT_HALF, ROOT_2_OVER_PI, CUBIC = math.sqrt(0.5), math.sqrt(2 / math.pi), 0.044715
+DENSITY = 1 / math.sqrt(2 * math.pi)
+
+# ------------------------------------------------------- NumPy: the specification
+
+
+def forward(x, *, approximate="none"):
+    """x (N,F)  ->  y (N,F), cache."""
+    Phi, _ = _distribution(x, approximate)
+    return x * Phi, (x, approximate)
+
+
+def backward(dy, cache):
+    """dy (N,F), cache  ->  dx (N,F)."""
+    x, approximate = cache
+    Phi, phi = _distribution(x, approximate)
+    return (dy * (Phi + x * phi),)
+
+
+def _distribution(x, approximate):
+    """Φ(x) and its derivative φ(x), both (N,F)."""
+    if approximate == "tanh":
+        t = np.tanh(ROOT_2_OVER_PI * (x + CUBIC * x**3))
+        return 0.5 * (1 + t), 0.5 * (1 - t * t) * ROOT_2_OVER_PI * (1 + 3 * CUBIC * x * x)
+    return 0.5 * (1 + erf_ufunc(x * ROOT_HALF)), DENSITY * np.exp(-0.5 * x * x)
+
+
+# ------------------------------------------------------- Numba: rows across cores
+
+f = np.float32
+ROOT_HALF_32, ROOT_2_OVER_PI_32, CUBIC_32 = f(ROOT_HALF), f(ROOT_2_OVER_PI), f(CUBIC)
+DENSITY_32 = f(DENSITY)
+
+
+def forward_cpu(x, *, approximate="none"):
+    y = np.empty_like(x)
+    (_forward_tanh if approximate == "tanh" else _forward_erf)(x, y)
+    return y, (x, approximate)
+
+
+@kernel
+def _forward_erf(x, y):
+    for n in prange(x.shape[0]):
+        for c in range(x.shape[1]):
+            y[n, c] = x[n, c] * f(0.5) * (f(1) + erf(x[n, c] * ROOT_HALF_32))
+
+
+@kernel
+def _forward_tanh(x, y):
+    for n in prange(x.shape[0]):
+        for c in range(x.shape[1]):
+            y[n, c] = x[n, c] * f(0.5) * (f(1) + tanh(_inner(x[n, c])))
+
+
+@helper
+def _inner(x):
+    return ROOT_2_OVER_PI_32 * (x + CUBIC_32 * x * x * x)
+
+
+def backward_cpu(dy, cache):
+    x, approximate = cache
+    dx = np.empty_like(x)
+    (_backward_tanh if approximate == "tanh" else _backward_erf)(dy, x, dx)
+    return (dx,)
+
+
+@kernel
+def _backward_erf(dy, x, dx):
+    for n in prange(x.shape[0]):
+        for c in range(x.shape[1]):
+            z = x[n, c]
+            Phi = f(0.5) * (f(1) + erf(z * ROOT_HALF_32))
+            dx[n, c] = dy[n, c] * (Phi + z * DENSITY_32 * exp(f(-0.5) * z * z))
+
+
+@kernel
+def _backward_tanh(dy, x, dx):
+    for n in prange(x.shape[0]):
+        for c in range(x.shape[1]):
+            z = x[n, c]
+            t = tanh(_inner(z))
+            slope = ROOT_2_OVER_PI_32 * (f(1) + f(3) * CUBIC_32 * z * z)
+            dx[n, c] = dy[n, c] * f(0.5) * (f(1) + t + z * (f(1) - t * t) * slope)

@@ -1,0 +1,102 @@
+"""LayerNorm: give every token mean 0 and variance 1, then scale and shift.
+
+For one row x of C channels (all sums and means run over channels):
+
+    μ = mean(x)        r = 1/√(mean((x−μ)²) + ε)        x̂ = (x−μ)·r
+    y = γ⊙x̂ + β
+
+Backward, writing ∂t for ∂loss/∂t.  γ and β are shared by all N rows, so their
+gradients add up over rows; x is not, so its gradient stays within the row:
+
+    ∂β = Σ_rows ∂y      ∂γ = Σ_rows ∂y⊙x̂      ∂x̂ = γ⊙∂y
+
+x reaches x̂ three ways: directly, through μ and through r.  With
+∂x̂ᵢ/∂xⱼ = r·(δᵢⱼ − 1/C − x̂ᵢx̂ⱼ/C), summing ∂x̂ᵢ·∂x̂ᵢ/∂xⱼ over i gives
+
+    ∂x = r·(∂x̂ − mean(∂x̂) − x̂·mean(∂x̂⊙x̂))
+
+that is: strip from ∂x̂ what points along 1 and along x̂, since shifting or
+stretching a row leaves y where it was (up to ε).
+"""
+
+import math
+
+import numpy as np
+
+from minidistil.ops._cpu import CHUNKS, kernel, prange
+
+# ------------------------------------------------------- NumPy: the specification
+
+
+def forward(x, gamma, beta, *, eps=1e-12):
+    """x (N,C), gamma (C,), beta (C,)  ->  y (N,C), cache."""
+    mu = x.mean(axis=1, keepdims=True)  # (N,1)
+    var = ((x - mu) ** 2).mean(axis=1, keepdims=True)  # (N,1)
+    rstd = 1 / np.sqrt(var + eps)  # (N,1)
+    xhat = (x - mu) * rstd  # (N,C)
+    return gamma * xhat + beta, (xhat, rstd, gamma)
+
+
+def backward(dy, cache):
+    """dy (N,C), cache  ->  dx (N,C), dgamma (C,), dbeta (C,)."""
+    xhat, rstd, gamma = cache
+    dxhat = gamma * dy  # (N,C)
+    along_one = dxhat.mean(axis=1, keepdims=True)  # (N,1)
+    along_xhat = (dxhat * xhat).mean(axis=1, keepdims=True)  # (N,1)
+    dx = rstd * (dxhat - along_one - xhat * along_xhat)  # (N,C)
+    return dx, (dy * xhat).sum(axis=0), dy.sum(axis=0)
+
+
+# ------------------------------------------------------- Numba: rows across cores
+
+
+def forward_cpu(x, gamma, beta, *, eps=1e-12):
+    y, xhat, rstd = np.empty_like(x), np.empty_like(x), np.empty((len(x), 1), x.dtype)
+    _forward_rows(x, gamma, beta, eps, y, xhat, rstd)
+    return y, (xhat, rstd, gamma)
+
+
+@kernel
+def _forward_rows(x, gamma, beta, eps, y, xhat, rstd):
+    N, C = x.shape
+    for n in prange(N):
+        mu = var = 0.0
+        for c in range(C):
+            mu += x[n, c]
+        mu /= C
+        for c in range(C):
+            var += (x[n, c] - mu) ** 2
+        r = 1 / math.sqrt(var / C + eps)
+        for c in range(C):
+            xhat[n, c] = (x[n, c] - mu) * r
+            y[n, c] = gamma[c] * xhat[n, c] + beta[c]
+        rstd[n, 0] = r
+
+
+def backward_cpu(dy, cache):
+    xhat, rstd, gamma = cache
+    dx = np.empty_like(dy)
+    dgamma, dbeta = np.zeros((2, CHUNKS, len(gamma)), dy.dtype)
+    _backward_chunks(dy, xhat, rstd, gamma, dx, dgamma, dbeta)
+    return dx, dgamma.sum(axis=0), dbeta.sum(axis=0)
+
+
+@kernel
+def _backward_chunks(dy, xhat, rstd, gamma, dx, dgamma, dbeta):
+    # dgamma and dbeta sum over rows, so two cores on two rows would add into one cell
+    # at once and lose updates.  Each chunk k of rows fills a row k of its own instead.
+    N, C = dy.shape
+    for k in prange(CHUNKS):
+        for n in range(k * N // CHUNKS, (k + 1) * N // CHUNKS):
+            one = hat = 0.0
+            for c in range(C):
+                dxhat = gamma[c] * dy[n, c]
+                one += dxhat / C
+                hat += dxhat * xhat[n, c] / C
+            for c in range(C):
+                dxhat = gamma[c] * dy[n, c]
+                dx[n, c] = rstd[n, 0] * (dxhat - one - xhat[n, c] * hat)
+                dgamma[k, c] += dy[n, c] * xhat[n, c]
+                dbeta[k, c] += dy[n, c]
+
+

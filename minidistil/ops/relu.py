@@ -1,0 +1,49 @@
+"""ReLU: keep what is positive.  DistilBERT's classifier uses it where BERT's pooler uses tanh.
+
+    y = max(x, 0)          ∂x = ∂y where x > 0, else 0
+"""
+
+import numpy as np
+
+from minidistil.ops._cpu import kernel, prange
+
+# ------------------------------------------------------- NumPy: the specification
+
+
+def forward(x):
+    """x (N,C)  ->  y (N,C), cache."""
+    return np.maximum(x, 0), x
+
+
+def backward(dy, cache):
+    """dy (N,C), cache  ->  dx (N,C)."""
+    return (dy * (cache > 0),)
+
+
+# ------------------------------------------------------- Numba: rows across cores
+
+
+def forward_cpu(x):
+    y = np.empty_like(x)
+    _forward_rows(x, y)
+    return y, x
+
+
+@kernel
+def _forward_rows(x, y):
+    for n in prange(x.shape[0]):
+        for c in range(x.shape[1]):
+            y[n, c] = np.float32(0) if x[n, c] < 0 else x[n, c]  # NaN stays NaN
+
+
+def backward_cpu(dy, cache):
+    dx = np.empty_like(dy)
+    _backward_rows(dy, cache, dx)
+    return (dx,)
+
+
+@kernel
+def _backward_rows(dy, x, dx):
+    for n in prange(x.shape[0]):
+        for c in range(x.shape[1]):
+            dx[n, c] = dy[n, c] if x[n, c] > 0 else np.float32(0)

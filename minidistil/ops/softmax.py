@@ -1,0 +1,72 @@
+"""Softmax: turn a row of scores into probabilities.
+
+    y = eˣ / Σ eˣ
+
+Subtracting the row's maximum first changes nothing and keeps eˣ from overflowing. Since
+∂yᵢ/∂xⱼ = yᵢ(δᵢⱼ − yⱼ),
+
+    ∂x = y⊙(∂y − Σ ∂y⊙y)
+
+A cotangent of ones gives exactly zero: the probabilities always sum to one.
+"""
+
+import numpy as np
+
+from minidistil.ops._cpu import exp, kernel, prange
+
+# ------------------------------------------------------- NumPy: the specification
+
+
+def forward(x):
+    """x (N,K)  ->  y (N,K), each row summing to 1, cache."""
+    e = np.exp(x - x.max(axis=1, keepdims=True))
+    y = e / e.sum(axis=1, keepdims=True)
+    return y, y
+
+
+def backward(dy, cache):
+    """dy (N,K), cache  ->  dx (N,K)."""
+    y = cache
+    return (y * (dy - (dy * y).sum(axis=1, keepdims=True)),)
+
+
+# ------------------------------------------------------- Numba: rows across cores
+
+
+def forward_cpu(x):
+    y = np.empty_like(x)
+    _forward_rows(x, y)
+    return y, y
+
+
+@kernel
+def _forward_rows(x, y):
+    N, K = x.shape
+    for n in prange(N):
+        top = x[n, 0]
+        for k in range(K):
+            top = max(top, x[n, k])
+        total = 0.0
+        for k in range(K):
+            y[n, k] = exp(x[n, k] - top)
+            total += y[n, k]
+        scale = np.float32(1 / total)
+        for k in range(K):
+            y[n, k] *= scale
+
+
+def backward_cpu(dy, cache):
+    dx = np.empty_like(dy)
+    _backward_rows(dy, cache, dx)
+    return (dx,)
+
+
+@kernel
+def _backward_rows(dy, y, dx):
+    N, K = y.shape
+    for n in prange(N):
+        along = 0.0
+        for k in range(K):
+            along += dy[n, k] * y[n, k]
+        for k in range(K):
+            dx[n, k] = y[n, k] * (dy[n, k] - np.float32(along))

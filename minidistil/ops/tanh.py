@@ -1,0 +1,52 @@
+"""tanh, the squashing function of BERT's pooler.
+
+    y = tanh(x)          ∂x = ∂y·(1 − y²)
+"""
+
+import numpy as np
+
+from minidistil.ops._cpu import kernel, prange
+from minidistil.ops._cpu import tanh as tanh32
+
+# ------------------------------------------------------- NumPy: the specification
+
+
+def forward(x):
+    """x (N,C)  ->  y (N,C), cache."""
+    y = np.tanh(x)
+    return y, y
+
+
+def backward(dy, cache):
+    """dy (N,C), cache  ->  dx (N,C)."""
+    y = cache
+    return (dy * (1 - y * y),)
+
+
+# ------------------------------------------------------- Numba: rows across cores
+
+
+def forward_cpu(x):
+    y = np.empty_like(x)
+    _forward_rows(x, y)
+    return y, y
+
+
+@kernel
+def _forward_rows(x, y):
+    for n in prange(x.shape[0]):
+        for c in range(x.shape[1]):
+            y[n, c] = tanh32(x[n, c])
+
+
+def backward_cpu(dy, cache):
+    dx = np.empty_like(dy)
+    _backward_rows(dy, cache, dx)
+    return (dx,)
+
+
+@kernel
+def _backward_rows(dy, y, dx):
+    for n in prange(y.shape[0]):
+        for c in range(y.shape[1]):
+            dx[n, c] = dy[n, c] * (np.float32(1) - y[n, c] * y[n, c])
