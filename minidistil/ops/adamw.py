@@ -1,0 +1,58 @@
+"""AdamW: one step of the optimiser, an op without a backward.
+
+With gradient g, step number t (the first is 1), learning rate η and decay λ:
+
+    p ← p·(1 − ηλ)                    decay acts on the weight itself, past the moments
+    m ← m + (1−β₁)(g − m)             running mean of g
+    v ← β₂v + (1−β₂)g²                running mean of g²
+    p ← p − η/(1−β₁ᵗ) · m / (√v/√(1−β₂ᵗ) + ε)
+
+Both means start at zero and so are too small at first: after t steps their weights add up to
+1−βᵗ, by which they are divided. The order of operations is PyTorch's (torch.optim.AdamW).
+Loshchilov & Hutter 2019, algorithm 2, which decays by λ where this decays by ηλ.
+"""
+
+import math
+
+import numpy as np
+
+from minidistil.ops._cpu import CHUNKS, kernel, prange
+
+# ------------------------------------------------------- NumPy: the specification
+
+
+def update(p, m, v, g, *, lr, beta1, beta2, eps, weight_decay, t):
+    """p, m, v, g of one shape  ->  the new p, a fresh array; m and v change in place."""
+    new = p * (1 - lr * weight_decay)
+    m += (1 - beta1) * (g - m)
+    v *= beta2
+    v += (1 - beta2) * g * g
+    denom = np.sqrt(v) / math.sqrt(1 - beta2**t) + eps
+    return new - lr / (1 - beta1**t) * (m / denom)
+
+
+# ------------------------------------------------------- Numba: one pass, chunks across cores
+
+
+def update_cpu(p, m, v, g, *, lr, beta1, beta2, eps, weight_decay, t):
+    """As `update`. Each array is read once and written once: the step is bound by memory.
+
+    m and v are C-contiguous, so that their flat views share their memory.
+    """
+    new = np.empty(p.shape, p.dtype)
+    step, root = lr / (1 - beta1**t), math.sqrt(1 - beta2**t)
+    # In the arrays' own type: a bare Python float would pull the whole loop up to float64.
+    scalars = [p.dtype.type(s) for s in (1 - lr * weight_decay, step, root, eps)]
+    betas = [p.dtype.type(s) for s in (1 - beta1, beta2, 1 - beta2)]
+    _update_chunks(*(a.reshape(-1) for a in (p, m, v, g, new)), *scalars, *betas)
+    return new
+
+
+@kernel
+def _update_chunks(p, m, v, g, new, keep, step, root, eps, rest1, beta2, rest2):
+    n = p.size
+    for k in prange(CHUNKS):
+        for i in range(k * n // CHUNKS, (k + 1) * n // CHUNKS):
+            m[i] += rest1 * (g[i] - m[i])
+            v[i] = beta2 * v[i] + rest2 * g[i] * g[i]
+            new[i] = p[i] * keep - step * (m[i] / (math.sqrt(v[i]) / root + eps))

@@ -1,0 +1,39 @@
+"""The length of all gradients taken as one long vector: √(Σ g²), an op without a backward.
+
+The sum runs in float64: over a hundred million squares float32 would lose its small terms.
+"""
+
+import math
+
+import numpy as np
+
+from minidistil.ops._cpu import CHUNKS, kernel, prange
+
+# ------------------------------------------------------- NumPy: the specification
+
+
+def norm(arrays):
+    """arrays: any number of arrays of any shapes  ->  a float."""
+    return math.sqrt(sum(float(np.square(a, dtype=np.float64).sum()) for a in arrays))
+
+
+# ------------------------------------------------------- Numba: chunks across cores
+
+
+def norm_cpu(arrays):
+    """As `norm`, and the same bits on any number of cores: the chunks are fixed."""
+    total, parts = 0.0, np.empty(CHUNKS)
+    for a in arrays:
+        _square_chunks(a.reshape(-1), parts)
+        total += float(parts.sum())
+    return math.sqrt(total)
+
+
+@kernel
+def _square_chunks(x, parts):
+    n = x.size
+    for k in prange(CHUNKS):
+        total = 0.0
+        for i in range(k * n // CHUNKS, (k + 1) * n // CHUNKS):
+            total += np.float64(x[i]) * np.float64(x[i])
+        parts[k] = total

@@ -1,0 +1,120 @@
+"""Turn a budget in tokens, epochs or minutes into steps, once, before the first step.
+
+The schedule has to know its end, and a resumed run has to end where the uninterrupted one
+would. So the number of steps is settled first and stored; a run of `minutes` that came to 812
+steps has the same bits as a run of 812 steps.
+"""
+
+import math
+import time
+
+from minidistil.train.optimizer import AdamW, clip
+
+WARM, TIMED = 2, 8  # the first steps compile kernels and are not timed
+SHARE = 0.25  # measuring stops when it has eaten this share of the minutes
+SAMPLE = 32  # batches whose mean size stands for all
+
+
+class Feed:
+    """Micro-batches one after another, epoch after epoch; its place is two integers."""
+
+    def __init__(self, data, epoch=0, index=0):
+        self.data, self.epoch, self.index, self.batches = data, epoch, index, None
+
+    def next(self):
+        """Indices of the next micro-batch."""
+        if self.batches is None:
+            self.batches = self._load()
+        while self.index >= len(self.batches):
+            self.epoch, self.index = self.epoch + 1, 0
+            self.batches = self._load()
+        self.index += 1
+        return self.batches[self.index - 1]
+
+    def _load(self):
+        batches = self.data.batches(self.epoch)
+        if not len(batches):
+            raise ValueError(f"the data gives no batch in epoch {self.epoch}; it needs more text")
+        return batches
+
+
+def step_gradients(objective, feed, config, step):
+    """One step's gradients: parts and grads averaged over its micro-batches.
+
+    Returns parts, grads, tokens (real ones seen) and batches [(batch, first_sequence)].
+    """
+    sums, grads, tokens, first, batches = {}, {}, 0, 0, []
+    for micro in range(config.accumulate):
+        indices = feed.next()
+        batch = feed.data.collate(indices, step=step * config.accumulate + micro)
+        parts, new = objective.gradients(
+            batch, seed=config.seed, step=step, first_sequence=first
+        )
+        for name, part in parts.items():
+            sums[name] = sums.get(name, 0.0) + float(part) / config.accumulate
+        grads = {name: grads[name] + g for name, g in new.items()} if grads else dict(new)
+        tokens += int(batch["attention_mask"].sum())
+        batches.append((batch, first))
+        first += len(batch["input_ids"])
+    if config.accumulate > 1:
+        grads = {name: g * g.dtype.type(1 / config.accumulate) for name, g in grads.items()}
+    return sums, grads, tokens, batches
+
+
+def steps_for(objective, data, config, evaluate=None):
+    """How many steps config's budget comes to; at least one."""
+    if config.steps is not None:
+        return config.steps
+    if config.epochs is not None:
+        micro = sum(len(data.batches(epoch)) for epoch in range(config.epochs))
+        return max(1, math.ceil(micro / config.accumulate))
+    if config.tokens is not None:
+        feed = Feed(data)
+        sizes = [data.collate(feed.next(), step=n)["attention_mask"].sum() for n in range(SAMPLE)]
+        return max(1, math.ceil(config.tokens / (sum(sizes) / SAMPLE) / config.accumulate))
+    return _steps_in(config.minutes * 60, objective, data, config, evaluate)
+
+
+def _steps_in(seconds, objective, data, config, evaluate):
+    """Time some steps whose result is thrown away, and an evaluation."""
+    start = time.perf_counter()
+    feed, optimizer, times = Feed(data), AdamW(objective.model.params, backend=config.backend), []
+    for step in range(WARM + TIMED):
+        before = time.perf_counter()
+        _, grads, _, _ = step_gradients(objective, feed, config, step)
+        clip(grads, config.max_grad_norm or math.inf, config.backend)
+        optimizer.step(grads)
+        times.append(time.perf_counter() - before)
+        if step >= WARM and time.perf_counter() - start > SHARE * seconds:
+            break
+    timed = times[WARM:]
+    a_step, an_evaluation = sum(timed) / len(timed), 0.0
+    if evaluate is not None:
+        before = time.perf_counter()
+        evaluate(objective.model)
+        an_evaluation = time.perf_counter() - before
+    left = seconds - (time.perf_counter() - start) - an_evaluation  # the one before step 1
+    if config.eval_every is None:
+        left -= EVALUATIONS * an_evaluation
+    else:
+        a_step += an_evaluation / config.eval_every
+    return max(1, int(left / a_step))
+
+
+LOGS, EVALUATIONS, CHECKPOINTS = 200, 10, 10  # a run, where the config leaves it open
+
+
+def plan(config, steps):
+    """All that is settled before the first step, as run.json keeps it."""
+
+    def every(given, times):
+        return given or max(1, steps // times)
+
+    return {
+        "steps": steps,
+        "warmup": config.warmup_steps(steps),
+        "log_every": every(config.log_every, LOGS),
+        "eval_every": every(config.eval_every, EVALUATIONS),
+        "checkpoint_every": every(config.checkpoint_every, CHECKPOINTS),
+        "config": config.to_dict(),
+    }

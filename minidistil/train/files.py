@@ -1,0 +1,84 @@
+"""Files that are either whole or absent: written aside, flushed to disk, then renamed."""
+
+import json
+import os
+import shutil
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+ASIDE = ".writing-"  # a name that starts so is the leftover of a killed run
+
+
+def sync(path):
+    """Make the disk hold what was written to a file, or a folder's list of names."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def replacing(path):
+    """`with replacing(path) as aside:` write aside, a file or a folder; it then becomes path.
+
+    After an error nothing is left beside path, and path is what it was. What the disk refuses
+    is raised as an OSError of one line that names path.
+    """
+    path = Path(path)
+    aside = path.with_name(f"{ASIDE}{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove(aside)
+        yield aside
+        for file in sorted(aside.iterdir()) if aside.is_dir() else []:
+            sync(file)
+        sync(aside)
+        if path.is_dir():
+            remove(path)
+        os.replace(aside, path)
+        sync(path.parent)
+    except OSError as error:
+        with suppress(OSError):
+            remove(aside)
+        raise unwritable(path, error) from error
+    except BaseException:
+        with suppress(OSError):
+            remove(aside)
+        raise
+
+
+def unwritable(path, error):
+    """The same error in one line that says what to do."""
+    reason = error.strerror or error
+    return type(error)(
+        f"cannot write {path}: {reason}; free some space or choose another folder"
+    )
+
+
+def remove(path):
+    """Delete a file or a folder, if there. A folder is renamed first and so never half there."""
+    if path.is_dir():
+        if not path.name.startswith(ASIDE):
+            path = path.rename(path.with_name(f"{ASIDE}removed-{path.name}"))
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_json(path, value):
+    """One JSON document, indented, whole or absent."""
+    with replacing(path) as aside:
+        aside.write_text(to_json(value), encoding="utf-8")
+
+
+def to_json(value):
+    return json.dumps(value, indent=1, allow_nan=False) + "\n"
+
+
+def read_json(path):
+    """Raises ValueError naming the file when it is not JSON."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}); it was not written by a run") from None

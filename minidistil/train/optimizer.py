@@ -1,0 +1,105 @@
+"""AdamW over a dictionary of parameters, and clipping by the global norm.
+
+The optimiser knows arrays and names, no model. Parameters are read-only outside a model, so a
+step hands out new arrays and the model takes them: `model.update(optimizer.step(grads))`.
+"""
+
+import numpy as np
+
+from minidistil.ops import adamw, global_norm
+
+UPDATE = {"numpy": adamw.update, "cpu": adamw.update_cpu}
+NORM = {"numpy": global_norm.norm, "cpu": global_norm.norm_cpu}
+
+
+def decayed(params):
+    """The names that weight decay acts on: arrays with two axes or more.
+
+    Every bias and every LayerNorm, whatever it is called, has one axis; every table and every
+    weight matrix has two. Matching names instead is how the original scripts came to decay
+    `sa_layer_norm.weight`: their list says "LayerNorm.weight".
+    """
+    return frozenset(name for name, p in params.items() if p.ndim >= 2)
+
+
+class AdamW:
+    """torch.optim.AdamW's numbers; `minidistil.ops.adamw` has the formula.
+
+    params: mapping name -> array, read anew at each step, so it must follow the model
+        (`model.params` does).
+    decay: names of the parameters that decay; None means those of `decayed`.
+    """
+
+    def __init__(
+        self, params, lr=5e-4, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01,
+        decay=None, backend="cpu",
+    ):  # fmt: skip
+        if backend not in UPDATE:
+            raise ValueError(f"backend must be one of {', '.join(UPDATE)}, not {backend!r}")
+        if unknown := sorted(set(decay or ()) - set(params)):
+            raise ValueError(f"decay names parameters that are not there: {', '.join(unknown)}")
+        self.params, self.lr, self.betas, self.eps = params, lr, tuple(betas), eps
+        self.weight_decay, self.update = weight_decay, UPDATE[backend]
+        self.decay = decayed(params) if decay is None else frozenset(decay)
+        self.t = 0
+        self.m = {name: np.zeros(p.shape, p.dtype) for name, p in params.items()}
+        self.v = {name: np.zeros(p.shape, p.dtype) for name, p in params.items()}
+
+    def step(self, grads, lr=None):
+        """grads: name -> array  ->  name -> new parameter, for the names in grads.
+
+        A parameter without a gradient stays as it is. Raises ValueError for a gradient whose
+        name or shape no parameter has.
+        """
+        for name, g in grads.items():
+            if name not in self.m:
+                raise ValueError(f"gradient {name!r} belongs to no parameter")
+            if g.shape != self.m[name].shape:
+                raise ValueError(
+                    f"gradient {name!r} has shape {g.shape}, its parameter {self.m[name].shape}"
+                )
+        self.t += 1
+        lr = self.lr if lr is None else lr
+        beta1, beta2 = self.betas
+        return {
+            name: self.update(
+                self.params[name], self.m[name], self.v[name], g, lr=lr, beta1=beta1, beta2=beta2,
+                eps=self.eps, weight_decay=self.weight_decay if name in self.decay else 0.0,
+                t=self.t,
+            )
+            for name, g in grads.items()
+        }  # fmt: skip
+
+    def state(self):
+        """What a checkpoint needs: {"t": int, "m": {name: array}, "v": {name: array}}."""
+        return {"t": self.t, "m": self.m, "v": self.v}
+
+    def load(self, state):
+        """Take over what `state` gave, by copying it."""
+        for moments, saved in ((self.m, state["m"]), (self.v, state["v"])):
+            if moments.keys() != saved.keys():
+                names = ", ".join(sorted(moments.keys() ^ saved.keys()))
+                raise ValueError(f"the saved optimiser has other parameters: {names}")
+            for name, array in moments.items():
+                if array.shape != saved[name].shape:
+                    raise ValueError(
+                        f"moments of {name!r} have shape {saved[name].shape} in the saved "
+                        f"optimiser, the parameter {array.shape}"
+                    )
+                array[...] = saved[name]
+        self.t = state["t"]
+
+
+def clip(grads, max_norm, backend="cpu"):
+    """Scale all gradients down to a common length of max_norm; return the length before.
+
+    As torch.nn.utils.clip_grad_norm_: times max_norm/(norm + 1e-6) where that is below 1. The
+    entries of `grads` are replaced, the arrays themselves stay untouched. A length that is not
+    finite is returned and nothing scaled.
+    """
+    norm = NORM[backend](grads.values())
+    scale = max_norm / (norm + 1e-6)
+    if 0 < scale < 1:
+        for name, g in grads.items():
+            grads[name] = g * g.dtype.type(scale)
+    return norm
