@@ -6,7 +6,8 @@ A row that several tokens share receives the sum of their gradients; the others 
 
     ∂table[v] = Σ_{n : ids[n] = v} ∂y[n]
 
-`dtable[ids] += dy` would lose all but one of the repeats.
+`dtable[ids] += dy` would lose all but one of the repeats. With `padding_id`, that row is looked up
+but never trained, as with PyTorch's `padding_idx`.
 """
 
 import numpy as np
@@ -16,26 +17,28 @@ from minidistil.ops._cpu import kernel, prange
 # ------------------------------------------------------- NumPy: the specification
 
 
-def forward(table, *, ids):
+def forward(table, *, ids, padding_id=None):
     """table (V,C), ids (N,) integers in [0, V)  ->  y (N,C), cache."""
-    return table[ids], (ids, table.shape)
+    return table[ids], (ids, table.shape, padding_id)
 
 
 def backward(dy, cache):
     """dy (N,C), cache  ->  dtable (V,C)."""
-    ids, shape = cache
+    ids, shape, padding_id = cache
     dtable = np.zeros(shape, dy.dtype)
     np.add.at(dtable, ids, dy)
+    if padding_id is not None:
+        dtable[padding_id] = 0
     return (dtable,)
 
 
 # ------------------------------------------------------- Numba: rows across cores
 
 
-def forward_cpu(table, *, ids):
+def forward_cpu(table, *, ids, padding_id=None):
     y = np.empty((len(ids), table.shape[1]), table.dtype)
     _gather_rows(table, ids, y)
-    return y, (ids, table.shape)
+    return y, (ids, table.shape, padding_id)
 
 
 @kernel
@@ -48,11 +51,13 @@ def _gather_rows(table, ids, y):
 def backward_cpu(dy, cache):
     # Sorting brings the tokens that share a row together: one writer for each row of the table,
     # which adds its tokens in their order in the batch, on any number of cores.
-    ids, shape = cache
+    ids, shape, padding_id = cache
     order = np.argsort(ids, kind="stable")
     used, first = np.unique(ids[order], return_index=True)
     dtable = np.zeros(shape, dy.dtype)
     _scatter_rows(dy, order, used, np.append(first, len(ids)), dtable)
+    if padding_id is not None:
+        dtable[padding_id] = 0
     return (dtable,)
 
 

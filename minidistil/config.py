@@ -1,0 +1,199 @@
+"""What a model is made of: frozen dataclasses with the field names of Hugging Face's config.json.
+
+`Architecture` is what the encoder sees of them: one set of letters, and the few switches in which
+the families differ.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
+PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One encoder, in the letters of the dimension key."""
+
+    V: int  # vocabulary
+    P: int  # positions
+    C: int  # channels
+    H: int  # heads
+    F: int  # feed-forward channels
+    L: int  # layers
+    types: int  # token types; 0 where the family has none
+    eps: float  # LayerNorm's ε
+    activation: str
+    dropout: float  # after the embeddings and inside the blocks
+    attention_dropout: float  # on the attention weights
+    drops_attention_output: bool  # BERT drops out_lin's output before the residual, DistilBERT not
+    pooler_activation: str  # of the classifier's first layer
+    classifier_dropout: float
+
+
+class _Config:
+    """What the families' configs share."""
+
+    def __post_init__(self):
+        a = self.architecture
+        for letter in "VPCHFL":
+            if getattr(a, letter) < 1:
+                raise ValueError(f"config: every size must be at least 1, {letter} is "
+                                 f"{getattr(a, letter)}")  # fmt: skip
+        if a.C % a.H:
+            raise ValueError(f"dim {a.C} does not split into n_heads {a.H} equal heads")
+        if a.activation not in ACTIVATIONS:
+            raise ValueError(
+                f"activation must be one of {', '.join(ACTIVATIONS)}, not {a.activation!r}"
+            )
+        if not self.tie_word_embeddings:
+            raise ValueError(
+                "tie_word_embeddings must be true: the masked-LM head shares the word embeddings"
+            )
+        if self.problem_type is not None and self.problem_type not in PROBLEM_TYPES:
+            raise ValueError(
+                f"problem_type must be one of {', '.join(PROBLEM_TYPES)}, not {self.problem_type!r}"
+            )
+        if not 0 <= self.pad_token_id < a.V:
+            raise ValueError(f"pad_token_id {self.pad_token_id} is outside the vocabulary of {a.V}")
+        for name in ("dropout", "attention_dropout", "classifier_dropout"):
+            if not 0 <= getattr(a, name) < 1:
+                raise ValueError(f"config: {name} must be in [0, 1), not {getattr(a, name)}")
+
+    @classmethod
+    def from_dict(cls, fields):
+        """A config from the fields of config.json; those that do not change a number are left."""
+        fields = dict(fields)
+        labels = fields.get("id2label") or {}
+        if labels:
+            fields["id2label"] = tuple(labels[k] for k in sorted(labels, key=int))
+            fields["num_labels"] = len(labels)
+        else:
+            fields.pop("id2label", None)
+        if fields.get("architectures") is not None:
+            fields["architectures"] = tuple(fields["architectures"])
+        for name, needed in (("position_embedding_type", "absolute"), ("is_decoder", False),
+                             ("add_cross_attention", False)):  # fmt: skip
+            if fields.get(name, needed) not in (needed, None):
+                raise ValueError(f"config: {name} must be {needed!r}, not {fields[name]!r}")
+        known = {f.name: f for f in dataclasses.fields(cls)}
+        chosen = {k: v for k, v in fields.items() if k in known and v is not None}
+        for name, value in chosen.items():
+            kind = known[name].type
+            right = isinstance(value, (int, float) if kind is float else kind)
+            if not right or (kind is int and isinstance(value, bool)):
+                raise ValueError(f"config: {name} must be {kind}, not {value!r}")
+        return cls(**chosen)
+
+    def to_dict(self):
+        """The fields as config.json holds them."""
+        fields = {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
+        fields.pop("num_labels")
+        names = self.id2label or tuple(f"LABEL_{k}" for k in range(self.num_labels))
+        fields["id2label"] = {str(k): name for k, name in enumerate(names)}
+        fields["label2id"] = {name: k for k, name in enumerate(names)}
+        return {"model_type": self.model_type, **fields}
+
+    def with_labels(self, num_labels, problem_type=None, names=None):
+        """The same config for K = `num_labels` classes."""
+        names = tuple(names) if names else None
+        return dataclasses.replace(
+            self, num_labels=num_labels, problem_type=problem_type, id2label=names
+        )
+
+
+@dataclass(frozen=True)
+class BertConfig(_Config):
+    vocab_size: int = 30522
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+    classifier_dropout: float | None = None
+    pad_token_id: int = 0
+    tie_word_embeddings: bool = True
+    problem_type: str | None = None
+    num_labels: int = 2
+    id2label: tuple | None = None
+    architectures: tuple | None = None
+    model_type = "bert"
+
+    @property
+    def architecture(self):
+        classifier_dropout = self.classifier_dropout
+        if classifier_dropout is None:
+            classifier_dropout = self.hidden_dropout_prob
+        return Architecture(
+            V=self.vocab_size, P=self.max_position_embeddings, C=self.hidden_size,
+            H=self.num_attention_heads, F=self.intermediate_size, L=self.num_hidden_layers,
+            types=self.type_vocab_size, eps=self.layer_norm_eps, activation=self.hidden_act,
+            dropout=self.hidden_dropout_prob, attention_dropout=self.attention_probs_dropout_prob,
+            drops_attention_output=True, pooler_activation="tanh",
+            classifier_dropout=classifier_dropout,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DistilBertConfig(_Config):
+    vocab_size: int = 30522
+    dim: int = 768
+    n_layers: int = 6
+    n_heads: int = 12
+    hidden_dim: int = 3072
+    activation: str = "gelu"
+    dropout: float = 0.1
+    attention_dropout: float = 0.1
+    max_position_embeddings: int = 512
+    sinusoidal_pos_embds: bool = False
+    initializer_range: float = 0.02
+    seq_classif_dropout: float = 0.2
+    qa_dropout: float = 0.1
+    pad_token_id: int = 0
+    tie_word_embeddings: bool = True
+    problem_type: str | None = None
+    num_labels: int = 2
+    id2label: tuple | None = None
+    architectures: tuple | None = None
+    model_type = "distilbert"
+
+    @property
+    def architecture(self):
+        return Architecture(
+            V=self.vocab_size, P=self.max_position_embeddings, C=self.dim, H=self.n_heads,
+            F=self.hidden_dim, L=self.n_layers, types=0, eps=1e-12, activation=self.activation,
+            dropout=self.dropout, attention_dropout=self.attention_dropout,
+            drops_attention_output=False, pooler_activation="relu",
+            classifier_dropout=self.seq_classif_dropout,
+        )  # fmt: skip
+
+
+FAMILIES = {c.model_type: c for c in (BertConfig, DistilBertConfig)}
+
+
+def read_config(path):
+    """The config in a config.json; ValueError names the file and what is wrong with it."""
+    path = Path(path)
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} is missing: a model folder holds a config.json") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+    if not isinstance(fields, dict):
+        raise ValueError(f"{path} must hold one JSON object, not {type(fields).__name__}")
+    kind = fields.get("model_type")
+    if kind not in FAMILIES:
+        raise ValueError(f"{path}: model_type must be one of {', '.join(FAMILIES)}, not {kind!r}")
+    try:
+        return FAMILIES[kind].from_dict(fields)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: {error}") from None

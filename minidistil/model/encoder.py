@@ -1,0 +1,188 @@
+"""The encoder that BERT and DistilBERT share: embeddings, then L blocks of attention and
+feed-forward, each followed by a residual sum and a LayerNorm.
+
+    x₀ = LN(word[id] + position[column] (+ type[type]))
+    u  = LN(x + out(attention(q(x), k(x), v(x))))
+    y  = LN(u + lin2(gelu(lin1(u))))
+
+The families differ in three switches: whether there are token types, whether dropout follows `out`
+(BERT) or not (DistilBERT), and LayerNorm's ε. Each backward is its forward read upwards.
+Sources: Devlin et al., "BERT", 2018, §3; Sanh et al., "DistilBERT", 2019, §3.
+"""
+
+from typing import NamedTuple
+
+from minidistil.model.rows import drop, drop_backward
+from minidistil.model.taps import plus, scores_backward
+
+EMBEDDING_SITE, HEAD_SITE, FIRST_BLOCK_SITE, SITES_PER_BLOCK = 0, 1, 2, 3
+
+
+def scope(params, prefix):
+    """The parameters under `prefix.`, without it."""
+    return {k[len(prefix) + 1 :]: v for k, v in params.items() if k.startswith(prefix + ".")}
+
+
+# ---------------------------------------------------------------- embeddings
+
+
+def embed(rows, p, a, pad, chance, ops):
+    """Rows  ->  x (N,C), cache.  p: the parameters under `embeddings`."""
+    word, word_cache = ops.embedding.forward(p["word.weight"], ids=rows.ids, padding_id=pad)
+    position, position_cache = ops.embedding.forward(p["position.weight"], ids=rows.column)
+    s, add = ops.add.forward(word, position)
+    type_cache = None
+    if a.types:
+        kind, type_cache = ops.embedding.forward(p["type.weight"], ids=rows.types)
+        s, _ = ops.add.forward(s, kind)
+    x, norm = ops.layernorm.forward(s, p["norm.weight"], p["norm.bias"], eps=a.eps)
+    x, dropped = drop(x, a.dropout, EMBEDDING_SITE, chance, ops)
+    return x, (word_cache, position_cache, type_cache, add, norm, dropped)
+
+
+def embed_backward(dx, cache, ops):
+    word_cache, position_cache, type_cache, add, norm, dropped = cache
+    d = {}
+    dx = drop_backward(dx, dropped, ops)
+    ds, d["norm.weight"], d["norm.bias"] = ops.layernorm.backward(dx, norm)
+    if type_cache is not None:
+        (d["type.weight"],) = ops.embedding.backward(ds, type_cache)
+    dword, dposition = ops.add.backward(ds, add)
+    (d["position.weight"],) = ops.embedding.backward(dposition, position_cache)
+    (d["word.weight"],) = ops.embedding.backward(dword, word_cache)
+    return d
+
+
+# ---------------------------------------------------------------- activation
+
+GELU_FORM = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
+
+
+def activate(x, name, ops):
+    """x (N,F)  ->  y (N,F), cache.  name: as in config.json."""
+    if name == "relu":
+        return ops.relu.forward(x)
+    return ops.gelu.forward(x, approximate=GELU_FORM[name])
+
+
+def activate_backward(dy, cache, name, ops):
+    return (ops.relu if name == "relu" else ops.gelu).backward(dy, cache)
+
+
+# ---------------------------------------------------------------- one block
+
+
+class Block(NamedTuple):
+    """What one block keeps for its backward, in the order of its forward."""
+
+    q: tuple
+    k: tuple
+    v: tuple
+    attention: tuple
+    out: tuple
+    out_dropped: tuple | None
+    attention_add: tuple
+    attention_norm: tuple
+    lin1: tuple
+    activation: tuple
+    lin2: tuple
+    lin2_dropped: tuple | None
+    output_add: tuple
+    output_norm: tuple
+
+
+def block(x, p, a, bounds, chance, site, ops, taps=None):
+    """x (N,C)  ->  y (N,C), cache.  taps: a dict that receives the quantities in between."""
+    q, q_cache = ops.linear.forward(x, p["q.weight"], p["q.bias"])
+    k, k_cache = ops.linear.forward(x, p["k.weight"], p["k.bias"])
+    v, v_cache = ops.linear.forward(x, p["v.weight"], p["v.bias"])
+    draw = chance.draw(site, a.attention_dropout) if chance and a.attention_dropout else None
+    context, attention = ops.attention.forward(q, k, v, bounds=bounds, n_heads=a.H, draw=draw)
+    o, out = ops.linear.forward(context, p["out.weight"], p["out.bias"])
+    od, out_dropped = drop(o, a.dropout * a.drops_attention_output, site + 1, chance, ops)
+    s, attention_add = ops.add.forward(x, od)
+    u, attention_norm = ops.layernorm.forward(
+        s, p["attention_norm.weight"], p["attention_norm.bias"], eps=a.eps
+    )
+    h, lin1 = ops.linear.forward(u, p["lin1.weight"], p["lin1.bias"])  # (N,F)
+    g, activation = activate(h, a.activation, ops)
+    f, lin2 = ops.linear.forward(g, p["lin2.weight"], p["lin2.bias"])  # (N,C)
+    fd, lin2_dropped = drop(f, a.dropout, site + 2, chance, ops)
+    r, output_add = ops.add.forward(u, fd)
+    y, output_norm = ops.layernorm.forward(
+        r, p["output_norm.weight"], p["output_norm.bias"], eps=a.eps
+    )
+    if taps is not None:
+        taps.update(q=q, k=k, v=v, context=context, out=o, attention_sum=s, attention_norm=u,
+                    lin1=h, activation=g, lin2=f, output_sum=r, output=y)  # fmt: skip
+    return y, Block(
+        q_cache, k_cache, v_cache, attention, out, out_dropped, attention_add, attention_norm,
+        lin1, activation, lin2, lin2_dropped, output_add, output_norm,
+    )  # fmt: skip
+
+
+def block_backward(dy, cache, a, ops, dtaps=None):
+    """dy (N,C), cache  ->  dx (N,C), gradients by role.  dtaps: more gradients, by tap."""
+    d, t = {}, dtaps or {}
+    dy = plus(dy, t.get("output"), ops)
+    dr, d["output_norm.weight"], d["output_norm.bias"] = ops.layernorm.backward(
+        dy, cache.output_norm
+    )
+    dr = plus(dr, t.get("output_sum"), ops)
+    du, dfd = ops.add.backward(dr, cache.output_add)
+    df = plus(drop_backward(dfd, cache.lin2_dropped, ops), t.get("lin2"), ops)
+    dg, d["lin2.weight"], d["lin2.bias"] = ops.linear.backward(df, cache.lin2)
+    dg = plus(dg, t.get("activation"), ops)
+    (dh,) = activate_backward(dg, cache.activation, a.activation, ops)
+    dh = plus(dh, t.get("lin1"), ops)
+    du_ffn, d["lin1.weight"], d["lin1.bias"] = ops.linear.backward(dh, cache.lin1)
+    du = plus(plus(du, du_ffn, ops), t.get("attention_norm"), ops)  # u fed the sum and lin1
+    ds, d["attention_norm.weight"], d["attention_norm.bias"] = ops.layernorm.backward(
+        du, cache.attention_norm
+    )
+    ds = plus(ds, t.get("attention_sum"), ops)
+    dx, dod = ops.add.backward(ds, cache.attention_add)
+    do = plus(drop_backward(dod, cache.out_dropped, ops), t.get("out"), ops)
+    dcontext, d["out.weight"], d["out.bias"] = ops.linear.backward(do, cache.out)
+    dcontext = plus(dcontext, t.get("context"), ops)
+    dq, dk, dv = ops.attention.backward(dcontext, cache.attention)
+    dq_scores, dk_scores = scores_backward(t, cache.attention)
+    dq, dk = plus(dq, dq_scores, ops), plus(dk, dk_scores, ops)
+    for name, dz, linear in (("q", dq, cache.q), ("k", dk, cache.k), ("v", dv, cache.v)):
+        dz = plus(dz, t.get(name), ops)
+        dx_part, d[f"{name}.weight"], d[f"{name}.bias"] = ops.linear.backward(dz, linear)
+        dx = plus(dx, dx_part, ops)  # x fed the sum and all three products
+    return dx, d
+
+
+# ---------------------------------------------------------------- all of them
+
+
+def forward(p, rows, a, pad, chance, ops, taps=None):
+    """Rows  ->  hidden states (x₀, …, x_L), each (N,C), cache.
+
+    p: canonical parameters; pad: the id whose embedding is not trained; chance: None in evaluation;
+    taps: a dict that receives {"layer.0": {"q": …}, …}.
+    """
+    x, embedding = embed(rows, scope(p, "embeddings"), a, pad, chance, ops)
+    hidden, blocks = [x], []
+    for i in range(a.L):
+        inner = None if taps is None else taps.setdefault(f"layer.{i}", {})
+        site = FIRST_BLOCK_SITE + SITES_PER_BLOCK * i
+        x, cache = block(x, scope(p, f"layer.{i}"), a, rows.bounds, chance, site, ops, inner)
+        hidden.append(x)
+        blocks.append(cache)
+    return tuple(hidden), (embedding, blocks, a)
+
+
+def backward(dhidden, cache, ops, dtaps=None):
+    """dhidden: L+1 gradients (N,C), the last an array, the others or None  ->  canonical grads."""
+    embedding, blocks, a = cache
+    d, dtaps = {}, dtaps or {}
+    dx = dhidden[-1]
+    for i in reversed(range(len(blocks))):
+        dx, dp = block_backward(dx, blocks[i], a, ops, dtaps.get(f"layer.{i}"))
+        d.update({f"layer.{i}.{name}": grad for name, grad in dp.items()})
+        dx = plus(dx, dhidden[i], ops)  # x was handed out, and fed the next block
+    d.update({f"embeddings.{k}": grad for k, grad in embed_backward(dx, embedding, ops).items()})
+    return d

@@ -1,0 +1,122 @@
+"""What stands on the encoder: the masked-LM head, the pooler with a classifier, next sentence.
+
+    masked LM    logits = LN(gelu(transform(h)))·wordᵀ + b     word: the embedding table, tied
+    classifier   logits = out(dropout(act(pooler(h[first token]))))
+
+BERT's pooler is tanh and DistilBERT's `pre_classifier` is ReLU: the same head with one switch.
+"""
+
+from typing import NamedTuple
+
+from minidistil.model.encoder import HEAD_SITE, activate, activate_backward, scope
+from minidistil.model.rows import drop, drop_backward
+
+
+class Task(NamedTuple):
+    """Which heads a task uses, and what Hugging Face calls the class that has them."""
+
+    heads: tuple
+    suffix: str
+
+
+TASKS = {
+    "fill-mask": Task(("mlm",), "ForMaskedLM"),
+    "text-classification": Task(("pooler", "classifier"), "ForSequenceClassification"),
+    "feature-extraction": Task(("pooler",), "Model"),
+    "pretraining": Task(("mlm", "pooler", "nsp"), "ForPreTraining"),
+    "next-sentence-prediction": Task(("pooler", "nsp"), "ForNextSentencePrediction"),
+}
+BERT_ONLY = ("pretraining", "next-sentence-prediction")
+FAMILY_CLASS = {"bert": "Bert", "distilbert": "DistilBert"}
+
+
+def heads_of(config, task):
+    """The heads a model of this family and task has; DistilBERT without a task has no pooler."""
+    if task not in TASKS or (config.model_type != "bert" and task in BERT_ONLY):
+        choices = [t for t in TASKS if config.model_type == "bert" or t not in BERT_ONLY]
+        raise ValueError(
+            f"task must be one of {', '.join(choices)} for {config.model_type}, not {task!r}"
+        )
+    if config.model_type != "bert" and task == "feature-extraction":
+        return ()
+    return TASKS[task].heads
+
+
+def architecture_name(config, task):
+    """The class of transformers that reads this model, e.g. DistilBertForMaskedLM."""
+    return FAMILY_CLASS[config.model_type] + TASKS[task].suffix
+
+
+def task_of(config):
+    """The task that config["architectures"] names; fill-mask when it names none."""
+    if not config.architectures:
+        return "fill-mask"
+    for task in TASKS:
+        if architecture_name(config, task) == config.architectures[0]:
+            return task
+    raise ValueError(
+        f"architectures names {config.architectures[0]!r}, which this version does not have; "
+        f"choose a task: {', '.join(TASKS)}"
+    )
+
+
+# ---------------------------------------------------------------- masked language model
+
+
+def mlm(h, p, a, ops):
+    """h (M,C)  ->  logits (M,V), cache.  p: canonical parameters of the whole model."""
+    t, transform = ops.linear.forward(h, p["transform.weight"], p["transform.bias"])
+    g, activation = activate(t, a.activation, ops)
+    n, norm = ops.layernorm.forward(
+        g, p["transform_norm.weight"], p["transform_norm.bias"], eps=a.eps
+    )
+    logits, projector = ops.linear.forward(n, p["embeddings.word.weight"], p["decoder.bias"])
+    return logits, (transform, activation, norm, projector, a.activation)
+
+
+def mlm_backward(dlogits, cache, ops):
+    """dlogits (M,V)  ->  dh (M,C), gradients; the word table's is the projector's half of it."""
+    transform, activation, norm, projector, name = cache
+    d = {}
+    dn, d["embeddings.word.weight"], d["decoder.bias"] = ops.linear.backward(dlogits, projector)
+    dg, d["transform_norm.weight"], d["transform_norm.bias"] = ops.layernorm.backward(dn, norm)
+    (dt,) = activate_backward(dg, activation, name, ops)
+    dh, d["transform.weight"], d["transform.bias"] = ops.linear.backward(dt, transform)
+    return dh, d
+
+
+# ---------------------------------------------------------------- first token
+
+
+def pool(h, first, p, a, ops):
+    """h (N,C), first (B,) rows  ->  pooled (B,C), cache."""
+    h0, gather = ops.embedding.forward(h, ids=first)  # a look-up in the rows
+    z, linear = ops.linear.forward(h0, p["pooler.weight"], p["pooler.bias"])
+    op = getattr(ops, a.pooler_activation)
+    pooled, activation = op.forward(z)
+    return pooled, (gather, linear, activation, op)
+
+
+def pool_backward(dpooled, cache, ops):
+    """dpooled (B,C)  ->  dh (N,C), gradients."""
+    gather, linear, activation, op = cache
+    d = {}
+    (dz,) = op.backward(dpooled, activation)
+    dh0, d["pooler.weight"], d["pooler.bias"] = ops.linear.backward(dz, linear)
+    (dh,) = ops.embedding.backward(dh0, gather)
+    return dh, d
+
+
+def classify(pooled, p, name, dropout, chance, ops):
+    """pooled (B,C)  ->  logits (B,K), cache.  name: `classifier` or `nsp`, the layer's role."""
+    x, dropped = drop(pooled, dropout, HEAD_SITE, chance, ops)
+    layer = scope(p, name)
+    logits, linear = ops.linear.forward(x, layer["weight"], layer["bias"])
+    return logits, (dropped, linear, name)
+
+
+def classify_backward(dlogits, cache, ops):
+    """dlogits (B,K)  ->  dpooled (B,C), gradients."""
+    dropped, linear, name = cache
+    dx, dweight, dbias = ops.linear.backward(dlogits, linear)
+    return drop_backward(dx, dropped, ops), {f"{name}.weight": dweight, f"{name}.bias": dbias}

@@ -1,0 +1,294 @@
+"""`Model`: the door between batches (B,T) with a checkpoint's names and rows with canonical ones."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minidistil.model import network, objective, taps
+from minidistil.model.checkpoint import write_folder
+from minidistil.model.heads import architecture_name, heads_of
+from minidistil.model.names import public_names
+from minidistil.model.network import Cotangents
+from minidistil.model.params import shapes
+from minidistil.model.rows import Chance, pack
+
+DTYPES = {"float32": np.float32, "float64": np.float64}
+
+
+class Step(NamedTuple):
+    """A loss, what it is made of, and its gradients under the names of `params`."""
+
+    loss: float
+    parts: dict
+    grads: dict
+
+
+@dataclass(frozen=True)
+class Output:
+    """What `Model.forward` hands out; None for what the task does not have or nobody asked for."""
+
+    logits: Any = None  # (B,T,V) or (B,K)
+    seq_relationship_logits: Any = None  # (B,2)
+    last_hidden_state: Any = None  # (B,T,C)
+    pooler_output: Any = None  # (B,C)
+    hidden_states: Any = None  # L+1 arrays (B,T,C)
+    attentions: Any = None  # L arrays (B,H,T,T)
+    taps: Any = None  # {name: array}
+    loss: Any = None  # float
+    kept: Any = None  # for backward
+
+
+class Kept(NamedTuple):
+    """What a forward keeps for `backward`."""
+
+    rows: Any
+    result: Any
+    cache: Any
+    loss_gradient: Any  # Cotangents of the loss, None without labels
+
+
+class Model:
+    """A BERT or DistilBERT with the heads of one task. Make one with `from_pretrained` or
+    `from_config`; `params` maps checkpoint names to read-only float32 arrays."""
+
+    def __init__(self, config, task, canonical, ops, dtype="float32"):
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
+        if dtype == "float64" and ops.name != "numpy":
+            raise ValueError("float64 needs backend 'numpy': the kernels compute in float32")
+        self.config, self.task, self.ops, self.dtype = config, task, ops, dtype
+        self.shapes = shapes(config, task)
+        self.names = public_names(self.shapes, config.model_type, task)
+        self._params, self._canonical = {}, {}
+        self.update({self.names[c]: array for c, array in canonical.items()})
+
+    @property
+    def params(self) -> Mapping[str, np.ndarray]:
+        return MappingProxyType(self._params)
+
+    def update(self, arrays):
+        """Replace parameters: {name: array of the same shape}. Raises ValueError, changing none."""
+        canonical = {public: c for c, public in self.names.items()}
+        for name, array in arrays.items():
+            if name not in canonical:
+                raise ValueError(f"no parameter is called {name!r}")
+            if np.shape(array) != self.shapes[canonical[name]]:
+                raise ValueError(
+                    f"{name} must be {self.shapes[canonical[name]]}, not {np.shape(array)}"
+                )
+        for name, array in arrays.items():
+            frozen = np.ascontiguousarray(array, np.float32)
+            if frozen.flags.writeable and np.may_share_memory(frozen, array):
+                frozen = frozen.copy()  # the caller's own array stays writable
+            frozen.flags.writeable = False
+            self._params[name] = frozen
+            self._canonical[canonical[name]] = frozen.astype(DTYPES[self.dtype], copy=False)
+
+    def canonical(self):
+        """The parameters by role, in the dtype that computes."""
+        return self._canonical
+
+    def with_ops(self, ops):
+        """The same parameters behind another backend."""
+        named = {c: self._params[public] for c, public in self.names.items()}
+        return Model(self.config, self.task, named, ops, self.dtype)
+
+    # ------------------------------------------------------------ forward
+
+    def forward(self, input_ids, attention_mask=None, token_type_ids=None, labels=None,
+                next_sentence_label=None, hidden_states=False, attentions=False, taps=(),
+                train=False, seed=0, step=0, first_sequence=0, keep=True):  # fmt: skip
+        """A batch of integer arrays (B,T)  ->  Output.
+
+        labels: (B,T) for fill-mask, -100 where there is no loss; see `objective` for classifiers.
+        taps: names such as "layer.0.q". train: dropout on, its masks a function of seed, step and
+        first_sequence (the number of the batch's first sequence in the global batch).
+        keep=False keeps nothing for `backward`. Padding holds zeros in every output.
+        Raises ValueError for a batch that does not fit the model.
+        """
+        rows = self.pack(input_ids, attention_mask, token_type_ids)
+        inner = self._inner(taps, attentions)
+        chance = self.chance(rows, train, seed, step, first_sequence)
+        result, cache = network.forward(
+            self._canonical, rows, self.config, self.task, chance, self.ops, taps=inner
+        )
+        loss, gradient = None, None
+        if labels is not None or next_sentence_label is not None:
+            loss, gradient = self._loss(result, rows, labels, next_sentence_label)
+        by_token = "mlm" in self.heads
+        return Output(
+            logits=rows.scatter(result.logits) if by_token else result.logits,
+            seq_relationship_logits=result.nsp,
+            last_hidden_state=rows.scatter(result.hidden[-1]),
+            pooler_output=result.pooled if self.task == "feature-extraction" else None,
+            hidden_states=tuple(rows.scatter(h) for h in result.hidden) if hidden_states else None,
+            attentions=self._attentions(inner, rows) if attentions else None,
+            taps={name: self._tap(inner, rows, name) for name in taps} if taps else None,
+            loss=loss,
+            kept=Kept(rows, result, cache, gradient) if keep else None,
+        )
+
+    @property
+    def heads(self):
+        return heads_of(self.config, self.task)
+
+    def pack(self, input_ids, attention_mask=None, token_type_ids=None):
+        """The batch's rows; refuses one whose first column the head needs and the mask hides."""
+        rows = pack(input_ids, attention_mask, token_type_ids, self.config.architecture)
+        hidden = np.flatnonzero(~rows.mask[:, 0])
+        if "pooler" in self.heads and len(hidden):
+            raise ValueError(
+                f"the head reads column 0, which attention_mask hides in sequence {hidden[0]}; "
+                f"pad on the right"
+            )
+        return rows
+
+    def chance(self, rows, train, seed, step, first_sequence):
+        """Dropout's randomness for these rows, or None in evaluation."""
+        return Chance(seed, step, rows.sequence + first_sequence, rows.column) if train else None
+
+    def _loss(self, result, rows, labels, next_sentence_label):
+        """float, Cotangents for every row's logits."""
+        total, d = 0.0, Cotangents((None,) * len(result.hidden))
+        if "mlm" in self.heads and labels is not None:
+            labels = objective.check_token_labels(labels, rows, self.config.vocab_size)
+            loss, dlogits = objective.tokens(result.logits, labels, self.ops)
+            total, d = total + float(loss), d._replace(logits=dlogits)
+        elif "classifier" in self.heads:
+            loss, dlogits = objective.classification(result.logits, labels, self.config, self.ops)
+            total, d = total + float(loss), d._replace(logits=dlogits)
+        elif labels is not None:
+            next_sentence_label = labels
+        if next_sentence_label is not None:
+            if "nsp" not in self.heads:
+                raise ValueError(f"task {self.task!r} has no head for these labels")
+            loss, dnsp = objective.classification(
+                result.nsp, next_sentence_label, self.config.with_labels(2), self.ops
+            )
+            total, d = total + float(loss), d._replace(nsp=dnsp)
+        return total, d
+
+    def _inner(self, names, attentions):
+        taps.check_names(names, self.config.architecture.L)
+        return {} if names or attentions else None
+
+    def _tap(self, inner, rows, name):
+        layer, _, part = name.rpartition(".")
+        if part not in taps.SQUARE:
+            return rows.scatter(inner[layer][part])
+        q, k, H = inner[layer]["q"], inner[layer]["k"], self.config.architecture.H
+        return taps.scatter_squares(taps.squares(q, k, rows.bounds, H, part), rows.mask)
+
+    def _attentions(self, inner, rows):
+        layers = range(self.config.architecture.L)
+        return tuple(self._tap(inner, rows, f"layer.{i}.probs") for i in layers)
+
+    # ------------------------------------------------------------ backward
+
+    def backward(self, out, dlogits=None, dseq_relationship_logits=None, dlast_hidden_state=None,
+                 dpooler_output=None, dhidden_states=None, dtaps=None):  # fmt: skip
+        """Gradients of the loss, a dict with the keys and shapes of `params`.
+
+        The cotangents have the shapes of what `out` holds; what lies on padding is ignored. Without
+        any, they are those of out.loss. dhidden_states: a sequence of L+1, None where zero.
+        Raises ValueError after keep=False, without a cotangent or a loss, or for a wrong shape.
+        """
+        if out.kept is None:
+            raise ValueError("nothing was kept for backward: call forward with keep=True")
+        rows, result, cache, gradient = out.kept
+        given = (dlogits, dseq_relationship_logits, dlast_hidden_state, dpooler_output,
+                 dhidden_states, dtaps)  # fmt: skip
+        if any(x is not None for x in given):
+            by_token = "mlm" in self.heads
+            like = rows.scatter(result.logits[:, :0]).shape[:2] if by_token else None
+            gradient = Cotangents(
+                hidden=self._dhidden(rows, result, dhidden_states, dlast_hidden_state),
+                logits=self._cotangent("dlogits", dlogits, result.logits, rows, like),
+                pooled=self._cotangent("dpooler_output", dpooler_output, result.pooled),
+                nsp=self._cotangent(
+                    "dseq_relationship_logits", dseq_relationship_logits, result.nsp
+                ),
+            )
+        elif gradient is None:
+            raise ValueError("backward needs a cotangent, such as dlogits, or labels in forward")
+        inner = {}
+        for name, dy in (dtaps or {}).items():
+            taps.check_names([name], self.config.architecture.L)
+            layer, _, part = name.rpartition(".")
+            gather = taps.gather_squares if part in taps.SQUARE else _gather_rows
+            inner.setdefault(layer, {})[part] = gather(np.asarray(dy), rows.mask)
+        return self.public(network.backward(gradient, cache, self.ops, inner))
+
+    def _cotangent(self, name, dy, like, rows=None, batch=None):
+        if dy is None:
+            return None
+        if like is None:
+            raise ValueError(f"{name}: task {self.task!r} has no such output")
+        shape = like.shape if batch is None else (*batch, *like.shape[1:])
+        if np.shape(dy) != shape:
+            raise ValueError(f"{name} must be {shape}, not {np.shape(dy)}")
+        dy = np.asarray(dy, DTYPES[self.dtype])
+        return dy if batch is None else rows.gather(dy)
+
+    def _dhidden(self, rows, result, dhidden_states, dlast_hidden_state):
+        d = list(dhidden_states) if dhidden_states is not None else [None] * len(result.hidden)
+        if len(d) != len(result.hidden):
+            raise ValueError(f"dhidden_states needs {len(result.hidden)} entries, not {len(d)}")
+        d = [
+            self._cotangent("dhidden_states", x, h, rows, rows.mask.shape)
+            for x, h in zip(d, result.hidden, strict=True)
+        ]
+        last = self._cotangent(
+            "dlast_hidden_state", dlast_hidden_state, result.hidden[-1], rows, rows.mask.shape
+        )
+        d[-1] = taps.plus(d[-1], last, self.ops)
+        return tuple(d)
+
+    def public(self, grads):
+        """Canonical gradients  ->  every parameter's, under its name in `params`."""
+        dtype = DTYPES[self.dtype]
+        return {
+            public: grads[c] if c in grads else np.zeros(self.shapes[c], dtype)
+            for c, public in self.names.items()
+        }
+
+    # ------------------------------------------------------------ one training step, and disk
+
+    def gradients(self, batch, train=False, seed=0, step=0, first_sequence=0):
+        """The task's own loss on a batch with labels  ->  Step.
+
+        The same numbers as forward and backward, without the logits of rows that have no label.
+        """
+        rows = self.pack(*(batch.get(k) for k in ("input_ids", "attention_mask", "token_type_ids")))
+        chance = self.chance(rows, train, seed, step, first_sequence)
+        args = (self._canonical, rows, self.config, self.task, chance, self.ops)
+        if self.task == "fill-mask":
+            labels = objective.check_token_labels(batch["labels"], rows, self.config.vocab_size)
+            select = np.flatnonzero(labels != objective.IGNORED)  # (M,)
+            result, cache = network.forward(*args, select=select)
+            loss, dlogits = objective.tokens(result.logits, labels[select], self.ops)
+            d = Cotangents((None,) * len(result.hidden), logits=dlogits)
+        else:
+            result, cache = network.forward(*args)
+            loss, d = self._loss(
+                result, rows, batch.get("labels"), batch.get("next_sentence_label")
+            )
+        grads = self.public(network.backward(d, cache, self.ops))
+        return Step(float(loss), {}, grads)
+
+    def save_pretrained(self, folder, dtype="float32"):
+        """Write config.json and model.safetensors, which transformers loads as they are.
+
+        dtype: "float32" or "float16", how the tensors are stored. Raises OSError where the folder
+        cannot be written, leaving no half-written file.
+        """
+        config = self.config.to_dict()
+        config["architectures"] = [architecture_name(self.config, self.task)]
+        write_folder(folder, config, self._params, dtype)
+
+
+def _gather_rows(x, mask):
+    return x[mask]

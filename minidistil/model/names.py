@@ -1,0 +1,79 @@
+"""What checkpoints call the parameters: one table a family, the only renames in the project."""
+
+BLOCK_BERT = {
+    "q": "attention.self.query",
+    "k": "attention.self.key",
+    "v": "attention.self.value",
+    "out": "attention.output.dense",
+    "attention_norm": "attention.output.LayerNorm",
+    "lin1": "intermediate.dense",
+    "lin2": "output.dense",
+    "output_norm": "output.LayerNorm",
+}
+BLOCK_DISTILBERT = {
+    "q": "attention.q_lin",
+    "k": "attention.k_lin",
+    "v": "attention.v_lin",
+    "out": "attention.out_lin",
+    "attention_norm": "sa_layer_norm",
+    "lin1": "ffn.lin1",
+    "lin2": "ffn.lin2",
+    "output_norm": "output_layer_norm",
+}
+EMBEDDINGS = {
+    "embeddings.word": "embeddings.word_embeddings",
+    "embeddings.position": "embeddings.position_embeddings",
+    "embeddings.type": "embeddings.token_type_embeddings",
+    "embeddings.norm": "embeddings.LayerNorm",
+}
+BODY = {  # model type: prefix of the body, where its blocks are, what a block's layers are called
+    "bert": ("bert.", "encoder.layer.", BLOCK_BERT),
+    "distilbert": ("distilbert.", "transformer.layer.", BLOCK_DISTILBERT),
+}
+HEADS = {
+    "bert": {
+        "pooler": "bert.pooler.dense",
+        "classifier": "classifier",
+        "nsp": "cls.seq_relationship",
+        "transform": "cls.predictions.transform.dense",
+        "transform_norm": "cls.predictions.transform.LayerNorm",
+        "decoder": "cls.predictions",
+    },
+    "distilbert": {
+        "pooler": "pre_classifier",
+        "classifier": "classifier",
+        "transform": "vocab_transform",
+        "transform_norm": "vocab_layer_norm",
+        "decoder": "vocab_projector",
+    },
+}
+# Copies of tied parameters that a checkpoint may hold: {its name: canonical name}
+TIED = {
+    "bert": {
+        "cls.predictions.decoder.weight": "embeddings.word.weight",
+        "cls.predictions.decoder.bias": "decoder.bias",
+    },
+    "distilbert": {"vocab_projector.weight": "embeddings.word.weight"},
+}
+BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")  # saved once, never learned
+
+
+def checkpoint_name(canonical, model_type):
+    """`layer.0.q.weight`  ->  `bert.encoder.layer.0.attention.self.query.weight`."""
+    prefix, blocks, block = BODY[model_type]
+    role, _, kind = canonical.rpartition(".")
+    if role in EMBEDDINGS:
+        return f"{prefix}{EMBEDDINGS[role]}.{kind}"
+    if role.startswith("layer."):
+        _, i, part = role.split(".")
+        return f"{prefix}{blocks}{i}.{block[part]}.{kind}"
+    return f"{HEADS[model_type][role]}.{kind}"
+
+
+def public_names(canonical_names, model_type, task):
+    """{canonical: name in `params` and in a saved file}; a bare body carries no prefix."""
+    prefix = BODY[model_type][0]
+    names = {c: checkpoint_name(c, model_type) for c in canonical_names}
+    if task == "feature-extraction":
+        names = {c: n.removeprefix(prefix) for c, n in names.items()}
+    return names

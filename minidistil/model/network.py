@@ -1,0 +1,82 @@
+"""A whole model as one pair of functions: rows in, hidden states and logits out, and back."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from minidistil.model import encoder, heads
+from minidistil.model.heads import heads_of
+from minidistil.model.taps import plus
+
+
+class Result(NamedTuple):
+    """What a forward computes; None for what the task does not have."""
+
+    hidden: tuple  # x₀ … x_L, each (N,C)
+    logits: object = None  # (M,V) for the selected rows, or (B,K)
+    pooled: object = None  # (B,C)
+    nsp: object = None  # (B,2)
+
+
+class Cotangents(NamedTuple):
+    """Gradients of the loss with respect to a Result, with its shapes; None is zero."""
+
+    hidden: tuple
+    logits: object = None
+    pooled: object = None
+    nsp: object = None
+
+
+def forward(p, rows, config, task, chance, ops, select=None, taps=None):
+    """Rows  ->  Result, cache.
+
+    p: canonical parameters; chance: None in evaluation; select: (M,) rows that the masked-LM head
+    predicts, all when None; taps: see encoder.forward.
+    """
+    a = config.architecture
+    hidden, body = encoder.forward(p, rows, a, config.pad_token_id, chance, ops, taps)
+    h, first = hidden[-1], rows.bounds[:-1]
+    logits = pooled = nsp = None
+    caches = {}
+    for head in heads_of(config, task):
+        if head == "mlm":
+            picked, gather = (h, None) if select is None else ops.embedding.forward(h, ids=select)
+            logits, cache = heads.mlm(picked, p, a, ops)
+            caches["mlm"] = (cache, gather)
+        elif head == "pooler":
+            pooled, caches["pooler"] = heads.pool(h, first, p, a, ops)
+        elif head == "classifier":
+            chance0 = chance and chance.of(first)
+            logits, caches["classifier"] = heads.classify(
+                pooled, p, "classifier", a.classifier_dropout, chance0, ops
+            )
+        else:
+            nsp, caches["nsp"] = heads.classify(pooled, p, "nsp", 0, None, ops)
+    return Result(hidden, logits, pooled, nsp), (body, caches, h)
+
+
+def backward(d, cache, ops, dtaps=None):
+    """Cotangents, cache  ->  gradients under canonical names; those of unused heads are left out."""
+    body, caches, h = cache
+    grads, dh, dpooled = {}, d.hidden[-1], d.pooled
+    if d.nsp is not None:
+        dpart, dp = heads.classify_backward(d.nsp, caches["nsp"], ops)
+        dpooled, grads = plus(dpooled, dpart, ops), grads | dp
+    if d.logits is not None and "classifier" in caches:
+        dpart, dp = heads.classify_backward(d.logits, caches["classifier"], ops)
+        dpooled, grads = plus(dpooled, dpart, ops), grads | dp
+    if dpooled is not None:
+        dpart, dp = heads.pool_backward(dpooled, caches["pooler"], ops)
+        dh, grads = plus(dh, dpart, ops), grads | dp
+    if d.logits is not None and "mlm" in caches:
+        head, gather = caches["mlm"]
+        dpart, dp = heads.mlm_backward(d.logits, head, ops)
+        if gather is not None:
+            (dpart,) = ops.embedding.backward(dpart, gather)
+        dh, grads = plus(dh, dpart, ops), grads | dp
+    dh = np.zeros_like(h) if dh is None else dh
+    dbody = encoder.backward((*d.hidden[:-1], dh), body, ops, dtaps)
+    if "embeddings.word.weight" in grads:  # tied: looked up at the bottom, projected onto at the top
+        word = "embeddings.word.weight"
+        dbody[word] = ops.add.forward(dbody[word], grads.pop(word))[0]
+    return dbody | grads

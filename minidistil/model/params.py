@@ -1,0 +1,92 @@
+"""Which parameters a model has: canonical names, shapes, and how they start.
+
+A canonical name says the role (`layer.0.q.weight`); `names.py` says what a checkpoint calls it.
+"""
+
+import math
+import zlib
+
+import numpy as np
+
+from minidistil.model.heads import heads_of
+
+
+def shapes(config, task):
+    """{canonical name: shape} for the whole model, in the order of its forward."""
+    return {**body_shapes(config.architecture), **head_shapes(config, task)}
+
+
+def body_shapes(a):
+    """Embeddings and blocks."""
+    s = {"embeddings.word.weight": (a.V, a.C), "embeddings.position.weight": (a.P, a.C)}
+    if a.types:
+        s["embeddings.type.weight"] = (a.types, a.C)
+    s.update(_norm("embeddings.norm", a.C))
+    for i in range(a.L):
+        for role in ("q", "k", "v", "out"):
+            s.update(_linear(f"layer.{i}.{role}", a.C, a.C))
+        s.update(_norm(f"layer.{i}.attention_norm", a.C))
+        s.update(_linear(f"layer.{i}.lin1", a.C, a.F))
+        s.update(_linear(f"layer.{i}.lin2", a.F, a.C))
+        s.update(_norm(f"layer.{i}.output_norm", a.C))
+    return s
+
+
+def head_shapes(config, task):
+    """The heads of a task; the masked-LM projector's matrix is the word table, so not listed."""
+    a, s = config.architecture, {}
+    for head in heads_of(config, task):
+        if head == "mlm":
+            s.update(_linear("transform", a.C, a.C))
+            s.update(_norm("transform_norm", a.C))
+            s["decoder.bias"] = (a.V,)
+        else:
+            s.update(_linear(head, a.C, {"pooler": a.C, "classifier": config.num_labels}.get(head, 2)))
+    return s
+
+
+def _linear(name, inputs, outputs):
+    return {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
+
+
+def _norm(name, channels):
+    return {f"{name}.weight": (channels,), f"{name}.bias": (channels,)}
+
+
+def initialise(config, wanted, seed):
+    """{name: float32 array} for the names and shapes in `wanted`, as the originals start.
+
+    Matrices N(0, initializer_range), the pad token's row 0, biases 0, LayerNorm 1 and 0; sinusoids
+    for the positions where a DistilBERT config asks for them. Each parameter has a random stream
+    of its own, so adding a head changes no other parameter.
+    """
+    params = {}
+    for name, shape in wanted.items():
+        if name.endswith("norm.weight"):
+            value = np.ones(shape, np.float32)
+        elif len(shape) == 1:
+            value = np.zeros(shape, np.float32)
+        elif name == "embeddings.position.weight" and getattr(config, "sinusoidal_pos_embds", False):
+            value = sinusoids(*shape)
+        else:
+            rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+            value = rng.normal(0, config.initializer_range, shape).astype(np.float32)
+        if name == "embeddings.word.weight":
+            value[config.pad_token_id] = 0
+        params[name] = value
+    return params
+
+
+def sinusoids(P, C):
+    """Position table (P,C): sin and cos of p/10000^(2j/C) in channels 2j and 2j+1.
+
+    Source: Vaswani et al., "Attention is all you need", 2017, §3.5.
+    """
+    angle = np.arange(P)[:, None] / 10000 ** (2 * (np.arange(C) // 2) / C)
+    table = np.where(np.arange(C) % 2, np.cos(angle), np.sin(angle))
+    return table.astype(np.float32)
+
+
+def count(shapes_):
+    """How many numbers the shapes hold."""
+    return sum(math.prod(shape) for shape in shapes_.values())

@@ -1,0 +1,132 @@
+"""Models from folders, from names on the Hugging Face hub, and from configs."""
+
+import dataclasses
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from minidistil.config import read_config
+from minidistil.model.checkpoint import CONFIG, INDEX, read_tensors
+from minidistil.model.heads import TASKS, heads_of, task_of
+from minidistil.model.model import Model
+from minidistil.model.names import BODY, BUFFERS, TIED, checkpoint_name
+from minidistil.model.params import body_shapes, head_shapes, initialise, shapes
+from minidistil.ops import backend as load_backend
+
+FILES = (CONFIG, INDEX, "*.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt",
+         "special_tokens_map.json")  # fmt: skip
+OLD_NAMES = {"gamma": "weight", "beta": "bias"}  # how the first BERT checkpoints call LayerNorm's
+
+
+def from_config(config, task="fill-mask", seed=0, backend="cpu", dtype="float32"):
+    """A model with fresh parameters, drawn from `seed` as the originals initialise them.
+
+    config: BertConfig or DistilBertConfig. Raises ValueError for a task the family lacks.
+    """
+    params = initialise(config, shapes(config, task), seed)
+    return Model(config, task, params, load_backend(backend), dtype)
+
+
+def from_pretrained(folder_or_hub_id, task=None, backend="cpu", dtype="float32", num_labels=None,
+                    problem_type=None, seed=0):  # fmt: skip
+    """A model from a Hugging Face folder, or from the hub when no such folder exists.
+
+    What is absolute or starts with a dot is never looked up elsewhere. task: one of
+    `heads.TASKS`, or None for what config["architectures"] says. The body must match exactly;
+    heads the task does not use are dropped, and a head the folder lacks, or whose number of labels
+    `num_labels` changes, is initialised from `seed`; both are said in a warning.
+    Raises FileNotFoundError or ValueError, one line that says what is wrong.
+    """
+    folder = resolve(folder_or_hub_id)
+    config = read_config(folder / CONFIG)
+    if num_labels is not None and num_labels != config.num_labels:
+        config = config.with_labels(num_labels, problem_type or config.problem_type)
+    elif problem_type is not None:
+        config = dataclasses.replace(config, problem_type=problem_type)
+    task = task or task_of(config)
+    heads_of(config, task)
+    params = _match(folder, config, task, read_tensors(folder), num_labels is not None, seed)
+    return Model(config, task, params, load_backend(backend), dtype)
+
+
+def resolve(name):
+    """The folder that `name` is, or a snapshot of the hub's repository of that name."""
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path
+    if path.is_absolute() or str(name).startswith(".") or path.exists():
+        raise FileNotFoundError(f"{name} is not a folder; give one that holds {CONFIG}")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(str(name), allow_patterns=list(FILES)))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise FileNotFoundError(
+            f"{name} is neither a folder nor a repository the hub hands out: {reason}"
+        ) from None
+
+
+def _match(folder, config, task, tensors, relabelled, seed):
+    """Tensors under whatever names the folder uses  ->  canonical parameters, all of them."""
+    kind, prefix = config.model_type, BODY[config.model_type][0]
+    body = body_shapes(config.architecture)
+    every_head = {}
+    for other in TASKS:
+        if kind == "bert" or other in ("fill-mask", "text-classification"):
+            every_head.update(head_shapes(config, other))
+    canonical = {}
+    for c in body | every_head:
+        name = checkpoint_name(c, kind)
+        canonical[name] = canonical[name.removeprefix(prefix)] = c
+
+    found, dropped, problems = {}, [], []
+    for name, array in tensors.items():
+        stem, _, last = name.rpartition(".")
+        modern = f"{stem}.{OLD_NAMES.get(last, last)}"
+        bare = modern.removeprefix(prefix)
+        if bare in BUFFERS or name in TIED[kind]:
+            continue
+        if modern in canonical:
+            found[canonical[modern]] = array
+        elif bare.startswith(("embeddings.", "encoder.", "transformer.")):
+            problems.append(f"surplus {name} {array.shape}")
+        else:
+            dropped.append(name)
+    wanted = shapes(config, task)
+    fresh = {}
+    for c, shape in wanted.items():
+        name = checkpoint_name(c, kind)
+        if c not in found:
+            if c in body:
+                problems.append(f"missing {name} {shape}")
+            else:
+                fresh[c] = shape
+        elif found[c].shape != shape:
+            if relabelled and c.startswith("classifier."):
+                fresh[c] = shape
+            else:
+                problems.append(f"{name} is {found[c].shape}, expected {shape}")
+        elif not np.isfinite(found[c]).all():
+            problems.append(f"{name} holds NaN or infinity")
+    problems += _untied(tensors, found, kind)
+    if problems:
+        raise ValueError(f"{folder} does not fit its {CONFIG}: " + "; ".join(problems))
+    dropped += [checkpoint_name(c, kind) for c in found if c not in wanted]
+    if dropped:
+        warnings.warn(f"task {task!r} does not use {', '.join(sorted(dropped))}", stacklevel=4)
+    if fresh:
+        names = ", ".join(checkpoint_name(c, kind) for c in fresh)
+        warnings.warn(f"initialised from seed {seed}, to be trained: {names}", stacklevel=4)
+    return {c: found[c] for c in wanted if c not in fresh} | initialise(config, fresh, seed)
+
+
+def _untied(tensors, found, kind):
+    """A copy of a tied parameter must be a copy: another value would be lost silently."""
+    return [
+        f"{name} differs from {checkpoint_name(c, kind)}, to which it is tied"
+        for name, c in TIED[kind].items()
+        if name in tensors and c in found and not np.array_equal(tensors[name], found[c])
+    ]

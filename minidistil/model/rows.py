@@ -1,0 +1,121 @@
+"""No padding inside: a padded batch (B,T) becomes N rows, one for each real token.
+
+    input_ids        attention_mask        rows                    bounds
+    a b c 0          1 1 1 0               a b c d e               0 3 5
+    d e 0 0          1 1 0 0
+
+Everything between the embeddings and the heads works on rows; results return to (B,T,…) at the
+door, with zeros where there is no token. A token's position is its column in the batch, so the
+mask may have holes or padding on the left.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from minidistil.ops.dropout import Draw
+
+
+class Rows(NamedTuple):
+    """The real tokens of a batch."""
+
+    ids: np.ndarray  # (N,)
+    types: np.ndarray  # (N,)
+    sequence: np.ndarray  # (N,) which of the B sequences
+    column: np.ndarray  # (N,) which of the T columns
+    bounds: np.ndarray  # (B+1,) sequence b owns rows bounds[b] to bounds[b+1]
+    mask: np.ndarray  # (B,T) bool
+
+    def scatter(self, x):
+        """x (N,…)  ->  (B,T,…), zeros at the padding."""
+        out = np.zeros((*self.mask.shape, *x.shape[1:]), x.dtype)
+        out[self.mask] = x
+        return out
+
+    def gather(self, x):
+        """x (B,T,…)  ->  (N,…)."""
+        return x[self.mask]
+
+
+def pack(input_ids, attention_mask, token_type_ids, a):
+    """The rows of a batch, once it is known to fit the architecture.
+
+    input_ids, attention_mask, token_type_ids: (B,T) integers, the last two may be None (all ones,
+    all zeros).
+    Raises ValueError: shapes that differ, T above P, ids outside the vocabulary or the token types,
+    a mask that is not 0/1, a sequence without a token.
+    """
+    ids = _integers("input_ids", input_ids)
+    if ids.ndim != 2 or 0 in ids.shape:
+        raise ValueError(f"input_ids must be (B,T) with at least one token, not {ids.shape}")
+    if ids.shape[1] > a.P:
+        raise ValueError(
+            f"{ids.shape[1]} tokens do not fit {a.P} positions; truncate or split the text"
+        )
+    mask = np.ones(ids.shape, bool)
+    if attention_mask is not None:
+        given = np.asarray(attention_mask)
+        _same_shape("attention_mask", given, ids)
+        if not np.isin(given, (0, 1)).all():
+            raise ValueError("attention_mask must hold 0 (padding) and 1 (token) only")
+        mask = given.astype(bool)
+    empty = np.flatnonzero(~mask.any(axis=1))
+    if len(empty):
+        raise ValueError(f"sequence {empty[0]} of {len(ids)} is all padding: attention_mask 0")
+    types = np.zeros_like(ids)
+    if token_type_ids is not None:
+        types = _integers("token_type_ids", token_type_ids)
+        _same_shape("token_type_ids", types, ids)
+        if not a.types and types.any():
+            raise ValueError("this family has no token types: leave token_type_ids out")
+    _inside("input_ids", ids[mask], a.V, "the vocabulary")
+    if a.types:
+        _inside("token_type_ids", types[mask], a.types, "the token types")
+    sequence, column = np.nonzero(mask)
+    bounds = np.concatenate([[0], np.cumsum(mask.sum(axis=1))])
+    return Rows(ids[mask], types[mask], sequence, column, bounds, mask)
+
+
+def _integers(name, x):
+    x = np.asarray(x)
+    if x.dtype.kind not in "iu":
+        raise ValueError(f"{name} must be integers, not {x.dtype}")
+    return x.astype(np.int64, copy=False)
+
+
+def _same_shape(name, x, ids):
+    if x.shape != ids.shape:
+        raise ValueError(f"{name} {x.shape} must have the shape of input_ids {ids.shape}")
+
+
+def _inside(name, values, limit, what):
+    wrong = values[(values < 0) | (values >= limit)]
+    if len(wrong):
+        raise ValueError(f"{name}: {wrong[0]} is outside {what} of {limit}")
+
+
+class Chance(NamedTuple):
+    """Dropout's randomness for one training step of one batch; None stands for evaluation."""
+
+    seed: int
+    step: int
+    sequence: np.ndarray  # (N,) number in the global batch
+    column: np.ndarray  # (N,)
+
+    def draw(self, site, p):
+        return Draw(p, self.seed, self.step, site, self.sequence, self.column)
+
+    def of(self, rows):
+        """The same chance for some of the rows."""
+        return self._replace(sequence=self.sequence[rows], column=self.column[rows])
+
+
+def drop(x, p, site, chance, ops):
+    """x (N,C)  ->  dropout(x), cache; x itself in evaluation."""
+    if chance is None or p == 0:
+        return x, None
+    return ops.dropout.forward(x, draw=chance.draw(site, p))
+
+
+def drop_backward(dy, cache, ops):
+    return dy if cache is None else ops.dropout.backward(dy, cache)[0]

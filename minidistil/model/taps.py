@@ -1,0 +1,89 @@
+"""Taps: quantities inside a block that a caller wants to see, or to send gradients into.
+
+Most lie at hand between two ops. Scores and weights do not: attention keeps them to itself, so
+they are computed again here, unfused, for the layers that ask.
+
+    scores   s = (q/√D)·kᵀ  (H,t,t)        probs   a = softmax(s)  (H,t,t), before dropout
+"""
+
+import math
+
+import numpy as np
+
+from minidistil.ops import softmax
+from minidistil.ops.attention import merge_heads, split_heads
+
+PLAIN = (
+    "q", "k", "v", "context", "out", "attention_sum", "attention_norm", "lin1", "activation",
+    "lin2", "output_sum", "output",
+)  # fmt: skip
+SQUARE = ("scores", "probs")  # (B,H,T,T) where the others are (B,T,·)
+
+
+def check_names(names, layers):
+    """Raises ValueError for a tap that no layer has."""
+    for name in names:
+        head, _, tail = name.rpartition(".")
+        if head not in [f"layer.{i}" for i in range(layers)] or tail not in PLAIN + SQUARE:
+            raise ValueError(
+                f"no tap {name!r}: taps are layer.0 to layer.{layers - 1} followed by one of "
+                f"{', '.join(PLAIN + SQUARE)}"
+            )
+
+
+def plus(a, b, ops):
+    """a + b, where either may be None: a quantity that fed two readers adds their gradients."""
+    if a is None or b is None:
+        return b if a is None else a
+    return ops.add.forward(a, b)[0]
+
+
+def squares(q, k, bounds, n_heads, name):
+    """q, k (N,C)  ->  scores or probs of each sequence: a list of (H,t,t)."""
+    out = []
+    for first, last in zip(bounds[:-1], bounds[1:], strict=True):
+        qh, kh = split_heads(q[first:last], n_heads), split_heads(k[first:last], n_heads)
+        s = (qh / math.sqrt(qh.shape[2])) @ kh.swapaxes(1, 2)  # (H,t,t)
+        out.append(s if name == "scores" else _softmax(s))
+    return out
+
+
+def _softmax(s):
+    return softmax.forward(s.reshape(-1, s.shape[2]))[0].reshape(s.shape)
+
+
+def scores_backward(dtaps, attention):
+    """Gradients into `scores` and `probs` of one layer  ->  dq, dk (N,C), or None, None."""
+    if not any(name in dtaps for name in SQUARE):
+        return None, None
+    q, k, _, _, bounds, n_heads, _ = attention
+    dq, dk = np.zeros_like(q), np.zeros_like(k)
+    for b, (first, last) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+        qh, kh = split_heads(q[first:last], n_heads), split_heads(k[first:last], n_heads)
+        root = math.sqrt(qh.shape[2])
+        ds = 0
+        if "probs" in dtaps:
+            a = _softmax((qh / root) @ kh.swapaxes(1, 2))  # (H,t,t)
+            flat = dtaps["probs"][b].reshape(-1, a.shape[2])
+            ds = ds + softmax.backward(flat, a.reshape(flat.shape))[0].reshape(a.shape)
+        if "scores" in dtaps:
+            ds = ds + dtaps["scores"][b]
+        dq[first:last] = merge_heads(ds @ kh / root)
+        dk[first:last] = merge_heads(ds.swapaxes(1, 2) @ qh / root)
+    return dq, dk
+
+
+def scatter_squares(parts, mask):
+    """A list of (H,t,t)  ->  (B,H,T,T), zeros where either token is padding."""
+    B, T = mask.shape
+    out = np.zeros((B, len(parts[0]), T, T), parts[0].dtype)
+    for b, part in enumerate(parts):
+        columns = np.flatnonzero(mask[b])
+        out[b][:, columns[:, None], columns] = part
+    return out
+
+
+def gather_squares(x, mask):
+    """(B,H,T,T)  ->  a list of (H,t,t)."""
+    columns = [np.flatnonzero(row) for row in mask]
+    return [x[b][:, c[:, None], c] for b, c in enumerate(columns)]
