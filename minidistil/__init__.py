@@ -3,10 +3,15 @@
 Start reading at `ops/layernorm.py`, then `model/encoder.py`, then `distill/step.py`.
 """
 
+from minidistil import losses, testing
 from minidistil.config import BertConfig, DistilBertConfig
+from minidistil.distill import DistillConfig, distill_step, student_config, student_from
 from minidistil.model.model import Model
 from minidistil.model.pretrained import from_config, from_pretrained
 from minidistil.ops import backend
 
-__all__ = ["BertConfig", "DistilBertConfig", "Model", "backend", "from_config", "from_pretrained"]
+__all__ = [
+    "BertConfig", "DistilBertConfig", "DistillConfig", "Model", "backend", "distill_step",
+    "from_config", "from_pretrained", "losses", "student_config", "student_from", "testing",
+]  # fmt: skip
 __version__ = "0.1.0"

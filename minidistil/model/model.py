@@ -91,10 +91,13 @@ class Model:
         """The parameters by role, in the dtype that computes."""
         return self._canonical
 
+    def named_by_role(self):
+        """The parameters, float32, under canonical names."""
+        return {c: self._params[public] for c, public in self.names.items()}
+
     def with_ops(self, ops):
         """The same parameters behind another backend."""
-        named = {c: self._params[public] for c, public in self.names.items()}
-        return Model(self.config, self.task, named, ops, self.dtype)
+        return Model(self.config, self.task, self.named_by_role(), ops, self.dtype)
 
     # ------------------------------------------------------------ forward
 

@@ -1,0 +1,123 @@
+"""One step of distillation: the triple loss and its gradient.
+
+With s and t the logits of student and teacher, h their last hidden states, R the real tokens:
+
+    ce    τ²·mean over R of KL(softmax(t/τ) ‖ softmax(s/τ))     what the teacher believes
+    mlm   mean over the labelled tokens of −ln softmax(s)       what the text says
+    cos   mean over R of 1 − cos(h_s, h_t)                      which way the teacher points
+    mse   Σ(s − t)² / |R|                                       the teacher's logits themselves
+
+    loss = α_ce·ce + α_mlm·mlm + α_cos·cos + α_mse·mse
+
+With `restrict_ce_to_mask`, ce and mse look at the labelled tokens alone; cos never does. The
+teacher is in evaluation mode. A classifier is distilled the same way with one row of logits for
+each text, and `hard`, its labels' own loss, for mlm.
+Source: Hugging Face's `Distiller.step`, value for value; Sanh et al., "DistilBERT", 2019, §2.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+
+from minidistil.distill.student import check_pair
+from minidistil.model import network, objective
+from minidistil.model.model import Step
+from minidistil.model.network import Cotangents
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """Weights of the losses; the defaults are those of the released DistilBERT."""
+
+    temperature: float = 2.0
+    alpha_ce: float = 5.0  # soft targets
+    alpha_mlm: float = 2.0  # masked words
+    alpha_cos: float = 1.0  # directions of the last hidden states
+    alpha_mse: float = 0.0  # logits
+    alpha_hard: float = 2.0  # a classifier's labels, where a batch has them
+    restrict_ce_to_mask: bool = False
+
+    def __post_init__(self):
+        if not self.temperature > 0:
+            raise ValueError(f"temperature must be above 0, not {self.temperature}")
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name.startswith("alpha") and not 0 <= value < float("inf"):
+                raise ValueError(f"{field.name} must be a number from 0 up, not {value}")
+
+
+def distill_step(student, teacher, batch, config, train=False, seed=0, step=0, first_sequence=0):
+    """One batch through both models  ->  Step(loss, parts before weighting, grads of the student).
+
+    batch: as a data collator makes it; token_type_ids go to the model that has them. train: the
+    student's dropout. Raises ValueError for a pair that a loss cannot compare, or a bad batch.
+    """
+    check_pair(student, teacher, hidden=config.alpha_cos > 0)
+    labels = batch.get("labels")
+    rows = student.pack(batch["input_ids"], batch.get("attention_mask"), _types(student, batch))
+    tokens = student.task == "fill-mask"
+    if tokens:
+        if labels is None:
+            raise ValueError("distilling a masked language model needs labels in the batch")
+        labels = objective.check_token_labels(labels, rows, student.config.vocab_size)
+    select = _wanted_rows(config, labels) if tokens else None
+    chance = student.chance(rows, train, seed, step, first_sequence)
+    mine, cache = network.forward(
+        student.canonical(), rows, student.config, student.task, chance, student.ops, select
+    )
+    theirs = _teach(teacher, batch, config, select)
+    if tokens and select is not None:
+        labels = labels[select]
+    parts, d = _losses(mine, theirs, labels, config, student)
+    grads = student.public(network.backward(d, cache, student.ops))
+    weights = {name: getattr(config, f"alpha_{name}") for name in parts}
+    return Step(sum(weights[name] * parts[name] for name in parts), parts, grads)
+
+
+def _types(model, batch):
+    return batch.get("token_type_ids") if model.config.architecture.types else None
+
+
+def _wanted_rows(config, labels):
+    """The rows whose logits a loss looks at, (M,), or None for all of them."""
+    everywhere = config.alpha_ce > 0 or config.alpha_mse > 0
+    if everywhere and not config.restrict_ce_to_mask:
+        return None
+    return np.flatnonzero(labels != objective.IGNORED)
+
+
+def _teach(teacher, batch, config, select):
+    """The teacher's Result, or None where no loss asks for it."""
+    if config.alpha_ce == config.alpha_mse == config.alpha_cos == 0:
+        return None
+    rows = teacher.pack(batch["input_ids"], batch.get("attention_mask"), _types(teacher, batch))
+    result, _ = network.forward(
+        teacher.canonical(), rows, teacher.config, teacher.task, None, teacher.ops, select
+    )
+    return result
+
+
+def _losses(mine, theirs, labels, config, student):
+    """{part: loss}, and the Cotangents of their weighted sum."""
+    ops, z = student.ops, mine.logits
+    parts, dlogits, dlast = {}, np.zeros_like(z), None
+    if config.alpha_ce:
+        parts["ce"], cache = ops.kl_div.forward(z, teacher=theirs.logits, tau=config.temperature)
+        dlogits += ops.kl_div.backward(z.dtype.type(config.alpha_ce), cache)[0]
+    if student.task == "fill-mask" and config.alpha_mlm:
+        parts["mlm"], cache = ops.cross_entropy.forward(z, labels=labels)
+        dlogits += ops.cross_entropy.backward(z.dtype.type(config.alpha_mlm), cache)[0]
+    if student.task == "text-classification" and config.alpha_hard and labels is not None:
+        parts["hard"], d = objective.classification(z, labels, student.config, ops)
+        dlogits += z.dtype.type(config.alpha_hard) * d
+    if config.alpha_mse:
+        parts["mse"], cache = ops.mse.forward(z, target=theirs.logits, reduction="batchmean")
+        dlogits += ops.mse.backward(z.dtype.type(config.alpha_mse), cache)[0]
+    if config.alpha_cos:
+        parts["cos"], cache = ops.cosine.forward(mine.hidden[-1], target=theirs.hidden[-1])
+        (dlast,) = ops.cosine.backward(z.dtype.type(config.alpha_cos), cache)
+    if not parts:
+        raise ValueError("every alpha is 0: there is nothing to learn from")
+    hidden = (*(None,) * (len(mine.hidden) - 1), dlast)
+    return {k: float(v) for k, v in parts.items()}, Cotangents(hidden, logits=dlogits)

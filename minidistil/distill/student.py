@@ -1,0 +1,87 @@
+"""A student made from some of its teacher's layers.
+
+    teacher   embeddings  0  1  2  3  4  5  6  7  8  9 10 11  head
+    student   embeddings  0     2     4        7     9    11  head     layers=(0, 2, 4, 7, 9, 11)
+
+Word and position embeddings, their LayerNorm and the projector's bias are copied; token types are
+left behind. The rest of the masked-LM head starts anew unless `vocab_transform` is set.
+Source: Sanh et al., "DistilBERT", 2019, §3; the choice of tensors is that of Hugging Face's
+extraction script for DistilBERT.
+"""
+
+from minidistil.config import DistilBertConfig
+from minidistil.model.heads import heads_of
+from minidistil.model.model import Model
+from minidistil.model.params import initialise, shapes
+
+
+def student_config(teacher, n_layers):
+    """The DistilBertConfig of a student with the teacher's width and `n_layers` layers."""
+    config, a = teacher.config, teacher.config.architecture
+    if a.eps != 1e-12:
+        raise ValueError(f"DistilBERT's layer_norm_eps is 1e-12, the teacher's is {a.eps}")
+    return DistilBertConfig(
+        vocab_size=a.V, dim=a.C, n_layers=n_layers, n_heads=a.H, hidden_dim=a.F,
+        activation=a.activation, max_position_embeddings=a.P, pad_token_id=config.pad_token_id,
+        initializer_range=config.initializer_range, dropout=a.dropout,
+        attention_dropout=a.attention_dropout, num_labels=config.num_labels,
+        id2label=config.id2label, problem_type=config.problem_type,
+    )  # fmt: skip
+
+
+def student_from(teacher, layers=(0, 2, 4, 7, 9, 11), vocab_transform=False, seed=0):
+    """A DistilBERT of the teacher's width whose layer i starts as the teacher's layer layers[i].
+
+    teacher: a BERT or DistilBERT for fill-mask, or a classifier, whose head is then copied too
+    where both families have it. vocab_transform: copy the masked-LM head's transform and LayerNorm
+    as well. seed: for what is not copied.
+    Raises ValueError for a layer the teacher does not have.
+    """
+    layers, depth = tuple(layers), teacher.config.architecture.L
+    outside = [i for i in layers if not 0 <= i < depth]
+    if outside or not layers:
+        raise ValueError(
+            f"layers must name some of the teacher's layers 0 to {depth - 1}, not {list(layers)}"
+        )
+    task = teacher.task if teacher.task in ("fill-mask", "text-classification") else "fill-mask"
+    config = student_config(teacher, len(layers))
+    params = initialise(config, shapes(config, task), seed)
+    given = teacher.named_by_role()
+    for name in params:
+        source = _source(name, layers, vocab_transform)
+        if source in given and given[source].shape == params[name].shape:
+            params[name] = given[source]
+    return Model(config, task, params, teacher.ops)
+
+
+def _source(name, layers, vocab_transform):
+    """The teacher's canonical name of what the student's `name` starts as, or None."""
+    if name.startswith("layer."):
+        _, i, rest = name.split(".", 2)
+        return f"layer.{layers[int(i)]}.{rest}"
+    if name.startswith("transform") and not vocab_transform:
+        return None
+    return name
+
+
+def check_pair(student, teacher, hidden):
+    """Raises ValueError unless the two can be compared token by token.
+
+    Vocabulary and positions must agree; channels too where `hidden` vectors are compared.
+    """
+    if student.task != teacher.task:
+        raise ValueError(
+            f"student and teacher must share a task: {student.task!r} against {teacher.task!r}"
+        )
+    s, t = student.config, teacher.config
+    pairs = [("vocab_size", s.vocab_size, t.vocab_size)]
+    if "classifier" in heads_of(s, student.task):
+        pairs.append(("num_labels", s.num_labels, t.num_labels))
+    if hidden:
+        pairs.append(("the hidden size", s.architecture.C, t.architecture.C))
+    for what, mine, theirs in pairs:
+        if mine != theirs:
+            remedy = "; set alpha_cos to 0" if what == "the hidden size" else ""
+            raise ValueError(
+                f"student and teacher must agree in {what}: {mine} against {theirs}{remedy}"
+            )

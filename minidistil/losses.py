@@ -1,0 +1,71 @@
+"""Losses with their gradients, for people who call them directly.
+
+Thin doors over the ops. Logits and hidden states are (…,V) or (…,C); a mask or labels have the
+leading axes. Arrays may be float32 or float64: the NumPy specification computes.
+"""
+
+import numpy as np
+
+from minidistil.ops import backend
+
+OPS = backend("numpy")
+
+
+def kl_divergence(student_logits, teacher_logits, temperature=2.0, mask=None,
+                  reduction="batchmean", scale=True):  # fmt: skip
+    """KL(teacher ‖ student) of softened logits  ->  (loss, dstudent_logits).
+
+    reduction: "batchmean" (by selected rows), "mean" (by rows and classes) or "sum"; scale: times
+    temperature². Source: Hinton et al., 2015; `KLDivLoss` as Hugging Face's distiller calls it.
+    """
+    options = {"tau": temperature, "reduction": reduction, "scale": scale}
+    return _pair(OPS.kl_div, "teacher", student_logits, teacher_logits, mask, options)
+
+
+def cross_entropy(logits, labels, ignore_index=-100):
+    """Mean surprise at the labels that are not ignore_index  ->  (loss, dlogits).
+
+    Source: PyTorch's CrossEntropyLoss. Raises ValueError without any label.
+    """
+    z, labels = _rows(logits), np.asarray(labels).reshape(-1)
+    loss, cache = OPS.cross_entropy.forward(z, labels=labels, ignore_index=ignore_index)
+    return float(loss), OPS.cross_entropy.backward(z.dtype.type(1), cache)[0].reshape(
+        np.shape(logits)
+    )
+
+
+def cosine(student_hidden, teacher_hidden, mask=None):
+    """Mean of 1 − cos over the selected rows  ->  (loss, dstudent_hidden).
+
+    Source: PyTorch's CosineEmbeddingLoss with target +1.
+    """
+    return _pair(OPS.cosine, "target", student_hidden, teacher_hidden, mask, {})
+
+
+def mse(student, teacher, mask=None, reduction="mean"):
+    """Squared error over the selected rows  ->  (loss, dstudent).
+
+    reduction: "mean" as PyTorch's MSELoss, "batchmean" (by rows) as Hugging Face's distiller, "sum".
+    """
+    return _pair(OPS.mse, "target", student, teacher, mask, {"reduction": reduction})
+
+
+def _pair(op, role, mine, theirs, mask, options):
+    if np.shape(mine) != np.shape(theirs):
+        raise ValueError(
+            f"student and teacher must have one shape: {np.shape(mine)} and {np.shape(theirs)}"
+        )
+    x = _rows(mine)
+    target = _rows(theirs).astype(x.dtype, copy=False)
+    if mask is not None:
+        mask = np.asarray(mask).astype(bool).reshape(-1)
+        if len(mask) != len(x):
+            raise ValueError(f"mask selects among {len(mask)} rows, the arrays have {len(x)}")
+    loss, cache = op.forward(x, mask=mask, **{role: target}, **options)
+    return float(loss), op.backward(x.dtype.type(1), cache)[0].reshape(np.shape(mine))
+
+
+def _rows(x):
+    """(…,V)  ->  (N,V) in float32 or float64."""
+    x = np.asarray(x)
+    return x.reshape(-1, x.shape[-1]).astype(x.dtype if x.dtype == np.float64 else np.float32)
