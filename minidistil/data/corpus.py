@@ -1,0 +1,210 @@
+"""A tokenised corpus: one memory-mapped file, so that it may be larger than memory.
+
+    header     128 bytes, little-endian: see HEADER
+    ids        (tokens,) uint16, or uint32 where the vocabulary has more than 65,536 words
+    padding    zeros to a multiple of 8 bytes
+    offsets    (M+1,) int64; sequence i is ids[offsets[i]:offsets[i+1]], [CLS] and [SEP] included
+    documents  (M,) int64, the number of the document that sequence i was cut from
+    counts     (V,) int64, how often each id occurs, [CLS] and [SEP] included
+
+A document longer than max_length is cut into pieces of max_length−2 tokens that each get their own
+[CLS] and [SEP]. As in DistilBERT's own preparation, sequences of 11 tokens or fewer and those with
+at least half [UNK] are dropped.
+"""
+
+import os
+import struct
+import zlib
+from array import array
+from hashlib import blake2b
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+MAGIC = b"MINIDCRP"
+VERSION = 1
+# magic, version, bytes an id, vocab_size, max_length, sequences, tokens, CLS, SEP, PAD, UNK, MASK,
+# fingerprint of the tokenizer, checksum of the header so far and of what follows the ids
+HEADER = struct.Struct("<8s4I2Q5I16sI16x")
+SIZE = 128
+DOCUMENTS = 256  # tokenised at once
+
+
+class Corpus:
+    """An open corpus: len, [i] -> ids (T,), .lengths (M,), .documents (M,), .counts (V,), .tokens.
+
+    Also .vocab_size, .max_length, .fingerprint, and cls_id, sep_id, pad_id, unk_id, mask_id.
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+        with open(self.path, "rb") as file:
+            head = file.read(SIZE)
+        size = self.path.stat().st_size
+        if len(head) < SIZE or not head.startswith(MAGIC):
+            raise ValueError(f"{path} is not a tokenised corpus of minidistil; build one from text")
+        _, version, width, V, self.max_length, M, tokens, *ids, self.fingerprint, checksum = (
+            HEADER.unpack_from(head)
+        )
+        if version != VERSION:
+            raise ValueError(f"{path} has version {version}, this is for {VERSION}; build it again")
+        after = _aligned(SIZE + tokens * width)
+        wanted = after + 8 * (M + 1 + M + V)
+        if width not in (2, 4) or size != wanted:
+            raise ValueError(
+                f"{path} has {size} bytes where its header says {wanted}; it is damaged, "
+                "build it again"
+            )
+        self.vocab_size, self.tokens = V, tokens
+        self.cls_id, self.sep_id, self.pad_id, self.unk_id, self.mask_id = ids
+        self.ids = np.memmap(self.path, f"<u{width}", "r", SIZE, (tokens,))
+        tail = np.memmap(self.path, "<i8", "r", after)
+        if zlib.crc32(tail, zlib.crc32(_checked(head))) != checksum:
+            raise ValueError(f"{path} fails its checksum; it is damaged, build it again")
+        self.offsets, self.documents, self.counts = np.split(tail, [M + 1, M + 1 + M])
+        self.lengths = np.diff(self.offsets)
+
+    @classmethod
+    def open(cls, path):
+        """Raises FileNotFoundError, or ValueError for a file that is damaged or of another kind."""
+        return cls(path)
+
+    @classmethod
+    def build(cls, path, documents, tokenizer, *, max_length, min_tokens=12, progress=None):
+        """Tokenise an iterable of texts into the file path and open it.
+
+        progress(documents, tokens) is called now and then with the totals so far. The file is
+        written beside path and renamed at the end: after an error there is nothing new.
+        Raises ValueError when no sequence is long enough, and what documents raises.
+        """
+        if not 3 <= min_tokens <= max_length <= tokenizer.max_length:
+            raise ValueError(
+                f"a sequence needs 3 <= min_tokens {min_tokens} <= max_length {max_length} <= the "
+                f"tokenizer's {tokenizer.max_length}; choose lengths in that order"
+            )
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f".writing-{path.name}")
+        try:
+            with open(aside, "wb") as file:
+                _write(file, documents, tokenizer, max_length, min_tokens, progress)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
+        return cls(path)
+
+    def __len__(self):
+        return len(self.documents)
+
+    def __getitem__(self, i):
+        """Sequence i: ids (T,) int64."""
+        if not 0 <= i < len(self):
+            raise IndexError(f"sequence {i} is not one of the corpus's {len(self)}")
+        return self.ids[self.offsets[i] : self.offsets[i + 1]].astype(np.int64)
+
+
+def held_out(corpus, part, seed=0):
+    """Split by whole documents  ->  (training indices, held-out indices), both sorted int64.
+
+    A document's pieces share words and names, so a piece held out from a document that is
+    trained on would be too easy. See `split` for part and seed.
+    """
+    return split(corpus.documents, part, seed)
+
+
+def split(documents, part, seed=0):
+    """documents (M,) numbers  ->  (indices of those kept, indices of those held out).
+
+    part: a share below 1, or a number of documents. A document is held out when the hash of its
+    number and the seed is among the smallest, so the order of the documents has no say.
+    """
+    numbers = np.unique(documents)
+    wanted = round(part * len(numbers)) if isinstance(part, float) else int(part)
+    wanted = max(wanted, 1) if part > 0 else wanted
+    if not 0 < wanted < len(numbers):
+        raise ValueError(
+            f"cannot hold out {part} of {len(numbers)} documents: at least one must be held out "
+            "and one left; choose another part, or give more documents"
+        )
+    chosen = numbers[np.argsort(_hash(numbers, seed), kind="stable")[:wanted]]
+    out = np.isin(documents, chosen)
+    return np.flatnonzero(~out), np.flatnonzero(out)
+
+
+def fingerprint(tokenizer):
+    """16 bytes that two tokenizers share when they have the same vocabulary."""
+    words = sorted(tokenizer.get_vocab().items(), key=lambda word: word[1])
+    return blake2b(repr(words).encode(), digest_size=16).digest()
+
+
+def _hash(numbers, seed):
+    """splitmix64 of the document's number, started at the seed's own hash."""
+    start = np.uint64(seed % 2**64)
+    z = numbers.astype(np.uint64) + start * np.uint64(0x9E3779B97F4A7C15)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        z = (z ^ (z >> np.uint64(shift))) * np.uint64(factor)
+    return z ^ (z >> np.uint64(31))
+
+
+# ------------------------------------------------------- building
+
+
+def _write(file, documents, tokenizer, max_length, min_tokens, progress):
+    V = tokenizer.vocab_size
+    dtype = np.dtype("<u2" if V <= 2**16 else "<u4")
+    counts, lengths, owners = np.zeros(V, np.int64), array("i"), array("q")
+    file.write(bytes(SIZE))
+    done = tokens = 0
+    stream = iter(documents)
+    while texts := list(islice(stream, DOCUMENTS)):
+        batch = []
+        for number, content in enumerate(tokenizer.content(texts), done):
+            for ids in _pieces(content, tokenizer, max_length):
+                if _worth_it(ids, tokenizer, min_tokens):
+                    batch.extend(ids)
+                    lengths.append(len(ids))
+                    owners.append(number)
+        ids = np.array(batch, dtype)
+        counts += np.bincount(ids, minlength=V)
+        file.write(ids.tobytes())
+        done, tokens = done + len(texts), tokens + len(ids)
+        if progress is not None:
+            progress(done, tokens)
+    if not lengths:
+        raise ValueError(
+            f"none of {done} documents gives a sequence of {min_tokens} tokens that is less than "
+            "half [UNK]; give longer texts or the tokenizer of their language"
+        )
+    offsets = np.concatenate([[0], np.cumsum(np.array(lengths, np.int64))])
+    tail = np.concatenate([offsets, np.array(owners, np.int64), counts]).astype("<i8")
+    end = SIZE + tokens * dtype.itemsize
+    file.write(bytes(_aligned(end) - end))
+    file.write(tail)
+    special = (getattr(tokenizer, f"{role}_id") for role in ("cls", "sep", "pad", "unk", "mask"))
+    fields = (MAGIC, VERSION, dtype.itemsize, V, max_length, len(lengths), tokens, *special)
+    head = HEADER.pack(*fields, fingerprint(tokenizer), 0)
+    checksum = zlib.crc32(tail, zlib.crc32(_checked(head)))
+    file.seek(0)
+    file.write(HEADER.pack(*fields, fingerprint(tokenizer), checksum))
+
+
+def _pieces(content, tokenizer, max_length):
+    room = max_length - 2
+    for start in range(0, len(content), room):
+        yield [tokenizer.cls_id, *content[start : start + room], tokenizer.sep_id]
+
+
+def _worth_it(ids, tokenizer, min_tokens):
+    return len(ids) >= min_tokens and 2 * ids.count(tokenizer.unk_id) < len(ids)
+
+
+def _checked(head):
+    """The header's bytes before its checksum."""
+    return head[: HEADER.size - 20]
+
+
+def _aligned(size):
+    return -(-size // 8) * 8

