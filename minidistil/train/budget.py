@@ -47,9 +47,7 @@ def step_gradients(objective, feed, config, step):
     for micro in range(config.accumulate):
         indices = feed.next()
         batch = feed.data.collate(indices, step=step * config.accumulate + micro)
-        parts, new = objective.gradients(
-            batch, seed=config.seed, step=step, first_sequence=first
-        )
+        parts, new = objective.gradients(batch, seed=config.seed, step=step, first_sequence=first)
         for name, part in parts.items():
             sums[name] = sums.get(name, 0.0) + float(part) / config.accumulate
         grads = {name: grads[name] + g for name, g in new.items()} if grads else dict(new)

@@ -51,9 +51,7 @@ def replacing(path):
 def unwritable(path, error):
     """The same error in one line that says what to do."""
     reason = error.strerror or error
-    return type(error)(
-        f"cannot write {path}: {reason}; free some space or choose another folder"
-    )
+    return type(error)(f"cannot write {path}: {reason}; free some space or choose another folder")
 
 
 def remove(path):

@@ -158,7 +158,7 @@ class Loop:
     def stop(self, name, value, batches):
         """Name the op that the first bad number came from."""
         step, found = self.state["step"], ""
-        if hasattr(self.objective, "diagnose"):
+        if getattr(self.objective, "diagnose", None):
             reports = (
                 self.objective.diagnose(
                     batch, seed=self.config.seed, step=step, first_sequence=first

@@ -46,7 +46,7 @@ class AdamW:
         self.v = {name: np.zeros(p.shape, p.dtype) for name, p in params.items()}
 
     def step(self, grads, lr=None):
-        """grads: name -> array  ->  name -> new parameter, for the names in grads.
+        """grads: name -> array  ->  name -> new parameter, read-only, for the names in grads.
 
         A parameter without a gradient stays as it is. Raises ValueError for a gradient whose
         name or shape no parameter has.
@@ -60,15 +60,17 @@ class AdamW:
                 )
         self.t += 1
         lr = self.lr if lr is None else lr
+        return {name: self._new(name, g, lr) for name, g in grads.items()}
+
+    def _new(self, name, g, lr):
         beta1, beta2 = self.betas
-        return {
-            name: self.update(
-                self.params[name], self.m[name], self.v[name], g, lr=lr, beta1=beta1, beta2=beta2,
-                eps=self.eps, weight_decay=self.weight_decay if name in self.decay else 0.0,
-                t=self.t,
-            )
-            for name, g in grads.items()
-        }  # fmt: skip
+        new = self.update(
+            self.params[name], self.m[name], self.v[name], g,
+            lr=lr, beta1=beta1, beta2=beta2, eps=self.eps, t=self.t,
+            weight_decay=self.weight_decay if name in self.decay else 0.0,
+        )  # fmt: skip
+        new.flags.writeable = False  # so that a model can keep it without a copy of its own
+        return new
 
     def state(self):
         """What a checkpoint needs: {"t": int, "m": {name: array}, "v": {name: array}}."""

@@ -1,14 +1,15 @@
 """A run's folder: what was asked, what was measured, how it ended.
 
-    run.json        command, options and all that was settled before the first step; never changed
-    metrics.jsonl   one line a log or evaluation; all that depends on the clock is under "time"
-    checkpoints/    see `minidistil.train.checkpoint`
-    report.json     how it ended
+run.json        command, options and all that was settled before the first step; never changed
+metrics.jsonl   one line a log or evaluation; all that depends on the clock is under "time"
+checkpoints/    see `minidistil.train.checkpoint`
+report.json     how it ended
 """
 
 import json
 import math
 import os
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +101,7 @@ class Run:
     def how_to_resume(self):
         if not self.command:
             return f"resume with Run({str(self.folder)!r}, resume=True)"
-        return f"resume with: {self.command} --out {self.folder} --resume"
+        return f"resume with: {self.command} --out {shlex.quote(str(self.folder))} --resume"
 
 
 def _finite(value):
