@@ -64,6 +64,17 @@ class Tokenizer:
         truncated to max_length (a pair: its longer text first).
         Raises ValueError for an empty text, unequal numbers, or a max_length beyond the model's.
         """
+        encodings = self.encodings(texts, text_pairs, max_length)
+        batch = {
+            "input_ids": np.array([e.ids for e in encodings], np.int64),
+            "attention_mask": np.array([e.attention_mask for e in encodings], np.int64),
+        }
+        if self.token_types:
+            batch["token_type_ids"] = np.array([e.type_ids for e in encodings], np.int64)
+        return batch
+
+    def encodings(self, texts, text_pairs=None, max_length=None):
+        """What a call makes its batch of: B objects with ids, type_ids, offsets and more."""
         texts = [texts] if isinstance(texts, str) else list(texts)
         _check_texts(texts)
         inputs = texts
@@ -75,15 +86,8 @@ class Tokenizer:
                 )
             _check_texts(text_pairs)
             inputs = list(zip(texts, text_pairs, strict=True))
-        with_limit = self._limit(max_length)
-        encodings = with_limit.encode_batch(inputs)
-        batch = {
-            "input_ids": np.array([e.ids for e in encodings], np.int64),
-            "attention_mask": np.array([e.attention_mask for e in encodings], np.int64),
-        }
-        if self.token_types:
-            batch["token_type_ids"] = np.array([e.type_ids for e in encodings], np.int64)
-        return batch
+        self._limit(max_length)
+        return self.backend.encode_batch(inputs)
 
     def _limit(self, max_length):
         length = self.max_length if max_length is None else max_length
@@ -94,7 +98,6 @@ class Tokenizer:
             )
         if self.backend.truncation["max_length"] != length:
             self.backend.enable_truncation(length)
-        return self.backend
 
     def content(self, texts):
         """B texts of any length  ->  B lists of ids without special tokens, not truncated."""

@@ -1,0 +1,28 @@
+"""From text to batches: sources -> tokenizer -> corpus -> masking -> batches."""
+
+from minidistil.data.batches import MaskedText, collate, plan
+from minidistil.data.corpus import Corpus, fingerprint, held_out, split
+from minidistil.data.labelled import LabelledText, label_names
+from minidistil.data.masking import Vocabulary, mask_tokens
+from minidistil.data.sources import documents, examples
+from minidistil.data.tokenizer import Tokenizer, check_vocabulary, load_tokenizer, train_wordpiece
+
+__all__ = [
+    "Corpus",
+    "LabelledText",
+    "MaskedText",
+    "Tokenizer",
+    "Vocabulary",
+    "check_vocabulary",
+    "collate",
+    "documents",
+    "examples",
+    "fingerprint",
+    "held_out",
+    "label_names",
+    "load_tokenizer",
+    "mask_tokens",
+    "plan",
+    "split",
+    "train_wordpiece",
+]
