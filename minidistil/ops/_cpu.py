@@ -65,7 +65,7 @@ def exp(x):
     Below -87 the result would be denormal and stays at e⁻⁸⁷ (1.6e-38); NaN stays NaN.
     """
     z = min(max(x, f(-87.0)), f(88.0))
-    k = f(math.floor(z * LOG2E + f(0.5)))
+    k = np.floor(z * LOG2E + f(0.5))  # math.floor would go through int64
     r = z - k * LN2_HI
     r = r - k * LN2_LO
     p = f(1.9875691500e-4)

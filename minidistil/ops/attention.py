@@ -23,7 +23,7 @@ import math
 import numpy as np
 
 from minidistil.ops import dropout, softmax
-from minidistil.ops._cpu import exp, helper, kernel, prange
+from minidistil.ops._cpu import exp, kernel, prange, serial
 from minidistil.ops.dropout import philox_words, words_of
 
 HEAD_SHIFT = 16  # dropout's counter for head h and keys 4j..4j+3 is (h << 16) | j
@@ -121,36 +121,27 @@ def _forward_pairs(q, k, v, bounds, H, starts, sequence, column, key0, key1, sit
     for pair in prange((len(bounds) - 1) * H):
         b, h = pair // H, pair % H
         first, t = bounds[b], bounds[b + 1] - bounds[b]
-        keys = _transposed(k, first, t, h, D)  # (D,t): neighbouring keys fill one vector
-        m = np.ones(t + 3, np.float32)
-        context = np.empty(D, np.float32)
+        a = weights[starts[b] + h * t * t : starts[b] + (h + 1) * t * t].reshape(t, t)
+        multiply(head_rows(q, first, t, h, D, scale), head_columns(k, first, t, h, D), a)
         for i in range(t):
-            a = weights[starts[b] + (h * t + i) * t : starts[b] + (h * t + i + 1) * t]
-            _times(q, first + i, h, keys, scale, a)
-            top = a[0]
-            for j in range(t):
-                top = max(top, a[j])
-            total = np.float32(0)
-            for j in range(t):
-                a[j] = exp(a[j] - top)
-                total += a[j]
-            for j in range(t):
-                a[j] /= total
-            if len(column) > 0:
+            _softmax_row(a[i])
+        if len(column) == 0:
+            kept = a
+        else:
+            kept, m = np.empty((t, t), np.float32), np.empty(t + 3, np.float32)
+            for i in range(t):
                 _draw_row(sequence[first + i], column[first + i], h, key0, key1, site, threshold,
                           keep, t, m)
-            context[:] = np.float32(0)
-            for j in range(t):
-                weight = a[j] * m[j]
-                for d in range(D):
-                    context[d] += weight * v[first + j, h * D + d]
-            for d in range(D):
-                y[first + i, h * D + d] = context[d]
+                for j in range(t):
+                    kept[i, j] = a[i, j] * m[j]
+        context = np.empty((t, D), np.float32)
+        multiply(kept, head_rows(v, first, t, h, D, np.float32(1)), context)
+        put_head(context, first, h, y)
 
 
 def backward_cpu(dy, cache):
     q, k, v, weights, bounds, n_heads, draw = cache
-    dq, dk, dv = np.empty_like(q), np.zeros_like(k), np.zeros_like(v)
+    dq, dk, dv = np.empty_like(q), np.empty_like(k), np.empty_like(v)
     starts = _weight_starts(bounds, n_heads)
     _backward_pairs(dy, q, k, v, weights, bounds, n_heads, starts, *_dropout_arguments(draw),
                     dq, dk, dv)
@@ -165,55 +156,99 @@ def _backward_pairs(dy, q, k, v, weights, bounds, H, starts, sequence, column, k
     for pair in prange((len(bounds) - 1) * H):
         b, h = pair // H, pair % H
         first, t = bounds[b], bounds[b + 1] - bounds[b]
-        values = _transposed(v, first, t, h, D)  # (D,t)
-        m, ds, row = np.ones(t + 3, np.float32), np.empty(t, np.float32), np.empty(D, np.float32)
+        a = weights[starts[b] + h * t * t : starts[b] + (h + 1) * t * t].reshape(t, t)
+        dyh = head_rows(dy, first, t, h, D, np.float32(1))
+        ds, m = np.empty((t, t), np.float32), np.ones(t + 3, np.float32)
+        kept_t, ds_t = np.empty((t, t), np.float32), np.empty((t, t), np.float32)  # transposed
+        multiply(dyh, head_columns(v, first, t, h, D), ds)  # ∂y·vᵀ, to become ∂a and then ∂s
         for i in range(t):
-            a = weights[starts[b] + (h * t + i) * t : starts[b] + (h * t + i + 1) * t]
             if len(column) > 0:
                 _draw_row(sequence[first + i], column[first + i], h, key0, key1, site, threshold,
                           keep, t, m)
-            _times(dy, first + i, h, values, np.float32(1), ds)  # ∂y·vᵀ
             along = np.float32(0)
             for j in range(t):
-                ds[j] *= m[j]
-                along += ds[j] * a[j]
+                ds[i, j] *= m[j]
+                along += ds[i, j] * a[i, j]
             for j in range(t):
-                ds[j] = a[j] * (ds[j] - along) * scale
-            row[:] = np.float32(0)
+                ds[i, j] = a[i, j] * (ds[i, j] - along)
             for j in range(t):
-                weight = a[j] * m[j]
-                for d in range(D):
-                    c = h * D + d
-                    dv[first + j, c] += weight * dy[first + i, c]
-                    dk[first + j, c] += ds[j] * q[first + i, c]
-                    row[d] += ds[j] * k[first + j, c]
-            for d in range(D):
-                dq[first + i, h * D + d] = row[d]
+                kept_t[j, i] = a[i, j] * m[j]
+                ds_t[j, i] = ds[i, j]
+        out = np.empty((t, D), np.float32)
+        multiply(kept_t, dyh, out)
+        put_head(out, first, h, dv)
+        multiply(ds_t, head_rows(q, first, t, h, D, scale), out)
+        put_head(out, first, h, dk)
+        multiply(ds, head_rows(k, first, t, h, D, scale), out)
+        put_head(out, first, h, dq)
 # fmt: on
 
 
-@helper
-def _transposed(x, first, t, h, D):
-    """The channels of head h, rows first to first+t, as (D,t)."""
-    xt = np.empty((D, t), np.float32)
-    for j in range(t):
+@serial
+def head_rows(x, first, t, h, D, scale):
+    """scale · channels of head h, rows first to first+t: a block of its own, (t,D)."""
+    out = np.empty((t, D), np.float32)
+    for i in range(t):
         for d in range(D):
-            xt[d, j] = x[first + j, h * D + d]
-    return xt
+            out[i, d] = x[first + i, h * D + d] * scale
+    return out
 
 
-@helper
-def _times(x, n, h, columns, scale, out):
-    """out (t,) = scale · x[n, head h] (D,) · columns (D,t)."""
-    D, t = columns.shape
-    out[:] = np.float32(0)
-    for d in range(D):
-        factor = x[n, h * D + d] * scale
-        for j in range(t):
-            out[j] += factor * columns[d, j]
+@serial
+def head_columns(x, first, t, h, D):
+    """The same transposed, (D,t), so that neighbouring keys fill one vector."""
+    out = np.empty((D, t), np.float32)
+    for i in range(t):
+        for d in range(D):
+            out[d, i] = x[first + i, h * D + d]
+    return out
 
 
-@helper
+@serial
+def put_head(block, first, h, x):
+    """Write a block (t,D) back where head h lies in x (N,C)."""
+    t, D = block.shape
+    for i in range(t):
+        for d in range(D):
+            x[first + i, h * D + d] = block[i, d]
+
+
+@serial
+def multiply(left, right, out):
+    """out (m,n) = left (m,k) · right (k,n).
+
+    Four steps of k at once: each row of `out` is then loaded and stored a quarter as often.
+    """
+    m, K = left.shape
+    n, whole = right.shape[1], K - K % 4
+    for i in range(m):
+        for j in range(n):
+            out[i, j] = np.float32(0)
+        for k in range(0, whole, 4):
+            a0, a1, a2, a3 = left[i, k], left[i, k + 1], left[i, k + 2], left[i, k + 3]
+            for j in range(n):
+                out[i, j] += (a0 * right[k, j] + a1 * right[k + 1, j]) + (
+                    a2 * right[k + 2, j] + a3 * right[k + 3, j]
+                )
+        for k in range(whole, K):
+            for j in range(n):
+                out[i, j] += left[i, k] * right[k, j]
+
+
+@serial
+def _softmax_row(a):
+    top = a[0]
+    for j in range(len(a)):
+        top = max(top, a[j])
+    total = np.float32(0)
+    for j in range(len(a)):
+        a[j] = exp(a[j] - top)
+        total += a[j]
+    for j in range(len(a)):
+        a[j] /= total
+
+
+@serial
 def _draw_row(sequence, column, h, key0, key1, site, threshold, keep, t, m):
     """m[j] = 1/(1−p) or 0 for the t keys of one query; m has room for whole blocks of four."""
     s, c = np.uint32(sequence), np.uint32(column)
