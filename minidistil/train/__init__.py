@@ -1,0 +1,28 @@
+"""Training: AdamW, schedules, and a loop that goes on after an interruption as if it had not been.
+
+Start at `loop.py`; `optimizer.py` and `schedule.py` are what a step consists of, `run.py` and
+`checkpoint.py` what is written down.
+"""
+
+from minidistil.train.config import TrainConfig
+from minidistil.train.loop import run_loop
+from minidistil.train.objectives import Distillation, Supervised, objective_for
+from minidistil.train.optimizer import AdamW, clip
+from minidistil.train.run import Run
+
+__all__ = ["AdamW", "Distillation", "Run", "Supervised", "TrainConfig", "clip", "train"]
+
+
+def train(
+    model_or_pair, data, config, *, distill=None, run=None, evaluate=None, resume=False,
+    progress=True,
+):  # fmt: skip
+    """Train a model on its own labels, or a pair (student, teacher) by distillation; in place.
+
+    config: TrainConfig. distill: DistillConfig of a pair. data, run, evaluate, resume, the
+    returned summary and what is raised: see `minidistil.train.loop.run_loop`.
+    """
+    objective = objective_for(model_or_pair, distill)
+    return run_loop(
+        objective, data, config, run=run, evaluate=evaluate, resume=resume, progress=progress
+    )

@@ -44,9 +44,9 @@ def step_gradients(objective, feed, config, step):
     Returns parts, grads, tokens (real ones seen) and batches [(batch, first_sequence)].
     """
     sums, grads, tokens, first, batches = {}, {}, 0, 0, []
-    for micro in range(config.accumulate):
+    for _ in range(config.accumulate):
         indices = feed.next()
-        batch = feed.data.collate(indices, step=step * config.accumulate + micro)
+        batch = feed.data.collate(indices, step=step, first_sequence=first)
         parts, new = objective.gradients(batch, seed=config.seed, step=step, first_sequence=first)
         for name, part in parts.items():
             sums[name] = sums.get(name, 0.0) + float(part) / config.accumulate
@@ -68,8 +68,9 @@ def steps_for(objective, data, config, evaluate=None):
         return max(1, math.ceil(micro / config.accumulate))
     if config.tokens is not None:
         feed = Feed(data)
-        sizes = [data.collate(feed.next(), step=n)["attention_mask"].sum() for n in range(SAMPLE)]
-        return max(1, math.ceil(config.tokens / (sum(sizes) / SAMPLE) / config.accumulate))
+        batches = [data.collate(feed.next(), step=n, first_sequence=0) for n in range(SAMPLE)]
+        size = sum(int(batch["attention_mask"].sum()) for batch in batches) / SAMPLE
+        return max(1, math.ceil(config.tokens / size / config.accumulate))
     return _steps_in(config.minutes * 60, objective, data, config, evaluate)
 
 

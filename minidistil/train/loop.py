@@ -38,8 +38,8 @@ def run_loop(objective, data, config, *, run=None, evaluate=None, resume=False, 
     objective: `.model` with `.params` and `.update`, and `.gradients(batch, seed=, step=,
         first_sequence=)` -> (parts, grads), where parts["loss"] is what grads belong to.
         Optionally `.diagnose(batch, seed=, step=, first_sequence=)` -> str.
-    data: `.batches(epoch)` -> list of index arrays, `.collate(indices, step=)` -> batch; both
-        pure. `step` counts micro-batches, so that two of one step are masked differently.
+    data: `.batches(epoch)` -> list of index arrays, `.collate(indices, step=, first_sequence=)`
+        -> batch; both pure. first_sequence is the micro-batch's place in its step.
     run: a Run or a folder. Without one nothing is written and Ctrl-C is not caught.
     evaluate: model -> dict of numbers; called before the first step, at intervals, at the end.
     resume: go on from the folder's newest checkpoint. The config must be the one it began with.
@@ -128,9 +128,10 @@ class Loop:
     def step(self):
         """One update; the state then counts it."""
         state, config, before = self.state, self.config, time.perf_counter()
-        parts, grads, tokens, batches = budget.step_gradients(
-            self.objective, self.feed, config, state["step"]
-        )
+        with np.errstate(all="ignore"):  # what is not finite is looked for just below
+            parts, grads, tokens, batches = budget.step_gradients(
+                self.objective, self.feed, config, state["step"]
+            )
         norm = clip(grads, config.max_grad_norm or math.inf, config.backend)
         for name, value in (*parts.items(), ("gradient norm", norm)):
             if not math.isfinite(value):

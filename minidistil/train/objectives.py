@@ -3,6 +3,9 @@
 An objective is pure: the same batch, seed and step give the same gradients.
 """
 
+from minidistil.distill import DistillConfig, distill_step
+from minidistil.train.diagnose import first_not_finite
+
 
 class Supervised:
     """The task's own loss: masked language modelling, or the labels of a classifier."""
@@ -11,7 +14,56 @@ class Supervised:
         self.model = model
 
     def gradients(self, batch, *, seed, step, first_sequence):
-        done = self.model.gradients(
-            batch, train=True, seed=seed, step=step, first_sequence=first_sequence
+        return _parts(_supervised(self.model, batch, seed, step, first_sequence))
+
+    def diagnose(self, batch, *, seed, step, first_sequence):
+        """Where in the model the first number that is not finite appears, or ""."""
+        place = batch, seed, step, first_sequence
+        return first_not_finite({"": self.model}, lambda model: _supervised(model, *place))
+
+
+class Distillation:
+    """A student that learns from a teacher; the teacher is only read, in evaluation mode."""
+
+    def __init__(self, student, teacher, config=None):
+        self.model, self.teacher, self.config = student, teacher, config or DistillConfig()
+
+    def gradients(self, batch, *, seed, step, first_sequence):
+        return _parts(self._step(self.model, self.teacher, batch, seed, step, first_sequence))
+
+    def diagnose(self, batch, *, seed, step, first_sequence):
+        """Where in the two models the first number that is not finite appears, or ""."""
+        place = batch, seed, step, first_sequence
+        return first_not_finite(
+            {"": self.model, "teacher": self.teacher},
+            lambda student, teacher: self._step(student, teacher, *place),
         )
-        return {"loss": done.loss} | done.parts, done.grads
+
+    def _step(self, student, teacher, batch, seed, step, first_sequence):
+        return distill_step(
+            student, teacher, batch, self.config,
+            train=True, seed=seed, step=step, first_sequence=first_sequence,
+        )  # fmt: skip
+
+
+def _supervised(model, batch, seed, step, first_sequence):
+    return model.gradients(batch, train=True, seed=seed, step=step, first_sequence=first_sequence)
+
+
+def _parts(done):
+    return {"loss": done.loss} | done.parts, done.grads
+
+
+def objective_for(model_or_pair, distill=None):
+    """A model -> Supervised; a pair (student, teacher) -> Distillation; an objective as it is."""
+    if hasattr(model_or_pair, "gradients") and hasattr(model_or_pair, "model"):
+        return model_or_pair
+    if isinstance(model_or_pair, tuple | list):
+        if len(model_or_pair) != 2:
+            raise ValueError(
+                f"distillation takes the pair (student, teacher), not {len(model_or_pair)} models"
+            )
+        return Distillation(*model_or_pair, distill)
+    if distill is not None:
+        raise ValueError("distill options need a pair: train((student, teacher), ...)")
+    return Supervised(model_or_pair)

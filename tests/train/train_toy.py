@@ -62,8 +62,8 @@ class ToyData:
         order = np.random.default_rng((1, epoch)).permutation(self.count)
         return [order[i : i + self.size] for i in range(0, self.count, self.size)]
 
-    def collate(self, indices, *, step):
-        rng = np.random.default_rng((2, step))
+    def collate(self, indices, *, step, first_sequence):
+        rng = np.random.default_rng((2, step, first_sequence))
         ids = (indices[:, None] * 3 + np.arange(5)) % 11 + rng.integers(0, 2, (len(indices), 5))
         mask = np.ones_like(ids)
         mask[0, 3:] = 0

@@ -1,0 +1,79 @@
+"""Which op was the first to give a number that is not finite.
+
+The step that failed is run once more behind a backend whose every op looks at what it returns.
+Ops know neither layers nor names, but they are handed the parameters themselves, and a backward is
+handed its forward's cache: by the identity of these objects the place in the model is found.
+"""
+
+from types import SimpleNamespace
+
+import numpy as np
+
+
+class NotFiniteError(Exception):
+    """Carries the place; never leaves this module."""
+
+
+def first_not_finite(models, run):
+    """The place as text, or "" when every op stays finite.
+
+    models: {"": student, "teacher": …}, the models that `run` takes, in this order.
+    run: does the step that failed, with the models it is given.
+    """
+    checked = []
+    for role, model in models.items():
+        for name, p in model.params.items():
+            if not np.isfinite(p).all():
+                return f"{_of(role)}parameter {name} is not finite"
+        names = {}
+        watched = model.with_ops(_watch(model.ops, role, names))
+        names.update({id(p): watched.names[c] for c, p in watched.canonical().items()})
+        checked.append(watched)
+    try:
+        with np.errstate(all="ignore"):
+            run(*checked)
+    except NotFiniteError as place:
+        return f"the first number that is not finite came out of {place}"
+    return ""
+
+
+def _watch(ops, role, names):
+    """The same ops, each raising NotFiniteError with its place. names: id of a parameter -> its name."""
+    places, last = {}, [""]  # id of a cache -> where it was made, and the cache, kept alive
+
+    def check(place, result):
+        if not _finite(result):
+            raise NotFiniteError(_of(role) + place)
+
+    def watched(op, pair):
+        def forward(*args, **fixed):
+            y, cache = pair.forward(*args, **fixed)
+            given = [names[id(a)] for a in args if id(a) in names]
+            if given:
+                last[0] = f" with {', '.join(given)}"
+            where = last[0] if given else last[0].replace(" with", ", after the op with", 1)
+            if cache is not None:
+                places[id(cache)] = where, cache
+            check(f"{op}.forward{where}", y)
+            return y, cache
+
+        def backward(dy, cache):
+            grads = pair.backward(dy, cache)
+            where, _ = places.get(id(cache), ("", None))
+            check(f"{op}.backward{where}", grads)
+            return grads
+
+        return SimpleNamespace(forward=forward, backward=backward)
+
+    pairs = {op: pair for op, pair in vars(ops).items() if op != "name"}
+    return SimpleNamespace(name=ops.name, **{op: watched(op, pair) for op, pair in pairs.items()})
+
+
+def _finite(value):
+    if isinstance(value, tuple):
+        return all(_finite(v) for v in value)
+    return value is None or bool(np.isfinite(value).all())
+
+
+def _of(role):
+    return f"the {role}'s " if role else ""
