@@ -141,9 +141,8 @@ def fingerprint(tokenizer):
 
 
 def _hash(numbers, seed):
-    """splitmix64 of the document's number, started at the seed's own hash."""
-    start = np.uint64(seed % 2**64)
-    z = numbers.astype(np.uint64) + start * np.uint64(0x9E3779B97F4A7C15)
+    """splitmix64: numbers (M,) and a seed  ->  (M,) uint64 without any visible order."""
+    z = numbers.astype(np.uint64) + np.uint64(seed * 0x9E3779B97F4A7C15 % 2**64)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         z = (z ^ (z >> np.uint64(shift))) * np.uint64(factor)
     return z ^ (z >> np.uint64(31))

