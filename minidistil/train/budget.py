@@ -6,13 +6,22 @@ steps has the same bits as a run of 812 steps.
 """
 
 import math
+import sys
 import time
+
+from tqdm import tqdm
 
 from minidistil.train.optimizer import AdamW, clip
 
 WARM, TIMED = 2, 8  # the first steps compile kernels and are not timed
 SHARE = 0.25  # measuring stops when it has eaten this share of the minutes
 SAMPLE = 32  # batches whose mean size stands for all
+
+
+def bar(steps, progress, **options):
+    """A progress bar on stderr, silent when that is not a terminal."""
+    disable = None if progress else True
+    return tqdm(steps, file=sys.stderr, disable=disable, dynamic_ncols=True, **options)
 
 
 class Feed:
@@ -59,8 +68,8 @@ def step_gradients(objective, feed, config, step):
     return sums, grads, tokens, batches
 
 
-def steps_for(objective, data, config, evaluate=None):
-    """How many steps config's budget comes to; at least one."""
+def steps_for(objective, data, config, evaluate=None, progress=False):
+    """How many steps config's budget comes to, nearly for tokens and minutes; at least one."""
     if config.steps is not None:
         return config.steps
     if config.epochs is not None:
@@ -71,14 +80,14 @@ def steps_for(objective, data, config, evaluate=None):
         batches = [data.collate(feed.next(), step=n, first_sequence=0) for n in range(SAMPLE)]
         size = sum(int(batch["attention_mask"].sum()) for batch in batches) / SAMPLE
         return max(1, math.ceil(config.tokens / size / config.accumulate))
-    return _steps_in(config.minutes * 60, objective, data, config, evaluate)
+    return _steps_in(config.minutes * 60, objective, data, config, evaluate, progress)
 
 
-def _steps_in(seconds, objective, data, config, evaluate):
+def _steps_in(seconds, objective, data, config, evaluate, progress):
     """Time some steps whose result is thrown away, and an evaluation."""
     start = time.perf_counter()
     feed, optimizer, times = Feed(data), AdamW(objective.model.params, backend=config.backend), []
-    for step in range(WARM + TIMED):
+    for step in bar(range(WARM + TIMED), progress, desc="timing a step", leave=False):
         before = time.perf_counter()
         _, grads, _, _ = step_gradients(objective, feed, config, step)
         clip(grads, config.max_grad_norm or math.inf, config.backend)

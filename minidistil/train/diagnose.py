@@ -38,8 +38,11 @@ def first_not_finite(models, run):
 
 
 def _watch(ops, role, names):
-    """The same ops, each raising NotFiniteError with its place. names: id of a parameter -> its name."""
-    places, last = {}, [""]  # id of a cache -> where it was made, and the cache, kept alive
+    """The same ops, each raising NotFiniteError with its place.
+
+    names: the id of a parameter -> its name.
+    """
+    places, last = {}, ["no parameter"]  # id of a cache -> where it was made, and the cache itself
 
     def check(place, result):
         if not _finite(result):
@@ -48,10 +51,9 @@ def _watch(ops, role, names):
     def watched(op, pair):
         def forward(*args, **fixed):
             y, cache = pair.forward(*args, **fixed)
-            given = [names[id(a)] for a in args if id(a) in names]
-            if given:
-                last[0] = f" with {', '.join(given)}"
-            where = last[0] if given else last[0].replace(" with", ", after the op with", 1)
+            given = ", ".join(names[id(a)] for a in args if id(a) in names)
+            where = f" with {given}" if given else f", after the op with {last[0]}"
+            last[0] = given or last[0]
             if cache is not None:
                 places[id(cache)] = where, cache
             check(f"{op}.forward{where}", y)

@@ -13,7 +13,6 @@ import time
 from contextlib import contextmanager
 
 import numpy as np
-from tqdm import tqdm
 
 from minidistil.train import budget
 from minidistil.train.optimizer import AdamW, clip
@@ -58,7 +57,7 @@ def run_loop(objective, data, config, *, run=None, evaluate=None, resume=False, 
         _same_options(run.plan["config"], config.to_dict())
         plan = run.plan
     else:
-        plan = budget.plan(config, budget.steps_for(objective, data, config, evaluate))
+        plan = budget.plan(config, budget.steps_for(objective, data, config, evaluate, progress))
     optimizer = AdamW(
         objective.model.params, config.lr, config.betas, config.eps, config.weight_decay,
         backend=config.backend,
@@ -66,12 +65,13 @@ def run_loop(objective, data, config, *, run=None, evaluate=None, resume=False, 
     loop = Loop(objective, data, config, plan, optimizer, run, evaluate)
     if resume:
         loop.restore()
-    elif run is not None:
-        run.start(plan)
-    try:
         return loop.go(progress)
-    except ValueError:
-        if run is not None and not resume and run.load() is None:
+    try:
+        if run is not None:
+            run.start(plan)
+        return loop.go(progress)
+    except (ValueError, OSError):
+        if run is not None and loop.saved is None:
             run.discard()
         raise
 
@@ -84,15 +84,13 @@ class Loop:
         self.config, self.plan = config, plan
         self.optimizer, self.run, self.evaluate = optimizer, run, evaluate
         self.feed, self.state = budget.Feed(data), _start()
+        self.saved = None  # the step of the last checkpoint
 
     # --------------------------------------------------- one step after another
 
     def go(self, progress):
         state, plan = self.state, self.plan
-        bar = tqdm(
-            total=plan["steps"], initial=state["step"], unit="step", file=sys.stderr,
-            disable=None if progress else True, dynamic_ncols=True,
-        )  # fmt: skip
+        bar = budget.bar(None, progress, total=plan["steps"], initial=state["step"], unit="step")
         with bar, _interruptible(self.run is not None) as interrupted:
             clock = time.perf_counter() - state["seconds"]
             if state["step"] == 0:
@@ -108,7 +106,7 @@ class Loop:
                     self.save()
                 bar.update()
             done = state["step"] >= plan["steps"]
-            if not done:
+            if not done and self.saved != state["step"]:
                 self.save()
         summary = self.summary(interrupted=not done)
         if not done:
@@ -225,6 +223,7 @@ class Loop:
             for name, array in group.items()
         }  # fmt: skip
         self.run.save(self.state["step"], arrays, self.state | {"t": moments["t"]})
+        self.saved = self.state["step"]
 
     def restore(self):
         """Take up the newest checkpoint; without one the run starts over, at step 0."""

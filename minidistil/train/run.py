@@ -8,8 +8,8 @@ report.json     how it ended
 
 import json
 import math
-import os
 import shlex
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -92,11 +92,13 @@ class Run:
         files.write_json(self.folder / "report.json", _finite(summary))
 
     def discard(self):
-        """Take back a run that failed before its first checkpoint."""
-        for name in ("metrics.jsonl", "run.json"):
-            (self.folder / name).unlink(missing_ok=True)
-        if not os.listdir(self.folder):
-            self.folder.rmdir()
+        """Take back a run that failed before its first checkpoint; leave what is not its own."""
+        with suppress(OSError):
+            for name in ("metrics.jsonl", "run.json"):
+                (self.folder / name).unlink(missing_ok=True)
+            for folder in (self.folder / "checkpoints", self.folder):
+                if folder.exists():
+                    folder.rmdir()
 
     def how_to_resume(self):
         if not self.command:

@@ -210,6 +210,16 @@ def test_bad_data_in_the_first_step_leaves_no_folder(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_full_disk_at_the_first_checkpoint_leaves_no_folder(tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(OSError, match=r"cannot write .*step-00000005: No space left on device; "):
+        run_toy(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_resumed_run_keeps_its_options(tmp_path):
     run_toy(tmp_path / "run", steps=3)
     with pytest.raises(ValueError, match=r"began with: lr 0\.01, now 0\.02; leave them out"):
