@@ -40,6 +40,10 @@ def test_batches_are_full_alike_and_shuffled():
     assert {frozenset(b.tolist()) for b in batches} != {frozenset(b.tolist()) for b in other}
 
 
+def test_a_batch_may_be_exactly_full():
+    assert [len(batch) for batch in plan([5] * 6, tokens=15, seed=0, epoch=0)] == [3, 3]
+
+
 def test_bad_plans():
     with pytest.raises(ValueError, match="0 of at least 0"):
         plan([], tokens=10, seed=0, epoch=0)

@@ -83,7 +83,7 @@ def test_transformers_reads_the_folder(tmp_path, lowercase):
     texts = [*TEXTS, "Unseen ŵords, [MASK] and 42!"]
     wanted = theirs(texts, padding=True, return_tensors="np")
     batch = load_tokenizer(tmp_path)(texts)
-    assert set(wanted) == set(batch)
+    assert set(wanted) == set(batch) == {"input_ids", "attention_mask"}
     for name in batch:
         np.testing.assert_array_equal(batch[name], wanted[name], err_msg=name)
     assert theirs.mask_token_id == ours.mask_id
@@ -93,6 +93,14 @@ def test_transformers_reads_the_folder(tmp_path, lowercase):
     batch = ours("a fox", "a dog")
     assert batch["input_ids"].tolist() == [pair["input_ids"]]
     assert batch["token_type_ids"].tolist() == [pair["token_type_ids"]]
+
+
+def test_saved_settings_bind_nobody(tokenizer, tmp_path):
+    tokenizer.save(tmp_path, token_types=True)
+    saved = json.loads((tmp_path / "tokenizer.json").read_text())
+    assert saved["truncation"] is None and saved["padding"] is None
+    assert load_tokenizer(tmp_path).token_types
+    assert tokenizer("fox " * 2000)["input_ids"].shape == (1, 512)
 
 
 def test_vocabulary_without_lowering(tmp_path):
