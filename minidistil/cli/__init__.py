@@ -1,0 +1,101 @@
+"""The command line: `minidistil COMMAND …`, also `python -m minidistil COMMAND …`.
+
+A command is a module with a docstring, EXAMPLE (arguments that work), `add_options(parser)` and
+`run(args) -> Answer`. It is imported only when asked for, so that `--help` is quick.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import sys
+import warnings
+
+COMMANDS = {
+    "distill": "a small student learns from a teacher (the main job)",
+    "pretrain": "train a BERT from scratch on text",
+    "finetune": "train a model on further text, or on labelled text",
+    "evaluate": "measure a model on text it was not trained on",
+    "predict": "classify texts, fill their masks or give their vectors",
+    "fill-mask": "the likeliest words for [MASK]",
+    "info": "config and parameter table of a model, or of two side by side",
+    "report": "write a run's report.html anew",
+}
+BAD_INPUT, INTERRUPTED = 2, 130
+
+
+def main(argv=None):
+    """Run one command; returns the exit code: 0 only on success, 2 for bad input, 130 for Ctrl-C,
+    1 for what fails later, such as a loss that becomes NaN."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if not argv or argv[0] in ("-h", "--help"):
+            print(overview())
+            return 0 if argv else BAD_INPUT
+        if argv[0] not in COMMANDS:
+            raise ValueError(f"there is no command {argv[0]!r}; choose {', '.join(COMMANDS)}")
+        parser = parser_of(argv[0])
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.showwarning = _show
+            return _answer(parser, argv[1:])
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (ValueError, OSError, ImportError) as error:
+        return _say(error, BAD_INPUT)
+    except FloatingPointError as error:
+        return _say(error, 1)
+    except KeyboardInterrupt:
+        return _say("interrupted", INTERRUPTED)
+
+
+def _answer(parser, argv):
+    from minidistil.cli.common import parse, threads_of
+
+    args = parse(parser, argv)
+    with threads_of(args):
+        answer = args.run(args)
+    print(json.dumps(answer.data, indent=1) if args.json else answer.text)
+    return answer.code
+
+
+def _say(error, code):
+    print("error:", " ".join(str(error).split()), file=sys.stderr)
+    return code
+
+
+def _show(message, category, filename, lineno, file=None, line=None):
+    print("warning:", " ".join(str(message).split()), file=sys.stderr)
+
+
+def overview():
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {what}" for name, what in COMMANDS.items()]
+    return "\n".join(
+        ["usage: minidistil COMMAND [options]", "", *lines, "",
+         "`minidistil COMMAND --help` lists the options and shows an example."]
+    )  # fmt: skip
+
+
+def parser_of(name):
+    """The argparse parser of a command."""
+    module = importlib.import_module(f"minidistil.cli.{name.replace('-', '_')}")
+    parser = Parser(
+        prog=f"minidistil {name}",
+        description=module.__doc__,
+        epilog=f"example:\n  minidistil {name} {module.EXAMPLE}".rstrip(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    module.add_options(parser)
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.set_defaults(run=module.run)
+    return parser
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose complaints are one line, as everyone else's."""
+
+    def error(self, message):
+        raise ValueError(f"{message}; see {self.prog} --help")

@@ -1,0 +1,166 @@
+"""What the commands share: options, the run folder, and leaving nothing behind after bad input."""
+
+import shutil
+import sys
+from argparse import Namespace
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from minidistil.data.sources import MOVIE_REVIEWS
+from minidistil.train.config import BUDGETS, TrainConfig
+from minidistil.train.run import Run
+from minidistil.train.schedule import SCHEDULES
+
+NOT_STORED = ("run", "json", "out", "resume", "threads")  # they change no number
+QUIET_SECONDS = 2  # a progress bar shows up for what takes longer
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command found: `data` for --json, `text` for people."""
+
+    data: object
+    text: str
+    code: int = 0
+
+
+# ------------------------------------------------------- options
+
+
+def number_or_share(text):
+    """ "500" is a number of documents, "0.02" a share of them."""
+    return int(text) if text.isdecimal() else float(text)
+
+
+def add_model_options(parser):
+    parser.add_argument("--backend", default="cpu", help="cpu (default) or numpy")
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads; default: all cores")
+
+
+def add_run_options(parser):
+    parser.add_argument("--out", metavar="DIR", help="run folder; default: runs/COMMAND")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the run in --out, with its own options"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of weights, order, masks and dropout")
+    add_model_options(parser)
+
+
+def add_training_options(parser, lr, schedule="linear", weight_decay=0.01, batch_tokens=4096):
+    """Budget, optimiser and intervals: the fields of TrainConfig."""
+    group = parser.add_argument_group("training")
+    group.add_argument("--steps", type=int, metavar="N", help="budget: updates of the weights")
+    group.add_argument("--tokens", type=int, metavar="N", help="budget: tokens seen")
+    group.add_argument("--minutes", type=float, metavar="M", help="budget: time, made into steps")
+    group.add_argument("--epochs", type=int, metavar="N", help="budget: rounds through the text")
+    group.add_argument("--batch-tokens", type=int, default=batch_tokens, metavar="N")
+    group.add_argument("--accumulate", type=int, default=1, metavar="N", help="batches a step")
+    group.add_argument("--lr", type=float, default=lr, help=f"highest learning rate ({lr:g})")
+    group.add_argument("--schedule", default=schedule, help=f"{', '.join(SCHEDULES)} ({schedule})")
+    group.add_argument(
+        "--warmup", type=float, default=0.05, help="a share of the steps, or their number (0.05)"
+    )
+    group.add_argument("--weight-decay", type=float, default=weight_decay, metavar="W")
+    group.add_argument("--max-grad-norm", type=float, default=1.0, metavar="G", help="0: no clip")
+    for what in ("log", "eval", "checkpoint"):
+        group.add_argument(f"--{what}-every", type=int, metavar="STEPS")
+
+
+def train_config(args, **default_budget):
+    """The TrainConfig that the options describe; the budget is the default where none is given."""
+    budget = {name: getattr(args, name) for name in BUDGETS}
+    if all(value is None for value in budget.values()):
+        budget |= default_budget
+    names = ("lr", "schedule", "warmup", "weight_decay", "max_grad_norm", "accumulate",
+             "batch_tokens", "log_every", "eval_every", "checkpoint_every", "seed",
+             "backend")  # fmt: skip
+    return TrainConfig(**budget, **{name: getattr(args, name) for name in names})
+
+
+# ------------------------------------------------------- parsing and resuming
+
+
+def parse(parser, argv):
+    """The options of a command; with --resume those of the run, which none given may contradict."""
+    args = parser.parse_args(argv)
+    if not getattr(args, "resume", False):
+        return args
+    if args.out is None:
+        raise ValueError("--resume needs --out, the folder of the run to go on with")
+    stored = Run(args.out, resume=True).options
+    unset = object()
+    explicit = parser.parse_args(argv, Namespace(**{name: unset for name in stored}))
+    for name, began in stored.items():
+        given = _whole_path(getattr(explicit, name, unset))
+        if given is not unset and given != began:
+            raise ValueError(
+                f"a resumed run keeps the options it began with: --{name.replace('_', '-')} was "
+                f"{began!r}, now {given!r}; leave it out, or start a new run elsewhere"
+            )
+        setattr(args, name, began)
+    return args
+
+
+def threads_of(args):
+    """The context in which a command runs: on --threads cores, where that is asked for."""
+    count = getattr(args, "threads", None)
+    if count is None:
+        return nullcontext()
+    from minidistil.ops import _cpu
+
+    return _cpu.threads(count)
+
+
+def _whole_path(value):
+    """A path that exists is stored from the root, so that a run can be resumed from anywhere."""
+    if isinstance(value, str) and value != MOVIE_REVIEWS and Path(value).exists():
+        return str(Path(value).resolve())
+    return value
+
+
+def open_run(args, command):
+    """The Run that the options ask for, new or to be resumed; args.out is then its folder."""
+    if args.out is None:
+        args.out = _free_folder(command)
+    options = {k: _whole_path(v) for k, v in vars(args).items() if k not in NOT_STORED}
+    return Run(args.out, f"minidistil {command}", options, resume=args.resume)
+
+
+def _free_folder(command):
+    folder, number = Path("runs") / command, 1
+    while folder.exists():
+        number += 1
+        folder = Path("runs") / f"{command}-{number}"
+    return str(folder)
+
+
+@contextmanager
+def nothing_left(out):
+    """After an error takes everything new out of the folder, unless a checkpoint is there to keep.
+
+    A folder that was not there is removed, with the parents made for it.
+    """
+    out = Path(out)
+    missing = [p for p in (out, *out.parents) if not p.exists()]
+    before = set(out.iterdir()) if out.is_dir() else set()
+    try:
+        yield
+    except (ValueError, OSError, ImportError, KeyboardInterrupt):
+        if not any(out.glob("checkpoints/step-*")):
+            for path in set(out.iterdir()) - before if out.is_dir() else ():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            for folder in missing:
+                if folder.is_dir() and not any(folder.iterdir()):
+                    folder.rmdir()
+        raise
+
+
+def progress(iterable, description, **options):
+    """The iterable behind a bar on stderr; silent for two seconds and where stderr is no terminal."""
+    return tqdm(
+        iterable, desc=description, file=sys.stderr, disable=None, delay=QUIET_SECONDS,
+        dynamic_ncols=True, leave=False, **options,
+    )  # fmt: skip

@@ -1,0 +1,108 @@
+"""Train a BERT from scratch as a masked language model.
+
+Learns a WordPiece vocabulary from the text, or takes --tokenizer, and writes a run folder: the
+model as a Hugging Face folder, metrics.jsonl, report.json, report.html, and checkpoints from which
+--resume goes on. With --model a trained BERT goes on learning on this text.
+"""
+
+from minidistil.cli import report
+from minidistil.cli.common import (
+    Answer,
+    add_run_options,
+    add_training_options,
+    nothing_left,
+    open_run,
+    train_config,
+)
+from minidistil.cli.measure import masked_lm
+from minidistil.cli.text import add_text_options, masked_text, read, short_first, with_length
+from minidistil.config import BertConfig
+from minidistil.data import check_vocabulary, load_tokenizer, train_wordpiece
+from minidistil.model.pretrained import from_config, from_pretrained, resolve
+from minidistil.train.loop import run_loop
+from minidistil.train.objectives import Supervised
+
+EXAMPLE = "--layers 2 --hidden 64 --heads 2 --intermediate 256 --minutes 5 --out runs/tiny"
+INTERRUPTED = 130
+
+
+def add_options(parser):
+    add_text_options(parser)
+    group = parser.add_argument_group("model")
+    group.add_argument("--model", metavar="FOLDER", help="a trained model to go on from")
+    group.add_argument("--tokenizer", metavar="FOLDER", help="use this vocabulary")
+    group.add_argument("--vocab-size", type=int, default=6000, metavar="V", help="learnt (6000)")
+    group.add_argument("--layers", type=int, default=4, metavar="L")
+    group.add_argument("--hidden", type=int, default=256, metavar="C")
+    group.add_argument("--heads", type=int, default=4, metavar="H")
+    group.add_argument("--intermediate", type=int, default=1024, metavar="F")
+    group.add_argument("--dropout", type=float, default=0.0)
+    group.add_argument("--store", default="float32", help="float32 (default) or float16")
+    add_training_options(parser, lr=1e-3, batch_tokens=8192)
+    parser.add_argument(
+        "--short-epochs", type=int, default=0, metavar="N",
+        help="cut the text of the first N epochs into pieces of --short-length tokens (0)",
+    )  # fmt: skip
+    parser.add_argument("--short-length", type=int, default=64, metavar="T")
+    add_run_options(parser)
+
+
+def run(args):
+    config = train_config(args, epochs=1)
+    if args.store not in ("float32", "float16"):
+        raise ValueError(f"--store must be float32 or float16, not {args.store!r}")
+    run = open_run(args, "pretrain")
+    with nothing_left(args.out):
+        model, tokenizer = _model(args, run)
+        check_vocabulary(tokenizer, model.config.vocab_size)
+        data = masked_text(args, tokenizer, args.out, run.resumed)
+        tokenizer.save(args.out)
+        training = short_first(args, data, tokenizer, args.out, run.resumed)
+        batches = data.evaluation_batches()
+        summary = run_loop(
+            Supervised(model), training, config, run=run,
+            evaluate=lambda model: masked_lm(model, batches), resume=run.resumed,
+        )  # fmt: skip
+    if summary["interrupted"]:
+        return Answer(summary, f"interrupted; {run.how_to_resume()}", INTERRUPTED)
+    model.save_pretrained(args.out, args.store)
+    found = summary | {"out": str(args.out), "parameters": sum(map(_size, model.params.values()))}
+    run.report(found)
+    report.write(args.out)
+    return Answer(found, text(found))
+
+
+def _size(array):
+    return array.size
+
+
+def _model(args, run):
+    """The model to train, and its tokenizer."""
+    if args.model:
+        folder = resolve(args.model)
+        model = from_pretrained(folder, task="fill-mask", backend=args.backend, seed=args.seed)
+        return model, load_tokenizer(folder)
+    sizes = {
+        "hidden_size": args.hidden, "num_hidden_layers": args.layers,
+        "num_attention_heads": args.heads, "intermediate_size": args.intermediate,
+        "max_position_embeddings": args.max_length, "hidden_dropout_prob": args.dropout,
+        "attention_probs_dropout_prob": args.dropout,
+    }  # fmt: skip
+    BertConfig(**sizes)  # sizes that contradict each other are refused before any text is read
+    if run.resumed:
+        tokenizer = load_tokenizer(args.out)
+    elif args.tokenizer:
+        tokenizer = load_tokenizer(args.tokenizer)
+    else:
+        tokenizer = train_wordpiece(read(args, "learning words"), args.vocab_size)
+    tokenizer = with_length(tokenizer, args.max_length, token_types=True)
+    config = BertConfig(vocab_size=tokenizer.vocab_size, pad_token_id=tokenizer.pad_id, **sizes)
+    return from_config(config, seed=args.seed, backend=args.backend), tokenizer
+
+
+def text(found):
+    measured = ", ".join(f"{name} {value:.4f}" for name, value in found["evaluation"].items())
+    return (
+        f"{found['steps']} steps, {found['tokens']:,} tokens, {found['time']['seconds'] / 60:.1f} "
+        f"minutes\nheld-out text: {measured}\nmodel and report: {found['out']}"
+    )
