@@ -106,6 +106,19 @@ def test_the_first_steps_are_those_of_a_hand_written_loop():
         np.testing.assert_allclose(mine[name], p[name], rtol=2e-6, atol=1e-7)
 
 
+def test_a_step_averages_its_micro_batches():
+    objective, data = ToyObjective(), ToyData()
+    parts, grads, tokens, batches = budget.step_gradients(
+        objective, budget.Feed(data), config(accumulate=3), step=2
+    )
+    alone = [objective.gradients(b, seed=0, step=2, first_sequence=f) for b, f in batches]
+    assert parts["loss"] == pytest.approx(np.mean([part["loss"] for part, _ in alone]))
+    for name, grad in grads.items():
+        expected = np.mean([g[name] for _, g in alone], axis=0)
+        np.testing.assert_allclose(grad, expected, rtol=1e-5, atol=1e-7)
+    assert tokens == sum(int(b["attention_mask"].sum()) for b, _ in batches)
+
+
 def test_each_micro_batch_has_its_own_place_in_the_step():
     objective = ToyObjective()
     run_toy(objective=objective, steps=4, accumulate=3)

@@ -159,10 +159,10 @@ def test_wrong_names_and_shapes_are_refused(rng):
 
 
 @pytest.mark.parametrize("backend", ["numpy", "cpu"])
-@pytest.mark.parametrize("max_norm", [0.5, 1e6])
-def test_clip_equals_torch(rng, backend, max_norm):
+@pytest.mark.parametrize(("max_norm", "size"), [(0.5, 1.0), (1e6, 1.0), (1e-6, 1e-7)])
+def test_clip_equals_torch(rng, backend, max_norm, size):
     torch = pytest.importorskip("torch")
-    grads = draw(rng)
+    grads = {name: g * np.float32(size) for name, g in draw(rng).items()}
     theirs = [torch.nn.Parameter(torch.zeros(shape)) for shape in SHAPES.values()]
     for p, g in zip(theirs, grads.values(), strict=True):
         p.grad = torch.tensor(g)
