@@ -246,14 +246,14 @@ def test_minutes_become_steps_once(tmp_path, monkeypatch):
 
     class Crashing(ToyObjective):
         def gradients(self, batch, *, step, **place):
-            if step == 3 and (tmp_path / "run" / "run.json").exists():
+            if step == 0 and (tmp_path / "run" / "run.json").exists():
                 raise RuntimeError("power cut")
             return super().gradients(batch, step=step, **place)
 
     with pytest.raises(RuntimeError, match="power cut"):
         run_toy(tmp_path / "run", Crashing(pause=0.005), **options)
     steps = json.loads((tmp_path / "run" / "run.json").read_text())["plan"]["steps"]
-    assert 5 < steps < 120  # ten milliseconds a step, 0.6 seconds, and a busy machine
+    assert 1 <= steps < 120  # 0.6 seconds, ten milliseconds a step or more on a busy machine
 
     def never(*args):
         raise AssertionError("the budget was measured again")
