@@ -93,7 +93,7 @@ class Loop:
         bar = budget.bar(None, progress, total=plan["steps"], initial=state["step"], unit="step")
         with bar, _interruptible(self.run is not None) as interrupted:
             clock = time.perf_counter() - state["seconds"]
-            if state["step"] == 0:
+            if state["step"] == 0 and not state["evaluation"]:
                 self.measure()
             while state["step"] < plan["steps"] and not interrupted:
                 self.step()

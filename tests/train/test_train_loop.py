@@ -174,6 +174,18 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(tmp_path, uninterr
     assert_same_run(folder, uninterrupted[0])
 
 
+def test_ctrl_c_before_the_first_step_leaves_no_trace_either(tmp_path, uninterrupted):
+    def impatient(model):
+        signal.raise_signal(signal.SIGINT)
+        return evaluate(model)
+
+    run = Run(tmp_path / "run", command="toy")
+    summary = run_loop(ToyObjective(), ToyData(), config(), run=run, evaluate=impatient)
+    assert summary["interrupted"] and summary["step"] == 0
+    run_toy(tmp_path / "run", resume=True)
+    assert_same_run(tmp_path / "run", uninterrupted[0])
+
+
 def test_a_second_ctrl_c_stops_at_once_and_without_a_folder_so_does_the_first(tmp_path):
     class VeryImpatient(ToyObjective):
         def gradients(self, batch, **place):
