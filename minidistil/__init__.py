@@ -5,13 +5,16 @@ Start reading at `ops/layernorm.py`, then `model/encoder.py`, then `distill/step
 
 from minidistil import losses, testing
 from minidistil.config import BertConfig, DistilBertConfig
+from minidistil.data import load_tokenizer
 from minidistil.distill import DistillConfig, distill_step, student_config, student_from
 from minidistil.model.model import Model
 from minidistil.model.pretrained import from_config, from_pretrained
 from minidistil.ops import backend
+from minidistil.train import AdamW, TrainConfig, train
 
 __all__ = [
-    "BertConfig", "DistilBertConfig", "DistillConfig", "Model", "backend", "distill_step",
-    "from_config", "from_pretrained", "losses", "student_config", "student_from", "testing",
+    "AdamW", "BertConfig", "DistilBertConfig", "DistillConfig", "Model", "TrainConfig", "backend",
+    "distill_step", "from_config", "from_pretrained", "load_tokenizer", "losses", "student_config",
+    "student_from", "testing", "train",
 ]  # fmt: skip
 __version__ = "0.1.0"
