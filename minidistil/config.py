@@ -33,6 +33,10 @@ class Architecture:
     classifier_dropout: float
 
 
+class MissingFileError(FileNotFoundError, ValueError):
+    """A file or folder that is not there: for callers an OSError and bad input at once."""
+
+
 class _Config:
     """What the families' configs share."""
 
@@ -82,8 +86,9 @@ class _Config:
         chosen = {k: v for k, v in fields.items() if k in known and v is not None}
         for name, value in chosen.items():
             kind = known[name].type
-            right = isinstance(value, (int, float) if kind is float else kind)
-            if not right or (kind is int and isinstance(value, bool)):
+            wanted = kind | int if isinstance(0.0, kind) else kind  # JSON writes 0 for 0.0
+            if not isinstance(value, wanted) or (isinstance(value, bool) and kind is not bool):
+                kind = getattr(kind, "__name__", kind)
                 raise ValueError(f"config: {name} must be {kind}, not {value!r}")
         return cls(**chosen)
 
@@ -185,7 +190,7 @@ def read_config(path):
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path} is missing: a model folder holds a config.json") from None
+        raise MissingFileError(f"{path} is missing: a model folder holds a config.json") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
     if not isinstance(fields, dict):

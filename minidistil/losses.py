@@ -25,9 +25,16 @@ def kl_divergence(student_logits, teacher_logits, temperature=2.0, mask=None,
 def cross_entropy(logits, labels, ignore_index=-100):
     """Mean surprise at the labels that are not ignore_index  ->  (loss, dlogits).
 
-    Source: PyTorch's CrossEntropyLoss. Raises ValueError without any label.
+    Source: PyTorch's CrossEntropyLoss. Raises ValueError without any label, for labels of another
+    shape or outside the classes.
     """
-    z, labels = _rows(logits), np.asarray(labels).reshape(-1)
+    z, labels = _rows(logits), np.asarray(labels)
+    if labels.shape != np.shape(logits)[:-1]:
+        raise ValueError(f"labels {labels.shape} must be {np.shape(logits)[:-1]}, as the logits")
+    labels = labels.reshape(-1)
+    wrong = labels[(labels != ignore_index) & ((labels < 0) | (labels >= z.shape[1]))]
+    if len(wrong):
+        raise ValueError(f"label {wrong[0]} is outside the {z.shape[1]} classes")
     loss, cache = OPS.cross_entropy.forward(z, labels=labels, ignore_index=ignore_index)
     return float(loss), OPS.cross_entropy.backward(z.dtype.type(1), cache)[0].reshape(
         np.shape(logits)
@@ -45,7 +52,8 @@ def cosine(student_hidden, teacher_hidden, mask=None):
 def mse(student, teacher, mask=None, reduction="mean"):
     """Squared error over the selected rows  ->  (loss, dstudent).
 
-    reduction: "mean" as PyTorch's MSELoss, "batchmean" (by rows) as Hugging Face's distiller, "sum".
+    reduction: "mean" as PyTorch's MSELoss, "batchmean" (by rows) as Hugging Face's distiller, or
+    "sum".
     """
     return _pair(OPS.mse, "target", student, teacher, mask, {"reduction": reduction})
 
@@ -58,9 +66,9 @@ def _pair(op, role, mine, theirs, mask, options):
     x = _rows(mine)
     target = _rows(theirs).astype(x.dtype, copy=False)
     if mask is not None:
+        if np.shape(mask) != np.shape(mine)[:-1]:
+            raise ValueError(f"mask {np.shape(mask)} must be {np.shape(mine)[:-1]}, as the arrays")
         mask = np.asarray(mask).astype(bool).reshape(-1)
-        if len(mask) != len(x):
-            raise ValueError(f"mask selects among {len(mask)} rows, the arrays have {len(x)}")
     loss, cache = op.forward(x, mask=mask, **{role: target}, **options)
     return float(loss), op.backward(x.dtype.type(1), cache)[0].reshape(np.shape(mine))
 

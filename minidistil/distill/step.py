@@ -35,8 +35,9 @@ class DistillConfig:
     alpha_mlm: float = 2.0  # masked words
     alpha_cos: float = 1.0  # directions of the last hidden states
     alpha_mse: float = 0.0  # logits
-    alpha_hard: float = 2.0  # a classifier's labels, where a batch has them
+    alpha_clm: float = 0.0  # next words: 0, as neither BERT nor DistilBERT reads left to right
     restrict_ce_to_mask: bool = False
+    alpha_hard: float = 2.0  # a classifier's labels, where a batch has them
 
     def __post_init__(self):
         if not self.temperature > 0:
@@ -45,6 +46,8 @@ class DistillConfig:
             value = getattr(self, field.name)
             if field.name.startswith("alpha") and not 0 <= value < float("inf"):
                 raise ValueError(f"{field.name} must be a number from 0 up, not {value}")
+        if self.alpha_clm:
+            raise ValueError(f"alpha_clm must be 0 without a causal model, not {self.alpha_clm}")
 
 
 def distill_step(student, teacher, batch, config, train=False, seed=0, step=0, first_sequence=0):
@@ -54,6 +57,9 @@ def distill_step(student, teacher, batch, config, train=False, seed=0, step=0, f
     student's dropout. Raises ValueError for a pair that a loss cannot compare, or a bad batch.
     """
     check_pair(student, teacher, hidden=config.alpha_cos > 0)
+    if student.task == "text-classification" and student.config.num_labels == 1 and config.alpha_ce:
+        raise ValueError("soft targets need 2 classes or more, the models have 1; "
+                         "set alpha_ce to 0 and alpha_mse above it")  # fmt: skip
     labels = batch.get("labels")
     rows = student.pack(batch["input_ids"], batch.get("attention_mask"), _types(student, batch))
     tokens = student.task == "fill-mask"
@@ -66,7 +72,7 @@ def distill_step(student, teacher, batch, config, train=False, seed=0, step=0, f
     mine, cache = network.forward(
         student.canonical(), rows, student.config, student.task, chance, student.ops, select
     )
-    theirs = _teach(teacher, batch, config, select)
+    theirs = _teach(teacher, batch, config, select, mine.logits.dtype)
     if tokens and select is not None:
         labels = labels[select]
     parts, d = _losses(mine, theirs, labels, config, student)
@@ -87,15 +93,16 @@ def _wanted_rows(config, labels):
     return np.flatnonzero(labels != objective.IGNORED)
 
 
-def _teach(teacher, batch, config, select):
-    """The teacher's Result, or None where no loss asks for it."""
+def _teach(teacher, batch, config, select, dtype):
+    """The teacher's logits and hidden states in `dtype`, or None where no loss asks for them."""
     if config.alpha_ce == config.alpha_mse == config.alpha_cos == 0:
         return None
     rows = teacher.pack(batch["input_ids"], batch.get("attention_mask"), _types(teacher, batch))
     result, _ = network.forward(
         teacher.canonical(), rows, teacher.config, teacher.task, None, teacher.ops, select
     )
-    return result
+    hidden = tuple(h.astype(dtype, copy=False) for h in result.hidden)
+    return result._replace(hidden=hidden, logits=result.logits.astype(dtype, copy=False))
 
 
 def _losses(mine, theirs, labels, config, student):

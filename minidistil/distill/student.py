@@ -9,6 +9,8 @@ Source: Sanh et al., "DistilBERT", 2019, §3; the choice of tensors is that of H
 extraction script for DistilBERT.
 """
 
+from numbers import Integral
+
 from minidistil.config import DistilBertConfig
 from minidistil.model.heads import heads_of
 from minidistil.model.model import Model
@@ -38,7 +40,7 @@ def student_from(teacher, layers=(0, 2, 4, 7, 9, 11), vocab_transform=False, see
     Raises ValueError for a layer the teacher does not have.
     """
     layers, depth = tuple(layers), teacher.config.architecture.L
-    outside = [i for i in layers if not 0 <= i < depth]
+    outside = [i for i in layers if not isinstance(i, Integral) or not 0 <= i < depth]
     if outside or not layers:
         raise ValueError(
             f"layers must name some of the teacher's layers 0 to {depth - 1}, not {list(layers)}"
@@ -51,7 +53,7 @@ def student_from(teacher, layers=(0, 2, 4, 7, 9, 11), vocab_transform=False, see
         source = _source(name, layers, vocab_transform)
         if source in given and given[source].shape == params[name].shape:
             params[name] = given[source]
-    return Model(config, task, params, teacher.ops)
+    return Model(config, task, params, teacher.ops, teacher.dtype)
 
 
 def _source(name, layers, vocab_transform):
@@ -67,7 +69,7 @@ def _source(name, layers, vocab_transform):
 def check_pair(student, teacher, hidden):
     """Raises ValueError unless the two can be compared token by token.
 
-    Vocabulary and positions must agree; channels too where `hidden` vectors are compared.
+    Vocabulary and classes must agree; channels too where `hidden` vectors are compared.
     """
     if student.task != teacher.task:
         raise ValueError(

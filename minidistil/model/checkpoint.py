@@ -6,11 +6,14 @@ or a killed process leaves no half-written file.
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import safetensors
 from safetensors.numpy import save
+
+from minidistil.config import MissingFileError
 
 WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -18,19 +21,19 @@ STORED = {"float32": np.float32, "float16": np.float16}
 
 
 def read_tensors(folder):
-    """{name: float32 array} of a folder. Raises FileNotFoundError or ValueError, one clear line."""
+    """{name: float32 array} of a folder. Raises MissingFileError or ValueError, one clear line."""
     folder = Path(folder)
+    if (folder / WEIGHTS).exists():  # before an index, whose shards may be older; as transformers
+        return _read_file(folder / WEIGHTS)
     if (folder / INDEX).exists():
         return _read_shards(folder)
-    if (folder / WEIGHTS).exists():
-        return _read_file(folder / WEIGHTS)
     pickles = sorted(p.name for pattern in PICKLES for p in folder.glob(pattern))
     if pickles:
         raise ValueError(
             f"{folder / pickles[0]} is a pickle, which can run code when it is read; convert it: "
             f"transformers' from_pretrained(…).save_pretrained(…) writes {WEIGHTS}"
         )
-    raise FileNotFoundError(f"{folder} holds neither {WEIGHTS} nor {INDEX}")
+    raise MissingFileError(f"{folder} holds neither {WEIGHTS} nor {INDEX}")
 
 
 def _read_shards(folder):
@@ -54,7 +57,7 @@ def _read_file(path):
     try:
         entries = safetensors.deserialize(path.read_bytes())
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path} is missing, though {INDEX} names it") from None
+        raise MissingFileError(f"{path} is missing, though {INDEX} names it") from None
     except safetensors.SafetensorError as error:
         raise ValueError(
             f"{path} is not a whole safetensors file ({error}); fetch or save it again"
@@ -83,23 +86,38 @@ def write_folder(folder, config, tensors, dtype="float32"):
     """config: dict for config.json; tensors: {name: array}. Raises OSError or ValueError."""
     if dtype not in STORED:
         raise ValueError(f"dtype must be one of {', '.join(STORED)}, not {dtype!r}")
-    stored = {k: np.ascontiguousarray(v, STORED[dtype]) for k, v in tensors.items()}
-    write_file(Path(folder) / WEIGHTS, save(stored, metadata={"format": "pt"}))
-    write_file(Path(folder) / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
+    limit = np.finfo(STORED[dtype]).max
+    stored = {}
+    for name, array in tensors.items():
+        if np.abs(array).max(initial=0) > limit:
+            raise ValueError(f"{name} holds numbers above {limit}, {dtype}'s largest; use float32")
+        stored[name] = np.ascontiguousarray(array, STORED[dtype])
+    files = {
+        WEIGHTS: save(stored, metadata={"format": "pt"}),
+        CONFIG: (json.dumps(config, indent=2) + "\n").encode(),
+    }
+    write_together(Path(folder), files)
 
 
-def write_file(path, data):
-    """Write bytes so that `path` holds all of them or is left as it was."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+def write_together(folder, files):
+    """files: {name: bytes}. The folder then holds all of them, or is left as it was."""
+    aside = {folder / f".{name}.{os.getpid()}": name for name in files}
+    fresh = not folder.exists()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, name in aside.items():
+            with open(path, "wb") as file:
+                file.write(files[name])
+                file.flush()
+                os.fsync(file.fileno())
+        for path, name in aside.items():
+            os.replace(path, folder / name)
     except OSError as error:
-        if temporary.exists():
-            temporary.unlink()
-        raise OSError(error.errno, f"cannot write {path}: {error.strerror}") from None
+        reason = f"cannot write {folder}: {error.strerror or error}"
+        raise type(error)(error.errno, reason) from None
+    finally:
+        with suppress(OSError):
+            for path in aside:
+                path.unlink(missing_ok=True)
+            if fresh:
+                folder.rmdir()  # refused, and rightly so, when the files are there

@@ -1,4 +1,4 @@
-"""`Model`: the door between batches (B,T) with a checkpoint's names and rows with canonical ones."""
+"""`Model`: the door between batches (B,T), a checkpoint's names, and rows, canonical names."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -102,8 +102,8 @@ class Model:
     # ------------------------------------------------------------ forward
 
     def forward(self, input_ids, attention_mask=None, token_type_ids=None, labels=None,
-                next_sentence_label=None, hidden_states=False, attentions=False, taps=(),
-                train=False, seed=0, step=0, first_sequence=0, keep=True):  # fmt: skip
+                hidden_states=False, attentions=False, taps=(), train=False, seed=0, step=0,
+                keep=True, first_sequence=0, next_sentence_label=None):  # fmt: skip
         """A batch of integer arrays (B,T)  ->  Output.
 
         labels: (B,T) for fill-mask, -100 where there is no loss; see `objective` for classifiers.
@@ -160,7 +160,7 @@ class Model:
             labels = objective.check_token_labels(labels, rows, self.config.vocab_size)
             loss, dlogits = objective.tokens(result.logits, labels, self.ops)
             total, d = total + float(loss), d._replace(logits=dlogits)
-        elif "classifier" in self.heads:
+        elif "classifier" in self.heads and labels is not None:
             loss, dlogits = objective.classification(result.logits, labels, self.config, self.ops)
             total, d = total + float(loss), d._replace(logits=dlogits)
         elif labels is not None:
@@ -191,8 +191,8 @@ class Model:
 
     # ------------------------------------------------------------ backward
 
-    def backward(self, out, dlogits=None, dseq_relationship_logits=None, dlast_hidden_state=None,
-                 dpooler_output=None, dhidden_states=None, dtaps=None):  # fmt: skip
+    def backward(self, out, dlogits=None, dlast_hidden_state=None, dpooler_output=None,
+                 dhidden_states=None, dtaps=None, dseq_relationship_logits=None):  # fmt: skip
         """Gradients of the loss, a dict with the keys and shapes of `params`.
 
         The cotangents have the shapes of what `out` holds; what lies on padding is ignored. Without
@@ -202,11 +202,10 @@ class Model:
         if out.kept is None:
             raise ValueError("nothing was kept for backward: call forward with keep=True")
         rows, result, cache, gradient = out.kept
-        given = (dlogits, dseq_relationship_logits, dlast_hidden_state, dpooler_output,
-                 dhidden_states, dtaps)  # fmt: skip
+        given = (dlogits, dlast_hidden_state, dpooler_output, dhidden_states, dtaps,
+                 dseq_relationship_logits)  # fmt: skip
         if any(x is not None for x in given):
-            by_token = "mlm" in self.heads
-            like = rows.scatter(result.logits[:, :0]).shape[:2] if by_token else None
+            like = rows.mask.shape if "mlm" in self.heads else None
             gradient = Cotangents(
                 hidden=self._dhidden(rows, result, dhidden_states, dlast_hidden_state),
                 logits=self._cotangent("dlogits", dlogits, result.logits, rows, like),
@@ -217,12 +216,7 @@ class Model:
             )
         elif gradient is None:
             raise ValueError("backward needs a cotangent, such as dlogits, or labels in forward")
-        inner = {}
-        for name, dy in (dtaps or {}).items():
-            taps.check_names([name], self.config.architecture.L)
-            layer, _, part = name.rpartition(".")
-            gather = taps.gather_squares if part in taps.SQUARE else _gather_rows
-            inner.setdefault(layer, {})[part] = gather(np.asarray(dy), rows.mask)
+        inner = self._dtaps(rows, dtaps or {})
         return self.public(network.backward(gradient, cache, self.ops, inner))
 
     def _cotangent(self, name, dy, like, rows=None, batch=None):
@@ -250,6 +244,22 @@ class Model:
         d[-1] = taps.plus(d[-1], last, self.ops)
         return tuple(d)
 
+    def _dtaps(self, rows, dtaps):
+        """{"layer.0.q": (B,T,C), …}  ->  {"layer.0": {"q": (N,C)}, …}."""
+        a, inner = self.config.architecture, {}
+        taps.check_names(dtaps, a.L)
+        (B, T) = rows.mask.shape
+        for name, dy in dtaps.items():
+            layer, _, part = name.rpartition(".")
+            square = part in taps.SQUARE
+            shape = (B, a.H, T, T) if square else (B, T, a.F if part in taps.WIDE else a.C)
+            if np.shape(dy) != shape:
+                raise ValueError(f"dtaps[{name!r}] must be {shape}, not {np.shape(dy)}")
+            dy = np.asarray(dy, DTYPES[self.dtype])
+            gathered = taps.gather_squares(dy, rows.mask) if square else rows.gather(dy)
+            inner.setdefault(layer, {})[part] = gathered
+        return inner
+
     def public(self, grads):
         """Canonical gradients  ->  every parameter's, under its name in `params`."""
         dtype = DTYPES[self.dtype]
@@ -267,18 +277,19 @@ class Model:
         """
         rows = self.pack(*(batch.get(k) for k in ("input_ids", "attention_mask", "token_type_ids")))
         chance = self.chance(rows, train, seed, step, first_sequence)
+        labels, next_sentence_label = batch.get("labels"), batch.get("next_sentence_label")
+        if labels is None and next_sentence_label is None:
+            raise ValueError("a training step needs labels in the batch")
         args = (self._canonical, rows, self.config, self.task, chance, self.ops)
         if self.task == "fill-mask":
-            labels = objective.check_token_labels(batch["labels"], rows, self.config.vocab_size)
+            labels = objective.check_token_labels(labels, rows, self.config.vocab_size)
             select = np.flatnonzero(labels != objective.IGNORED)  # (M,)
             result, cache = network.forward(*args, select=select)
             loss, dlogits = objective.tokens(result.logits, labels[select], self.ops)
             d = Cotangents((None,) * len(result.hidden), logits=dlogits)
         else:
             result, cache = network.forward(*args)
-            loss, d = self._loss(
-                result, rows, batch.get("labels"), batch.get("next_sentence_label")
-            )
+            loss, d = self._loss(result, rows, labels, next_sentence_label)
         grads = self.public(network.backward(d, cache, self.ops))
         return Step(float(loss), {}, grads)
 
@@ -291,7 +302,3 @@ class Model:
         config = self.config.to_dict()
         config["architectures"] = [architecture_name(self.config, self.task)]
         write_folder(folder, config, self._params, dtype)
-
-
-def _gather_rows(x, mask):
-    return x[mask]

@@ -56,7 +56,7 @@ def forward(p, rows, config, task, chance, ops, select=None, taps=None):
 
 
 def backward(d, cache, ops, dtaps=None):
-    """Cotangents, cache  ->  gradients under canonical names; those of unused heads are left out."""
+    """Cotangents, cache  ->  gradients under canonical names, without those of unused heads."""
     body, caches, h = cache
     grads, dh, dpooled = {}, d.hidden[-1], d.pooled
     if d.nsp is not None:
@@ -76,7 +76,7 @@ def backward(d, cache, ops, dtaps=None):
         dh, grads = plus(dh, dpart, ops), grads | dp
     dh = np.zeros_like(h) if dh is None else dh
     dbody = encoder.backward((*d.hidden[:-1], dh), body, ops, dtaps)
-    if "embeddings.word.weight" in grads:  # tied: looked up at the bottom, projected onto at the top
+    if "embeddings.word.weight" in grads:  # tied: looked up below, projected onto above
         word = "embeddings.word.weight"
         dbody[word] = ops.add.forward(dbody[word], grads.pop(word))[0]
     return dbody | grads

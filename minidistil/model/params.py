@@ -41,7 +41,8 @@ def head_shapes(config, task):
             s.update(_norm("transform_norm", a.C))
             s["decoder.bias"] = (a.V,)
         else:
-            s.update(_linear(head, a.C, {"pooler": a.C, "classifier": config.num_labels}.get(head, 2)))
+            outputs = {"pooler": a.C, "classifier": config.num_labels, "nsp": 2}[head]
+            s.update(_linear(head, a.C, outputs))
     return s
 
 
@@ -60,13 +61,13 @@ def initialise(config, wanted, seed):
     for the positions where a DistilBERT config asks for them. Each parameter has a random stream
     of its own, so adding a head changes no other parameter.
     """
-    params = {}
+    params, sinusoidal = {}, getattr(config, "sinusoidal_pos_embds", False)
     for name, shape in wanted.items():
         if name.endswith("norm.weight"):
             value = np.ones(shape, np.float32)
         elif len(shape) == 1:
             value = np.zeros(shape, np.float32)
-        elif name == "embeddings.position.weight" and getattr(config, "sinusoidal_pos_embds", False):
+        elif name == "embeddings.position.weight" and sinusoidal:
             value = sinusoids(*shape)
         else:
             rng = np.random.default_rng([seed, zlib.crc32(name.encode())])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minidistil.config import read_config
+from minidistil.config import MissingFileError, read_config
 from minidistil.model.checkpoint import CONFIG, INDEX, read_tensors
 from minidistil.model.heads import TASKS, heads_of, task_of
 from minidistil.model.model import Model
@@ -36,7 +36,7 @@ def from_pretrained(folder_or_hub_id, task=None, backend="cpu", dtype="float32",
     `heads.TASKS`, or None for what config["architectures"] says. The body must match exactly;
     heads the task does not use are dropped, and a head the folder lacks, or whose number of labels
     `num_labels` changes, is initialised from `seed`; both are said in a warning.
-    Raises FileNotFoundError or ValueError, one line that says what is wrong.
+    Raises MissingFileError or ValueError, one line that says what is wrong.
     """
     folder = resolve(folder_or_hub_id)
     config = read_config(folder / CONFIG)
@@ -56,7 +56,7 @@ def resolve(name):
     if path.is_dir():
         return path
     if path.is_absolute() or str(name).startswith(".") or path.exists():
-        raise FileNotFoundError(f"{name} is not a folder; give one that holds {CONFIG}")
+        raise MissingFileError(f"{name} is not a folder; give one that holds {CONFIG}")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -64,7 +64,7 @@ def resolve(name):
         return Path(snapshot_download(str(name), allow_patterns=list(FILES)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{name} is neither a folder nor a repository the hub hands out: {reason}"
         ) from None
 
@@ -89,12 +89,18 @@ def _match(folder, config, task, tensors, relabelled, seed):
         bare = modern.removeprefix(prefix)
         if bare in BUFFERS or name in TIED[kind]:
             continue
-        if modern in canonical:
-            found[canonical[modern]] = array
-        elif bare.startswith(("embeddings.", "encoder.", "transformer.")):
+        c = canonical.get(modern)
+        if c in found:
+            problems.append(f"{name} is there twice, under two names")
+        elif c:
+            found[c] = array
+        elif name.startswith((prefix, "embeddings.", "encoder.", "transformer.")):
             problems.append(f"surplus {name} {array.shape}")
         else:
             dropped.append(name)
+    for name, c in TIED[kind].items():  # some writers keep the copy and leave out the original
+        if name in tensors:
+            found.setdefault(c, tensors[name])
     wanted = shapes(config, task)
     fresh = {}
     for c, shape in wanted.items():
@@ -116,10 +122,10 @@ def _match(folder, config, task, tensors, relabelled, seed):
         raise ValueError(f"{folder} does not fit its {CONFIG}: " + "; ".join(problems))
     dropped += [checkpoint_name(c, kind) for c in found if c not in wanted]
     if dropped:
-        warnings.warn(f"task {task!r} does not use {', '.join(sorted(dropped))}", stacklevel=4)
+        warnings.warn(f"task {task!r} does not use {', '.join(sorted(dropped))}", stacklevel=3)
     if fresh:
         names = ", ".join(checkpoint_name(c, kind) for c in fresh)
-        warnings.warn(f"initialised from seed {seed}, to be trained: {names}", stacklevel=4)
+        warnings.warn(f"initialised from seed {seed}, to be trained: {names}", stacklevel=3)
     return {c: found[c] for c in wanted if c not in fresh} | initialise(config, fresh, seed)
 
 

@@ -7,6 +7,7 @@ they are computed again here, unfused, for the layers that ask.
 """
 
 import math
+from itertools import pairwise
 
 import numpy as np
 
@@ -17,6 +18,7 @@ PLAIN = (
     "q", "k", "v", "context", "out", "attention_sum", "attention_norm", "lin1", "activation",
     "lin2", "output_sum", "output",
 )  # fmt: skip
+WIDE = ("lin1", "activation")  # (B,T,F)
 SQUARE = ("scores", "probs")  # (B,H,T,T) where the others are (B,T,·)
 
 
@@ -41,7 +43,7 @@ def plus(a, b, ops):
 def squares(q, k, bounds, n_heads, name):
     """q, k (N,C)  ->  scores or probs of each sequence: a list of (H,t,t)."""
     out = []
-    for first, last in zip(bounds[:-1], bounds[1:], strict=True):
+    for first, last in pairwise(bounds):
         qh, kh = split_heads(q[first:last], n_heads), split_heads(k[first:last], n_heads)
         s = (qh / math.sqrt(qh.shape[2])) @ kh.swapaxes(1, 2)  # (H,t,t)
         out.append(s if name == "scores" else _softmax(s))
@@ -58,7 +60,7 @@ def scores_backward(dtaps, attention):
         return None, None
     q, k, _, _, bounds, n_heads, _ = attention
     dq, dk = np.zeros_like(q), np.zeros_like(k)
-    for b, (first, last) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+    for b, (first, last) in enumerate(pairwise(bounds)):
         qh, kh = split_heads(q[first:last], n_heads), split_heads(k[first:last], n_heads)
         root = math.sqrt(qh.shape[2])
         ds = 0

@@ -1,0 +1,189 @@
+"""The tiny models that parity is tested on, and what PyTorch says about them.
+
+`torch_numbers` asks transformers; the tests compare with it live where it is installed, and
+`make_golden.py` stores its answers for everywhere else.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+import minidistil as md
+from minidistil.config import FAMILIES
+from minidistil.model.heads import architecture_name
+from minidistil.model.model import Model
+
+# A large ε, for it decides how much of a gradient's rounding an update inherits: g/(√v + ε) turns
+# the last digits of a gradient that is almost zero into a whole step.
+ADAMW = {"lr": 2e-3, "betas": (0.9, 0.98), "eps": 1e-3, "weight_decay": 0.05}
+STEPS = 10
+
+
+class Case(NamedTuple):
+    """A family and a task, the fields of its config beyond the size, and how a batch looks."""
+
+    family: str
+    task: str
+    extra: dict = {}  # noqa: RUF012
+    left: bool = False  # padding on the left as well
+
+
+CASES = {
+    "bert-mlm": Case("bert", "fill-mask", left=True),
+    "bert-pretraining": Case(
+        "bert", "pretraining", {"hidden_act": "gelu_new", "layer_norm_eps": 1e-5}
+    ),
+    "bert-body": Case("bert", "feature-extraction"),
+    "bert-single": Case("bert", "text-classification", {"labels": 3}),
+    "distilbert-mlm": Case("distilbert", "fill-mask", left=True),
+    "distilbert-body": Case("distilbert", "feature-extraction", {"activation": "relu"}, left=True),
+    "distilbert-single": Case("distilbert", "text-classification", {"labels": 2}),
+    "distilbert-multi": Case("distilbert", "text-classification",
+                             {"labels": 4, "problem_type": "multi_label_classification"}),
+    "distilbert-regression": Case("distilbert", "text-classification",
+                                  {"labels": 1, "problem_type": "regression"}),
+}  # fmt: skip
+SMALL = {"V": 23, "C": 9, "H": 3, "L": 2, "F": 14, "P": 11}  # what is stored
+LARGE = {"V": 83, "C": 32, "H": 4, "L": 3, "F": 48, "P": 24}
+
+
+def fields(case, size):
+    """The config as config.json holds it."""
+    extra = dict(case.extra)
+    if "labels" in extra:
+        extra["id2label"] = {str(k): f"kind {k}" for k in range(extra.pop("labels"))}
+        extra["label2id"] = {name: int(k) for k, name in extra["id2label"].items()}
+    V, C, H, L, F, P = (size[letter] for letter in "VCHLFP")
+    common = {"model_type": case.family, "vocab_size": V, "max_position_embeddings": P, **extra}
+    if case.family == "bert":
+        return {"hidden_size": C, "num_hidden_layers": L, "num_attention_heads": H,
+                "intermediate_size": F, "type_vocab_size": 2, **common}  # fmt: skip
+    return {"dim": C, "n_layers": L, "n_heads": H, "hidden_dim": F, **common}
+
+
+def model_of(case, size=LARGE, seed=0, backend="cpu"):
+    """A model whose parameters are all away from their special values: no γ is 1, no bias 0."""
+    config = FAMILIES[case.family].from_dict(fields(case, size))
+    model = md.from_config(config, case.task, seed=seed, backend=backend)
+    rng = np.random.default_rng(seed + 1)
+    scale = {1: 0.2, 2: 0.25}
+    model.update({n: p + rng.normal(0, scale[p.ndim], p.shape) for n, p in model.params.items()})
+    return model
+
+
+class Exact(Model):
+    """A model that keeps its parameters, too, in float64: a yardstick for whole trajectories."""
+
+    def update(self, arrays):
+        canonical = {public: c for c, public in self.names.items()}
+        for name, array in arrays.items():
+            self._params[name] = self._canonical[canonical[name]] = np.asarray(array, np.float64)
+
+
+def exact(model):
+    """The same parameters in float64 behind the NumPy specification."""
+    return Exact(model.config, model.task, model.named_by_role(), md.backend("numpy"), "float64")
+
+
+def batch_of(case, size=LARGE, seed=2, B=4):
+    """A batch of uneven lengths with holes in the mask; labels as the task has them."""
+    rng = np.random.default_rng(seed)
+    T, V = size["P"] - 2, size["V"]
+    ids = rng.integers(1, V, (B, T))
+    mask = np.ones((B, T), np.int64)
+    mask[1, T // 2 :] = 0
+    mask[2, 3:5] = 0
+    mask[3, 1:] = 0
+    if case.left:
+        mask[2, 0] = mask[1, :2] = 0
+    batch = {"input_ids": ids, "attention_mask": mask}
+    if case.family == "bert":
+        batch["token_type_ids"] = rng.integers(0, 2, (B, T))
+    config = FAMILIES[case.family].from_dict(fields(case, size))
+    K = config.num_labels
+    if case.task in ("fill-mask", "pretraining"):
+        batch["labels"] = np.where((rng.random((B, T)) < 0.5) & (mask == 1), ids, -100)
+        batch["labels"][0, 1] = ids[0, 1]
+    if case.task == "pretraining":
+        batch["next_sentence_label"] = rng.integers(0, 2, B)
+    if case.task == "text-classification":
+        batch["labels"] = {
+            None: lambda: rng.integers(0, K, B),
+            "multi_label_classification": lambda: rng.integers(0, 2, (B, K)).astype(np.float32),
+            "regression": lambda: rng.normal(size=B).astype(np.float32),
+        }[config.problem_type]()
+    return batch
+
+
+def cotangents(case, size=LARGE, seed=3, B=4):
+    """What a body without a loss is differentiated along: {name of an output: array}."""
+    if case.task != "feature-extraction":
+        return {}
+    rng = np.random.default_rng(seed)
+    d = {"last_hidden_state": rng.normal(size=(B, size["P"] - 2, size["C"]))}
+    if case.family == "bert":
+        d["pooler_output"] = rng.normal(size=(B, size["C"]))
+    return {name: x.astype(np.float32) for name, x in d.items()}
+
+
+# ---------------------------------------------------------------- what PyTorch says
+
+
+def torch_model(model, fields_):
+    """transformers' own model with our parameters, found by name."""
+    import torch
+    import transformers
+
+    config = transformers.AutoConfig.for_model(**fields_)
+    config._attn_implementation = "eager"  # the one that hands out its weights
+    theirs = getattr(transformers, architecture_name(model.config, model.task))(config).eval()
+    state = {name: torch.tensor(np.array(p)) for name, p in model.params.items()}
+    missing, unexpected = theirs.load_state_dict(state, strict=False)
+    assert not unexpected, unexpected
+    assert all(name.split(".")[-2] in ("decoder", "vocab_projector") for name in missing), missing
+    return theirs
+
+
+def torch_numbers(model, fields_, batch, d, steps=STEPS):
+    """{name: array}: outputs, loss, gradients, and the parameters after `steps` of AdamW.
+
+    d: the cotangents of a body that has no loss of its own.
+    """
+    import torch
+
+    theirs = torch_model(model, fields_)
+    inputs = {name: torch.tensor(x) for name, x in batch.items()}
+    mask = inputs["attention_mask"][..., None]
+    named = dict(theirs.named_parameters())
+    groups = [
+        {"params": [p for p in named.values() if p.ndim > 1]},
+        {"params": [p for p in named.values() if p.ndim == 1], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, **ADAMW)
+
+    def run():
+        optimizer.zero_grad()
+        out = theirs(**inputs, output_hidden_states=True, output_attentions=True)
+        loss = out.get("loss")
+        if loss is None:
+            loss = (out.last_hidden_state * torch.tensor(d["last_hidden_state"]) * mask).sum()
+            if "pooler_output" in d:
+                loss = loss + (out.pooler_output * torch.tensor(d["pooler_output"])).sum()
+        loss.backward()
+        return out, loss
+
+    out, loss = run()
+    numbers = {"loss": loss}
+    for name in ("logits", "prediction_logits", "seq_relationship_logits", "last_hidden_state",
+                 "pooler_output"):  # fmt: skip
+        if name in out:
+            numbers[name.removeprefix("prediction_")] = out[name]
+    for name in ("hidden_states", "attentions"):
+        numbers |= {f"{name}.{i}": x for i, x in enumerate(out[name])}
+    numbers |= {f"grad.{name}": p.grad for name, p in named.items() if p.grad is not None}
+    numbers = {name: x.detach().numpy().copy() for name, x in numbers.items()}
+    for i in range(steps):
+        if i:
+            run()
+        optimizer.step()
+    return numbers | {f"after.{name}": p.detach().numpy().copy() for name, p in named.items()}
