@@ -56,7 +56,9 @@ def _answer(parser, argv):
     args = parse(parser, argv)
     with threads_of(args):
         answer = args.run(args)
-    print(json.dumps(answer.data, indent=1) if args.json else answer.text)
+    text = json.dumps(answer.data, indent=1) if args.json else answer.text
+    if text:
+        print(text)
     return answer.code
 
 

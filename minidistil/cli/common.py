@@ -92,9 +92,9 @@ def parse(parser, argv):
         raise ValueError("--resume needs --out, the folder of the run to go on with")
     stored = Run(args.out, resume=True).options
     unset = object()
-    explicit = parser.parse_args(argv, Namespace(**{name: unset for name in stored}))
+    explicit = parser.parse_args(argv, Namespace(**dict.fromkeys(stored, unset)))
     for name, began in stored.items():
-        given = _whole_path(getattr(explicit, name, unset))
+        given = _stored(getattr(explicit, name, unset))
         if given is not unset and given != began:
             raise ValueError(
                 f"a resumed run keeps the options it began with: --{name.replace('_', '-')} was "
@@ -114,8 +114,11 @@ def threads_of(args):
     return _cpu.threads(count)
 
 
-def _whole_path(value):
-    """A path that exists is stored from the root, so that a run can be resumed from anywhere."""
+def _stored(value):
+    """An option as run.json keeps it: a path that exists from the root on, so that a run can be
+    resumed from anywhere; a tuple as a list."""
+    if isinstance(value, tuple):
+        return list(value)
     if isinstance(value, str) and value != MOVIE_REVIEWS and Path(value).exists():
         return str(Path(value).resolve())
     return value
@@ -125,7 +128,7 @@ def open_run(args, command):
     """The Run that the options ask for, new or to be resumed; args.out is then its folder."""
     if args.out is None:
         args.out = _free_folder(command)
-    options = {k: _whole_path(v) for k, v in vars(args).items() if k not in NOT_STORED}
+    options = {k: _stored(v) for k, v in vars(args).items() if k not in NOT_STORED}
     return Run(args.out, f"minidistil {command}", options, resume=args.resume)
 
 
@@ -159,8 +162,27 @@ def nothing_left(out):
 
 
 def progress(iterable, description, **options):
-    """The iterable behind a bar on stderr; silent for two seconds and where stderr is no terminal."""
+    """The iterable behind a bar on stderr, shown after two seconds and on terminals only."""
     return tqdm(
         iterable, desc=description, file=sys.stderr, disable=None, delay=QUIET_SECONDS,
         dynamic_ncols=True, leave=False, **options,
     )  # fmt: skip
+
+
+def summarised(found):
+    """The closing lines of a training command."""
+    measured = ", ".join(f"{name} {value:.4f}" for name, value in found["evaluation"].items())
+    return (
+        f"{found['steps']} steps, {found['tokens']:,} tokens, {found['time']['seconds'] / 60:.1f} "
+        f"minutes\nheld out: {measured}\nmodel and report: {found['out']}"
+    )
+
+
+def table(header, rows):
+    """Rows of str as text: the first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = []
+    for first, *others in (header, *rows):
+        cells = [f"{x:>{w}}" for x, w in zip(others, widths[1:], strict=True)]
+        lines.append("  ".join([f"{first:<{widths[0]}}", *cells]).rstrip())
+    return "\n".join(lines)

@@ -5,17 +5,25 @@ model as a Hugging Face folder, metrics.jsonl, report.json, report.html, and che
 --resume goes on. With --model a trained BERT goes on learning on this text.
 """
 
-from minidistil.cli import report
+from minidistil.cli import INTERRUPTED, report
 from minidistil.cli.common import (
     Answer,
     add_run_options,
     add_training_options,
     nothing_left,
     open_run,
+    summarised,
     train_config,
 )
-from minidistil.cli.measure import masked_lm
-from minidistil.cli.text import add_text_options, masked_text, read, short_first, with_length
+from minidistil.cli.measure import measure
+from minidistil.cli.text import (
+    LENGTH,
+    add_text_options,
+    masked_text,
+    read,
+    short_first,
+    with_length,
+)
 from minidistil.config import BertConfig
 from minidistil.data import check_vocabulary, load_tokenizer, train_wordpiece
 from minidistil.model.pretrained import from_config, from_pretrained, resolve
@@ -23,7 +31,6 @@ from minidistil.train.loop import run_loop
 from minidistil.train.objectives import Supervised
 
 EXAMPLE = "--layers 2 --hidden 64 --heads 2 --intermediate 256 --minutes 5 --out runs/tiny"
-INTERRUPTED = 130
 
 
 def add_options(parser):
@@ -48,6 +55,7 @@ def add_options(parser):
 
 
 def run(args):
+    args.max_length = args.max_length or LENGTH
     config = train_config(args, epochs=1)
     if args.store not in ("float32", "float16"):
         raise ValueError(f"--store must be float32 or float16, not {args.store!r}")
@@ -61,19 +69,15 @@ def run(args):
         batches = data.evaluation_batches()
         summary = run_loop(
             Supervised(model), training, config, run=run,
-            evaluate=lambda model: masked_lm(model, batches), resume=run.resumed,
+            evaluate=lambda model: measure(model, batches), resume=run.resumed,
         )  # fmt: skip
     if summary["interrupted"]:
-        return Answer(summary, f"interrupted; {run.how_to_resume()}", INTERRUPTED)
+        return Answer(summary, "", INTERRUPTED)
     model.save_pretrained(args.out, args.store)
-    found = summary | {"out": str(args.out), "parameters": sum(map(_size, model.params.values()))}
+    found = summary | {"out": str(args.out)}
     run.report(found)
     report.write(args.out)
-    return Answer(found, text(found))
-
-
-def _size(array):
-    return array.size
+    return Answer(found, summarised(found))
 
 
 def _model(args, run):
@@ -98,11 +102,3 @@ def _model(args, run):
     tokenizer = with_length(tokenizer, args.max_length, token_types=True)
     config = BertConfig(vocab_size=tokenizer.vocab_size, pad_token_id=tokenizer.pad_id, **sizes)
     return from_config(config, seed=args.seed, backend=args.backend), tokenizer
-
-
-def text(found):
-    measured = ", ".join(f"{name} {value:.4f}" for name, value in found["evaluation"].items())
-    return (
-        f"{found['steps']} steps, {found['tokens']:,} tokens, {found['time']['seconds'] / 60:.1f} "
-        f"minutes\nheld-out text: {measured}\nmodel and report: {found['out']}"
-    )

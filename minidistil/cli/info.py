@@ -1,0 +1,73 @@
+"""What a model is made of: its config, and every parameter with shape, bytes and share.
+
+Two models stand side by side, their parameters matched by what they do, whatever they are called.
+"""
+
+import warnings
+
+from minidistil.cli.common import Answer, table
+from minidistil.model.pretrained import from_pretrained, resolve
+
+EXAMPLE = "weights runs/distill"
+
+
+def add_options(parser):
+    parser.add_argument("models", nargs="+", metavar="FOLDER", help="one or two; or hub names")
+    parser.add_argument("--task", help="default: what the model's config says")
+
+
+def run(args):
+    if len(args.models) > 2:
+        raise ValueError(f"info shows one model or two side by side, not {len(args.models)}")
+    found = [_describe(name, args.task) for name in args.models]
+    text = _one(found[0]) if len(found) == 1 else _two(*found)
+    return Answer(found if len(found) == 2 else found[0], text)
+
+
+def _describe(name, task):
+    folder = resolve(name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # info shows what is there; it trains nothing
+        model = from_pretrained(folder, task=task)
+    total = sum(p.size for p in model.params.values())
+    stored = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    parameters = [
+        {"role": role, "name": public, "shape": list(model.shapes[role]),
+         "parameters": model.params[public].size, "bytes": model.params[public].nbytes,
+         "share": model.params[public].size / total}
+        for role, public in model.names.items()
+    ]  # fmt: skip
+    return {
+        "model": str(name), "task": model.task, "config": model.config.to_dict(),
+        "parameters": total, "bytes": 4 * total, "file_bytes": stored, "table": parameters,
+    }  # fmt: skip
+
+
+def _one(m):
+    rows = [
+        (p["name"], _shape(p), f"{p['parameters']:,}", f"{p['bytes']:,}", f"{p['share']:.1%}")
+        for p in m["table"]
+    ]
+    rows.append(("total", "", f"{m['parameters']:,}", f"{m['bytes']:,}", "100.0%"))
+    config = table(("config", ""), [(k, str(v)) for k, v in m["config"].items()])
+    head = f"{m['model']}: {m['task']}; {m['file_bytes']:,} bytes on disk"
+    header = ("parameter", "shape", "parameters", "bytes", "share")
+    return "\n\n".join([head, config, table(header, rows)])
+
+
+def _two(a, b):
+    head = ("", a["model"], b["model"])
+    fields = {**a["config"], **b["config"]}
+    config = [(k, str(a["config"].get(k, "-")), str(b["config"].get(k, "-"))) for k in fields]
+    config += [(k, f"{a[k]:,}", f"{b[k]:,}") for k in ("parameters", "bytes", "file_bytes")]
+    mine, theirs = ({p["role"]: p for p in m["table"]} for m in (a, b))
+    rows = [
+        (role, *(f"{_shape(m[role])}  {m[role]['share']:5.1%}" if role in m else "-"
+                 for m in (mine, theirs)))
+        for role in {**mine, **theirs}
+    ]  # fmt: skip
+    return "\n\n".join([table(head, config), table(head, rows)])
+
+
+def _shape(p):
+    return "×".join(map(str, p["shape"]))

@@ -1,0 +1,75 @@
+"""Answers of a model for texts: given as arguments, in --data, or line by line on stdin.
+
+The answers have the form of transformers' pipelines; --json prints them as they are.
+"""
+
+import sys
+
+from minidistil.cli.common import Answer, add_model_options, progress
+from minidistil.cli.teacher import default_teacher
+from minidistil.config import read_config
+from minidistil.data import documents
+from minidistil.model.checkpoint import CONFIG
+from minidistil.model.heads import task_of
+from minidistil.model.pretrained import resolve
+from minidistil.pipeline import TOGETHER, pipeline
+
+EXAMPLE = '--task feature-extraction --json "A film about trains."'
+
+
+def add_options(parser):
+    parser.add_argument("texts", nargs="*", metavar="TEXT")
+    parser.add_argument("--model", metavar="FOLDER", help="or a name on the hub; default: weights/")
+    parser.add_argument(
+        "--task", help="text-classification, fill-mask, feature-extraction; default: the model's"
+    )
+    parser.add_argument("--data", metavar="PATH", help="a file or folder of texts")
+    parser.add_argument("--text-column", metavar="NAME", help="of a table or of JSON objects")
+    parser.add_argument("--top-k", type=int, metavar="K", help="answers a text")
+    add_model_options(parser)
+
+
+def run(args):
+    folder = resolve(args.model or default_teacher())
+    task = args.task or task_of(read_config(folder / CONFIG))
+    if args.top_k is not None and args.top_k < 1:
+        raise ValueError(f"--top-k must be 1 or more, not {args.top_k}")
+    texts = _texts(args)
+    predict = pipeline(task, folder, backend=args.backend)
+    options = {} if args.top_k is None else {"top_k": args.top_k}
+    answers = []
+    for start in progress(range(0, len(texts), TOGETHER), "predicting"):
+        some = texts[start : start + TOGETHER]
+        given = predict(some, **options)
+        answers.extend([given] if task == "fill-mask" and len(some) == 1 else given)
+    lines = [f"{_line(answer)}\t{text}" for text, answer in zip(texts, answers, strict=True)]
+    return Answer(answers, "\n".join(lines))
+
+
+def _texts(args):
+    if args.texts and args.data:
+        raise ValueError("give texts as arguments or in --data, not both")
+    if args.texts:
+        return args.texts
+    if args.data:
+        return list(documents(args.data, field=args.text_column))
+    if sys.stdin.isatty():
+        raise ValueError("there are no texts; give them as arguments, in --data or on stdin")
+    try:
+        texts = [line.strip() for line in sys.stdin if line.strip()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"stdin is not UTF-8 at byte {error.start}; convert it") from None
+    if not texts:
+        raise ValueError("stdin holds no text; give at least one line")
+    return texts
+
+
+def _line(answer):
+    """One answer in one line: labels or words with their scores, or the size of the vectors."""
+    if isinstance(answer, dict):
+        return f"{answer['label']} {answer['score']:.4f}"
+    if isinstance(answer[0], dict):
+        return ", ".join(f"{a.get('label', a.get('token_str'))} {a['score']:.4f}" for a in answer)
+    if isinstance(answer[0][0], dict):
+        return " | ".join(_line(words) for words in answer)
+    return f"{len(answer[0])} vectors of {len(answer[0][0])}"
