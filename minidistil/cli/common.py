@@ -10,6 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from minidistil.data.sources import MOVIE_REVIEWS
+from minidistil.model.checkpoint import STORED
 from minidistil.train.config import BUDGETS, TrainConfig
 from minidistil.train.run import Run
 from minidistil.train.schedule import SCHEDULES
@@ -38,6 +39,12 @@ def number_or_share(text):
 def add_model_options(parser):
     parser.add_argument("--backend", default="cpu", help="cpu (default) or numpy")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads; default: all cores")
+
+
+def add_store_option(parser):
+    parser.add_argument(
+        "--store", default="float32", choices=list(STORED), help="how the weights are saved"
+    )
 
 
 def add_run_options(parser):

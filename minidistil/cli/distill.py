@@ -15,6 +15,7 @@ from minidistil.cli import INTERRUPTED, report
 from minidistil.cli.common import (
     Answer,
     add_run_options,
+    add_store_option,
     add_training_options,
     nothing_left,
     open_run,
@@ -60,7 +61,7 @@ def add_options(parser):
         "--baselines", action=BooleanOptionalAction, default=True,
         help="also train students without the teacher",
     )  # fmt: skip
-    group.add_argument("--store", default="float32", help="float32 (default) or float16")
+    add_store_option(group)
     group = parser.add_argument_group("losses (a loss of weight 0 is not computed)")
     for field in dataclasses.fields(DistillConfig):
         option = f"--{field.name.replace('_', '-')}"

@@ -11,6 +11,7 @@ from minidistil.cli import INTERRUPTED, report
 from minidistil.cli.common import (
     Answer,
     add_run_options,
+    add_store_option,
     add_training_options,
     nothing_left,
     open_run,
@@ -44,7 +45,7 @@ def add_options(parser):
     add_text_options(parser)
     add_label_options(parser)
     parser.add_argument("--eval-data", metavar="PATH", help="evaluate on this, hold nothing out")
-    parser.add_argument("--store", default="float32", help="float32 (default) or float16")
+    add_store_option(parser)
     add_training_options(parser, lr=2e-4, batch_tokens=4096)
     add_run_options(parser)
 

@@ -56,9 +56,10 @@ def _texts(args):
     if sys.stdin.isatty():
         raise ValueError("there are no texts; give them as arguments, in --data or on stdin")
     try:
-        texts = [line.strip() for line in sys.stdin if line.strip()]
+        lines = sys.stdin.buffer.read().decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"stdin is not UTF-8 at byte {error.start}; convert it") from None
+    texts = [line.strip() for line in lines if line.strip()]
     if not texts:
         raise ValueError("stdin holds no text; give at least one line")
     return texts

@@ -9,6 +9,7 @@ from minidistil.cli import INTERRUPTED, report
 from minidistil.cli.common import (
     Answer,
     add_run_options,
+    add_store_option,
     add_training_options,
     nothing_left,
     open_run,
@@ -49,7 +50,7 @@ def add_options(parser):
         "--sinusoidal", action="store_true",
         help="positions start as sinusoids, so that every position learns from all; still trained",
     )  # fmt: skip
-    group.add_argument("--store", default="float32", help="float32 (default) or float16")
+    add_store_option(group)
     add_training_options(parser, lr=1e-3, batch_tokens=8192)
     parser.add_argument(
         "--short-epochs", type=int, default=0, metavar="N",
@@ -62,8 +63,6 @@ def add_options(parser):
 def run(args):
     args.max_length = args.max_length or LENGTH
     config = train_config(args, epochs=1)
-    if args.store not in ("float32", "float16"):
-        raise ValueError(f"--store must be float32 or float16, not {args.store!r}")
     run = open_run(args, "pretrain")
     with nothing_left(args.out):
         model, tokenizer = _model(args, run)

@@ -7,7 +7,7 @@ from pathlib import Path
 from string import Template
 
 from minidistil.cli.common import Answer, table
-from minidistil.train import files
+from minidistil import files
 from minidistil.train.run import Run
 
 EXAMPLE = "runs/distill"

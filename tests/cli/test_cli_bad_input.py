@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -318,7 +319,8 @@ def test_a_disk_full_before_training(world, tmp_path, capsys, monkeypatch):
 
 def test_a_loss_that_is_not_finite_exits_with_1(world, tmp_path, capsys):
     argv = ["finetune", "--task", "fill-mask", "--model", world.teacher, "--data", world.text,
-            "--steps", 5, "--lr", 1e30, "--warmup", 0, "--out", tmp_path / "out", *SMALL]  # fmt: skip
+            "--steps", 5, "--lr", 1e30, "--warmup", 0, "--out", tmp_path / "out",
+            *SMALL]  # fmt: skip
     with np.errstate(all="ignore"):
         assert main([str(x) for x in argv]) == 1
     assert "learning rate" in capsys.readouterr().err
@@ -344,7 +346,7 @@ def test_ctrl_c_in_training_saves_and_says_how_to_resume(world, tmp_path, capsys
         step(self)
         count.append(1)
         if len(count) == 5:  # the second student's second step
-            os.kill(os.getpid(), __import__("signal").SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(loop.Loop, "step", pressed)
     out = tmp_path / "out"

@@ -3,6 +3,7 @@
 import io
 import json
 import shlex
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -202,7 +203,7 @@ def test_predict_from_arguments_file_and_stdin(world, tmp_path, capsys, monkeypa
     (tmp_path / "in.txt").write_text("\n".join(texts))
     assert given == answer(capsys, "predict", "--model", world.classifier, "--data",
                            tmp_path / "in.txt")  # fmt: skip
-    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(texts)))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("\n".join(texts).encode())))
     code, out = run(capsys, "predict", "--model", world.classifier)
     assert code == 0 and [line.split("\t")[1] for line in out.splitlines()] == texts
     assert set(given[0]) == {"label", "score"}
@@ -237,7 +238,7 @@ def test_report_is_written_anew_and_escapes(world, capsys):
 
 
 def test_report_says_when_matplotlib_is_missing(world, capsys, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert run(capsys, "report", world.teacher)[0] == 0
     assert "pip install matplotlib" in (Path(world.teacher) / "report.html").read_text()
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minidistil.train import metrics
@@ -10,6 +10,8 @@ from minidistil.train import metrics
 PAIRS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40)
 
 
+@pytest.mark.filterwarnings("ignore:A single label was found")
+@settings(deadline=None)
 @given(PAIRS)
 def test_classification_is_scikit_learns(pairs):
     sklearn = pytest.importorskip("sklearn.metrics")
