@@ -52,6 +52,8 @@ class _Config:
             raise ValueError(
                 f"activation must be one of {', '.join(ACTIVATIONS)}, not {a.activation!r}"
             )
+        if self.num_labels < 1:
+            raise ValueError(f"config: num_labels must be at least 1, not {self.num_labels}")
         if not self.tie_word_embeddings:
             raise ValueError(
                 "tie_word_embeddings must be true: the masked-LM head shares the word embeddings"
@@ -72,6 +74,8 @@ class _Config:
         fields = dict(fields)
         labels = fields.get("id2label") or {}
         if labels:
+            if not isinstance(labels, dict) or not all(str(k).isdecimal() for k in labels):
+                raise ValueError(f"config: id2label must map numbers to names, not {labels!r}")
             fields["id2label"] = tuple(labels[k] for k in sorted(labels, key=int))
             fields["num_labels"] = len(labels)
         else:
@@ -196,7 +200,7 @@ def read_config(path):
     if not isinstance(fields, dict):
         raise ValueError(f"{path} must hold one JSON object, not {type(fields).__name__}")
     kind = fields.get("model_type")
-    if kind not in FAMILIES:
+    if not isinstance(kind, str) or kind not in FAMILIES:
         raise ValueError(f"{path}: model_type must be one of {', '.join(FAMILIES)}, not {kind!r}")
     try:
         return FAMILIES[kind].from_dict(fields)

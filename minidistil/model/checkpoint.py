@@ -5,14 +5,13 @@ or a killed process leaves no half-written file.
 """
 
 import json
-import os
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import safetensors
 from safetensors.numpy import save
 
+from minidistil import files
 from minidistil.config import MissingFileError
 
 WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
@@ -39,12 +38,12 @@ def read_tensors(folder):
 def _read_shards(folder):
     try:
         places = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
-        files = sorted(set(places.values()))
+        shards = sorted(set(places.values()))
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(f"{folder / INDEX} has no weight_map from names to files") from None
     tensors = {}
-    for name in files:
-        if Path(name).name != name:
+    for name in shards:
+        if not isinstance(name, str) or Path(name).name != name:
             raise ValueError(f"{folder / INDEX} names {name!r}, which is not a file of the folder")
         tensors.update(_read_file(folder / name))
     missing = sorted(set(places) - set(tensors))
@@ -92,32 +91,9 @@ def write_folder(folder, config, tensors, dtype="float32"):
         if np.abs(array).max(initial=0) > limit:
             raise ValueError(f"{name} holds numbers above {limit}, {dtype}'s largest; use float32")
         stored[name] = np.ascontiguousarray(array, STORED[dtype])
-    files = {
+    together = {
         WEIGHTS: save(stored, metadata={"format": "pt"}),
         CONFIG: (json.dumps(config, indent=2) + "\n").encode(),
     }
-    write_together(Path(folder), files)
+    files.write_together(Path(folder), together)
 
-
-def write_together(folder, files):
-    """files: {name: bytes}. The folder then holds all of them, or is left as it was."""
-    aside = {folder / f".{name}.{os.getpid()}": name for name in files}
-    fresh = not folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for path, name in aside.items():
-            with open(path, "wb") as file:
-                file.write(files[name])
-                file.flush()
-                os.fsync(file.fileno())
-        for path, name in aside.items():
-            os.replace(path, folder / name)
-    except OSError as error:
-        reason = f"cannot write {folder}: {error.strerror or error}"
-        raise type(error)(error.errno, reason) from None
-    finally:
-        with suppress(OSError):
-            for path in aside:
-                path.unlink(missing_ok=True)
-            if fresh:
-                folder.rmdir()  # refused, and rightly so, when the files are there

@@ -63,9 +63,10 @@ def resolve(name):
     try:
         return Path(snapshot_download(str(name), allow_patterns=list(FILES)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = str(error).strip().splitlines()[0].rstrip(".")
         raise MissingFileError(
-            f"{name} is neither a folder nor a repository the hub hands out: {reason}"
+            f"{name} is neither a folder nor a repository the hub hands out ({reason}); "
+            f"check the name or the connection, or give a folder that holds {CONFIG}"
         ) from None
 
 
