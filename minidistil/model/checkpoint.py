@@ -96,4 +96,3 @@ def write_folder(folder, config, tensors, dtype="float32"):
         CONFIG: (json.dumps(config, indent=2) + "\n").encode(),
     }
     files.write_together(Path(folder), together)
-

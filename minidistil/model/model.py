@@ -81,8 +81,9 @@ class Model:
                 )
         for name, array in arrays.items():
             frozen = np.ascontiguousarray(array, np.float32)
-            if frozen.flags.writeable and np.may_share_memory(frozen, array):
-                frozen = frozen.copy()  # the caller's own array stays writable
+            ours = not frozen.flags.writeable and frozen.base is None  # nobody can write to it
+            if not ours and np.may_share_memory(frozen, array):
+                frozen = frozen.copy()  # the caller's own array stays writable, and apart
             frozen.flags.writeable = False
             self._params[name] = frozen
             self._canonical[canonical[name]] = frozen.astype(DTYPES[self.dtype], copy=False)
@@ -126,13 +127,19 @@ class Model:
             logits=rows.scatter(result.logits) if by_token else result.logits,
             seq_relationship_logits=result.nsp,
             last_hidden_state=rows.scatter(result.hidden[-1]),
-            pooler_output=result.pooled if self.task == "feature-extraction" else None,
+            pooler_output=self._pooler_output(result),
             hidden_states=tuple(rows.scatter(h) for h in result.hidden) if hidden_states else None,
             attentions=self._attentions(inner, rows) if attentions else None,
             taps={name: self._tap(inner, rows, name) for name in taps} if taps else None,
             loss=loss,
             kept=Kept(rows, result, cache, gradient) if keep else None,
         )
+
+    def _pooler_output(self, result):
+        """A copy, as backward needs the original; None where the pooler only feeds a head."""
+        if self.task != "feature-extraction" or result.pooled is None:
+            return None
+        return result.pooled.copy()
 
     @property
     def heads(self):
