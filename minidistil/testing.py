@@ -66,7 +66,9 @@ def compare(name, mine, reference, exact, scale=None, factor=3.0):
     allowed = factor * rms(np.asarray(reference, np.float64) - exact)
     allowed += FLOOR * max(size, size if scale is None else scale)
     if not error <= allowed:
-        raise AssertionError(f"{name}: rms error {error:.2e}, allowed {allowed:.2e} (size {size:.2e})")
+        raise AssertionError(
+            f"{name}: rms error {error:.2e}, allowed {allowed:.2e} (size {size:.2e})"
+        )
     return error, allowed
 
 

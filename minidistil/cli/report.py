@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from string import Template
 
-from minidistil.cli.common import Answer, table
 from minidistil import files
+from minidistil.cli.common import Answer, table
 from minidistil.train.run import Run
 
 EXAMPLE = "runs/distill"

@@ -12,7 +12,6 @@ A document longer than max_length is cut into pieces of max_length−2 tokens th
 at least half [UNK] are dropped.
 """
 
-import os
 import struct
 import zlib
 from array import array
@@ -21,6 +20,8 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+
+from minidistil import files
 
 MAGIC = b"MINIDCRP"
 VERSION = 1
@@ -83,17 +84,8 @@ class Corpus:
                 f"a sequence needs 3 <= min_tokens {min_tokens} <= max_length {max_length} <= the "
                 f"tokenizer's {tokenizer.max_length}; choose lengths in that order"
             )
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".writing-{path.name}")
-        try:
-            with open(aside, "wb") as file:
-                _write(file, documents, tokenizer, max_length, min_tokens, progress)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)
+        with files.replacing(path) as aside, open(aside, "wb") as file:
+            _write(file, documents, tokenizer, max_length, min_tokens, progress)
         return cls(path)
 
     def __len__(self):

@@ -1,6 +1,8 @@
 """Addition, the residual connection: the gradient of a sum flows unchanged into both terms.
 
     y = a + b          ∂a = ∂y          ∂b = ∂y
+
+Shapes are equal: nothing is broadcast, so nothing has to be summed on the way back.
 """
 
 import numpy as np

@@ -6,7 +6,7 @@ For each selected row, a of the student and b of the teacher, with A = a·a + ε
     ∂a = −∂y/n·(b/√(A·B) − cos·a/A)
 
 Only directions matter: a·∂a is zero up to ε, so lengths stay free.
-Source: PyTorch's `CosineEmbeddingLoss` with target +1, whose ε is 1e-12 and stands inside each root.
+Source: PyTorch's `CosineEmbeddingLoss` with target +1, whose ε is 1e-12, inside each root.
 """
 
 import numpy as np

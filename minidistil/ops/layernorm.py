@@ -98,5 +98,3 @@ def _backward_chunks(dy, xhat, rstd, gamma, dx, dgamma, dbeta):
                 dx[n, c] = rstd[n, 0] * (dxhat - one - xhat[n, c] * hat)
                 dgamma[k, c] += dy[n, c] * xhat[n, c]
                 dbeta[k, c] += dy[n, c]
-
-

@@ -1,6 +1,8 @@
 """ReLU: keep what is positive.  DistilBERT's classifier uses it where BERT's pooler uses tanh.
 
     y = max(x, 0)          ∂x = ∂y where x > 0, else 0
+
+At x = 0, where no derivative exists, the gradient is 0, as in PyTorch.
 """
 
 import numpy as np

@@ -1,6 +1,8 @@
 """tanh, the squashing function of BERT's pooler.
 
     y = tanh(x)          ∂x = ∂y·(1 − y²)
+
+The derivative needs y alone, so that is all the cache holds.
 """
 
 import numpy as np

@@ -14,7 +14,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from minidistil.train import files
+from minidistil import files
 
 KEEP = 2
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from minidistil.train import checkpoint, files
+from minidistil import files
+from minidistil.train import checkpoint
 
 RESULTS = ("run.json", "checkpoints", "config.json", "model.safetensors")
 

@@ -8,7 +8,8 @@ import resource
 import numpy as np
 import pytest
 
-from minidistil.train import checkpoint, files
+from minidistil import files
+from minidistil.train import checkpoint
 from minidistil.train.run import Run
 
 ARRAYS = {"param/a": np.arange(6, dtype=np.float32).reshape(2, 3), "m/a": np.ones((2, 3))}

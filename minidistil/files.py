@@ -48,6 +48,27 @@ def replacing(path):
         raise
 
 
+def write_together(folder, contents):
+    """contents: {name: bytes}. The folder then holds all of them, or is left as it was."""
+    asides = {folder / f"{ASIDE}{name}": name for name in contents}
+    fresh = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for aside, name in asides.items():
+            aside.write_bytes(contents[name])
+            sync(aside)
+        for aside, name in asides.items():
+            os.replace(aside, folder / name)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    finally:
+        with suppress(OSError):
+            for aside in asides:
+                aside.unlink(missing_ok=True)
+            if fresh:
+                folder.rmdir()  # refused, and rightly so, when the files are there
+
+
 def unwritable(path, error):
     """The same error in one line that says what to do."""
     reason = error.strerror or error
