@@ -33,7 +33,7 @@ from minidistil.model.pretrained import from_config, from_pretrained, resolve
 from minidistil.train.objectives import Distillation, Supervised
 
 EXAMPLE = "--layers 0,3 --minutes 10 --alpha-cos 0 --out runs/my-student"
-STEPS = 300  # of 2048 tokens: about five minutes on two cores, the two other students included
+STEPS = 200  # of 2048 tokens: about five minutes on two cores, the two other students included
 PAPER = {12: (0, 2, 4, 7, 9, 11)}  # DistilBERT's own choice
 
 

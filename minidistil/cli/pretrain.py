@@ -20,9 +20,10 @@ from minidistil.cli.measure import measure
 from minidistil.cli.text import (
     LENGTH,
     add_text_options,
+    growing,
     masked_text,
     read,
-    short_first,
+    stages,
     with_length,
 )
 from minidistil.config import BertConfig
@@ -48,15 +49,15 @@ def add_options(parser):
     group.add_argument("--dropout", type=float, default=0.0)
     group.add_argument(
         "--sinusoidal", action="store_true",
-        help="positions start as sinusoids, so that every position learns from all; still trained",
+        help="positions start as sinusoids, so that each learns from all; still trained",
     )  # fmt: skip
     add_store_option(group)
     add_training_options(parser, lr=1e-3, batch_tokens=8192)
     parser.add_argument(
-        "--short-epochs", type=int, default=0, metavar="N",
-        help="cut the text of the first N epochs into pieces of --short-length tokens (0)",
+        "--curriculum", type=stages, metavar="T:N,…", default=(),
+        help="cut the first N tokens into pieces of T, and so on, before --max-length: 8:1500000,"
+        "32:4000000 gets a small model past guessing frequent words",
     )  # fmt: skip
-    parser.add_argument("--short-length", type=int, default=64, metavar="T")
     add_run_options(parser)
 
 
@@ -69,7 +70,7 @@ def run(args):
         check_vocabulary(tokenizer, model.config.vocab_size)
         data = masked_text(args, tokenizer, args.out, run.resumed)
         tokenizer.save(args.out)
-        training = short_first(args, data, tokenizer, args.out, run.resumed)
+        training = growing(args, data, tokenizer, args.out, run.resumed)
         batches = data.evaluation_batches()
         summary = run_loop(
             Supervised(model), training, config, run=run,
@@ -115,7 +116,7 @@ def _start_with_sinusoids(model):
     """Positions as sinusoids of the same size as the word embeddings, instead of noise.
 
     "The token before" is then one rotation for all positions, where noise makes it a fact to
-    learn for each pair of them: a small BERT leaves the unigram plateau several times sooner.
+    learn for each pair of them; so what short pieces taught holds in longer ones too.
     """
     a, name = model.config.architecture, model.names["embeddings.position.weight"]
     size = model.config.initializer_range * 2**0.5  # a sinusoid's rms is 1/√2

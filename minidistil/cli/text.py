@@ -88,38 +88,60 @@ def _masked(args, corpus, indices, tokenizer, held_out=()):
     )  # fmt: skip
 
 
-class ShortFirst:
-    """Training data whose first epochs are cut into shorter sequences.
+class Curriculum:
+    """Training data whose first tokens come in short pieces, which then grow.
 
-    Attention is local at first and short sequences are cheaper. The indices of short sequences
-    follow those of the long ones, so that an index says which corpus it belongs to.
+    A masked word is guessed from its neighbours. Attention starts out uniform, so in a piece of
+    128 tokens a neighbour is a hundredth of what it sees, and a small BERT stays at guessing
+    frequent words for millions of tokens; in a piece of 8 the neighbours are most of it.
+    stages: [(MaskedText of short pieces, how many tokens of it)]; afterwards the whole of `last`.
+    An index says which stage it belongs to: those of a stage follow those of the one before.
     """
 
-    def __init__(self, long, short, epochs):
-        self.long, self.short, self.epochs = long, short, epochs
-        self.first = len(long.corpus)
+    def __init__(self, stages, last):
+        self.budgets = [tokens for _, tokens in stages]
+        self.data = [*(data for data, _ in stages), last]
+        sizes = [len(data.corpus) for data in self.data]
+        self.firsts = np.cumsum([0, *sizes[:-1]])
 
     def batches(self, epoch):
-        if epoch >= self.epochs:
-            return self.long.batches(epoch)
-        return [batch + self.first for batch in self.short.batches(epoch)]
+        """Epoch e is stage e, as long as there are stages; then an epoch is the whole text."""
+        stage = min(epoch, len(self.budgets))
+        data, first = self.data[stage], self.firsts[stage]
+        if stage == len(self.budgets):
+            return [batch + first for batch in data.batches(epoch)]
+        wanted, chosen = -(-self.budgets[stage] // data.tokens), []
+        for again in range(wanted):  # through the text as often as the stage's tokens ask for
+            chosen += data.batches(again)
+            if len(chosen) >= wanted:
+                break
+        return [batch + first for batch in chosen[:wanted]]
 
     def collate(self, indices, *, step, first_sequence=0):
-        if indices[0] < self.first:
-            return self.long.collate(indices, step=step, first_sequence=first_sequence)
-        indices = indices - self.first
-        return self.short.collate(indices, step=step, first_sequence=first_sequence)
+        stage = np.searchsorted(self.firsts, indices[0], side="right") - 1
+        data = self.data[stage]
+        return data.collate(indices - self.firsts[stage], step=step, first_sequence=first_sequence)
 
 
-def short_first(args, data, tokenizer, folder, resumed):
-    """`data` with its first --short-epochs in pieces of --short-length."""
-    if not args.short_epochs:
+def stages(text):
+    """ "8:1500000,32:4000000" -> ((8, 1500000), (32, 4000000)): lengths, each for some tokens."""
+    pairs = [part.split(":") for part in text.split(",")]
+    return tuple((int(length), int(tokens)) for length, tokens in pairs)
+
+
+def growing(args, data, tokenizer, folder, resumed):
+    """`data` behind the stages of --curriculum."""
+    if not args.curriculum:
         return data
-    if args.short_length >= args.max_length:
-        raise ValueError(
-            f"--short-length {args.short_length} must be below --max-length {args.max_length}"
-        )
-    corpus = corpus_of(args, tokenizer, folder, args.short_length, resumed)
     held_out = np.unique(data.corpus.documents[data.held_out])
-    indices = np.flatnonzero(~np.isin(corpus.documents, held_out))
-    return ShortFirst(data, _masked(args, corpus, indices, tokenizer), args.short_epochs)
+    early = []
+    for length, tokens in args.curriculum:
+        if not 3 <= length < args.max_length or tokens < 1:
+            raise ValueError(
+                f"--curriculum {length}:{tokens}: pieces must have 3 tokens or more and fewer than "
+                f"--max-length {args.max_length}, for at least 1 token"
+            )
+        corpus = corpus_of(args, tokenizer, folder, length, resumed)
+        indices = np.flatnonzero(~np.isin(corpus.documents, held_out))
+        early.append((_masked(args, corpus, indices, tokenizer), tokens))
+    return Curriculum(early, data)

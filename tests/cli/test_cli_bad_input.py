@@ -259,7 +259,7 @@ def test_pretrain_options_that_contradict(world, tmp_path, capsys):
         (["--heads", "7"], "256", "7"),
         (["--vocab-size", "5"], "vocab_size 5"),
         (["--dropout", "2"], "dropout", "2"),
-        (["--short-epochs", "1", "--short-length", "500", "--vocab-size", "150"], "500", "128"),
+        (["--curriculum", "500:9", "--vocab-size", "150"], "500", "128"),
     ):
         refused(capsys, [*argv, *options], *fragments, out=tmp_path / "out")
 

@@ -67,7 +67,7 @@ def test_pretrain_writes_a_run_folder(world):
 
 def test_pretrain_resumes_with_the_same_bits(world, tmp_path, monkeypatch):
     argv = ["pretrain", "--data", world.text, *SIZES, *SMALL, "--steps", "6", "--checkpoint-every",
-            "2", "--short-epochs", "1", "--short-length", "16", "--sinusoidal"]  # fmt: skip
+            "2", "--curriculum", "8:100,16:150", "--sinusoidal"]  # fmt: skip
     assert main([*argv, "--out", str(tmp_path / "whole")]) == 0
     step = loop.Loop.step
 
