@@ -31,6 +31,8 @@ def cross_entropy(logits, labels, ignore_index=-100):
     z, labels = _rows(logits), np.asarray(labels)
     if labels.shape != np.shape(logits)[:-1]:
         raise ValueError(f"labels {labels.shape} must be {np.shape(logits)[:-1]}, as the logits")
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"labels must be integers, not {labels.dtype}")
     labels = labels.reshape(-1)
     wrong = labels[(labels != ignore_index) & ((labels < 0) | (labels >= z.shape[1]))]
     if len(wrong):

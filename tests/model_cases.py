@@ -12,6 +12,7 @@ import minidistil as md
 from minidistil.config import FAMILIES
 from minidistil.model.heads import architecture_name
 from minidistil.model.model import Model
+from minidistil.testing import compare, rms
 
 # A large ε, for it decides how much of a gradient's rounding an update inherits: g/(√v + ε) turns
 # the last digits of a gradient that is almost zero into a whole step.
@@ -124,6 +125,27 @@ def cotangents(case, size=LARGE, seed=3, B=4):
     if case.family == "bert":
         d["pooler_output"] = rng.normal(size=(B, size["C"]))
     return {name: x.astype(np.float32) for name, x in d.items()}
+
+
+# ---------------------------------------------------------------- comparing
+
+FEW = 64  # fewer numbers than that have no steady rms: luck makes the reference's error tiny
+
+
+def compare_array(name, mine, reference, truth, scale=None):
+    """`compare`, with ten times the floor for a handful of numbers."""
+    scale = rms(truth) if scale is None else scale
+    compare(name, mine, reference, truth, scale=10 * scale if np.size(truth) < FEW else scale)
+
+
+def compare_gradients(mine, reference, truth):
+    """Every gradient of `truth`; one that the reference lacks must be zero."""
+    largest = max(rms(g) for g in truth.values())
+    for name, g in truth.items():
+        if name in reference:
+            compare_array(name, mine[name], reference[name], g, largest)
+        else:
+            assert not g.any() and not mine[name].any(), name
 
 
 # ---------------------------------------------------------------- what PyTorch says

@@ -1,0 +1,298 @@
+"""`distill_step`, value for value what the original distiller computes, and its gradient."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from model_cases import (
+    CASES,
+    LARGE,
+    SMALL,
+    Case,
+    batch_of,
+    compare_array,
+    compare_gradients,
+    exact,
+    fields,
+    model_of,
+    torch_model,
+)  # fmt: skip
+
+import minidistil as md
+from minidistil.testing import check_backward
+
+CONFIGS = {
+    "default": {},
+    "restricted": {"restrict_ce_to_mask": True},
+    "mse": {"alpha_mse": 0.3},
+    "mse-restricted": {"alpha_mse": 0.3, "restrict_ce_to_mask": True},
+    "cold": {"temperature": 1.0},
+    "hot": {"temperature": 7.5, "alpha_ce": 0.5},
+    "ce": {"alpha_mlm": 0.0, "alpha_cos": 0.0},
+    "mlm": {"alpha_ce": 0.0, "alpha_cos": 0.0},
+    "cos": {"alpha_ce": 0.0, "alpha_mlm": 0.0},
+    "cos-mse": {"alpha_ce": 0.0, "alpha_mlm": 0.0, "alpha_mse": 1.0},
+}
+BERT, STUDENT = CASES["bert-mlm"], CASES["distilbert-mlm"]
+CLASSES = Case("distilbert", "text-classification", {"labels": 3})
+HARD = {"seed": 3, "step": 4, "first_sequence": 5, "train": True}
+
+
+def pair(teacher=BERT, student=STUDENT, size=LARGE, backend="cpu"):
+    """A teacher, a student with fewer layers and other weights, a batch with token types."""
+    return (
+        model_of(teacher, size, seed=1, backend=backend),
+        model_of(student, size | {"L": 2}, seed=2, backend=backend),
+        batch_of(teacher, size),
+    )
+
+
+def distiller(student, teacher, size, cases, batch, config):
+    """The step of the original script, from its description: loss, parts, gradients."""
+    import torch
+    from torch import nn
+
+    theirs = torch_model(teacher, fields(cases[0], size))
+    mine = torch_model(student, fields(cases[1], size | {"L": 2}))
+    inputs = {key: torch.tensor(x) for key, x in batch.items()}
+    labels = inputs.pop("labels", None)
+    mask = inputs["attention_mask"].bool()
+    with torch.no_grad():
+        t = theirs(**inputs, output_hidden_states=True)
+    inputs.pop("token_type_ids", None)
+    s = mine(**inputs, output_hidden_states=True)
+
+    s_logits, t_logits = s.logits, t.logits
+    if s_logits.ndim == 3:
+        wanted = labels != -100 if config.restrict_ce_to_mask else mask
+        s_logits, t_logits = s_logits[wanted], t_logits[wanted]
+    tau, parts = config.temperature, {}
+    kl = nn.KLDivLoss(reduction="batchmean")
+    soft = kl(torch.log_softmax(s_logits / tau, -1), torch.softmax(t_logits / tau, -1))
+    parts["ce"] = soft * tau**2
+    hard = nn.CrossEntropyLoss(ignore_index=-100)
+    if labels is not None:
+        kind = "mlm" if s.logits.ndim == 3 else "hard"
+        parts[kind] = hard(s.logits.flatten(0, -2), labels.flatten())
+    parts["mse"] = nn.MSELoss(reduction="sum")(s_logits, t_logits) / len(s_logits)
+    h_s, h_t = s.hidden_states[-1][mask], t.hidden_states[-1][mask]
+    parts["cos"] = nn.CosineEmbeddingLoss()(h_s, h_t, torch.ones(len(h_s)))
+    alphas = {name: getattr(config, f"alpha_{name}") for name in parts}
+    loss = sum(alphas[name] * part for name, part in parts.items() if alphas[name])
+    loss.backward()
+    grads = {n: p.grad.numpy() for n, p in mine.named_parameters() if p.grad is not None}
+    return loss.item(), {n: p.item() for n, p in parts.items() if alphas[n]}, grads
+
+
+def check_against_torch(cases, config, change=lambda batch: None):
+    teacher, student, batch = pair(*cases)
+    change(batch)
+    loss, parts, grads = distiller(student, teacher, LARGE, cases, batch, config)
+    truth = md.distill_step(exact(student), exact(teacher), batch, config)
+    for backend in ("numpy", "cpu"):
+        ops = md.backend(backend)
+        step = md.distill_step(student.with_ops(ops), teacher.with_ops(ops), batch, config)
+        assert set(step.parts) == set(parts)
+        compare_array("loss", step.loss, loss, truth.loss)
+        for name, part in parts.items():
+            compare_array(name, step.parts[name], part, truth.parts[name])
+        assert {g.dtype for g in step.grads.values()} == {np.dtype(np.float32)}
+        compare_gradients(step.grads, grads, truth.grads)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_as_the_original(name):
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    check_against_torch((BERT, STUDENT), md.DistillConfig(**CONFIGS[name]))
+
+
+@pytest.mark.parametrize("name", ["default", "restricted"])
+def test_distilbert_as_teacher(name):
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    check_against_torch((STUDENT, STUDENT), md.DistillConfig(**CONFIGS[name]))
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize("name", ["default", "mse", "hot"])
+def test_classifiers(name, labelled):
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+
+    def change(batch):
+        if not labelled:
+            batch.pop("labels")
+
+    cases = (CASES["bert-single"], CLASSES)
+    check_against_torch(cases, md.DistillConfig(**CONFIGS[name]), change)
+
+
+# ---------------------------------------------------------------- the gradient
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_gradient(name, train):
+    config = md.DistillConfig(**CONFIGS[name])
+    teacher, student, batch = pair(size=SMALL)
+    check_gradient(exact(student), exact(teacher), batch, config, train)
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_gradient_of_a_classifier(train):
+    teacher, student, batch = pair(CASES["bert-single"], CLASSES, SMALL)
+    config = md.DistillConfig(alpha_mse=0.5)
+    check_gradient(exact(student), exact(teacher), batch, config, train)
+
+
+def check_gradient(student, teacher, batch, config, train):
+    names = list(student.params)
+
+    def forward(*args):
+        student.update(dict(zip(names, args, strict=True)))
+        step = md.distill_step(student, teacher, batch, config, **HARD | {"train": train})
+        return step.loss, step.grads
+
+    args = list(student.params.values())
+    rng = np.random.default_rng(6)
+    check_backward(forward, lambda u, grads: [u * grads[n] for n in names], args, rng, tol=1e-6)
+
+
+# ---------------------------------------------------------------- what it is made of
+
+
+def test_the_loss_is_the_weighted_sum_of_its_parts():
+    teacher, student, batch = pair(size=SMALL)
+    config = md.DistillConfig(alpha_ce=0.3, alpha_mlm=0.7, alpha_cos=1.1, alpha_mse=0.01)
+    step = md.distill_step(student, teacher, batch, config)
+    assert set(step.parts) == {"ce", "mlm", "cos", "mse"}
+    weighted = sum(getattr(config, f"alpha_{name}") * part for name, part in step.parts.items())
+    assert step.loss == pytest.approx(weighted)
+    assert list(step.grads) == list(student.params)
+    doubled = {f"alpha_{name}": 2 * getattr(config, f"alpha_{name}") for name in step.parts}
+    twice = md.distill_step(student, teacher, batch, dataclasses.replace(config, **doubled))
+    assert twice.parts == step.parts
+    for name, g in step.grads.items():
+        np.testing.assert_allclose(twice.grads[name], 2 * g, atol=1e-5)
+
+
+def test_restricting_ce_leaves_cos_over_all_real_tokens():
+    teacher, student, batch = pair(size=SMALL)
+    free = md.distill_step(student, teacher, batch, md.DistillConfig())
+    bound = md.distill_step(student, teacher, batch, md.DistillConfig(restrict_ce_to_mask=True))
+    assert bound.parts["cos"] == free.parts["cos"]
+    assert bound.parts["mlm"] == pytest.approx(free.parts["mlm"], rel=1e-6)
+    assert bound.parts["ce"] != pytest.approx(free.parts["ce"], rel=1e-3)
+
+
+def test_the_teacher_is_in_evaluation_mode():
+    """A student that drops nothing learns the same in training: its teacher dropped nothing."""
+    teacher, student, batch = pair(size=SMALL)
+    assert teacher.config.hidden_dropout_prob > 0
+    config = dataclasses.replace(student.config, dropout=0.0, attention_dropout=0.0)
+    calm = md.from_config(config)
+    calm.update(dict(student.params))
+    steps = [md.distill_step(calm, teacher, batch, md.DistillConfig(), train=t) for t in (0, 1)]
+    assert steps[0].parts == steps[1].parts
+    for name, g in steps[0].grads.items():
+        np.testing.assert_array_equal(g, steps[1].grads[name])
+    noisy = md.distill_step(student, teacher, batch, md.DistillConfig(), train=True)
+    assert noisy.parts["ce"] != steps[0].parts["ce"]
+
+
+def test_a_step_is_a_function_of_its_seed_and_place():
+    teacher, student, batch = pair(size=SMALL)
+    config = md.DistillConfig()
+    first, again = (md.distill_step(student, teacher, batch, config, **HARD) for _ in range(2))
+    assert first.loss == again.loss
+    for change in ({"seed": 8}, {"step": 8}, {"first_sequence": 8}):
+        assert md.distill_step(student, teacher, batch, config, **HARD | change).loss != first.loss
+
+
+def test_padding_changes_nothing():
+    teacher, student, batch = pair(size=SMALL)
+    wide = {key: np.pad(x, ((0, 0), (0, 2)), constant_values=-100 if key == "labels" else 0)
+            for key, x in batch.items()}  # fmt: skip
+    config = md.DistillConfig(alpha_mse=0.1)
+    a, b = (md.distill_step(student, teacher, x, config, **HARD) for x in (batch, wide))
+    assert a.loss == b.loss
+    for name, g in a.grads.items():
+        np.testing.assert_array_equal(g, b.grads[name])
+
+
+def test_teacher_and_student_behind_different_backends():
+    teacher, student, batch = pair(size=SMALL)
+    config = md.DistillConfig(alpha_mse=0.1)
+    truth = md.distill_step(exact(student), exact(teacher), batch, config)
+    mixed = md.distill_step(student, exact(teacher), batch, config)
+    assert mixed.loss == pytest.approx(truth.loss, rel=1e-6)
+    assert {g.dtype for g in mixed.grads.values()} == {np.dtype(np.float32)}
+
+
+def test_token_types_go_to_the_model_that_has_them():
+    teacher, student, batch = pair(size=SMALL)
+    config = md.DistillConfig(alpha_mlm=0.0)
+    typed = md.distill_step(student, teacher, batch, config)
+    batch.pop("token_type_ids")
+    assert md.distill_step(student, teacher, batch, config).loss != typed.loss
+
+
+# ---------------------------------------------------------------- refused
+
+
+def test_pairs_that_cannot_be_compared():
+    teacher, student, batch = pair(size=SMALL)
+
+    def refused(other, words, batch=batch, config=None):
+        with pytest.raises(ValueError, match=words):
+            md.distill_step(other, teacher, batch, config or md.DistillConfig())
+
+    wide = model_of(STUDENT, SMALL | {"V": SMALL["V"] + 1})
+    refused(wide, "must agree in vocab_size: 24 against 23")
+    thick = model_of(STUDENT, SMALL | {"C": 12})
+    refused(thick, "must agree in the hidden size: 12 against 9; set alpha_cos to 0")
+    refused(
+        model_of(CLASSES, SMALL), "must share a task: 'text-classification' against 'fill-mask'"
+    )
+    short = model_of(STUDENT, SMALL | {"P": 5})
+    refused(short, "9 tokens do not fit 5 positions")
+    unlabelled = {k: x for k, x in batch.items() if k != "labels"}
+    refused(student, "needs labels", unlabelled)
+    refused(student, "labels are -100", batch | {"labels": np.full_like(batch["labels"], -100)})
+    refused(
+        student, "nothing to learn", config=md.DistillConfig(alpha_ce=0, alpha_mlm=0, alpha_cos=0)
+    )
+
+    step = md.distill_step(thick, teacher, batch, md.DistillConfig(alpha_cos=0.0, alpha_mse=1.0))
+    assert list(step.grads) == list(thick.params)
+    assert np.isfinite(step.loss)
+
+
+def test_classifiers_that_cannot_be_compared():
+    teacher, student, batch = pair(CASES["bert-single"], CASES["distilbert-single"], SMALL)
+    with pytest.raises(ValueError, match="must agree in num_labels: 2 against 3"):
+        md.distill_step(student, teacher, batch, md.DistillConfig())
+    numbers = CASES["distilbert-regression"]
+    teacher, student, batch = pair(numbers, numbers, SMALL)
+    with pytest.raises(ValueError, match="soft targets need 2 classes or more"):
+        md.distill_step(student, teacher, batch, md.DistillConfig())
+    step = md.distill_step(student, teacher, batch, md.DistillConfig(alpha_ce=0.0, alpha_mse=1.0))
+    assert set(step.parts) == {"hard", "mse", "cos"}
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"temperature": 0.0}, "temperature must be above 0"),
+        ({"temperature": float("nan")}, "temperature must be above 0"),
+        ({"alpha_ce": -1.0}, "alpha_ce must be a number from 0 up"),
+        ({"alpha_mlm": float("nan")}, "alpha_mlm must be a number from 0 up"),
+        ({"alpha_cos": float("inf")}, "alpha_cos must be a number from 0 up"),
+        ({"alpha_clm": 0.5}, "alpha_clm must be 0 without a causal model"),
+    ],
+    ids=str,
+)
+def test_bad_config(options, words):
+    with pytest.raises(ValueError, match=words):
+        md.DistillConfig(**options)
