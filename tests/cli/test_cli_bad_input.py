@@ -13,11 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SMALL
+from cli_world import SMALL
 from safetensors.numpy import load_file, save_file
 
 from minidistil.cli import main
-from minidistil.data import corpus
 from minidistil.train import loop
 
 
@@ -311,7 +310,7 @@ def full(*args):
 def test_a_disk_full_before_training(world, tmp_path, capsys, monkeypatch):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "notes.txt").write_text("mine")
-    monkeypatch.setattr(corpus.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     argv = ["distill", "--teacher", world.teacher, "--data", world.text, "--steps", 1, *SMALL]
     refused(capsys, [*argv, "--out", tmp_path / "out"], "No space left")
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["notes.txt"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SIZES, SMALL
+from cli_world import SIZES, SMALL
 
 import minidistil as md
 from minidistil.cli import COMMANDS, main, parser_of
