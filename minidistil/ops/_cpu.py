@@ -15,15 +15,19 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import numba
 import numpy as np
-from llvmlite import binding, ir
-from numba import njit, prange, types, vectorize
-from numba.core import cgutils
+from llvmlite import ir
+from numba import get_num_threads, njit, prange, types, vectorize
+from numba.core import cgutils, codegen, config
 from numba.extending import intrinsic
 
 __all__ = [
-    "CHUNKS", "binding", "cgutils", "erf", "erf_ufunc", "exp", "helper", "intrinsic", "ir", "kernel",
-    "prange", "serial", "tanh", "threads", "types",
+    "CHUNKS", "FEATURES", "cgutils", "erf", "erf_ufunc", "exp", "get_num_threads", "helper",
+    "intrinsic", "ir", "kernel", "prange", "serial", "tanh", "threads", "types",
 ]  # fmt: skip
+
+# What Numba compiles for, such as {"+avx2", "-avx512f"}; its cache keys on them.
+FEATURES = config.CPU_FEATURES
+FEATURES = set((codegen.get_host_cpu_features() if FEATURES is None else FEATURES).split(","))
 
 CHUNKS = 16  # row-chunks in a sum over rows; fixed, so rounding never depends on the core count
 
