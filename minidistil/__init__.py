@@ -10,11 +10,12 @@ from minidistil.distill import DistillConfig, distill_step, student_config, stud
 from minidistil.model.model import Model
 from minidistil.model.pretrained import from_config, from_pretrained
 from minidistil.ops import backend
+from minidistil.pipeline import pipeline
 from minidistil.train import AdamW, TrainConfig, train
 
 __all__ = [
     "AdamW", "BertConfig", "DistilBertConfig", "DistillConfig", "Model", "TrainConfig", "backend",
-    "distill_step", "from_config", "from_pretrained", "load_tokenizer", "losses", "student_config",
-    "student_from", "testing", "train",
+    "distill_step", "from_config", "from_pretrained", "load_tokenizer", "losses", "pipeline",
+    "student_config", "student_from", "testing", "train",
 ]  # fmt: skip
 __version__ = "0.1.0"

@@ -139,6 +139,8 @@ def _text(place, record, column):
             f"{place}: text must be a string, but {column!r} is a {type(value).__name__}; "
             "name another column"
         )
+    if not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
+        raise ValueError(f"{place}: {column!r} holds half of a surrogate pair, which is no text")
     return value
 
 

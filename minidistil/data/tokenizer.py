@@ -321,3 +321,7 @@ def _check_texts(texts):
             raise ValueError(f"text {i} is a {type(text).__name__}; every text must be a string")
         if not text.strip():
             raise ValueError(f"text {i} is empty; every text needs at least one word")
+        if any("\ud800" <= c <= "\udfff" for c in text):
+            raise ValueError(
+                f"text {i} holds bytes or surrogates that are no text; encode as UTF-8"
+            )

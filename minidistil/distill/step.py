@@ -108,13 +108,17 @@ def _teach(teacher, batch, config, select, dtype):
 def _losses(mine, theirs, labels, config, student):
     """{part: loss}, and the Cotangents of their weighted sum."""
     ops, z = student.ops, mine.logits
-    parts, dlogits, dlast = {}, np.zeros_like(z), None
+    parts, dlast = {}, None
     if config.alpha_ce:
         parts["ce"], cache = ops.kl_div.forward(z, teacher=theirs.logits, tau=config.temperature)
-        dlogits += ops.kl_div.backward(z.dtype.type(config.alpha_ce), cache)[0]
+        (dlogits,) = ops.kl_div.backward(z.dtype.type(config.alpha_ce), cache)
+    else:
+        dlogits = np.zeros_like(z)
     if student.task == "fill-mask" and config.alpha_mlm:
-        parts["mlm"], cache = ops.cross_entropy.forward(z, labels=labels)
-        dlogits += ops.cross_entropy.backward(z.dtype.type(config.alpha_mlm), cache)[0]
+        labelled = np.flatnonzero(labels != objective.IGNORED)  # few: the rest would add zeros
+        parts["mlm"], cache = ops.cross_entropy.forward(z[labelled], labels=labels[labelled])
+        (d,) = ops.cross_entropy.backward(z.dtype.type(config.alpha_mlm), cache)
+        dlogits[labelled] += d
     if student.task == "text-classification" and config.alpha_hard and labels is not None:
         parts["hard"], d = objective.classification(z, labels, student.config, ops)
         dlogits += z.dtype.type(config.alpha_hard) * d

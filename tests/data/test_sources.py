@@ -187,3 +187,10 @@ def test_glue_row_by_row(name, columns, rows):
     assert len(found) == rows
     assert all(label is not None for *_, label in found)
     assert all((pair is None) == (name in ("SST-2", "CoLA")) for _, pair, _ in found)
+
+
+def test_half_a_surrogate_pair_is_refused(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "good"}\n{"text": "bad \\ud800"}\n')
+    with pytest.raises(ValueError, match=r"a\.jsonl.*2.*surrogate"):
+        list(documents(path))

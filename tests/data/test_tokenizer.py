@@ -183,3 +183,8 @@ def test_check_vocabulary(tokenizer):
     check_vocabulary(tokenizer, 100)
     with pytest.raises(ValueError, match="vocab_size 99 is smaller than the tokenizer's 100"):
         check_vocabulary(tokenizer, 99)
+
+
+def test_a_text_that_utf8_cannot_hold_is_refused(tokenizer):
+    with pytest.raises(ValueError, match="text 1 holds"):
+        tokenizer(["good", "bad \udcff"])
