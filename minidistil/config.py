@@ -115,6 +115,8 @@ class _Config:
 
 @dataclass(frozen=True)
 class BertConfig(_Config):
+    """BERT's config.json; the defaults are those of bert-base-uncased (Devlin et al., 2018)."""
+
     vocab_size: int = 30522
     hidden_size: int = 768
     num_hidden_layers: int = 12
@@ -153,6 +155,8 @@ class BertConfig(_Config):
 
 @dataclass(frozen=True)
 class DistilBertConfig(_Config):
+    """DistilBERT's config.json; the defaults are the released model's (Sanh et al., 2019)."""
+
     vocab_size: int = 30522
     dim: int = 768
     n_layers: int = 6

@@ -1,0 +1,130 @@
+"""The house rules that a reviewer would forget, read off the source with `ast`."""
+
+import ast
+import inspect
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from minidistil.ops import OPS, backend
+
+HOUSE = Path(__file__).resolve().parent.parent
+PACKAGE = HOUSE / "minidistil"
+FILES = sorted(PACKAGE.rglob("*.py"))
+FLOORS = {
+    "config": 0, "files": 0, "testing": 0, "ops": 1, "model": 2, "data": 2, "distill": 3,
+    "losses": 3, "pipeline": 3, "train": 4, "cli": 5, "__main__": 6,
+}  # fmt: skip
+FRAMEWORKS = {"torch", "transformers", "matplotlib", "pandas", "scipy", "sklearn"}
+NOT_OPS = {"adamw", "global_norm"}  # arithmetic of the optimiser: nothing to differentiate
+LINES, COLUMNS = 350, 100
+
+
+def name_of(path):
+    return str(path.relative_to(PACKAGE))
+
+
+def part_of(path):
+    """The folder or module of the package that a file belongs to; None for minidistil itself."""
+    first = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    return None if first == "__init__" else first
+
+
+def imports(tree, everywhere=True):
+    """Full names of the modules that a file imports, all of them or those at its top level."""
+    for node in ast.walk(tree) if everywhere else tree.body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def misplaced(part, modules):
+    """The modules of the package that a file of `part` may not import."""
+    wrong = []
+    for module in modules:
+        parts = module.split(".")
+        if parts[0] != "minidistil" or len(parts) == 1 or parts[1] == part:
+            continue
+        if parts[1] in FLOORS and FLOORS[parts[1]] >= FLOORS[part]:
+            wrong.append(module)
+    return wrong
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_file(path):
+    text = path.read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    part = part_of(path)
+    if part is not None:
+        assert part in FLOORS, f"{part} has no floor"
+        assert misplaced(part, imports(tree)) == [], "imports go down"
+    outside = {module.split(".")[0] for module in imports(tree, everywhere=False)}
+    assert not outside & FRAMEWORKS, "frameworks are imported inside the functions that need them"
+    if path.name not in ("_cpu.py", "_cuda.py"):
+        everywhere = {module.split(".")[0] for module in imports(tree)}
+        assert not everywhere & {"numba", "llvmlite"}, "the two doors alone import numba"
+    lines = text.splitlines()
+    assert len(lines) <= LINES, "two ideas in one file?"
+    assert max(map(len, lines), default=0) <= COLUMNS
+    assert ast.get_docstring(tree), "a file says what it is"
+
+
+def test_the_floors_bite():
+    assert misplaced("ops", ["minidistil.model.rows"])
+    assert misplaced("data", ["minidistil.model.rows"])
+    assert misplaced("model", ["minidistil.ops.linear", "minidistil.model.rows", "numpy"]) == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_public_names_have_docstrings(path):
+    bare = []
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if not isinstance(node, ast.FunctionDef | ast.ClassDef) or node.name.startswith("_"):
+            continue
+        told_elsewhere = node.name.endswith(("_cpu", "_backward")) or (
+            part_of(path) == "cli" and (node.name == "run" or node.name.startswith("add_"))
+        )
+        if not told_elsewhere and not ast.get_docstring(node) and len(node.body) > 3:
+            bare.append(node.name)
+    assert bare == []
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_an_op_keeps_the_laws_of_its_signature(op):
+    """forward(*differentiable, **fixed), backward(dy, cache), the same on every backend."""
+    spec, cpu = (getattr(backend(name), op) for name in ("numpy", "cpu"))
+    assert inspect.signature(spec.forward) == inspect.signature(cpu.forward)
+    assert inspect.signature(spec.backward) == inspect.signature(cpu.backward)
+    kinds = {p.kind for p in inspect.signature(spec.forward).parameters.values()}
+    assert kinds <= {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
+    assert list(inspect.signature(spec.backward).parameters) == ["dy", "cache"]
+    assert spec.forward.__doc__ and "->" in spec.forward.__doc__
+    assert spec.backward.__doc__ and "->" in spec.backward.__doc__
+
+
+def test_every_op_is_listed():
+    files = {path.stem for path in (PACKAGE / "ops").glob("[!_]*.py")}
+    assert files - NOT_OPS == set(OPS)
+
+
+def test_an_unknown_backend_is_refused():
+    with pytest.raises(ValueError, match=r"numpy, cpu.*'cuda'"):
+        backend("cuda")
+
+
+def test_the_wheel_holds_every_package():
+    settings = tomllib.loads((HOUSE / "pyproject.toml").read_text(encoding="utf-8"))
+    packages = {
+        ".".join(path.parent.relative_to(HOUSE).parts) for path in PACKAGE.rglob("__init__.py")
+    }
+    assert set(settings["tool"]["setuptools"]["packages"]) == packages | {"minidistil.weights"}
+
+
+def test_the_top_level_is_what_the_design_says():
+    allowed = {"pyproject.toml", "README.md", "LICENSE", "minidistil", "tests", "notebooks",
+               "weights", "runs", "build", "minidistil.egg-info"}  # fmt: skip
+    assert {p.name for p in HOUSE.iterdir() if not p.name.startswith(".")} <= allowed
