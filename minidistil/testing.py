@@ -7,6 +7,7 @@ that one set of numbers is another up to the rounding that float32 itself explai
 import numpy as np
 
 FLOOR = 2e-7  # what one float32 rounding may cost, relative to the size of the tensor
+REACH = 500  # how many of those a float32 answer can be from the exact one: 1e-4 of its size
 
 
 def check_backward(forward, backward, args, rng, eps=1e-6, tol=1e-7, **fixed):
@@ -55,16 +56,24 @@ def compare(name, mine, reference, exact, scale=None, factor=3.0):
 
     Both are measured against `exact`, the float64 answer: mine may be `factor` times as far from
     it as the reference, plus FLOOR·scale, where scale is the rms of `exact` unless given (for a
-    gradient: the largest rms of any gradient, as some are zero in exact arithmetic).
+    gradient: the largest rms of any gradient, as some are zero in exact arithmetic). A reference
+    that float32 does not explain is refused: mine and exact often share their code, and a fault of
+    both would else make the reference's error, and with it the allowance, large.
     Returns (error of mine, error allowed); raises AssertionError.
     """
     if np.shape(mine) != np.shape(exact):
         raise AssertionError(f"{name}: shape {np.shape(mine)}, expected {np.shape(exact)}")
     exact = np.asarray(exact, np.float64)
     size = rms(exact)
+    floor = FLOOR * max(size, size if scale is None else scale)
     error = rms(np.asarray(mine, np.float64) - exact)
-    allowed = factor * rms(np.asarray(reference, np.float64) - exact)
-    allowed += FLOOR * max(size, size if scale is None else scale)
+    theirs = rms(np.asarray(reference, np.float64) - exact)
+    if not theirs <= REACH * floor:
+        raise AssertionError(
+            f"{name}: the reference is {theirs:.2e} from the exact answer, more than float32 "
+            f"explains (size {size:.2e}): they are not the same quantity"
+        )
+    allowed = factor * theirs + floor
     if not error <= allowed:
         raise AssertionError(
             f"{name}: rms error {error:.2e}, allowed {allowed:.2e} (size {size:.2e})"

@@ -6,12 +6,23 @@ writes `tests/golden/`. Each file holds everything a comparison needs: inputs, w
 number that came out.
 """
 
-from pathlib import Path
-
 import numpy as np
-from model_cases import CASES, SMALL, batch_of, cotangents, fields, model_of, torch_numbers
+from distill_cases import BERT, CONFIGS, STORED, STUDENT, distiller, pair
+from model_cases import (
+    CASES,
+    GOLDEN,
+    SMALL,
+    batch_of,
+    cotangents,
+    fields,
+    model_of,
+    pack,
+    torch_numbers,
+)
 
-GOLDEN = Path(__file__).parent / "golden"
+import minidistil as md
+
+DTYPES = ("float32", "float64")
 
 
 def save(name, groups):
@@ -24,10 +35,25 @@ def models():
     """Every case of `model_cases`, in its small size."""
     for name, case in CASES.items():
         model, batch, d = model_of(case, SMALL), batch_of(case, SMALL), cotangents(case, SMALL)
-        out = torch_numbers(model, fields(case, SMALL), batch, d)
-        save(name, {"in": batch, "cotangent": d, "weight": model.params, "out": out})
+        out, exact = (
+            torch_numbers(model, fields(case, SMALL), batch, d, dtype) for dtype in DTYPES
+        )
+        weights = pack(model.params)
+        save(name, {"in": batch, "cotangent": d, "weight": weights, "out": pack(out, exact)})
+
+
+def distillation():
+    """A step of the original distiller for some configs."""
+    for name in STORED:
+        teacher, student, batch = pair(size=SMALL)
+        config = md.DistillConfig(**CONFIGS[name])
+        how = student, teacher, SMALL, (BERT, STUDENT), batch, config
+        out = pack(*(distiller(*how, dtype) for dtype in DTYPES))
+        weights = {"student": pack(student.params), "teacher": pack(teacher.params)}
+        save(f"distill-{name}", {"in": batch, **weights, "out": out})
 
 
 if __name__ == "__main__":
     GOLDEN.mkdir(exist_ok=True)
     models()
+    distillation()

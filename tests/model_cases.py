@@ -4,6 +4,9 @@
 `make_golden.py` stores its answers for everywhere else.
 """
 
+import json
+import math
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -139,19 +142,29 @@ def compare_array(name, mine, reference, truth, scale=None):
 
 
 def compare_gradients(mine, reference, truth):
-    """Every gradient of `truth`; one that the reference lacks must be zero."""
+    """Every gradient of ours; one that PyTorch lacks must be zero."""
     largest = max(rms(g) for g in truth.values())
-    for name, g in truth.items():
+    for name, g in mine.items():
         if name in reference:
-            compare_array(name, mine[name], reference[name], g, largest)
+            compare_array(name, g, reference[name], truth[name], largest)
         else:
-            assert not g.any() and not mine[name].any(), name
+            assert not g.any(), name
+
+
+def assert_same_formula(name, mine, truth, scale=None):
+    """Two float64 answers, ours and PyTorch's, may differ by little more than their rounding.
+
+    Against our own float64 alone, a fault that it shares would look like a bad PyTorch.
+    """
+    scale = max(rms(truth), scale or 0)
+    difference = rms(np.asarray(mine) - truth)
+    assert difference <= 1e-9 * scale, f"{name}: {difference:.1e} apart, size {scale:.1e}"
 
 
 # ---------------------------------------------------------------- what PyTorch says
 
 
-def torch_model(model, fields_):
+def torch_model(model, fields_, dtype="float32"):
     """transformers' own model with our parameters, found by name."""
     import torch
     import transformers
@@ -163,18 +176,27 @@ def torch_model(model, fields_):
     missing, unexpected = theirs.load_state_dict(state, strict=False)
     assert not unexpected, unexpected
     assert all(name.split(".")[-2] in ("decoder", "vocab_projector") for name in missing), missing
-    return theirs
+    return theirs.to(getattr(torch, dtype))
 
 
-def torch_numbers(model, fields_, batch, d, steps=STEPS):
-    """{name: array}: outputs, loss, gradients, and the parameters after `steps` of AdamW.
+def torch_inputs(batch, dtype="float32"):
+    """A batch, or other arrays, for PyTorch: what is not an integer in `dtype`."""
+    import torch
+
+    return {
+        n: torch.tensor(x if x.dtype.kind == "i" else x.astype(dtype)) for n, x in batch.items()
+    }
+
+
+def torch_numbers(model, fields_, batch, d, dtype="float32"):
+    """{name: array}: outputs, loss, gradients, and the parameters after ten steps of AdamW.
 
     d: the cotangents of a body that has no loss of its own.
     """
     import torch
 
-    theirs = torch_model(model, fields_)
-    inputs = {name: torch.tensor(x) for name, x in batch.items()}
+    theirs = torch_model(model, fields_, dtype)
+    inputs, d = torch_inputs(batch, dtype), torch_inputs(d, dtype)
     mask = inputs["attention_mask"][..., None]
     named = dict(theirs.named_parameters())
     groups = [
@@ -188,9 +210,9 @@ def torch_numbers(model, fields_, batch, d, steps=STEPS):
         out = theirs(**inputs, output_hidden_states=True, output_attentions=True)
         loss = out.get("loss")
         if loss is None:
-            loss = (out.last_hidden_state * torch.tensor(d["last_hidden_state"]) * mask).sum()
+            loss = (out.last_hidden_state * d["last_hidden_state"] * mask).sum()
             if "pooler_output" in d:
-                loss = loss + (out.pooler_output * torch.tensor(d["pooler_output"])).sum()
+                loss = loss + (out.pooler_output * d["pooler_output"]).sum()
         loss.backward()
         return out, loss
 
@@ -204,8 +226,53 @@ def torch_numbers(model, fields_, batch, d, steps=STEPS):
         numbers |= {f"{name}.{i}": x for i, x in enumerate(out[name])}
     numbers |= {f"grad.{name}": p.grad for name, p in named.items() if p.grad is not None}
     numbers = {name: x.detach().numpy().copy() for name, x in numbers.items()}
-    for i in range(steps):
+    for i in range(STEPS):
         if i:
             run()
         optimizer.step()
     return numbers | {f"after.{name}": p.detach().numpy().copy() for name, p in named.items()}
+
+
+# ---------------------------------------------------------------- stored numbers
+
+GOLDEN = Path(__file__).parent / "golden"
+TINY = 2.0**-30
+
+
+def read(name):
+    """{kind: {name: array}} of a file that `make_golden.py` wrote."""
+    kinds = {}
+    with np.load(GOLDEN / f"{name}.npz") as file:
+        for key in file.files:
+            kind, _, rest = key.partition(":")
+            kinds.setdefault(kind, {})[rest] = file[key]
+    return kinds
+
+
+def pack(numbers, exact=None):
+    """Few arrays instead of many: an index, and all numbers end to end in float32.
+
+    exact: the same in float64, kept as differences, whose own first three digits are enough.
+    """
+    index = json.dumps({name: x.shape for name, x in numbers.items()})
+    flat = np.concatenate([np.ravel(x) for x in numbers.values()])
+    assert flat.dtype == np.float32
+    packed = {"index": np.array(index), "numbers": flat}
+    if exact is not None:
+        truth = np.concatenate([np.ravel(exact[name]) for name in numbers])
+        packed["rest"] = ((truth - flat) / TINY).astype(np.float16)
+    return packed
+
+
+def unpack(packed):
+    """pack's numbers and, where it had them, the exact ones: two dicts."""
+    index, flat = json.loads(str(packed["index"])), packed["numbers"]
+    truth = flat + packed["rest"].astype(np.float64) * TINY if "rest" in packed else flat
+    ends = np.cumsum([math.prod(shape) for shape in index.values()])[:-1]
+    return tuple(
+        {
+            name: part.reshape(shape)
+            for (name, shape), part in zip(index.items(), parts, strict=True)
+        }
+        for parts in (np.split(flat, ends), np.split(truth, ends))
+    )

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from model_cases import compare_array
+from model_cases import assert_same_formula, compare_array
 
 import minidistil as md
 from minidistil.testing import check_backward
@@ -25,15 +25,20 @@ def numbers(shape, seed=0, masked=False):
 def against_torch(loss, x, y, theirs, labels=False):
     """loss: (x, y) -> (loss, dx) of ours; theirs: the same in PyTorch, loss alone."""
     torch = pytest.importorskip("torch")
-    z = torch.tensor(x, requires_grad=True)
-    reference = theirs(torch, z, torch.tensor(y))
-    reference.backward()
-    value, dx = loss(x, y)
-    exact_value, exact_dx = loss(x.astype(np.float64), y if labels else y.astype(np.float64))
-    assert isinstance(value, float)
-    assert dx.dtype == np.float32 and dx.shape == x.shape and exact_dx.dtype == np.float64
-    compare_array("loss", value, reference.item(), exact_value)
-    compare_array("gradient", dx, z.grad.numpy(), exact_dx)
+    answers = []
+    for dtype in (np.float32, np.float64):
+        a, b = x.astype(dtype), y if labels else y.astype(dtype)
+        value, dx = loss(a, b)
+        assert isinstance(value, float) and dx.shape == x.shape and dx.dtype == dtype
+        z = torch.tensor(a, requires_grad=True)
+        reference = theirs(torch, z, torch.tensor(b))
+        reference.backward()
+        answers.append((value, dx, reference.item(), z.grad.numpy()))
+    (value, dx, their_value, their_dx), (spec_value, spec_dx, true_value, true_dx) = answers
+    assert spec_value == pytest.approx(true_value, rel=1e-9)
+    assert_same_formula("gradient", spec_dx, true_dx)
+    compare_array("loss", value, their_value, true_value)
+    compare_array("gradient", dx, their_dx, true_dx)
 
 
 def chosen(torch, x, y, mask):
@@ -66,7 +71,7 @@ def test_cosine(shape, masked):
 
     def theirs(torch, a, b):
         a, b = chosen(torch, a, b, mask)
-        return torch.nn.CosineEmbeddingLoss()(a, b, torch.ones(len(a)))
+        return torch.nn.CosineEmbeddingLoss()(a, b, torch.ones(len(a), dtype=a.dtype))
 
     against_torch(lambda a, b: md.losses.cosine(a, b, mask), x, y, theirs)
 

@@ -4,128 +4,88 @@ import dataclasses
 
 import numpy as np
 import pytest
+from distill_cases import BERT, CLASSES, CONFIGS, STORED, STUDENT, distiller, pair
 from model_cases import (
     CASES,
     LARGE,
     SMALL,
-    Case,
-    batch_of,
+    assert_same_formula,
     compare_array,
     compare_gradients,
     exact,
-    fields,
     model_of,
-    torch_model,
-)  # fmt: skip
+    read,
+    unpack,
+)
 
 import minidistil as md
-from minidistil.testing import check_backward
+from minidistil.testing import check_backward, rms
 
-CONFIGS = {
-    "default": {},
-    "restricted": {"restrict_ce_to_mask": True},
-    "mse": {"alpha_mse": 0.3},
-    "mse-restricted": {"alpha_mse": 0.3, "restrict_ce_to_mask": True},
-    "cold": {"temperature": 1.0},
-    "hot": {"temperature": 7.5, "alpha_ce": 0.5},
-    "ce": {"alpha_mlm": 0.0, "alpha_cos": 0.0},
-    "mlm": {"alpha_ce": 0.0, "alpha_cos": 0.0},
-    "cos": {"alpha_ce": 0.0, "alpha_mlm": 0.0},
-    "cos-mse": {"alpha_ce": 0.0, "alpha_mlm": 0.0, "alpha_mse": 1.0},
-}
-BERT, STUDENT = CASES["bert-mlm"], CASES["distilbert-mlm"]
-CLASSES = Case("distilbert", "text-classification", {"labels": 3})
 HARD = {"seed": 3, "step": 4, "first_sequence": 5, "train": True}
 
 
-def pair(teacher=BERT, student=STUDENT, size=LARGE, backend="cpu"):
-    """A teacher, a student with fewer layers and other weights, a batch with token types."""
-    return (
-        model_of(teacher, size, seed=1, backend=backend),
-        model_of(student, size | {"L": 2}, seed=2, backend=backend),
-        batch_of(teacher, size),
-    )
+def check(student, teacher, batch, config, reference, truth):
+    """The specification in float64 and both backends in float32 against PyTorch's numbers."""
 
+    def ours(*pair):
+        step = md.distill_step(*pair, batch, config)
+        numbers = {"loss": step.loss} | {f"part.{n}": x for n, x in step.parts.items()}
+        return numbers, {f"grad.{n}": g for n, g in step.grads.items()}
 
-def distiller(student, teacher, size, cases, batch, config):
-    """The step of the original script, from its description: loss, parts, gradients."""
-    import torch
-    from torch import nn
-
-    theirs = torch_model(teacher, fields(cases[0], size))
-    mine = torch_model(student, fields(cases[1], size | {"L": 2}))
-    inputs = {key: torch.tensor(x) for key, x in batch.items()}
-    labels = inputs.pop("labels", None)
-    mask = inputs["attention_mask"].bool()
-    with torch.no_grad():
-        t = theirs(**inputs, output_hidden_states=True)
-    inputs.pop("token_type_ids", None)
-    s = mine(**inputs, output_hidden_states=True)
-
-    s_logits, t_logits = s.logits, t.logits
-    if s_logits.ndim == 3:
-        wanted = labels != -100 if config.restrict_ce_to_mask else mask
-        s_logits, t_logits = s_logits[wanted], t_logits[wanted]
-    tau, parts = config.temperature, {}
-    kl = nn.KLDivLoss(reduction="batchmean")
-    soft = kl(torch.log_softmax(s_logits / tau, -1), torch.softmax(t_logits / tau, -1))
-    parts["ce"] = soft * tau**2
-    hard = nn.CrossEntropyLoss(ignore_index=-100)
-    if labels is not None:
-        kind = "mlm" if s.logits.ndim == 3 else "hard"
-        parts[kind] = hard(s.logits.flatten(0, -2), labels.flatten())
-    parts["mse"] = nn.MSELoss(reduction="sum")(s_logits, t_logits) / len(s_logits)
-    h_s, h_t = s.hidden_states[-1][mask], t.hidden_states[-1][mask]
-    parts["cos"] = nn.CosineEmbeddingLoss()(h_s, h_t, torch.ones(len(h_s)))
-    alphas = {name: getattr(config, f"alpha_{name}") for name in parts}
-    loss = sum(alphas[name] * part for name, part in parts.items() if alphas[name])
-    loss.backward()
-    grads = {n: p.grad.numpy() for n, p in mine.named_parameters() if p.grad is not None}
-    return loss.item(), {n: p.item() for n, p in parts.items() if alphas[n]}, grads
-
-
-def check_against_torch(cases, config, change=lambda batch: None):
-    teacher, student, batch = pair(*cases)
-    change(batch)
-    loss, parts, grads = distiller(student, teacher, LARGE, cases, batch, config)
-    truth = md.distill_step(exact(student), exact(teacher), batch, config)
+    largest = max(rms(x) for n, x in truth.items() if n.startswith("grad."))
+    losses, grads = ours(exact(student), exact(teacher))
+    for name, x in truth.items():
+        if name.startswith("grad."):
+            assert_same_formula(name, grads[name], x, largest)
+        else:
+            assert losses[name] == pytest.approx(float(x), rel=1e-9), name
     for backend in ("numpy", "cpu"):
         ops = md.backend(backend)
-        step = md.distill_step(student.with_ops(ops), teacher.with_ops(ops), batch, config)
-        assert set(step.parts) == set(parts)
-        compare_array("loss", step.loss, loss, truth.loss)
-        for name, part in parts.items():
-            compare_array(name, step.parts[name], part, truth.parts[name])
-        assert {g.dtype for g in step.grads.values()} == {np.dtype(np.float32)}
-        compare_gradients(step.grads, grads, truth.grads)
+        losses, grads = ours(student.with_ops(ops), teacher.with_ops(ops))
+        assert set(losses) == {n for n in truth if not n.startswith("grad.")}
+        for name, x in losses.items():
+            compare_array(name, x, reference[name], truth[name])
+        assert {g.dtype for g in grads.values()} == {np.dtype(np.float32)}
+        compare_gradients(grads, reference, truth)
+
+
+def check_live(cases, config, change=lambda batch: None):
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    teacher, student, batch = pair(*cases)
+    change(batch)
+    how = student, teacher, LARGE, cases, batch, config
+    check(student, teacher, batch, config, *(distiller(*how, d) for d in ("float32", "float64")))
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_as_the_original(name):
-    pytest.importorskip("torch")
-    pytest.importorskip("transformers")
-    check_against_torch((BERT, STUDENT), md.DistillConfig(**CONFIGS[name]))
+    check_live((BERT, STUDENT), md.DistillConfig(**CONFIGS[name]))
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_as_the_original_stored(name):
+    teacher, student, _ = pair(size=SMALL)
+    kinds = read(f"distill-{name}")
+    student.update(unpack(kinds["student"])[0])
+    teacher.update(unpack(kinds["teacher"])[0])
+    check(student, teacher, kinds["in"], md.DistillConfig(**CONFIGS[name]), *unpack(kinds["out"]))
 
 
 @pytest.mark.parametrize("name", ["default", "restricted"])
 def test_distilbert_as_teacher(name):
-    pytest.importorskip("torch")
-    pytest.importorskip("transformers")
-    check_against_torch((STUDENT, STUDENT), md.DistillConfig(**CONFIGS[name]))
+    check_live((STUDENT, STUDENT), md.DistillConfig(**CONFIGS[name]))
 
 
 @pytest.mark.parametrize("labelled", [True, False])
 @pytest.mark.parametrize("name", ["default", "mse", "hot"])
 def test_classifiers(name, labelled):
-    pytest.importorskip("torch")
-    pytest.importorskip("transformers")
-
     def change(batch):
         if not labelled:
             batch.pop("labels")
 
     cases = (CASES["bert-single"], CLASSES)
-    check_against_torch(cases, md.DistillConfig(**CONFIGS[name]), change)
+    check_live(cases, md.DistillConfig(**CONFIGS[name]), change)
 
 
 # ---------------------------------------------------------------- the gradient
