@@ -114,14 +114,14 @@ def _mask_rows(x, sequence, column, key0, key1, site, threshold, scale, y):
         s, t = np.uint32(sequence[n]), np.uint32(column[n])
         for block in range((C + 3) // 4):
             w0, w1, w2, w3 = philox_words(site, s, t, np.uint32(block), key0, key1)
-            c = 4 * block
-            y[n, c] = x[n, c] * scale if w0 >= threshold else np.float32(0)
+            c = 4 * block  # products, not choices: NaN times 0 stays NaN
+            y[n, c] = x[n, c] * (scale if w0 >= threshold else np.float32(0))
             if c + 1 < C:
-                y[n, c + 1] = x[n, c + 1] * scale if w1 >= threshold else np.float32(0)
+                y[n, c + 1] = x[n, c + 1] * (scale if w1 >= threshold else np.float32(0))
             if c + 2 < C:
-                y[n, c + 2] = x[n, c + 2] * scale if w2 >= threshold else np.float32(0)
+                y[n, c + 2] = x[n, c + 2] * (scale if w2 >= threshold else np.float32(0))
             if c + 3 < C:
-                y[n, c + 3] = x[n, c + 3] * scale if w3 >= threshold else np.float32(0)
+                y[n, c + 3] = x[n, c + 3] * (scale if w3 >= threshold else np.float32(0))
 
 
 def backward_cpu(dy, cache):

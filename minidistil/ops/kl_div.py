@@ -31,7 +31,8 @@ def forward(logits, *, teacher, tau=2.0, mask=None, reduction="batchmean", scale
     weight = _weight(tau, reduction, scale, len(rows), logits.shape[1])
     log_p, log_t = log_softmax(logits[rows] / tau), log_softmax(teacher[rows] / tau)  # (M,V)
     t = np.exp(log_t)
-    kl = np.where(t > 0, t * (log_t - log_p), 0).sum()
+    ratio = np.subtract(log_t, log_p, out=np.zeros_like(t), where=t != 0)  # NaN is not 0
+    kl = (t * ratio).sum()
     return logits.dtype.type(kl * weight), (np.exp(log_p), t, rows, tau, weight, len(logits))
 
 
@@ -80,7 +81,7 @@ def _forward_rows(logits, teacher, rows, cool, kl, lse):
         for v in range(len(z)):
             log_t = zt[v] * cool - lse[i, 1]
             t = exp(log_t)
-            total += t * (log_t - (z[v] * cool - lse[i, 0])) if zt[v] > -np.inf else 0.0
+            total += t * (log_t - (z[v] * cool - lse[i, 0])) if zt[v] != -np.inf else 0.0
         kl[i] = total
 
 
