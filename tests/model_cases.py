@@ -89,11 +89,15 @@ def exact(model):
     return Exact(model.config, model.task, model.named_by_role(), md.backend("numpy"), "float64")
 
 
-def batch_of(case, size=LARGE, seed=2, B=4):
-    """A batch of uneven lengths with holes in the mask; labels as the task has them."""
+def batch_of(case, size=LARGE, seed=2, B=4, pad=False):
+    """A batch of uneven lengths with holes in the mask; labels as the task has them.
+
+    pad: the padding id is among the real tokens too; its embedding is looked up but not trained.
+    """
     rng = np.random.default_rng(seed)
     T, V = size["P"] - 2, size["V"]
     ids = rng.integers(1, V, (B, T))
+    ids[0, 4] *= not pad
     mask = np.ones((B, T), np.int64)
     mask[1, T // 2 :] = 0
     mask[2, 3:5] = 0
