@@ -7,6 +7,7 @@ number that came out.
 """
 
 import numpy as np
+import op_checks
 from distill_cases import BERT, CONFIGS, STORED, STUDENT, distiller, pair
 from model_cases import (
     CASES,
@@ -19,6 +20,7 @@ from model_cases import (
     pack,
     torch_numbers,
 )
+from op_cases import stored_cases
 
 import minidistil as md
 
@@ -34,7 +36,8 @@ def save(name, groups):
 def models():
     """Every case of `model_cases`, in its small size."""
     for name, case in CASES.items():
-        model, batch, d = model_of(case, SMALL), batch_of(case, SMALL), cotangents(case, SMALL)
+        model, d = model_of(case, SMALL), cotangents(case, SMALL)
+        batch = batch_of(case, SMALL, pad=True)
         out, exact = (
             torch_numbers(model, fields(case, SMALL), batch, d, dtype) for dtype in DTYPES
         )
@@ -53,7 +56,18 @@ def distillation():
         save(f"distill-{name}", {"in": batch, **weights, "out": out})
 
 
+def operations():
+    """The small cases of every op that PyTorch has a function for, in one file."""
+    inputs, out, exact = {}, {}, {}
+    for case in stored_cases():
+        inputs |= {f"{case}/{n}": x for n, x in op_checks.arrays_of(case).items()}
+        for part, dtype in ((out, np.float32), (exact, np.float64)):
+            part |= {f"{case}/{n}": x for n, x in op_checks.torch_numbers(case, dtype).items()}
+    save(op_checks.STORED, {"in": pack(inputs), "out": pack(out, exact)})
+
+
 if __name__ == "__main__":
     GOLDEN.mkdir(exist_ok=True)
+    operations()
     models()
     distillation()

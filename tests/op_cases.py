@@ -1,0 +1,255 @@
+"""What every op is tested on: shapes that bite, and what PyTorch calls the same thing.
+
+A case is drawn once, in float32 values held in float64, so that both precisions see the same
+numbers. Shapes: one row, one channel, primes, one row more than there are chunks.
+"""
+
+import warnings
+from functools import cache
+from typing import NamedTuple
+from zlib import crc32
+
+import numpy as np
+
+from minidistil.ops._cpu import CHUNKS
+from minidistil.ops.dropout import Draw
+
+SHAPES = ((1, 7), (5, 1), (CHUNKS + 1, 12), (31, 37))  # (N,C)
+FEW = 450  # numbers among the arguments of a case that is worth storing
+
+
+class Case(NamedTuple):
+    """op, a name, the differentiable arguments, the fixed ones."""
+
+    op: str
+    name: str
+    args: tuple
+    fixed: dict
+
+    def __str__(self):
+        return f"{self.op}-{self.name}"
+
+
+class Source:
+    """Random arguments whose float32 and float64 forms are the same numbers."""
+
+    def __init__(self, seed):
+        self.rng = np.random.default_rng(seed)
+
+    def normal(self, *shape, scale=1.0, mean=0.0):
+        x = self.rng.normal(mean, scale, shape)
+        return x.astype(np.float32).astype(np.float64)
+
+    def integers(self, high, *shape):
+        return self.rng.integers(0, high, shape)
+
+    def some_rows(self, N):
+        """A mask that keeps row 0 and about half of the others."""
+        mask = self.rng.random(N) < 0.5
+        mask[0] = True
+        return mask
+
+
+def elementwise(s, scale=2.0):
+    for N, C in SHAPES:
+        yield f"{N}x{C}", (s.normal(N, C, scale=scale),), {}
+
+
+def add(s):
+    for N, C in SHAPES:
+        yield f"{N}x{C}", (s.normal(N, C), s.normal(N, C)), {}
+
+
+def embedding(s):
+    for V, N, C in ((1, 1, 3), (7, 31, 1), (53, CHUNKS + 1, 12), (11, 97, 8)):
+        table, ids = s.normal(V, C), s.integers(V, N)
+        yield f"{V}x{C}", (table,), {"ids": ids}
+        yield f"{V}x{C}-padded", (table,), {"ids": ids, "padding_id": int(ids[0])}
+
+
+def linear(s):
+    for N, I, O in ((1, 5, 3), (17, 1, 8), (CHUNKS + 1, 12, 1), (31, 37, 29)):
+        args = s.normal(N, I), s.normal(O, I, scale=I**-0.5), s.normal(O)
+        yield f"{N}x{I}x{O}", args, {}
+
+
+def gelu(s):
+    for form in ("none", "tanh"):
+        for name, args, _ in elementwise(s):
+            yield f"{name}-{form}", args, {"approximate": form}
+
+
+def softmax(s):
+    yield from elementwise(s, scale=4.0)
+
+
+def sequences(*lengths):
+    return np.concatenate([[0], np.cumsum(lengths)])
+
+
+def attention(s):
+    for H, D, lengths in ((1, 1, (1,)), (3, 4, (1, 1, 1)), (2, 5, (7, 1, 4)), (4, 8, (3, 17, 2))):
+        N, C = sum(lengths), H * D
+        q, k, v = s.normal(N, C, scale=1.5), s.normal(N, C, scale=1.5), s.normal(N, C)
+        name, fixed = f"{H}x{D}-{max(lengths)}", {"bounds": sequences(*lengths), "n_heads": H}
+        yield name, (q, k, v), fixed
+        yield f"{name}-dropout", (q, k, v), fixed | {"draw": draw_for(lengths, site=3)}
+
+
+def draw_for(lengths, p=0.3, site=1, seed=11, step=5, first_sequence=2):
+    """A Draw for sequences of these lengths, whose rows follow one another."""
+    sequence = np.repeat(np.arange(len(lengths)) + first_sequence, lengths)
+    column = np.concatenate([np.arange(t) for t in lengths])
+    return Draw(p, seed, step, site, sequence, column)
+
+
+def layernorm(s):
+    for (N, C), eps in zip(((1, 7), (5, 2), (CHUNKS + 1, 12), (31, 37)), (1e-12, 1e-5) * 2,
+                           strict=True):  # fmt: skip
+        x = s.normal(N, C, scale=3.0, mean=1.0)
+        yield f"{N}x{C}", (x, s.normal(C, mean=1.0), s.normal(C)), {"eps": eps}
+
+
+def dropout(s):
+    for C, lengths in ((1, (1,)), (3, (5, 1)), (12, (CHUNKS, 1)), (37, (31,))):
+        x = s.normal(sum(lengths), C)
+        yield f"{sum(lengths)}x{C}", (x,), {"draw": draw_for(lengths)}
+
+
+def cross_entropy(s):
+    for N, V in ((1, 2), (CHUNKS + 1, 12), (31, 37), (5, 1000)):
+        logits, labels = s.normal(N, V, scale=3.0), s.integers(V, N)
+        yield f"{N}x{V}", (logits,), {"labels": labels}
+        some = np.where(s.some_rows(N), labels, -100)
+        yield f"{N}x{V}-some", (logits,), {"labels": some}
+
+
+def binary_cross_entropy(s):
+    for N, K in SHAPES:
+        logits, labels = s.normal(N, K, scale=3.0), s.integers(2, N, K).astype(np.float64)
+        yield f"{N}x{K}", (logits,), {"labels": labels}
+
+
+def kl_div(s):
+    for N, V in ((1, 2), (CHUNKS + 1, 12), (31, 37), (5, 1000)):
+        logits, teacher = s.normal(N, V, scale=3.0), s.normal(N, V, scale=3.0)
+        yield f"{N}x{V}", (logits,), {"teacher": teacher}
+        if N != CHUNKS + 1:
+            continue
+        for reduction in ("batchmean", "mean", "sum"):
+            for scale in (True, False):
+                options = {"tau": 3.0, "reduction": reduction, "scale": scale}
+                name = f"{N}x{V}-{reduction}{'-scaled' * scale}"
+                fixed = {"teacher": teacher, "mask": s.some_rows(N), **options}
+                yield name, (logits,), fixed
+
+
+def cosine(s):
+    for N, C in ((1, 7), (5, 2), (CHUNKS + 1, 12), (31, 37)):
+        x, target = s.normal(N, C, mean=0.3), s.normal(N, C, mean=0.3)
+        yield f"{N}x{C}", (x,), {"target": target}
+        yield f"{N}x{C}-some", (x,), {"target": target, "mask": s.some_rows(N)}
+
+
+def mse(s):
+    for N, C in SHAPES:
+        x, target, mask = s.normal(N, C), s.normal(N, C), s.some_rows(N)
+        yield f"{N}x{C}", (x,), {"target": target}
+        for reduction in ("mean", "batchmean", "sum"):
+            fixed = {"target": target, "mask": mask, "reduction": reduction}
+            yield f"{N}x{C}-{reduction}", (x,), fixed
+
+
+MAKERS = {
+    "add": add, "embedding": embedding, "linear": linear, "gelu": gelu, "relu": elementwise,
+    "tanh": elementwise, "softmax": softmax, "attention": attention, "layernorm": layernorm,
+    "dropout": dropout, "cross_entropy": cross_entropy,
+    "binary_cross_entropy": binary_cross_entropy, "kl_div": kl_div, "cosine": cosine, "mse": mse,
+}  # fmt: skip
+
+
+@cache
+def cases_of(op):
+    """Every Case of one op."""
+    return [Case(op, *case) for case in MAKERS[op](Source(crc32(op.encode())))]
+
+
+def all_cases():
+    """Every Case of every op."""
+    return [case for op in MAKERS for case in cases_of(op)]
+
+
+# ---------------------------------------------------------------- what PyTorch calls the same thing
+
+
+def torch_attention(torch, q, k, v, *, bounds, n_heads):
+    def heads(x):
+        return x.unflatten(1, (n_heads, -1)).transpose(0, 1)  # (H,t,D)
+
+    outs = []
+    for b in range(len(bounds) - 1):
+        rows = slice(int(bounds[b]), int(bounds[b + 1]))
+        y = torch.nn.functional.scaled_dot_product_attention(*(heads(x[rows]) for x in (q, k, v)))
+        outs.append(y.transpose(0, 1).flatten(1))
+    return torch.cat(outs)
+
+
+def torch_kl_div(torch, logits, *, teacher, tau=2.0, mask=None, reduction="batchmean", scale=True):
+    z, t = (x if mask is None else x[mask] for x in (logits, teacher))
+    log_p, log_t = (torch.log_softmax(x / tau, 1) for x in (z, t))
+    with warnings.catch_warnings(action="ignore"):  # it advises against its own "mean"
+        kl = torch.nn.functional.kl_div(log_p, log_t.exp(), reduction=reduction)
+    return kl * tau**2 if scale else kl
+
+
+def torch_cosine(torch, x, *, target, mask=None):
+    a, b = (v if mask is None else v[mask] for v in (x, target))
+    return torch.nn.functional.cosine_embedding_loss(a, b, torch.ones(len(a), dtype=a.dtype))
+
+
+def torch_mse(torch, x, *, target, mask=None, reduction="mean"):
+    a, b = (v if mask is None else v[mask] for v in (x, target))
+    if reduction == "batchmean":
+        return torch.nn.functional.mse_loss(a, b, reduction="sum") / len(a)
+    return torch.nn.functional.mse_loss(a, b, reduction=reduction)
+
+
+def torch_op(op):
+    """PyTorch's function for an op, with the op's own arguments; None: it draws other numbers."""
+    import torch
+
+    F = torch.nn.functional
+    return {
+        "add": torch.add,
+        "embedding": lambda table, ids, padding_id=None: F.embedding(ids, table, padding_id),
+        "linear": F.linear,
+        "gelu": F.gelu,
+        "relu": F.relu,
+        "tanh": torch.tanh,
+        "softmax": lambda x: torch.softmax(x, 1),
+        "attention": lambda *args, **fixed: torch_attention(torch, *args, **fixed),
+        "layernorm": lambda x, gamma, beta, eps: F.layer_norm(x, gamma.shape, gamma, beta, eps),
+        "cross_entropy": lambda logits, labels: F.cross_entropy(logits, labels),
+        "binary_cross_entropy": lambda logits, labels: F.binary_cross_entropy_with_logits(
+            logits, labels
+        ),
+        "kl_div": lambda *args, **fixed: torch_kl_div(torch, *args, **fixed),
+        "cosine": lambda *args, **fixed: torch_cosine(torch, *args, **fixed),
+        "mse": lambda *args, **fixed: torch_mse(torch, *args, **fixed),
+    }[op]
+
+
+def is_plain(case):
+    """False where the backward is not the derivative on purpose: a padding row is not trained."""
+    return "padding_id" not in case.fixed
+
+
+def has_torch_twin(case):
+    """False where a mask is drawn: PyTorch would draw another one."""
+    return "draw" not in case.fixed
+
+
+def stored_cases():
+    """The cases whose PyTorch numbers are stored: the small ones."""
+    small = [case for case in all_cases() if sum(x.size for x in case.args) <= FEW]
+    return list(filter(has_torch_twin, small))
