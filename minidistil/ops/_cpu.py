@@ -58,6 +58,17 @@ def _float_from_bits(typingctx, bits):
     return types.float32(types.int32), codegen
 
 
+@intrinsic
+def _multiply_add(typingctx, a, b, c):
+    """a·b + c, fused where the processor can, and never reassociated."""
+
+    def codegen(context, builder, sig, args):
+        name, kind = "llvm.fmuladd.f32", ir.FunctionType(ir.FloatType(), [ir.FloatType()] * 3)
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
+
+    return types.float32(types.float32, types.float32, types.float32), codegen
+
+
 f = np.float32
 LOG2E, LN2_HI, LN2_LO = f(1.44269504), f(0.693359375), f(-2.12194440e-4)
 
@@ -66,12 +77,13 @@ LOG2E, LN2_HI, LN2_LO = f(1.44269504), f(0.693359375), f(-2.12194440e-4)
 def exp(x):
     """eˣ = 2ᵏ·eʳ with k the nearest integer to x/ln 2, so |r| < 0.35 and six terms of eʳ do.
 
-    Below -87 the result would be denormal and stays at e⁻⁸⁷ (1.6e-38); NaN stays NaN.
+    ln 2 is taken off in two parts, since float32 cannot hold it; written as z − k·a − k·b, reassoc
+    would add the parts first and lose 4 ulp. Below -87 the result would be denormal and stays at
+    e⁻⁸⁷ (1.6e-38); NaN stays NaN.
     """
     z = min(max(x, f(-87.0)), f(88.0))
     k = np.floor(z * LOG2E + f(0.5))  # math.floor would go through int64
-    r = z - k * LN2_HI
-    r = r - k * LN2_LO
+    r = _multiply_add(k, -LN2_LO, _multiply_add(k, -LN2_HI, z))
     p = f(1.9875691500e-4)
     p = p * r + f(1.3981999507e-3)
     p = p * r + f(8.3334519073e-3)

@@ -22,7 +22,8 @@ def forward(logits, *, labels):
 def backward(dy, cache):
     """dy (), cache  ->  dlogits (N,K)."""
     logits, labels = cache
-    p = 1 / (1 + np.exp(-logits))
+    e = np.exp(-abs(logits))  # never above 1
+    p = np.where(logits >= 0, 1, e) / (1 + e)
     return (((p - labels) * (dy / logits.size)).astype(logits.dtype),)
 
 

@@ -1,0 +1,101 @@
+"""Attention: a sequence meets only itself, and does not care where it lies in the batch."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from op_cases import draw_for, sequences
+
+from minidistil.ops import SUFFIX, backend
+
+H, C = 2, 6
+
+
+def draw_qkv(N, seed=0, scale=1.0):
+    return [a.astype(np.float32) for a in np.random.default_rng(seed).normal(0, scale, (3, N, C))]
+
+
+def both_ways(ops, qkv, dy, **fixed):
+    """y, dq, dk, dv."""
+    y, cache = ops.attention.forward(*qkv, n_heads=H, **fixed)
+    return y, *ops.attention.backward(dy, cache)
+
+
+@given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=5), seed=st.integers(0, 99))
+def test_sequences_are_alone(lengths, seed):
+    """All at once and one by one, the same bits; dropout follows the sequence's number."""
+    bounds = sequences(*lengths)
+    qkv, draw = draw_qkv(bounds[-1], seed), draw_for(lengths)
+    dy = draw_qkv(bounds[-1], seed + 100)[0]
+    for ops in map(backend, SUFFIX):
+        together = both_ways(ops, qkv, dy, bounds=bounds, draw=draw)
+        for b, t in enumerate(lengths):
+            rows = slice(bounds[b], bounds[b + 1])
+            own = draw._replace(sequence=draw.sequence[rows], column=draw.column[rows])
+            alone = both_ways(ops, [x[rows] for x in qkv], dy[rows], bounds=sequences(t), draw=own)
+            for one, all_ in zip(alone, together, strict=True):
+                np.testing.assert_array_equal(one, all_[rows])
+
+
+@given(seed=st.integers(0, 99), t=st.integers(1, 12))
+def test_permuted_tokens_give_permuted_outputs(seed, t):
+    """There is no order in attention: positions come from the embeddings alone."""
+    order = np.random.default_rng(seed).permutation(t)
+    qkv, dy = draw_qkv(t, seed), draw_qkv(t, seed + 100)[0]
+    for ops in map(backend, SUFFIX):
+        plain = both_ways(ops, qkv, dy, bounds=sequences(t))
+        moved = both_ways(ops, [x[order] for x in qkv], dy[order], bounds=sequences(t))
+        for one, two in zip(plain, moved, strict=True):
+            np.testing.assert_allclose(two, one[order], rtol=1e-4, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", SUFFIX)
+def test_one_token_sees_its_own_value(name):
+    qkv, dy = draw_qkv(4), draw_qkv(4, seed=1)[0]
+    y, dq, dk, dv = both_ways(backend(name), qkv, dy, bounds=sequences(1, 1, 1, 1))
+    np.testing.assert_allclose(y, qkv[2], rtol=1e-6)
+    np.testing.assert_allclose(dv, dy, rtol=1e-6)
+    np.testing.assert_allclose([dq, dk], 0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", SUFFIX)
+def test_equal_keys_average_the_values(name):
+    q, k, v = draw_qkv(5)
+    y, _ = backend(name).attention.forward(q, k[[0] * 5], v, bounds=sequences(5), n_heads=H)
+    np.testing.assert_allclose(y, np.tile(v.mean(axis=0), (5, 1)), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", SUFFIX)
+def test_heads_are_neighbouring_channels(name):
+    """A head that changes touches its own D channels only."""
+    q, k, v = draw_qkv(5)
+    other = v.copy()
+    other[:, C // H :] += 1
+    one, two = (
+        backend(name).attention.forward(q, k, x, bounds=sequences(5), n_heads=H)[0]
+        for x in (v, other)
+    )
+    np.testing.assert_array_equal(one[:, : C // H], two[:, : C // H])
+    np.testing.assert_allclose(one[:, C // H :] + 1, two[:, C // H :], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", SUFFIX)
+def test_scores_in_the_hundreds_do_not_overflow(name):
+    qkv, dy = draw_qkv(6, scale=30), draw_qkv(6, seed=1)[0]
+    for x in both_ways(backend(name), qkv, dy, bounds=sequences(6)):
+        assert np.isfinite(x).all()
+
+
+@pytest.mark.parametrize("name", SUFFIX)
+def test_dropout_keeps_its_share_of_the_weights(name):
+    """With equal keys and v all ones, y is the mean of m/(1−p) over the keys."""
+    lengths = (60, 50)
+    q, k, v = np.zeros((3, sum(lengths), C), np.float32)
+    draw = draw_for(lengths, p=0.3)
+    y, _ = backend(name).attention.forward(
+        q, k, v + 1, bounds=sequences(*lengths), n_heads=H, draw=draw
+    )
+    draws = H * sum(t * t for t in lengths)
+    kept = np.concatenate([y[:60] * 60, y[60:] * 50])[:, :: C // H].sum() * 0.7 / draws
+    assert abs(kept - 0.7) < 4 * np.sqrt(0.7 * 0.3 / draws)
+    assert (y[:, 0] != y[:, C // H]).mean() > 0.5  # each head draws for itself
