@@ -1,7 +1,7 @@
 """Texts in, answers out, in the shapes that transformers' pipelines give them.
 
-    predict = pipeline("fill-mask", folder)
-    predict("The movie was [MASK].")      [{"score", "token", "token_str", "sequence"}, …]
+predict = pipeline("fill-mask", folder)
+predict("The movie was [MASK].")      [{"score", "token", "token_str", "sequence"}, …]
 """
 
 import warnings

@@ -64,8 +64,10 @@ def test_a_file(path):
         assert misplaced(part, imports(tree)) == [], "imports go down"
     outside = {module.split(".")[0] for module in imports(tree, everywhere=False)}
     assert not outside & FRAMEWORKS, "frameworks are imported inside the functions that need them"
+    everywhere = {module.split(".")[0] for module in imports(tree)}
+    assert part == "check" or not everywhere & {"torch", "transformers"}, "check/ alone compares"
+    assert part == "cli" or "matplotlib" not in everywhere, "the commands alone draw"
     if path.name not in ("_cpu.py", "_cuda.py"):
-        everywhere = {module.split(".")[0] for module in imports(tree)}
         assert not everywhere & {"numba", "llvmlite"}, "the two doors alone import numba"
     lines = text.splitlines()
     assert len(lines) <= LINES, "two ideas in one file?"
@@ -109,6 +111,11 @@ def test_an_op_keeps_the_laws_of_its_signature(op):
 def test_every_op_is_listed():
     files = {path.stem for path in (PACKAGE / "ops").glob("[!_]*.py")}
     assert files - NOT_OPS == set(OPS)
+
+
+def test_every_op_has_a_test_of_its_own():
+    tests = {path.stem.removeprefix("test_") for path in (HOUSE / "tests" / "ops").glob("test_*")}
+    assert set(OPS) <= tests
 
 
 def test_an_unknown_backend_is_refused():

@@ -73,8 +73,12 @@ def add_options(parser):
             )
     add_text_options(parser)
     add_label_options(parser)
-    parser.add_argument("--labels", action=BooleanOptionalAction, default=True,
-                        help="learn from a classifier's labels too, where the data has them")
+    parser.add_argument(
+        "--labels",
+        action=BooleanOptionalAction,
+        default=True,
+        help="learn from a classifier's labels too, where the data has them",
+    )
     add_training_options(parser, lr=1e-3, batch_tokens=2048)
     add_run_options(parser)
 

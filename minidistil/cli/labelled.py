@@ -41,9 +41,7 @@ class Unlabelled(LabelledText):
 
     def __init__(self, found, tokenizer, *, evaluation=(), **options):
         blank, held_out = ([(*texts, 0) for *texts, _ in part] for part in (found, evaluation))
-        super().__init__(
-            blank, tokenizer, evaluation=held_out, problem_type=REGRESSION, **options
-        )
+        super().__init__(blank, tokenizer, evaluation=held_out, problem_type=REGRESSION, **options)
 
     def collate(self, indices, *, step=0, first_sequence=0):
         batch = super().collate(indices)

@@ -87,9 +87,7 @@ def _cell(name, value):
 def _table(header, rows):
     """An HTML table; every cell is escaped."""
     lines = [("th", header), *(("td", row) for row in rows)]
-    cells = (
-        "".join(f"<{tag}>{html.escape(str(x))}</{tag}>" for x in row) for tag, row in lines
-    )
+    cells = ("".join(f"<{tag}>{html.escape(str(x))}</{tag}>" for x in row) for tag, row in lines)
     return "<table>" + "".join(f"<tr>{row}</tr>" for row in cells) + "</table>"
 
 

@@ -251,9 +251,7 @@ def check_vocabulary(tokenizer, vocab_size):
 
 def _wordpiece(vocabulary, names, *, lowercase, strip_accents=None, chinese=True):
     """BERT's tokenizer over a vocabulary {piece: id}; accents go with the capitals by default."""
-    model = models.WordPiece(
-        vocabulary, unk_token=names["unk"], continuing_subword_prefix=PREFIX
-    )
+    model = models.WordPiece(vocabulary, unk_token=names["unk"], continuing_subword_prefix=PREFIX)
     backend = tokenizers.Tokenizer(model)
     backend.normalizer = normalizers.BertNormalizer(
         lowercase=lowercase, strip_accents=strip_accents, handle_chinese_chars=chinese

@@ -92,8 +92,23 @@ def test_resume_refuses_another_option(world, capsys):
 
 
 def test_a_trained_model_goes_on_in_half_precision(world, tmp_path, capsys):
-    found = answer(capsys, "pretrain", "--model", world.teacher, "--data", world.text, "--steps", 1,
-                   "--max-length", 32, "--store", "float16", "--out", tmp_path / "on", *SMALL)
+    found = answer(
+        capsys,
+        "pretrain",
+        "--model",
+        world.teacher,
+        "--data",
+        world.text,
+        "--steps",
+        1,
+        "--max-length",
+        32,
+        "--store",
+        "float16",
+        "--out",
+        tmp_path / "on",
+        *SMALL,
+    )
     assert found["step"] == 1
     big, small = (
         Path(f, "model.safetensors").stat().st_size for f in (world.teacher, tmp_path / "on")

@@ -42,9 +42,7 @@ def test_facts_of_the_header(corpus, tokenizer):
     whole = np.concatenate([corpus[i] for i in range(len(corpus))])
     assert corpus.tokens == len(whole) == corpus.lengths.sum()
     assert corpus.ids.dtype == np.uint16
-    np.testing.assert_array_equal(
-        corpus.counts, np.bincount(whole, minlength=tokenizer.vocab_size)
-    )
+    np.testing.assert_array_equal(corpus.counts, np.bincount(whole, minlength=tokenizer.vocab_size))
     assert corpus.lengths.min() >= 12 and corpus.lengths.max() == 32
     assert corpus.vocab_size == tokenizer.vocab_size
     assert corpus.max_length == 32
