@@ -9,6 +9,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from minidistil.files import MissingFileError
+
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 
@@ -31,10 +33,6 @@ class Architecture:
     drops_attention_output: bool  # BERT drops out_lin's output before the residual, DistilBERT not
     pooler_activation: str  # of the classifier's first layer
     classifier_dropout: float
-
-
-class MissingFileError(FileNotFoundError, ValueError):
-    """A file or folder that is not there: for callers an OSError and bad input at once."""
 
 
 class _Config:

@@ -9,6 +9,10 @@ from pathlib import Path
 ASIDE = ".writing-"  # a name that starts so is the leftover of a killed run
 
 
+class MissingFileError(FileNotFoundError, ValueError):
+    """A file or folder that is not there: for callers an OSError and bad input at once."""
+
+
 def sync(path):
     """Make the disk hold what was written to a file, or a folder's list of names."""
     handle = os.open(path, os.O_RDONLY)

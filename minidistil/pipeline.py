@@ -27,7 +27,7 @@ def pipeline(task, folder, *, backend="cpu"):
                              for several texts one dict, or with top_k one list, each
         feature-extraction   nested lists (1,T,C), for several texts a list of these
 
-    Raises ValueError or FileNotFoundError for a bad folder, an empty text, a text without [MASK].
+    Raises ValueError or MissingFileError for a bad folder, an empty text, a text without [MASK].
     """
     if task not in PREDICTORS:
         raise ValueError(f"task must be one of {', '.join(PREDICTORS)}, not {task!r}")

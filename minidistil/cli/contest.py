@@ -33,8 +33,13 @@ class _Part(Run):
         return self.whole.how_to_resume()
 
 
+def part_folder(name):
+    """ "same start, no teacher" -> "same-start-no-teacher"."""
+    return name.replace(",", "").replace(" ", "-")
+
+
 def _part(whole, name):
-    folder = Path(whole.folder) / name.replace(",", "").replace(" ", "-")
+    folder = Path(whole.folder) / part_folder(name)
     part = _Part(folder, whole.command, whole.options, (folder / "run.json").exists())
     part.whole = whole
     return part

@@ -8,11 +8,13 @@ from string import Template
 
 from minidistil import files
 from minidistil.cli.common import Answer, table
+from minidistil.cli.contest import part_folder
 from minidistil.train.run import Run
 
 EXAMPLE = "runs/distill"
 PICTURE = "curves.png"
 NO_PICTURE = "The curves are drawn with matplotlib, which is not installed: pip install matplotlib"
+TWO_SIZES = "The table is measured on all held-out text, the curves on a quarter of it."
 FORMATS = {"parameters": "{:,}", "bytes": "{:,}", "tokens_per_second": "{:,.0f}"}
 PERCENT = ("accuracy", "agreement")
 PAGE = Template("""<!doctype html>
@@ -42,12 +44,10 @@ def write(folder):
     if not (Path(folder) / "run.json").is_file():
         raise ValueError(f"{folder} holds no run: there is no run.json; name the folder of a run")
     own = Run(folder, resume=True)
-    curves = {_label(own.folder): own.metrics()}
-    for part in sorted(own.folder.glob("*/run.json")):
-        curves[_label(part.parent)] = Run(part.parent, resume=True).metrics()
     ended = own.folder / "report.json"
     found = files.read_json(ended) if ended.exists() else {}
     rows = found.get("models", [])
+    curves = _curves(own, [row["name"] for row in rows])
     picture = draw(own.folder / PICTURE, curves, rows[0] if rows else {})
     title = f"{own.command} — {own.folder.name}"
     path = own.folder / "report.html"
@@ -57,9 +57,18 @@ def write(folder):
     return path
 
 
-def _label(folder):
-    """A run's name in the picture's legend; parts of a run lie in folders with telling names."""
-    return "distilled student" if any(folder.glob("*/run.json")) else folder.name.replace("-", " ")
+def _curves(run, names):
+    """{label: lines of metrics.jsonl} of a run and of the students in its subfolders.
+
+    names: the models in the order of the table; before there is one, folders name the students.
+    """
+    parts = {part.parent.name: part.parent for part in sorted(run.folder.glob("*/run.json"))}
+    labels = {part_folder(name): name for name in names if part_folder(name) in parts}
+    labels = labels or {part: part.replace("-", " ") for part in parts}
+    curves = {"distilled student" if parts else run.folder.name: run.metrics()}
+    for part, label in labels.items():
+        curves[label] = Run(parts[part], resume=True).metrics()
+    return curves
 
 
 # ------------------------------------------------------- tables
@@ -92,7 +101,7 @@ def _table(header, rows):
 
 
 def _body(run, found, rows, picture):
-    parts = [_table(*_cells(rows))] if rows else []
+    parts = [_table(*_cells(rows)), f"<p>{TWO_SIZES}</p>"] if rows else []
     if picture:
         data = base64.b64encode(picture.read_bytes()).decode()
         parts.append(f'<img alt="learning curves" src="data:image/png;base64,{data}">')

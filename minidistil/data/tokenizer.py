@@ -16,6 +16,8 @@ import numpy as np
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from minidistil.files import MissingFileError
+
 SPECIAL = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 UNLIMITED = 1_000_000  # transformers writes 1e30 for "no limit"
 DEFAULT_LENGTH = 512  # what BERT reads, where nothing else is said
@@ -153,7 +155,7 @@ def load_tokenizer(folder):
 
     tokenizer_config.json, where present, gives lower-casing, the names of the special tokens and
     the longest text; config.json the positions and whether the model is a BERT, which reads
-    token_type_ids. Raises FileNotFoundError or ValueError.
+    token_type_ids. Raises MissingFileError or ValueError.
     """
     folder = Path(folder)
     said, model = (_json(folder / name) for name in ("tokenizer_config.json", "config.json"))
@@ -170,7 +172,7 @@ def load_tokenizer(folder):
             chinese=said.get("tokenize_chinese_chars", True),
         )
     else:
-        raise FileNotFoundError(f"{folder} has neither tokenizer.json nor vocab.txt; add one")
+        raise MissingFileError(f"{folder} has neither tokenizer.json nor vocab.txt; add one")
     limits = (said.get("model_max_length"), model.get("max_position_embeddings"))
     limits = [int(limit) for limit in limits if limit and limit < UNLIMITED]
     inputs = said.get("model_input_names", ())

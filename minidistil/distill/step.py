@@ -57,9 +57,8 @@ def distill_step(student, teacher, batch, config, train=False, seed=0, step=0, f
     student's dropout. Raises ValueError for a pair that a loss cannot compare, or a bad batch.
     """
     check_pair(student, teacher, hidden=config.alpha_cos > 0)
-    if student.task == "text-classification" and student.config.num_labels == 1 and config.alpha_ce:
-        raise ValueError("soft targets need 2 classes or more, the models have 1; "
-                         "set alpha_ce to 0 and alpha_mse above it")  # fmt: skip
+    if student.task == "text-classification" and config.alpha_ce:
+        _check_classes(student.config)
     labels = batch.get("labels")
     rows = student.pack(batch["input_ids"], batch.get("attention_mask"), _types(student, batch))
     tokens = student.task == "fill-mask"
@@ -79,6 +78,18 @@ def distill_step(student, teacher, batch, config, train=False, seed=0, step=0, f
     grads = student.public(network.backward(d, cache, student.ops))
     weights = {name: getattr(config, f"alpha_{name}") for name in parts}
     return Step(sum(weights[name] * parts[name] for name in parts), parts, grads)
+
+
+def _check_classes(config):
+    """Soft targets are probabilities that sum to 1: one class of several for each text."""
+    remedy = "set alpha_ce to 0 and alpha_mse above it"
+    if config.num_labels == 1:
+        raise ValueError(f"soft targets need 2 classes or more, the models have 1; {remedy}")
+    if config.problem_type == "multi_label_classification":
+        raise ValueError(
+            f"soft targets need one class for each text, the student's problem_type is "
+            f"{config.problem_type}; {remedy}"
+        )
 
 
 def _types(model, batch):

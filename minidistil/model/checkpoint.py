@@ -12,7 +12,7 @@ import safetensors
 from safetensors.numpy import save
 
 from minidistil import files
-from minidistil.config import MissingFileError
+from minidistil.files import MissingFileError
 
 WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from minidistil.config import MissingFileError, read_config
+from minidistil.config import read_config
+from minidistil.files import MissingFileError
 from minidistil.model.checkpoint import CONFIG, INDEX, read_tensors
 from minidistil.model.heads import TASKS, heads_of, task_of
 from minidistil.model.model import Model

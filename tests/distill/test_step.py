@@ -239,6 +239,10 @@ def test_classifiers_that_cannot_be_compared():
         md.distill_step(student, teacher, batch, md.DistillConfig())
     step = md.distill_step(student, teacher, batch, md.DistillConfig(alpha_ce=0.0, alpha_mse=1.0))
     assert set(step.parts) == {"hard", "mse", "cos"}
+    several = CASES["distilbert-multi"]
+    teacher, student, batch = pair(several, several, SMALL)
+    with pytest.raises(ValueError, match="soft targets need one class for each text"):
+        md.distill_step(student, teacher, batch, md.DistillConfig())
 
 
 @pytest.mark.parametrize(
