@@ -13,7 +13,7 @@ HOUSE = Path(__file__).resolve().parent.parent
 PACKAGE = HOUSE / "minidistil"
 FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = {
-    "config": 0, "files": 0, "testing": 0, "ops": 1, "model": 2, "data": 2, "distill": 3,
+    "files": -1, "config": 0, "testing": 0, "ops": 1, "model": 2, "data": 2, "distill": 3,
     "losses": 3, "pipeline": 3, "train": 4, "cli": 5, "__main__": 6,
 }  # fmt: skip
 FRAMEWORKS = {"torch", "transformers", "matplotlib", "pandas", "scipy", "sklearn"}
