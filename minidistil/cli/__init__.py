@@ -20,6 +20,7 @@ COMMANDS = {
     "fill-mask": "the likeliest words for [MASK]",
     "info": "config and parameter table of a model, or of two side by side",
     "report": "write a run's report.html anew",
+    "warmup": "compile the kernels ahead of time",
 }
 BAD_INPUT, INTERRUPTED = 2, 130
 

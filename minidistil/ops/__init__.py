@@ -10,29 +10,51 @@ import importlib
 from functools import cache
 from types import SimpleNamespace
 
+from minidistil.ops._memory import Workspace
+
+__all__ = ["OPS", "SUFFIX", "Workspace", "backend"]
+
+import numpy as np
+
 OPS = (
     "add", "embedding", "linear", "gelu", "relu", "tanh", "softmax", "attention", "layernorm",
     "dropout", "cross_entropy", "binary_cross_entropy", "kl_div", "cosine", "mse",
 )  # fmt: skip
 SUFFIX = {"numpy": "", "cpu": "_cpu"}
+# What computes, and for the narrow ones the module whose matrix products take the place of linear's
+NARROW = {"bfloat16": "linear_bf16", "int8": "linear_int8"}
+DTYPES = {"float32": np.float32, "float64": np.float64, **dict.fromkeys(NARROW, np.float32)}
 
 
 @cache
-def backend(name):
+def backend(name, dtype="float32"):
     """Every op under one name: `backend("cpu").linear.forward(x, weight, bias)`.
 
-    name: "numpy" (the specification, float32 or float64) or "cpu" (Numba kernels, float32).
-    Raises ValueError for any other name.
+    name: "numpy" (the specification) or "cpu" (Numba kernels).
+    dtype: "float32"; "float64" for the specification alone; "bfloat16" or "int8", where the
+    operands of every linear are rounded to that, for inference: their backward raises ValueError.
+    Arrays go in and come out in float32 (float64) whatever is inside.
+    Raises ValueError for any other name or dtype, and for int8 where the processor lacks it.
     """
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
     if name not in SUFFIX:
         raise ValueError(
             f"backend must be one of {', '.join(SUFFIX)}, not {name!r}; "
             f"this version has no CUDA kernels"
         )
-    suffix = SUFFIX[name]
-    ops = SimpleNamespace(name=name)
+    if dtype == "float64" and name != "numpy":
+        raise ValueError("float64 needs backend 'numpy': the kernels compute in float32")
+    ops = SimpleNamespace(name=name, dtype=dtype)
     for op in OPS:
-        module = importlib.import_module(f"minidistil.ops.{op}")
-        pair = {d: getattr(module, d + suffix) for d in ("forward", "backward")}
-        setattr(ops, op, SimpleNamespace(**pair))
+        setattr(ops, op, _pair(op, SUFFIX[name]))
+    if dtype in NARROW:
+        ops.linear = _pair(NARROW[dtype], SUFFIX[name])
     return ops
+
+
+def _pair(op, suffix):
+    """Both directions of an op on one backend."""
+    module = importlib.import_module(f"minidistil.ops.{op}")
+    pair = {d: getattr(module, d + suffix) for d in ("forward", "backward")}
+    return SimpleNamespace(**pair)

@@ -6,8 +6,10 @@ over them into vector instructions: about 0.4 ns. Each splits its argument where
 being accurate, computes both sides and selects, because a vector lane cannot branch.
 """
 
+import functools
 import math
 import os
+import sys
 from contextlib import contextmanager
 
 # Idle OpenMP threads spin by default and starve whoever else wants the core.
@@ -17,12 +19,12 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba import get_num_threads, njit, prange, types, vectorize
-from numba.core import cgutils, codegen, config
+from numba.core import cgutils, codegen, config, event
 from numba.extending import intrinsic
 
 __all__ = [
-    "CHUNKS", "FEATURES", "cgutils", "erf", "erf_ufunc", "exp", "get_num_threads", "helper",
-    "intrinsic", "ir", "kernel", "prange", "serial", "tanh", "threads", "types",
+    "CHUNKS", "FEATURES", "cgutils", "compilations", "erf", "erf_ufunc", "exp", "get_num_threads",
+    "helper", "intrinsic", "ir", "kernel", "prange", "serial", "tanh", "threads", "types",
 ]  # fmt: skip
 
 # What Numba compiles for, such as {"+avx2", "-avx512f"}; its cache keys on them.
@@ -48,6 +50,40 @@ def threads(count):
         yield
     finally:
         numba.set_num_threads(before)
+
+
+class _Compilations(event.Listener):
+    """Counts the kernels that are compiled and, on a terminal, says so meanwhile.
+
+    What Numba finds in its cache is not compiled, so all this happens once on a machine.
+    """
+
+    def __init__(self):
+        self.count, self._depth, self._bar = 0, 0, None
+
+    def on_start(self, event):
+        self._depth += self._ours(event)  # a kernel compiles the functions that it calls, too
+        if self._depth == 1 and self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(
+                desc="compiling kernels for this processor, once", unit=" kernels",
+                file=sys.stderr, disable=None, leave=False,
+            )  # fmt: skip
+
+    def on_end(self, event):
+        self._depth -= self._ours(event)
+        if self._ours(event) and self._depth == 0:
+            self.count += 1
+            self._bar.update()
+            self._bar.clear()  # the line is free again for whoever writes next
+
+    def _ours(self, event):
+        return event.data["dispatcher"].py_func.__module__.startswith("minidistil.")
+
+
+compilations = _Compilations()
+event.register("numba:compile", compilations)
 
 
 @intrinsic
@@ -135,7 +171,16 @@ def erf(x):
     return y if x == x else x
 
 
-@vectorize(["float32(float32)", "float64(float64)"], cache=True)
 def erf_ufunc(x):
-    """NumPy has no erf. Signatures are declared: a lazy one would keep the first dtype it met."""
+    """erf of an array in float32 or float64, which NumPy has not; compiled at the first call."""
+    return _compiled_erf()(x)
+
+
+@functools.cache
+def _compiled_erf():
+    # Signatures are declared: without, a ufunc would keep the first dtype that it meets.
+    return vectorize(["float32(float32)", "float64(float64)"], cache=True)(_erf_of_one)
+
+
+def _erf_of_one(x):
     return math.erf(x)

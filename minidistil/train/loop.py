@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from minidistil.ops import Workspace
 from minidistil.train import budget
 from minidistil.train.optimizer import AdamW, clip
 from minidistil.train.run import Run
@@ -91,7 +92,7 @@ class Loop:
     def go(self, progress):
         state, plan = self.state, self.plan
         bar = budget.bar(None, progress, total=plan["steps"], initial=state["step"], unit="step")
-        with bar, _interruptible(self.run is not None) as interrupted:
+        with Workspace(), bar, _interruptible(self.run is not None) as interrupted:
             clock = time.perf_counter() - state["seconds"]
             if state["step"] == 0 and not state["evaluation"]:
                 self.measure()
