@@ -12,6 +12,13 @@ from pathlib import Path
 from minidistil.files import MissingFileError
 
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
+# What config.json says of a folder whose matrices are int8; other methods are not read.
+QUANTIZATION = {
+    "quant_method": "minidistil",
+    "bits": 8,
+    "weights": "int8, symmetric, a scale for each row: x.weight = x.weight_scale * int8",
+    "activations": "int8, symmetric, a scale for each row, found at run time",
+}
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 
 
@@ -84,6 +91,12 @@ class _Config:
                              ("add_cross_attention", False)):  # fmt: skip
             if fields.get(name, needed) not in (needed, None):
                 raise ValueError(f"config: {name} must be {needed!r}, not {fields[name]!r}")
+        method = fields.get("quantization_config") or QUANTIZATION
+        if not isinstance(method, dict) or method.get("quant_method") != "minidistil":
+            raise ValueError(
+                f"config: quantization_config must have quant_method 'minidistil', not {method!r}; "
+                f"fetch the model in float32"
+            )
         known = {f.name: f for f in dataclasses.fields(cls)}
         chosen = {k: v for k, v in fields.items() if k in known and v is not None}
         for name, value in chosen.items():

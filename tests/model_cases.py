@@ -86,7 +86,8 @@ class Exact(Model):
 
 def exact(model):
     """The same parameters in float64 behind the NumPy specification."""
-    return Exact(model.config, model.task, model.named_by_role(), md.backend("numpy"), "float64")
+    ops = md.backend("numpy", "float64")
+    return Exact(model.config, model.task, model.named_by_role(), ops)
 
 
 def batch_of(case, size=LARGE, seed=2, B=4, pad=False):

@@ -15,6 +15,7 @@ from minidistil.config import DistilBertConfig
 from minidistil.model.heads import heads_of
 from minidistil.model.model import Model
 from minidistil.model.params import initialise, shapes
+from minidistil.ops import NARROW, backend
 
 
 def student_config(teacher, n_layers):
@@ -36,7 +37,8 @@ def student_from(teacher, layers=(0, 2, 4, 7, 9, 11), vocab_transform=False, see
 
     teacher: a BERT or DistilBERT for fill-mask, or a classifier, whose head is then copied too
     where both families have it. vocab_transform: copy the masked-LM head's transform and LayerNorm
-    as well. seed: for what is not copied.
+    as well. seed: for what is not copied. The student computes in the teacher's dtype, but in
+    float32 where that one is for inference only.
     Raises ValueError for a layer the teacher does not have.
     """
     layers, depth = tuple(layers), teacher.config.architecture.L
@@ -53,7 +55,8 @@ def student_from(teacher, layers=(0, 2, 4, 7, 9, 11), vocab_transform=False, see
         source = _source(name, layers, vocab_transform)
         if source in given and given[source].shape == params[name].shape:
             params[name] = given[source]
-    return Model(config, task, params, teacher.ops, teacher.dtype)
+    ops = backend(teacher.ops.name) if teacher.dtype in NARROW else teacher.ops
+    return Model(config, task, params, ops)
 
 
 def _source(name, layers, vocab_transform):

@@ -14,8 +14,7 @@ from minidistil.model.names import public_names
 from minidistil.model.network import Cotangents
 from minidistil.model.params import shapes
 from minidistil.model.rows import Chance, pack
-
-DTYPES = {"float32": np.float32, "float64": np.float64}
+from minidistil.ops import DTYPES
 
 
 class Step(NamedTuple):
@@ -52,14 +51,12 @@ class Kept(NamedTuple):
 
 class Model:
     """A BERT or DistilBERT with the heads of one task. Make one with `from_pretrained` or
-    `from_config`; `params` maps checkpoint names to read-only float32 arrays."""
+    `from_config`; `params` maps checkpoint names to read-only float32 arrays.
 
-    def __init__(self, config, task, canonical, ops, dtype="float32"):
-        if dtype not in DTYPES:
-            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
-        if dtype == "float64" and ops.name != "numpy":
-            raise ValueError("float64 needs backend 'numpy': the kernels compute in float32")
-        self.config, self.task, self.ops, self.dtype = config, task, ops, dtype
+    ops: a `minidistil.backend`; its dtype is what the model computes in."""
+
+    def __init__(self, config, task, canonical, ops):
+        self.config, self.task, self.ops, self.dtype = config, task, ops, ops.dtype
         self.shapes = shapes(config, task)
         self.names = public_names(self.shapes, config.model_type, task)
         self._params, self._canonical = {}, {}
@@ -98,7 +95,7 @@ class Model:
 
     def with_ops(self, ops):
         """The same parameters behind another backend."""
-        return Model(self.config, self.task, self.named_by_role(), ops, self.dtype)
+        return Model(self.config, self.task, self.named_by_role(), ops)
 
     # ------------------------------------------------------------ forward
 
@@ -303,8 +300,9 @@ class Model:
     def save_pretrained(self, folder, dtype="float32"):
         """Write config.json and model.safetensors, which transformers loads as they are.
 
-        dtype: "float32" or "float16", how the tensors are stored. Raises OSError where the folder
-        cannot be written, leaving no half-written file.
+        dtype: "float32" or "float16", how the tensors are stored; or "int8", matrices with a scale
+        for each row, a quarter of the size, which `from_pretrained` alone loads. Raises OSError
+        where the folder cannot be written, leaving no half-written file.
         """
         config = self.config.to_dict()
         config["architectures"] = [architecture_name(self.config, self.task)]

@@ -8,7 +8,13 @@ import numpy as np
 
 from minidistil.config import read_config
 from minidistil.files import MissingFileError
-from minidistil.model.checkpoint import CONFIG, INDEX, read_tensors
+from minidistil.model.checkpoint import (
+    CONFIG,
+    INDEX,
+    dequantized,
+    is_quantized,
+    read_tensors,
+)
 from minidistil.model.heads import TASKS, heads_of, task_of
 from minidistil.model.model import Model
 from minidistil.model.names import BODY, BUFFERS, TIED, checkpoint_name
@@ -23,13 +29,14 @@ OLD_NAMES = {"gamma": "weight", "beta": "bias"}  # how the first BERT checkpoint
 def from_config(config, task="fill-mask", seed=0, backend="cpu", dtype="float32"):
     """A model with fresh parameters, drawn from `seed` as the originals initialise them.
 
-    config: BertConfig or DistilBertConfig. Raises ValueError for a task the family lacks.
+    config: BertConfig or DistilBertConfig. dtype: see `minidistil.backend`.
+    Raises ValueError for a task the family lacks.
     """
     params = initialise(config, shapes(config, task), seed)
-    return Model(config, task, params, load_backend(backend), dtype)
+    return Model(config, task, params, load_backend(backend, dtype))
 
 
-def from_pretrained(folder_or_hub_id, task=None, backend="cpu", dtype="float32", num_labels=None,
+def from_pretrained(folder_or_hub_id, task=None, backend="cpu", dtype=None, num_labels=None,
                     problem_type=None, seed=0):  # fmt: skip
     """A model from a Hugging Face folder, or from the hub when no such folder exists.
 
@@ -37,6 +44,8 @@ def from_pretrained(folder_or_hub_id, task=None, backend="cpu", dtype="float32",
     `heads.TASKS`, or None for what config["architectures"] says. The body must match exactly;
     heads the task does not use are dropped, and a head the folder lacks, or whose number of labels
     `num_labels` changes, is initialised from `seed`; both are said in a warning.
+    dtype: what computes, see `minidistil.backend`; None: int8 for a folder that `minidistil
+    quantize` wrote, float32 for any other. `params` are float32 in any case.
     Raises MissingFileError or ValueError, one line that says what is wrong.
     """
     folder = resolve(folder_or_hub_id)
@@ -47,8 +56,11 @@ def from_pretrained(folder_or_hub_id, task=None, backend="cpu", dtype="float32",
         config = dataclasses.replace(config, problem_type=problem_type)
     task = task or task_of(config)
     heads_of(config, task)
-    params = _match(folder, config, task, read_tensors(folder), num_labels is not None, seed)
-    return Model(config, task, params, load_backend(backend), dtype)
+    stored = read_tensors(folder)
+    ops = load_backend(backend, dtype or ("int8" if is_quantized(stored) else "float32"))
+    tensors = dequantized(folder, stored)
+    params = _match(folder, config, task, tensors, num_labels is not None, seed)
+    return Model(config, task, params, ops)
 
 
 def resolve(name):

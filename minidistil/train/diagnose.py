@@ -9,6 +9,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from minidistil.ops import OPS
+
 
 class NotFiniteError(Exception):
     """Carries the place; never leaves this module."""
@@ -67,8 +69,8 @@ def _watch(ops, role, names):
 
         return SimpleNamespace(forward=forward, backward=backward)
 
-    pairs = {op: pair for op, pair in vars(ops).items() if op != "name"}
-    return SimpleNamespace(name=ops.name, **{op: watched(op, pair) for op, pair in pairs.items()})
+    pairs = {op: watched(op, getattr(ops, op)) for op in OPS}
+    return SimpleNamespace(name=ops.name, dtype=ops.dtype, **pairs)
 
 
 def _finite(value):

@@ -136,7 +136,7 @@ def test_saving_in_half_precision(tmp_path):
     for key, array in md.from_pretrained(tmp_path / "half").params.items():
         np.testing.assert_array_equal(array, model.params[key].astype(np.float16))
     with pytest.raises(ValueError, match="dtype must be one of"):
-        model.save_pretrained(tmp_path / "none", dtype="int8")
+        model.save_pretrained(tmp_path / "none", dtype="int3")
     name = "cls.predictions.bias"
     model.update({name: np.full(SMALL["V"], 1e5)})
     with pytest.raises(ValueError, match=f"{name} holds numbers above 65504"):

@@ -1,0 +1,34 @@
+"""Linear in bfloat16: y = bf16(x)·bf16(W)ᵀ + b, half the bytes and, on some processors, half the
+time.
+
+Both operands are rounded to bfloat16 (`_formats.py`), nearest, ties to even. Everything else is
+float32: the product of two bfloat16 numbers has 16 bits and is exact there, so only the sum over
+channels rounds, as it does in float32, and the bias is added to it unrounded.
+
+For inference: the rounding has no derivative.
+"""
+
+from minidistil.ops._formats import no_gradient, round_bf16
+from minidistil.ops._gemm import matmul
+
+# ------------------------------------------------------- NumPy: the specification
+
+
+def forward(x, weight, bias):
+    """x (N,I), weight (O,I), bias (O,)  ->  y (N,O), no cache."""
+    return round_bf16(x) @ round_bf16(weight).T + bias, None
+
+
+def backward(dy, cache):
+    """dy, cache  ->  ValueError: there is no gradient."""
+    raise no_gradient("bfloat16")
+
+
+# ------------------------------------------------------- Numba
+
+
+def forward_cpu(x, weight, bias):
+    return matmul(round_bf16(x), round_bf16(weight).T) + bias, None
+
+
+backward_cpu = backward

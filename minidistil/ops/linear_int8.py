@@ -1,0 +1,56 @@
+"""Linear in int8: whole numbers inside, one scale for each row of x and each row of W.
+
+    x[n,c] ≈ s[n]·q[n,c]        W[o,c] ≈ t[o]·w[o,c]        q, w whole, −127 … 127
+    y[n,o] = (s[n]·t[o]) · Σ_c q[n,c]·w[o,c]  +  b[o]
+
+`_formats.py` says how rows become whole numbers. Those of x do so at each call ("dynamic"), each
+by its own largest entry, so that a token never depends on its neighbours in the batch; those of W
+(one for each output channel) once. The sum is exact in 32 bits for up to 133,143 channels, so its
+order does not matter. Three roundings follow, in float32 and in this order: of the sum, of its
+product with s·t (which is exact: two bfloat16 numbers), and of the sum with b.
+
+A row of x that holds NaN or infinity gives a row of NaN. For inference: rounding has no derivative.
+"""
+
+import numpy as np
+
+from minidistil.ops._formats import LARGEST, no_gradient, quantize
+
+DEEPEST = (2**31 - 1) // LARGEST**2  # channels whose products are sure to fit into 32 bits
+
+# ------------------------------------------------------- NumPy: the specification
+
+
+def forward(x, weight, bias):
+    """x (N,I), weight (O,I), bias (O,)  ->  y (N,O), no cache.
+
+    Raises ValueError for I > 133,143.
+    """
+    check_depth(x.shape[1])
+    (q, s), (w, t) = quantize(x), quantize(weight)
+    total = q.astype(np.float64) @ w.T.astype(np.float64)  # (N,O), exact
+    scale = (s[:, None] * t).astype(x.dtype)  # (N,O), exact
+    return total.astype(x.dtype) * scale + bias, None
+
+
+def backward(dy, cache):
+    """dy, cache  ->  ValueError: there is no gradient."""
+    raise no_gradient("int8")
+
+
+def check_depth(I):
+    """Raises ValueError where a sum over I channels could leave 32 bits."""
+    if I > DEEPEST:
+        raise ValueError(
+            f"int8 sums over at most {DEEPEST:,} channels in 32 bits, not {I:,}; use bfloat16"
+        )
+
+
+# ------------------------------------------------------- Numba
+
+
+def forward_cpu(x, weight, bias):
+    return forward(x, weight, bias)
+
+
+backward_cpu = backward
