@@ -10,11 +10,11 @@ import importlib
 from functools import cache
 from types import SimpleNamespace
 
+import numpy as np
+
 from minidistil.ops._memory import Workspace
 
-__all__ = ["OPS", "SUFFIX", "Workspace", "backend"]
-
-import numpy as np
+__all__ = ["DTYPES", "OPS", "SUFFIX", "Workspace", "backend"]
 
 OPS = (
     "add", "embedding", "linear", "gelu", "relu", "tanh", "softmax", "attention", "layernorm",
@@ -45,16 +45,21 @@ def backend(name, dtype="float32"):
         )
     if dtype == "float64" and name != "numpy":
         raise ValueError("float64 needs backend 'numpy': the kernels compute in float32")
-    ops = SimpleNamespace(name=name, dtype=dtype)
-    for op in OPS:
-        setattr(ops, op, _pair(op, SUFFIX[name]))
-    if dtype in NARROW:
-        ops.linear = _pair(NARROW[dtype], SUFFIX[name])
-    return ops
+    return _Backend(name, dtype)
 
 
-def _pair(op, suffix):
-    """Both directions of an op on one backend."""
-    module = importlib.import_module(f"minidistil.ops.{op}")
-    pair = {d: getattr(module, d + suffix) for d in ("forward", "backward")}
-    return SimpleNamespace(**pair)
+class _Backend:
+    """The ops as attributes. An op's file is imported when it is first asked for, so that nobody
+    waits for Numba who does not compute."""
+
+    def __init__(self, name, dtype):
+        self.name, self.dtype = name, dtype
+
+    def __getattr__(self, op):
+        if op not in OPS:
+            raise AttributeError(f"there is no op {op!r}")
+        file = NARROW[self.dtype] if op == "linear" and self.dtype in NARROW else op
+        module, suffix = importlib.import_module(f"minidistil.ops.{file}"), SUFFIX[self.name]
+        pair = {d: getattr(module, d + suffix) for d in ("forward", "backward")}
+        setattr(self, op, SimpleNamespace(**pair))  # from now on a plain attribute
+        return getattr(self, op)
