@@ -12,7 +12,7 @@ from zlib import crc32
 import numpy as np
 
 from minidistil.ops._cpu import CHUNKS
-from minidistil.ops.dropout import Draw
+from minidistil.ops._draw import Draw
 
 SHAPES = ((1, 7), (5, 1), (CHUNKS + 1, 12), (31, 37))  # (N,C)
 FEW = 450  # numbers among the arguments of a case that is worth storing

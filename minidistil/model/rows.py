@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minidistil.ops.dropout import Draw
+from minidistil.ops._draw import Draw
 
 
 class Rows(NamedTuple):

@@ -13,33 +13,15 @@ another backend, changes a draw.
 Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011 (Philox4x32-10).
 """
 
-from typing import NamedTuple
-
 import numpy as np
 
 from minidistil.ops._cpu import helper, kernel, prange
+from minidistil.ops._draw import words_of
 
 M0, M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)  # multipliers of the two lanes
 W0, W1 = np.uint32(0x9E3779B9), np.uint32(0xBB67AE85)  # the key grows by these each round
 ROUNDS = 10
 LOW, SHIFT = np.uint64(0xFFFFFFFF), np.uint64(32)
-
-
-class Draw(NamedTuple):
-    """Where a mask is drawn: its probability, key, site, and the place of each of the N rows."""
-
-    p: float
-    seed: int
-    step: int
-    site: int
-    sequence: np.ndarray  # (N,) number of the row's sequence in the global batch
-    column: np.ndarray  # (N,) its position in the sequence
-
-
-def words_of(draw):
-    """key 0, key 1, site, and the threshold a word must reach to survive; all uint32."""
-    numbers = (draw.seed, draw.step, draw.site, int(draw.p * 2**32))
-    return tuple(np.uint32(n & 0xFFFFFFFF) for n in numbers)
 
 
 # ------------------------------------------------------- NumPy: the specification

@@ -10,7 +10,8 @@ from op_cases import draw_for
 
 from minidistil.ops import SUFFIX, backend, dropout
 from minidistil.ops._cpu import serial
-from minidistil.ops.dropout import Draw, philox, philox_words
+from minidistil.ops._draw import Draw
+from minidistil.ops.dropout import philox, philox_words
 
 ONES = 0xFFFFFFFF
 # kat_vectors of Random123 (Salmon et al.): counter, key, result of philox4x32-10
