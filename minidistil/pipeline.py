@@ -15,11 +15,12 @@ from minidistil.model.pretrained import from_pretrained, resolve
 TOGETHER = 32  # texts computed at once
 
 
-def pipeline(task, folder, *, backend="cpu"):
+def pipeline(task, folder, *, backend="cpu", dtype=None):
     """A predictor for task "fill-mask", "text-classification" or "feature-extraction".
 
-    folder: a model with its tokenizer, or a name on the hub. predict(text) answers for one text,
-    predict([texts]) for several; a classifier also takes {"text": …, "text_pair": …}.
+    folder: a model with its tokenizer, or a name on the hub; backend, dtype: see `from_pretrained`.
+    predict(text) answers for one text, predict([texts]) for several; a classifier also takes
+    {"text": …, "text_pair": …}.
 
         fill-mask            [{"score", "token", "token_str", "sequence"}, …] top_k=5 of them; with
                              several [MASK]s in a text a list of such lists
@@ -32,7 +33,7 @@ def pipeline(task, folder, *, backend="cpu"):
     if task not in PREDICTORS:
         raise ValueError(f"task must be one of {', '.join(PREDICTORS)}, not {task!r}")
     folder = resolve(folder)
-    model = from_pretrained(folder, task=task, backend=backend)
+    model = from_pretrained(folder, task=task, backend=backend, dtype=dtype)
     tokenizer = load_tokenizer(folder)
     check_vocabulary(tokenizer, model.config.vocab_size)
     return PREDICTORS[task](model, tokenizer)

@@ -16,6 +16,7 @@ COMMANDS = {
     "pretrain": "train a BERT from scratch on text",
     "finetune": "train a model on further text, or on labelled text",
     "evaluate": "measure a model on text it was not trained on",
+    "quantize": "store a model as int8, a quarter of the size",
     "predict": "classify texts, fill their masks or give their vectors",
     "fill-mask": "the likeliest words for [MASK]",
     "info": "config and parameter table of a model, or of two side by side",

@@ -41,6 +41,13 @@ def add_model_options(parser):
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads; default: all cores")
 
 
+def add_inference_options(parser):
+    add_model_options(parser)
+    parser.add_argument(
+        "--dtype", help="float32, bfloat16 or int8; default: int8 for a folder quantised so"
+    )
+
+
 def add_store_option(parser):
     parser.add_argument(
         "--store", default="float32", choices=list(STORED), help="how the weights are saved"

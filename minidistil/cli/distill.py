@@ -45,6 +45,10 @@ def layer_list(text):
 def add_options(parser):
     group = parser.add_argument_group("models")
     group.add_argument("--teacher", metavar="FOLDER", help="or a name on the hub")
+    group.add_argument(
+        "--teacher-dtype", metavar="D",
+        help="what the teacher computes in: float32, bfloat16 or int8; default: as it is stored",
+    )  # fmt: skip
     group.add_argument("--task", help="fill-mask or text-classification; default: the teacher's")
     group.add_argument(
         "--layers", type=layer_list, metavar="0,2,…",
@@ -93,8 +97,9 @@ def run(args):
     with nothing_left(args.out):
         folder = resolve(args.teacher or default_teacher())
         teacher = from_pretrained(
-            folder, task=args.task, backend=args.backend, problem_type=args.problem_type
-        )
+            folder, task=args.task, backend=args.backend, dtype=args.teacher_dtype,
+            problem_type=args.problem_type,
+        )  # fmt: skip
         tokenizer = load_tokenizer(folder)
         check_vocabulary(tokenizer, teacher.config.vocab_size)
         args.max_length = args.max_length or min(LENGTH, tokenizer.max_length)

@@ -6,7 +6,7 @@ that the model has learnt from; of other data everything, unless --held-out asks
 
 import tempfile
 
-from minidistil.cli.common import Answer, add_model_options
+from minidistil.cli.common import Answer, add_inference_options
 from minidistil.cli.labelled import add_label_options, in_two, labelled_text, read_examples
 from minidistil.cli.measure import measure
 from minidistil.cli.teacher import default_teacher
@@ -20,36 +20,45 @@ EXAMPLE = "--model runs/distill --data movie-reviews"
 
 def add_options(parser):
     parser.add_argument("--model", metavar="FOLDER", help="or a name on the hub; default: weights/")
+    add_measure_options(parser)
+    add_inference_options(parser)
+
+
+def add_measure_options(parser):
     parser.add_argument("--task", help="fill-mask or text-classification; default: the model's own")
     add_text_options(parser)
     parser.set_defaults(held_out=None)
     add_label_options(parser)
     parser.add_argument("--batch-tokens", type=int, default=4096, metavar="N")
     parser.add_argument("--seed", type=int, default=0, help="of a head that the folder lacks")
-    add_model_options(parser)
 
 
 def run(args):
     folder = resolve(args.model or default_teacher())
     model = from_pretrained(
-        folder, task=args.task, backend=args.backend, problem_type=args.problem_type, seed=args.seed
-    )
-    tokenizer = load_tokenizer(folder)
-    check_vocabulary(tokenizer, model.config.vocab_size)
-    args.max_length = args.max_length or min(LENGTH, tokenizer.max_length)
-    if args.held_out is None and args.data == MOVIE_REVIEWS:
-        args.held_out = HELD_OUT
-    with tempfile.TemporaryDirectory() as scratch:
-        batches = _batches(args, model, tokenizer, scratch)
-        found = measure(model, batches)
+        folder, task=args.task, backend=args.backend, dtype=args.dtype,
+        problem_type=args.problem_type, seed=args.seed,
+    )  # fmt: skip
+    batches = evaluation_batches(args, folder, model)
+    found = measure(model, batches)
     tokens = sum(int(batch["attention_mask"].sum()) for batch in batches)
     lines = [f"{name:10}{value:10.4f}" for name, value in found.items()]
     return Answer({**found, "tokens": tokens}, "\n".join([*lines, f"tokens    {tokens:10,}"]))
 
 
-def _batches(args, model, tokenizer, scratch):
+def evaluation_batches(args, folder, model):
+    """--data, as the folder's tokenizer reads it, in batches with the labels of the model's task.
+
+    Raises ValueError for a task that cannot be measured.
+    """
+    tokenizer = load_tokenizer(folder)
+    check_vocabulary(tokenizer, model.config.vocab_size)
+    args.max_length = args.max_length or min(LENGTH, tokenizer.max_length)
+    if args.held_out is None and args.data == MOVIE_REVIEWS:
+        args.held_out = HELD_OUT
     if model.task == "fill-mask":
-        return masked_text(args, tokenizer, scratch).evaluation_batches()
+        with tempfile.TemporaryDirectory() as scratch:
+            return masked_text(args, tokenizer, scratch).evaluation_batches()
     if model.task != "text-classification":
         raise ValueError(
             f"only fill-mask and text-classification can be measured, not {model.task!r}; "

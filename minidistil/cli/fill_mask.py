@@ -1,6 +1,6 @@
 """The likeliest words for each [MASK] of a text."""
 
-from minidistil.cli.common import Answer, add_model_options, table
+from minidistil.cli.common import Answer, add_inference_options, table
 from minidistil.cli.teacher import default_teacher
 from minidistil.pipeline import pipeline
 
@@ -11,11 +11,13 @@ def add_options(parser):
     parser.add_argument("texts", nargs="+", metavar="TEXT", help="with at least one [MASK]")
     parser.add_argument("--model", metavar="FOLDER", help="or a name on the hub; default: weights/")
     parser.add_argument("--top-k", type=int, default=5, metavar="K", help="words a mask (5)")
-    add_model_options(parser)
+    add_inference_options(parser)
 
 
 def run(args):
-    predict = pipeline("fill-mask", args.model or default_teacher(), backend=args.backend)
+    predict = pipeline(
+        "fill-mask", args.model or default_teacher(), backend=args.backend, dtype=args.dtype
+    )
     answers = [predict(text, top_k=args.top_k) for text in args.texts]
     groups = []
     for answer in answers:

@@ -58,7 +58,9 @@ def run(args):
         tokenizer = load_tokenizer(folder)
         args.max_length = args.max_length or min(LENGTH, tokenizer.max_length)
         if args.task == "fill-mask":
-            model = from_pretrained(folder, task=args.task, backend=args.backend, seed=args.seed)
+            model = from_pretrained(
+                folder, task=args.task, backend=args.backend, dtype="float32", seed=args.seed
+            )
             data, batches = _text(args, tokenizer, run.resumed)
         elif args.task == "text-classification":
             model, data = _classifier(args, folder, tokenizer)
@@ -109,7 +111,7 @@ def _classifier(args, folder, tokenizer):
             warnings.simplefilter("ignore")
         model = from_pretrained(
             folder, task="text-classification", num_labels=K, problem_type=kind,
-            backend=args.backend, seed=args.seed,
+            backend=args.backend, dtype="float32", seed=args.seed,
         )  # fmt: skip
     model.config = model.config.with_labels(K, kind, names)
     return model, labelled_text(args, tokenizer, model, training, evaluation)

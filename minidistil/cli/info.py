@@ -38,7 +38,8 @@ def _describe(name, task):
         for role, public in model.names.items()
     ]  # fmt: skip
     return {
-        "model": str(name), "task": model.task, "config": model.config.to_dict(),
+        "model": str(name), "task": model.task, "dtype": model.dtype,
+        "config": model.config.to_dict(),
         "parameters": total, "bytes": 4 * total, "file_bytes": stored, "table": parameters,
     }  # fmt: skip
 
@@ -50,7 +51,7 @@ def _one(m):
     ]
     rows.append(("total", "", f"{m['parameters']:,}", f"{m['bytes']:,}", "100.0%"))
     config = table(("config", ""), [(k, str(v)) for k, v in m["config"].items()])
-    head = f"{m['model']}: {m['task']}; {m['file_bytes']:,} bytes on disk"
+    head = f"{m['model']}: {m['task']} in {m['dtype']}; {m['file_bytes']:,} bytes on disk"
     header = ("parameter", "shape", "parameters", "bytes", "share")
     return "\n\n".join([head, config, table(header, rows)])
 

@@ -5,7 +5,7 @@ The answers have the form of transformers' pipelines; --json prints them as they
 
 import sys
 
-from minidistil.cli.common import Answer, add_model_options, progress
+from minidistil.cli.common import Answer, add_inference_options, progress
 from minidistil.cli.teacher import default_teacher
 from minidistil.config import read_config
 from minidistil.data import documents
@@ -26,7 +26,7 @@ def add_options(parser):
     parser.add_argument("--data", metavar="PATH", help="a file or folder of texts")
     parser.add_argument("--text-column", metavar="NAME", help="of a table or of JSON objects")
     parser.add_argument("--top-k", type=int, metavar="K", help="answers a text")
-    add_model_options(parser)
+    add_inference_options(parser)
 
 
 def run(args):
@@ -35,7 +35,7 @@ def run(args):
     if args.top_k is not None and args.top_k < 1:
         raise ValueError(f"--top-k must be 1 or more, not {args.top_k}")
     texts = _texts(args)
-    predict = pipeline(task, folder, backend=args.backend)
+    predict = pipeline(task, folder, backend=args.backend, dtype=args.dtype)
     options = {} if args.top_k is None else {"top_k": args.top_k}
     answers = []
     for start in progress(range(0, len(texts), TOGETHER), "predicting"):

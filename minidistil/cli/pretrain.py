@@ -89,7 +89,9 @@ def _model(args, run):
     """The model to train, and its tokenizer."""
     if args.model:
         folder = resolve(args.model)
-        model = from_pretrained(folder, task="fill-mask", backend=args.backend, seed=args.seed)
+        model = from_pretrained(
+            folder, task="fill-mask", backend=args.backend, dtype="float32", seed=args.seed
+        )
         return model, load_tokenizer(folder)
     sizes = {
         "hidden_size": args.hidden, "num_hidden_layers": args.layers,

@@ -21,8 +21,8 @@ from minidistil.model.names import BODY, BUFFERS, TIED, checkpoint_name
 from minidistil.model.params import body_shapes, head_shapes, initialise, shapes
 from minidistil.ops import backend as load_backend
 
-FILES = (CONFIG, INDEX, "*.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt",
-         "special_tokens_map.json")  # fmt: skip
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json")
+FILES = (CONFIG, INDEX, "*.safetensors", *TOKENIZER)
 OLD_NAMES = {"gamma": "weight", "beta": "bias"}  # how the first BERT checkpoints call LayerNorm's
 
 

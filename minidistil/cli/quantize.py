@@ -1,0 +1,77 @@
+"""Store a model as int8: about a quarter of the size, loaded and used like any other.
+
+Every matrix becomes whole numbers with one scale for each row; vectors, and everything that is not
+a matrix product, stay float32. With --data the model is measured before and after, and how often
+both give the same answer. --out is a Hugging Face folder with the tokenizer and a report.json.
+"""
+
+import shutil
+from pathlib import Path
+
+from minidistil.cli.common import Answer, add_model_options, table
+from minidistil.cli.evaluate import add_measure_options, evaluation_batches
+from minidistil.cli.measure import answers, measure
+from minidistil.cli.teacher import default_teacher
+from minidistil.files import replacing, write_json
+from minidistil.model.pretrained import TOKENIZER, from_pretrained, resolve
+
+EXAMPLE = "--model runs/distill --out runs/distill-int8 --data movie-reviews"
+
+
+def add_options(parser):
+    parser.add_argument("--model", metavar="FOLDER", help="or a name on the hub; default: weights/")
+    parser.add_argument(
+        "--out", metavar="DIR", required=True, help="a folder that is not there yet"
+    )
+    add_measure_options(parser)
+    parser.set_defaults(data=None)
+    add_model_options(parser)
+
+
+def run(args):
+    folder, out = resolve(args.model or default_teacher()), Path(args.out)
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise ValueError(f"{out} already holds something; give --out a folder that is not there")
+    model = from_pretrained(
+        folder, task=args.task, backend=args.backend, problem_type=args.problem_type, seed=args.seed
+    )
+    if model.dtype == "int8":
+        raise ValueError(f"{folder} is quantised already; give the model that it was made from")
+    before = after = None
+    if args.data is not None:
+        batches = evaluation_batches(args, folder, model)
+        before, right = measure(model, batches), answers(model, batches)
+    with replacing(out) as aside:
+        model.save_pretrained(aside, "int8")
+        for name in TOKENIZER:
+            if (folder / name).is_file():
+                shutil.copyfile(folder / name, aside / name)
+        small = from_pretrained(aside, backend=args.backend)
+        if before is not None:
+            after = measure(small, batches, right)
+        found = {
+            "model": str(folder), "out": str(out), "task": model.task,
+            "parameters": sum(p.size for p in model.params.values()),
+            "bytes": {"before": _stored(folder), "after": _stored(aside)},
+            "before": before, "after": after,
+        }  # fmt: skip
+        write_json(aside / "report.json", found)
+    return Answer(found, _text(found))
+
+
+def _stored(folder):
+    """Bytes of a folder's tensors on disk."""
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+
+
+def _text(found):
+    before, after = found["before"] or {}, found["after"] or {}
+    rows = [("bytes", *(f"{found['bytes'][when]:,}" for when in ("before", "after")))]
+    rows.append(("bytes a parameter", *(f"{found['bytes'][when] / found['parameters']:.2f}"
+                                        for when in ("before", "after"))))  # fmt: skip
+    for name, value in after.items():
+        rows.append((name, f"{before[name]:.4f}" if name in before else "", f"{value:.4f}"))
+    lines = [table(("", "before", "int8"), rows), "", f"model and report: {found['out']}"]
+    if not after:
+        lines.append("nothing was measured: --data names text to measure on")
+    return "\n".join(lines)
