@@ -50,58 +50,76 @@ def tile(typingctx, steps, a, b, c, row, add):
 
     def codegen(context, builder, sig, args):
         steps, a, b, c, row, add = args
-        vector = ir.VectorType(F32, LANES)
-        cells = [(i, j) for i in range(MR) for j in range(NR // LANES)]
-        fma = ir.FunctionType(vector, [vector] * 3)  # fused where the processor has it
-        fma = cgutils.get_or_insert_function(builder.module, fma, f"llvm.fmuladd.v{LANES}f32")
-        prefetch = ir.FunctionType(ir.VoidType(), [I8.as_pointer(), I32, I32, I32])
-        prefetch = cgutils.get_or_insert_function(builder.module, prefetch, "llvm.prefetch")
-        lines = [builder.add(c, builder.mul(row, I64(i))) for i in range(MR)]
-        for line in lines:  # the tile's place in memory comes nearer while it is computed
-            for byte in range(0, 4 * NR, 64):
-                near = builder.inttoptr(builder.add(line, I64(byte)), I8.as_pointer())
-                builder.call(prefetch, [near, I32(1), I32(3), I32(1)])
-        start = builder.block
-        loop, done = builder.append_basic_block("step"), builder.append_basic_block("done")
-        builder.branch(loop)
-
-        builder.position_at_end(loop)
-        k, a_at, b_at = (builder.phi(I64) for _ in range(3))
-        acc = {cell: builder.phi(vector) for cell in cells}
-        b_row = [_load(builder, b_at, vector, I64(4 * LANES * j)) for j in range(NR // LANES)]
-        new = {}
-        for i in range(MR):
-            entry = _load(builder, a_at, F32, I64(4 * i))
-            one = builder.insert_element(ir.Constant(vector, ir.Undefined), entry, I32(0))
-            one = _shuffle(builder, one, one, [0] * LANES)  # the same entry in every lane
-            for j, b_vector in enumerate(b_row):
-                new[i, j] = builder.call(fma, [one, b_vector, acc[i, j]])
-        next_k = builder.add(k, I64(1))
-        state = [(acc[cell], ir.Constant(vector, None), new[cell]) for cell in cells]
-        state.append((k, ZERO, next_k))
-        state.append((a_at, a, builder.add(a_at, I64(4 * MR))))
-        state.append((b_at, b, builder.add(b_at, I64(4 * NR))))
-        for phi, first, later in state:
-            phi.add_incoming(first, start)
-            phi.add_incoming(later, loop)
-        builder.cbranch(builder.icmp_signed("<", next_k, steps), loop, done)
-
-        def write(adding):
-            for i, j in cells:
-                at, total = builder.add(lines[i], I64(4 * LANES * j)), new[i, j]
-                if adding:
-                    total = builder.fadd(_load(builder, at, vector), total)
-                _store(builder, total, at)
-
-        builder.position_at_end(done)
-        with builder.if_else(builder.icmp_signed("!=", add, ZERO)) as (then, otherwise):
-            with then:
-                write(adding=True)
-            with otherwise:
-                write(adding=False)
+        _multiply(builder, steps, a, I64(4), I64(4 * MR), b, I64(4 * NR), c, row, add)
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 6), codegen
+
+
+@intrinsic
+def strided_tile(typingctx, steps, a, a_row, a_step, b, b_step, c, row, add):
+    """The same where nothing is packed: A's rows and steps lie a_row and a_step bytes apart, and
+    B has NR floats every b_step bytes."""
+
+    def codegen(context, builder, sig, args):
+        _multiply(builder, *args)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 10), codegen
+
+
+def _multiply(builder, steps, a, a_row, a_step, b, b_step, c, row, add):
+    """The loop over k, with a vector register for each vector of the tile."""
+    vector = ir.VectorType(F32, LANES)
+    cells = [(i, j) for i in range(MR) for j in range(NR // LANES)]
+    fma = ir.FunctionType(vector, [vector] * 3)  # fused where the processor has it
+    fma = cgutils.get_or_insert_function(builder.module, fma, f"llvm.fmuladd.v{LANES}f32")
+    prefetch = ir.FunctionType(ir.VoidType(), [I8.as_pointer(), I32, I32, I32])
+    prefetch = cgutils.get_or_insert_function(builder.module, prefetch, "llvm.prefetch")
+    rows = [builder.mul(a_row, I64(i)) for i in range(MR)]
+    lines = [builder.add(c, builder.mul(row, I64(i))) for i in range(MR)]
+    for line in lines:  # the tile's place in memory comes nearer while it is computed
+        for byte in range(0, 4 * NR, 64):
+            near = builder.inttoptr(builder.add(line, I64(byte)), I8.as_pointer())
+            builder.call(prefetch, [near, I32(1), I32(3), I32(1)])
+    start = builder.block
+    loop, done = builder.append_basic_block("step"), builder.append_basic_block("done")
+    builder.branch(loop)
+
+    builder.position_at_end(loop)
+    k, a_at, b_at = (builder.phi(I64) for _ in range(3))
+    acc = {cell: builder.phi(vector) for cell in cells}
+    b_row = [_load(builder, b_at, vector, I64(4 * LANES * j)) for j in range(NR // LANES)]
+    new = {}
+    for i in range(MR):
+        entry = _load(builder, a_at, F32, rows[i])
+        one = builder.insert_element(ir.Constant(vector, ir.Undefined), entry, I32(0))
+        one = _shuffle(builder, one, one, [0] * LANES)  # the same entry in every lane
+        for j, b_vector in enumerate(b_row):
+            new[i, j] = builder.call(fma, [one, b_vector, acc[i, j]])
+    next_k = builder.add(k, I64(1))
+    state = [(acc[cell], ir.Constant(vector, None), new[cell]) for cell in cells]
+    state.append((k, ZERO, next_k))
+    state.append((a_at, a, builder.add(a_at, a_step)))
+    state.append((b_at, b, builder.add(b_at, b_step)))
+    for phi, first, later in state:
+        phi.add_incoming(first, start)
+        phi.add_incoming(later, loop)
+    builder.cbranch(builder.icmp_signed("<", next_k, steps), loop, done)
+
+    def write(adding):
+        for i, j in cells:
+            at, total = builder.add(lines[i], I64(4 * LANES * j)), new[i, j]
+            if adding:
+                total = builder.fadd(_load(builder, at, vector), total)
+            _store(builder, total, at)
+
+    builder.position_at_end(done)
+    with builder.if_else(builder.icmp_signed("!=", add, ZERO)) as (then, otherwise):
+        with then:
+            write(adding=True)
+        with otherwise:
+            write(adding=False)
 
 
 @intrinsic

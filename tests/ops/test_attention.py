@@ -7,6 +7,10 @@ from hypothesis import strategies as st
 from op_cases import draw_for, sequences
 
 from minidistil.ops import SUFFIX, backend
+from minidistil.ops._attention import KEYS, QUERIES
+from minidistil.ops._cpu import threads
+from minidistil.ops._tile import NR
+from minidistil.testing import compare, rms
 
 H, C = 2, 6
 
@@ -99,3 +103,57 @@ def test_dropout_keeps_its_share_of_the_weights(name):
     kept = np.concatenate([y[:60] * 60, y[60:] * 50])[:, :: C // H].sum() * 0.7 / draws
     assert abs(kept - 0.7) < 4 * np.sqrt(0.7 * 0.3 / draws)
     assert (y[:, 0] != y[:, C // H]).mean() > 0.5  # each head draws for itself
+
+
+# ---------------------------------------------------------------- tiles
+
+
+@pytest.mark.parametrize("D", [1, 7, NR, 64])
+@pytest.mark.parametrize(
+    "lengths", [(QUERIES,), (KEYS + 1, 1), (QUERIES + 1, KEYS - 1, 2), (2 * KEYS + 53,)]
+)
+def test_lengths_around_a_tile(D, lengths):
+    """Forward and backward, with a mask and without, as the specification in float32 is."""
+    rng, C, bounds = np.random.default_rng(D), 2 * D, sequences(*lengths)
+    q, k, v, dy = rng.normal(size=(4, bounds[-1], C)).astype(np.float32)
+    for draw in (None, draw_for(lengths)):
+        fixed = {"bounds": bounds, "draw": draw}
+        mine = both_ways(backend("cpu"), (q, k, v), dy, **fixed)
+        reference = both_ways(backend("numpy"), (q, k, v), dy, **fixed)
+        wide = [x.astype(np.float64) for x in (q, k, v)]
+        exact = both_ways(backend("numpy"), wide, dy.astype(np.float64), **fixed)
+        largest = max(map(rms, exact[1:]))
+        for name, *x in zip(("y", "dq", "dk", "dv"), mine, reference, exact, strict=True):
+            compare(name, *x, scale=None if name == "y" else largest)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_running_maximum_follows_scores_that_would_overflow(order):
+    """Scores from −10⁴ to 10⁴, the largest in the first tile or in the last one."""
+    t = 2 * KEYS
+    q, v = np.ones((t, 1), np.float32), np.arange(t, dtype=np.float32)[:, None]
+    k = np.linspace(-1e4, 1e4, t, dtype=np.float32)[::order, None]
+    y, _ = backend("cpu").attention.forward(q, k, v, bounds=sequences(t), n_heads=1)
+    np.testing.assert_allclose(y, t - 1 if order == 1 else 0, atol=1e-20)  # e⁻⁸⁷ is our smallest
+
+
+def test_nothing_kept_grows_with_the_square_of_the_length():
+    t = 600
+    qkv = draw_qkv(t)
+    fixed = {"bounds": sequences(t), "n_heads": H}
+    _, (*_, kept, _, _, _) = backend("cpu").attention.forward(*qkv, **fixed)
+    assert sum(x.size for x in kept) == t * (C + H)
+    for name in SUFFIX:
+        assert backend(name).attention.forward(*qkv, **fixed, keep=False)[1] is None
+
+
+def test_workers_change_no_bit():
+    lengths = (QUERIES + 5, 3, KEYS + 7)
+    bounds, draw = sequences(*lengths), draw_for(lengths)
+    qkv, dy = draw_qkv(bounds[-1]), draw_qkv(bounds[-1], 1)[0]
+    results = []
+    for count in (1, 2):
+        with threads(count):
+            results.append(both_ways(backend("cpu"), qkv, dy, bounds=bounds, draw=draw))
+    for one, two in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, two)
