@@ -33,31 +33,56 @@ Sizes, from the registers outwards:
               A panels pass by. It is the same on every machine and with every split, because it
               decides the order of the sum: an entry is the sum of blocks of KC products.
     MC        rows of A (96 × 256 floats, 96 KB) that stay in the second-level cache while all
-              B panels pass by.
-    SLAB      what is packed at a time, at most 3072 × 1024 floats (12 MB) of each operand: it lies
-              in the shared cache, and memory use does not grow with the operands.
+              B panels pass by. Whoever computes with them packs them just before.
+    SLAB      columns of B (256 × 3072 floats, 3 MB) that stay in the shared cache while all rows
+              of A pass by.
 
 Threads divide the tiles of C, by rows, by columns or both, so that few rows keep two cores as busy
 as few columns. No entry is ever summed by two threads: the bits do not depend on their number.
+
+A model's weights are the right factor of x·Wᵀ, and do not change between two calls. The panels of
+a frozen array (which nobody can write to) are therefore kept, from its second use on and for as
+long as the array lives. A training step uses each version of a weight once, and keeps nothing.
 (Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008; BLIS.)
 """
+
+import weakref
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import numpy as np
 
 from minidistil.ops._cpu import get_num_threads, helper, kernel, prange, serial
+from minidistil.ops._memory import empty
 from minidistil.ops._tile import MR, NR, copy, get, put, tile, transpose
 
 KC = 256
 MC = 96 // MR  # counted in panels, like every row and column of tiles below
-SLAB_K = 4 * KC
-SLAB = 3072  # a multiple of every MR and NR above
+SLAB = 3072 // NR
 SMALL = 32_768  # multiply-adds below which waking another thread costs more than it saves
+PRODUCTS = ("own", "numpy")
+
+_product = ContextVar("product", default="own")
+_panels = {}  # {id of a frozen weight: its panels; None after its first use}
 
 
-def matmul(a, b, out=None):
+@contextmanager
+def product(name):
+    """`with product("numpy"):` NumPy's BLAS computes the products, "own" are those of this file."""
+    if name not in PRODUCTS:
+        raise ValueError(f"product must be one of {', '.join(PRODUCTS)}, not {name!r}")
+    token = _product.set(name)
+    try:
+        yield
+    finally:
+        _product.reset(token)
+
+
+def matmul(a, b, out=None, *, bias=None, add=False):
     """a (M,K), b (K,N)  ->  c (M,N), all float32; a and b in any layout, c in C order.
 
-    out: where to write c; float32, C-contiguous, sharing no memory with a or b.
+    out: where to write c; float32, C-contiguous, sharing no memory with a or b. add: c += a·b
+    instead of c = a·b. bias: (N,), added to every row.
     Raises TypeError for other dtypes and ValueError for shapes that do not fit.
     """
     if a.dtype != np.float32 or b.dtype != np.float32:
@@ -71,26 +96,70 @@ def matmul(a, b, out=None):
             f"transpose or reshape one of them"
         )
     M, K, N = *a.shape, b.shape[1]
+    if bias is not None and bias.shape != (N,):
+        raise ValueError(f"a bias for {N} columns must be {(N,)}, not {bias.shape}")
     if out is None:
-        out = np.empty((M, N), np.float32)
+        if add:
+            raise ValueError("add needs the array to add to; give out")
+        out = empty((M, N))
     elif out.shape != (M, N) or out.dtype != np.float32 or not out.flags.carray:
         raise ValueError(
             f"out must be a writeable C-contiguous float32 array of shape {(M, N)}, "
             f"not {out.dtype} {out.shape} with strides {out.strides}"
         )
-    if K == 0:
-        out[:] = 0
+    if _product.get() == "numpy" or K == 0:
+        _by_numpy(a, b, out, bias, add)
     elif M and N:
-        workers = 1 if M * N * K < SMALL else get_num_threads()
-        lines = min(M, SLAB) + min(N, SLAB) + MR + NR
-        packed = np.empty(lines * min(K, SLAB_K) + workers * MR * NR + 16, np.float32)
-        job = (_address(a), *a.strides, _address(b), *b.strides, _address(out), M, N, K)
-        phases = 2 * -(-M // SLAB) * -(-N // SLAB) * -(-K // SLAB_K)
-        if workers == 1:
-            _work(0, phases, 0, 1, *job, _address(packed))
-        else:
-            _together(phases, workers, *job, _address(packed))
+        _by_tiles(a, b, out, bias, add)
     return out
+
+
+def _by_numpy(a, b, out, bias, add):
+    if add:
+        out += a @ b
+    else:
+        np.matmul(a, b, out=out)
+    if bias is not None:
+        out += bias
+
+
+def _by_tiles(a, b, out, bias, add):
+    M, K, N = *a.shape, b.shape[1]
+    J = -(-N // NR)
+    workers = 1 if M * N * K < SMALL else get_num_threads()
+    start = np.zeros((J + 1) * NR, np.float32)  # a row for each column of tiles, and zeros
+    if bias is not None:
+        start[:N] = bias
+    weight = _frozen(b)
+    kept = _panels.get(id(weight))
+    panels = empty(J * NR * K + 16) if kept is None else kept
+    scratch = empty(workers * (MC * MR * KC + MR * NR) + 16)
+    job = (_address(a), *a.strides, _address(b), *b.strides, _address(panels), kept is None,
+           _address(out), _address(start), add, M, N, K, _address(scratch))  # fmt: skip
+    if workers == 1:
+        _pack_right(0, 1, *job)
+        _compute(0, 1, *job)
+    else:
+        _together(workers, *job)
+    if weight is not None and kept is None:
+        _remember(weight, panels)
+
+
+def _frozen(b):
+    """The weight W that nobody can write to, where b is its transpose; else None."""
+    weight = b.base
+    if weight is None or weight.flags.writeable or weight.base is not None:
+        return None
+    return weight if weight.T.strides == b.strides and weight.T.shape == b.shape else None
+
+
+def _remember(weight, panels):
+    """At the first use, that there was one; at the second, the panels."""
+    if id(weight) in _panels:
+        _panels[id(weight)] = panels
+    else:
+        _panels[id(weight)] = None
+        weakref.finalize(weight, _panels.pop, id(weight))
 
 
 def _address(x):
@@ -132,6 +201,12 @@ def _up(size, width):
 
 
 @helper
+def _line(address):
+    """The next address at which a cache line begins."""
+    return (address + 63) // 64 * 64
+
+
+@helper
 def _split(rows, columns, workers):
     """Tiles of a slab  ->  into how many parts to cut its rows: the most loaded worker decides."""
     best, parts = rows * columns + 1, 1
@@ -144,9 +219,9 @@ def _split(rows, columns, workers):
 
 @serial
 def _pack(at, row, step, lines, depth, width, to, first, last):
-    """Panels first..last of a slab: `lines` lines `row` bytes apart, `depth` steps `step` apart.
+    """Panels first..last of a factor: `lines` lines `row` bytes apart, `depth` steps `step` apart.
 
-    `to` is the address of the packed slab. Where lines are neighbours in memory, all panels take a
+    `to` is the address of its panels. Where lines are neighbours in memory, all panels take a
     few steps before any goes on, so that memory is read in long runs.
     """
     panels = _up(lines, width)
@@ -180,69 +255,72 @@ def _pack(at, row, step, lines, depth, width, to, first, last):
 
 
 @serial
-def _tiles(a, b, c, row, depth, add, rows, columns, i0, i1, j0, j1, spare):
-    """The tiles [i0,i1) × [j0,j1) of a slab of C, rows × columns floats at address c.
-
-    Tiles on the far edges go through a spare one, of which what exists is copied.
-    """
-    for k0 in range(0, depth, KC):
-        kc = min(KC, depth - k0)
-        more = 1 if add or k0 else 0
-        a_block = a + 4 * k0 * _up(rows, MR) * MR
-        b_block = b + 4 * k0 * _up(columns, NR) * NR
-        for i_block in range(i0, i1, MC):
-            for j in range(j0, j1):
-                b_panel = b_block + 4 * j * kc * NR
-                n = min(NR, columns - j * NR)
-                for i in range(i_block, min(i_block + MC, i1)):
-                    m = min(MR, rows - i * MR)
-                    a_panel, to = a_block + 4 * i * kc * MR, c + i * MR * row + 4 * j * NR
-                    inside = m == MR and n == NR
-                    tile(kc, a_panel, b_panel, to if inside else spare,
-                          row if inside else 4 * NR, more if inside else 0)  # fmt: skip
-                    if not inside:
-                        for p in range(m):
-                            for q in range(n):
-                                cell, new = to + p * row + 4 * q, get(spare + 4 * (p * NR + q))
-                                put(cell, get(cell) + new if more else new)
+def _pack_right(
+    t, workers, a, a_row, a_step, b, b_step, b_row, panels, pack, c, start, add, M, N, K, scratch
+):
+    """Worker t's share of the panels of B, unless they are packed already."""
+    if pack:
+        J = _up(N, NR)
+        _pack(b, b_row, b_step, N, K, NR, _line(panels), t * J // workers, (t + 1) * J // workers)
 
 
 @serial
-def _work(start, stop, t, workers, a, a_row, a_step, b, b_step, b_row, c, M, N, K, packed):
-    """What worker t of `workers` does in the given phases: one packs a slab, the next computes."""
-    k_slabs, j_slabs = _up(K, SLAB_K), _up(N, SLAB)
-    b_packed = (packed + 63) // 64 * 64  # panels of B begin on a cache line
-    for phase in range(start, stop):
-        slab = phase // 2
-        k0, j0 = slab % k_slabs * SLAB_K, slab // k_slabs % j_slabs * SLAB
-        i0 = slab // (k_slabs * j_slabs) * SLAB
-        m, n, kc = min(SLAB, M - i0), min(SLAB, N - j0), min(SLAB_K, K - k0)
-        I, J = _up(m, MR), _up(n, NR)
-        a_packed = b_packed + 4 * J * NR * kc
-        if phase % 2 == 0:
-            a_from, b_from = a + i0 * a_row + k0 * a_step, b + j0 * b_row + k0 * b_step
-            for at, row, step, lines, width, to in (
-                (a_from, a_row, a_step, m, MR, a_packed),
-                (b_from, b_row, b_step, n, NR, b_packed),
-            ):
-                panels = _up(lines, width)
-                first, last = t * panels // workers, (t + 1) * panels // workers
-                _pack(at, row, step, lines, kc, width, to, first, last)
-        else:
-            p = _split(I, J, workers)
-            q = workers // p
-            i, j = t // q, t % q
-            spare = a_packed + 4 * I * MR * kc + 4 * MR * NR * t
-            if i < p:
-                _tiles(a_packed, b_packed, c + 4 * (i0 * N + j0), 4 * N, kc, k0, m, n,
-                       i * I // p, (i + 1) * I // p, j * J // q, (j + 1) * J // q,
-                       spare)  # fmt: skip
+def _compute(
+    t, workers, a, a_row, a_step, b, b_step, b_row, panels, pack, c, start, add, M, N, K, scratch
+):
+    """Worker t's tiles of C. Those on the far edges go through a spare one, of which what exists
+    is copied."""
+    I, J, row = _up(M, MR), _up(N, NR), 4 * N
+    p = _split(I, J, workers)
+    q = workers // p
+    i, j = t // q, t % q
+    if i >= p:
+        return
+    i0, i1, j0, j1 = i * I // p, (i + 1) * I // p, j * J // q, (j + 1) * J // q
+    a_packed = _line(scratch) + 4 * t * (MC * MR * KC + MR * NR)
+    spare = a_packed + 4 * MC * MR * KC
+    for slab in range(j0, j1, SLAB):
+        for k0 in range(0, K, KC):
+            kc, more = min(KC, K - k0), 1 if add or k0 else 0
+            b_block = _line(panels) + 4 * k0 * J * NR
+            for block in range(i0, i1, MC):
+                end = min(block + MC, i1)
+                _pack(a + block * MR * a_row + k0 * a_step, a_row, a_step,
+                      min(M, end * MR) - block * MR, kc, MR, a_packed, 0, end - block)  # fmt: skip
+                for j in range(slab, min(slab + SLAB, j1)):
+                    b_panel, n = b_block + 4 * j * kc * NR, min(NR, N - j * NR)
+                    begin = start + 4 * NR * (J if k0 else j)
+                    for i in range(block, end):
+                        m = min(MR, M - i * MR)
+                        a_panel, to = (
+                            a_packed + 4 * (i - block) * kc * MR,
+                            c + i * MR * row + 4 * j * NR,
+                        )
+                        if m == MR and n == NR:
+                            tile(kc, a_panel, b_panel, to, row, more, begin)
+                        else:
+                            tile(kc, a_panel, b_panel, spare, 4 * NR, 0, begin)
+                            _put_part(spare, to, row, m, n, more)
+
+
+@serial
+def _put_part(spare, to, row, m, n, add):
+    """m rows of n floats of the spare tile to where they belong."""
+    for p in range(m):
+        for q in range(n):
+            cell, new = to + p * row + 4 * q, get(spare + 4 * (p * NR + q))
+            put(cell, get(cell) + new if add else new)
 
 
 @kernel
-def _together(phases, workers, a, a_row, a_step, b, b_step, b_row, c, M, N, K, packed):
-    """Everyone packs, everyone waits for the last one, everyone computes; slab after slab."""
-    for phase in range(phases):
+def _together(
+    workers, a, a_row, a_step, b, b_step, b_row, panels, pack, c, start, add, M, N, K, scratch
+):
+    """Everyone packs, everyone waits for the last one, everyone computes."""
+    if pack:
         for t in prange(workers):
-            _work(phase, phase + 1, np.int64(t), workers,
-                  a, a_row, a_step, b, b_step, b_row, c, M, N, K, packed)  # fmt: skip
+            _pack_right(np.int64(t), workers, a, a_row, a_step, b, b_step, b_row, panels, pack,
+                        c, start, add, M, N, K, scratch)  # fmt: skip
+    for t in prange(workers):
+        _compute(np.int64(t), workers, a, a_row, a_step, b, b_step, b_row, panels, pack,
+                 c, start, add, M, N, K, scratch)  # fmt: skip

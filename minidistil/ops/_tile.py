@@ -45,15 +45,18 @@ def _shuffle(builder, v, w, lanes):
 
 
 @intrinsic
-def tile(typingctx, steps, a, b, c, row, add):
-    """Tile at c (row bytes from one line to the next) = or, if add, += A panel · B panel."""
+def tile(typingctx, steps, a, b, c, row, add, start):
+    """Tile at c (row bytes from one line to the next) = or, if add, += start + A panel · B panel.
+
+    start: the address of NR floats, the same for every row of the tile: a bias, or zeros.
+    """
 
     def codegen(context, builder, sig, args):
-        steps, a, b, c, row, add = args
-        _multiply(builder, steps, a, I64(4), I64(4 * MR), b, I64(4 * NR), c, row, add)
+        steps, a, b, c, row, add, start = args
+        _multiply(builder, steps, a, I64(4), I64(4 * MR), b, I64(4 * NR), c, row, add, start)
         return context.get_dummy_value()
 
-    return types.void(*[types.int64] * 6), codegen
+    return types.void(*[types.int64] * 7), codegen
 
 
 @intrinsic
@@ -68,7 +71,7 @@ def strided_tile(typingctx, steps, a, a_row, a_step, b, b_step, c, row, add):
     return types.void(*[types.int64] * 10), codegen
 
 
-def _multiply(builder, steps, a, a_row, a_step, b, b_step, c, row, add):
+def _multiply(builder, steps, a, a_row, a_step, b, b_step, c, row, add, start=None):
     """The loop over k, with a vector register for each vector of the tile."""
     vector = ir.VectorType(F32, LANES)
     cells = [(i, j) for i in range(MR) for j in range(NR // LANES)]
@@ -82,14 +85,18 @@ def _multiply(builder, steps, a, a_row, a_step, b, b_step, c, row, add):
         for byte in range(0, 4 * NR, 64):
             near = builder.inttoptr(builder.add(line, I64(byte)), I8.as_pointer())
             builder.call(prefetch, [near, I32(1), I32(3), I32(1)])
-    start = builder.block
+    offsets = [I64(4 * LANES * j) for j in range(NR // LANES)]
+    first_row = [ir.Constant(vector, None)] * len(offsets)  # zeros
+    if start is not None:
+        first_row = [_load(builder, start, vector, offset) for offset in offsets]
+    entry_block = builder.block
     loop, done = builder.append_basic_block("step"), builder.append_basic_block("done")
     builder.branch(loop)
 
     builder.position_at_end(loop)
     k, a_at, b_at = (builder.phi(I64) for _ in range(3))
     acc = {cell: builder.phi(vector) for cell in cells}
-    b_row = [_load(builder, b_at, vector, I64(4 * LANES * j)) for j in range(NR // LANES)]
+    b_row = [_load(builder, b_at, vector, offset) for offset in offsets]
     new = {}
     for i in range(MR):
         entry = _load(builder, a_at, F32, rows[i])
@@ -98,18 +105,18 @@ def _multiply(builder, steps, a, a_row, a_step, b, b_step, c, row, add):
         for j, b_vector in enumerate(b_row):
             new[i, j] = builder.call(fma, [one, b_vector, acc[i, j]])
     next_k = builder.add(k, I64(1))
-    state = [(acc[cell], ir.Constant(vector, None), new[cell]) for cell in cells]
+    state = [(acc[i, j], first_row[j], new[i, j]) for i, j in cells]
     state.append((k, ZERO, next_k))
     state.append((a_at, a, builder.add(a_at, a_step)))
     state.append((b_at, b, builder.add(b_at, b_step)))
     for phi, first, later in state:
-        phi.add_incoming(first, start)
+        phi.add_incoming(first, entry_block)
         phi.add_incoming(later, loop)
     builder.cbranch(builder.icmp_signed("<", next_k, steps), loop, done)
 
     def write(adding):
         for i, j in cells:
-            at, total = builder.add(lines[i], I64(4 * LANES * j)), new[i, j]
+            at, total = builder.add(lines[i], offsets[j]), new[i, j]
             if adding:
                 total = builder.fadd(_load(builder, at, vector), total)
             _store(builder, total, at)

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from minidistil.ops import _gemm
 from minidistil.ops._cpu import threads
-from minidistil.ops._gemm import KC, SLAB, SLAB_K, blocked, matmul
+from minidistil.ops._gemm import KC, MC, SLAB, blocked, matmul, product
 from minidistil.ops._tile import MR, NR, tile_shape
 from minidistil.testing import compare
 
@@ -54,23 +55,74 @@ def test_sizes_around_a_tile(K):
             check(normal(rng, M, K), normal(rng, K, N))
 
 
-@pytest.mark.parametrize("K", [KC - 1, KC, KC + 1, 2 * KC + 3, SLAB_K + 1, SLAB_K + KC + 7])
+@pytest.mark.parametrize("K", [KC - 1, KC, KC + 1, 2 * KC + 3, 4 * KC + 1])
 def test_lengths_of_the_sum_around_a_block(K):
     rng = np.random.default_rng(K)
     check(normal(rng, MR + 1, K), normal(rng, K, NR + 1))
     check(normal(rng, 2, K), normal(rng, 2, K).T)
 
 
-@pytest.mark.parametrize("M, N", [(SLAB + 3, 5), (5, SLAB + NR + 1)])
-def test_more_than_is_packed_at_a_time(M, N):
+@pytest.mark.parametrize("M, N", [(2 * MC * MR + 3, 5), (5, SLAB * NR + NR + 1)])
+def test_more_than_one_block_of_rows_or_slab_of_columns(M, N):
     rng = np.random.default_rng(M)
-    check(normal(rng, M, SLAB_K + 2), normal(rng, SLAB_K + 2, N))
+    check(normal(rng, M, KC + 2), normal(rng, KC + 2, N))
 
 
-def test_several_slabs_of_both_operands():
+@pytest.mark.parametrize("M, K, N", [(1, 5, 3), (MR + 1, KC + 3, NR + 1), (70, 2 * KC, 45)])
+def test_a_bias_is_added_once_and_a_sum_goes_on(M, K, N):
+    rng = np.random.default_rng(M)
+    a, b, bias, c = (normal(rng, *s) for s in ((M, K), (K, N), (N,), (M, N)))
+    wide = [x.astype(np.float64) for x in (a, b, bias, c)]
+    product = wide[0] @ wide[1]
+    compare("bias", matmul(a, b, bias=bias), a @ b + bias, product + wide[2])
+    out = c.copy()
+    assert matmul(a, b, out=out, add=True) is out
+    compare("sum", out, c + a @ b, wide[3] + product)
+
+
+# ---------------------------------------------------------------- weights that stay
+
+
+def frozen(x):
+    x.flags.writeable = False
+    return x
+
+
+def test_panels_of_a_frozen_weight_are_kept_from_the_second_use_on_and_die_with_it():
     rng = np.random.default_rng(0)
-    a, b = normal(rng, SLAB + 1, 1), normal(rng, 1, SLAB + 1)
-    np.testing.assert_array_equal(matmul(a, b), a * b)
+    x, weight = normal(rng, 9, 300), frozen(normal(rng, 40, 300))
+    before = dict(_gemm._panels)
+    first, second = matmul(x, weight.T), matmul(x, weight.T)
+    (kept,) = (p for key, p in _gemm._panels.items() if key not in before)
+    third = matmul(x, weight.T)
+    np.testing.assert_array_equal([second, third], [first, first])
+    kept[:] = 0  # so the panels are what a further product reads
+    assert not matmul(x, weight.T).any()
+    del weight
+    assert _gemm._panels == before
+
+
+def test_what_can_be_written_to_is_packed_anew():
+    rng = np.random.default_rng(0)
+    x, weight = normal(rng, 9, 30), normal(rng, 40, 30)
+    before = dict(_gemm._panels)
+    for scale in (1, 2, 4):
+        check(x, weight.T)
+        weight *= scale
+    half = frozen(weight)[:20]  # a view: the rest of the array may be written by others
+    for _ in range(3):
+        check(x, half.T)
+    assert _gemm._panels == before
+
+
+def test_numpy_can_be_asked_for_the_product():
+    rng = np.random.default_rng(0)
+    a, b, bias, c = (normal(rng, *s) for s in ((70, 90), (90, 33), (33,), (70, 33)))
+    with product("numpy"):
+        np.testing.assert_array_equal(matmul(a, b, bias=bias), a @ b + bias)
+        np.testing.assert_array_equal(matmul(a, b, out=c.copy(), add=True), c + a @ b)
+    with pytest.raises(ValueError, match="must be one of own, numpy, not 'mkl'"), product("mkl"):
+        pass
 
 
 @pytest.mark.parametrize("left", LAYOUTS)
@@ -166,6 +218,10 @@ def test_shapes_that_do_not_fit_are_refused():
         matmul(a, a)
     with pytest.raises(ValueError, match=r"not \(2, 3\) times \(3,\)"):
         matmul(a, a[0])
+    with pytest.raises(ValueError, match=r"must be \(2,\), not \(3,\)"):
+        matmul(a, a.T, bias=a[0])
+    with pytest.raises(ValueError, match="give out"):
+        matmul(a, a.T, add=True)
     for out in (
         np.empty((2, 3), np.float32),
         np.empty((2, 2)),
@@ -183,4 +239,4 @@ def test_a_tile_fits_the_registers(features, registers):
     rows, columns, lanes = tile_shape(features)
     assert columns % lanes == 0
     assert (rows + 1) * (columns // lanes) + 1 <= registers
-    assert SLAB % rows == SLAB % columns == 0
+    assert 3072 % columns == 96 % rows == 0  # whole tiles fill a slab and a block
