@@ -23,8 +23,9 @@ from numba.core import cgutils, codegen, config, event
 from numba.extending import intrinsic
 
 __all__ = [
-    "CHUNKS", "FEATURES", "cgutils", "compilations", "erf", "erf_ufunc", "exp", "get_num_threads",
-    "helper", "intrinsic", "ir", "kernel", "prange", "serial", "tanh", "threads", "types",
+    "CHUNKS", "FEATURES", "bits_from_float", "cgutils", "compilations", "erf", "erf_ufunc",
+    "exact", "exp", "float_from_bits", "get_num_threads", "helper", "intrinsic", "ir", "kernel",
+    "prange", "serial", "tanh", "threads", "types",
 ]  # fmt: skip
 
 # What Numba compiles for, such as {"+avx2", "-avx512f"}; its cache keys on them.
@@ -38,6 +39,8 @@ CHUNKS = 16  # row-chunks in a sum over rows; fixed, so rounding never depends o
 FASTMATH = {"reassoc", "contract", "nsz"}
 kernel = njit(parallel=True, cache=True, fastmath=FASTMATH, error_model="numpy", nogil=True)
 serial = njit(cache=True, fastmath=FASTMATH, error_model="numpy", nogil=True)
+# Rounds as it is written, nothing else. The flags of a kernel reach into whatever it calls.
+exact = functools.partial(njit, cache=True, error_model="numpy", nogil=True)
 helper = njit(inline="always", fastmath=FASTMATH, error_model="numpy")
 
 
@@ -87,11 +90,23 @@ event.register("numba:compile", compilations)
 
 
 @intrinsic
-def _float_from_bits(typingctx, bits):
+def float_from_bits(typingctx, bits):
+    """The float32 of these bits, an int32."""
+
     def codegen(context, builder, sig, args):
         return builder.bitcast(args[0], ir.FloatType())
 
     return types.float32(types.int32), codegen
+
+
+@intrinsic
+def bits_from_float(typingctx, x):
+    """The bits of a float32, as an int32."""
+
+    def codegen(context, builder, sig, args):
+        return builder.bitcast(args[0], ir.IntType(32))
+
+    return types.int32(types.float32), codegen
 
 
 @intrinsic
@@ -127,7 +142,7 @@ def exp(x):
     p = p * r + f(1.6666665459e-1)
     p = p * r + f(5.0000001201e-1)
     p = p * r * r + r + f(1)
-    y = p * _float_from_bits((np.int32(k) + np.int32(127)) << np.int32(23))
+    y = p * float_from_bits((np.int32(k) + np.int32(127)) << np.int32(23))
     return y if x == x else x
 
 

@@ -22,7 +22,8 @@ def round_bf16(x):
     single = np.asarray(x, np.float32)
     bits = single.view(np.uint32)
     upper = (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000
-    return np.where(np.isnan(single), single, upper.view(np.float32)).astype(x.dtype, copy=False)
+    nearest = np.where(np.isnan(single), np.float32(np.nan), upper.view(np.float32))
+    return nearest.astype(x.dtype, copy=False)
 
 
 def quantize(x):

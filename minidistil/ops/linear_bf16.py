@@ -8,8 +8,8 @@ channels rounds, as it does in float32, and the bias is added to it unrounded.
 For inference: the rounding has no derivative.
 """
 
+from minidistil.ops import _narrow
 from minidistil.ops._formats import no_gradient, round_bf16
-from minidistil.ops._gemm import matmul
 
 # ------------------------------------------------------- NumPy: the specification
 
@@ -24,11 +24,11 @@ def backward(dy, cache):
     raise no_gradient("bfloat16")
 
 
-# ------------------------------------------------------- Numba
+# ------------------------------------------------------- Numba: `_narrow.py`
 
 
 def forward_cpu(x, weight, bias):
-    return matmul(round_bf16(x), round_bf16(weight).T) + bias, None
+    return _narrow.linear_bf16(x, weight, bias), None
 
 
 backward_cpu = backward

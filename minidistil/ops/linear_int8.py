@@ -5,7 +5,7 @@
 
 `_formats.py` says how rows become whole numbers. Those of x do so at each call ("dynamic"), each
 by its own largest entry, so that a token never depends on its neighbours in the batch; those of W
-(one for each output channel) once. The sum is exact in 32 bits for up to 133,143 channels, so its
+(one for each output channel) once. The sum is exact in 32 bits for up to 133,144 channels, so its
 order does not matter. Three roundings follow, in float32 and in this order: of the sum, of its
 product with s·t (which is exact: two bfloat16 numbers), and of the sum with b.
 
@@ -14,6 +14,7 @@ A row of x that holds NaN or infinity gives a row of NaN. For inference: roundin
 
 import numpy as np
 
+from minidistil.ops import _narrow
 from minidistil.ops._formats import LARGEST, no_gradient, quantize
 
 DEEPEST = (2**31 - 1) // LARGEST**2  # channels whose products are sure to fit into 32 bits
@@ -24,9 +25,9 @@ DEEPEST = (2**31 - 1) // LARGEST**2  # channels whose products are sure to fit i
 def forward(x, weight, bias):
     """x (N,I), weight (O,I), bias (O,)  ->  y (N,O), no cache.
 
-    Raises ValueError for I > 133,143.
+    Raises ValueError for I > 133,144.
     """
-    check_depth(x.shape[1])
+    check_depth(x.shape[-1])
     (q, s), (w, t) = quantize(x), quantize(weight)
     total = q.astype(np.float64) @ w.T.astype(np.float64)  # (N,O), exact
     scale = (s[:, None] * t).astype(x.dtype)  # (N,O), exact
@@ -46,11 +47,12 @@ def check_depth(I):
         )
 
 
-# ------------------------------------------------------- Numba
+# ------------------------------------------------------- Numba: `_narrow.py`
 
 
 def forward_cpu(x, weight, bias):
-    return forward(x, weight, bias)
+    check_depth(x.shape[-1])
+    return _narrow.linear_int8(x, weight, bias), None
 
 
 backward_cpu = backward
