@@ -9,6 +9,7 @@ Source: PyTorch's `BCEWithLogitsLoss` with reduction "mean".
 import numpy as np
 
 from minidistil.ops._cpu import exp, kernel, prange
+from minidistil.ops._memory import empty_like
 
 # ------------------------------------------------------- NumPy: the specification
 
@@ -49,7 +50,7 @@ def _forward_rows(logits, labels, rows):
 
 def backward_cpu(dy, cache):
     logits, labels = cache
-    dlogits = np.empty_like(logits)
+    dlogits = empty_like(logits)
     _backward_rows(np.float32(dy / logits.size), logits, labels, dlogits)
     return (dlogits,)
 

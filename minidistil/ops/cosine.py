@@ -12,6 +12,7 @@ Source: PyTorch's `CosineEmbeddingLoss` with target +1, whose ε is 1e-12, insid
 import numpy as np
 
 from minidistil.ops._cpu import kernel, prange
+from minidistil.ops._memory import zeros
 from minidistil.ops.kl_div import selected
 
 EPS = 1e-12
@@ -62,7 +63,7 @@ def _forward_rows(x, target, rows, sums):
 
 def backward_cpu(dy, cache):
     x, target, rows, sums = cache
-    dx = np.zeros_like(x)
+    dx = zeros(x.shape, x.dtype)
     _backward_rows(-dy / len(rows), x, target, rows, sums, dx)
     return (dx,)
 

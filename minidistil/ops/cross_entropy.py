@@ -13,6 +13,7 @@ ValueError.
 import numpy as np
 
 from minidistil.ops._cpu import exp, helper, kernel, prange
+from minidistil.ops._memory import zeros
 
 # ------------------------------------------------------- NumPy: the specification
 
@@ -80,7 +81,7 @@ def log_sum_exp(z, scale):
 
 def backward_cpu(dy, cache):
     logits, labels, kept, lse = cache
-    dlogits = np.zeros_like(logits)
+    dlogits = zeros(logits.shape, logits.dtype)
     _backward_rows(np.float32(dy / len(kept)), logits, labels, kept, lse, dlogits)
     return (dlogits,)
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from minidistil.ops._cpu import helper, kernel, prange
 from minidistil.ops._draw import words_of
+from minidistil.ops._memory import empty_like
 
 M0, M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)  # multipliers of the two lanes
 W0, W1 = np.uint32(0x9E3779B9), np.uint32(0xBB67AE85)  # the key grows by these each round
@@ -83,7 +84,7 @@ def philox_words(c0, c1, c2, c3, key0, key1):
 
 
 def forward_cpu(x, *, draw):
-    y = np.empty_like(x)
+    y = empty_like(x)
     scale = np.float32(1 / (1 - draw.p))
     _mask_rows(x, draw.sequence, draw.column, *words_of(draw), scale, y)
     return y, draw

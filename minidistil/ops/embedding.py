@@ -13,6 +13,7 @@ but never trained, as with PyTorch's `padding_idx`.
 import numpy as np
 
 from minidistil.ops._cpu import kernel, prange
+from minidistil.ops._memory import empty, zeros
 
 # ------------------------------------------------------- NumPy: the specification
 
@@ -36,7 +37,7 @@ def backward(dy, cache):
 
 
 def forward_cpu(table, *, ids, padding_id=None):
-    y = np.empty((len(ids), table.shape[1]), table.dtype)
+    y = empty((len(ids), table.shape[1]), table.dtype)
     _gather_rows(table, ids, y)
     return y, (ids, table.shape, padding_id)
 
@@ -54,7 +55,7 @@ def backward_cpu(dy, cache):
     ids, shape, padding_id = cache
     order = np.argsort(ids, kind="stable")
     used, first = np.unique(ids[order], return_index=True)
-    dtable = np.zeros(shape, dy.dtype)
+    dtable = zeros(shape, dy.dtype)
     _scatter_rows(dy, order, used, np.append(first, len(ids)), dtable)
     if padding_id is not None:
         dtable[padding_id] = 0

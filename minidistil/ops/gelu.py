@@ -16,6 +16,7 @@ import math
 import numpy as np
 
 from minidistil.ops._cpu import erf, erf_ufunc, exp, helper, kernel, prange, tanh
+from minidistil.ops._memory import empty_like
 
 ROOT_HALF, ROOT_2_OVER_PI, CUBIC = math.sqrt(0.5), math.sqrt(2 / math.pi), 0.044715
 DENSITY = 1 / math.sqrt(2 * math.pi)
@@ -52,7 +53,7 @@ DENSITY_32 = f(DENSITY)
 
 
 def forward_cpu(x, *, approximate="none"):
-    y = np.empty_like(x)
+    y = empty_like(x)
     (_forward_tanh if approximate == "tanh" else _forward_erf)(x, y)
     return y, (x, approximate)
 
@@ -78,7 +79,7 @@ def _inner(x):
 
 def backward_cpu(dy, cache):
     x, approximate = cache
-    dx = np.empty_like(x)
+    dx = empty_like(x)
     (_backward_tanh if approximate == "tanh" else _backward_erf)(dy, x, dx)
     return (dx,)
 

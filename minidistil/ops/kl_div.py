@@ -18,6 +18,7 @@ Face's distiller: `KLDivLoss(reduction="batchmean")` over tokens, times τ².
 import numpy as np
 
 from minidistil.ops._cpu import exp, kernel, prange
+from minidistil.ops._memory import zeros
 from minidistil.ops.cross_entropy import log_softmax, log_sum_exp
 
 REDUCTIONS = ("batchmean", "mean", "sum")
@@ -87,7 +88,7 @@ def _forward_rows(logits, teacher, rows, cool, kl, lse):
 
 def backward_cpu(dy, cache):
     logits, teacher, lse, rows, tau, weight = cache
-    dlogits = np.zeros_like(logits)
+    dlogits = zeros(logits.shape, logits.dtype)
     factor = np.float32(dy * weight / tau)
     _backward_rows(factor, logits, teacher, rows, np.float32(1 / tau), lse, dlogits)
     return (dlogits,)

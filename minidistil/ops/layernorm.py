@@ -24,6 +24,7 @@ import math
 import numpy as np
 
 from minidistil.ops._cpu import CHUNKS, kernel, prange
+from minidistil.ops._memory import empty, empty_like
 
 # ------------------------------------------------------- NumPy: the specification
 
@@ -51,7 +52,7 @@ def backward(dy, cache):
 
 
 def forward_cpu(x, gamma, beta, *, eps=1e-12):
-    y, xhat, rstd = np.empty_like(x), np.empty_like(x), np.empty((len(x), 1), x.dtype)
+    y, xhat, rstd = empty_like(x), empty_like(x), empty((len(x), 1), x.dtype)
     _forward_rows(x, gamma, beta, eps, y, xhat, rstd)
     return y, (xhat, rstd, gamma)
 
@@ -75,7 +76,7 @@ def _forward_rows(x, gamma, beta, eps, y, xhat, rstd):
 
 def backward_cpu(dy, cache):
     xhat, rstd, gamma = cache
-    dx = np.empty_like(dy)
+    dx = empty_like(dy)
     dgamma, dbeta = np.zeros((2, CHUNKS, len(gamma)), dy.dtype)
     _backward_chunks(dy, xhat, rstd, gamma, dx, dgamma, dbeta)
     return dx, dgamma.sum(axis=0), dbeta.sum(axis=0)

@@ -9,6 +9,7 @@ which Hugging Face's distiller uses on logits) or 1 ("sum").
 import numpy as np
 
 from minidistil.ops._cpu import kernel, prange
+from minidistil.ops._memory import zeros
 from minidistil.ops.kl_div import REDUCTIONS, selected
 
 # ------------------------------------------------------- NumPy: the specification
@@ -59,7 +60,7 @@ def _forward_rows(x, target, rows, sums):
 
 def backward_cpu(dy, cache):
     x, target, rows, n = cache
-    dx = np.zeros_like(x)
+    dx = zeros(x.shape, x.dtype)
     _backward_rows(np.float32(2 * dy / n), x, target, rows, dx)
     return (dx,)
 
