@@ -13,6 +13,7 @@ import numpy as np
 
 from minidistil.ops._cpu import CHUNKS
 from minidistil.ops._draw import Draw
+from minidistil.ops.vocabulary import ROWS
 
 SHAPES = ((1, 7), (5, 1), (CHUNKS + 1, 12), (31, 37))  # (N,C)
 FEW = 450  # numbers among the arguments of a case that is worth storing
@@ -160,11 +161,23 @@ def mse(s):
             yield f"{N}x{C}-{reduction}", (x,), fixed
 
 
+def vocabulary(s):
+    for N, C, V in ((1, 3, 5), (CHUNKS + 1, 4, 7), (31, 8, 37), (ROWS + 1, 2, 11)):
+        args = s.normal(N, C), s.normal(V, C), s.normal(V)
+        teacher = s.normal(N, V, scale=2.0).__getitem__  # of a slice of rows
+        labels = np.where(s.some_rows(N), s.integers(V, N), -100)
+        everything = {"alpha_ce": 5.0, "alpha_mlm": 2.0, "alpha_mse": 0.5}
+        yield f"{N}x{V}", args, {"labels": labels, "teacher": teacher, "tau": 3.0, **everything}
+        yield f"{N}x{V}-words", args, {"labels": labels, "alpha_mlm": 1.5}
+        yield f"{N}x{V}-soft", args, {"teacher": teacher, "alpha_ce": 1.0}
+
+
 MAKERS = {
     "add": add, "embedding": embedding, "linear": linear, "gelu": gelu, "relu": elementwise,
     "tanh": elementwise, "softmax": softmax, "attention": attention, "layernorm": layernorm,
     "dropout": dropout, "cross_entropy": cross_entropy,
     "binary_cross_entropy": binary_cross_entropy, "kl_div": kl_div, "cosine": cosine, "mse": mse,
+    "vocabulary": vocabulary,
 }  # fmt: skip
 
 
@@ -214,6 +227,19 @@ def torch_mse(torch, x, *, target, mask=None, reduction="mean"):
     return torch.nn.functional.mse_loss(a, b, reduction=reduction)
 
 
+def torch_vocabulary(torch, x, weight, bias, *, labels=None, teacher=None, tau=2.0, **alphas):
+    z, loss = torch.nn.functional.linear(x, weight, bias), 0
+    if teacher is not None:
+        t = torch.tensor(teacher(slice(None)), dtype=z.dtype)
+        loss = alphas["alpha_ce"] * torch_kl_div(torch, z, teacher=t, tau=tau)
+        loss = loss + alphas.get("alpha_mse", 0) * torch_mse(
+            torch, z, target=t, reduction="batchmean"
+        )
+    if labels is not None:
+        loss = loss + alphas["alpha_mlm"] * torch.nn.functional.cross_entropy(z, labels)
+    return loss
+
+
 def torch_op(op):
     """PyTorch's function for an op, with the op's own arguments; None: it draws other numbers."""
     import torch
@@ -236,6 +262,7 @@ def torch_op(op):
         "kl_div": lambda *args, **fixed: torch_kl_div(torch, *args, **fixed),
         "cosine": lambda *args, **fixed: torch_cosine(torch, *args, **fixed),
         "mse": lambda *args, **fixed: torch_mse(torch, *args, **fixed),
+        "vocabulary": lambda *args, **fixed: torch_vocabulary(torch, *args, **fixed),
     }[op]
 
 

@@ -18,7 +18,7 @@ __all__ = ["DTYPES", "OPS", "SUFFIX", "Workspace", "backend"]
 
 OPS = (
     "add", "embedding", "linear", "gelu", "relu", "tanh", "softmax", "attention", "layernorm",
-    "dropout", "cross_entropy", "binary_cross_entropy", "kl_div", "cosine", "mse",
+    "dropout", "cross_entropy", "binary_cross_entropy", "kl_div", "cosine", "mse", "vocabulary",
 )  # fmt: skip
 SUFFIX = {"numpy": "", "cpu": "_cpu"}
 # What computes, and for the narrow ones the module whose matrix products take the place of linear's

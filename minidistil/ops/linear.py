@@ -36,9 +36,14 @@ def forward_cpu(x, weight, bias):
 
 def backward_cpu(dy, cache):
     x, weight = cache
+    return matmul(dy, weight), matmul(dy.T, x), column_sums(dy)
+
+
+def column_sums(dy):
+    """dy (N,O)  ->  (O,)."""
     partial = np.zeros((CHUNKS, dy.shape[1]), np.float32)
     _sum_chunks(dy, partial)
-    return matmul(dy, weight), matmul(dy.T, x), partial.sum(axis=0)
+    return partial.sum(axis=0)
 
 
 @kernel
