@@ -17,7 +17,7 @@ QUANTIZATION = {
     "quant_method": "minidistil",
     "bits": 8,
     "weights": "int8, symmetric, a scale for each row: x.weight = x.weight_scale * int8",
-    "activations": "int8, symmetric, a scale for each row, found at run time",
+    "activations": "256 whole numbers that hold 0, and a scale, for each row, found at run time",
 }
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 

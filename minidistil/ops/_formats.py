@@ -2,17 +2,22 @@
 
     bfloat16   the upper half of a float32: its sign, its 8 bits of exponent, 7 of its 23 bits of
                fraction. Nearest, ties to even. The range of float32, three decimal digits.
-    int8       a row of a matrix as whole numbers −127 … 127 and one scale: x ≈ scale·q.
-               scale = bfloat16(max|x| / 127), q = nearest(x·(1/scale)), ties to even.
+    int8       a row as whole numbers and one scale, x ≈ scale·q, q = nearest(x·(1/scale)), ties to
+               even. 8 bits are 256 numbers, which the two factors of a product lay out differently:
+                   weights       −127 … 127, scale = bfloat16(max|x| / 127): what is stored
+                   activations   any 256 in a row that hold 0, scale = bfloat16((max − min) / 254)
+               so that a row after GELU, almost all of it positive, does not waste a bit on signs.
 
 A scale is itself rounded to bfloat16, because 8 bits times the 7 bits of q fit into a float32:
-scale·q is exact, so whoever quantises it again finds the same q and the same scale, to the last
-bit. It may come out 2⁻⁹ too small, and 127·(1 + 2⁻⁹) still rounds to 127: nothing is ever cut off.
+scale·q is exact, so whoever quantises a weight again finds the same q and the same scale, to the
+last bit. It may come out 2⁻⁹ too small, and 127·(1 + 2⁻⁹) still rounds to 127, the width
+254·(1 + 2⁻⁹) to 255 at most: nothing is ever cut off.
 """
 
 import numpy as np
 
-LARGEST = 127  # −128 stays unused, so that the format is symmetric
+LARGEST = 127  # of a weight; −128 stays unused, so that the format is symmetric
+WIDTH = 254  # of the activations in a row; the ends of 254.5 may round apart, to 255
 # No scale is smaller, not even a row of zeros': 1/scale stays finite, and what is lost is nothing.
 SMALLEST_SCALE = np.float32(2.0**-100)
 
@@ -26,17 +31,31 @@ def round_bf16(x):
     return nearest.astype(x.dtype, copy=False)
 
 
-def quantize(x):
-    """x (R,C)  ->  q (R,C) int8, scale (R,) float32, all arithmetic in float32.
+def quantize(weight):
+    """weight (R,C)  ->  q (R,C) int8, scale (R,) float32, all arithmetic in float32.
 
     A row that holds NaN or infinity has no scale: NaN, and zeros for q.
     """
+    weight = np.asarray(weight, np.float32)
+    fitting = np.abs(weight).max(axis=1, initial=0) / np.float32(LARGEST)
+    return _whole(weight, fitting, np.int8)
+
+
+def quantize_rows(x):
+    """x (N,C)  ->  q (N,C) int16, scale (N,) float32: activations. NaN and infinity as above."""
     x = np.asarray(x, np.float32)
-    largest = np.abs(x).max(axis=1, initial=0)  # (R,)
-    finite = np.isfinite(largest)
-    scale = np.maximum(round_bf16(largest / np.float32(LARGEST)), SMALLEST_SCALE)
+    high, low = x.max(axis=1, initial=0), x.min(axis=1, initial=0)  # (N,)
+    with np.errstate(invalid="ignore"):
+        fitting = high / np.float32(WIDTH) - low / np.float32(WIDTH)
+    return _whole(x, fitting, np.int16)
+
+
+def _whole(x, fitting, kind):
+    """The nearest whole numbers of rows, where `fitting` are the scales before rounding."""
+    finite = np.isfinite(fitting)
+    scale = np.maximum(round_bf16(fitting), SMALLEST_SCALE)
     scale = np.where(finite, scale, np.float32(np.nan))
-    q = np.zeros(x.shape, np.int8)
+    q = np.zeros(x.shape, kind)
     q[finite] = np.rint(x[finite] * (1 / scale[finite, None]))
     return q, scale
 

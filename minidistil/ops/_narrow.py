@@ -26,7 +26,7 @@ from minidistil.ops._cpu import (
     helper,
     prange,
 )
-from minidistil.ops._formats import LARGEST, SMALLEST_SCALE, quantize, round_bf16
+from minidistil.ops._formats import SMALLEST_SCALE, WIDTH, quantize, round_bf16
 from minidistil.ops._gemm import KC, SMALL, _split
 from minidistil.ops._memory import empty
 from minidistil.ops._tile import MR, NR, transpose
@@ -34,10 +34,11 @@ from minidistil.ops._tile_narrow import BF16, INT8, bf16_tile, int8_tile
 
 NEAR = 1 << 18  # bytes of packed x that stay in the second-level cache while panels of W pass by
 TOGETHER = 4  # steps that are packed at a time
-OFFSET = np.int32(INT8.offset if INT8 else 0)
+SHORT = INT8 is not None and INT8.depth == 4  # 8 bits for x
+LOWEST = -128 if SHORT and INT8.left == "int8" else 0  # of them
 SHIFT = np.int32(0 if BF16.depth == 1 else 16)
-# Bits of a float32: all but the sign, infinity, what makes a NaN quiet, the upper half.
-MAGNITUDE, INFINITY = np.int32(0x7FFFFFFF), np.int32(0x7F800000)
+# Bits of a float32: the sign, all others, infinity, what makes a NaN quiet, the upper half.
+SIGN, MAGNITUDE, INFINITY = np.int32(-(1 << 31)), np.int32(0x7FFFFFFF), np.int32(0x7F800000)
 QUIET, UPPER = np.int32(0x00400000), np.int32(-0x10000)
 
 _kept = {}  # {(id of a frozen weight, name of the packing): Packed}
@@ -48,7 +49,7 @@ class Packed(NamedTuple):
 
     panels: np.ndarray  # (⌈O/NR⌉, steps, NR, channels a word)
     steps: int
-    start: np.ndarray  # (O′,) int32, where int8's sums begin, O′ = ⌈O/NR⌉·NR; empty for bfloat16
+    sums: np.ndarray  # Σw of a channel, (O′,) int32, O′ = ⌈O/NR⌉·NR; empty for bfloat16
     scale: np.ndarray  # (O′,) float32, or empty
 
 
@@ -56,8 +57,8 @@ def pack_int8(weight):
     """weight (O,I)  ->  Packed."""
     w, scale = quantize(weight)
     wide = -(-len(w) // NR) * NR - len(w)
-    start = -INT8.offset * w.sum(axis=1, dtype=np.int32)
-    return _packed(w, INT8.depth, np.pad(start, (0, wide)), np.pad(scale, (0, wide)))
+    sums = w.sum(axis=1, dtype=np.int32)
+    return _packed(w, INT8.depth, np.pad(sums, (0, wide)), np.pad(scale, (0, wide)))
 
 
 def pack_bf16(weight):
@@ -66,13 +67,13 @@ def pack_bf16(weight):
     return _packed(upper.astype(np.uint16), 2, np.zeros(0, np.int32), np.zeros(0, np.float32))
 
 
-def _packed(w, depth, start, scale):
+def _packed(w, depth, sums, scale):
     O, I = w.shape
     panels, steps = -(-O // NR), max(1, -(-I // (depth * TOGETHER))) * TOGETHER
     filled = np.zeros((panels * NR, steps * depth), w.dtype)
     filled[:O, :I] = w
     filled = filled.reshape(panels, NR, steps, depth).transpose(0, 2, 1, 3)
-    return Packed(np.ascontiguousarray(filled), steps, start, scale)
+    return Packed(np.ascontiguousarray(filled), steps, sums, scale)
 
 
 def packed(weight, pack):
@@ -124,11 +125,13 @@ def _linear(x, weight, bias, dot, pack):
         words = weight.steps * weight.panels.shape[3] // dot.depth  # of one row of x
         line = np.dtype(dot.left)
         lines = np.zeros((workers, MR, 4 * words // line.itemsize), line)
-        a, scales, spare = empty((I, words, MR)), empty((I, MR)), empty((workers, MR, NR))
+        a, spare = empty((I, words, MR)), empty((workers, MR, NR))
+        scales, zeros = empty((I, MR)), empty((I, MR), np.int32)
         padded = np.zeros(J * NR, np.float32)
         padded[:O] = bias
         b = weight.panels.view(np.uint8).reshape(J, -1)
-        job = (x, lines, a, scales, b, weight.steps, weight.start, weight.scale, padded, y, spare)
+        job = (x, lines, a, scales, zeros, b, weight.steps, weight.sums, weight.scale, padded, y,
+               spare)  # fmt: skip
         if workers == 1:
             _round(0, 0, I, *job)
             _tiles(0, 0, I, 0, J, *job)
@@ -138,22 +141,22 @@ def _linear(x, weight, bias, dot, pack):
 
 
 @exact(parallel=True)
-def _together(workers, x, lines, a, scales, b, steps, start, scale, bias, y, spare):
+def _together(workers, x, lines, a, scales, zeros, b, steps, sums, scale, bias, y, spare):
     """Everyone packs x, everyone waits for the last one, everyone computes tiles."""
     I, J = len(a), len(b)
     for t in prange(workers):
         _round(t, t * I // workers, (t + 1) * I // workers,
-               x, lines, a, scales, b, steps, start, scale, bias, y, spare)  # fmt: skip
+               x, lines, a, scales, zeros, b, steps, sums, scale, bias, y, spare)  # fmt: skip
     p = _split(I, J, workers)
     q = workers // p
     for t in prange(p * q):
         i, j = t // q, t % q
         _tiles(t, i * I // p, (i + 1) * I // p, j * J // q, (j + 1) * J // q,
-               x, lines, a, scales, b, steps, start, scale, bias, y, spare)  # fmt: skip
+               x, lines, a, scales, zeros, b, steps, sums, scale, bias, y, spare)  # fmt: skip
 
 
 @exact()
-def _round(t, first, last, x, lines, a, scales, b, steps, start, scale, bias, y, spare):
+def _round(t, first, last, x, lines, a, scales, zeros, b, steps, sums, scale, bias, y, spare):
     """Panels first..last of x, rounded by way of the lines of worker t."""
     line, row = lines[t], lines.strides[1]
     for i in range(first, last):
@@ -162,7 +165,7 @@ def _round(t, first, last, x, lines, a, scales, b, steps, start, scale, bias, y,
             if n >= len(x):
                 line[p] = 0
             elif len(scale):
-                scales[i, p] = _whole_row(x[n], line[p])
+                scales[i, p], zeros[i, p] = _whole_row(x[n], line[p], SHORT, LOWEST)
             else:
                 _bf16_row(x[n], line[p])
         source, to = line.ctypes.data, a[i].ctypes.data
@@ -171,27 +174,35 @@ def _round(t, first, last, x, lines, a, scales, b, steps, start, scale, bias, y,
 
 
 @exact()
-def _whole_row(x, line):
-    """x (I,)  ->  line (I,) whole numbers, returns their scale; `_formats.quantize`, to the bit."""
-    largest = _largest(x.view(np.int32))
-    if largest >= INFINITY:
+def _whole_row(x, line, short, lowest):
+    """x (I,)  ->  line (I,) whole numbers less `zero`; returns their scale, and zero.
+
+    `_formats.quantize_rows`, to the bit. zero: 0, or, for a short type, so that the smallest of
+    the row becomes `lowest`.
+    """
+    high, low = _extremes(x.view(np.int32))
+    if high >= INFINITY or low >= INFINITY:
         line[:] = 0
-        return np.float32(np.nan)
-    fitting = float_from_bits(largest) / np.float32(LARGEST)
+        return np.float32(np.nan), np.int32(0)
+    high, low = float_from_bits(high), -float_from_bits(low)
+    fitting = high / np.float32(WIDTH) - low / np.float32(WIDTH)
     scale = max(float_from_bits(_rounded(bits_from_float(fitting))), SMALLEST_SCALE)
     inverse = np.float32(1) / scale
+    zero = np.int32(np.rint(low * inverse)) - np.int32(lowest) if short else np.int32(0)
     for k in range(len(x)):
-        line[k] = np.int32(np.rint(x[k] * inverse)) + OFFSET
-    return scale
+        line[k] = np.int32(np.rint(x[k] * inverse)) - zero
+    return scale, zero
 
 
 @exact()
-def _largest(bits):
-    """bits (I,) of a row of floats  ->  those of |x| at its largest: they are ordered as |x| is."""
-    largest = np.int32(0)
+def _extremes(bits):
+    """bits (I,) of a row of floats  ->  bits of its largest entry and of minus its smallest, each 0
+    or above: without a sign, floats are ordered as their bits are, and those with one lie below."""
+    high = low = np.int32(0)
     for k in range(len(bits)):
-        largest = np.int32(max(largest, bits[k] & MAGNITUDE))
-    return largest
+        high = np.int32(max(high, bits[k]))
+        low = np.int32(max(low, bits[k] ^ SIGN))
+    return high, low
 
 
 @exact()
@@ -211,7 +222,7 @@ def _rounded(bits):
 
 
 @exact()
-def _tiles(t, i0, i1, j0, j1, x, lines, a, scales, b, steps, start, scale, bias, y, spare):
+def _tiles(t, i0, i1, j0, j1, x, lines, a, scales, zeros, b, steps, sums, scale, bias, y, spare):
     """The tiles [i0,i1) × [j0,j1) of y; those on the far edges go through a spare one."""
     (N, O), whole = y.shape, len(scale) > 0
     a_step, a_panel = a.strides[1] * (a.shape[1] // steps), a.strides[0]
@@ -229,8 +240,8 @@ def _tiles(t, i0, i1, j0, j1, x, lines, a, scales, b, steps, start, scale, bias,
                 for k in range(0, steps, kc):
                     if whole:
                         int8_tile(steps, a_at, b_at, to, row, scales[i].ctypes.data,
-                                  start.ctypes.data + column, scale.ctypes.data + column,
-                                  bias.ctypes.data + column)  # fmt: skip
+                                  zeros[i].ctypes.data, scale.ctypes.data + column,
+                                  sums.ctypes.data + column, bias.ctypes.data + column)  # fmt: skip
                     else:
                         bf16_tile(min(kc, steps - k), a_at + k * a_step, b_at + k * b_step, to, row,
                                   k, bias.ctypes.data + column)  # fmt: skip

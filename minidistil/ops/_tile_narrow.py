@@ -11,8 +11,9 @@ multiplies them pair by pair and sums up each word's products in its 32-bit lane
     bfloat16            2 × bfloat16        2 × bfloat16        vdpbf16ps (AVX512-BF16)
                         2 × float32      2 × bfloat16        shift or mask, then multiply-add
 
-Whole numbers are summed exactly by all of these: pmaddwd's pairs need 16 bits of the 32, and
-vpdpbusd, whose left side has no sign, gets q + 128, for which 128·Σw was taken off beforehand.
+Whole numbers are summed exactly by all of these. pmaddwd takes the q of x as they are. The others
+have 8 bits for them, so a row's are moved to where its smallest is the smallest of the type:
+q − zero, and Σ(q − zero)·w begins at zero·Σw.
 A bfloat16 is the upper half of a float32, so any processor widens it by moving bits: no multiply is
 saved then, but half the bytes of the weights are. vdpbf16ps takes denormal numbers for zero and
 rounds in an order of its own; the others differ from the specification in the order of sums alone.
@@ -32,14 +33,13 @@ class Dot(NamedTuple):
     name: str
     depth: int
     left: str  # the NumPy type of A's entries
-    offset: int = 0  # what is added to them, because the type has no sign
 
 
 def int8_dot(features, lanes):
     """What the processor has, and 32-bit lanes of its vectors  ->  Dot, None where it has none."""
     bits = 32 * lanes
     if f"+{'avx512vnni' if lanes == 16 else 'avxvnni'}" in features and lanes > 4:
-        return Dot(f"llvm.x86.avx512.vpdpbusd.{bits}", 4, "uint8", 128)
+        return Dot(f"llvm.x86.avx512.vpdpbusd.{bits}", 4, "uint8")
     if lanes == 16:
         return Dot("llvm.x86.avx512.pmaddw.d.512", 2, "int16") if "+avx512bw" in features else None
     if lanes == 8:
@@ -110,12 +110,13 @@ def _loop(builder, steps, at, start, body):
 
 
 def emit_int8(builder, args, dot, shape):
-    """C tile = (s·t)·(start + A panel · B panel) + bias, in this order.
+    """C tile = (s·t)·(zero·sums + A panel · B panel) + bias, in this order.
 
     args: steps; addresses of a, b, c, bytes from one line of c to the next; addresses of s (MR
-    floats), start (NR int32), t and bias (NR floats). shape: MR, NR, lanes.
+    floats), zero (MR int32), t (NR floats), sums (NR int32), bias (NR floats).
+    shape: MR, NR, lanes. Without zeros, for pmaddwd, the sum begins at 0.
     """
-    steps, a, b, c, row, s, start, t, bias = args
+    steps, a, b, c, row, s, zero, t, sums_of_w, bias = args
     rows, columns, lanes = shape
     sums, vector = ir.VectorType(I32, lanes), ir.VectorType(F32, lanes)
     entries = ir.VectorType(I8, lanes * dot.depth)  # of B, a word's channels side by side
@@ -140,7 +141,11 @@ def emit_int8(builder, args, dot, shape):
                     new[i, j] = builder.call(multiply, [totals[i, j], one, b_row[j]])
         return new
 
-    first = {(i, j): _column(builder, start, sums, j) for i in range(rows) for j in across}
+    first = {(i, j): ir.Constant(sums, None) for i in range(rows) for j in across}
+    if dot.depth == 4:
+        for i, j in first:
+            of_row = _everywhere(builder, builder.add(zero, I64(4 * i)), sums, lanes)
+            first[i, j] = builder.mul(of_row, _column(builder, sums_of_w, sums, j))
     at = {"a": (a, 4 * rows), "b": (b, columns * dot.depth)}
     for (i, j), total in _loop(builder, steps, at, first, body).items():
         of_row = _everywhere(builder, builder.add(s, I64(4 * i)), vector, lanes)
@@ -199,14 +204,14 @@ def emit_bf16(builder, args, dot, shape):
 
 
 @intrinsic
-def int8_tile(typingctx, steps, a, b, c, row, s, start, t, bias):
+def int8_tile(typingctx, steps, a, b, c, row, s, zero, t, sums_of_w, bias):
     """`emit_int8` for this processor."""
 
     def codegen(context, builder, sig, args):
         emit_int8(builder, args, INT8, (MR, NR, LANES))
         return context.get_dummy_value()
 
-    return types.void(*[types.int64] * 9), codegen
+    return types.void(*[types.int64] * 10), codegen
 
 
 @intrinsic

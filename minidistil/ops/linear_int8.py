@@ -1,13 +1,13 @@
 """Linear in int8: whole numbers inside, one scale for each row of x and each row of W.
 
-    x[n,c] ≈ s[n]·q[n,c]        W[o,c] ≈ t[o]·w[o,c]        q, w whole, −127 … 127
+    x[n,c] ≈ s[n]·q[n,c]        W[o,c] ≈ t[o]·w[o,c]        q, w whole numbers of 8 bits
     y[n,o] = (s[n]·t[o]) · Σ_c q[n,c]·w[o,c]  +  b[o]
 
 `_formats.py` says how rows become whole numbers. Those of x do so at each call ("dynamic"), each
-by its own largest entry, so that a token never depends on its neighbours in the batch; those of W
-(one for each output channel) once. The sum is exact in 32 bits for up to 133,144 channels, so its
-order does not matter. Three roundings follow, in float32 and in this order: of the sum, of its
-product with s·t (which is exact: two bfloat16 numbers), and of the sum with b.
+by its own smallest and largest entry, so that a token never depends on its neighbours in the
+batch; those of W (one for each output channel) once. The sum is exact in 32 bits for up to 66,311
+channels, so its order does not matter. Three roundings follow, in float32 and in this order: of the
+sum, of its product with s·t (which is exact: two bfloat16 numbers), and of the sum with b.
 
 A row of x that holds NaN or infinity gives a row of NaN. For inference: rounding has no derivative.
 """
@@ -15,9 +15,9 @@ A row of x that holds NaN or infinity gives a row of NaN. For inference: roundin
 import numpy as np
 
 from minidistil.ops import _narrow
-from minidistil.ops._formats import LARGEST, no_gradient, quantize
+from minidistil.ops._formats import LARGEST, WIDTH, no_gradient, quantize, quantize_rows
 
-DEEPEST = (2**31 - 1) // LARGEST**2  # channels whose products are sure to fit into 32 bits
+DEEPEST = (2**31 - 1) // (LARGEST * (WIDTH + 1))  # channels whose products fit into 32 bits
 
 # ------------------------------------------------------- NumPy: the specification
 
@@ -25,10 +25,10 @@ DEEPEST = (2**31 - 1) // LARGEST**2  # channels whose products are sure to fit i
 def forward(x, weight, bias):
     """x (N,I), weight (O,I), bias (O,)  ->  y (N,O), no cache.
 
-    Raises ValueError for I > 133,144.
+    Raises ValueError for I > 66,311.
     """
-    check_depth(x.shape[-1])
-    (q, s), (w, t) = quantize(x), quantize(weight)
+    check_depth(x.shape[1])
+    (q, s), (w, t) = quantize_rows(x), quantize(weight)
     total = q.astype(np.float64) @ w.T.astype(np.float64)  # (N,O), exact
     scale = (s[:, None] * t).astype(x.dtype)  # (N,O), exact
     return total.astype(x.dtype) * scale + bias, None

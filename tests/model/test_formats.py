@@ -19,7 +19,7 @@ named = pytest.mark.parametrize("name", CASES)
 CLOSE = {"bfloat16": 0.02, "int8": 0.06}  # of an output's rms; a step is 0.4 % and 0.8 % of a row
 
 
-def in_dtype(model, dtype, backend="numpy"):
+def in_dtype(model, dtype, backend="cpu"):
     return model.with_ops(md.backend(backend, dtype))
 
 
@@ -31,9 +31,10 @@ def outputs(model, batch):
 
 @each
 @named
-def test_a_model_is_close_to_itself_in_float32(name, dtype):
+@pytest.mark.parametrize("backend", ["numpy", "cpu"])
+def test_a_model_is_close_to_itself_in_float32(name, dtype, backend):
     model, batch = model_of(CASES[name], SMALL, backend="numpy"), batch_of(CASES[name], SMALL)
-    narrow = in_dtype(model, dtype)
+    narrow = in_dtype(model, dtype, backend)
     assert narrow.dtype == dtype
     mine = outputs(narrow, batch)
     for key, x in outputs(model, batch).items():
@@ -198,7 +199,7 @@ def test_an_update_is_seen():
     case = CASES["distilbert-mlm"]
     batch = batch_of(case, SMALL)
     for dtype in NARROW:
-        model = model_of(case, SMALL).with_ops(md.backend("numpy", dtype))
+        model = in_dtype(model_of(case, SMALL), dtype)
         before = model.forward(**batch).last_hidden_state
         model.update({WEIGHT: 2 * model.params[WEIGHT]})
         fresh = Model(model.config, model.task, model.named_by_role(), model.ops)

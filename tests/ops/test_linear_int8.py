@@ -6,7 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minidistil.ops import linear_int8
-from minidistil.ops._formats import LARGEST, SMALLEST_SCALE, dequantize, quantize, round_bf16
+from minidistil.ops._formats import (
+    LARGEST,
+    SMALLEST_SCALE,
+    WIDTH,
+    dequantize,
+    quantize,
+    quantize_rows,
+    round_bf16,
+)
 
 
 def rows_of_all_scales(rng, rows, columns):
@@ -45,6 +53,17 @@ def test_any_row(values):
     np.testing.assert_allclose(dequantize(q, scale), x, rtol=0, atol=0.501 * scale[0])
 
 
+@given(st.lists(st.floats(-(2.0**127), 2.0**127, width=32), min_size=1, max_size=9))
+def test_any_row_of_activations_spans_eight_bits(values):
+    x = np.float32([values])
+    q, scale = quantize_rows(x)
+    assert max(q.max(), 0) - min(q.min(), 0) <= WIDTH + 1
+    error = np.abs(q * scale[:, None].astype(np.float64) - x.astype(np.float64))
+    assert scale[0] >= SMALLEST_SCALE and (error <= 0.501 * scale[0]).all()
+    width = max(float(x.max()), 0) - min(float(x.min()), 0)
+    assert scale[0] <= 1.01 * max(width / WIDTH, SMALLEST_SCALE)
+
+
 def test_rows_without_a_scale():
     x = np.ones((4, 3), np.float32)
     x[0], x[1, 1], x[2, 0] = 0, np.nan, -np.inf
@@ -52,6 +71,9 @@ def test_rows_without_a_scale():
     np.testing.assert_array_equal(q, [[0] * 3, [0] * 3, [0] * 3, [127] * 3])
     np.testing.assert_array_equal(np.isnan(scale), [False, True, True, False])
     assert scale[0] == SMALLEST_SCALE
+    again, scale = quantize_rows(x)
+    np.testing.assert_array_equal(again, [[0] * 3, [0] * 3, [0] * 3, [again[3, 0]] * 3])
+    np.testing.assert_array_equal(np.isnan(scale), [False, True, True, False])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -60,7 +82,7 @@ def test_the_specification_in_whole_numbers(dtype):
     x, weight, bias = (rng.normal(size=s).astype(dtype) for s in ((7, 33), (5, 33), (5,)))
     y, cache = linear_int8.forward(x, weight, bias)
     assert y.dtype == dtype and cache is None
-    (q, s), (w, t) = quantize(x), quantize(weight)
+    (q, s), (w, t) = quantize_rows(x), quantize(weight)
     for n in range(7):
         for o in range(5):
             total = sum(int(a) * int(b) for a, b in zip(q[n], w[o], strict=True))

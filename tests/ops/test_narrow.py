@@ -135,11 +135,12 @@ def test_views_and_nothing(dtype):
 def test_the_longest_sum_that_int8_allows():
     I = linear_int8.DEEPEST
     ones, bias = np.ones((1, I), np.float32), np.zeros(1, np.float32)
-    y = check_int8(ones, np.concatenate([ones, -ones]), np.zeros(2, np.float32))
-    assert y[0, 0] == -y[0, 1] and abs(y[0, 0] / I - 1) < 0.01
+    weight, x = np.concatenate([ones, -ones]), np.concatenate([ones, -ones])
+    y = check_int8(x, weight, np.zeros(2, np.float32))
+    assert y[0, 0] == -y[0, 1] == -y[1, 0] == y[1, 1] and abs(y[0, 0] / I - 1) < 0.01
     long = np.ones((1, I + 1), np.float32)
     for name in ("numpy", "cpu"):
-        with pytest.raises(ValueError, match=r"133,144 channels in 32 bits, not 133,145"):
+        with pytest.raises(ValueError, match=r"66,311 channels in 32 bits, not 66,312"):
             backend(name, "int8").linear.forward(long, long, bias)
 
 

@@ -1,5 +1,6 @@
 """Tiles for processors that are not here: LLVM writes them, and they use the instruction meant."""
 
+import ctypes
 import re
 
 import llvmlite.binding as llvm
@@ -7,10 +8,11 @@ import numpy as np
 import pytest
 from llvmlite import ir
 
-from minidistil.ops import linear_bf16
-from minidistil.ops._formats import round_bf16
+from minidistil.ops import linear_bf16, linear_int8
+from minidistil.ops._formats import quantize, quantize_rows, round_bf16
+from minidistil.ops._narrow import _whole_row
 from minidistil.ops._tile import tile_shape
-from minidistil.ops._tile_narrow import bf16_dot, emit_bf16, emit_int8, int8_dot
+from minidistil.ops._tile_narrow import Dot, bf16_dot, emit_bf16, emit_int8, int8_dot
 from minidistil.testing import compare
 
 X86, ARM = "x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"
@@ -51,7 +53,7 @@ def test_one_instruction_for_each_vector_of_a_tile(tile):
     rows, columns, lanes = shape = tile_shape(features)
     if dtype == "int8":
         dot, steps = int8_dot(features, lanes), 1
-        text = assembly(emit_int8, 9, dot, shape, triple, cpu)
+        text = assembly(emit_int8, 10, dot, shape, triple, cpu)
     else:
         dot = bf16_dot(features)
         steps = 2 // dot.depth
@@ -70,23 +72,66 @@ def test_processors_without_any():
 # ---------------------------------------------------------------- what those instructions compute
 
 
-def unsigned_words(q, w):
-    """vpdpbusd: q + 128 without a sign, and 128·Σw taken off where the sum begins."""
-    start = -128 * w.sum(axis=1, dtype=np.int32)
-    shifted = (q.astype(np.int32) + 128).astype(np.uint8)
-    total = np.broadcast_to(start, (len(q), len(w))).astype(np.int32)
-    for k in range(0, q.shape[1], 4):
-        products = shifted[:, None, k : k + 4].astype(np.int32) * w[None, :, k : k + 4]
-        with np.errstate(over="ignore"):
-            total = total + products.sum(axis=2, dtype=np.int32)
-    return total
-
-
-def test_a_sum_without_signs_is_the_sum():
+@pytest.mark.parametrize("line", [np.uint8(0), np.int8(-128), np.int16(0)], ids=lambda x: x.dtype)
+def test_eight_bits_are_enough_for_a_row(line):
     rng = np.random.default_rng(0)
-    q, w = (rng.integers(-127, 128, size).astype(np.int8) for size in ((5, 64), (7, 64)))
-    q[0], w[0], q[1], w[1] = 127, 127, -127, 127
-    np.testing.assert_array_equal(unsigned_words(q, w), q.astype(np.int32) @ w.T.astype(np.int32))
+    x = rng.standard_normal((50, 64), np.float32) + rng.normal(size=(50, 1)).astype(np.float32)
+    x[0], x[1], x[2] = 0, np.abs(x[1]), -np.abs(x[2])
+    q, scales = quantize_rows(x)
+    for row, whole, scale in zip(x, q, scales, strict=True):
+        moved = np.full(64, 7, line.dtype)
+        found, zero = _whole_row(row, moved, line.itemsize == 1, int(line))
+        assert found == scale
+        np.testing.assert_array_equal(moved.astype(np.int32) + zero, whole)
+
+
+def four_at_once(module, name, lanes, signed):
+    """vpdpbusd (the left side without a sign) or sdot, in plain steps under another name."""
+    sums, bytes_ = ir.VectorType(ir.IntType(32), lanes), ir.VectorType(ir.IntType(8), 4 * lanes)
+    function = ir.Function(module, ir.FunctionType(sums, [sums, bytes_, bytes_]), name)
+    builder, (total, a, b) = ir.IRBuilder(function.append_basic_block()), function.args
+    wide = ir.VectorType(ir.IntType(32), 4 * lanes)
+    products = builder.mul(
+        (builder.sext if signed else builder.zext)(a, wide), builder.sext(b, wide)
+    )
+    for k in range(4):
+        places = ir.Constant(sums, list(range(k, 4 * lanes, 4)))
+        total = builder.add(total, builder.shuffle_vector(products, products, places))
+    builder.ret(total)
+
+
+@pytest.mark.parametrize("left", ["uint8", "int8"])
+def test_a_tile_of_four_channels_a_word(left):
+    """The tile of processors with such an instruction, run here with the instruction spelt out."""
+    rows, columns, lanes, steps = 3, 16, 8, 5
+    module = ir.Module()
+    module.triple = llvm.get_process_triple()
+    four_at_once(module, "four", lanes, signed=left == "int8")
+    kind = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * 10)
+    function = ir.Function(module, kind, "tile")
+    builder = ir.IRBuilder(function.append_basic_block())
+    emit_int8(builder, list(function.args), Dot("four", 4, left), (rows, columns, lanes))
+    builder.ret_void()
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    machine = llvm.Target.from_default_triple().create_target_machine()
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(str(module)), machine)
+    engine.finalize_object()
+    run = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 10)(engine.get_function_address("tile"))
+
+    rng, I = np.random.default_rng(0), 4 * steps
+    x, weight = rng.standard_normal((rows, I), np.float32), rng.standard_normal((columns, I))
+    bias, y = rng.standard_normal(columns, np.float32), np.empty((rows, columns), np.float32)
+    lines = np.empty((rows, I), left)
+    found = [_whole_row(*pair, True, np.iinfo(left).min) for pair in zip(x, lines, strict=True)]
+    s, zero = np.float32([f[0] for f in found]), np.int32([f[1] for f in found])
+    w, t = quantize(weight)
+    a = np.ascontiguousarray(lines.reshape(rows, steps, 4).swapaxes(0, 1))
+    b = np.ascontiguousarray(w.reshape(columns, steps, 4).swapaxes(0, 1))
+    sums = w.sum(axis=1, dtype=np.int32)
+    run(steps, *(v.ctypes.data for v in (a, b, y)), 4 * columns,
+        *(v.ctypes.data for v in (s, zero, t, sums, bias)))  # fmt: skip
+    np.testing.assert_array_equal(y, linear_int8.forward(x, weight, bias)[0])
 
 
 def dot_bf16(x, weight, bias):
