@@ -63,7 +63,7 @@ class _Predictor:
             select = self._select(rows)
             result, _ = network.forward(
                 self.model.canonical(), rows, self.model.config, self.model.task, None,
-                self.model.ops, select=select,
+                self.model.ops, select=select, keep=False,
             )  # fmt: skip
             yield encodings, rows, result
 

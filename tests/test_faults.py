@@ -45,6 +45,7 @@ from minidistil.ops import (
     relu,
     softmax,
     tanh,
+    vocabulary,
 )
 from minidistil.testing import check_backward, rms
 from minidistil.train import AdamW, optimizer
@@ -281,15 +282,17 @@ FAULTS = [
           ("update", "new = p * (1 - lr * weight_decay)", "new, g = p, g + weight_decay * p")),
     fault("biases decay", trajectory, optimizer, ("decayed", "p.ndim >= 2", "p.ndim >= 1")),
     fault("temperature not passed on", distillation, step,
-          ("_losses", "tau=config.temperature", "tau=1.0")),
+          ("_token_losses", "tau=config.temperature", "tau=1.0")),
     fault("the weight of ce missing in its gradient", distillation, step,
-          ("_losses", "z.dtype.type(config.alpha_ce)", "z.dtype.type(1)")),
+          ("_token_losses", "**alphas", "**(alphas | {'alpha_ce': 1.0})")),
     fault("hidden states of the embeddings", distillation, step,
-          ("_losses", "theirs.hidden[-1]", "theirs.hidden[0]")),
+          ("_cosine", "theirs.hidden[-1]", "theirs.hidden[0]")),
     fault("restriction ignored", distillation, step,
           ("_wanted_rows", " and not config.restrict_ce_to_mask", "")),
-    fault("logits' error by classes too", distillation, step,
-          ("_losses", 'reduction="batchmean"', 'reduction="mean"')),
+    fault("logits' error by classes too", parity, vocabulary,
+          ("forward", '"reduction": "batchmean"', '"reduction": "mean"')),
+    fault("the losses' weights missing in the gradient", parity, vocabulary,
+          ("forward", "x.dtype.type(alpha)", "x.dtype.type(1)")),
 ]  # fmt: skip
 
 

@@ -51,7 +51,14 @@ def _logits(model, batches):
             select = np.flatnonzero(labels != IGNORED)
             labels = labels[select]
         result, _ = network.forward(
-            model.canonical(), rows, model.config, model.task, None, model.ops, select=select
+            model.canonical(),
+            rows,
+            model.config,
+            model.task,
+            None,
+            model.ops,
+            select=select,
+            keep=False,
         )
         yield result.logits, labels
 

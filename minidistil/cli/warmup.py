@@ -5,6 +5,7 @@ NUMBA_CACHE_DIR to choose one). This command calls every kernel once, on tiny mo
 """
 
 import time
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,10 +16,10 @@ from minidistil.model.pretrained import from_config
 from minidistil.train.optimizer import AdamW, clip
 
 EXAMPLE = ""
-SMALL = {"vocab_size": 40, "max_position_embeddings": 16}
-BERT = SMALL | {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
-                "intermediate_size": 32}  # fmt: skip
-DISTILBERT = SMALL | {"dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 32}
+V, C = 40, 64
+BERT = BertConfig(V, C, num_hidden_layers=1, num_attention_heads=2, intermediate_size=C)
+DISTILBERT = DistilBertConfig(V, dim=C, n_layers=1, n_heads=2, hidden_dim=C)
+SIZES = ((1, 2), (16, 16))  # (B,T): so little that one thread does it, and enough for several
 ALL_LOSSES = DistillConfig(alpha_mse=1.0)
 
 
@@ -41,25 +42,32 @@ def run(args):
 def warm_up():
     """Train and use models of every kind for a step."""
     rng = np.random.default_rng(0)
-    ids = rng.integers(1, 40, (3, 8))
-    batch = {"input_ids": ids, "attention_mask": np.ones_like(ids), "labels": ids}
-    for activation in ("gelu", "gelu_new", "relu"):
-        teacher = from_config(BertConfig(**BERT, hidden_act=activation))
-        student = from_config(DistilBertConfig(**DISTILBERT, activation=activation))
-        for train in (True, False):
-            grads = distill_step(student, teacher, batch, ALL_LOSSES, train=train).grads
-        clip(grads, 1e-9)
-        student.update(AdamW(student.params).step(grads))
-        student.forward(ids, keep=False)
-        _learn(teacher, batch)
-    classes, numbers = rng.integers(0, 2, 3), rng.normal(size=(3, 2))
-    for family, sizes in ((BertConfig, BERT), (DistilBertConfig, DISTILBERT)):
+    for shape in SIZES:
+        ids = rng.integers(1, V, shape)
+        batch = {"input_ids": ids, "attention_mask": np.ones_like(ids), "labels": ids}
+        for activation in ("gelu", "gelu_new", "relu"):
+            _learn(replace(BERT, hidden_act=activation), batch)
+            _distill(replace(DISTILBERT, activation=activation), "fill-mask", batch)
+        classes, numbers = rng.integers(0, 2, len(ids)), rng.normal(size=(len(ids), 2))
         for problem, labels in zip(PROBLEM_TYPES, (classes, numbers > 0, numbers), strict=True):
-            config = family(**sizes, num_labels=2, problem_type=problem)
-            _learn(from_config(config, "text-classification"), batch | {"labels": labels * 1})
+            for config in (BERT, DISTILBERT):
+                config = config.with_labels(2, problem)
+                _learn(config, batch | {"labels": labels * 1}, "text-classification")
+        batch["labels"] = classes
+        _distill(DISTILBERT, "text-classification", batch)
 
 
-def _learn(model, batch):
+def _learn(config, batch, task="fill-mask"):
+    model = from_config(config, task)
     for train in (True, False):
         model.gradients(batch, train=train)
     model.backward(model.forward(**batch))
+
+
+def _distill(config, task, batch):
+    teacher, student = (from_config(config, task, seed) for seed in (0, 1))
+    for train in (True, False):
+        grads = distill_step(student, teacher, batch, ALL_LOSSES, train=train).grads
+    clip(grads, 1e-9)
+    student.update(AdamW(student.params).step(grads))
+    student.forward(batch["input_ids"], keep=False)

@@ -22,6 +22,7 @@ import numpy as np
 
 from minidistil.distill.student import check_pair
 from minidistil.model import network, objective
+from minidistil.model.heads import projector
 from minidistil.model.model import Step
 from minidistil.model.network import Cotangents
 
@@ -69,12 +70,20 @@ def distill_step(student, teacher, batch, config, train=False, seed=0, step=0, f
     select = _wanted_rows(config, labels) if tokens else None
     chance = student.chance(rows, train, seed, step, first_sequence)
     mine, cache = network.forward(
-        student.canonical(), rows, student.config, student.task, chance, student.ops, select
-    )
-    theirs = _teach(teacher, batch, config, select, mine.logits.dtype)
+        student.canonical(), rows, student.config, student.task, chance, student.ops, select,
+        project=False,
+    )  # fmt: skip
+    theirs = _teach(teacher, batch, config, select)
     if tokens and select is not None:
         labels = labels[select]
-    parts, d = _losses(mine, theirs, labels, config, student)
+    losses = _token_losses if tokens else _class_losses
+    parts, d = losses(mine, theirs, labels, config, student, teacher)
+    if config.alpha_cos:
+        parts["cos"], dlast = _cosine(mine, theirs, config, student.ops)
+        d = d._replace(hidden=(*d.hidden[:-1], dlast))
+    if not parts:
+        raise ValueError("every alpha is 0: there is nothing to learn from")
+    parts = {name: float(part) for name, part in parts.items()}
     grads = student.public(network.backward(d, cache, student.ops))
     weights = {name: getattr(config, f"alpha_{name}") for name in parts}
     return Step(sum(weights[name] * parts[name] for name in parts), parts, grads)
@@ -104,42 +113,56 @@ def _wanted_rows(config, labels):
     return np.flatnonzero(labels != objective.IGNORED)
 
 
-def _teach(teacher, batch, config, select, dtype):
-    """The teacher's logits and hidden states in `dtype`, or None where no loss asks for them."""
+def _teach(teacher, batch, config, select):
+    """The teacher's Result, or None where no loss asks for it."""
     if config.alpha_ce == config.alpha_mse == config.alpha_cos == 0:
         return None
     rows = teacher.pack(batch["input_ids"], batch.get("attention_mask"), _types(teacher, batch))
     result, _ = network.forward(
-        teacher.canonical(), rows, teacher.config, teacher.task, None, teacher.ops, select
-    )
-    hidden = tuple(h.astype(dtype, copy=False) for h in result.hidden)
-    return result._replace(hidden=hidden, logits=result.logits.astype(dtype, copy=False))
+        teacher.canonical(), rows, teacher.config, teacher.task, None, teacher.ops, select,
+        project=False, keep=False,
+    )  # fmt: skip
+    return result
 
 
-def _losses(mine, theirs, labels, config, student):
-    """{part: loss}, and the Cotangents of their weighted sum."""
-    ops, z = student.ops, mine.logits
-    parts, dlast = {}, None
+def _token_losses(mine, theirs, labels, config, student, teacher):
+    """{part: loss} of the words, and the Cotangents of their weighted sum."""
+    d = Cotangents((None,) * len(mine.hidden))
+    alphas = {f"alpha_{name}": getattr(config, f"alpha_{name}") for name in ("ce", "mlm", "mse")}
+    if not any(alphas.values()):
+        return {}, d
+
+    def believed(rows):
+        head = projector(teacher.canonical())
+        return teacher.ops.linear.forward(theirs.features[rows], *head)[0]
+
+    op = student.ops.vocabulary
+    _, kept = op.forward(
+        mine.features, *projector(student.canonical()), labels=labels, teacher=believed,
+        tau=config.temperature, **alphas,
+    )  # fmt: skip
+    return kept.parts, d._replace(projection=op.backward(mine.features.dtype.type(1), kept))
+
+
+def _class_losses(mine, theirs, labels, config, student, teacher):
+    """The same of a classifier, whose logits are few."""
+    ops, z, parts = student.ops, mine.logits, {}
+    dlogits, scalar = np.zeros_like(z), z.dtype.type
+    t = None if theirs is None else theirs.logits.astype(z.dtype, copy=False)
     if config.alpha_ce:
-        parts["ce"], cache = ops.kl_div.forward(z, teacher=theirs.logits, tau=config.temperature)
-        (dlogits,) = ops.kl_div.backward(z.dtype.type(config.alpha_ce), cache)
-    else:
-        dlogits = np.zeros_like(z)
-    if student.task == "fill-mask" and config.alpha_mlm:
-        labelled = np.flatnonzero(labels != objective.IGNORED)  # few: the rest would add zeros
-        parts["mlm"], cache = ops.cross_entropy.forward(z[labelled], labels=labels[labelled])
-        (d,) = ops.cross_entropy.backward(z.dtype.type(config.alpha_mlm), cache)
-        dlogits[labelled] += d
-    if student.task == "text-classification" and config.alpha_hard and labels is not None:
+        parts["ce"], cache = ops.kl_div.forward(z, teacher=t, tau=config.temperature)
+        dlogits += ops.kl_div.backward(scalar(config.alpha_ce), cache)[0]
+    if config.alpha_hard and labels is not None:
         parts["hard"], d = objective.classification(z, labels, student.config, ops)
-        dlogits += z.dtype.type(config.alpha_hard) * d
+        dlogits += scalar(config.alpha_hard) * d
     if config.alpha_mse:
-        parts["mse"], cache = ops.mse.forward(z, target=theirs.logits, reduction="batchmean")
-        dlogits += ops.mse.backward(z.dtype.type(config.alpha_mse), cache)[0]
-    if config.alpha_cos:
-        parts["cos"], cache = ops.cosine.forward(mine.hidden[-1], target=theirs.hidden[-1])
-        (dlast,) = ops.cosine.backward(z.dtype.type(config.alpha_cos), cache)
-    if not parts:
-        raise ValueError("every alpha is 0: there is nothing to learn from")
-    hidden = (*(None,) * (len(mine.hidden) - 1), dlast)
-    return {k: float(v) for k, v in parts.items()}, Cotangents(hidden, logits=dlogits)
+        parts["mse"], cache = ops.mse.forward(z, target=t, reduction="batchmean")
+        dlogits += ops.mse.backward(scalar(config.alpha_mse), cache)[0]
+    return parts, Cotangents((None,) * len(mine.hidden), logits=dlogits)
+
+
+def _cosine(mine, theirs, config, ops):
+    """The loss of the last hidden states' directions, and its weighted gradient (N,C)."""
+    h = mine.hidden[-1]
+    loss, cache = ops.cosine.forward(h, target=theirs.hidden[-1].astype(h.dtype, copy=False))
+    return loss, ops.cosine.backward(h.dtype.type(config.alpha_cos), cache)[0]

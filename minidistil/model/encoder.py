@@ -158,11 +158,12 @@ def block_backward(dy, cache, a, ops, dtaps=None):
 # ---------------------------------------------------------------- all of them
 
 
-def forward(p, rows, a, pad, chance, ops, taps=None):
+def forward(p, rows, a, pad, chance, ops, taps=None, keep=True):
     """Rows  ->  hidden states (x₀, …, x_L), each (N,C), cache.
 
     p: canonical parameters; pad: the id whose embedding is not trained; chance: None in evaluation;
-    taps: a dict that receives {"layer.0": {"q": …}, …}.
+    taps: a dict that receives {"layer.0": {"q": …}, …}. keep=False: no cache, so that a block's
+    memory is free before the next one begins.
     """
     x, embedding = embed(rows, scope(p, "embeddings"), a, pad, chance, ops)
     hidden, blocks = [x], []
@@ -171,8 +172,10 @@ def forward(p, rows, a, pad, chance, ops, taps=None):
         site = FIRST_BLOCK_SITE + SITES_PER_BLOCK * i
         x, cache = block(x, scope(p, f"layer.{i}"), a, rows.bounds, chance, site, ops, inner)
         hidden.append(x)
-        blocks.append(cache)
-    return tuple(hidden), (embedding, blocks, a)
+        if keep:
+            blocks.append(cache)
+        del cache
+    return tuple(hidden), (embedding, blocks, a) if keep else None
 
 
 def backward(dhidden, cache, ops, dtaps=None):

@@ -64,25 +64,31 @@ def task_of(config):
 
 
 def mlm(h, p, a, ops):
-    """h (M,C)  ->  logits (M,V), cache.  p: canonical parameters of the whole model."""
+    """h (M,C)  ->  features (M,C), cache: all but the projection onto the vocabulary.
+
+    p: canonical parameters of the whole model.
+    """
     t, transform = ops.linear.forward(h, p["transform.weight"], p["transform.bias"])
     g, activation = activate(t, a.activation, ops)
     n, norm = ops.layernorm.forward(
         g, p["transform_norm.weight"], p["transform_norm.bias"], eps=a.eps
     )
-    logits, projector = ops.linear.forward(n, p["embeddings.word.weight"], p["decoder.bias"])
-    return logits, (transform, activation, norm, projector, a.activation)
+    return n, (transform, activation, norm, a.activation)
 
 
-def mlm_backward(dlogits, cache, ops):
-    """dlogits (M,V)  ->  dh (M,C), gradients; the word table's is the projector's half of it."""
-    transform, activation, norm, projector, name = cache
+def mlm_backward(dn, cache, ops):
+    """dn (M,C)  ->  dh (M,C), gradients."""
+    transform, activation, norm, name = cache
     d = {}
-    dn, d["embeddings.word.weight"], d["decoder.bias"] = ops.linear.backward(dlogits, projector)
     dg, d["transform_norm.weight"], d["transform_norm.bias"] = ops.layernorm.backward(dn, norm)
     (dt,) = activate_backward(dg, activation, name, ops)
     dh, d["transform.weight"], d["transform.bias"] = ops.linear.backward(dt, transform)
     return dh, d
+
+
+def projector(p):
+    """What projects features onto the vocabulary: weight (V,C), tied to the table, bias (V,)."""
+    return p["embeddings.word.weight"], p["decoder.bias"]
 
 
 # ---------------------------------------------------------------- first token

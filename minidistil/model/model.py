@@ -9,7 +9,7 @@ import numpy as np
 
 from minidistil.model import network, objective, taps
 from minidistil.model.checkpoint import write_folder
-from minidistil.model.heads import architecture_name, heads_of
+from minidistil.model.heads import architecture_name, heads_of, projector
 from minidistil.model.names import public_names
 from minidistil.model.network import Cotangents
 from minidistil.model.params import shapes
@@ -114,7 +114,7 @@ class Model:
         inner = self._inner(taps, attentions)
         chance = self.chance(rows, train, seed, step, first_sequence)
         result, cache = network.forward(
-            self._canonical, rows, self.config, self.task, chance, self.ops, taps=inner
+            self._canonical, rows, self.config, self.task, chance, self.ops, taps=inner, keep=keep
         )
         loss, gradient = None, None
         if labels is not None or next_sentence_label is not None:
@@ -288,9 +288,12 @@ class Model:
         if self.task == "fill-mask":
             labels = objective.check_token_labels(labels, rows, self.config.vocab_size)
             select = np.flatnonzero(labels != objective.IGNORED)  # (M,)
-            result, cache = network.forward(*args, select=select)
-            loss, dlogits = objective.tokens(result.logits, labels[select], self.ops)
-            d = Cotangents((None,) * len(result.hidden), logits=dlogits)
+            result, cache = network.forward(*args, select=select, project=False)
+            loss, kept = self.ops.vocabulary.forward(
+                result.features, *projector(self._canonical), labels=labels[select], alpha_mlm=1.0
+            )
+            projection = self.ops.vocabulary.backward(result.features.dtype.type(1), kept)
+            d = Cotangents((None,) * len(result.hidden), projection)
         else:
             result, cache = network.forward(*args)
             loss, d = self._loss(result, rows, labels, next_sentence_label)

@@ -13,36 +13,45 @@ class Result(NamedTuple):
     """What a forward computes; None for what the task does not have."""
 
     hidden: tuple  # x₀ … x_L, each (N,C)
+    features: object = None  # (M,C) of the masked-LM head, before the projection
     logits: object = None  # (M,V) for the selected rows, or (B,K)
     pooled: object = None  # (B,C)
     nsp: object = None  # (B,2)
 
 
 class Cotangents(NamedTuple):
-    """Gradients of the loss with respect to a Result, with its shapes; None is zero."""
+    """Gradients of the loss with respect to a Result, with its shapes; None is zero.
+
+    projection: what `ops.vocabulary.backward` gives, where that op computed the losses:
+    gradients of the features (M,C) and of the projection's weight and bias.
+    """
 
     hidden: tuple
+    projection: tuple | None = None
     logits: object = None
     pooled: object = None
     nsp: object = None
 
 
-def forward(p, rows, config, task, chance, ops, select=None, taps=None):
+def forward(p, rows, config, task, chance, ops, select=None, taps=None, project=True, keep=True):
     """Rows  ->  Result, cache.
 
     p: canonical parameters; chance: None in evaluation; select: (M,) rows that the masked-LM head
-    predicts, all when None; taps: see encoder.forward.
+    predicts, all when None; taps: see encoder.forward. project=False: that head stops at its
+    features. keep=False: for inference, no cache.
     """
     a = config.architecture
-    hidden, body = encoder.forward(p, rows, a, config.pad_token_id, chance, ops, taps)
+    hidden, body = encoder.forward(p, rows, a, config.pad_token_id, chance, ops, taps, keep)
     h, first = hidden[-1], rows.bounds[:-1]
-    logits = pooled = nsp = None
+    features = logits = pooled = nsp = None
     caches = {}
     for head in heads_of(config, task):
         if head == "mlm":
             picked, gather = (h, None) if select is None else ops.embedding.forward(h, ids=select)
-            logits, cache = heads.mlm(picked, p, a, ops)
+            features, cache = heads.mlm(picked, p, a, ops)
             caches["mlm"] = (cache, gather)
+            if project:
+                logits, caches["projector"] = ops.linear.forward(features, *heads.projector(p))
         elif head == "pooler":
             pooled, caches["pooler"] = heads.pool(h, first, p, a, ops)
         elif head == "classifier":
@@ -52,7 +61,8 @@ def forward(p, rows, config, task, chance, ops, select=None, taps=None):
             )
         else:
             nsp, caches["nsp"] = heads.classify(pooled, p, "nsp", 0, None, ops)
-    return Result(hidden, logits, pooled, nsp), (body, caches, h)
+    result = Result(hidden, features, logits, pooled, nsp)
+    return result, (body, caches, h) if keep else None
 
 
 def backward(d, cache, ops, dtaps=None):
@@ -68,9 +78,13 @@ def backward(d, cache, ops, dtaps=None):
     if dpooled is not None:
         dpart, dp = heads.pool_backward(dpooled, caches["pooler"], ops)
         dh, grads = plus(dh, dpart, ops), grads | dp
-    if d.logits is not None and "mlm" in caches:
+    projection = d.projection
+    if d.logits is not None and "projector" in caches:
+        projection = ops.linear.backward(d.logits, caches["projector"])
+    if projection is not None:
         head, gather = caches["mlm"]
-        dpart, dp = heads.mlm_backward(d.logits, head, ops)
+        dfeatures, grads["embeddings.word.weight"], grads["decoder.bias"] = projection
+        dpart, dp = heads.mlm_backward(dfeatures, head, ops)
         if gather is not None:
             (dpart,) = ops.embedding.backward(dpart, gather)
         dh, grads = plus(dh, dpart, ops), grads | dp

@@ -71,11 +71,10 @@ def test_block(name, dropped):
 def test_masked_lm_head(name):
     model, a, rows, _ = setting(name, False)
     x = np.random.default_rng(1).normal(size=(len(rows.ids), a.C))
-    head = ("transform", "decoder", "embeddings.word")
     check_function(
         lambda x, p: heads.mlm(x, p, a, OPS),
         lambda dy, cache: heads.mlm_backward(dy, cache, OPS),
-        {n: p for n, p in model.canonical().items() if n.startswith(head)},
+        {n: p for n, p in model.canonical().items() if n.startswith("transform")},
         x,
     )
 
