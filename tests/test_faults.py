@@ -237,7 +237,7 @@ FAULTS = [
     fault("last channels never drawn", backends, dropout,
           ("_mask_rows", "range((C + 3) // 4)", "range(C // 4)")),
     fault("the row's top not undone", backends, cross_entropy,
-          ("_forward_rows", "lse[i] - z[", "lse[i] - z.max() - z[")),
+          ("_forward_rows", "tops[i], totals[i])", "0 * tops[i], totals[i])")),
     # what a NaN, and the caller's arrays, go through
     fault("NaN taken for 0", nan, relu,
           ("_forward_rows", "np.float32(0) if x[n, c] < 0 else x[n, c]",

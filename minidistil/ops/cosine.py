@@ -11,8 +11,9 @@ Source: PyTorch's `CosineEmbeddingLoss` with target +1, whose ε is 1e-12, insid
 
 import numpy as np
 
-from minidistil.ops._cpu import kernel, prange
+from minidistil.ops._cpu import helper, kernel, prange
 from minidistil.ops._memory import zeros
+from minidistil.ops.cross_entropy import BLOCK
 from minidistil.ops.kl_div import selected
 
 EPS = 1e-12
@@ -53,12 +54,20 @@ def forward_cpu(x, *, target, mask=None):
 def _forward_rows(x, target, rows, sums):
     for i in prange(len(rows)):
         n = rows[i]
-        ab = A = B = 0.0
-        for c in range(x.shape[1]):
-            ab += x[n, c] * target[n, c]
-            A += x[n, c] * x[n, c]
-            B += target[n, c] * target[n, c]
-        sums[i, 0], sums[i, 1], sums[i, 2] = ab, A + EPS, B + EPS
+        a, b = x[n], target[n]
+        sums[i, 0], sums[i, 1], sums[i, 2] = dot(a, b), dot(a, a) + EPS, dot(b, b) + EPS
+
+
+@helper
+def dot(a, b):
+    """Σ a·b over a row."""
+    total = 0.0
+    for start in range(0, len(a), BLOCK):
+        x, y, part = a[start : start + BLOCK], b[start : start + BLOCK], np.float32(0)
+        for j in range(len(x)):
+            part += x[j] * y[j]
+        total += part
+    return total
 
 
 def backward_cpu(dy, cache):
@@ -74,5 +83,6 @@ def _backward_rows(weight, x, target, rows, sums, dx):
         n, ab, A, B = rows[i], sums[i, 0], sums[i, 1], sums[i, 2]
         norm = np.sqrt(A * B)
         toward, along = np.float32(weight / norm), np.float32(weight * ab / (norm * A))
-        for c in range(x.shape[1]):
-            dx[n, c] = toward * target[n, c] - along * x[n, c]
+        a, b, da = x[n], target[n], dx[n]
+        for c in range(len(a)):
+            da[c] = toward * b[c] - along * a[c]

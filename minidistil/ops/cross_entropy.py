@@ -13,7 +13,7 @@ ValueError.
 import numpy as np
 
 from minidistil.ops._cpu import exp, helper, kernel, prange
-from minidistil.ops._memory import zeros
+from minidistil.ops._memory import empty, zeros
 
 # ------------------------------------------------------- NumPy: the specification
 
@@ -51,45 +51,68 @@ def _kept(labels, ignore_index):
 
 # ------------------------------------------------------- Numba: rows across cores
 
+BLOCK = 256  # terms that are summed in float32, in vector lanes, before float64 takes over
+
 
 def forward_cpu(logits, *, labels, ignore_index=-100):
     kept = _kept(labels, ignore_index)
-    rows, lse = np.empty(len(kept)), np.empty(len(kept), np.float32)
-    _forward_rows(logits, labels, kept, rows, lse)
-    return np.float32(rows.mean()), (logits, labels, kept, lse)
+    rows, tops, totals = np.empty(len(kept)), empty(len(kept)), empty(len(kept))
+    _forward_rows(logits, labels, kept, rows, tops, totals)
+    return np.float32(rows.mean()), (logits, labels, kept, tops, totals)
 
 
 @kernel
-def _forward_rows(logits, labels, kept, rows, lse):
+def _forward_rows(logits, labels, kept, rows, tops, totals):
     for i in prange(len(kept)):
         z = logits[kept[i]]
-        lse[i] = log_sum_exp(z, np.float32(1))
-        rows[i] = lse[i] - z[labels[kept[i]]]
+        tops[i], totals[i] = exp_sum(z, np.float32(1))
+        rows[i] = surprise(z[labels[kept[i]]], tops[i], totals[i])
 
 
 @helper
-def log_sum_exp(z, scale):
-    """ln Σ e^(scale·z) over a row."""
+def exp_sum(z, scale):
+    """The largest of a row, top, and Σ e^(scale·(z − top)): what softmax and lse are made of."""
+    top, total = largest(z), 0.0
+    for start in range(0, len(z), BLOCK):
+        block, part = z[start : start + BLOCK], np.float32(0)
+        for j in range(len(block)):
+            part += exp((block[j] - top) * scale)
+        total += part
+    return top, np.float32(total)
+
+
+@helper
+def largest(z):
+    """The largest of a row."""
     top = z[0]
     for v in range(len(z)):
         top = max(top, z[v])
-    total = 0.0
+    return top
+
+
+@helper
+def surprise(z, top, total):
+    """−ln of the softmax of one logit; ln and the difference are small, so nothing cancels."""
+    return np.log(np.float64(total)) + (top - z)
+
+
+@helper
+def add_softmax(z, top, share, dz):
+    """dz += share·e^(z − top) over a row or a part of it."""
     for v in range(len(z)):
-        total += exp((z[v] - top) * scale)
-    return top * scale + np.float32(np.log(total))
+        dz[v] += share * exp(z[v] - top)
 
 
 def backward_cpu(dy, cache):
-    logits, labels, kept, lse = cache
-    dlogits = zeros(logits.shape, logits.dtype)
-    _backward_rows(np.float32(dy / len(kept)), logits, labels, kept, lse, dlogits)
+    logits, labels, kept, tops, totals = cache
+    dlogits = zeros(logits.shape)
+    _backward_rows(np.float32(dy / len(kept)), logits, labels, kept, tops, totals, dlogits)
     return (dlogits,)
 
 
 @kernel
-def _backward_rows(weight, logits, labels, kept, lse, dlogits):
+def _backward_rows(weight, logits, labels, kept, tops, totals, dlogits):
     for i in prange(len(kept)):
         n = kept[i]
-        for v in range(logits.shape[1]):
-            dlogits[n, v] = weight * exp(logits[n, v] - lse[i])
+        add_softmax(logits[n], tops[i], weight / totals[i], dlogits[n])
         dlogits[n, labels[n]] -= weight

@@ -17,11 +17,12 @@ Face's distiller: `KLDivLoss(reduction="batchmean")` over tokens, times τ².
 
 import numpy as np
 
-from minidistil.ops._cpu import exp, kernel, prange
-from minidistil.ops._memory import zeros
-from minidistil.ops.cross_entropy import log_softmax, log_sum_exp
+from minidistil.ops._cpu import exp, helper, kernel, prange
+from minidistil.ops._memory import empty, zeros
+from minidistil.ops.cross_entropy import BLOCK, largest, log_softmax
 
 REDUCTIONS = ("batchmean", "mean", "sum")
+RULED_OUT = np.float32(-np.inf)  # a logit: the word has no chance
 
 # ------------------------------------------------------- NumPy: the specification
 
@@ -68,37 +69,58 @@ def _weight(tau, reduction, scale, rows, classes):
 def forward_cpu(logits, *, teacher, tau=2.0, mask=None, reduction="batchmean", scale=True):
     rows = selected(mask, len(logits))
     weight = _weight(tau, reduction, scale, len(rows), logits.shape[1])
-    kl, lse = np.empty(len(rows)), np.empty((len(rows), 2), np.float32)
-    _forward_rows(logits, teacher, rows, np.float32(1 / tau), kl, lse)
-    return np.float32(kl.sum() * weight), (logits, teacher, lse, rows, tau, weight)
+    kl, sums = np.empty(len(rows)), empty((len(rows), 4))
+    _forward_rows(logits, teacher, rows, np.float32(1 / tau), kl, sums)
+    return np.float32(kl.sum() * weight), (logits, teacher, sums, rows, tau, weight)
 
 
 @kernel
-def _forward_rows(logits, teacher, rows, cool, kl, lse):
+def _forward_rows(logits, teacher, rows, cool, kl, sums):
     for i in prange(len(rows)):
-        z, zt = logits[rows[i]], teacher[rows[i]]
-        lse[i, 0], lse[i, 1] = log_sum_exp(z, cool), log_sum_exp(zt, cool)
-        total = 0.0
-        for v in range(len(z)):
-            log_t = zt[v] * cool - lse[i, 1]
-            t = exp(log_t)
-            total += t * (log_t - (z[v] * cool - lse[i, 0])) if zt[v] != -np.inf else 0.0
-        kl[i] = total
+        kl[i] = divergence(logits[rows[i]], teacher[rows[i]], cool, sums[i])
+
+
+@helper
+def divergence(z, zt, cool, sums):
+    """KL of one row; `sums` (4,) receives top and Σ of the student, then of the teacher.
+
+    ln t − ln p is the difference of the logits below their tops, less that of the two ln Σ, which
+    is the same for every word and so waits until the sum is done.
+    """
+    top, top_t = largest(z), largest(zt)
+    total = total_t = gap = 0.0
+    for start in range(0, len(z), BLOCK):
+        s, t = z[start : start + BLOCK], zt[start : start + BLOCK]
+        part = part_t = part_gap = np.float32(0)
+        for j in range(len(s)):
+            below, below_t = (s[j] - top) * cool, (t[j] - top_t) * cool
+            believed = exp(below_t)
+            part += exp(below)
+            part_t += believed
+            part_gap += believed * (below_t - below) if t[j] != RULED_OUT else np.float32(0)
+        total, total_t, gap = total + part, total_t + part_t, gap + part_gap
+    sums[0], sums[1], sums[2], sums[3] = top, total, top_t, total_t
+    return gap / total_t - np.log(total_t / total)
 
 
 def backward_cpu(dy, cache):
-    logits, teacher, lse, rows, tau, weight = cache
-    dlogits = zeros(logits.shape, logits.dtype)
+    logits, teacher, sums, rows, tau, weight = cache
+    dlogits = zeros(logits.shape)
     factor = np.float32(dy * weight / tau)
-    _backward_rows(factor, logits, teacher, rows, np.float32(1 / tau), lse, dlogits)
+    _backward_rows(factor, logits, teacher, rows, np.float32(1 / tau), sums, dlogits)
     return (dlogits,)
 
 
 @kernel
-def _backward_rows(factor, logits, teacher, rows, cool, lse, dlogits):
+def _backward_rows(factor, logits, teacher, rows, cool, sums, dlogits):
     for i in prange(len(rows)):
-        n = rows[i]
-        for v in range(logits.shape[1]):
-            p = exp(logits[n, v] * cool - lse[i, 0])
-            t = exp(teacher[n, v] * cool - lse[i, 1])
-            dlogits[n, v] = factor * (p - t)
+        z, zt, dz = logits[rows[i]], teacher[rows[i]], dlogits[rows[i]]
+        add_difference(z, zt, cool, sums[i], factor, dz)
+
+
+@helper
+def add_difference(z, zt, cool, sums, factor, dz):
+    """dz += factor·(p − t) over a row or a part of it, `sums` as `divergence` left them."""
+    top, share, top_t, share_t = sums[0], factor / sums[1], sums[2], factor / sums[3]
+    for v in range(len(z)):
+        dz[v] += share * exp((z[v] - top) * cool) - share_t * exp((zt[v] - top_t) * cool)

@@ -8,8 +8,9 @@ which Hugging Face's distiller uses on logits) or 1 ("sum").
 
 import numpy as np
 
-from minidistil.ops._cpu import kernel, prange
+from minidistil.ops._cpu import helper, kernel, prange
 from minidistil.ops._memory import zeros
+from minidistil.ops.cross_entropy import BLOCK
 from minidistil.ops.kl_div import REDUCTIONS, selected
 
 # ------------------------------------------------------- NumPy: the specification
@@ -51,11 +52,19 @@ def forward_cpu(x, *, target, mask=None, reduction="mean"):
 @kernel
 def _forward_rows(x, target, rows, sums):
     for i in prange(len(rows)):
-        total = 0.0
-        for c in range(x.shape[1]):
-            error = x[rows[i], c] - target[rows[i], c]
-            total += error * error
-        sums[i] = total
+        sums[i] = squared_distance(x[rows[i]], target[rows[i]])
+
+
+@helper
+def squared_distance(a, b):
+    """Σ (a − b)² over a row."""
+    total = 0.0
+    for start in range(0, len(a), BLOCK):
+        x, y, part = a[start : start + BLOCK], b[start : start + BLOCK], np.float32(0)
+        for j in range(len(x)):
+            part += (x[j] - y[j]) ** 2
+        total += part
+    return total
 
 
 def backward_cpu(dy, cache):
@@ -68,5 +77,11 @@ def backward_cpu(dy, cache):
 @kernel
 def _backward_rows(weight, x, target, rows, dx):
     for i in prange(len(rows)):
-        for c in range(x.shape[1]):
-            dx[rows[i], c] = weight * (x[rows[i], c] - target[rows[i], c])
+        add_error(x[rows[i]], target[rows[i]], weight, dx[rows[i]])
+
+
+@helper
+def add_error(x, target, weight, dx):
+    """dx += weight·(x − target) over a row or a part of it."""
+    for c in range(len(x)):
+        dx[c] += weight * (x[c] - target[c])

@@ -25,10 +25,12 @@ from typing import NamedTuple
 import numpy as np
 
 from minidistil.ops import cross_entropy, kl_div, linear, mse
-from minidistil.ops._cpu import exp, kernel, prange
+from minidistil.ops._cpu import kernel, prange
 from minidistil.ops._gemm import matmul
 from minidistil.ops._memory import empty, zeros
-from minidistil.ops.cross_entropy import log_sum_exp
+from minidistil.ops.cross_entropy import BLOCK, add_softmax, exp_sum, surprise
+from minidistil.ops.kl_div import add_difference, divergence
+from minidistil.ops.mse import add_error, squared_distance
 
 IGNORED = -100
 ROWS = 256  # of a chunk: enough for the products to run at full speed, 31 MB of BERT's logits
@@ -117,30 +119,35 @@ def forward_cpu(x, weight, bias, *, labels=None, teacher=None, tau=2.0, alpha_ce
 
 @kernel
 def _turn_into_gradient(z, t, labels, cool, soft, hard, squared, sums):
-    # A row without a part in any loss is not looked at. Elsewhere all of ∂z is computed, the terms
-    # of factor 0 too: they cost little beside the products.
+    # First every sum over a row of z, then ∂z in its place: a block at a time, so that what the
+    # three losses add lies in the first-level cache. A loss of factor 0 is not looked at.
     for n in prange(len(z)):
-        zn, tn, labelled = z[n], t[n], labels[n] != IGNORED
-        if not (labelled or soft != 0 or squared != 0):
-            zn[:] = 0
-            continue
-        z_lse, t_lse = log_sum_exp(zn, cool), log_sum_exp(tn, cool)
-        lse = log_sum_exp(zn, np.float32(1)) if labelled else np.float32(0)
+        zn, tn, label = z[n], t[n], labels[n]
+        labelled = label != IGNORED
+        soft_sums, d = np.empty(4, np.float32), np.empty(BLOCK, np.float32)
+        top = total = np.float32(1)
+        if soft != 0:
+            sums[n, 0] = divergence(zn, tn, cool, soft_sums)
         if labelled:
-            sums[n, 1] = lse - zn[labels[n]]
-        share = hard if labelled else np.float32(0)
-        kl = error = 0.0
-        for v in range(len(zn)):
-            # ∞ where the teacher rules a word out, which only the squared error may notice.
-            difference = zn[v] - tn[v] if squared != 0 else np.float32(0)
-            log_p, log_t = zn[v] * cool - z_lse, tn[v] * cool - t_lse
-            p, believed = exp(log_p), exp(log_t)
-            kl += believed * (log_t - log_p) if tn[v] != -np.inf else np.float32(0)
-            error += difference * difference
-            zn[v] = soft * (p - believed) + squared * difference + share * exp(zn[v] - lse)
+            top, total = exp_sum(zn, np.float32(1))
+            sums[n, 1] = surprise(zn[label], top, total)
+        if squared != 0:
+            sums[n, 2] = squared_distance(zn, tn)
+        for start in range(0, len(zn), BLOCK):
+            zb, tb = zn[start : start + BLOCK], tn[start : start + BLOCK]
+            dz = d[: len(zb)]
+            for j in range(len(dz)):
+                dz[j] = 0
+            if soft != 0:
+                add_difference(zb, tb, cool, soft_sums, soft, dz)
+            if labelled:
+                add_softmax(zb, top, hard / total, dz)
+            if squared != 0:
+                add_error(zb, tb, squared, dz)
+            for j in range(len(zb)):
+                zb[j] = dz[j]
         if labelled:
-            zn[labels[n]] -= share
-        sums[n, 0], sums[n, 2] = kl, error
+            zn[label] -= hard
 
 
 def backward_cpu(dy, cache):
