@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-HEAVY = ("torch", "transformers", "matplotlib", "pandas", "numba.cuda", "huggingface_hub")
+HEAVY = ("torch", "transformers", "matplotlib", "pandas", "numba", "numba.cuda", "huggingface_hub")
 SCRIPT = "import sys, json, {}; print(json.dumps([m for m in {!r} if m in sys.modules]))"
 
 
@@ -23,4 +23,4 @@ def test_the_command_line_imports_no_framework():
 
 
 def test_the_question_can_be_answered_with_yes():
-    assert loaded_by("numba.cuda") == ["numba.cuda"]
+    assert loaded_by("numba.cuda") == ["numba", "numba.cuda"]

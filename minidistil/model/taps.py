@@ -11,9 +11,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from minidistil.ops import softmax
-from minidistil.ops.attention import merge_heads, split_heads
+from minidistil.ops import backend
+from minidistil.ops._heads import merge_heads, split_heads
 
+SPEC = backend("numpy")
 PLAIN = (
     "q", "k", "v", "context", "out", "attention_sum", "attention_norm", "lin1", "activation",
     "lin2", "output_sum", "output",
@@ -51,7 +52,7 @@ def squares(q, k, bounds, n_heads, name):
 
 
 def _softmax(s):
-    return softmax.forward(s.reshape(-1, s.shape[2]))[0].reshape(s.shape)
+    return SPEC.softmax.forward(s.reshape(-1, s.shape[2]))[0].reshape(s.shape)
 
 
 def scores_backward(dtaps, attention):
@@ -67,7 +68,7 @@ def scores_backward(dtaps, attention):
         if "probs" in dtaps:
             a = _softmax((qh / root) @ kh.swapaxes(1, 2))  # (H,t,t)
             flat = dtaps["probs"][b].reshape(-1, a.shape[2])
-            ds = ds + softmax.backward(flat, a.reshape(flat.shape))[0].reshape(a.shape)
+            ds = ds + SPEC.softmax.backward(flat, a.reshape(flat.shape))[0].reshape(a.shape)
         if "scores" in dtaps:
             ds = ds + dtaps["scores"][b]
         dq[first:last] = merge_heads(ds @ kh / root)

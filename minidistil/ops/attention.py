@@ -27,6 +27,7 @@ import numpy as np
 
 from minidistil.ops import _attention, dropout, softmax
 from minidistil.ops._attention import HEAD_SHIFT
+from minidistil.ops._heads import merge_heads, split_heads
 from minidistil.ops._memory import empty, empty_like
 from minidistil.ops.dropout import words_of
 
@@ -65,16 +66,6 @@ def backward(dy, cache):
         dk[rows] = merge_heads(ds.swapaxes(1, 2) @ qh)
         dq[rows] = merge_heads(ds @ kh)
     return dq, dk, dv
-
-
-def split_heads(x, n_heads):
-    """(t,C)  ->  (H,t,D)."""
-    return x.reshape(len(x), n_heads, -1).swapaxes(0, 1)
-
-
-def merge_heads(x):
-    """(H,t,D)  ->  (t,C)."""
-    return x.swapaxes(0, 1).reshape(x.shape[1], -1)
 
 
 def _mask(draw, rows, n_heads, a):

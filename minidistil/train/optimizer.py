@@ -4,12 +4,11 @@ The optimiser knows arrays and names, no model. Parameters are read-only outside
 step hands out new arrays and the model takes them: `model.update(optimizer.step(grads))`.
 """
 
+from importlib import import_module
+
 import numpy as np
 
-from minidistil.ops import adamw, global_norm
-
-UPDATE = {"numpy": adamw.update, "cpu": adamw.update_cpu}
-NORM = {"numpy": global_norm.norm, "cpu": global_norm.norm_cpu}
+from minidistil.ops import SUFFIX
 
 
 def decayed(params):
@@ -34,12 +33,10 @@ class AdamW:
         self, params, lr=5e-4, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01,
         decay=None, backend="cpu",
     ):  # fmt: skip
-        if backend not in UPDATE:
-            raise ValueError(f"backend must be one of {', '.join(UPDATE)}, not {backend!r}")
         if unknown := sorted(set(decay or ()) - set(params)):
             raise ValueError(f"decay names parameters that are not there: {', '.join(unknown)}")
         self.params, self.lr, self.betas, self.eps = params, lr, tuple(betas), eps
-        self.weight_decay, self.update = weight_decay, UPDATE[backend]
+        self.weight_decay, self.update = weight_decay, _kernel("adamw", "update", backend)
         self.decay = decayed(params) if decay is None else frozenset(decay)
         self.t = 0
         self.m = {name: np.zeros(p.shape, p.dtype) for name, p in params.items()}
@@ -99,9 +96,16 @@ def clip(grads, max_norm, backend="cpu"):
     entries of `grads` are replaced, the arrays themselves stay untouched. A length that is not
     finite is returned and nothing scaled.
     """
-    norm = NORM[backend](grads.values())
+    norm = _kernel("global_norm", "norm", backend)(grads.values())
     scale = max_norm / (norm + 1e-6)
     if 0 < scale < 1:
         for name, g in grads.items():
             grads[name] = g * g.dtype.type(scale)
     return norm
+
+
+def _kernel(file, name, backend):
+    """A function of `ops/`, imported when it is needed, as the ops are."""
+    if backend not in SUFFIX:
+        raise ValueError(f"backend must be one of {', '.join(SUFFIX)}, not {backend!r}")
+    return getattr(import_module(f"minidistil.ops.{file}"), name + SUFFIX[backend])
