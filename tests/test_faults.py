@@ -286,7 +286,7 @@ FAULTS = [
     fault("the weight of ce missing in its gradient", distillation, step,
           ("_token_losses", "**alphas", "**(alphas | {'alpha_ce': 1.0})")),
     fault("hidden states of the embeddings", distillation, step,
-          ("_cosine", "theirs.hidden[-1]", "theirs.hidden[0]")),
+          ("_teach", "result.hidden[-1:]", "result.hidden[:1]")),
     fault("restriction ignored", distillation, step,
           ("_wanted_rows", " and not config.restrict_ce_to_mask", "")),
     fault("logits' error by classes too", parity, vocabulary,

@@ -68,12 +68,13 @@ def distill_step(student, teacher, batch, config, train=False, seed=0, step=0, f
             raise ValueError("distilling a masked language model needs labels in the batch")
         labels = objective.check_token_labels(labels, rows, student.config.vocab_size)
     select = _wanted_rows(config, labels) if tokens else None
+    # The teacher goes first: what it needs on its way is free again before the student keeps any.
+    theirs = _teach(teacher, batch, config, select)
     chance = student.chance(rows, train, seed, step, first_sequence)
     mine, cache = network.forward(
         student.canonical(), rows, student.config, student.task, chance, student.ops, select,
         project=False,
     )  # fmt: skip
-    theirs = _teach(teacher, batch, config, select)
     if tokens and select is not None:
         labels = labels[select]
     losses = _token_losses if tokens else _class_losses
@@ -114,7 +115,7 @@ def _wanted_rows(config, labels):
 
 
 def _teach(teacher, batch, config, select):
-    """The teacher's Result, or None where no loss asks for it."""
+    """The teacher's Result with its last hidden state alone; None where no loss asks for it."""
     if config.alpha_ce == config.alpha_mse == config.alpha_cos == 0:
         return None
     rows = teacher.pack(batch["input_ids"], batch.get("attention_mask"), _types(teacher, batch))
@@ -122,7 +123,7 @@ def _teach(teacher, batch, config, select):
         teacher.canonical(), rows, teacher.config, teacher.task, None, teacher.ops, select,
         project=False, keep=False,
     )  # fmt: skip
-    return result
+    return result._replace(hidden=result.hidden[-1:])
 
 
 def _token_losses(mine, theirs, labels, config, student, teacher):
