@@ -71,7 +71,8 @@ def pack(input_ids, attention_mask, token_type_ids, a):
     _inside("input_ids", ids[mask], a.V, "the vocabulary")
     if a.types:
         _inside("token_type_ids", types[mask], a.types, "the token types")
-    sequence, column = np.nonzero(mask)
+    # nonzero gives strided views, for which kernels would be compiled once more.
+    sequence, column = map(np.ascontiguousarray, np.nonzero(mask))
     bounds = np.concatenate([[0], np.cumsum(mask.sum(axis=1))])
     return Rows(ids[mask], types[mask], sequence, column, bounds, mask)
 
