@@ -14,8 +14,8 @@ from minidistil.pipeline import pipeline
 from minidistil.train import AdamW, TrainConfig, train
 
 __all__ = [
-    "AdamW", "BertConfig", "DistilBertConfig", "DistillConfig", "Model", "TrainConfig", "Workspace", "backend",
-    "distill_step", "from_config", "from_pretrained", "load_tokenizer", "losses", "pipeline",
-    "student_config", "student_from", "testing", "train",
+    "AdamW", "BertConfig", "DistilBertConfig", "DistillConfig", "Model", "TrainConfig",
+    "Workspace", "backend", "distill_step", "from_config", "from_pretrained", "load_tokenizer",
+    "losses", "pipeline", "student_config", "student_from", "testing", "train",
 ]  # fmt: skip
 __version__ = "0.1.0"
