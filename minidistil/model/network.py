@@ -92,5 +92,5 @@ def backward(d, cache, ops, dtaps=None):
     dbody = encoder.backward((*d.hidden[:-1], dh), body, ops, dtaps)
     if "embeddings.word.weight" in grads:  # tied: looked up below, projected onto above
         word = "embeddings.word.weight"
-        dbody[word] = ops.add.forward(dbody[word], grads.pop(word))[0]
+        dbody[word] += grads.pop(word)  # in place: no third array of the table's size
     return dbody | grads

@@ -1,4 +1,4 @@
-"""The length of all gradients taken as one long vector: √(Σ g²), an op without a backward.
+"""The length of all gradients taken as one long vector, √(Σ g²), and shortening it: no backward.
 
 The sum runs in float64: over a hundred million squares float32 would lose its small terms.
 """
@@ -8,6 +8,7 @@ import math
 import numpy as np
 
 from minidistil.ops._cpu import CHUNKS, kernel, prange
+from minidistil.ops._memory import empty
 
 # ------------------------------------------------------- NumPy: the specification
 
@@ -15,6 +16,11 @@ from minidistil.ops._cpu import CHUNKS, kernel, prange
 def norm(arrays):
     """arrays: any number of arrays of any shapes  ->  a float."""
     return math.sqrt(sum(float(np.square(a, dtype=np.float64).sum()) for a in arrays))
+
+
+def scaled(x, factor):
+    """x, any shape  ->  factor·x, a fresh array."""
+    return x * x.dtype.type(factor)
 
 
 # ------------------------------------------------------- Numba: chunks across cores
@@ -37,3 +43,20 @@ def _square_chunks(x, parts):
         for i in range(chunk.size):
             total += np.float64(chunk[i]) * np.float64(chunk[i])
         parts[k] = total
+
+
+def scaled_cpu(x, factor):
+    """As `scaled`."""
+    y = empty(x.shape, x.dtype)
+    _scale_chunks(x.reshape(-1), x.dtype.type(factor), y.reshape(-1))
+    return y
+
+
+@kernel
+def _scale_chunks(x, factor, y):
+    n = x.size
+    for k in prange(CHUNKS):
+        a, b = k * n // CHUNKS, (k + 1) * n // CHUNKS
+        source, to = x[a:b], y[a:b]
+        for i in range(source.size):
+            to[i] = factor * source[i]

@@ -99,8 +99,9 @@ def clip(grads, max_norm, backend="cpu"):
     norm = _kernel("global_norm", "norm", backend)(grads.values())
     scale = max_norm / (norm + 1e-6)
     if 0 < scale < 1:
+        scaled = _kernel("global_norm", "scaled", backend)
         for name, g in grads.items():
-            grads[name] = g * g.dtype.type(scale)
+            grads[name] = scaled(g, scale)
     return norm
 
 
