@@ -170,7 +170,7 @@ def data_file(tmp_path, name, content):
         ("latin.txt", b"caf\xe9\n", "line 1: byte 0xe9"),
         ("late.txt", b"a film that goes on and on and on and on and on\n" * 600 + b"\xff", "601"),
         ("short.txt", b"hello\n", "12 tokens"),
-        ("cut.txt.gz", gzip.compress(b"a long enough text\n" * 50)[:-12], "gzip"),
+        ("cut.txt.gz", gzip.compress(b"a long enough text\n" * 50, mtime=0)[:-12], "gzip"),
         ("broken.jsonl", b'{"text": \n', "not JSON"),
         ("nameless.csv", b"a,b\n1,2\n", "no column"),
         ("picture.png", b"\x89PNG", ".png"),
