@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from minidistil.ops import SUFFIX, backend, vocabulary
-from minidistil.ops.vocabulary import ROWS
+from minidistil.ops.vocabulary import ROWS, WORDS
+from minidistil.testing import compare, rms
 
 ALL = {"alpha_ce": 5.0, "alpha_mlm": 2.0, "alpha_mse": 0.25, "tau": 2.0}
 
@@ -88,3 +89,16 @@ def test_what_is_missing_is_said(name, fixed, words):
     args, _, _ = problem(4)
     with pytest.raises(ValueError, match=words):
         backend(name).vocabulary.forward(*args, **fixed)
+
+
+def test_more_words_than_are_packed_at_a_time():
+    args, labels, t = problem(5, V=WORDS + 5)
+    fixed = {"labels": labels, "teacher": t.__getitem__, **ALL}
+    wide = [x.astype(np.float64) for x in args]
+    found = []
+    for name, x in (("cpu", args), ("numpy", args), ("numpy", wide)):
+        _, cache = backend(name).vocabulary.forward(*x, **fixed)
+        found.append(cache[1:])
+    largest = max(map(rms, found[2]))
+    for name, *x in zip(("dx", "dweight", "dbias"), *found, strict=True):
+        compare(name, *x, scale=largest)
