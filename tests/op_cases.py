@@ -80,6 +80,12 @@ def gelu(s):
             yield f"{name}-{form}", args, {"approximate": form}
 
 
+def linear_gelu(s):
+    for form in ("none", "tanh"):
+        for name, args, _ in linear(s):
+            yield f"{name}-{form}", args, {"approximate": form}
+
+
 def softmax(s):
     yield from elementwise(s, scale=4.0)
 
@@ -109,6 +115,11 @@ def layernorm(s):
                            strict=True):  # fmt: skip
         x = s.normal(N, C, scale=3.0, mean=1.0)
         yield f"{N}x{C}", (x, s.normal(C, mean=1.0), s.normal(C)), {"eps": eps}
+
+
+def add_layernorm(s):
+    for name, (x, gamma, beta), fixed in layernorm(s):
+        yield name, (x, s.normal(*x.shape), gamma, beta), fixed
 
 
 def dropout(s):
@@ -173,8 +184,9 @@ def vocabulary(s):
 
 
 MAKERS = {
-    "add": add, "embedding": embedding, "linear": linear, "gelu": gelu, "relu": elementwise,
-    "tanh": elementwise, "softmax": softmax, "attention": attention, "layernorm": layernorm,
+    "add": add, "embedding": embedding, "linear": linear, "gelu": gelu,
+    "linear_gelu": linear_gelu, "relu": elementwise, "tanh": elementwise, "softmax": softmax,
+    "attention": attention, "layernorm": layernorm, "add_layernorm": add_layernorm,
     "dropout": dropout, "cross_entropy": cross_entropy,
     "binary_cross_entropy": binary_cross_entropy, "kl_div": kl_div, "cosine": cosine, "mse": mse,
     "vocabulary": vocabulary,
@@ -250,11 +262,15 @@ def torch_op(op):
         "embedding": lambda table, ids, padding_id=None: F.embedding(ids, table, padding_id),
         "linear": F.linear,
         "gelu": F.gelu,
+        "linear_gelu": lambda *args, approximate: F.gelu(F.linear(*args), approximate=approximate),
         "relu": F.relu,
         "tanh": torch.tanh,
         "softmax": lambda x: torch.softmax(x, 1),
         "attention": lambda *args, **fixed: torch_attention(torch, *args, **fixed),
         "layernorm": lambda x, gamma, beta, eps: F.layer_norm(x, gamma.shape, gamma, beta, eps),
+        "add_layernorm": lambda x, z, gamma, beta, eps: F.layer_norm(
+            x + z, gamma.shape, gamma, beta, eps
+        ),
         "cross_entropy": lambda logits, labels: F.cross_entropy(logits, labels),
         "binary_cross_entropy": lambda logits, labels: F.binary_cross_entropy_with_logits(
             logits, labels

@@ -53,20 +53,31 @@ def embed_backward(dx, cache, ops):
     return d
 
 
-# ---------------------------------------------------------------- activation
+# ---------------------------------------------------------------- linear and activation
 
 GELU_FORM = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
 
 
-def activate(x, name, ops):
-    """x (N,F)  ->  y (N,F), cache.  name: as in config.json."""
-    if name == "relu":
-        return ops.relu.forward(x)
-    return ops.gelu.forward(x, approximate=GELU_FORM[name])
+def expand(x, weight, bias, activation, ops, keep=True):
+    """x (N,I), weight (O,I), bias (O,)  ->  activation(linear(x)) (N,O), the caches of both.
+
+    activation: as in config.json.
+    """
+    if activation == "relu":
+        h, product = ops.linear.forward(x, weight, bias)
+        y, kept = ops.relu.forward(h)
+        return y, (product, kept)
+    form = GELU_FORM[activation]
+    return ops.linear_gelu.forward(x, weight, bias, approximate=form, keep=keep)
 
 
-def activate_backward(dy, cache, name, ops):
-    return (ops.relu if name == "relu" else ops.gelu).backward(dy, cache)
+def expand_backward(dy, cache, activation, ops):
+    """dy (N,O), cache  ->  dx (N,I), dweight (O,I), dbias (O,)."""
+    if activation == "relu":
+        product, kept = cache
+        (dh,) = ops.relu.backward(dy, kept)
+        return ops.linear.backward(dh, product)
+    return ops.linear_gelu.backward(dy, cache)
 
 
 # ---------------------------------------------------------------- one block
@@ -81,43 +92,42 @@ class Block(NamedTuple):
     attention: tuple
     out: tuple
     out_dropped: tuple | None
-    attention_add: tuple
     attention_norm: tuple
     lin1: tuple
-    activation: tuple
     lin2: tuple
     lin2_dropped: tuple | None
-    output_add: tuple
     output_norm: tuple
 
 
-def block(x, p, a, bounds, chance, site, ops, taps=None):
+def block(x, p, a, bounds, chance, site, ops, taps=None, keep=True):
     """x (N,C)  ->  y (N,C), cache.  taps: a dict that receives the quantities in between."""
     q, q_cache = ops.linear.forward(x, p["q.weight"], p["q.bias"])
     k, k_cache = ops.linear.forward(x, p["k.weight"], p["k.bias"])
     v, v_cache = ops.linear.forward(x, p["v.weight"], p["v.bias"])
     draw = chance.draw(site, a.attention_dropout) if chance and a.attention_dropout else None
-    context, attention = ops.attention.forward(q, k, v, bounds=bounds, n_heads=a.H, draw=draw)
+    context, attention = ops.attention.forward(
+        q, k, v, bounds=bounds, n_heads=a.H, draw=draw, keep=keep
+    )
     o, out = ops.linear.forward(context, p["out.weight"], p["out.bias"])
     od, out_dropped = drop(o, a.dropout * a.drops_attention_output, site + 1, chance, ops)
-    s, attention_add = ops.add.forward(x, od)
-    u, attention_norm = ops.layernorm.forward(
-        s, p["attention_norm.weight"], p["attention_norm.bias"], eps=a.eps
+    u, attention_norm = ops.add_layernorm.forward(
+        x, od, p["attention_norm.weight"], p["attention_norm.bias"], eps=a.eps, keep=keep
     )
-    h, lin1 = ops.linear.forward(u, p["lin1.weight"], p["lin1.bias"])  # (N,F)
-    g, activation = activate(h, a.activation, ops)
+    g, lin1 = expand(u, p["lin1.weight"], p["lin1.bias"], a.activation, ops, keep)  # (N,F)
     f, lin2 = ops.linear.forward(g, p["lin2.weight"], p["lin2.bias"])  # (N,C)
     fd, lin2_dropped = drop(f, a.dropout, site + 2, chance, ops)
-    r, output_add = ops.add.forward(u, fd)
-    y, output_norm = ops.layernorm.forward(
-        r, p["output_norm.weight"], p["output_norm.bias"], eps=a.eps
+    y, output_norm = ops.add_layernorm.forward(
+        u, fd, p["output_norm.weight"], p["output_norm.bias"], eps=a.eps, keep=keep
     )
     if taps is not None:
+        s, _ = ops.add.forward(x, od)  # what fusing has swallowed is computed once more
+        h, _ = ops.linear.forward(u, p["lin1.weight"], p["lin1.bias"])
+        r, _ = ops.add.forward(u, fd)
         taps.update(q=q, k=k, v=v, context=context, out=o, attention_sum=s, attention_norm=u,
                     lin1=h, activation=g, lin2=f, output_sum=r, output=y)  # fmt: skip
     return y, Block(
-        q_cache, k_cache, v_cache, attention, out, out_dropped, attention_add, attention_norm,
-        lin1, activation, lin2, lin2_dropped, output_add, output_norm,
+        q_cache, k_cache, v_cache, attention, out, out_dropped, attention_norm,
+        lin1, lin2, lin2_dropped, output_norm,
     )  # fmt: skip
 
 
@@ -125,23 +135,23 @@ def block_backward(dy, cache, a, ops, dtaps=None):
     """dy (N,C), cache  ->  dx (N,C), gradients by role.  dtaps: more gradients, by tap."""
     d, t = {}, dtaps or {}
     dy = plus(dy, t.get("output"), ops)
-    dr, d["output_norm.weight"], d["output_norm.bias"] = ops.layernorm.backward(
+    dr, _, d["output_norm.weight"], d["output_norm.bias"] = ops.add_layernorm.backward(
         dy, cache.output_norm
     )
-    dr = plus(dr, t.get("output_sum"), ops)
-    du, dfd = ops.add.backward(dr, cache.output_add)
+    du = dfd = plus(dr, t.get("output_sum"), ops)  # the sum's gradient is that of both its terms
     df = plus(drop_backward(dfd, cache.lin2_dropped, ops), t.get("lin2"), ops)
     dg, d["lin2.weight"], d["lin2.bias"] = ops.linear.backward(df, cache.lin2)
     dg = plus(dg, t.get("activation"), ops)
-    (dh,) = activate_backward(dg, cache.activation, a.activation, ops)
-    dh = plus(dh, t.get("lin1"), ops)
-    du_ffn, d["lin1.weight"], d["lin1.bias"] = ops.linear.backward(dh, cache.lin1)
+    dlin1 = expand_backward(dg, cache.lin1, a.activation, ops)
+    if "lin1" in t:
+        straight = ops.linear.backward(t["lin1"], cache.lin1[0])  # past the activation
+        dlin1 = [plus(one, two, ops) for one, two in zip(dlin1, straight, strict=True)]
+    du_ffn, d["lin1.weight"], d["lin1.bias"] = dlin1
     du = plus(plus(du, du_ffn, ops), t.get("attention_norm"), ops)  # u fed the sum and lin1
-    ds, d["attention_norm.weight"], d["attention_norm.bias"] = ops.layernorm.backward(
+    ds, _, d["attention_norm.weight"], d["attention_norm.bias"] = ops.add_layernorm.backward(
         du, cache.attention_norm
     )
-    ds = plus(ds, t.get("attention_sum"), ops)
-    dx, dod = ops.add.backward(ds, cache.attention_add)
+    dx = dod = plus(ds, t.get("attention_sum"), ops)
     do = plus(drop_backward(dod, cache.out_dropped, ops), t.get("out"), ops)
     dcontext, d["out.weight"], d["out.bias"] = ops.linear.backward(do, cache.out)
     dcontext = plus(dcontext, t.get("context"), ops)
@@ -170,7 +180,7 @@ def forward(p, rows, a, pad, chance, ops, taps=None, keep=True):
     for i in range(a.L):
         inner = None if taps is None else taps.setdefault(f"layer.{i}", {})
         site = FIRST_BLOCK_SITE + SITES_PER_BLOCK * i
-        x, cache = block(x, scope(p, f"layer.{i}"), a, rows.bounds, chance, site, ops, inner)
+        x, cache = block(x, scope(p, f"layer.{i}"), a, rows.bounds, chance, site, ops, inner, keep)
         hidden.append(x)
         if keep:
             blocks.append(cache)

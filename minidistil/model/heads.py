@@ -8,7 +8,7 @@ BERT's pooler is tanh and DistilBERT's `pre_classifier` is ReLU: the same head w
 
 from typing import NamedTuple
 
-from minidistil.model.encoder import HEAD_SITE, activate, activate_backward, scope
+from minidistil.model.encoder import HEAD_SITE, expand, expand_backward, scope
 from minidistil.model.rows import drop, drop_backward
 
 
@@ -68,21 +68,19 @@ def mlm(h, p, a, ops):
 
     p: canonical parameters of the whole model.
     """
-    t, transform = ops.linear.forward(h, p["transform.weight"], p["transform.bias"])
-    g, activation = activate(t, a.activation, ops)
+    g, transform = expand(h, p["transform.weight"], p["transform.bias"], a.activation, ops)
     n, norm = ops.layernorm.forward(
         g, p["transform_norm.weight"], p["transform_norm.bias"], eps=a.eps
     )
-    return n, (transform, activation, norm, a.activation)
+    return n, (transform, norm, a.activation)
 
 
 def mlm_backward(dn, cache, ops):
     """dn (M,C)  ->  dh (M,C), gradients."""
-    transform, activation, norm, name = cache
+    transform, norm, name = cache
     d = {}
     dg, d["transform_norm.weight"], d["transform_norm.bias"] = ops.layernorm.backward(dn, norm)
-    (dt,) = activate_backward(dg, activation, name, ops)
-    dh, d["transform.weight"], d["transform.bias"] = ops.linear.backward(dt, transform)
+    dh, d["transform.weight"], d["transform.bias"] = expand_backward(dg, transform, name, ops)
     return dh, d
 
 

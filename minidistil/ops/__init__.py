@@ -17,12 +17,14 @@ from minidistil.ops._memory import Workspace
 __all__ = ["DTYPES", "OPS", "SUFFIX", "Workspace", "backend"]
 
 OPS = (
-    "add", "embedding", "linear", "gelu", "relu", "tanh", "softmax", "attention", "layernorm",
-    "dropout", "cross_entropy", "binary_cross_entropy", "kl_div", "cosine", "mse", "vocabulary",
+    "add", "embedding", "linear", "gelu", "linear_gelu", "relu", "tanh", "softmax", "attention",
+    "layernorm", "add_layernorm", "dropout", "cross_entropy", "binary_cross_entropy", "kl_div",
+    "cosine", "mse", "vocabulary",
 )  # fmt: skip
 SUFFIX = {"numpy": "", "cpu": "_cpu"}
-# What computes, and for the narrow ones the module whose matrix products take the place of linear's
-NARROW = {"bfloat16": "linear_bf16", "int8": "linear_int8"}
+# The narrow formats, and the ops whose operands they round, each in a file of its own
+NARROW = {"bfloat16": "bf16", "int8": "int8"}
+ROUNDED = ("linear", "linear_gelu")
 DTYPES = {"float32": np.float32, "float64": np.float64, **dict.fromkeys(NARROW, np.float32)}
 
 
@@ -58,7 +60,8 @@ class _Backend:
     def __getattr__(self, op):
         if op not in OPS:
             raise AttributeError(f"there is no op {op!r}")
-        file = NARROW[self.dtype] if op == "linear" and self.dtype in NARROW else op
+        narrow = self.dtype in NARROW and op in ROUNDED
+        file = f"{op}_{NARROW[self.dtype]}" if narrow else op
         module, suffix = importlib.import_module(f"minidistil.ops.{file}"), SUFFIX[self.name]
         pair = {d: getattr(module, d + suffix) for d in ("forward", "backward")}
         setattr(self, op, SimpleNamespace(**pair))  # from now on a plain attribute

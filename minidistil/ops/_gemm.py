@@ -39,6 +39,7 @@ Sizes, from the registers outwards:
 
 Threads divide the tiles of C, by rows, by columns or both, so that few rows keep two cores as busy
 as few columns. No entry is ever summed by two threads: the bits do not depend on their number.
+After the last block along k, a strip of tiles may go through GELU before it leaves the cache.
 
 A model's weights are the right factor of x·Wᵀ, and do not change between two calls. The panels of
 a frozen array (which nobody can write to) are therefore kept, from its second use on and for as
@@ -46,24 +47,27 @@ long as the array lives. A training step uses each version of a weight once, and
 (Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008; BLIS.)
 """
 
-import weakref
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import NamedTuple
 
 import numpy as np
 
-from minidistil.ops._cpu import get_num_threads, helper, kernel, prange, serial
+from minidistil.ops import _panels
+from minidistil.ops._cpu import get_num_threads, kernel, prange, serial
 from minidistil.ops._memory import empty
-from minidistil.ops._tile import MR, NR, copy, get, put, tile, transpose
+from minidistil.ops._panels import KC, frozen, line, pack, remember, split, up
+from minidistil.ops._tile import MR, NR, get, put, tile
+from minidistil.ops.gelu import FORMS, of_erf, of_tanh
 
-KC = 256
 MC = 96 // MR  # counted in panels, like every row and column of tiles below
 SLAB = 3072 // NR
+STRIP = 8  # tiles side by side, 96 × 128 floats of C, that are activated while a cache holds them
 SMALL = 32_768  # multiply-adds below which waking another thread costs more than it saves
 PRODUCTS = ("own", "numpy")
+NO_GELU, ERF = -1, FORMS.index("none")
 
 _product = ContextVar("product", default="own")
-_panels = {}  # {id of a frozen weight: its panels; None after its first use}
 
 
 @contextmanager
@@ -78,11 +82,12 @@ def product(name):
         _product.reset(token)
 
 
-def matmul(a, b, out=None, *, bias=None, add=False):
+def matmul(a, b, out=None, *, bias=None, add=False, gelu=None, into=None):
     """a (M,K), b (K,N)  ->  c (M,N), all float32; a and b in any layout, c in C order.
 
     out: where to write c; float32, C-contiguous, sharing no memory with a or b. add: c += a·b
-    instead of c = a·b. bias: (N,), added to every row.
+    instead of c = a·b. bias: (N,), added to every row. gelu: one of gelu.FORMS; then gelu(c) goes
+    into `into`, which is an array like out, or out itself.
     Raises TypeError for other dtypes and ValueError for shapes that do not fit.
     """
     if a.dtype != np.float32 or b.dtype != np.float32:
@@ -107,10 +112,12 @@ def matmul(a, b, out=None, *, bias=None, add=False):
             f"out must be a writeable C-contiguous float32 array of shape {(M, N)}, "
             f"not {out.dtype} {out.shape} with strides {out.strides}"
         )
+    form, into = gelu_form(gelu), out if into is None else into
     if _product.get() == "numpy" or K == 0:
         _by_numpy(a, b, out, bias, add)
+        _activate(out, into, form, 0, M, 0, N)
     elif M and N:
-        _by_tiles(a, b, out, bias, add)
+        _by_tiles(a, b, out, bias, add, form, into)
     return out
 
 
@@ -123,47 +130,59 @@ def _by_numpy(a, b, out, bias, add):
         out += bias
 
 
-def _by_tiles(a, b, out, bias, add):
+def _by_tiles(a, b, out, bias, add, form, into):
     M, K, N = *a.shape, b.shape[1]
-    J = -(-N // NR)
+    J = up(N, NR)
     workers = 1 if M * N * K < SMALL else get_num_threads()
     start = np.zeros((J + 1) * NR, np.float32)  # a row for each column of tiles, and zeros
     if bias is not None:
         start[:N] = bias
-    weight = _frozen(b)
-    kept = _panels.get(id(weight))
+    weight = frozen(b)
+    kept = _panels.kept.get(id(weight))
     panels = empty(J * NR * K + 16) if kept is None else kept
     scratch = empty(workers * (MC * MR * KC + MR * NR) + 16)
-    job = (_address(a), *a.strides, _address(b), *b.strides, _address(panels), kept is None,
-           _address(out), _address(start), add, M, N, K, _address(scratch))  # fmt: skip
+    job = Job(
+        _address(a), *a.strides, _address(b), *b.strides, _address(panels), _address(start),
+        out, into, add, form, M, N, K, _address(scratch),
+    )  # fmt: skip
     if workers == 1:
-        _pack_right(0, 1, *job)
-        _compute(0, 1, *job)
+        if kept is None:
+            _pack_right(0, 1, job)
+        _compute(0, 1, job)
     else:
-        _together(workers, *job)
+        _together(workers, kept is None, job)
     if weight is not None and kept is None:
-        _remember(weight, panels)
+        remember(weight, panels)
 
 
-def _frozen(b):
-    """The weight W that nobody can write to, where b is its transpose; else None."""
-    weight = b.base
-    if weight is None or weight.flags.writeable or weight.base is not None:
-        return None
-    return weight if weight.T.strides == b.strides and weight.T.shape == b.shape else None
+class Job(NamedTuple):
+    """A product as kernels see it: addresses and strides, in bytes, so that one compilation
+    serves every layout."""
+
+    a: int
+    a_row: int
+    a_step: int
+    b: int
+    b_step: int
+    b_row: int
+    panels: int
+    start: int
+    c: np.ndarray  # (M,N)
+    g: np.ndarray  # (M,N), gelu(c)
+    add: bool
+    form: int
+    M: int
+    N: int
+    K: int
+    scratch: int
 
 
-def _remember(weight, panels):
-    """At the first use, that there was one; at the second, the panels."""
-    if id(weight) in _panels:
-        _panels[id(weight)] = panels
-    else:
-        _panels[id(weight)] = None
-        weakref.finalize(weight, _panels.pop, id(weight))
+def gelu_form(name):
+    """What follows the product: the place in gelu.FORMS, or NO_GELU."""
+    return NO_GELU if name is None else FORMS.index(name)
 
 
 def _address(x):
-    """Kernels take addresses and strides, so that one compilation serves every layout."""
     return x.__array_interface__["data"][0]
 
 
@@ -191,116 +210,52 @@ def _padded(panel, width):
     return np.pad(panel.astype(np.float64), ((0, 0), (0, width - panel.shape[1])))
 
 
-# ------------------------------------------------------- Numba: packing, tiles, threads
-
-
-@helper
-def _up(size, width):
-    """How many panels of that width hold that size."""
-    return (size + width - 1) // width
-
-
-@helper
-def _line(address):
-    """The next address at which a cache line begins."""
-    return (address + 63) // 64 * 64
-
-
-@helper
-def _split(rows, columns, workers):
-    """Tiles of a slab  ->  into how many parts to cut its rows: the most loaded worker decides."""
-    best, parts = rows * columns + 1, 1
-    for p in range(workers, 0, -1):
-        load = _up(rows, p) * _up(columns, workers // p)
-        if load < best:
-            best, parts = load, p
-    return parts
+# ------------------------------------------------------- Numba: tiles, threads
 
 
 @serial
-def _pack(at, row, step, lines, depth, width, to, first, last):
-    """Panels first..last of a factor: `lines` lines `row` bytes apart, `depth` steps `step` apart.
-
-    `to` is the address of its panels. Where lines are neighbours in memory, all panels take a
-    few steps before any goes on, so that memory is read in long runs.
-    """
-    panels = _up(lines, width)
-    strip = 16 if row == 4 else KC
-    for k0 in range(0, depth, strip):
-        block = k0 // KC * KC
-        kc, steps = min(KC, depth - block), min(strip, depth - k0)
-        for panel in range(first, last):
-            source = at + panel * width * row + k0 * step
-            panel_to = to + 4 * width * (block * panels + panel * kc + k0 - block)
-            filled = min(width, lines - panel * width)
-            whole = 0  # steps that vectors take
-            if filled == width and row == 4:
-                whole = steps
-                for k in range(whole):
-                    if width == MR:
-                        copy(panel_to + 4 * k * MR, source + k * step, MR)
-                    else:
-                        copy(panel_to + 4 * k * NR, source + k * step, NR)
-            elif filled == width and step == 4:
-                whole = steps // 4 * 4
-                for k in range(0, whole, 4):
-                    if width == MR:
-                        transpose(panel_to + 4 * k * MR, source + 4 * k, row, MR)
-                    else:
-                        transpose(panel_to + 4 * k * NR, source + 4 * k, row, NR)
-            for k in range(whole, steps):
-                for i in range(width):
-                    x = get(source + k * step + i * row) if i < filled else np.float32(0)
-                    put(panel_to + 4 * (k * width + i), x)
+def _pack_right(t, workers, job):
+    """Worker t's share of the panels of B."""
+    J = up(job.N, NR)
+    pack(job.b, job.b_row, job.b_step, job.N, job.K, NR, line(job.panels),
+         t * J // workers, (t + 1) * J // workers)  # fmt: skip
 
 
 @serial
-def _pack_right(
-    t, workers, a, a_row, a_step, b, b_step, b_row, panels, pack, c, start, add, M, N, K, scratch
-):
-    """Worker t's share of the panels of B, unless they are packed already."""
-    if pack:
-        J = _up(N, NR)
-        _pack(b, b_row, b_step, N, K, NR, _line(panels), t * J // workers, (t + 1) * J // workers)
-
-
-@serial
-def _compute(
-    t, workers, a, a_row, a_step, b, b_step, b_row, panels, pack, c, start, add, M, N, K, scratch
-):
+def _compute(t, workers, job):
     """Worker t's tiles of C. Those on the far edges go through a spare one, of which what exists
     is copied."""
-    I, J, row = _up(M, MR), _up(N, NR), 4 * N
-    p = _split(I, J, workers)
+    M, N, K = job.M, job.N, job.K
+    I, J, row = up(M, MR), up(N, NR), 4 * N
+    p = split(I, J, workers)
     q = workers // p
     i, j = t // q, t % q
     if i >= p:
         return
     i0, i1, j0, j1 = i * I // p, (i + 1) * I // p, j * J // q, (j + 1) * J // q
-    a_packed = _line(scratch) + 4 * t * (MC * MR * KC + MR * NR)
+    a_packed = line(job.scratch) + 4 * t * (MC * MR * KC + MR * NR)
     spare = a_packed + 4 * MC * MR * KC
     for slab in range(j0, j1, SLAB):
         for k0 in range(0, K, KC):
-            kc, more = min(KC, K - k0), 1 if add or k0 else 0
-            b_block = _line(panels) + 4 * k0 * J * NR
+            kc, more = min(KC, K - k0), 1 if job.add or k0 else 0
+            b_block = line(job.panels) + 4 * k0 * J * NR
             for block in range(i0, i1, MC):
                 end = min(block + MC, i1)
-                _pack(a + block * MR * a_row + k0 * a_step, a_row, a_step,
-                      min(M, end * MR) - block * MR, kc, MR, a_packed, 0, end - block)  # fmt: skip
+                pack(job.a + block * MR * job.a_row + k0 * job.a_step, job.a_row, job.a_step,
+                     min(M, end * MR) - block * MR, kc, MR, a_packed, 0, end - block)  # fmt: skip
                 for j in range(slab, min(slab + SLAB, j1)):
                     b_panel, n = b_block + 4 * j * kc * NR, min(NR, N - j * NR)
-                    begin = start + 4 * NR * (J if k0 else j)
+                    begin = job.start + 4 * NR * (J if k0 else j)
                     for i in range(block, end):
-                        m = min(MR, M - i * MR)
-                        a_panel, to = (
-                            a_packed + 4 * (i - block) * kc * MR,
-                            c + i * MR * row + 4 * j * NR,
-                        )
+                        m, a_panel = min(MR, M - i * MR), a_packed + 4 * (i - block) * kc * MR
+                        to = job.c.ctypes.data + i * MR * row + 4 * j * NR
                         if m == MR and n == NR:
                             tile(kc, a_panel, b_panel, to, row, more, begin)
                         else:
                             tile(kc, a_panel, b_panel, spare, 4 * NR, 0, begin)
                             _put_part(spare, to, row, m, n, more)
+                    if k0 + KC >= K:
+                        activate_strip(job.c, job.g, job.form, block, end, j0, j, j1)
 
 
 @serial
@@ -312,15 +267,33 @@ def _put_part(spare, to, row, m, n, add):
             put(cell, get(cell) + new if add else new)
 
 
+@serial
+def activate_strip(c, g, form, i0, i1, j0, j, j1):
+    """Tile column j of [j0,j1) is done in the rows of tiles [i0,i1): once that fills a strip,
+    g = gelu(c) there. g may be c."""
+    done = j + 1 - j0
+    if form != NO_GELU and (done % STRIP == 0 or j + 1 == j1):
+        first = j0 + (done - 1) // STRIP * STRIP
+        _activate(c, g, form, i0 * MR, min(len(c), i1 * MR),
+                  first * NR, min(c.shape[1], (j + 1) * NR))  # fmt: skip
+
+
+@serial
+def _activate(c, g, form, first, last, left, right):
+    for i in range(first, last):
+        if form == ERF:
+            for o in range(left, right):
+                g[i, o] = of_erf(c[i, o])
+        elif form != NO_GELU:
+            for o in range(left, right):
+                g[i, o] = of_tanh(c[i, o])
+
+
 @kernel
-def _together(
-    workers, a, a_row, a_step, b, b_step, b_row, panels, pack, c, start, add, M, N, K, scratch
-):
+def _together(workers, unpacked, job):
     """Everyone packs, everyone waits for the last one, everyone computes."""
-    if pack:
+    if unpacked:
         for t in prange(workers):
-            _pack_right(np.int64(t), workers, a, a_row, a_step, b, b_step, b_row, panels, pack,
-                        c, start, add, M, N, K, scratch)  # fmt: skip
+            _pack_right(np.int64(t), workers, job)
     for t in prange(workers):
-        _compute(np.int64(t), workers, a, a_row, a_step, b, b_step, b_row, panels, pack,
-                 c, start, add, M, N, K, scratch)  # fmt: skip
+        _compute(np.int64(t), workers, job)

@@ -27,8 +27,9 @@ from minidistil.ops._cpu import (
     prange,
 )
 from minidistil.ops._formats import SMALLEST_SCALE, WIDTH, quantize, round_bf16
-from minidistil.ops._gemm import KC, SMALL, _split
+from minidistil.ops._gemm import SMALL, activate_strip, gelu_form
 from minidistil.ops._memory import empty
+from minidistil.ops._panels import KC, split
 from minidistil.ops._tile import MR, NR, transpose
 from minidistil.ops._tile_narrow import BF16, INT8, bf16_tile, int8_tile
 
@@ -90,9 +91,10 @@ def packed(weight, pack):
     return _kept[key]
 
 
-def linear_int8(x, weight, bias):
+def linear_int8(x, weight, bias, gelu=None):
     """x (N,I), weight (O,I), bias (O,), all float32  ->  y (N,O); see `linear_int8.py`.
 
+    gelu: one of gelu.FORMS, which y then goes through.
     Raises ValueError where the processor has none of the instructions in `_tile_narrow.py`.
     """
     if INT8 is None:
@@ -100,15 +102,15 @@ def linear_int8(x, weight, bias):
             "int8 needs a processor with SSE2, AVX2, AVX-512BW or Arm's dot product, and this one "
             "has none of them; use bfloat16 or float32"
         )
-    return _linear(x, weight, bias, INT8, pack_int8)
+    return _linear(x, weight, bias, gelu, INT8, pack_int8)
 
 
-def linear_bf16(x, weight, bias):
+def linear_bf16(x, weight, bias, gelu=None):
     """x (N,I), weight (O,I), bias (O,), all float32  ->  y (N,O); see `linear_bf16.py`."""
-    return _linear(x, weight, bias, BF16, pack_bf16)
+    return _linear(x, weight, bias, gelu, BF16, pack_bf16)
 
 
-def _linear(x, weight, bias, dot, pack):
+def _linear(x, weight, bias, gelu, dot, pack):
     for name, array in (("x", x), ("weight", weight), ("bias", bias)):
         if array.dtype != np.float32:
             raise TypeError(f"the kernels round from float32, and {name} is {array.dtype}")
@@ -131,7 +133,7 @@ def _linear(x, weight, bias, dot, pack):
         padded[:O] = bias
         b = weight.panels.view(np.uint8).reshape(J, -1)
         job = (x, lines, a, scales, zeros, b, weight.steps, weight.sums, weight.scale, padded, y,
-               spare)  # fmt: skip
+               gelu_form(gelu), spare)  # fmt: skip
         if workers == 1:
             _round(0, 0, I, *job)
             _tiles(0, 0, I, 0, J, *job)
@@ -141,22 +143,22 @@ def _linear(x, weight, bias, dot, pack):
 
 
 @exact(parallel=True)
-def _together(workers, x, lines, a, scales, zeros, b, steps, sums, scale, bias, y, spare):
+def _together(workers, x, lines, a, scales, zeros, b, steps, sums, scale, bias, y, form, spare):
     """Everyone packs x, everyone waits for the last one, everyone computes tiles."""
     I, J = len(a), len(b)
     for t in prange(workers):
         _round(t, t * I // workers, (t + 1) * I // workers,
-               x, lines, a, scales, zeros, b, steps, sums, scale, bias, y, spare)  # fmt: skip
-    p = _split(I, J, workers)
+               x, lines, a, scales, zeros, b, steps, sums, scale, bias, y, form, spare)  # fmt: skip
+    p = split(I, J, workers)
     q = workers // p
     for t in prange(p * q):
         i, j = t // q, t % q
         _tiles(t, i * I // p, (i + 1) * I // p, j * J // q, (j + 1) * J // q,
-               x, lines, a, scales, zeros, b, steps, sums, scale, bias, y, spare)  # fmt: skip
+               x, lines, a, scales, zeros, b, steps, sums, scale, bias, y, form, spare)  # fmt: skip
 
 
 @exact()
-def _round(t, first, last, x, lines, a, scales, zeros, b, steps, sums, scale, bias, y, spare):
+def _round(t, first, last, x, lines, a, scales, zeros, b, steps, sums, scale, bias, y, form, spare):
     """Panels first..last of x, rounded by way of the lines of worker t."""
     line, row = lines[t], lines.strides[1]
     for i in range(first, last):
@@ -222,7 +224,8 @@ def _rounded(bits):
 
 
 @exact()
-def _tiles(t, i0, i1, j0, j1, x, lines, a, scales, zeros, b, steps, sums, scale, bias, y, spare):
+def _tiles(t, i0, i1, j0, j1,
+           x, lines, a, scales, zeros, b, steps, sums, scale, bias, y, form, spare):  # fmt: skip
     """The tiles [i0,i1) × [j0,j1) of y; those on the far edges go through a spare one."""
     (N, O), whole = y.shape, len(scale) > 0
     a_step, a_panel = a.strides[1] * (a.shape[1] // steps), a.strides[0]
@@ -247,3 +250,4 @@ def _tiles(t, i0, i1, j0, j1, x, lines, a, scales, zeros, b, steps, sums, scale,
                                   k, bias.ctypes.data + column)  # fmt: skip
                 if not inside:
                     y[i * MR : i * MR + m, j * NR : j * NR + n] = spare[t, :m, :n]
+            activate_strip(y, y, form, i_block, min(i_block + near, i1), j0, j, j1)

@@ -18,6 +18,7 @@ import numpy as np
 from minidistil.ops._cpu import erf, erf_ufunc, exp, helper, kernel, prange, tanh
 from minidistil.ops._memory import empty_like
 
+FORMS = ("none", "tanh")
 ROOT_HALF, ROOT_2_OVER_PI, CUBIC = math.sqrt(0.5), math.sqrt(2 / math.pi), 0.044715
 DENSITY = 1 / math.sqrt(2 * math.pi)
 
@@ -62,14 +63,25 @@ def forward_cpu(x, *, approximate="none"):
 def _forward_erf(x, y):
     for n in prange(x.shape[0]):
         for c in range(x.shape[1]):
-            y[n, c] = x[n, c] * f(0.5) * (f(1) + erf(x[n, c] * ROOT_HALF_32))
+            y[n, c] = of_erf(x[n, c])
 
 
 @kernel
 def _forward_tanh(x, y):
     for n in prange(x.shape[0]):
         for c in range(x.shape[1]):
-            y[n, c] = x[n, c] * f(0.5) * (f(1) + tanh(_inner(x[n, c])))
+            y[n, c] = of_tanh(x[n, c])
+
+
+@helper
+def of_erf(x):
+    """gelu(x) of one number."""
+    return x * f(0.5) * (f(1) + erf(x * ROOT_HALF_32))
+
+
+@helper
+def of_tanh(x):
+    return x * f(0.5) * (f(1) + tanh(_inner(x)))
 
 
 @helper

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minidistil.ops import _gemm
+from minidistil.ops import _panels
 from minidistil.ops._cpu import threads
-from minidistil.ops._gemm import KC, MC, SLAB, blocked, matmul, product
+from minidistil.ops._gemm import MC, SLAB, blocked, matmul, product
+from minidistil.ops._panels import KC
 from minidistil.ops._tile import MR, NR, tile_shape
 from minidistil.testing import compare
 
@@ -91,28 +92,28 @@ def frozen(x):
 def test_panels_of_a_frozen_weight_are_kept_from_the_second_use_on_and_die_with_it():
     rng = np.random.default_rng(0)
     x, weight = normal(rng, 9, 300), frozen(normal(rng, 40, 300))
-    before = dict(_gemm._panels)
+    before = dict(_panels.kept)
     first, second = matmul(x, weight.T), matmul(x, weight.T)
-    (kept,) = (p for key, p in _gemm._panels.items() if key not in before)
+    (kept,) = (p for key, p in _panels.kept.items() if key not in before)
     third = matmul(x, weight.T)
     np.testing.assert_array_equal([second, third], [first, first])
     kept[:] = 0  # so the panels are what a further product reads
     assert not matmul(x, weight.T).any()
     del weight
-    assert _gemm._panels == before
+    assert _panels.kept == before
 
 
 def test_what_can_be_written_to_is_packed_anew():
     rng = np.random.default_rng(0)
     x, weight = normal(rng, 9, 30), normal(rng, 40, 30)
-    before = dict(_gemm._panels)
+    before = dict(_panels.kept)
     for scale in (1, 2, 4):
         check(x, weight.T)
         weight *= scale
     half = frozen(weight)[:20]  # a view: the rest of the array may be written by others
     for _ in range(3):
         check(x, half.T)
-    assert _gemm._panels == before
+    assert _panels.kept == before
 
 
 def test_numpy_can_be_asked_for_the_product():

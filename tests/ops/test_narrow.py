@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from minidistil.ops import NARROW, _narrow, backend, linear_bf16, linear_int8
 from minidistil.ops._cpu import threads
 from minidistil.ops._formats import round_bf16
-from minidistil.ops._gemm import KC, matmul
+from minidistil.ops._gemm import matmul
+from minidistil.ops._panels import KC
 from minidistil.ops._tile import MR, NR
 from minidistil.testing import compare
 

@@ -102,7 +102,8 @@ SPOILT = [  # parameters made so large that float32 overflows, and where it firs
     (
         [f"{LAYER}intermediate.dense.weight"],
         3e38,
-        f"linear.forward with {LAYER}intermediate.dense.weight, {LAYER}intermediate.dense.bias",
+        f"linear_gelu.forward with {LAYER}intermediate.dense.weight, "
+        f"{LAYER}intermediate.dense.bias",
     ),
     (
         [f"{LAYER}attention.self.query.weight", f"{LAYER}attention.self.key.weight"],
@@ -130,7 +131,7 @@ def test_a_spoilt_teacher_and_a_backward_are_named():
     student = student_from(teacher, layers=(0,), seed=1)
     (name,), factor, _ = SPOILT[0]
     teacher.update({name: np.sign(teacher.params[name]) * np.float32(factor)})
-    with pytest.raises(FloatingPointError, match=f"the teacher's linear.forward with {name}"):
+    with pytest.raises(FloatingPointError, match=f"the teacher's linear_gelu.forward with {name}"):
         train((student, teacher), words(), TrainConfig(steps=1))
 
     teacher = from_config(CONFIG, seed=0)

@@ -1,0 +1,65 @@
+"""Residual sum and LayerNorm in one pass: y = LN(x + z), which ends each half of a block.
+
+Both are all memory and no arithmetic, so what counts is how often a row travels. The sum s = x + z
+stays in the first-level cache until it is normalised, and is never stored.
+
+The gradient of a sum flows into both terms, so ∂x = ∂z is what `layernorm.py` derives for ∂s:
+
+    ∂x = ∂z = r·(∂ŝ − mean(∂ŝ) − ŝ·mean(∂ŝ⊙ŝ))          ∂ŝ = γ⊙∂y
+"""
+
+import math
+
+from minidistil.ops import add, layernorm
+from minidistil.ops._cpu import kernel, prange
+from minidistil.ops._memory import empty, empty_like
+
+# ------------------------------------------------------- NumPy: the specification
+
+
+def forward(x, z, gamma, beta, *, eps=1e-12, keep=True):
+    """x, z (N,C), gamma (C,), beta (C,)  ->  y (N,C), cache."""
+    s, _ = add.forward(x, z)
+    y, cache = layernorm.forward(s, gamma, beta, eps=eps)
+    return y, cache if keep else None
+
+
+def backward(dy, cache):
+    """dy (N,C), cache  ->  dx, dz (N,C), which are one array, dgamma (C,), dbeta (C,)."""
+    ds, dgamma, dbeta = layernorm.backward(dy, cache)
+    return ds, ds, dgamma, dbeta
+
+
+# ------------------------------------------------------- Numba: rows across cores
+
+
+def forward_cpu(x, z, gamma, beta, *, eps=1e-12, keep=True):
+    y, kept = empty_like(x), len(x) if keep else 0
+    shat, rstd = empty((kept, len(gamma)), x.dtype), empty((kept, 1), x.dtype)
+    _forward_rows(x, z, gamma, beta, eps, y, shat, rstd)
+    return y, (shat, rstd, gamma) if keep else None
+
+
+@kernel
+def _forward_rows(x, z, gamma, beta, eps, y, shat, rstd):
+    N, C = x.shape
+    for n in prange(N):
+        mu = var = 0.0
+        for c in range(C):
+            y[n, c] = x[n, c] + z[n, c]  # the sum, for as long as the row is at hand
+            mu += y[n, c]
+        mu /= C
+        for c in range(C):
+            var += (y[n, c] - mu) ** 2
+        r = 1 / math.sqrt(var / C + eps)
+        if len(shat):
+            for c in range(C):
+                shat[n, c] = (y[n, c] - mu) * r
+            rstd[n, 0] = r
+        for c in range(C):
+            y[n, c] = gamma[c] * ((y[n, c] - mu) * r) + beta[c]
+
+
+def backward_cpu(dy, cache):
+    ds, dgamma, dbeta = layernorm.backward_cpu(dy, cache)
+    return ds, ds, dgamma, dbeta

@@ -1,0 +1,47 @@
+"""Linear and GELU in one pass: y = gelu(x·Wᵀ + b), the first half of a feed-forward layer.
+
+The output of this product is the widest thing in a block, (N,F) with F = 4C. Computed apart, GELU
+would fetch from memory what the product has just put there. Here each strip of the product goes
+through GELU while the cache still holds it, and where no backward follows, h = x·Wᵀ + b is
+overwritten by y and never stored at all.
+
+The backward needs h, not y, for GELU cannot be inverted:
+
+    ∂h = ∂y ⊙ gelu′(h)          ∂x, ∂W, ∂b from ∂h as in `linear.py`
+"""
+
+from minidistil.ops import gelu, linear
+from minidistil.ops._gemm import matmul
+from minidistil.ops._memory import empty, empty_like
+
+# ------------------------------------------------------- NumPy: the specification
+
+
+def forward(x, weight, bias, *, approximate="none", keep=True):
+    """x (N,I), weight (O,I), bias (O,)  ->  y (N,O), the caches of linear and of gelu."""
+    h, product = linear.forward(x, weight, bias)  # (N,O)
+    y, activation = gelu.forward(h, approximate=approximate)
+    return y, (product, activation) if keep else None
+
+
+def backward(dy, cache):
+    """dy (N,O), cache  ->  dx (N,I), dweight (O,I), dbias (O,)."""
+    product, activation = cache
+    (dh,) = gelu.backward(dy, activation)
+    return linear.backward(dh, product)
+
+
+# ------------------------------------------------------- Numba: GELU at the end of each strip
+
+
+def forward_cpu(x, weight, bias, *, approximate="none", keep=True):
+    h = empty((len(x), len(weight)))
+    y = empty_like(h) if keep else h
+    matmul(x, weight.T, h, bias=bias, gelu=approximate, into=y)
+    return y, ((x, weight), (h, approximate)) if keep else None
+
+
+def backward_cpu(dy, cache):
+    product, activation = cache
+    (dh,) = gelu.backward_cpu(dy, activation)
+    return linear.backward_cpu(dh, product)

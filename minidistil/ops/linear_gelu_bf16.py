@@ -1,0 +1,27 @@
+"""Linear and GELU with the operands of the product in bfloat16: `linear_bf16.py`, then `gelu.py`.
+
+The product's sums come out in float32 and GELU reads them there: nothing more is rounded.
+"""
+
+from minidistil.ops import _narrow, gelu, linear_bf16
+
+# ------------------------------------------------------- NumPy: the specification
+
+
+def forward(x, weight, bias, *, approximate="none", keep=True):
+    """x (N,I), weight (O,I), bias (O,)  ->  y (N,O), no cache. Raises as `linear_bf16` does."""
+    h, _ = linear_bf16.forward(x, weight, bias)
+    return gelu.forward(h, approximate=approximate)[0], None
+
+
+backward = linear_bf16.backward
+
+
+# ------------------------------------------------------- Numba: `_narrow.py`
+
+
+def forward_cpu(x, weight, bias, *, approximate="none", keep=True):
+    return _narrow.linear_bf16(x, weight, bias, approximate), None
+
+
+backward_cpu = backward

@@ -1,0 +1,28 @@
+"""Linear and GELU with the operands of the product in int8: `linear_int8.py`, then `gelu.py`.
+
+The product's sums come out in float32 and GELU reads them there: nothing more is rounded.
+"""
+
+from minidistil.ops import _narrow, gelu, linear_int8
+
+# ------------------------------------------------------- NumPy: the specification
+
+
+def forward(x, weight, bias, *, approximate="none", keep=True):
+    """x (N,I), weight (O,I), bias (O,)  ->  y (N,O), no cache. Raises as `linear_int8` does."""
+    h, _ = linear_int8.forward(x, weight, bias)
+    return gelu.forward(h, approximate=approximate)[0], None
+
+
+backward = linear_int8.backward
+
+
+# ------------------------------------------------------- Numba: `_narrow.py`
+
+
+def forward_cpu(x, weight, bias, *, approximate="none", keep=True):
+    linear_int8.check_depth(x.shape[-1])
+    return _narrow.linear_int8(x, weight, bias, approximate), None
+
+
+backward_cpu = backward
