@@ -115,7 +115,8 @@ def matmul(a, b, out=None, *, bias=None, add=False, gelu=None, into=None):
     form, into = gelu_form(gelu), out if into is None else into
     if _product.get() == "numpy" or K == 0:
         _by_numpy(a, b, out, bias, add)
-        _activate(out, into, form, 0, M, 0, N)
+        if form != NO_GELU:
+            _activate(out, into, form, 0, M, 0, N)
     elif M and N:
         _by_tiles(a, b, out, bias, add, form, into)
     return out
@@ -280,13 +281,17 @@ def activate_strip(c, g, form, i0, i1, j0, j, j1):
 
 @serial
 def _activate(c, g, form, first, last, left, right):
+    line = np.empty(right - left, np.float32)  # a loop whose arrays may overlap stays scalar
     for i in range(first, last):
+        source, to = c[i, left:right], g[i, left:right]
         if form == ERF:
-            for o in range(left, right):
-                g[i, o] = of_erf(c[i, o])
-        elif form != NO_GELU:
-            for o in range(left, right):
-                g[i, o] = of_tanh(c[i, o])
+            for o in range(len(line)):
+                line[o] = of_erf(source[o])
+        else:
+            for o in range(len(line)):
+                line[o] = of_tanh(source[o])
+        for o in range(len(line)):
+            to[o] = line[o]
 
 
 @kernel
