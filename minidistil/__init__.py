@@ -3,7 +3,7 @@
 Start reading at `ops/layernorm.py`, then `model/encoder.py`, then `distill/step.py`.
 """
 
-from minidistil import losses, testing
+from minidistil import check, losses, testing
 from minidistil.config import BertConfig, DistilBertConfig
 from minidistil.data import load_tokenizer
 from minidistil.distill import DistillConfig, distill_step, student_config, student_from
@@ -15,7 +15,7 @@ from minidistil.train import AdamW, TrainConfig, train
 
 __all__ = [
     "AdamW", "BertConfig", "DistilBertConfig", "DistillConfig", "Model", "TrainConfig",
-    "Workspace", "backend", "distill_step", "from_config", "from_pretrained", "load_tokenizer",
-    "losses", "pipeline", "student_config", "student_from", "testing", "train",
+    "Workspace", "backend", "check", "distill_step", "from_config", "from_pretrained",
+    "load_tokenizer", "losses", "pipeline", "student_config", "student_from", "testing", "train",
 ]  # fmt: skip
 __version__ = "0.1.0"

@@ -1,5 +1,5 @@
-"""Other people's implementations, fed with our weights: what numbers and speeds are compared with.
+"""Comparison with other implementations: where one differs, and why."""
 
-Nothing here is imported unless a comparison is asked for, and each framework only by the function
-that runs it.
-"""
+from minidistil.check.explain import explain
+
+__all__ = ["explain"]

@@ -1,0 +1,141 @@
+"""`explain`: what is wrong with an attempt at one op, in words; None when it is right.
+
+    message = md.check.explain("layernorm", attempt, x, gamma, beta, eps=1e-12)
+
+The attempt is compared with the op of `right`, then with every known mistake of that op. Nothing
+is guessed: a message names a mistake only when the mistake's own numbers are the attempt's.
+"""
+
+import numpy as np
+
+from minidistil.check import right
+from minidistil.check.catalogue import mistakes_of
+from minidistil.check.steps import steps
+from minidistil.testing import rms
+
+TOLERANCE = 2e-6  # of the answer's size: what a chain of float32 roundings may cost
+NEARER = 0.2  # a mistake explains an attempt that it fits five times better than the right op does
+SAME = {"add": "residual", "gelu": "activation", "adamw": "steps"}
+PARTS = {"attention": ("heads", "scores", "weights"), "weights": ("weights",)}
+FUNCTIONS = {**right.RIGHT, "steps": steps}
+
+
+class Nothing:
+    """What is known of a module when there is none: forms that depend on one do not apply."""
+
+    added = foreign = layers = ()
+
+
+def explain(op, attempt, *inputs, **fixed):
+    """What is wrong with `attempt`, a str; None when it is right.
+
+    op: "embedding_sum", "layernorm", "linear", "gelu" (or "activation", name=…), "add", "scores",
+    "softmax", "weights", "attention", "pool", "projection", "kl_div", "cosine", "cross_entropy",
+    "mse" or "adamw"; the inputs are those of the function of that name in `check/right.py` and
+    `check/steps.py`, arrays (B,T,·) or, for LayerNorm, linear and GELU, with any leading axes.
+    attempt: an array, a number, or {name: array}.
+    Raises ValueError for an op that is not there.
+    """
+    op = SAME.get(op, op)
+    if op not in FUNCTIONS:
+        known = ", ".join(sorted({*FUNCTIONS, *SAME}))
+        raise ValueError(f"op must be one of {known}, not {op!r}")
+    inputs = [_exact(x) for x in inputs]
+    wanted = FUNCTIONS[op](*inputs, **fixed)
+    if shapes := _shape_trouble(attempt, wanted):
+        return shapes
+    mine, truth = _flat(attempt), _flat(wanted)
+    if not _finite_alike(mine, truth):
+        bad = int((~np.isfinite(mine)).sum())
+        named = _named(op, mine, truth, inputs, fixed)
+        return named or f"{bad} of {mine.size} numbers are not finite (NaN or infinity)."
+    error = rms(mine - truth)
+    if error <= TOLERANCE * max(rms(truth), 1e-30):
+        return None
+    return _named(op, mine, truth, inputs, fixed) or _evidence(op, attempt, wanted, error)
+
+
+def _named(op, mine, truth, inputs, fixed):
+    """The message of the mistake whose numbers are nearest, if they are `mine`; else None."""
+    best, message = NEARER * _distance(mine, truth), None
+    for m in mistakes_of(*PARTS.get(op, (op,))):
+        for value, wrong in m.forms(Nothing):
+            candidate = _attempted(op, m.op, wrong, inputs, fixed)
+            if candidate is None or candidate.shape != mine.shape:
+                continue
+            off = _distance(mine, candidate)
+            if off <= TOLERANCE * rms(np.nan_to_num(candidate)) and off < best:
+                best, message = off, f"{m.id}: {m.message(value)}"
+    return message
+
+
+def _attempted(op, replaced, wrong, inputs, fixed):
+    """The numbers of a mistake, flat; None where it does not apply to these inputs."""
+    with np.errstate(all="ignore"):
+        try:
+            if op == "attention":
+                return _flat(right.attention(*inputs, **fixed, replaced={replaced: wrong}))
+            return _flat(wrong(*inputs, **fixed))
+        except (TypeError, ValueError, IndexError):
+            return None
+
+
+def _distance(a, b):
+    """Root mean square of the difference; infinite where one is NaN and the other is not."""
+    if not _finite_alike(a, b):
+        return float("inf")
+    finite = np.isfinite(a)
+    return rms(a[finite] - b[finite])
+
+
+def _finite_alike(a, b):
+    return a.shape == b.shape and bool((np.isfinite(a) == np.isfinite(b)).all())
+
+
+def _exact(x):
+    x = np.asarray(x) if not isinstance(x, dict | list | tuple | type(None)) else x
+    return x.astype(np.float64) if isinstance(x, np.ndarray) and x.dtype.kind == "f" else x
+
+
+def _flat(x):
+    """Any answer as one row of float64."""
+    if isinstance(x, dict):
+        return np.concatenate([np.ravel(np.asarray(x[k], np.float64)) for k in sorted(x)])
+    return np.ravel(np.asarray(x, np.float64))
+
+
+def _shape_trouble(attempt, wanted):
+    if isinstance(wanted, dict):
+        if not isinstance(attempt, dict) or set(attempt) != set(wanted):
+            return f"The answer must be a dict with the names {', '.join(sorted(wanted))}."
+        return next((t for k in wanted if (t := _shape_trouble(attempt[k], wanted[k]))), None)
+    if attempt is None or attempt is Ellipsis:
+        return "There is no answer yet: the function returns nothing."
+    if np.shape(attempt) == np.shape(wanted):
+        return None
+    text = f"The answer has shape {np.shape(attempt)}, it should have {np.shape(wanted)}."
+    if np.shape(attempt) == np.shape(wanted)[::-1]:
+        text += " Is it transposed?"
+    return text
+
+
+def _evidence(op, attempt, wanted, error):
+    """What can be said of numbers that no known mistake gives."""
+    mine, truth = _flat(attempt), _flat(wanted)
+    where = int(np.argmax(np.abs(mine - truth)))
+    lines = [
+        f"The numbers of {op} differ by {error / max(rms(truth), 1e-30):.1e} of their size; "
+        f"largest at place {where} of the flat array: {mine[where]:.6g}, expected "
+        f"{truth[where]:.6g}. None of the known mistakes gives these numbers."
+    ]
+    off = mine - truth
+    factor = (mine @ truth) / max(truth @ truth, 1e-30)
+    if factor and rms(mine - factor * truth) <= TOLERANCE * rms(mine):
+        lines.append(f"They are {factor:.6g} times what they should be.")
+    elif off.size > 1 and np.ptp(off) <= TOLERANCE * rms(truth):
+        lines.append(f"Everything is {off.mean():.6g} too much.")
+    elif np.ndim(wanted) == 2 and len(set(wanted.shape)) == 1:
+        turned = np.asarray(attempt).T - wanted
+        if rms(turned) <= TOLERANCE * rms(truth):
+            lines.append("They are the transpose of what they should be.")
+    return " ".join(lines)

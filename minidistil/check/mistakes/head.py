@@ -1,0 +1,49 @@
+"""Mistakes in the heads: what stands for a text, and the table that words are scored with."""
+
+import numpy as np
+
+from minidistil.check import right
+from minidistil.check.catalogue import mistake
+
+
+@mistake(
+    "pooled-mean", "pool", values=("real tokens", "all columns", "largest of the real tokens"),
+    says="The text is summed up by a mean or maximum over tokens ({}), not by its first one.",
+    yours="pooled = mean over {} of h", right="pooled = h[:, 0], the [CLS] token",
+    fix="hidden[:, 0] before the classifier's first layer",
+)  # fmt: skip
+def pooled_mean(h, mask=None, *, value):
+    if mask is None or value == "all columns":
+        return h.mean(axis=1)
+    m = mask[:, :, None]
+    if value.startswith("largest"):
+        return np.where(m, h, -np.inf).max(axis=1)
+    return (h * m).sum(axis=1) / m.sum(axis=1)
+
+
+@mistake(
+    "pooled-last", "pool",
+    says="The text is summed up by its last column, not by its first token.",
+    yours="pooled = h[:, −1]", right="pooled = h[:, 0], the [CLS] token", fix="hidden[:, 0]",
+)  # fmt: skip
+def pooled_last(h, mask=None):
+    return h[:, -1]
+
+
+@mistake(
+    "head-untied", "projection", values=lambda known: known.foreign,
+    says="The vocabulary head has a weight of its own, not the word embeddings.",
+    yours="logits = x·W′ᵀ + b,  W′ another table", right="logits = x·wordᵀ + b",
+    fix="decoder.weight = word_embeddings.weight, the same Parameter, after loading too",
+)  # fmt: skip
+def head_untied(x, word, bias, *, value):
+    return right.projection(x, value, bias) if value.shape == word.shape else 0 * x @ word.T
+
+
+@mistake(
+    "bias-missing", "projection",
+    says="The vocabulary head's bias is not added.",
+    yours="logits = x·wordᵀ", right="logits = x·wordᵀ + b", fix="load the decoder's bias",
+)  # fmt: skip
+def projection_bias(x, word, bias):
+    return right.projection(x, word, 0 * bias)

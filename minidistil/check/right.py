@@ -1,0 +1,137 @@
+"""The ops as they are right, on padded arrays, in one place where each can be replaced.
+
+The model itself knows no padding. A mistake often is about padding, so here everything is (B,T,·)
+and unfused: what a PyTorch implementation computes, step by step. The formulas are those of
+`minidistil.ops`, whose specifications compute where they take padded arrays.
+"""
+
+import math
+
+import numpy as np
+
+from minidistil import losses
+from minidistil.ops import backend
+
+SPEC = backend("numpy")
+GELU_FORM = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
+
+
+def embedding_sum(word, position, kind=None, *, ids, types=None):
+    """Tables word (V,C), position (P,C), kind (types,C) or None; ids, types (B,T)  ->  (B,T,C)."""
+    total = word[ids] + position[np.arange(ids.shape[1])]
+    return total if kind is None else total + kind[types]
+
+
+def layernorm(x, gamma, beta, *, eps=1e-12):
+    """x (…,C), gamma (C,), beta (C,)  ->  (…,C)."""
+    flat = x.reshape(-1, x.shape[-1])
+    return SPEC.layernorm.forward(flat, gamma, beta, eps=eps)[0].reshape(x.shape)
+
+
+def linear(x, weight, bias):
+    """x (…,I), weight (O,I), bias (O,)  ->  (…,O)."""
+    return x @ weight.T + bias
+
+
+def activation(x, *, name="gelu"):
+    """x (…,F)  ->  (…,F).  name: as in config.json."""
+    if name in ("relu", "tanh"):
+        return getattr(SPEC, name).forward(x)[0]
+    return SPEC.gelu.forward(x, approximate=GELU_FORM[name])[0]
+
+
+def residual(x, y):
+    """What a block adds to its input: x, y (B,T,C)  ->  (B,T,C)."""
+    return x + y
+
+
+def heads(n_heads):
+    """The pair split: (B,T,C) -> (B,H,T,D) and merge: (B,H,T,D) -> (B,T,C)."""
+
+    def split(x):
+        return x.reshape(*x.shape[:2], n_heads, -1).swapaxes(1, 2)
+
+    def merge(x):
+        B, H, T, D = x.shape
+        return x.swapaxes(1, 2).reshape(B, T, H * D)
+
+    return split, merge
+
+
+def scores(q, k):
+    """q, k (B,H,T,D)  ->  (B,H,T,T): queries along the third axis, keys along the last."""
+    return q @ k.swapaxes(2, 3) / math.sqrt(q.shape[3])
+
+
+def softmax(s, axis=-1):
+    """Shares of the whole along an axis; -inf is a share of 0."""
+    e = np.exp(s - s.max(axis=axis, keepdims=True))
+    return e / e.sum(axis=axis, keepdims=True)
+
+
+def log_softmax(z):
+    """Logits (…,V)  ->  their logarithmic shares."""
+    below = z - z.max(axis=-1, keepdims=True)
+    return below - np.log(np.exp(below).sum(axis=-1, keepdims=True))
+
+
+def weights(s, mask=None):
+    """Scores (B,H,T,T), mask (B,T) or None  ->  each query's weights over the real keys."""
+    return softmax(s if mask is None else np.where(mask[:, None, None, :], s, -np.inf))
+
+
+def attention(q, k, v, *, n_heads, mask=None, replaced=None):
+    """q, k, v (B,T,C)  ->  context (B,T,C).  replaced: {name of a step above: another function}."""
+    steps = {"heads": heads, "scores": scores, "weights": weights, **(replaced or {})}
+    split, merge = steps["heads"](n_heads)
+    a = steps["weights"](steps["scores"](split(q), split(k)), mask)
+    return merge(a @ split(v))
+
+
+def block(x, attend, attention_norm, feed, output_norm, residual):
+    """A block's order: a sum and then a LayerNorm, twice.  x (B,T,C)  ->  (B,T,C)."""
+    u = attention_norm(residual(x, attend(x), "attention_sum"))
+    return output_norm(residual(u, feed(u), "output_sum"))
+
+
+def layer_of(i):
+    """Whose parameters layer i has."""
+    return i
+
+
+def pool(h, mask=None):
+    """What stands for a whole text: h (B,T,C)  ->  its first token's (B,C)."""
+    return h[:, 0]
+
+
+def projection(x, word, bias):
+    """Features (B,T,C) onto the vocabulary through the embedding table (V,C)  ->  (B,T,V)."""
+    return x @ word.T + bias
+
+
+def kl_div(student, teacher, *, mask=None, tau=2.0):
+    """Logits (…,V), mask (…)  ->  τ²·KL(teacher ‖ student), mean over the real tokens."""
+    return losses.kl_divergence(student, teacher, tau, mask)[0]
+
+
+def cosine(student, teacher, *, mask=None):
+    """Hidden states (…,C), mask (…)  ->  mean of 1 − cos over the real tokens."""
+    return losses.cosine(student, teacher, mask)[0]
+
+
+def cross_entropy(logits, labels, *, ignore_index=-100):
+    """Logits (…,V), labels (…)  ->  mean of −ln softmax over the labelled tokens."""
+    return losses.cross_entropy(logits, labels, ignore_index)[0]
+
+
+def mse(student, teacher, *, mask=None):
+    """Logits (…,V), mask (…)  ->  squared error, summed over classes, mean over real tokens."""
+    return losses.mse(student, teacher, mask, "batchmean")[0]
+
+
+RIGHT = {
+    f.__name__: f
+    for f in (embedding_sum, layernorm, linear, activation, residual, heads, scores, softmax,
+              weights, attention, block, layer_of, pool, projection, kl_div, cosine,
+              cross_entropy, mse)
+}  # fmt: skip
