@@ -1,0 +1,275 @@
+# %% [markdown]
+# # 2 · What a backward is
+#
+# Nothing in this project differentiates for us: every op brings its own `backward`. This chapter
+# says what such a function has to compute, how to know that it does, and why composing a hundred
+# of them needs nothing but reading the forward upwards.
+#
+# Read beside `minidistil/testing.py`.
+
+# %%
+# Installs what is missing; silent when nothing is. In Colab, SOURCE says where the project lies:
+# "minidistil[demo] @ git+https://…", or the name of the zip that you uploaded.
+import importlib.util
+import subprocess
+import sys
+
+SOURCE = "..[demo]"
+if not all(importlib.util.find_spec(name) for name in ("minidistil", "matplotlib")):
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", SOURCE], check=True)
+    importlib.invalidate_caches()
+
+# %%
+import matplotlib.pyplot as plt
+import numpy as np
+
+import minidistil as md
+from minidistil import lesson
+from minidistil.lesson import check
+
+plt.style.use(lesson.STYLE)
+rng = np.random.default_rng(0)
+ops = md.backend("numpy", "float64")
+
+# %% [markdown]
+# ## One number in, one number out
+#
+# $y = x^3$ has the derivative $3x^2$. Training asks a slightly different question: some *loss*
+# depends on $y$, we already know $\partial y := \mathrm{d}\,\text{loss}/\mathrm{d}y$, and want
+# $\partial x$. The chain rule answers
+#
+# $$\partial x = \partial y \cdot 3x^2 .$$
+#
+# In this project `dx` is always the gradient of the loss with respect to `x`, and has its shape.
+# The forward hands the backward what it will need, in a `cache`.
+
+
+# %%
+def forward(x):
+    return x**3, x  # y, cache
+
+
+def backward(dy, cache):
+    x = cache
+    return (dy * 3 * x**2,)  # one gradient for each argument of forward
+
+
+y, cache = forward(2.0)
+print("y =", y, "  dx =", backward(1.0, cache)[0])
+h = 1e-5
+print("by difference:", (forward(2.0 + h)[0] - forward(2.0 - h)[0]) / (2 * h))
+
+# %% [markdown]
+# ## Many numbers in, many out
+#
+# For a vector the derivative is a matrix, the Jacobian $J_{ij} = \partial y_i / \partial x_j$, and
+# the chain rule multiplies by its *transpose*:
+#
+# $$\partial x_j = \sum_i \partial y_i\, J_{ij} \qquad\text{that is}\qquad
+#   \partial x = J^{\top}\partial y.$$
+#
+# A backward computes this product without ever building $J$. Softmax shows why that matters: its
+# Jacobian is full, $J_{ij} = y_i(\delta_{ij} - y_j)$, but the product needs one sum,
+#
+# $$\partial x = y \odot \bigl(\partial y - \textstyle\sum_i \partial y_i\, y_i\bigr).$$
+
+# %%
+x = rng.standard_normal((1, 8))
+y, cache = ops.softmax.forward(x)
+J = np.diag(y[0]) - np.outer(y[0], y[0])  # (8,8)
+dy = rng.standard_normal((1, 8))
+(dx,) = ops.softmax.backward(dy, cache)
+assert np.allclose(dx[0], J.T @ dy[0])
+
+fig, axes = plt.subplots(1, 2, figsize=(7, 2.8), width_ratios=(1, 1.3))
+limit = np.abs(J).max()
+image = axes[0].imshow(J, cmap="PuOr", vmin=-limit, vmax=limit)
+axes[0].set(title="Jacobian of softmax", xlabel="input j", ylabel="output i")
+fig.colorbar(image)
+axes[1].plot(dx[0], "o-", label="backward")
+axes[1].plot(J.T @ dy[0], "x", markersize=9, label="$J^T\\,\\partial y$")
+axes[1].set(title="the same numbers, without J", xlabel="input j")
+axes[1].legend()
+plt.show()
+
+# %% [markdown]
+# ## How to know that it is right
+#
+# Building $J$ by differences, one input at a time, is too slow for a model. One equation is enough
+# if its ingredients are random. For a nudge $v$ of the inputs and a cotangent $u$ of the outputs,
+#
+# $$\langle u, Jv\rangle \;=\; \langle J^{\top}u, v\rangle .$$
+#
+# The left side is a difference of two forwards, the right side is the backward. They are two
+# numbers; a wrong entry anywhere in $J^{\top}$ almost surely makes them differ.
+
+# %%
+v, u, eps = rng.standard_normal(x.shape), rng.standard_normal(x.shape), 1e-6
+ahead, behind = (ops.softmax.forward(x + sign * eps * v)[0] for sign in (1, -1))
+left = np.vdot(u, ahead - behind) / (2 * eps)
+right = np.vdot(ops.softmax.backward(u, cache)[0], v)
+print(f"⟨u, Jv⟩ = {left:.12f}\n⟨Jᵀu, v⟩ = {right:.12f}")
+md.testing.check_backward(ops.softmax.forward, ops.softmax.backward, [x], rng)
+
+# %% [markdown]
+# **Why not a cotangent of ones?** Because $y$ sums to 1 whatever $x$ is, softmax sends ones to
+# exactly zero. A test with ones accepts a backward that returns nothing at all:
+
+# %%
+print("Jᵀ·1 =", np.round(ops.softmax.backward(np.ones((1, 8)), cache)[0], 17))
+
+try:
+    md.testing.check_backward(ops.softmax.forward, lambda dy, cache: (np.zeros_like(dy),), [x], rng)
+except AssertionError as error:
+    print("with a random one:", error)
+
+# %% [markdown]
+# **How small a nudge?** Too large, and the curve is not straight ($\varepsilon^2$ of error); too
+# small, and rounding drowns the difference (machine precision$/\varepsilon$). In float64 there is
+# a wide valley around $10^{-6}$. In float32 there is hardly any, which is why derivatives are
+# tested in float64 and kernels are then compared with them.
+
+# %%
+nudges = np.logspace(-12, 0, 49)
+fig, ax = plt.subplots()
+for dtype, label in ((np.float64, "float64"), (np.float32, "float32")):
+    xs, vs, us = (a.astype(dtype) for a in (x, v, u))
+    errors = []
+    for nudge in nudges.astype(dtype):
+        ahead, behind = (ops.softmax.forward(xs + s * nudge * vs)[0] for s in (1, -1))
+        errors.append(abs(np.vdot(us, ahead - behind) / (2 * nudge) - right) / abs(right))
+    ax.loglog(nudges, np.maximum(errors, 1e-16), label=label)
+ax.set(xlabel="nudge ε", ylabel="relative error", title="central difference against the backward")
+ax.legend()
+plt.show()
+
+# %% [markdown]
+# ## Composition: read the forward upwards
+#
+# $y = f(g(x))$ has $J = J_f J_g$, so $J^{\top} = J_g^{\top} J_f^{\top}$: the *last* op goes back
+# first. And where a value fed two readers, their gradients add, since a nudge of it reaches the
+# loss on both ways. These two rules are all that is needed to write down the backward of a whole
+# model. Here is a residual: $y = x + \mathrm{gelu}(\mathrm{softmax}(x))$.
+
+
+# %%
+def residual(x):
+    a, softmax = ops.softmax.forward(x)
+    g, gelu = ops.gelu.forward(a)
+    y, add = ops.add.forward(x, g)  # x fed the sum and softmax
+    return y, (softmax, gelu, add)
+
+
+def residual_backward(dy, cache):
+    softmax, gelu, add = cache
+    dx, dg = ops.add.backward(dy, add)
+    (da,) = ops.gelu.backward(dg, gelu)
+    (dx_softmax,) = ops.softmax.backward(da, softmax)
+    return (dx + dx_softmax,)  # so its gradients add
+
+
+md.testing.check_backward(residual, residual_backward, [rng.standard_normal((3, 5))], rng)
+
+# %% [markdown]
+# The whole encoder of this package is such a pair of functions (chapter 6), and the same one
+# equation tests it whole.
+#
+# **Why backwards at all?** A loss is one number and a model has millions of inputs. One backward,
+# which costs about two forwards, gives the derivative with respect to all of them; by differences
+# it would take two forwards for each.
+#
+# ## Exercise 1: unit length
+#
+# $y = x/r$ with $r = \sqrt{\textstyle\sum_c x_c^2}$, for one vector $x$. It reaches $y$ two ways:
+# directly, and through $r$. Write `unit_backward(dy, x)`.
+
+
+# %%
+def unit_backward(dy, x):
+    """dy (C,), x (C,)  ->  dx (C,)."""
+
+
+# %%
+def right_unit(dy, x):
+    r = np.sqrt(x @ x)
+    return (dy - x * (dy @ x) / r**2) / r
+
+
+check(
+    unit_backward, right_unit, rng.standard_normal(6), rng.standard_normal(6),
+    mistakes={
+        "the way through r is missing": lambda dy, x: dy / np.sqrt(x @ x),
+        "1/r has the derivative −1/r²: the sign of the second way is wrong": lambda dy, x: (
+            dy + x * (dy @ x) / (x @ x)
+        ) / np.sqrt(x @ x),
+        "Σ dy·x runs over the whole vector, it is one number": lambda dy, x: (
+            dy - x * (dy * x) / (x @ x)
+        ) / np.sqrt(x @ x),
+        "the second way needs 1/r³ in all: one 1/r² is missing": lambda dy, x: (
+            dy - x * (dy @ x)
+        ) / np.sqrt(x @ x),
+    },
+)  # fmt: skip
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# With $\hat x = x/r$: what points along $\hat x$ is stripped from $\partial y$, since stretching
+# $x$ leaves $y$ where it was.
+#
+# ```python
+# def unit_backward(dy, x):
+#     r = np.sqrt((x * x).sum())
+#     xhat = x / r
+#     return (dy - xhat * (dy * xhat).sum()) / r
+# ```
+#
+# </details>
+#
+# ## Exercise 2: write the test
+#
+# Write `disagreement(forward, backward, x, u, v)`: the absolute difference of the two sides of
+# $\langle u, Jv\rangle = \langle J^{\top}u, v\rangle$, with a nudge of $10^{-6}$.
+
+
+# %%
+def disagreement(forward, backward, x, u, v):
+    """forward(x) -> (y, cache), backward(dy, cache) -> (dx,)  ->  a float."""
+
+
+# %%
+def right_disagreement(forward, backward, x, u, v):
+    numeric = np.vdot(u, forward(x + 1e-6 * v)[0] - forward(x - 1e-6 * v)[0]) / 2e-6
+    return abs(numeric - np.vdot(backward(u, forward(x)[1])[0], v))
+
+
+def broken_softmax(dy, cache):
+    return (cache * dy,)  # the sum is missing
+
+
+check(
+    disagreement, right_disagreement, ops.softmax.forward, broken_softmax, x, u, v,
+    mistakes={
+        "a central difference spans 2ε": lambda f, b, x, u, v: abs(
+            np.vdot(u, f(x + 1e-6 * v)[0] - f(x - 1e-6 * v)[0]) / 1e-6
+            - np.vdot(b(u, f(x)[1])[0], v)
+        ),
+        "this is the one-sided difference: its error is ε, not ε²": lambda f, b, x, u, v: abs(
+            np.vdot(u, f(x + 1e-6 * v)[0] - f(x)[0]) / 1e-6 - np.vdot(b(u, f(x)[1])[0], v)
+        ),
+    },
+)  # fmt: skip
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def disagreement(forward, backward, x, u, v):
+#     eps = 1e-6
+#     (ahead, _), (behind, _) = forward(x + eps * v), forward(x - eps * v)
+#     _, cache = forward(x)
+#     (dx,) = backward(u, cache)
+#     return abs((u * (ahead - behind)).sum() / (2 * eps) - (dx * v).sum())
+# ```
+#
+# </details>
