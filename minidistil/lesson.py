@@ -6,6 +6,7 @@ import os
 
 import numpy as np
 
+from minidistil.check import explain
 from minidistil.testing import rms
 
 TOLERANCE = 1e-6  # of the answer's size: what float64 loses is far less, what a bug does far more
@@ -32,13 +33,14 @@ def size(full, small):
     return small if os.environ.get("MINIDISTIL_LESSON") == "small" else full
 
 
-def check(attempt, right, *args, names=(), mistakes=None, **fixed):
+def check(attempt, right, *args, names=(), mistakes=None, op=None, **fixed):
     """Print what is wrong with a reader's function, or that it is right.
 
     attempt, right: called with copies of args and with fixed; they return an array, a number or a
     tuple of these. names: of the things returned. mistakes: {sentence: function}; a function that
-    reproduces the attempt's numbers gives the diagnosis its sentence. An attempt that returns None
-    is still empty, which is no error. What has no known cause is described, never guessed at.
+    reproduces the attempt's numbers gives the diagnosis its sentence. op: the name under which
+    `md.check.explain` knows more of them. An attempt that returns None is still empty, which is no
+    error. What has no known cause is described, never guessed at.
     """
     name = attempt.__name__
     wanted = _tuple(_call(right, args, fixed))
@@ -68,6 +70,8 @@ def check(attempt, right, *args, names=(), mistakes=None, **fixed):
         if _same(found, _tuple(_call(mistake, args, fixed))):
             print(f"  Diagnosis: {sentence}")
             return
+    if op is not None:
+        print(f"  Diagnosis: {explain(op, answer, *args, **fixed)}")
 
 
 def _call(function, args, fixed):

@@ -14,7 +14,7 @@ PACKAGE = HOUSE / "minidistil"
 FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = {
     "files": -1, "config": 0, "testing": 0, "ops": 1, "model": 2, "data": 2, "distill": 3,
-    "losses": 3, "pipeline": 3, "lesson": 1, "train": 4, "check": 4, "cli": 5, "__main__": 6,
+    "losses": 3, "pipeline": 3, "train": 4, "check": 4, "lesson": 5, "cli": 5, "__main__": 6,
 }  # fmt: skip
 FRAMEWORKS = {"torch", "transformers", "matplotlib", "pandas", "scipy", "sklearn"}
 NOT_OPS = {"adamw", "global_norm"}  # arithmetic of the optimiser: nothing to differentiate

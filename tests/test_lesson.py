@@ -48,6 +48,19 @@ def test_the_wrong_one_of_two_things_is_named(capsys):
     assert "square is wrong" in out and "total" not in out
 
 
+def test_the_catalogue_of_mistakes_is_asked(capsys):
+    x = np.random.default_rng(0).standard_normal((4, 8))
+
+    def norm(x, gamma, beta, eps):
+        return gamma * (x - x.mean(1, keepdims=True)) / x.std(1, keepdims=True) + beta
+
+    def unbiased(x, gamma, beta, eps):
+        return gamma * (x - x.mean(1, keepdims=True)) / x.std(1, ddof=1, keepdims=True) + beta
+
+    check(unbiased, norm, x, np.ones(8), np.ones(8), op="layernorm", eps=0)
+    assert "Diagnosis: layernorm-unbiased-variance" in capsys.readouterr().out
+
+
 def test_an_attempt_cannot_change_what_it_is_given(capsys):
     def greedy(x):
         x *= 2

@@ -1,0 +1,311 @@
+# %% [markdown]
+# # 5 · Attention, drawn
+#
+# Attention is the only place in the encoder where tokens meet. Each token asks a question, each
+# offers a key and a value, and every token collects the values of all tokens of its sequence,
+# weighted by how well their keys answer its question.
+#
+# Read beside `minidistil/ops/attention.py` and `minidistil/ops/softmax.py`.
+
+# %%
+# Installs what is missing; silent when nothing is. In Colab, SOURCE says where the project lies:
+# "minidistil[demo] @ git+https://…", or the name of the zip that you uploaded.
+import importlib.util
+import subprocess
+import sys
+
+SOURCE = "..[demo]"
+if not all(importlib.util.find_spec(name) for name in ("minidistil", "matplotlib")):
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", SOURCE], check=True)
+    importlib.invalidate_caches()
+
+# %%
+import math
+from itertools import pairwise
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+import minidistil as md
+from minidistil import lesson
+from minidistil.cli.teacher import default_teacher
+from minidistil.lesson import check
+
+plt.style.use(lesson.STYLE)
+rng = np.random.default_rng(0)
+ops = md.backend("numpy", "float64")
+
+# %% [markdown]
+# ## One head, from scratch
+#
+# For one sequence of $T$ tokens and one head of $D$ channels, with $q, k, v$ of shape $(T,D)$:
+#
+# $$s = \frac{q}{\sqrt D}\,k^{\top}\;(T,T), \qquad a = \mathrm{softmax}_{\text{keys}}(s), \qquad
+#   y = a\,v\;(T,D).$$
+
+
+# %%
+def softmax(s):
+    e = np.exp(s - s.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def attend(q, k, v):
+    """q, k, v (…,T,D)  ->  y (…,T,D), weights (…,T,T)."""
+    a = softmax(q / math.sqrt(q.shape[-1]) @ k.swapaxes(-1, -2))
+    return a @ v, a
+
+
+T, D = 4, 8
+q, k, v = (rng.standard_normal((T, D)) for _ in range(3))
+y, a = attend(q, k, v)
+print("weights of each query over the keys:\n", a.round(2))
+assert np.allclose(a.sum(axis=-1), 1)
+
+# %% [markdown]
+# ## Several heads, several sequences
+#
+# The $C$ channels split into $H$ heads of $D = C/H$: heads are blocks of *channels*, and each
+# attends on its own. The library has no padding inside: a batch is $N$ rows, real tokens only, and
+# `bounds` says where each sequence begins. A sequence meets only itself, so no score has to be
+# masked.
+
+# %%
+H, C = 2, 16
+bounds = np.array([0, 4, 9])  # a sequence of four tokens and one of five
+q, k, v = (rng.standard_normal((9, C)) for _ in range(3))
+
+
+def attention(q, k, v, bounds, n_heads):
+    """q, k, v (N,C)  ->  y (N,C)."""
+    y = np.empty_like(q)
+    for first, last in pairwise(bounds):
+        heads = [x[first:last].reshape(last - first, n_heads, -1).swapaxes(0, 1) for x in (q, k, v)]
+        y[first:last] = attend(*heads)[0].swapaxes(0, 1).reshape(last - first, -1)
+    return y
+
+
+library, cache = ops.attention.forward(q, k, v, bounds=bounds, n_heads=H)
+assert np.allclose(attention(q, k, v, bounds, H), library)
+
+# %% [markdown]
+# The usual way pads both sequences to five tokens and adds a large negative number to the scores
+# of padding. The result is the same; the padded rows are computed all the same, and thrown away.
+
+# %%
+padded = np.zeros((3, 2, 5, C))
+mask = np.array([[1, 1, 1, 1, 0], [1, 1, 1, 1, 1]], bool)
+padded[:, mask] = (q, k, v)
+qh, kh, vh = padded.reshape(3, 2, 5, H, -1).swapaxes(2, 3)  # each (B,H,T,D)
+scores = qh / math.sqrt(C // H) @ kh.swapaxes(-1, -2)
+scores = np.where(mask[:, None, None, :], scores, -1e30)
+same = (softmax(scores) @ vh).swapaxes(1, 2).reshape(2, 5, C)[mask]
+assert np.allclose(same, library)
+
+# %% [markdown]
+# ## What the teacher's heads look at
+#
+# Rows are queries, columns are keys, each row sums to 1.
+
+# %%
+folder = default_teacher()
+teacher, tokenizer = md.from_pretrained(folder), md.load_tokenizer(folder)
+batch = tokenizer(["the acting was [MASK], but i liked the music."])
+tokens = [tokenizer.id_to_token(int(i)) for i in batch["input_ids"][0]]
+attentions = teacher.forward(**batch, attentions=True).attentions
+
+fig, axes = plt.subplots(1, 4, figsize=(10, 3.4), sharey=True)
+for h, ax in enumerate(axes):
+    image = ax.imshow(attentions[1][0, h], vmin=0, vmax=1)
+    ax.set(title=f"layer 1, head {h}", xticks=range(len(tokens)), yticks=range(len(tokens)))
+    ax.set_xticklabels(tokens, rotation=90, fontsize=8)
+    ax.set_yticklabels(tokens, fontsize=8)
+fig.colorbar(image, ax=axes, shrink=0.7, label="weight")
+plt.show()
+
+# %% [markdown]
+# Where does the masked word look, layer by layer? The mean over heads:
+
+# %%
+ask = tokens.index("[MASK]")
+weights = np.array([layer[0, :, ask].mean(axis=0) for layer in attentions])  # (L,T)
+fig, ax = plt.subplots(figsize=(7, 2.4))
+image = ax.imshow(weights, aspect="auto")
+ax.set(xticks=range(len(tokens)), yticks=range(len(weights)), ylabel="layer",
+       title="what [MASK] attends to")  # fmt: skip
+ax.set_xticklabels(tokens, rotation=90, fontsize=8)
+fig.colorbar(image, label="weight")
+plt.show()
+
+# %% [markdown]
+# ## Why divide by $\sqrt D$
+#
+# If the entries of $q$ and $k$ have variance 1, the variance of $q\cdot k$ is $D$. Undivided, the
+# scores grow with $\sqrt D$, softmax hardens into a choice of one key, and its gradient
+# $a\odot(\partial a - \dots)$ vanishes. Divided, the *entropy* of the weights does not depend on
+# $D$.
+
+# %%
+dims, keys = [1, 4, 16, 64, 256, 1024], 64
+entropy = {"q·k/√D": [], "q·k": []}
+for dim in dims:
+    for label, root in (("q·k/√D", math.sqrt(dim)), ("q·k", 1.0)):
+        qs, ks = (rng.standard_normal((keys, dim)) for _ in range(2))
+        w = softmax(qs @ ks.T / root)
+        entropy[label].append(-(w * np.log(w + 1e-300)).sum(axis=1).mean())
+fig, ax = plt.subplots()
+for label, values in entropy.items():
+    ax.semilogx(dims, values, marker="o", label=label)
+ax.axhline(math.log(keys), color="0.6", linewidth=1)
+ax.annotate("all 64 keys alike", (1, math.log(keys) + 0.08), color="0.3")
+ax.set(xlabel="channels of a head, D", ylabel="entropy of the weights", ylim=(0, 4.8))
+ax.legend()
+plt.show()
+
+# %% [markdown]
+# ## Backward
+#
+# The three lines of the forward, read upwards. $v$ and $a$ are the two factors of a product, as
+# $x$ and $W$ were in chapter 3; softmax was in chapter 2; $q$ and $k$ are two factors again:
+#
+# $$\partial v = a^{\top}\partial y, \quad \partial a = \partial y\,v^{\top}, \quad
+#   \partial s = a\odot\Bigl(\partial a - \sum_{\text{keys}}\partial a\odot a\Bigr),$$
+# $$\partial q = \frac{\partial s\,k}{\sqrt D}, \qquad
+#   \partial k = \frac{\partial s^{\top} q}{\sqrt D}.$$
+
+
+# %%
+def attend_backward(dy, q, k, v):
+    """dy, q, k, v (T,D)  ->  dq, dk, dv (T,D)."""
+    root = math.sqrt(q.shape[-1])
+    _, a = attend(q, k, v)
+    dv, da = a.T @ dy, dy @ v.T
+    ds = a * (da - (da * a).sum(axis=1, keepdims=True))
+    return ds @ k / root, ds.T @ q / root, dv
+
+
+one = [x[:4, :8] for x in (q, k, v)]
+dy = rng.standard_normal((4, 8))
+_, kept = ops.attention.forward(*one, bounds=np.array([0, 4]), n_heads=1)
+for mine, theirs in zip(attend_backward(dy, *one), ops.attention.backward(dy, kept), strict=True):
+    assert np.allclose(mine, theirs)
+
+# %% [markdown]
+# ## Without ever holding the weights
+#
+# $a$ has $T^2$ entries for each head. The kernels go through the keys in tiles and keep, for each
+# query, the largest score so far, $m$, and the sum $\ell = \sum e^{s-m}$. When a tile brings a
+# larger score, what has been summed is rescaled by $e^{m_{\text{old}}-m_{\text{new}}}$. At the end,
+# $m + \ln\ell$ is all that the backward needs to compute any weight again.
+
+
+# %%
+def attend_in_tiles(q, k, v, tile=3):
+    q = q / math.sqrt(q.shape[1])
+    m, l = np.full(len(q), -np.inf), np.zeros(len(q))  # (T,)
+    y = np.zeros_like(v)
+    for first in range(0, len(k), tile):
+        s = q @ k[first : first + tile].T  # (T,tile): all that is ever held
+        larger = np.maximum(m, s.max(axis=1))
+        e, shrink = np.exp(s - larger[:, None]), np.exp(m - larger)
+        l = l * shrink + e.sum(axis=1)
+        y = y * shrink[:, None] + e @ v[first : first + tile]
+        m = larger
+    return y / l[:, None]
+
+
+long = [rng.standard_normal((50, 8)) for _ in range(3)]
+assert np.allclose(attend_in_tiles(*long), attend(*long)[0])
+
+lengths = np.array([128, 256, 512, 1024, 2048])
+fig, ax = plt.subplots()
+ax.loglog(lengths, 12 * lengths**2 * 4 / 2**20, marker="o", label="all weights, 12 heads")
+ax.loglog(lengths, 12 * lengths * 4 / 2**20, marker="s", label="m + ln ℓ, 12 heads")
+ax.set(xlabel="tokens of a sequence", ylabel="MB kept for backward", xticks=lengths)
+ax.set_xticklabels(lengths)
+ax.minorticks_off()
+ax.legend()
+plt.show()
+
+# %% [markdown]
+# ## Exercise 1: softmax, backward
+
+
+# %%
+def softmax_backward(dy, y):
+    """dy (N,T), y (N,T) the softmax of each row  ->  dx (N,T)."""
+
+
+# %%
+def right_softmax(dy, y):
+    return ops.softmax.backward(dy, y)[0]
+
+
+check(
+    softmax_backward, right_softmax, rng.standard_normal((3, 5)),
+    softmax(rng.standard_normal((3, 5))),
+    mistakes={
+        "this is the Jacobian's diagonal alone; every input moves every output": lambda dy, y: (
+            dy * y * (1 - y)
+        ),
+        "the sum over the row is missing": lambda dy, y: dy * y,
+        "the sum runs over dy·y, not over dy": lambda dy, y: (
+            y * (dy - dy.sum(axis=1, keepdims=True))
+        ),
+        "the sum belongs to one row, this adds up all of them": lambda dy, y: (
+            y * (dy - (dy * y).sum())
+        ),
+    },
+)  # fmt: skip
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def softmax_backward(dy, y):
+#     return y * (dy - (dy * y).sum(axis=1, keepdims=True))
+# ```
+#
+# </details>
+#
+# ## Exercise 2: all heads, with a padding mask
+#
+# $q, k, v$ are $(B,T,C)$, the mask $(B,T)$ holds 1 for a token and 0 for padding. Rows of padding
+# may hold anything; only the keys have to be hidden. This is what you would write in PyTorch, and
+# the check knows the mistakes that people make there.
+
+
+# %%
+def masked_attention(q, k, v, n_heads, mask):
+    """q, k, v (B,T,C), mask (B,T)  ->  context (B,T,C)."""
+
+
+# %%
+def right_masked(q, k, v, n_heads, mask):
+    B, T, C = q.shape
+    qh, kh, vh = (x.reshape(B, T, n_heads, -1).swapaxes(1, 2) for x in (q, k, v))
+    s = qh @ kh.swapaxes(2, 3) / math.sqrt(C // n_heads)
+    s = np.where(np.asarray(mask, bool)[:, None, None, :], s, -np.inf)
+    return (softmax(s) @ vh).swapaxes(1, 2).reshape(B, T, C)
+
+
+texts = [rng.standard_normal((2, 5, 12)) for _ in range(3)]
+check(masked_attention, right_masked, *texts, n_heads=3, mask=mask.astype(int), op="attention")
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def masked_attention(q, k, v, n_heads, mask):
+#     B, T, C = q.shape
+#     D = C // n_heads
+#
+#     def split(x):
+#         return x.reshape(B, T, n_heads, D).transpose(0, 2, 1, 3)  # (B,H,T,D)
+#
+#     s = split(q) / math.sqrt(D) @ split(k).transpose(0, 1, 3, 2)  # (B,H,T,T)
+#     s = s + np.where(mask[:, None, None, :] == 1, 0.0, -1e30)
+#     return (softmax(s) @ split(v)).transpose(0, 2, 1, 3).reshape(B, T, C)
+# ```
+#
+# </details>

@@ -1,0 +1,309 @@
+# %% [markdown]
+# # 7 · Tokenizer, embeddings, masking
+#
+# Before the first matrix product there are three steps that decide more than they seem to: how a
+# text is cut into pieces, which vector a piece starts as, and which pieces are hidden so that the
+# model has something to learn.
+#
+# Read beside `minidistil/data/tokenizer.py`, `ops/embedding.py` and `data/masking.py`.
+
+# %%
+# Installs what is missing; silent when nothing is. In Colab, SOURCE says where the project lies:
+# "minidistil[demo] @ git+https://…", or the name of the zip that you uploaded.
+import importlib.util
+import subprocess
+import sys
+
+SOURCE = "..[demo]"
+if not all(importlib.util.find_spec(name) for name in ("minidistil", "matplotlib")):
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", SOURCE], check=True)
+    importlib.invalidate_caches()
+
+# %%
+import matplotlib.pyplot as plt
+import numpy as np
+
+import minidistil as md
+from minidistil import lesson
+from minidistil.cli.teacher import default_teacher
+from minidistil.data import Vocabulary, mask_tokens, train_wordpiece
+from minidistil.lesson import check
+
+plt.style.use(lesson.STYLE)
+rng = np.random.default_rng(0)
+ops = md.backend("numpy", "float64")
+folder = default_teacher()
+tokenizer = md.load_tokenizer(folder)
+
+# %% [markdown]
+# ## WordPiece
+#
+# A word is cut greedily: the longest piece of the vocabulary that starts it, then the longest that
+# goes on, marked with `##`. A frequent word is one piece; a rare one is several; nothing but an
+# unknown letter is ever unknown.
+
+# %%
+for word in ("movie", "unwatchable", "cinematographer", "zeitgeist", "☃"):
+    print(f"{word:18s}", *tokenizer.encode(word).tokens[1:-1])
+
+# %% [markdown]
+# Such a vocabulary is learned from text: start with letters, and again and again join the pair of
+# neighbours that is most worth it. A small one from a few lines:
+
+# %%
+lines = [
+    "the cat sat on the mat", "the cats sat on the mats", "a cat and a hat",
+    "the hats of the cats", "that cat chased a rat", "rats and bats and cats and hats",
+] * 4  # fmt: skip
+for vocabulary in (40, 60, 80):
+    small = train_wordpiece(lines, vocabulary)
+    print(f"{vocabulary} pieces:", *small.encode("the cats chased that rat").tokens[1:-1])
+
+# %% [markdown]
+# ## A table with one row for each piece
+#
+# $$y_n = \text{table}[\text{id}_n]$$
+#
+# is a matrix product with one-hot rows, without the product. Its backward adds to the row that was
+# read, and a row that several tokens share receives the *sum*:
+#
+# $$\partial\text{table}[v] = \sum_{n:\ \text{id}_n = v}\partial y_n .$$
+
+# %%
+table = rng.standard_normal((6, 3))
+ids = np.array([2, 5, 2, 0])
+dy = np.ones((4, 3))
+onehot = np.eye(6)[ids]  # (N,V)
+assert np.allclose(onehot @ table, ops.embedding.forward(table, ids=ids)[0])
+_, cache = ops.embedding.forward(table, ids=ids)
+(dtable,) = ops.embedding.backward(dy, cache)
+assert np.allclose(onehot.T @ dy, dtable)
+
+# The mistake that everybody makes once: with repeated ids, NumPy keeps only one of the additions.
+wrong = np.zeros_like(table)
+wrong[ids] += dy
+print("row 2 was read twice:", dtable[2], "but `d[ids] += dy` says", wrong[2])
+
+# %% [markdown]
+# ## What the table of a trained model knows
+#
+# Nobody told the teacher what a word means; it only had to fill gaps. Words that fit the same gaps
+# end up pointing the same way.
+
+# %%
+teacher = md.from_pretrained(folder, task="fill-mask")
+word = teacher.canonical()["embeddings.word.weight"].astype(np.float64)  # (V,C)
+unit = word / np.linalg.norm(word, axis=1, keepdims=True).clip(1e-9)
+for probe in ("good", "actor", "john", "three", "watched"):
+    near = np.argsort(-unit @ unit[tokenizer.token_to_id(probe)])[1:7]
+    print(f"{probe:8s}", *(tokenizer.id_to_token(int(i)) for i in near))
+
+# %% [markdown]
+# Positions have a table too. Neighbouring columns of a text should be alike; the picture of all
+# dot products between position vectors shows how far a model can tell "near" from "far".
+
+# %%
+position = teacher.canonical()["embeddings.position.weight"].astype(np.float64)[:48]
+alike = position @ position.T
+fig, axes = plt.subplots(1, 2, figsize=(7, 2.8), width_ratios=(1, 1.5), dpi=75)
+image = axes[0].imshow(alike)
+axes[0].set(title="dot products of positions", xlabel="column", ylabel="column")
+fig.colorbar(image)
+axes[1].plot([np.diagonal(alike, distance).mean() for distance in range(40)], marker=".")
+axes[1].set(xlabel="distance of two columns", title="mean over all pairs")
+plt.show()
+
+# %% [markdown]
+# ## No padding inside
+#
+# Texts have different lengths, arrays do not. The batch at the door is padded; inside there are
+# only *rows*, one for each real token, each remembering its column.
+
+# %%
+batch = tokenizer(["bad.", "a film with a heart of gold.", "i liked it."])
+model = md.from_pretrained(folder)
+rows = model.pack(batch["input_ids"], batch["attention_mask"])
+print("batch", batch["input_ids"].shape, "=", batch["input_ids"].size, "cells")
+print("rows ", len(rows.ids), " bounds", rows.bounds)
+print("column of each row", rows.column)
+
+fig, ax = plt.subplots(figsize=(7, 1.8))
+grid = np.full(batch["input_ids"].shape, np.nan)
+grid[rows.mask] = rows.sequence
+ax.imshow(grid, aspect="auto", vmax=3.4)
+for n, (b, t) in enumerate(zip(rows.sequence, rows.column, strict=True)):
+    ax.text(t, b, n, ha="center", va="center", color="white" if b < 2 else "black")
+ax.set(title="which row a cell becomes; white: padding, no row", xticks=[], ylabel="text",
+       yticks=range(3))  # fmt: skip
+plt.show()
+
+# Whatever stands in the padding, no number of a real token changes:
+noisy = np.where(batch["attention_mask"] == 1, batch["input_ids"], 99)
+clean = model.forward(batch["input_ids"], batch["attention_mask"]).last_hidden_state
+assert np.array_equal(model.forward(noisy, batch["attention_mask"]).last_hidden_state, clean)
+
+# %% [markdown]
+# ## Masking: hide, mislead, leave
+#
+# 15 % of the tokens are chosen. Of these 80 % become `[MASK]`, 10 % a random word, 10 % stay: at
+# every one of them the answer is asked for, so the model can trust no token it sees. Everywhere
+# else the label is −100.
+
+# %%
+text = tokenizer(["this is one of the worst films i have ever seen , and i have seen many ."])
+vocabulary = Vocabulary.of(tokenizer)
+masked = mask_tokens(text, vocabulary=vocabulary, seed=1, step=0, probability=0.4)
+for before, after, label in zip(
+    text["input_ids"][0], masked["input_ids"][0], masked["labels"][0], strict=True
+):
+    if label != -100:
+        print(f"{tokenizer.id_to_token(int(before)):8s} -> "
+              f"{tokenizer.id_to_token(int(after)):10s} asked for {int(label)}")  # fmt: skip
+
+# %%
+many = {name: np.repeat(array, lesson.size(3000, 300), axis=0) for name, array in text.items()}
+masked = mask_tokens(many, vocabulary=vocabulary, seed=0, step=0)
+drawable = ~np.isin(many["input_ids"], vocabulary.special_ids)
+chosen = masked["labels"] != -100
+hidden = chosen & (masked["input_ids"] == vocabulary.mask_id)
+changed = chosen & ~hidden & (masked["input_ids"] != many["input_ids"])
+print(f"chosen {chosen.sum() / drawable.sum():.1%} of the words; of those [MASK] "
+      f"{hidden.sum() / chosen.sum():.1%}, random {changed.sum() / chosen.sum():.1%}")  # fmt: skip
+
+# %% [markdown]
+# **Rare words.** DistilBERT draws with weights $\max(\text{count},1)^{-0.7}$ instead, so that a
+# corpus which is half commas does not teach commas. The chance to be chosen, by how frequent a
+# word is:
+
+# %%
+counts = np.zeros(tokenizer.vocab_size, np.int64)
+frequencies = np.unique(np.logspace(0, 5, 60).astype(int))
+sample = 10 + np.arange(len(frequencies))
+counts[sample] = frequencies
+page = np.tile(rng.permutation(sample), (lesson.size(1000, 100), 1))
+stream = {"input_ids": page, "attention_mask": np.ones_like(page)}
+fig, ax = plt.subplots()
+for strategy in ("uniform", "smoothed"):
+    drawn = mask_tokens(
+        stream, vocabulary=vocabulary, seed=0, step=0, strategy=strategy, counts=counts
+    )
+    share = [(drawn["labels"] == v).sum() / len(page) for v in sample]
+    ax.semilogx(frequencies, share, label=strategy)
+ax.set(xlabel="how often the word occurs in the corpus", ylabel="chance to be masked")
+ax.legend()
+plt.show()
+
+# %% [markdown]
+# The draws depend on (seed, step, number of the sequence) and on nothing else. A text is masked
+# anew at each step (*dynamic* masking), and the same again when a run is resumed.
+#
+# ## Exercise 1: WordPiece, the greedy cut
+
+
+# %%
+def cut(word, pieces):
+    """word a str, pieces a set such as {"un", "##able"}  ->  list of pieces, ["[UNK]"] if none."""
+
+
+# %%
+def right_cut(word, pieces):
+    found, start = [], 0
+    while start < len(word):
+        ends = range(len(word), start, -1)
+        options = (("##" if start else "") + word[start:end] for end in ends)
+        piece = next((o for o in options if o in pieces), None)
+        if piece is None:
+            return ["[UNK]"]
+        found.append(piece)
+        start += len(piece) - (2 if start else 0)
+    return found
+
+
+def pieces_as_numbers(function):
+    """Numbers are what `check` compares: the ids of the pieces of several words."""
+
+    def numbers(words):
+        answers = [function(word, pieces) for word in words]
+        if None in answers:
+            return None
+        return np.array([tokenizer.token_to_id(p) for answer in answers for p in answer])
+
+    numbers.__name__ = function.__name__
+    return numbers
+
+
+def without_marks(word, pieces):
+    return [piece.removeprefix("##") for piece in right_cut(word, pieces)]
+
+
+pieces = set(tokenizer.get_vocab())
+check(
+    pieces_as_numbers(cut), pieces_as_numbers(right_cut), ["unwatchable", "filmmakers", "zzz"],
+    mistakes={"a piece inside a word begins with ##": pieces_as_numbers(without_marks)},
+)  # fmt: skip
+for word in ("unwatchable", "filmmakers", "zzz"):
+    assert right_cut(word, pieces) == tokenizer.encode(word).tokens[1:-1]
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def cut(word, pieces):
+#     found, start = [], 0
+#     while start < len(word):
+#         mark = "##" if start else ""
+#         for end in range(len(word), start, -1):
+#             if mark + word[start:end] in pieces:
+#                 found.append(mark + word[start:end])
+#                 start = end
+#                 break
+#         else:
+#             return ["[UNK]"]
+#     return found
+# ```
+#
+# </details>
+#
+# ## Exercise 2: the embedding's backward, without `np.add.at`
+
+
+# %%
+def embedding_backward(dy, ids, V):
+    """dy (N,C), ids (N,), V rows  ->  dtable (V,C)."""
+
+
+# %%
+def right_embedding(dy, ids, V):
+    return ops.embedding.backward(dy, (ids, (V, dy.shape[1]), None))[0]
+
+
+def last_one_wins(dy, ids, V):
+    d = np.zeros((V, dy.shape[1]))
+    d[ids] = dy
+    return d
+
+
+def averaged(dy, ids, V):
+    return right_embedding(dy, ids, V) / np.bincount(ids, minlength=V).clip(1)[:, None]
+
+
+check(
+    embedding_backward, right_embedding, rng.standard_normal((7, 3)),
+    np.array([1, 4, 1, 1, 0, 4, 2]), 6,
+    mistakes={
+        "rows that were read several times keep only the last gradient": last_one_wins,
+        "gradients of one row add up, they are not averaged": averaged,
+    },
+)  # fmt: skip
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def embedding_backward(dy, ids, V):
+#     return np.eye(V)[ids].T @ dy
+# ```
+#
+# It is right, and slow: the library sorts the ids and adds the rows that belong together.
+#
+# </details>
