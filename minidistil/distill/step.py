@@ -25,6 +25,7 @@ from minidistil.model import network, objective
 from minidistil.model.heads import projector
 from minidistil.model.model import Step
 from minidistil.model.network import Cotangents
+from minidistil.ops import frugal
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class DistillConfig:
             raise ValueError(f"alpha_clm must be 0 without a causal model, not {self.alpha_clm}")
 
 
+@frugal()
 def distill_step(student, teacher, batch, config, train=False, seed=0, step=0, first_sequence=0):
     """One batch through both models  ->  Step(loss, parts before weighting, grads of the student).
 

@@ -14,7 +14,7 @@ from minidistil.model.names import public_names
 from minidistil.model.network import Cotangents
 from minidistil.model.params import shapes
 from minidistil.model.rows import Chance, pack
-from minidistil.ops import DTYPES
+from minidistil.ops import DTYPES, frugal
 
 
 class Step(NamedTuple):
@@ -274,6 +274,7 @@ class Model:
 
     # ------------------------------------------------------------ one training step, and disk
 
+    @frugal()
     def gradients(self, batch, train=False, seed=0, step=0, first_sequence=0):
         """The task's own loss on a batch with labels  ->  Step.
 

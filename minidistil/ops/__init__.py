@@ -12,9 +12,9 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from minidistil.ops._memory import Workspace
+from minidistil.ops._memory import Workspace, frugal
 
-__all__ = ["DTYPES", "OPS", "SUFFIX", "Workspace", "backend"]
+__all__ = ["DTYPES", "OPS", "SUFFIX", "Workspace", "backend", "frugal"]
 
 OPS = (
     "add", "embedding", "linear", "gelu", "linear_gelu", "relu", "tanh", "softmax", "attention",

@@ -55,7 +55,7 @@ import numpy as np
 
 from minidistil.ops import _panels
 from minidistil.ops._cpu import get_num_threads, kernel, prange, serial
-from minidistil.ops._memory import empty
+from minidistil.ops._memory import empty, is_frugal
 from minidistil.ops._panels import KC, frozen, line, pack, remember, split, up
 from minidistil.ops._tile import MR, NR, get, put, tile
 from minidistil.ops.gelu import FORMS, of_erf, of_tanh
@@ -152,7 +152,7 @@ def _by_tiles(a, b, out, bias, add, form, into):
         _compute(0, 1, job)
     else:
         _together(workers, kept is None, job)
-    if weight is not None and kept is None:
+    if weight is not None and kept is None and not is_frugal():
         remember(weight, panels)
 
 

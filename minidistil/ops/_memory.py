@@ -11,6 +11,7 @@ reference count tells: no array that anybody can still see is ever handed out tw
 """
 
 import sys
+from contextlib import contextmanager
 from contextvars import ContextVar
 
 import numpy as np
@@ -19,6 +20,7 @@ SMALL = 1 << 16  # bytes; below, malloc reuses memory by itself
 LINE = 64  # bytes in a cache line, and in the widest vector
 
 _active = ContextVar("workspace", default=None)
+_frugal = ContextVar("frugal", default=False)
 
 
 class Workspace:
@@ -82,3 +84,23 @@ def zeros(shape, dtype=np.float32):
     x = empty(shape, dtype)
     x[...] = 0
     return x
+
+
+@contextmanager
+def frugal():
+    """`with frugal():` nothing is kept from one call to the next for the sake of speed.
+
+    A training step is run like this: a second copy of every weight, laid out for the matrix
+    product, would take as much memory as teacher and student do, and save one part in a hundred of
+    the time where a batch has a thousand tokens.
+    """
+    token = _frugal.set(True)
+    try:
+        yield
+    finally:
+        _frugal.reset(token)
+
+
+def is_frugal():
+    """Whether this runs inside `with frugal():`."""
+    return _frugal.get()

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minidistil.ops import _panels
+from minidistil.ops import _panels, frugal
 from minidistil.ops._cpu import threads
 from minidistil.ops._gemm import MC, SLAB, blocked, matmul, product
 from minidistil.ops._panels import KC
@@ -87,6 +87,16 @@ def test_a_bias_is_added_once_and_a_sum_goes_on(M, K, N):
 def frozen(x):
     x.flags.writeable = False
     return x
+
+
+def test_a_frugal_product_keeps_no_panels():
+    rng = np.random.default_rng(0)
+    x, weight = normal(rng, 9, 30), frozen(normal(rng, 40, 30))
+    before = dict(_panels.kept)
+    with frugal():
+        for _ in range(3):
+            matmul(x, weight.T)
+    assert _panels.kept == before
 
 
 def test_panels_of_a_frozen_weight_are_kept_from_the_second_use_on_and_die_with_it():
