@@ -87,7 +87,7 @@ def distill_step(student, teacher, batch, config, train=False, seed=0, step=0, f
     if not parts:
         raise ValueError("every alpha is 0: there is nothing to learn from")
     parts = {name: float(part) for name, part in parts.items()}
-    grads = student.public(network.backward(d, cache, student.ops))
+    grads = student.public(network.backward(d, cache, student.ops, release=True))
     weights = {name: getattr(config, f"alpha_{name}") for name in parts}
     return Step(sum(weights[name] * parts[name] for name in parts), parts, grads)
 

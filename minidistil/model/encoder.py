@@ -188,13 +188,19 @@ def forward(p, rows, a, pad, chance, ops, taps=None, keep=True):
     return tuple(hidden), (embedding, blocks, a) if keep else None
 
 
-def backward(dhidden, cache, ops, dtaps=None):
-    """dhidden: L+1 gradients (N,C), the last an array, the others or None  ->  canonical grads."""
+def backward(dhidden, cache, ops, dtaps=None, release=False):
+    """dhidden: L+1 gradients (N,C), the last an array, the others or None  ->  canonical grads.
+
+    release: what a block has kept is given up once it is used, so that its memory serves the blocks
+    below; the cache is then good for one backward only.
+    """
     embedding, blocks, a = cache
     d, dtaps = {}, dtaps or {}
     dx = dhidden[-1]
     for i in reversed(range(len(blocks))):
         dx, dp = block_backward(dx, blocks[i], a, ops, dtaps.get(f"layer.{i}"))
+        if release:
+            blocks[i] = None
         d.update({f"layer.{i}.{name}": grad for name, grad in dp.items()})
         dx = plus(dx, dhidden[i], ops)  # x was handed out, and fed the next block
     d.update({f"embeddings.{k}": grad for k, grad in embed_backward(dx, embedding, ops).items()})

@@ -298,7 +298,7 @@ class Model:
         else:
             result, cache = network.forward(*args)
             loss, d = self._loss(result, rows, labels, next_sentence_label)
-        grads = self.public(network.backward(d, cache, self.ops))
+        grads = self.public(network.backward(d, cache, self.ops, release=True))
         return Step(float(loss), {}, grads)
 
     def save_pretrained(self, folder, dtype="float32"):

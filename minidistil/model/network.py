@@ -65,8 +65,11 @@ def forward(p, rows, config, task, chance, ops, select=None, taps=None, project=
     return result, (body, caches, h) if keep else None
 
 
-def backward(d, cache, ops, dtaps=None):
-    """Cotangents, cache  ->  gradients under canonical names, without those of unused heads."""
+def backward(d, cache, ops, dtaps=None, release=False):
+    """Cotangents, cache  ->  gradients under canonical names, without those of unused heads.
+
+    release: as in encoder.backward.
+    """
     body, caches, h = cache
     grads, dh, dpooled = {}, d.hidden[-1], d.pooled
     if d.nsp is not None:
@@ -89,7 +92,7 @@ def backward(d, cache, ops, dtaps=None):
             (dpart,) = ops.embedding.backward(dpart, gather)
         dh, grads = plus(dh, dpart, ops), grads | dp
     dh = np.zeros_like(h) if dh is None else dh
-    dbody = encoder.backward((*d.hidden[:-1], dh), body, ops, dtaps)
+    dbody = encoder.backward((*d.hidden[:-1], dh), body, ops, dtaps, release)
     if "embeddings.word.weight" in grads:  # tied: looked up below, projected onto above
         word = "embeddings.word.weight"
         dbody[word] += grads.pop(word)  # in place: no third array of the table's size

@@ -136,7 +136,8 @@ class Loop:
             if not math.isfinite(value):
                 self.stop(name, value, batches)
         lr = self.lr()
-        self.model.update(self.optimizer.step(grads, lr))
+        for name, new in self.optimizer.steps(grads, lr):
+            self.model.update({name: new})
         state["step"] += 1
         state["epoch"], state["index"] = self.feed.epoch, self.feed.index
         state["tokens"] += tokens

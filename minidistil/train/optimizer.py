@@ -48,6 +48,11 @@ class AdamW:
         A parameter without a gradient stays as it is. Raises ValueError for a gradient whose
         name or shape no parameter has.
         """
+        return dict(self.steps(grads, lr))
+
+    def steps(self, grads, lr=None):
+        """The same one by one, as (name, new parameter): whoever takes each before it asks for the
+        next never holds two models at once."""
         for name, g in grads.items():
             if name not in self.m:
                 raise ValueError(f"gradient {name!r} belongs to no parameter")
@@ -57,7 +62,8 @@ class AdamW:
                 )
         self.t += 1
         lr = self.lr if lr is None else lr
-        return {name: self._new(name, g, lr) for name, g in grads.items()}
+        for name, g in grads.items():
+            yield name, self._new(name, g, lr)
 
     def _new(self, name, g, lr):
         beta1, beta2 = self.betas

@@ -7,7 +7,7 @@ import pytest
 from model_cases import CASES, SMALL, batch_of, exact, model_of
 
 import minidistil as md
-from minidistil.model import encoder, heads
+from minidistil.model import encoder, heads, network
 from minidistil.model.rows import Chance, pack
 from minidistil.model.taps import PLAIN, SQUARE
 from minidistil.testing import check_backward
@@ -41,6 +41,21 @@ def check_function(forward, backward, params, x=None):
         return [*dx, *(d[name] for name in names)]
 
     check_backward(forward_, backward_, [*first, *params.values()], np.random.default_rng(3))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_blocks_that_are_released_give_the_same_gradients_and_hold_nothing(name):
+    model, _, rows, _ = setting(name, False)
+    given = model.canonical(), rows, model.config, "fill-mask", None, OPS
+    grads = []
+    for release in (False, True):
+        result, cache = network.forward(*given)
+        d = network.Cotangents((None,) * len(result.hidden), logits=np.ones_like(result.logits))
+        grads.append(network.backward(d, cache, OPS, release=release))
+        (_, blocks, _), _, _ = cache
+        assert [block is None for block in blocks] == [release] * len(blocks)
+    for key, x in grads[0].items():
+        np.testing.assert_array_equal(x, grads[1][key])
 
 
 @pytest.mark.parametrize("dropped", [False, True])
