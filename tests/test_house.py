@@ -16,7 +16,8 @@ FLOORS = {
     "files": -1, "config": 0, "testing": 0, "ops": 1, "model": 2, "data": 2, "distill": 3,
     "losses": 3, "pipeline": 3, "train": 4, "check": 4, "lesson": 5, "cli": 5, "__main__": 6,
 }  # fmt: skip
-FRAMEWORKS = {"torch", "transformers", "matplotlib", "pandas", "scipy", "sklearn"}
+PEERS = {"torch", "transformers", "onnx", "onnxruntime"}
+FRAMEWORKS = PEERS | {"matplotlib", "pandas", "scipy", "sklearn"}
 NOT_OPS = {"adamw", "global_norm"}  # arithmetic of the optimiser: nothing to differentiate
 NARROW_OPS = {f"{op}_{form}" for op in ROUNDED for form in NARROW.values()}
 LINES, COLUMNS = 350, 100
@@ -66,7 +67,7 @@ def test_a_file(path):
     outside = {module.split(".")[0] for module in imports(tree, everywhere=False)}
     assert not outside & FRAMEWORKS, "frameworks are imported inside the functions that need them"
     everywhere = {module.split(".")[0] for module in imports(tree)}
-    assert part == "check" or not everywhere & {"torch", "transformers"}, "check/ alone compares"
+    assert part == "check" or not everywhere & PEERS, "check/ alone compares"
     assert part == "cli" or "matplotlib" not in everywhere, "the commands alone draw"
     if path.name not in ("_cpu.py", "_cuda.py"):
         assert not everywhere & {"numba", "llvmlite"}, "the two doors alone import numba"
