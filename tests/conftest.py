@@ -9,6 +9,7 @@ import os
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 OPS = Path(__file__).parent.parent / "minidistil" / "ops"
@@ -30,3 +31,19 @@ settings.register_profile(
     "minidistil", deadline=None, derandomize=True, database=None, max_examples=50
 )
 settings.load_profile("minidistil")
+
+
+def pytest_collection_modifyitems(items):
+    """Kernels are launched where there is something to launch them on, compiled where there is a
+    compiler for them."""
+    from minidistil.ops._cuda import SIMULATED, can_compile, has_device
+
+    needs = {
+        "gpu": (not SIMULATED and has_device(), "no CUDA device"),
+        "cuda": (SIMULATED or has_device(), "no CUDA device; NUMBA_ENABLE_CUDASIM=1 simulates one"),
+        "ptx": (not SIMULATED and can_compile(), "no numba-cuda[cu13] that compiles"),
+    }
+    for item in items:
+        for name, (there, reason) in needs.items():
+            if not there and item.get_closest_marker(name):
+                item.add_marker(pytest.mark.skip(reason=reason))

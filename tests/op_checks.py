@@ -13,10 +13,13 @@ from op_cases import torch_op
 
 from minidistil.ops import SUFFIX
 from minidistil.ops._cpu import threads
+from minidistil.ops._cuda import to_device, to_host
 from minidistil.testing import check_backward, compare, rms
 
 STORED = "ops"  # the name of the file in golden/
+LOSSES = {"cross_entropy", "binary_cross_entropy", "kl_div", "cosine", "mse", "vocabulary"}
 KERNELS = [name for name in SUFFIX if name != "numpy"]
+SUFFIXES = SUFFIX | {"cuda": "_cuda"}
 
 
 def module_of(case):
@@ -38,16 +41,33 @@ def arguments(case, dtype):
 def forward(case, backend, dtype):
     """y, cache."""
     args, fixed = arguments(case, dtype)
-    return getattr(module_of(case), "forward" + SUFFIX[backend])(*args, **fixed)
+    if backend == "cuda":
+        args, fixed = [sent(x) for x in args], {name: sent(x) for name, x in fixed.items()}
+    return getattr(module_of(case), "forward" + SUFFIXES[backend])(*args, **fixed)
+
+
+def sent(x):
+    """Arrays of floats, and what a function says in them, lie on the device; all else does not."""
+    if callable(x):
+        return lambda *args: sent(np.asarray(x(*args), np.float32))
+    return to_device(x) if _floats(x) else x
+
+
+def fetched(x, shape):
+    """The way back. A loss is an array of one number on the device."""
+    return x if isinstance(x, np.ndarray | np.generic) else to_host(x).reshape(shape)
 
 
 def run(case, backend="numpy", dtype=np.float64, dy=None):
     """{"y": output, "grad.0": gradient of argument 0, …}; dy: the cotangent, else a random one."""
     y, cache = forward(case, backend, dtype)
-    dy = cotangent(np.shape(y)) if dy is None else dy
-    grads = getattr(module_of(case), "backward" + SUFFIX[backend])(np.asarray(dy, dtype)[()], cache)
+    shape = () if case.op in LOSSES else y.shape
+    dy = np.asarray(cotangent(shape) if dy is None else dy, dtype)[()]
+    dy = sent(dy) if backend == "cuda" else dy
+    grads = getattr(module_of(case), "backward" + SUFFIXES[backend])(dy, cache)
     assert len(grads) == len(case.args)
-    return {"y": np.asarray(y)} | {f"grad.{i}": grad for i, grad in enumerate(grads)}
+    grads = [fetched(g, x.shape) for g, x in zip(grads, case.args, strict=True)]
+    return {"y": np.asarray(fetched(y, shape))} | {f"grad.{i}": g for i, g in enumerate(grads)}
 
 
 def cotangent(shape):
@@ -67,10 +87,10 @@ def transpose(case):
     check_backward(partial(op.forward, **fixed), op.backward, args, np.random.default_rng(1))
 
 
-def backends_agree(case):
+def backends_agree(case, backends=KERNELS):
     """Kernels are as near to the float64 specification as the float32 specification is."""
     exact, reference = run(case), run(case, dtype=np.float32)
-    for backend in KERNELS:
+    for backend in backends:
         assert_near(f"{case} on {backend}", run(case, backend, np.float32), reference, exact)
 
 
@@ -118,7 +138,7 @@ def torch_numbers(case, dtype):
     return {"dy": dy, "y": y.detach().numpy(), **grads}
 
 
-def nan_spreads(case):
+def nan_spreads(case, backends=KERNELS):
     """A NaN in any argument reaches the same results on every backend as in the specification."""
     args, fixed = arguments(case, np.float64)
     places = [("args", i) for i in range(len(args))]
@@ -131,7 +151,7 @@ def nan_spreads(case):
         exact = run(bad)
         used = case.op != "embedding" or 0 in case.fixed["ids"]
         assert np.isnan(exact["y"]).any() or not used, f"{case}: NaN in {key} is lost"
-        for backend in KERNELS:
+        for backend in backends:
             mine = run(bad, backend, np.float32)
             for name, x in exact.items():
                 np.testing.assert_array_equal(np.isnan(mine[name]), np.isnan(x), f"{case}: {name}")

@@ -25,8 +25,9 @@ import math
 
 import numpy as np
 
-from minidistil.ops import _attention, dropout, softmax
+from minidistil.ops import _attention, _attention_cuda, dropout, softmax
 from minidistil.ops._attention import HEAD_SHIFT
+from minidistil.ops._cuda import device_empty, to_device
 from minidistil.ops._heads import merge_heads, split_heads
 from minidistil.ops._memory import empty, empty_like
 from minidistil.ops.dropout import words_of
@@ -109,3 +110,27 @@ def _drawn(draw):
         nobody = np.zeros(0, np.int64)
         return (nobody, nobody, *np.zeros(4, np.uint32), np.float32(1))
     return (draw.sequence, draw.column, *words_of(draw), np.float32(1 / (1 - draw.p)))
+
+
+# ------------------------------------------------------- CUDA: the same tiles, `_attention_cuda.py`
+
+
+def forward_cuda(q, k, v, *, bounds, n_heads, draw=None, keep=True):
+    bounds, drawn = to_device(bounds), _drawn_cuda(draw)
+    y, lse = device_empty(q.shape), device_empty((len(q) if keep else 0, n_heads))
+    _attention_cuda.forward(q, k, v, bounds, n_heads, drawn, y, lse)
+    return y, (q, k, v, (y, lse), bounds, n_heads, drawn) if keep else None
+
+
+def backward_cuda(dy, cache):
+    q, k, v, (y, lse), bounds, n_heads, drawn = cache
+    dq, dk, dv = (device_empty(q.shape) for _ in range(3))
+    _attention_cuda.backward(dy, q, k, v, y, lse, bounds, n_heads, drawn, dq, dk, dv)
+    return dq, dk, dv
+
+
+def _drawn_cuda(draw):
+    if draw is None:
+        return None
+    places = to_device(draw.sequence), to_device(draw.column)
+    return (*places, *words_of(draw), np.float32(1 / (1 - draw.p)))

@@ -12,10 +12,12 @@ Source: Hendrycks & Gimpel, "Gaussian Error Linear Units", 2016, §2.
 """
 
 import math
+from functools import cache
 
 import numpy as np
 
 from minidistil.ops._cpu import erf, erf_ufunc, exp, helper, kernel, prange, tanh
+from minidistil.ops._cuda import cuda, cuda_kernel, device_empty, device_function, float32
 from minidistil.ops._memory import empty_like
 
 FORMS = ("none", "tanh")
@@ -113,3 +115,62 @@ def _backward_tanh(dy, x, dx):
             t = tanh(_inner(z))
             slope = ROOT_2_OVER_PI_32 * (f(1) + f(3) * CUBIC_32 * z * z)
             dx[n, c] = dy[n, c] * f(0.5) * (f(1) + t + z * (f(1) - t * t) * slope)
+
+
+# ------------------------------------------------------- CUDA: a thread for each number
+
+CODES = {None: 0, "none": 1, "tanh": 2}  # what kernels know of `approximate`; 0: no GELU at all
+THREADS = 256
+
+
+def forward_cuda(x, *, approximate="none"):
+    y = device_empty(x.shape)
+    _forward_kernel(CODES[approximate])[-(-x.size // THREADS), THREADS](x, y)
+    return y, (x, approximate)
+
+
+def backward_cuda(dy, cache):
+    x, approximate = cache
+    dx = device_empty(x.shape)
+    _backward_kernel(CODES[approximate])[-(-x.size // THREADS), THREADS](dy, x, dx)
+    return (dx,)
+
+
+@device_function
+def gelu_cuda(x, form):
+    """gelu(x) of one number."""
+    if form == 1:
+        return x * float32(0.5) * (float32(1) + float32(math.erf(x * ROOT_HALF_32)))
+    z = ROOT_2_OVER_PI_32 * (x + CUBIC_32 * x * x * x)
+    return x * float32(0.5) * (float32(1) + float32(math.tanh(z)))
+
+
+@cache
+def _forward_kernel(form):
+    @cuda_kernel
+    def gelu_forward(x, y):
+        at, C = cuda.grid(1), x.shape[1]
+        if at < x.shape[0] * C:
+            y[at // C, at % C] = gelu_cuda(x[at // C, at % C], form)
+
+    return gelu_forward
+
+
+@cache
+def _backward_kernel(form):
+    @cuda_kernel
+    def gelu_backward(dy, x, dx):
+        at, C = cuda.grid(1), x.shape[1]
+        if at < x.shape[0] * C:
+            z, d = x[at // C, at % C], dy[at // C, at % C]
+            if form == 1:
+                Phi = float32(0.5) * (float32(1) + float32(math.erf(z * ROOT_HALF_32)))
+                phi = DENSITY_32 * float32(math.exp(float32(-0.5) * z * z))
+            else:
+                t = float32(math.tanh(ROOT_2_OVER_PI_32 * (z + CUBIC_32 * z * z * z)))
+                slope = ROOT_2_OVER_PI_32 * (float32(1) + float32(3) * CUBIC_32 * z * z)
+                Phi = float32(0.5) * (float32(1) + t)
+                phi = float32(0.5) * (float32(1) - t * t) * slope
+            dx[at // C, at % C] = d * (Phi + z * phi)
+
+    return gelu_backward

@@ -10,7 +10,9 @@ Three products of the same size, so a backward costs twice its forward.
 
 import numpy as np
 
+from minidistil.ops import _gemm_cuda
 from minidistil.ops._cpu import CHUNKS, kernel, prange
+from minidistil.ops._cuda import cuda, cuda_kernel, device_empty, float32
 from minidistil.ops._gemm import matmul
 
 # ------------------------------------------------------- NumPy: the specification
@@ -53,3 +55,42 @@ def _sum_chunks(dy, partial):
         for n in range(k * N // CHUNKS, (k + 1) * N // CHUNKS):
             for o in range(O):
                 partial[k, o] += dy[n, o]
+
+
+# ------------------------------------------------------- CUDA: tiles of the product, a block each
+
+ACROSS, DOWN = 32, 8  # threads of a block that sums columns: neighbours read neighbours
+
+
+def forward_cuda(x, weight, bias):
+    return _gemm_cuda.matmul(x, weight, turn_b=True, bias=bias), (x, weight)
+
+
+def backward_cuda(dy, cache):
+    x, weight = cache
+    dx, dweight = _gemm_cuda.matmul(dy, weight), _gemm_cuda.matmul(dy, x, turn_a=True)
+    return dx, dweight, column_sums_cuda(dy)
+
+
+def column_sums_cuda(dy, out=None, O=None):
+    """dy (N,O)  ->  (O,). out: where to add them; O: the columns meant, if dy has more."""
+    O = dy.shape[1] if O is None else O
+    partial = device_empty((CHUNKS, O))
+    _sum_chunks_kernel[(-(-O // ACROSS), CHUNKS), (ACROSS, DOWN)](dy, partial)
+    return _gemm_cuda.sum_parts(partial, out)
+
+
+@cuda_kernel
+def _sum_chunks_kernel(dy, partial):
+    sums = cuda.shared.array((DOWN, ACROSS), float32)
+    i, o = cuda.threadIdx.y, cuda.blockIdx.x * ACROSS + cuda.threadIdx.x
+    k, N, total = cuda.blockIdx.y, dy.shape[0], float32(0)
+    if o < partial.shape[1]:
+        for n in range(k * N // CHUNKS + i, (k + 1) * N // CHUNKS, DOWN):
+            total += dy[n, o]
+    sums[i, cuda.threadIdx.x] = total
+    cuda.syncthreads()
+    if i == 0 and o < partial.shape[1]:
+        for j in range(1, DOWN):
+            total += sums[j, cuda.threadIdx.x]
+        partial[k, o] = total

@@ -10,7 +10,8 @@ The backward needs h, not y, for GELU cannot be inverted:
     ∂h = ∂y ⊙ gelu′(h)          ∂x, ∂W, ∂b from ∂h as in `linear.py`
 """
 
-from minidistil.ops import gelu, linear
+from minidistil.ops import _gemm_cuda, gelu, linear
+from minidistil.ops._cuda import device_empty
 from minidistil.ops._gemm import matmul
 from minidistil.ops._memory import empty, empty_like
 
@@ -45,3 +46,19 @@ def backward_cpu(dy, cache):
     product, activation = cache
     (dh,) = gelu.backward_cpu(dy, activation)
     return linear.backward_cpu(dh, product)
+
+
+# ------------------------------------------------------- CUDA: GELU at the end of each tile
+
+
+def forward_cuda(x, weight, bias, *, approximate="none", keep=True):
+    h = device_empty((len(x), len(weight)))
+    y = device_empty(h.shape) if keep else h
+    _gemm_cuda.matmul(x, weight, h, turn_b=True, bias=bias, gelu=approximate, into=y)
+    return y, ((x, weight), (h, approximate)) if keep else None
+
+
+def backward_cuda(dy, cache):
+    product, activation = cache
+    (dh,) = gelu.backward_cuda(dy, activation)
+    return linear.backward_cuda(dh, product)

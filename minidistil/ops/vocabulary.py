@@ -20,12 +20,24 @@ and t alone would be 250 MB.
 Sources: those of `cross_entropy`, `kl_div` and `mse`, whose composition this is.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
-from minidistil.ops import cross_entropy, kl_div, linear, mse
+from minidistil.ops import _gemm_cuda, cross_entropy, kl_div, linear, mse
 from minidistil.ops._cpu import kernel, prange
+from minidistil.ops._cuda import (
+    SIMULATED,
+    block_max,
+    block_sum,
+    cuda,
+    cuda_kernel,
+    device_empty,
+    device_zeros,
+    float32,
+    to_device,
+)
 from minidistil.ops._gemm import matmul
 from minidistil.ops._memory import empty, zeros
 from minidistil.ops.cross_entropy import BLOCK, add_softmax, exp_sum, surprise
@@ -158,3 +170,119 @@ def backward_cpu(dy, cache):
     if dy == 1:
         return tuple(cache[1:])
     return tuple(gradient * np.float32(dy) for gradient in cache[1:])
+
+
+# ------------------------------------------------------- CUDA: chunks of rows, a block for each row
+
+LOWEST = np.float32(-1e30)  # below every logit that a word with a chance has
+THREADS = 32 if SIMULATED else 256
+
+
+def forward_cuda(x, weight, bias, *, labels=None, teacher=None, tau=2.0, alpha_ce=0.0,
+                 alpha_mlm=0.0, alpha_mse=0.0):  # fmt: skip
+    _check(len(x), labels, teacher, tau, alpha_ce, alpha_mlm, alpha_mse)
+    (N, C), V = x.shape, len(weight)
+    labels = np.full(N, IGNORED) if labels is None or not alpha_mlm else labels
+    M = max(1, np.count_nonzero(labels != IGNORED))
+    labels, pitch = to_device(labels), -(-V // 4) * 4  # rows begin where a 128-bit load may
+    factors = [np.float32(a) for a in (alpha_ce * tau / N, alpha_mlm / M, 2 * alpha_mse / N)]
+    sums, logits = device_empty((N, 3)), device_empty((min(ROWS, N), pitch))
+    dx, dweight, dbias = device_empty((N, C)), device_zeros((V, C)), device_zeros(V)
+    for start in range(0, N, ROWS):
+        rows = slice(start, min(start + ROWS, N))
+        xs, n = x[rows], rows.stop - start
+        z = logits[:n]
+        _gemm_cuda.matmul(xs, weight, z, turn_b=True, bias=bias, size=(n, V, C))
+        t = teacher(rows) if alpha_ce or alpha_mse else z
+        _turn_into_gradient_kernel[n, THREADS](
+            z, t, labels[rows], V, np.float32(1 / tau), *factors, sums[rows]
+        )
+        _gemm_cuda.matmul(z, weight, dx[rows], size=(n, C, V))
+        _gemm_cuda.matmul(z, xs, dweight, turn_a=True, add=True, size=(V, C, n))
+        linear.column_sums_cuda(z, dbias, V)
+    y, parts = device_empty(1), device_empty(3)
+    weights = [np.float32(w) for w in (tau**2 / N, 1 / M, 1 / N, alpha_ce, alpha_mlm, alpha_mse)]
+    _add_losses_kernel[1, THREADS](sums, *weights, parts, y)
+    alphas = {"ce": alpha_ce, "mlm": alpha_mlm, "mse": alpha_mse}
+    parts = {name: parts[i : i + 1] for i, name in enumerate(alphas) if alphas[name]}
+    return y, Kept(parts, dx, dweight, dbias)
+
+
+@cuda_kernel
+def _turn_into_gradient_kernel(z, t, labels, V, cool, soft, hard, squared, sums):
+    n, first, step = cuda.blockIdx.x, cuda.threadIdx.x, cuda.blockDim.x
+    label = labels[n]
+    top, top_t = LOWEST, LOWEST
+    for v in range(first, V, step):
+        top, top_t = max(top, z[n, v]), max(top_t, t[n, v])
+    top, top_t = block_max(top), block_max(top_t)
+    total, total_s, total_t = float32(0), float32(0), float32(0)
+    gap, square = float32(0), float32(0)
+    for v in range(first, V, step):
+        s, theirs = z[n, v] - top, t[n, v] - top_t
+        if label != IGNORED:
+            total += float32(math.exp(s))
+        if soft != 0:
+            believed = float32(math.exp(theirs * cool))
+            total_s += float32(math.exp(s * cool))
+            total_t += believed
+            if t[n, v] != kl_div.RULED_OUT:
+                gap += believed * (theirs - s) * cool
+        if squared != 0:
+            square += (z[n, v] - t[n, v]) * (z[n, v] - t[n, v])
+    if label != IGNORED:
+        total = block_sum(total)
+    if soft != 0:
+        total_s, total_t, gap = block_sum(total_s), block_sum(total_t), block_sum(gap)
+    if squared != 0:
+        square = block_sum(square)
+    if first == 0:
+        sums[n, 0] = gap / total_t - float32(math.log(total_t / total_s)) if soft != 0 else soft
+        sums[n, 1] = float32(0)
+        if label != IGNORED:
+            sums[n, 1] = float32(math.log(total)) + (top - z[n, label])
+        sums[n, 2] = square
+    cuda.syncthreads()  # the logit at the label is read before it is overwritten
+    for v in range(first, z.shape[1], step):
+        d = float32(0)
+        if v < V:
+            if soft != 0:
+                d += soft * float32(math.exp((z[n, v] - top) * cool)) / total_s
+                d -= soft * float32(math.exp((t[n, v] - top_t) * cool)) / total_t
+            if label != IGNORED:
+                d += hard * float32(math.exp(z[n, v] - top)) / total
+                if v == label:
+                    d -= hard
+            if squared != 0:
+                d += squared * (z[n, v] - t[n, v])
+        z[n, v] = d
+
+
+@cuda_kernel
+def _add_losses_kernel(sums, ce, mlm, mse_, alpha_ce, alpha_mlm, alpha_mse, parts, y):
+    a, b, c = float32(0), float32(0), float32(0)
+    for n in range(cuda.threadIdx.x, sums.shape[0], cuda.blockDim.x):
+        a, b, c = a + sums[n, 0], b + sums[n, 1], c + sums[n, 2]
+    a, b, c = block_sum(a) * ce, block_sum(b) * mlm, block_sum(c) * mse_
+    if cuda.threadIdx.x == 0:
+        parts[0], parts[1], parts[2] = a, b, c
+        y[0] = alpha_ce * a + alpha_mlm * b + alpha_mse * c
+
+
+def backward_cuda(dy, cache):
+    if not isinstance(dy, np.number | float | int):
+        raise TypeError("the gradient of a loss is a number of the host")
+    if dy == 1:
+        return tuple(cache[1:])
+    grads = tuple(device_empty(gradient.shape) for gradient in cache[1:])
+    for gradient, scaled in zip(cache[1:], grads, strict=True):
+        flat, out = gradient.reshape(gradient.size), scaled.reshape(gradient.size)
+        _scale_kernel[-(-flat.size // THREADS), THREADS](flat, np.float32(dy), out)
+    return grads
+
+
+@cuda_kernel
+def _scale_kernel(x, factor, out):
+    at = cuda.grid(1)
+    if at < x.shape[0]:
+        out[at] = x[at] * factor

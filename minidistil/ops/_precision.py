@@ -1,0 +1,47 @@
+"""Who computes the matrix products of the CUDA backend, and with how many digits.
+
+    highest    float32: 23 bits behind the point
+    high       tf32 on tensor cores: operands of 10 bits behind the point, sums in float32
+    medium     bfloat16 on tensor cores: operands of 7 bits behind the point, sums in float32
+
+The names are PyTorch's (`torch.set_float32_matmul_precision`). NumPy and CPU take no notice.
+"""
+
+from contextlib import contextmanager
+from contextvars import ContextVar
+from importlib.util import find_spec
+
+PRECISIONS = ("highest", "high", "medium")
+GEMMS = ("own", "cublas")
+
+_precision = ContextVar("precision", default="highest")
+_gemm = ContextVar("gemm", default="own")
+
+
+@contextmanager
+def matmul_precision(name="highest", gemm="own"):
+    """`with matmul_precision("high"):` products of the CUDA backend round their operands to tf32.
+
+    name: "highest" (float32), "high" (tf32) or "medium" (bfloat16). gemm: "own", or "cublas" for
+    the library's float32 product, which needs cupy. Raises ValueError for anything else.
+    """
+    for what, given, known in (("precision", name, PRECISIONS), ("gemm", gemm, GEMMS)):
+        if given not in known:
+            raise ValueError(f"matmul {what} must be one of {', '.join(known)}, not {given!r}")
+    if gemm == "cublas" and name != "highest":
+        raise ValueError(f"gemm 'cublas' computes in float32; leave out the precision {name!r}")
+    if gemm == "cublas" and find_spec("cupy") is None:
+        raise ValueError(
+            "gemm 'cublas' needs cupy, which is not installed: pip install cupy-cuda13x"
+        )
+    tokens = _precision.set(name), _gemm.set(gemm)
+    try:
+        yield
+    finally:
+        _precision.reset(tokens[0])
+        _gemm.reset(tokens[1])
+
+
+def current():
+    """(precision, gemm) of the products that are computed now."""
+    return _precision.get(), _gemm.get()

@@ -1,0 +1,137 @@
+"""Make Numba's CUDA simulator fast, deterministic and able to run warp primitives.
+
+The stock simulator runs one operating-system thread per CUDA thread and has no shuffles.
+`install()` replaces its block manager by a greenlet scheduler (many times faster on kernels with
+barriers, the same order every time) and adds shfl_sync, shfl_xor_sync, shfl_down_sync, shfl_up_sync
+and syncwarp.
+
+A barrier that some threads never reach raises, where a device would hang.
+
+It replaces private names of the simulator, those of numba-cuda 0.30 and of the target built into
+Numba 0.68 alike. Needs `greenlet`, which the extra `test` brings.
+"""
+
+import threading
+
+import greenlet
+import numpy as np
+from numba.cuda.simulator import kernel, kernelapi
+
+WARP = 32
+READY, AT_BLOCK_BARRIER, AT_WARP_BARRIER = range(3)
+
+
+class _Lane(greenlet.greenlet):
+    """One CUDA thread: the simulator looks for indices and barriers at the current thread."""
+
+    def syncthreads(self):
+        self.state = AT_BLOCK_BARRIER
+        self.block.hub.switch()
+        self.state = READY
+
+    def _votes(self, value):
+        votes = self.block.block_state
+        votes[self.threadIdx.x, self.threadIdx.y, self.threadIdx.z] = value
+        self.syncthreads()
+        seen = votes.copy()
+        self.syncthreads()
+        return seen
+
+    def syncthreads_count(self, value):
+        return int(np.count_nonzero(self._votes(value)))
+
+    def syncthreads_and(self, value):
+        return int(self._votes(value).all())
+
+    def syncthreads_or(self, value):
+        return int(self._votes(value).any())
+
+
+class _Block:
+    def __init__(self, function, grid_dim, block_dim, debug):
+        self.function, self._block_dim = function, block_dim
+        self.block_state = np.zeros(block_dim, np.bool_)
+
+    def run(self, grid_point, *args):
+        self.hub = greenlet.getcurrent()
+        bx, by, bz = self._block_dim
+        index = kernelapi.Dim3(*grid_point)
+        self.warp_buffers = [[None] * WARP for _ in range(-(-bx * by * bz // WARP))]
+        lanes = []
+        for z in range(bz):
+            for y in range(by):
+                for x in range(bx):
+                    lane = _Lane(self.function)
+                    lane.threadIdx, lane.blockIdx = kernelapi.Dim3(x, y, z), index
+                    lane.thread_id, lane.block, lane.state = x + bx * (y + by * z), self, READY
+                    lanes.append(lane)
+        first = True
+        while lanes:
+            ready = lanes
+            if not first:
+                ready = [t for t in lanes if t.state == READY] or self._release(lanes)
+            for lane in ready:
+                try:
+                    lane.switch(*(args if first else ()))
+                except Exception as error:
+                    where = f"thread {tuple(lane.threadIdx)}, block {tuple(index)}"
+                    error.add_note(where)
+                    raise
+            first = False
+            lanes = [t for t in lanes if not t.dead]
+
+    @staticmethod
+    def _release(lanes):
+        warps = {}
+        for lane in lanes:
+            warps.setdefault(lane.thread_id // WARP, []).append(lane)
+        whole = [t for w in warps.values() if all(t.state == AT_WARP_BARRIER for t in w) for t in w]
+        if whole:
+            return whole
+        if all(t.state == AT_BLOCK_BARRIER for t in lanes):
+            return lanes
+        raise RuntimeError(f"divergent barrier: {sorted((t.thread_id, t.state) for t in lanes)}")
+
+
+def exchange(value):
+    """Every lane of the warp offers a value  ->  all of them, and the lane's own number."""
+    me = greenlet.getcurrent()
+    buffer, lane = me.block.warp_buffers[me.thread_id // WARP], me.thread_id % WARP
+    buffer[lane] = value
+    me.state = AT_WARP_BARRIER
+    me.block.hub.switch()
+    seen = list(buffer)
+    me.state = AT_WARP_BARRIER
+    me.block.hub.switch()
+    me.state = READY
+    return seen, lane
+
+
+def _shuffle(source):
+    def shfl(self, mask, value, arg):
+        seen, lane = exchange(value)
+        j = source(lane, arg)
+        return seen[j] if 0 <= j < WARP and seen[j] is not None else value
+
+    return shfl
+
+
+def this_lane():
+    """The thread that is running."""
+    return greenlet.getcurrent()
+
+
+def install():
+    """Make Numba's simulator use all this."""
+
+    class Threading:
+        Lock = threading.Lock
+        current_thread = staticmethod(greenlet.getcurrent)
+
+    kernelapi.threading, kernel.BlockManager = Threading, _Block
+    module = kernelapi.FakeCUDAModule
+    module.shfl_sync = _shuffle(lambda lane, arg: arg % WARP)
+    module.shfl_xor_sync = _shuffle(lambda lane, arg: lane ^ arg)
+    module.shfl_down_sync = _shuffle(lambda lane, arg: lane + arg)
+    module.shfl_up_sync = _shuffle(lambda lane, arg: lane - arg)
+    module.syncwarp = lambda self, mask=0xFFFFFFFF: exchange(None) and None
