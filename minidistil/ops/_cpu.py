@@ -23,7 +23,7 @@ from numba.core import cgutils, codegen, config, event
 from numba.extending import intrinsic
 
 __all__ = [
-    "CHUNKS", "FEATURES", "bits_from_float", "cgutils", "compilations", "erf", "erf_ufunc",
+    "CHUNKS", "FEATURES", "bits_from_float", "cgutils", "compilations", "cores", "erf", "erf_ufunc",
     "exact", "exp", "float_from_bits", "get_num_threads", "helper", "intrinsic", "ir", "kernel",
     "prange", "serial", "tanh", "threads", "types",
 ]  # fmt: skip
@@ -42,6 +42,11 @@ serial = njit(cache=True, fastmath=FASTMATH, error_model="numpy", nogil=True)
 # Rounds as it is written, nothing else. The flags of a kernel reach into whatever it calls.
 exact = functools.partial(njit, cache=True, error_model="numpy", nogil=True)
 helper = njit(inline="always", fastmath=FASTMATH, error_model="numpy")
+
+
+def cores():
+    """The most threads that the kernels may run on."""
+    return config.NUMBA_NUM_THREADS
 
 
 @contextmanager

@@ -1,0 +1,35 @@
+"""How fast the processor could be: the register tile on operands that never leave its cache."""
+
+import time
+
+import numpy as np
+
+from minidistil.ops._cpu import kernel, prange
+from minidistil.ops._tile import MR, NR, tile
+
+STEPS, TILES = 256, 20_000  # of a panel, and of a burst: some 20 ms
+BURSTS = 25  # spread over half a second, so that one of them meets an idle machine
+
+
+def peak(threads):
+    """Multiplications and additions a second, float32, on that many threads: the best burst."""
+    panels = np.zeros((threads, STEPS + MR + 1, MR + NR), np.float32)
+    _burst(1, panels)
+    best = np.inf
+    for _ in range(BURSTS):
+        before = time.perf_counter()
+        _burst(TILES, panels)
+        best = min(best, time.perf_counter() - before)
+    return threads * TILES * 2 * MR * NR * STEPS / best
+
+
+@kernel
+def _burst(tiles, panels):
+    """panels (threads, STEPS + MR + 1, MR + NR): room for a panel of A, one of B, the tile, and
+    the row of zeros that it starts from."""
+    for t in prange(len(panels)):
+        a = panels[t].ctypes.data
+        b = a + 4 * STEPS * MR
+        c = b + 4 * STEPS * NR
+        for _ in range(tiles):
+            tile(STEPS, a, b, c, 4 * NR, 0, c + 4 * MR * NR)
