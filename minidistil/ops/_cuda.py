@@ -186,6 +186,7 @@ def warp_sum(x):
 
 @device_function
 def warp_max(x):
+    """The largest of them; a NaN among them may go unnoticed."""
     for step in (16, 8, 4, 2, 1):
         x = max(x, cuda.shfl_xor_sync(ALL, x, step))
     return x
@@ -208,6 +209,7 @@ def block_sum(x):
 
 @device_function
 def block_max(x):
+    """The largest of them, likewise."""
     parts = cuda.shared.array(WARP, float32)
     x = warp_max(x)
     if cuda.threadIdx.x % WARP == 0:
