@@ -20,6 +20,7 @@ COMMANDS = {
     "predict": "classify texts, fill their masks or give their vectors",
     "fill-mask": "the likeliest words for [MASK]",
     "info": "config and parameter table of a model, or of two side by side",
+    "check": "where a PyTorch implementation differs from a model, and why",
     "report": "write a run's report.html anew",
     "bench": "how fast it is here, against what is installed",
     "warmup": "compile the kernels ahead of time",

@@ -1,0 +1,314 @@
+"""`compare`: where does a PyTorch module differ from the model of a folder, and why?
+
+The module runs once as it is and once as a copy in float64, where a difference of formula stands
+apart from rounding. What it computes is recorded, found again among the reference's quantities by
+value, and the first that differs is explained by the catalogue of mistakes, or not at all.
+"""
+
+import warnings
+
+import numpy as np
+
+from minidistil.check import gradients as grad
+from minidistil.check.align import Reference, align
+from minidistil.check.diagnose import diagnose, what_is_known
+from minidistil.check.dropout import dropped, random_from
+from minidistil.check.program import stage_of
+from minidistil.check.record import NotCallableError, doubled, evaluating, leaves, record
+from minidistil.check.report import Diagnosis, Report, Row
+from minidistil.check.weights import align as align_weights
+from minidistil.data import load_tokenizer
+from minidistil.model.pretrained import from_pretrained
+from minidistil.testing import rms
+
+FEW = 0.2  # a module that holds less of the folder's parameters is another model
+
+
+def compare(module, folder, batch=None, *, task=None, texts=None, teacher=None, seed=0, call=None):
+    """Compare a torch module with the model of a folder  ->  Report.
+
+    module: holds the folder's weights, under any names; forward takes input_ids and, as it likes,
+    attention_mask and token_type_ids. batch: a dict of integer arrays (B,T); by default random
+    words, padded, or `texts`. teacher: the folder of a model whose layers may have been copied.
+    call(module, inputs): runs a module whose forward takes other arguments.
+    Raises ValueError for a folder that is no model; what hinders a comparison is in the Report.
+    """
+    model = load(folder, task)
+    batch = example(model, folder, texts, seed) if batch is None else batch
+    batch = {
+        k: v for k, v in batch.items() if k in ("input_ids", "attention_mask", "token_type_ids")
+    }
+    reference = Reference(model, batch)
+    layers = _layers(load(teacher, task)) if teacher else None
+    try:
+        return _compare(module, reference, layers, call)
+    except NotCallableError as error:
+        return Report.cannot(str(error))
+
+
+def load(folder, task=None):
+    """The model of a folder on the NumPy specification, float32."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # heads that are not used are not compared
+        return from_pretrained(folder, task=task, backend="numpy", dtype="float32")
+
+
+def _layers(model):
+    """The parameters of each layer by role, float64, as `Program` takes them."""
+    named = model.named_by_role()
+    layers = [{} for _ in range(model.config.architecture.L)]
+    for name, x in named.items():
+        if name.startswith("layer."):
+            _, i, role = name.split(".", 2)
+            layers[int(i)][role] = x.astype(np.float64)
+    return layers
+
+
+def example(model, folder, texts=None, seed=0):
+    """A padded batch: of texts, or of random words; token types of both kinds where there are."""
+    a, rng = model.config.architecture, np.random.default_rng(seed)
+    if texts:
+        batch = load_tokenizer(folder)(list(texts))
+        batch = {name: np.asarray(x) for name, x in batch.items()}
+        room = min(2, a.P - batch["input_ids"].shape[1])  # padding shows what a mask does
+        pads = {"input_ids": model.config.pad_token_id}
+        return {
+            n: np.pad(x, ((0, 0), (0, room)), constant_values=pads.get(n, 0))
+            for n, x in batch.items()
+        }
+    B, T = 3, min(11, a.P)
+    lengths = np.array([T, max(2, T - 3), max(1, T // 2)])
+    mask = (np.arange(T) < lengths[:, None]).astype(np.int64)
+    ids = rng.integers(0, a.V, (B, T))
+    ids[ids == model.config.pad_token_id] = (model.config.pad_token_id + 1) % a.V
+    batch = {
+        "input_ids": np.where(mask == 1, ids, model.config.pad_token_id),
+        "attention_mask": mask,
+    }
+    if a.types:
+        types = (np.arange(T) >= lengths[:, None] // 2).astype(np.int64)
+        batch["token_type_ids"] = types * mask * (a.types > 1)
+    return batch
+
+
+def _compare(module, reference, layers, call):
+    widths = reference.widths()
+    with evaluating(module):
+        returned, seen = record(module, reference.batch, widths, call)
+        _, again = record(module, reference.batch, widths, call)
+        chance = random_from(seen, again)
+        if chance is None:
+            with doubled(module) as twin:
+                exact = _exactly(twin, reference, widths, call)
+        else:
+            exact = None
+        if exact is None:
+            returned, tensors, decisive = returned, leaves(module), seen
+            if chance is None:
+                returned, decisive = record(module, reference.batch, widths, call, keep_graph=True)
+        else:
+            returned, decisive, tensors = exact
+        arrays = {n: t.detach().double().numpy() for n, t in tensors.items()}
+        params = {n: p.astype(np.float64) for n, p in reference.model.named_by_role().items()}
+        weights = align_weights(arrays, params, reference.program.a.H)
+        alignment = align(reference, decisive, returned, exact is not None)
+        if reason := _hopeless(alignment, weights, params, decisive):
+            return Report.cannot(reason, _unmatched(alignment, weights, reference))
+        report = _forward(reference, alignment, weights, returned, layers, seen, chance)
+        if chance is None and returned:
+            _backward(report, reference, weights, tensors, returned, exact is not None)
+        report.unmatched += _unmatched(alignment, weights, reference)
+    return report
+
+
+def _exactly(twin, reference, widths, call):
+    """(returned, seen, weights) of the copy in float64; None where something in it is not."""
+    if twin is None:
+        return None
+    try:
+        returned, seen = record(twin, reference.batch, widths, call, keep_graph=True)
+    except NotCallableError:
+        return None
+    return None if any(s.single for s in seen) else (returned, seen, leaves(twin))
+
+
+def _hopeless(alignment, weights, params, seen):
+    """Why nothing can be compared, or None."""
+    if len(weights.found) < FEW * len(params) and not alignment.good:
+        return (
+            f"the module holds {len(weights.found)} of the folder's {len(params)} parameters and "
+            f"computes none of its quantities; load the folder's weights into it first"
+        )
+    if not seen:
+        return "the module computes no array of the model's sizes; is it a torch module?"
+    return None
+
+
+def _unmatched(alignment, weights, reference):
+    public = reference.model.names
+    return [
+        *(f"quantity {n}" for n in reference.values if n not in alignment.good),
+        *(f"parameter {public[n]}" for n in weights.missing),
+        *(f"weight {n} of the module" for n in weights.foreign),
+    ]
+
+
+# ------------------------------------------------------- forward
+
+
+def _forward(reference, alignment, weights, returned, layers, seen, chance):
+    """A Report with the rows and the diagnosis of the forward."""
+    first, fits, diagnosis = alignment.first, [], []
+    if chance is not None:
+        diagnosis = [chance]
+        first = first or alignment.names[-1]
+    elif first is not None:
+        known = what_is_known(reference, alignment, weights, layers)
+        fits = diagnose(reference, alignment, known)
+        rows, places = _rows(reference, alignment, fits, seen)
+        where = places.get(first) or _next_place(alignment, first)
+        diagnosis = [_said(fit, where, first, reference) for fit in fits]
+        diagnosis = diagnosis or dropped(reference, alignment, where)
+        if not diagnosis:
+            evidence = _evidence(reference, alignment, first, rows, weights)
+            return Report("differ", first, [], rows, [], where=where, evidence=evidence)
+        return Report("differ", first, diagnosis, rows, [], where=where)
+    rows, places = _rows(reference, alignment, fits, seen)
+    if first is None:
+        first, diagnosis, where = _handed_out(reference, alignment, returned)
+    else:
+        where = chance.where
+    verdict = "agree" if first is None else "differ"
+    return Report(verdict, first, diagnosis, rows, [], where=where)
+
+
+def _rows(reference, alignment, fits, seen):
+    """([Row, …], {name: file and line}) of every quantity that can be placed in the module."""
+    rows, places, last = [], {}, -1
+    as_is = seen if len(seen) == len(alignment.index.seen) else None
+    wrong = fits[0].values if fits else {}
+    begun = False
+    for name in alignment.names:
+        exact = reference.values[name]
+        begun = begun or name == alignment.first
+        number = alignment.good.get(name)
+        agrees, error = number is not None, 0.0
+        if number is None and name in wrong and wrong[name].shape == exact.shape:
+            tolerance = reference.tolerance(name, alignment.double)
+            number, _ = alignment.index.match(wrong[name], tolerance)
+            if number is not None:
+                error = reference.error(wrong[name], exact)
+        if number is None and begun:
+            near = alignment.index.nearest(exact, last)
+            if near is not None and near[1] < 1.0:
+                number, error, _ = near
+        if number is None:
+            continue
+        last = max(last, number)
+        where = places[name] = alignment.index.seen[number].where
+        if agrees:
+            error = _own_error(reference, name, number, as_is, alignment)
+        explained = reference.rounding[name]
+        rows.append(Row(name, "forward", float(error), float(explained), agrees, where))
+    return rows, places
+
+
+def _own_error(reference, name, number, as_is, alignment):
+    """How far the module itself, in its own precision, is from the exact quantity."""
+    exact = reference.values[name]
+    array = (as_is or alignment.index.seen)[number].value
+    views = list(reference.frame.views(array, exact.shape))
+    return min(reference.error(view, exact) for view in views)
+
+
+def _next_place(alignment, first):
+    """The line that follows the last quantity that agrees."""
+    before = alignment.names[: alignment.names.index(first)]
+    last = max((alignment.good[n] for n in before if n in alignment.good), default=-1)
+    seen = alignment.index.seen
+    return seen[min(last + 1, len(seen) - 1)].where
+
+
+def _said(fit, where, first, reference):
+    rest = f"{fit.left} still differ" if fit.left else "all the rest agrees"
+    error = reference.error(fit.values[first], reference.values[first])
+    evidence = (
+        f"with this mistake the reference gives {fit.gain} of the module's quantities from {first} "
+        f"on, to {fit.error:.0e} (without it {first} is {error:.0e} away); {rest}"
+    )
+    return Diagnosis(fit.mistake.id, fit.mistake.message(fit.value), where, evidence)
+
+
+def _evidence(reference, alignment, first, rows, weights):
+    """What is known of a difference that no mistake explains."""
+    before = alignment.names[: alignment.names.index(first)]
+    good = [n for n in before if n in alignment.good]
+    error = next((row.error for row in rows if row.name == first), None)
+    size = f"it is {error:.1e} of its size away" if error is not None else "no array is like it"
+    seen = f"{len(good)} quantities before {first} agree, the last is {good[-1]}" if good else (
+        f"{first} is the first quantity of all"
+    )  # fmt: skip
+    lacking = [reference.model.names[n] for n in weights.missing if n.startswith(stage_of(first))]
+    holds = f"; the module does not hold the folder's {', '.join(lacking)}" if lacking else ""
+    return f"{seen}; {size}; no known mistake of this step gives the module's numbers{holds}"
+
+
+def _handed_out(reference, alignment, returned):
+    """(quantity, diagnosis, where) of a returned tensor that is an inner quantity instead."""
+    frame, body = reference.frame, reference.body[0]
+    wanted = [n for n in reference.values if n == "embeddings" or n.endswith(".output")]
+    for label, tensor in returned:
+        value = tensor.detach().double().numpy()
+        if tensor.numel() != reference.values[body].size:
+            continue
+        views = list(frame.views(value, reference.values[body].shape))
+
+        def is_(name, views=views):
+            exact = reference.values[name]
+            return any(reference.error(v, exact) < 1e-5 for v in views)
+
+        if any(is_(n) for n in reference.values if n in wanted):
+            continue
+        for name in reference.values:
+            if name.endswith("output_sum") and is_(name):
+                from minidistil.check.catalogue import mistakes_of
+
+                m = next(m for m in mistakes_of("block") if m.id == "hidden-before-norm")
+                where = f"what the module returns as {label}"
+                said = f"{label} is {name}, to rounding"
+                layer = stage_of(name)
+                return f"{layer}.output", [Diagnosis(m.id, m.message(), where, said)], where
+    return None, [], None
+
+
+# ------------------------------------------------------- gradients
+
+
+def _backward(report, reference, weights, tensors, returned, double):
+    """Add the gradients' rows to the report, and the first that differs if the forward agrees."""
+    found = grad.directions(reference, returned, reference.frame)
+    gradients = grad.gradients(reference, weights, tensors, found, double)
+    tied = grad.tied(reference, gradients, found)
+    public = reference.model.names
+    for g in gradients:
+        agrees = g.agrees or (tied is not None and tied[0] == "head-untied" and g.name == grad.WORD)
+        row = Row(f"grad.{public[g.name]}", "gradient", g.error, g.explained, agrees, g.weight)
+        report.rows.append(row)
+    if report.verdict == "differ":
+        return
+    order = list(public)
+    bad = sorted((g for g in gradients if not g.agrees), key=lambda g: order.index(g.name))
+    if not bad:
+        return
+    last = bad[-1]  # the gradients come back from the loss, so the last parameter is the first
+    report.verdict, report.first_difference = "differ", f"grad.{public[last.name]}"
+    report.where = f"parameter {last.weight}"
+    if tied and all(g.name == grad.WORD for g in bad):
+        report.diagnosis = [Diagnosis(tied[0], tied[1], report.where, tied[2])]
+        return
+    zero = "no gradient arrives" if not rms(last.value) else f"{last.error:.1e} of its size away"
+    report.evidence = (
+        f"every quantity of the forward agrees; of {len(gradients)} gradients {len(bad)} differ, "
+        f"nearest to the loss that of {last.weight}: {zero}; look for detach, no_grad, .data or a "
+        f"copy of the weight on the way"
+    )

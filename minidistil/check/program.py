@@ -1,0 +1,173 @@
+"""The reference as a list of named quantities, stage by stage, with one op replaceable.
+
+Stages are the embeddings, the L layers and the head. A stage can be run on its own from the hidden
+states before it, which is how a mistake is tried where the first difference shows.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from minidistil.check.right import RIGHT
+from minidistil.model.encoder import scope
+from minidistil.model.heads import heads_of
+from minidistil.model.rows import pack
+
+TABLES = "embeddings"
+LAYER = ("q", "k", "v", "scores", "probs", "context", "out", "attention_sum", "attention_norm",
+         "lin1", "activation", "lin2", "output_sum", "output")  # fmt: skip
+# Which neighbours do not depend on a quantity, although they come behind it.
+BESIDE = {"q": ("k", "v"), "k": ("v",), "v": ("scores", "probs")}
+# Where an op stands, and in which company a mistake is usually made; None is everywhere.
+LINEAR = ("q", "k", "v", "out", "lin1", "lin2", "transform", "pooler", "classifier", "nsp")
+SITES = {
+    "linear": (("q", "k", "v", "out", "lin1", "lin2"), ("q", "k", "v"), ("q", "k"), ("k", "v"),
+               ("q", "v"), ("q", "k", "v", "out"), ("lin1", "lin2"), *((s,) for s in LINEAR)),
+    "layernorm": (None, ("attention_norm", "output_norm"), ("embeddings",), ("attention_norm",),
+                  ("output_norm",), ("transform_norm",)),
+    "residual": (None, ("attention_sum",), ("output_sum",)),
+    "activation": (("activation", "transform_activation"), ("activation",),
+                   ("transform_activation",), ("pooler_activation",)),
+}  # fmt: skip
+
+
+# The first quantity that an op changes; for the others it is their site's.
+CHANGES = {"scores": "scores", "weights": "probs", "heads": "scores", "block": "q",
+           "layer_of": "q", "embedding_sum": "embeddings_sum", "pool": "pooler",
+           "projection": "logits", "output_norm": "output", "classifier": "logits",
+           "nsp": "seq_relationship_logits", "pooler_activation": "pooled"}  # fmt: skip
+
+
+class Planted(NamedTuple):
+    """A mistake in the place of an op. sites: None for all of them."""
+
+    op: str
+    wrong: object
+    sites: tuple | None = None
+
+    def changes(self):
+        """The quantities, without their layer, in which the mistake may first show."""
+        sites = self.sites or [site for some in SITES.get(self.op, ()) for site in some or ()]
+        names = {CHANGES.get(site, site) for site in (sites if self.op in SITES else (self.op,))}
+        return names | {"heads": {"context"}, "block": {"output"}}.get(self.op, set())
+
+
+class Program:
+    """A model and a batch, in one dtype.
+
+    run(...) -> {name: array}: token quantities are (B,T,·), scores and weights (B,H,T,T), what
+    belongs to a whole text (B,·).
+    """
+
+    def __init__(self, model, batch, dtype=np.float64):
+        self.a, self.heads = model.config.architecture, heads_of(model.config, model.task)
+        self.p = {name: x.astype(dtype) for name, x in model.named_by_role().items()}
+        self.layers = [scope(self.p, f"layer.{i}") for i in range(self.a.L)]
+        rows = pack(
+            *(batch.get(k) for k in ("input_ids", "attention_mask", "token_type_ids")), self.a
+        )
+        self.mask, self.ids = rows.mask, np.asarray(batch["input_ids"], np.int64)
+        types = batch.get("token_type_ids")
+        self.types = np.zeros_like(self.ids) if types is None else np.asarray(types, np.int64)
+        self.stages = (TABLES, *(f"layer.{i}" for i in range(self.a.L)), "head")
+
+    def run(self, planted=None, start=0, x=None, stop=None):
+        """All quantities of stages start … stop − 1, and the last hidden states under None.
+
+        planted: in force from `start` on; x: the hidden states before `start`.
+        """
+        values = {}
+        for number in range(start, len(self.stages) if stop is None else stop):
+            x = self._stage(number, x, planted, values)
+        values[None] = x
+        return values
+
+    def _stage(self, number, x, planted, values):
+        def do(op, site, *args, **fixed):
+            wrong = planted and planted.op == op and (not planted.sites or site in planted.sites)
+            return (planted.wrong if wrong else RIGHT[op])(*args, **fixed)
+
+        if number == 0:
+            return self._embed(do, values)
+        if number <= self.a.L:
+            return self._layer(number - 1, x, do, values)
+        return self._head(x, do, values)
+
+    def _embed(self, do, values):
+        tables = [self.p.get(f"embeddings.{kind}.weight") for kind in ("word", "position", "type")]
+        s = do("embedding_sum", "embedding_sum", *tables, ids=self.ids, types=self.types)
+        values["embeddings_sum"] = s
+        norm = (self.p["embeddings.norm.weight"], self.p["embeddings.norm.bias"])
+        values["embeddings"] = do("layernorm", "embeddings", s, *norm, eps=self.a.eps)
+        return values["embeddings"]
+
+    def _layer(self, i, x, do, values):
+        source = do("layer_of", f"layer.{i}", i)  # a number, or the parameters themselves
+        p = source if isinstance(source, dict) else self.layers[source]
+
+        def keep(name, value):
+            values[f"layer.{i}.{name}"] = value
+            return value
+
+        def linear(site, z):
+            return keep(site, do("linear", site, z, p[f"{site}.weight"], p[f"{site}.bias"]))
+
+        def norm(site, z):
+            gamma, beta = p[f"{site}.weight"], p[f"{site}.bias"]
+            return do("layernorm", site, z, gamma, beta, eps=self.a.eps)
+
+        def attend(z):
+            q, k, v = (linear(site, z) for site in "qkv")
+            split, merge = do("heads", "heads", self.a.H)
+            s = keep("scores", do("scores", "scores", split(q), split(k)))
+            weights = keep("probs", do("weights", "probs", s, self.mask))
+            return linear("out", keep("context", merge(weights @ split(v))))
+
+        def feed(z):
+            g = do("activation", "activation", linear("lin1", z), name=self.a.activation)
+            return linear("lin2", keep("activation", g))
+
+        y = do(
+            "block", "block", x, attend,
+            lambda z: keep("attention_norm", norm("attention_norm", z)),
+            feed, lambda z: norm("output_norm", z),
+            lambda z, f, name: keep(name, do("residual", name, z, f)),
+        )  # fmt: skip
+        return keep("output", y)
+
+    def _head(self, h, do, values):
+        def linear(site, z):
+            weight, bias = self.p[f"{site}.weight"], self.p[f"{site}.bias"]
+            return do("linear", site, z, weight, bias)
+
+        if "mlm" in self.heads:
+            t = values["transform"] = linear("transform", h)
+            g = do("activation", "transform_activation", t, name=self.a.activation)
+            values["transform_activation"] = g
+            norm = (self.p["transform_norm.weight"], self.p["transform_norm.bias"])
+            n = do("layernorm", "transform_norm", g, *norm, eps=self.a.eps)
+            values["transform_norm"] = n
+            table = (self.p["embeddings.word.weight"], self.p["decoder.bias"])
+            values["logits"] = do("projection", "decoder", n, *table)
+        if "pooler" in self.heads:
+            z = values["pooler"] = linear("pooler", do("pool", "pool", h, self.mask))
+            name = self.a.pooler_activation
+            values["pooled"] = pooled = do("activation", "pooler_activation", z, name=name)
+            if "classifier" in self.heads:
+                values["logits"] = linear("classifier", pooled)
+            if "nsp" in self.heads:
+                values["seq_relationship_logits"] = linear("nsp", pooled)
+        return h
+
+
+def depends(later, earlier):
+    """Whether a quantity behind another one is computed from it."""
+    layer, _, name = earlier.rpartition(".")
+    return later not in [f"{layer}.{other}" for other in BESIDE.get(name, ())]
+
+
+def stage_of(name):
+    """The stage that a quantity belongs to."""
+    if name.startswith("layer."):
+        return ".".join(name.split(".")[:2])
+    return TABLES if name.startswith("embeddings") else "head"

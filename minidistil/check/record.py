@@ -1,0 +1,228 @@
+"""What a PyTorch module computes: every array on the way, and the line of code that made it.
+
+PyTorch tells a dispatch mode about each operation, whether a layer, a function or an einsum asked
+for it, so that no module needs hooks or names.
+"""
+
+import copy
+import inspect
+import os
+import sys
+from contextlib import contextmanager
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+
+PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+ROLES = {  # an argument of `forward` is recognised by what its name contains, in this order
+    "token_type_ids": ("type", "seg"),
+    "padding_mask": ("key_padding", "padding_mask", "pad_mask"),
+    "attention_mask": ("mask",),
+    "input_ids": ("id", "token", "input", "x"),
+}
+
+
+class Seen(NamedTuple):
+    """One array that a module computed."""
+
+    value: np.ndarray  # float64
+    where: str  # file:line in function
+    op: str
+    single: bool  # whether it was less exact than float64
+
+
+class NotCallableError(ValueError):
+    """A module that cannot be run on the batch."""
+
+
+def record(module, batch, widths, call=None, keep_graph=False):
+    """Run a module  ->  (what it returned, a list of (name, tensor); [Seen, …]).
+
+    widths: how many numbers an array has that may be of interest. call(module, inputs) runs the
+    module where its `forward` is not recognised. keep_graph: for gradients.
+    Raises NotCallableError.
+    """
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    home = os.path.dirname(os.path.abspath(torch.__file__))
+    seen = []
+
+    class Recorder(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            if any(r.alias_info and not r.alias_info.is_write for r in func._schema.returns):
+                return out  # the same numbers in another shape
+            for x in out if isinstance(out, tuple | list) else (out,):
+                if isinstance(x, torch.Tensor) and x.is_floating_point() and x.numel() in widths:
+                    value = x.detach().to("cpu", torch.float64, copy=True).numpy()
+                    where = _where((home, PACKAGE))
+                    seen.append(Seen(value, where, str(func), x.dtype != torch.float64))
+            return out
+
+    inputs = {name: torch.as_tensor(np.asarray(x)) for name, x in batch.items()}
+    with torch.set_grad_enabled(keep_graph), Recorder():
+        out = call(module, inputs) if call else _call(module, inputs)
+    return list(_tensors(out)), seen
+
+
+def _where(skipped):
+    frame = sys._getframe(2)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if not file.startswith(skipped) and not file.startswith("<"):
+            return f"{_short(file)}:{frame.f_lineno} in {frame.f_code.co_name}"
+        frame = frame.f_back
+    return "unknown"
+
+
+@cache
+def _short(file):
+    """A path as somebody would write it: from here on, or from site-packages on."""
+    if "site-packages" + os.sep in file:
+        return file.split("site-packages" + os.sep)[-1]
+    short = os.path.relpath(file)
+    return file if short.startswith("..") else short
+
+
+def _call(module, inputs):
+    """Hand the batch to `forward`, whose arguments are known by their names."""
+    given, mask = arguments(module, inputs), None
+    mask = next((name for name in given if "mask" in name.lower()), None)
+    kinds = (
+        [lambda m: m] if mask is None else [lambda m: m, lambda m: m.bool(), lambda m: m.float()]
+    )
+    errors = []
+    for kind in kinds:  # a mask may be wanted as integers, truth values or numbers
+        attempt = {n: kind(x) if n == mask else x for n, x in given.items()}
+        try:
+            return module(**attempt)
+        except Exception as error:
+            errors.append(error)
+    said = " ".join(str(errors[0]).split())
+    raise NotCallableError(
+        f"the module fails on a batch: {type(errors[0]).__name__}: {said}; "
+        f"it was called with {', '.join(given) or 'nothing'}"
+    ) from errors[0]
+
+
+def arguments(module, inputs):
+    """{argument of forward: tensor}. Raises NotCallableError for one that is not recognised."""
+    forward = getattr(module, "forward", module)
+    given, used = {}, set()
+    for name, parameter in inspect.signature(forward).parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        role = name if name in inputs else _role(name, used)
+        needed = parameter.default is parameter.empty
+        if role == "padding_mask":
+            given[name] = inputs["attention_mask"] == 0
+            used |= {role, "attention_mask"}
+        elif role in inputs and role not in used:
+            given[name] = inputs[role]
+            used.add(role)
+        elif needed:
+            raise NotCallableError(
+                f"forward's argument {name!r} is not recognised: call it input_ids, "
+                f"attention_mask or token_type_ids, give it a default, or pass call= in Python"
+            )
+    if "input_ids" not in used:
+        raise NotCallableError("forward takes no argument for the token ids: call it input_ids")
+    return given
+
+
+def _role(name, used):
+    lower = name.lower()
+    if not used and lower not in ("mask", "attention_mask"):
+        return "input_ids"
+    for role, parts in ROLES.items():
+        if any(part == lower or (len(part) > 1 and part in lower) for part in parts):
+            return role
+    return None
+
+
+def _tensors(out, name="output"):
+    """Every tensor in what a module returned."""
+    import torch
+
+    if isinstance(out, torch.Tensor):
+        yield name, out
+    elif isinstance(out, dict):
+        for key, value in out.items():
+            yield from _tensors(value, str(key))
+    elif isinstance(out, tuple | list):
+        for i, value in enumerate(out):
+            field = out._fields[i] if hasattr(out, "_fields") else f"{name}.{i}"
+            yield from _tensors(value, field)
+    elif hasattr(out, "__dataclass_fields__"):
+        yield from _tensors(vars(out), name)
+
+
+def leaves(module):
+    """{name: tensor} of all weights: parameters and buffers, or those in plain attributes."""
+    import torch
+
+    found = {}
+    if isinstance(module, torch.nn.Module):
+        found |= dict(module.named_parameters())
+        found |= {n: b for n, b in module.named_buffers() if b.is_floating_point()}
+    if not found:
+        _walk(module, "", found, set())
+    return found
+
+
+def _walk(thing, name, found, visited):
+    import torch
+
+    if id(thing) in visited:
+        return
+    visited.add(id(thing))
+    if isinstance(thing, torch.Tensor):
+        if thing.is_floating_point():
+            found[name] = thing
+        return
+    items = ()
+    if isinstance(thing, dict):
+        items = thing.items()
+    elif isinstance(thing, list | tuple):
+        items = enumerate(thing)
+    elif hasattr(thing, "__dict__") and not isinstance(thing, type):
+        items = vars(thing).items()
+    for key, value in items:
+        if isinstance(value, dict | list | tuple | torch.Tensor) or hasattr(value, "__dict__"):
+            _walk(value, f"{name}.{key}".lstrip("."), found, visited)
+
+
+@contextmanager
+def evaluating(module):
+    """The module in evaluation mode, and afterwards as it was."""
+    training = getattr(module, "training", False)
+    if training:
+        module.eval()
+    try:
+        yield
+    finally:
+        if training:
+            module.train()
+
+
+@contextmanager
+def doubled(module):
+    """A copy of the module in float64, where new arrays are float64 too; None without one."""
+    import torch
+
+    before = torch.get_default_dtype()
+    try:
+        twin = copy.deepcopy(module)
+        if isinstance(twin, torch.nn.Module):
+            twin.double()
+        for tensor in leaves(twin).values():
+            tensor.data = tensor.data.double()
+    except Exception:
+        twin = None
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield twin
+    finally:
+        torch.set_default_dtype(before)

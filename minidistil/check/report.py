@@ -1,0 +1,194 @@
+"""What a comparison found: for machines, for people, and as a page with a heat map."""
+
+import html
+from dataclasses import asdict, dataclass, field
+from math import isfinite, log10
+
+BOLD, RED, GREEN, GREY, PLAIN = "\033[1m", "\033[31m", "\033[32m", "\033[90m", "\033[0m"
+
+
+@dataclass
+class Diagnosis:
+    """A named mistake."""
+
+    id: str
+    message: str
+    where: str | None
+    evidence: str
+
+
+@dataclass
+class Row:
+    """One compared quantity: its error, and the one that float32 itself explains, both relative."""
+
+    name: str
+    kind: str  # forward, gradient, loss or step
+    error: float
+    explained: float
+    agrees: bool
+    where: str | None = None
+
+
+@dataclass
+class Report:
+    """The outcome of a comparison. `str(report)` is for people, `report.to_dict()` for machines."""
+
+    verdict: str  # agree, differ or cannot-compare
+    first_difference: str | None = None
+    diagnosis: list = field(default_factory=list)
+    rows: list = field(default_factory=list)
+    unmatched: list = field(default_factory=list)
+    where: str | None = None  # the file and line of the first difference
+    evidence: str | None = None  # of a difference that no known mistake explains
+    reason: str | None = None  # why nothing can be compared
+
+    @classmethod
+    def cannot(cls, reason, unmatched=()):
+        """The report of a comparison that cannot be made."""
+        return cls("cannot-compare", reason=reason, unmatched=list(unmatched))
+
+    @property
+    def code(self):
+        """The exit code of a command: 0 agree, 1 differ, 2 cannot compare."""
+        return {"agree": 0, "differ": 1}.get(self.verdict, 2)
+
+    def to_dict(self):
+        """The object that --json prints."""
+        return {
+            "verdict": self.verdict,
+            "first_difference": self.first_difference,
+            "diagnosis": [asdict(d) for d in self.diagnosis],
+            "rows": [_finite(asdict(row)) for row in self.rows],
+            "unmatched": list(self.unmatched),
+        }
+
+    def add(self, other):
+        """Take over what a further comparison found; the earlier first difference stays."""
+        self.rows += other.rows
+        self.unmatched += other.unmatched
+        if self.verdict != "differ" and other.verdict != "agree":
+            self.verdict, self.first_difference = other.verdict, other.first_difference
+            self.diagnosis, self.where = other.diagnosis, other.where
+            self.evidence, self.reason = other.evidence, other.reason
+
+    def __str__(self):
+        return self.text()
+
+    def _repr_html_(self):
+        return self.html()
+
+    # ------------------------------------------------------- for people
+
+    def text(self, colour=False):
+        """The verdict, the table in execution order, the diagnosis."""
+
+        def painted(text, *codes):
+            return "".join(codes) + text + PLAIN if colour and codes else text
+
+        if self.verdict == "cannot-compare":
+            return painted(f"cannot compare: {self.reason}", BOLD)
+        lines = [_line("quantity", "error", "float32", "", "where"), ""]
+        for row in self._shown():
+            mark = "" if row.agrees else "differs"
+            line = _line(
+                row.name, f"{row.error:.1e}", f"{row.explained:.1e}", mark, row.where or ""
+            )
+            codes = () if row.agrees else (RED,)
+            codes = (BOLD, RED) if row.name == self.first_difference else codes
+            lines.append(painted(line.rstrip(), *codes))
+        gradients = [row for row in self.rows if row.kind == "gradient"]
+        if gradients:
+            bad = sum(not row.agrees for row in gradients)
+            lines += ["", f"{bad} of {len(gradients)} gradients differ"]
+        lines += ["", *self._verdict(painted)]
+        return "\n".join(lines)
+
+    def _shown(self):
+        """Every row, but of gradients only the worst, and those that are the first to differ."""
+        gradients = [row for row in self.rows if row.kind == "gradient"]
+        if not gradients:
+            return self.rows
+        shown = {id(max(gradients, key=lambda row: row.error))}
+        if any(row.name == self.first_difference for row in gradients):
+            shown |= {id(row) for row in gradients if not row.agrees}
+        return [row for row in self.rows if row.kind != "gradient" or id(row) in shown]
+
+    def _verdict(self, painted):
+        compared = len(self.rows)
+        if self.verdict == "agree":
+            return [painted(f"agree: {compared} quantities, to float32's rounding", BOLD, GREEN)]
+        lines = [painted(f"first difference: {self.first_difference}", BOLD, RED)]
+        if self.where:
+            lines.append(f"  at {self.where}")
+        if not self.diagnosis:
+            lines.append("  the mistake is not one that is known here")
+            lines.append(f"  evidence: {self.evidence}")
+        for d in self.diagnosis:
+            said = d.message.replace("\n", "\n  ")
+            lines += ["", painted(d.id, BOLD), f"  {said}", f"  evidence: {d.evidence}"]
+        return lines
+
+    # ------------------------------------------------------- as a page
+
+    def html(self):
+        """A fragment of HTML: verdict, heat map by layer and quantity, the table."""
+        lines = "\n".join(self._verdict(lambda text, *codes: text)) if self.rows else self.reason
+        parts = [f"<pre>{html.escape(str(lines))}</pre>"]
+        if self.rows:
+            parts += [self._heat_map(), self._table()]
+        if self.unmatched:
+            items = "".join(f"<li>{html.escape(name)}</li>" for name in self.unmatched)
+            parts.append(f"<h2>Not matched</h2><ul>{items}</ul>")
+        return "\n".join(parts)
+
+    def _heat_map(self):
+        cells, places, columns = {}, [], []
+        for row in self.rows:
+            if row.kind != "forward":
+                continue
+            place, _, name = row.name.rpartition(".")
+            place = place or "outside the layers"
+            places += [place] if place not in places else []
+            columns += [name] if name not in columns else []
+            cells[place, name] = row
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in ("", *columns))
+        body = "".join(
+            f"<tr><th>{html.escape(place)}</th>"
+            + "".join(_cell(cells.get((place, name)), self.first_difference) for name in columns)
+            + "</tr>"
+            for place in places
+        )
+        return f"<h2>Error by layer and quantity</h2><table><tr>{head}</tr>{body}</table>"
+
+    def _table(self):
+        rows = "".join(
+            f"<tr><td>{html.escape(r.name)}</td><td>{r.error:.1e}</td><td>{r.explained:.1e}</td>"
+            f"<td>{'agrees' if r.agrees else 'differs'}</td>"
+            f"<td>{html.escape(r.where or '')}</td></tr>"
+            for r in self.rows
+        )
+        head = "".join(f"<th>{x}</th>" for x in ("quantity", "error", "float32", "", "where"))
+        return f"<h2>Every quantity</h2><table><tr>{head}</tr>{rows}</table>"
+
+
+def _finite(row):
+    """A row as JSON has it, which knows no infinity."""
+    return {k: None if isinstance(v, float) and not isfinite(v) else v for k, v in row.items()}
+
+
+def _line(name, error, explained, mark, where):
+    return f"{name:<30} {error:>9} {explained:>9}  {mark:<8} {where}"
+
+
+def _cell(row, first):
+    """A cell of the heat map: paler the smaller the error, its power of ten written in it."""
+    if row is None:
+        return "<td></td>"
+    power = log10(max(row.error, 1e-17)) if isfinite(row.error) else 0
+    depth = 0 if row.agrees else min(1.0, max(0.15, (power + 7) / 7))
+    colour = f"rgb({255 - int(40 * depth)},{255 - int(175 * depth)},{255 - int(195 * depth)})"
+    bold = "font-weight:bold;outline:2px solid black;" if row.name == first else ""
+    return (
+        f'<td style="background:{colour};{bold}" title="{html.escape(row.where or "")}">'
+        f"{row.error:.0e}</td>"
+    )

@@ -1,0 +1,20 @@
+"""Small models in folders, with weights that no two parameters share."""
+
+import numpy as np
+
+import minidistil as md
+
+CONFIG = md.DistilBertConfig(
+    vocab_size=40, dim=12, n_layers=2, n_heads=3, hidden_dim=20, max_position_embeddings=16
+)
+
+
+def saved(model, folder, seed=0, size=0.3):
+    """The model with random γ, β and biases, in a folder."""
+    rng = np.random.default_rng(seed)
+    model.update({
+        name: (p + size * rng.normal(size=p.shape)).astype(np.float32)
+        for name, p in model.params.items()
+    })  # fmt: skip
+    model.save_pretrained(folder)
+    return folder
