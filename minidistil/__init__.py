@@ -9,13 +9,14 @@ from minidistil.data import load_tokenizer
 from minidistil.distill import DistillConfig, distill_step, student_config, student_from
 from minidistil.model.model import Model
 from minidistil.model.pretrained import from_config, from_pretrained
-from minidistil.ops import Workspace, backend
+from minidistil.ops import Workspace, backend, matmul_precision
 from minidistil.pipeline import pipeline
 from minidistil.train import AdamW, TrainConfig, train
 
 __all__ = [
     "AdamW", "BertConfig", "DistilBertConfig", "DistillConfig", "Model", "TrainConfig",
     "Workspace", "backend", "check", "distill_step", "from_config", "from_pretrained",
-    "load_tokenizer", "losses", "pipeline", "student_config", "student_from", "testing", "train",
+    "load_tokenizer", "losses", "matmul_precision", "pipeline", "student_config",
+    "student_from", "testing", "train",
 ]  # fmt: skip
 __version__ = "0.1.0"

@@ -55,10 +55,10 @@ def main(argv=None):
 
 
 def _answer(parser, argv):
-    from minidistil.cli.common import parse, threads_of
+    from minidistil.cli.common import parse, settings_of
 
     args = parse(parser, argv)
-    with threads_of(args):
+    with settings_of(args):
         answer = args.run(args)
     text = json.dumps(answer.data, indent=1) if args.json else answer.text
     if text:

@@ -3,7 +3,7 @@
 import shutil
 import sys
 from argparse import Namespace
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from minidistil.data.sources import MOVIE_REVIEWS
 from minidistil.model.checkpoint import STORED
+from minidistil.ops import GEMMS, PRECISIONS, matmul_precision
 from minidistil.train.config import BUDGETS, TrainConfig
 from minidistil.train.run import Run
 from minidistil.train.schedule import SCHEDULES
@@ -39,6 +40,13 @@ def number_or_share(text):
 def add_model_options(parser):
     parser.add_argument("--backend", default="cpu", help="cpu (default) or numpy")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads; default: all cores")
+    parser.add_argument(
+        "--matmul-precision", default="highest", choices=PRECISIONS,
+        help="of CUDA's matrix products: float32 (default), tf32 or bfloat16",
+    )  # fmt: skip
+    parser.add_argument(
+        "--gemm", default="own", choices=GEMMS, help="who computes them; cublas needs cupy"
+    )
 
 
 def add_inference_options(parser):
@@ -118,14 +126,23 @@ def parse(parser, argv):
     return args
 
 
-def threads_of(args):
-    """The context in which a command runs: on --threads cores, where that is asked for."""
-    count = getattr(args, "threads", None)
-    if count is None:
-        return nullcontext()
-    from minidistil.ops import _cpu
+@contextmanager
+def settings_of(args):
+    """What a command runs in: on --threads cores, with --matmul-precision of --gemm."""
+    count, precision = getattr(args, "threads", None), getattr(args, "matmul_precision", "highest")
+    gemm = getattr(args, "gemm", "own")
+    if (precision, gemm) != ("highest", "own") and args.backend != "cuda":
+        raise ValueError(
+            f"--matmul-precision {precision} --gemm {gemm} needs --backend cuda: "
+            f"{args.backend} computes its products in one way"
+        )
+    with ExitStack() as stack:
+        stack.enter_context(matmul_precision(precision, gemm))
+        if count is not None:
+            from minidistil.ops import _cpu
 
-    return _cpu.threads(count)
+            stack.enter_context(_cpu.threads(count))
+        yield
 
 
 def _stored(value):

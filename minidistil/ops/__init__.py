@@ -13,8 +13,12 @@ from types import SimpleNamespace
 import numpy as np
 
 from minidistil.ops._memory import Workspace, frugal
+from minidistil.ops._precision import GEMMS, PRECISIONS, matmul_precision
 
-__all__ = ["DTYPES", "OPS", "SUFFIX", "Workspace", "backend", "frugal"]
+__all__ = [
+    "DTYPES", "GEMMS", "OPS", "PRECISIONS", "SUFFIX", "Workspace", "backend", "frugal",
+    "matmul_precision",
+]  # fmt: skip
 
 OPS = (
     "add", "embedding", "linear", "gelu", "linear_gelu", "relu", "tanh", "softmax", "attention",

@@ -112,7 +112,8 @@ def wait_copies(typingctx, but):
         _assembly(builder, ir.VoidType(), [], text, "~{memory}")
         return context.get_dummy_value()
 
-    return types.void(but), codegen
+    # the number is part of the instruction, so only a constant will do
+    return (types.void(but), codegen) if isinstance(but, types.IntegerLiteral) else None
 
 
 # ------------------------------------------------------- tensor cores
