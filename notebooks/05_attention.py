@@ -270,7 +270,7 @@ check(
 #
 # ## Exercise 2: all heads, with a padding mask
 #
-# $q, k, v$ are $(B,T,C)$, the mask $(B,T)$ holds 1 for a token and 0 for padding. Rows of padding
+# $q, k, v$ are $(B,T,C)$, the mask $(B,T)$ is true at tokens, false at padding. Rows of padding
 # may hold anything; only the keys have to be hidden. This is what you would write in PyTorch, and
 # the check knows the mistakes that people make there.
 
@@ -285,12 +285,12 @@ def right_masked(q, k, v, n_heads, mask):
     B, T, C = q.shape
     qh, kh, vh = (x.reshape(B, T, n_heads, -1).swapaxes(1, 2) for x in (q, k, v))
     s = qh @ kh.swapaxes(2, 3) / math.sqrt(C // n_heads)
-    s = np.where(np.asarray(mask, bool)[:, None, None, :], s, -np.inf)
+    s = np.where(mask[:, None, None, :], s, -np.inf)
     return (softmax(s) @ vh).swapaxes(1, 2).reshape(B, T, C)
 
 
 texts = [rng.standard_normal((2, 5, 12)) for _ in range(3)]
-check(masked_attention, right_masked, *texts, n_heads=3, mask=mask.astype(int), op="attention")
+check(masked_attention, right_masked, *texts, n_heads=3, mask=mask, op="attention")
 
 # %% [markdown]
 # <details><summary>Solution</summary>
@@ -304,7 +304,7 @@ check(masked_attention, right_masked, *texts, n_heads=3, mask=mask.astype(int), 
 #         return x.reshape(B, T, n_heads, D).transpose(0, 2, 1, 3)  # (B,H,T,D)
 #
 #     s = split(q) / math.sqrt(D) @ split(k).transpose(0, 1, 3, 2)  # (B,H,T,T)
-#     s = s + np.where(mask[:, None, None, :] == 1, 0.0, -1e30)
+#     s = s + np.where(mask[:, None, None, :], 0.0, -1e30)
 #     return (softmax(s) @ split(v)).transpose(0, 2, 1, 3).reshape(B, T, C)
 # ```
 #

