@@ -1,0 +1,177 @@
+"""Every CUDA kernel compiled, with no device: what only the real compiler says.
+
+    pip install -e '.[test,cuda]' && pytest -m ptx
+
+The simulator knows no types, so a constant in float64 or an array that has to live in memory, since
+a loop around it was not unrolled, shows here alone: no .f64, no stack, nothing spilled, and no more
+registers than are written down. What is compiled for sm_80 is assembled for sm_80 and sm_90.
+"""
+
+import importlib
+import re
+
+import pytest
+
+from minidistil.ops import (
+    OPS,
+    _attention_cuda,
+    _cuda,
+    _gemm_cuda,
+    _gemm_tensor,
+    gelu,
+    linear,
+    vocabulary,
+)
+
+pytestmark = pytest.mark.ptx
+WIDE, NARROW = 64, 26  # channels of a head, whose rows can be read four floats at a time or not
+ORDERS = {"forward": (False, True), "dx": (False, False), "dW": (True, False)}
+DRAW = "iiuuuuf"  # sequence, column, key 0, key 1, site, threshold, 1/(1−p)
+
+
+def kernels():
+    """(name, kernel, a letter for each argument, registers it may take)."""
+    for order, turned in ORDERS.items():
+        for tile in ("LARGE", "SMALL"):
+            kernel = _gemm_cuda.product_kernel(getattr(_gemm_cuda, tile), *turned, True, False, 0)
+            yield f"{tile.lower()} {order}", kernel, "mmmmvnnnnb", 128 if tile == "LARGE" else 168
+        for bf16 in (False, True):
+            kernel = _gemm_tensor.tensor_kernel(bf16, *turned, True, False, 0)
+            yield f"{'bf16' if bf16 else 'tf32'} {order}", kernel, "mmmmvnnnnb", 255
+    for name, tile, *order in (
+        ("any width", _gemm_cuda.LARGE, False, True, False, False, 0),
+        ("goes on", _gemm_cuda.LARGE, True, False, True, True, 0),
+        ("GELU", _gemm_cuda.LARGE, False, True, True, False, 1),
+        ("GELU by tanh", _gemm_cuda.SMALL, False, True, True, False, 2),
+    ):
+        yield f"product {name}", _gemm_cuda.product_kernel(tile, *order), "mmmmvnnnnb", 168
+    for name, *order in (("any width", False, True, False, False, 0),
+                         ("goes on", True, False, True, True, 0),
+                         ("GELU", False, True, True, False, 1)):  # fmt: skip
+        yield f"tf32 {name}", _gemm_tensor.tensor_kernel(False, *order), "mmmmvnnnnb", 255
+    for form in (0, 1, 2):
+        yield f"finish {form}", _gemm_cuda.finish_kernel(form), "tmmvnnbb", 40
+    for D, width, forward, backward in ((WIDE, 64, 240, 176), (NARROW, 32, 184, 160)):
+        for dropout in (False, True):
+            shape = (D, width, D == WIDE, dropout)
+            name = f"{D}{' dropout' * dropout}"
+            own = _attention_cuda.FORWARD_ROWS, _attention_cuda.BACKWARD_ROWS
+            yield (f"attention {name}", _attention_cuda.forward_kernel(own[0], *shape),
+                   f"mmmif{DRAW}mm", forward)  # fmt: skip
+            yield (f"attention dq {name}", _attention_cuda.dq_kernel(own[1], *shape),
+                   f"mmmmmmif{DRAW}m", backward)  # fmt: skip
+            yield (f"attention dkv {name}", _attention_cuda.dkv_kernel(own[1], *shape),
+                   f"mmmmmmif{DRAW}mm", backward)  # fmt: skip
+    yield "along", _attention_cuda.along_kernel, "mmmn", 40
+    for form in (1, 2):
+        yield f"gelu {form}", gelu._forward_kernel(form), "mm", 40
+        yield f"gelu backward {form}", gelu._backward_kernel(form), "mmm", 40
+    yield "column sums", linear._sum_chunks_kernel, "mm", 40
+    yield "vocabulary", vocabulary._turn_into_gradient_kernel, "mminffffm", 64
+    yield "vocabulary losses", vocabulary._add_losses_kernel, "mffffffvv", 40
+    yield "scale", vocabulary._scale_kernel, "vfv", 40
+
+
+def argument_types(letters):
+    from numba import boolean, float32, int64, uint32
+
+    kinds = {
+        "v": float32[::1], "m": float32[:, ::1], "t": float32[:, :, ::1], "i": int64[::1],
+        "n": int64, "f": float32, "u": uint32, "b": boolean,
+    }  # fmt: skip
+    return tuple(kinds[letter] for letter in letters)
+
+
+def compiled(kernel, letters):
+    """PTX, and what the assembler says for sm_80 and for sm_90."""
+    from cuda.core import Linker, LinkerOptions, ObjectCode
+
+    source, types = kernel.source(), argument_types(letters)
+    ptx, _ = _cuda.module().compile_ptx(source, types, cc=(8, 0))
+    reports = []
+    for arch in ("sm_80", "sm_90"):
+        options = LinkerOptions(arch=arch, ptxas_options=["-v"])
+        linker = Linker(ObjectCode.from_ptx(ptx.encode()), options=options)
+        linker.link("cubin")
+        reports.append(linker.get_info_log())
+    return ptx, reports
+
+
+def complaints(ptx, reports, registers):
+    """What is wrong with a kernel, in words."""
+    wrong = []
+    if ".f64" in ptx:
+        wrong.append("computes in float64")
+    if "__local_depot" in ptx:
+        wrong.append("keeps an array in memory")
+    for report in reports:
+        used = int(re.search(r"Used (\d+) registers", report)[1])
+        if used > registers:
+            wrong.append(f"takes {used} registers, allowed are {registers}")
+        if re.search(r"[1-9]\d* bytes (stack|spill)", report):
+            wrong.append("spills registers")
+    return wrong
+
+
+@pytest.fixture
+def nothing_lazy():
+    """Every file with kernels is imported, so that all of them are known."""
+    for op in OPS:
+        importlib.import_module(f"minidistil.ops.{op}")
+
+
+@pytest.mark.parametrize(
+    "kernel, letters, registers", [pytest.param(*rest, id=name) for name, *rest in kernels()]
+)
+def test_a_kernel(kernel, letters, registers):
+    assert complaints(*compiled(kernel, letters), registers) == []
+
+
+def test_tensor_cores_are_used():
+    for bf16, kind in ((False, "m16n8k8.row.col.f32.tf32"), (True, "m16n8k16.row.col.f32.bf16")):
+        kernel = _gemm_tensor.tensor_kernel(bf16, False, True, True, False, 0)
+        ptx, _ = compiled(kernel, "mmmmvnnnnb")
+        for instruction in (f"mma.sync.aligned.{kind}", "ldmatrix.sync", "cp.async.cg"):
+            assert instruction in ptx
+
+
+def test_memory_is_read_four_floats_at_a_time():
+    kernel = _gemm_cuda.product_kernel(_gemm_cuda.LARGE, False, True, True, False, 0)
+    ptx, _ = compiled(kernel, "mmmmvnnnnb")
+    assert all(f"{what}.v4.f32" in ptx for what in ("ld.global", "ld.shared", "st.global"))
+
+
+def test_no_kernel_is_left_out(nothing_lazy):
+    known = {kernel.function.__qualname__ for _, kernel, *_ in kernels()}
+    assert {kernel.function.__qualname__ for kernel in _cuda.KERNELS} <= known
+
+
+# ------------------------------------------------------- and what these tests are for
+
+
+class _Kernel:
+    """A function that is no kernel of the package."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def source(self):
+        self.function.__globals__["cuda"] = _cuda.module()
+        return self.function
+
+
+def test_float64_is_seen():
+    def kernel(x):
+        x[0] = x[0] * 0.1 + x[1]
+
+    assert complaints(*compiled(_Kernel(kernel), "v"), 40) == ["computes in float64"]
+
+
+def test_an_array_in_memory_is_seen():
+    def kernel(x, n):
+        a = cuda.local.array(8, _cuda.float32)  # noqa: F821
+        for i in range(8):
+            a[i] = x[i]
+        x[0] = a[n]
+
+    assert "keeps an array in memory" in complaints(*compiled(_Kernel(kernel), "vn"), 40)
