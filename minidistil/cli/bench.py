@@ -53,6 +53,10 @@ def add_options(parser):
         "--seconds", type=float, default=SECONDS, metavar="S",
         help=f"after which a row begins no further round ({SECONDS})",
     )  # fmt: skip
+    parser.add_argument(
+        "--clock", default="wall", choices=("wall", "cpu"),
+        help="cpu: processor time, for a machine that is busy; needs --threads 1",
+    )  # fmt: skip
     parser.add_argument("--plot", metavar="FILE", help="draw a picture (.png); needs matplotlib")
     add_model_options(parser)
 
@@ -68,7 +72,7 @@ def run(args):
     common = {"size": args.size, "backend": args.backend}
     found = bench_machine.ask(
         "minidistil.cli.bench_measure", threads, **common, rows=rows, peers=peers,
-        model=args.model, rounds=rounds, seconds=args.seconds,
+        model=args.model, rounds=rounds, seconds=args.seconds, clock=args.clock,
     )  # fmt: skip
     found |= {"missing": absent, "memory": None}
     if with_memory:
@@ -93,6 +97,8 @@ def _asked(args):
         value = getattr(args, name)
         if value is not None and not value > 0:
             raise ValueError(f"--{name} must be above 0, not {value}")
+    if args.clock == "cpu" and args.threads != 1:
+        raise ValueError("--clock cpu needs --threads 1: waiting costs no processor time")
     if args.plot and find_spec("matplotlib") is None:
         raise ModuleNotFoundError("--plot needs matplotlib: pip install 'minidistil[bench]'")
     if args.rows is None:

@@ -3,7 +3,7 @@ busy for everybody."""
 
 import statistics
 import time
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 
@@ -13,28 +13,32 @@ from minidistil.cli.bench_rows import chosen, operations
 from minidistil.cli.common import progress
 from minidistil.testing import rms
 
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 TURN = 0.05  # seconds that a turn lasts at least: short calls are repeated and averaged
 FEWEST = 3  # rounds, however little time there is
 # How far an answer may be from ours in float32, relative to its size (rms).
 TOLERANCE = {"float32": 1e-5, "bfloat16": 5e-2, "int8": 2e-1}
 
 
-def measure(rows, peers, size, model, backend, rounds, seconds, threads):
+def measure(rows, peers, size, model, backend, rounds, seconds, clock, threads):
     """The report: the machine, and for each row what every contestant needed.
 
     rows: names, None for all. rounds: at most; seconds: after which a row's next round does not
-    begin. Raises ValueError for rows or models that do not exist.
+    begin. clock: "wall", or "cpu" for processor time, which leaves the rows of several threads out.
+    Raises ValueError for rows or models that do not exist.
     """
     from minidistil.ops import _cpu
     from minidistil.ops._peak import peak
 
-    peak, found = cache(peak), []
+    peak, found = cache(partial(peak, clock=CLOCKS[clock])), []
     with _cpu.threads(threads), Contestants(size, model, threads, backend) as contestants:
         bar = progress(chosen(rows, contestants.configs), "benchmark")
         for row in bar:
             bar.set_postfix_str(row.name)
+            if clock == "cpu" and "threads" in row.groups:
+                continue
             runs, entries = _agreed(row, contestants, peers)
-            times = interleave(runs, rounds, seconds) if OURS in runs else {}
+            times = interleave(runs, rounds, seconds, CLOCKS[clock]) if OURS in runs else {}
             with_threads = _cpu.cores() if "threads" in row.groups else threads
             flop = operations(row, contestants.configs)
             for name, values in times.items():
@@ -47,20 +51,24 @@ def measure(rows, peers, size, model, backend, rounds, seconds, threads):
             })  # fmt: skip
         return {
             "machine": bench_machine.describe(threads), "size": None if model else size,
-            "model": model, "backend": backend, "peak_gflops": peak(threads) / 1e9, "rows": found,
+            "model": model, "backend": backend, "clock": clock,
+            "peak_gflops": peak(threads) / 1e9, "rows": found,
         }  # fmt: skip
 
 
 def _agreed(row, contestants, peers):
     """{name: function} of those whose answers agree, and {name: entry} of all."""
     runs, entries = {}, {}
-    want = contestants.reference(row)
+    want = None
     for name in contestants.names(row, peers):
         made = contestants.make(name, row)
         if isinstance(made, str):
             entries[name] = {"skipped": made}
             continue
-        difference = float(rms(np.float64(made.answer()) - want) / rms(want))
+        answer = np.float64(made.answer())
+        if want is None:  # minidistil's own, which comes first
+            want = answer if row.dtype == "float32" else contestants.reference(row)
+        difference = float(rms(answer - want) / rms(want))
         entries[name] = {"difference": difference}
         if difference <= TOLERANCE[row.dtype]:
             runs[name] = made.timed
@@ -72,31 +80,35 @@ def _agreed(row, contestants, peers):
     return runs, entries
 
 
-def interleave(runs, rounds, seconds):
+def interleave(runs, rounds, seconds, clock=time.perf_counter):
     """{name: a function without arguments}  ->  {name: [seconds a call, one a round]}.
 
     A contestant's turn begins with one call that is not timed where calls are short: it finds the
-    caches full of the others' data and the cores still spinning for them. After `seconds` in all
-    no further round begins, unless there were fewer than three.
+    caches full of the others' data and the cores still spinning for them. The round that finds out
+    how long calls are counts where all are long. After `seconds` in all no further round begins,
+    unless there were fewer than three.
     """
-    calls = {name: max(1, round(TURN / _timed(run, 1))) for name, run in runs.items()}
-    times, start = {name: [] for name in runs}, time.perf_counter()
-    for done in range(rounds):
+    start = time.perf_counter()
+    times = {name: [_timed(run, 1, clock)] for name, run in runs.items()}
+    calls = {name: max(1, round(TURN / first)) for name, (first,) in times.items()}
+    if max(calls.values()) > 1:
+        times = {name: [] for name in runs}
+    for done in range(len(times[next(iter(runs))]), rounds):
         if done >= FEWEST and time.perf_counter() - start > seconds:
             break
         for name, run in runs.items():
             if calls[name] > 1:
                 run()
-            times[name].append(_timed(run, calls[name]))
+            times[name].append(_timed(run, calls[name], clock))
     return times
 
 
-def _timed(run, calls):
+def _timed(run, calls, clock):
     """Seconds a call."""
-    before = time.perf_counter()
+    before = clock()
     for _ in range(calls):
         run()
-    return (time.perf_counter() - before) / calls
+    return (clock() - before) / calls
 
 
 def _figures(values, ours, flop, peak):

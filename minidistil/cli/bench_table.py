@@ -7,6 +7,7 @@ from minidistil.cli.bench_rows import TITLES
 from minidistil.files import replacing
 
 WIDTH = 100
+BUSY = ("Processor time, not time on the clock: the machine was busy with other things.",)
 NAME, NUMBER = 17, 11  # characters of the first column, and of a ratio
 COLORS = {OURS: "#c0392b", "torch-eager": "#7f8c8d", "torch-sdpa": "#2c3e50",
           "onnxruntime": "#2980b9", "numpy": "#27ae60"}  # fmt: skip
@@ -36,6 +37,7 @@ def _header(found):
         *textwrap.wrap(versions, WIDTH),
         f"peak of this machine, measured: {found['peak_gflops']:.0f} GFLOP/s in float32",
         "",
+        *BUSY * (found["clock"] == "cpu"),
         "Ratios: the peer's time over minidistil's, from the same round. Above 1, minidistil is",
         "faster. Medians; ± is half the distance between the quartiles. GFLOP/s count real tokens,",
         "the peak is float32's; narrower formats may pass it. Peers pad, minidistil does not;",

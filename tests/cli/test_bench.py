@@ -36,7 +36,7 @@ def found():
             "distilbert-1x128"]  # fmt: skip
     report = bench_machine.ask(
         "minidistil.cli.bench_measure", 1, size="tiny", backend="cpu", rows=rows, peers=peers,
-        model=None, rounds=3, seconds=0.01,
+        model=None, rounds=3, seconds=0.01, clock="wall",
     )  # fmt: skip
     memory = {name: {"needed": needed} for name, needed in ((OURS, 5e8), (TORCH[0], 2e9))}
     return report | {"missing": missing(PEERS), "memory": memory}
@@ -76,12 +76,24 @@ def test_the_picture(found, tmp_path):
 
 
 def test_the_command_with_a_model_of_ones_own(world, capsys):
-    argv = ("bench", *TINY, "--model", world.teacher, "--rows", "inference", "--peers", "numpy")
+    argv = (
+        "bench",
+        *TINY,
+        "--model",
+        world.teacher,
+        "--rows",
+        "inference",
+        "--peers",
+        "numpy",
+        "--clock",
+        "cpu",
+    )
     assert main([*argv, "--threads", "1", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     (row,) = report["rows"]  # the only one that is short enough for its 32 positions
     assert row["name"] == "bert-1x16" and set(row["contestants"]) == {OURS, "numpy"}
     assert report["model"] == world.teacher and report["memory"] is None
+    assert "Processor time" in text(report)
 
 
 def test_the_memory_of_a_step(capsys):
@@ -93,6 +105,7 @@ def test_the_memory_of_a_step(capsys):
 def test_what_is_not_there_is_refused(world, capsys, monkeypatch):
     assert "no row is called 'bert-9x9'" in refused(capsys, "--rows", "bert-9x9")
     assert "no peer is called 'jax'" in refused(capsys, "--peers", "jax")
+    assert "--clock cpu needs --threads 1" in refused(capsys, "--clock", "cpu")
     assert "--rounds must be above 0, not -1" in refused(capsys, "--rounds", -1)
     line = refused(capsys, "--model", world.teacher, "--rows", "step", "--threads", 1)
     assert "no such row fits" in line
@@ -137,7 +150,7 @@ def test_turns_alternate(monkeypatch):
     order = []
     runs = {name: lambda name=name: order.append(name) for name in "abc"}
     times = bench_measure.interleave(runs, 4, 100)
-    assert "".join(order) == "abc" * 5  # the first time finds out how long a call takes
+    assert "".join(order) == "abc" * 4
     assert {name: len(values) for name, values in times.items()} == dict.fromkeys("abc", 4)
     assert len(bench_measure.interleave(runs, 9, 0)["a"]) == 3
 
