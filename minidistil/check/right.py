@@ -10,10 +10,10 @@ import math
 import numpy as np
 
 from minidistil import losses
+from minidistil.model.encoder import GELU_FORM
 from minidistil.ops import backend
 
 SPEC = backend("numpy")
-GELU_FORM = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
 
 
 def embedding_sum(word, position, kind=None, *, ids, types=None):
@@ -35,9 +35,15 @@ def linear(x, weight, bias):
 
 def activation(x, *, name="gelu"):
     """x (…,F)  ->  (…,F).  name: as in config.json."""
+    op, options = activation_op(name)
+    return op.forward(x, **options)[0]
+
+
+def activation_op(name):
+    """The op that a config's name means, and its options."""
     if name in ("relu", "tanh"):
-        return getattr(SPEC, name).forward(x)[0]
-    return SPEC.gelu.forward(x, approximate=GELU_FORM[name])[0]
+        return getattr(SPEC, name), {}
+    return SPEC.gelu, {"approximate": GELU_FORM[name]}
 
 
 def residual(x, y):

@@ -23,7 +23,7 @@ def warm(step, warmup, total):
 
 
 def steps(params, gradients, *, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01,
-          max_grad_norm=None, warmup=None, total=None, decays=lambda p: p.ndim > 1, l2=False,
+          max_grad_norm=None, warmup=None, total=None, decays=lambda name, p: p.ndim > 1, l2=False,
           correct=True, clip=clip_global, factor=warm,
           root=lambda v, eps: np.sqrt(v) + eps):  # fmt: skip
     """params {name: array}, gradients: such a dict for each step  ->  params after the last.
@@ -41,7 +41,8 @@ def steps(params, gradients, *, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_de
             grads = clip(grads, max_grad_norm)
         rate = lr if warmup is None else lr * factor(t, warmup, total)
         for name, g in grads.items():
-            p, decay = params[name], weight_decay if decays(params[name]) else 0.0
+            p = params[name]
+            decay = weight_decay if decays(name, p) else 0.0
             g = g + decay * p if l2 else g
             m[name] = beta1 * m[name] + (1 - beta1) * g
             v[name] = beta2 * v[name] + (1 - beta2) * g * g

@@ -21,6 +21,7 @@ COMMANDS = {
     "fill-mask": "the likeliest words for [MASK]",
     "info": "config and parameter table of a model, or of two side by side",
     "check": "where a PyTorch implementation differs from a model, and why",
+    "trace": "write every intermediate value and gradient of a model on a text",
     "report": "write a run's report.html anew",
     "bench": "how fast it is here, against what is installed",
     "warmup": "compile the kernels ahead of time",

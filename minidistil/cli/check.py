@@ -2,8 +2,15 @@
 
 Without --against, transformers' own model of the folder is compared. build() returns a
 torch.nn.Module that holds the folder's weights, in any structure and under any names; it may take
-the folder as its argument. The exit code is 0 when all agrees, 1 when something differs, 2 when
-nothing can be compared.
+the folder as its argument.
+
+A loss takes student_logits, teacher_logits, labels, attention_mask, student_hidden, teacher_hidden,
+temperature, alpha_ce, alpha_mlm, alpha_cos, as many as it likes, or (student, teacher, batch), and
+returns a number or a dict of parts. An optimiser is made from a model or its parameters, and lr,
+betas, eps, weight_decay, max_grad_norm, warmup_steps, total_steps; what comes back is an optimiser,
+(optimiser, scheduler), or a function that does all that follows backward.
+
+The exit code is 0 when all agrees, 1 when something differs, 2 when nothing can be compared.
 """
 
 import html
@@ -14,7 +21,8 @@ import sys
 from pathlib import Path
 
 from minidistil import files
-from minidistil.check import Report, compare
+from minidistil.check import Report, compare, compare_loss, compare_optimizer
+from minidistil.check.peers import transformers_model
 from minidistil.cli.common import Answer, nothing_left
 from minidistil.cli.report import PAGE
 from minidistil.model.pretrained import resolve
@@ -29,6 +37,9 @@ HEAT = (
 def add_options(parser):
     parser.add_argument("--model", required=True, metavar="FOLDER", help="or a name on the hub")
     parser.add_argument("--against", metavar="FILE.py:BUILD", help="a function that gives a module")
+    parser.add_argument("--teacher", metavar="FOLDER", help="whose layers a student copied")
+    parser.add_argument("--loss", metavar="FILE.py:F", help="a distillation loss to compare")
+    parser.add_argument("--optimizer", metavar="FILE.py:F", help="makes an optimiser to compare")
     parser.add_argument("--task", help="default: what the model's config says")
     parser.add_argument(
         "--text", nargs="+", metavar="TEXT", help="the batch; default: random words"
@@ -43,7 +54,7 @@ def run(args):
         raise ValueError("--text and --data are two batches; give one of them")
     try:
         folder = resolve(args.model)
-        report = _compare(args, folder)
+        report = _everything(args, folder)
     except (ValueError, OSError, ImportError) as error:
         report = Report.cannot(" ".join(str(error).split()))
     if report.verdict == "cannot-compare":
@@ -55,26 +66,36 @@ def run(args):
     return Answer(report.to_dict(), text, report.code)
 
 
-def _compare(args, folder):
-    module = load_function(args.against)(folder) if args.against else transformers_own(args, folder)
+def _everything(args, folder):
+    """The model, the loss and the optimiser, as far as they are asked for."""
+    teacher = resolve(args.teacher) if args.teacher else None
+    parts = []
+    if args.against or not (args.loss or args.optimizer):
+        parts.append(_model(args, folder, teacher))
+    if args.loss:
+        parts.append(compare_loss(function_of(args.loss), folder, teacher, args.seed))
+    if args.optimizer:
+        parts.append(compare_optimizer(function_of(args.optimizer), args.seed))
+    report = parts[0]
+    for part in parts[1:]:
+        report.add(part)
+    return report
+
+
+def _model(args, folder, teacher):
+    own = not args.against
+    module = transformers_model(folder, args.task) if own else built(args.against, folder)
     texts = args.text
     if args.data:
         lines = Path(args.data).read_text(encoding="utf-8").splitlines()
         texts = [line for line in lines if line.strip()][:4]
         if not texts:
             raise ValueError(f"{args.data} holds no line of text")
-    return compare(module, folder, task=args.task, texts=texts, seed=args.seed)
+    return compare(module, folder, task=args.task, texts=texts, teacher=teacher, seed=args.seed)
 
 
-def transformers_own(args, folder):
-    """The model that transformers makes of a folder, its attention step by step."""
-    from minidistil.check.peers import transformers_model
-
-    return transformers_model(folder, args.task)
-
-
-def load_function(name):
-    """ "file.py:function"  ->  a function of the folder, which the file's may take or not.
+def function_of(name):
+    """ "file.py:function"  ->  the function.
 
     Raises ValueError for a name that is not of this form, a file that fails, or no such function.
     """
@@ -95,17 +116,17 @@ def load_function(name):
     function = getattr(module, attribute, None)
     if not callable(function):
         raise ValueError(f"{file} has no function {attribute!r}")
+    return function
 
-    def call(folder):
-        needed = [
-            p for p in inspect.signature(function).parameters.values() if p.default is p.empty
-        ]
-        try:
-            return function(folder) if needed else function()
-        except Exception as error:
-            raise ValueError(f"{name} fails: {type(error).__name__}: {error}") from error
 
-    return call
+def built(name, folder):
+    """The module that a function makes, of the folder if it takes an argument."""
+    function = function_of(name)
+    needed = [p for p in inspect.signature(function).parameters.values() if p.default is p.empty]
+    try:
+        return function(folder) if needed else function()
+    except Exception as error:
+        raise ValueError(f"{name} fails: {type(error).__name__}: {error}") from error
 
 
 def _write(out, model, report):

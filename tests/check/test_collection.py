@@ -1,13 +1,13 @@
 """Five DistilBERTs in five styles, each correct and with every mistake planted: the mistake is
 found, placed and named, and nobody who is right is accused."""
 
-import bugs
 import pytest
 
 import minidistil as md
 
 torch = pytest.importorskip("torch")
-from implementations import STYLES  # noqa: E402  (it needs torch)
+import bugs  # noqa: E402  (they need torch)
+from implementations import STYLES  # noqa: E402
 from small import CONFIG  # noqa: E402
 
 NAMED = 0.95

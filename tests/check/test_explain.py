@@ -22,7 +22,7 @@ def normal(*shape):
     return RNG.normal(size=shape)
 
 
-PARAMS = {"weight": normal(4, 3), "bias": normal(4), "norm": normal(4)}
+PARAMS = {"weight": normal(4, 3), "bias": normal(4), "sa_layer_norm.weight": normal(4)}
 GRADIENTS = [{name: normal(*p.shape) for name, p in PARAMS.items()} for _ in range(6)]
 INPUTS = {
     "embedding_sum": ((normal(V, C), normal(T + 2, C), normal(2, C)),

@@ -13,7 +13,9 @@ RIGHT = "p ← p − η(m̂/(√v̂ + ε) + λp),  m̂ = m/(1 − β₁ᵗ), v̂
 )  # fmt: skip
 def adam_for_adamw(params, gradients, *, value, **fixed):
     everything = value == "everything"
-    return steps(params, gradients, decays=(lambda p: everything or p.ndim > 1), l2=True, **fixed)
+    return steps(
+        params, gradients, decays=(lambda name, p: everything or p.ndim > 1), l2=True, **fixed
+    )
 
 
 @mistake(
@@ -28,12 +30,16 @@ def no_bias_correction(params, gradients, **fixed):
 
 @mistake(
     "decay-on-layernorm", "steps",
-    says="Weight decay also shrinks biases and LayerNorm's γ and β.",
-    yours="λ acts on every parameter", right=RIGHT,
+    values=("every parameter", "the LayerNorms not called LayerNorm", "all but the biases"),
+    says="Weight decay also shrinks what has one axis, such as LayerNorm's γ: {}.",
+    yours="λ acts on {}", right=RIGHT,
     fix="two groups: parameters with one axis get weight_decay=0",
 )  # fmt: skip
-def decay_on_layernorm(params, gradients, **fixed):
-    return steps(params, gradients, decays=lambda p: True, **fixed)
+def decay_on_layernorm(params, gradients, *, value, **fixed):
+    spared = {"e": (), "t": ("bias", "LayerNorm.weight"), "a": ("bias",)}[value[0]]
+    return steps(
+        params, gradients, decays=lambda name, p: not any(s in name for s in spared), **fixed
+    )
 
 
 @mistake(

@@ -1,0 +1,50 @@
+"""Write every intermediate value of a model on a text, and every gradient, for people who compare
+in another language.
+
+The file holds input.*, value.*, gradient.* (of the loss with respect to each value) and
+parameter_gradient.* in float32, and the loss: the mean cross-entropy of all tokens with themselves
+as labels; of a classifier that of its first class; of a body half the sum of squares of its last
+hidden states. Arrays are (B,T,·), with zeros at the padding.
+"""
+
+from pathlib import Path
+
+from minidistil import files
+from minidistil.check.compare import example, load
+from minidistil.check.trace import trace
+from minidistil.cli.common import Answer, table
+from minidistil.model.pretrained import resolve
+
+EXAMPLE = 'weights --text "The movie was great." --out trace.safetensors'
+
+
+def add_options(parser):
+    parser.add_argument("model", metavar="FOLDER", help="or a name on the hub")
+    parser.add_argument("--text", nargs="+", metavar="TEXT", help="default: random words")
+    parser.add_argument("--task", help="default: what the model's config says")
+    parser.add_argument("--seed", type=int, default=0, help="of the random words")
+    parser.add_argument("--out", default="trace.safetensors", metavar="FILE")
+
+
+def run(args):
+    from safetensors.numpy import save
+
+    folder, out = resolve(args.model), Path(args.out)
+    if not out.parent.is_dir():
+        raise ValueError(f"--out: {out.parent} is not a folder")
+    model = load(folder, args.task)
+    batch = example(model, folder, args.text, args.seed)
+    kept = ("input_ids", "attention_mask", "token_type_ids")
+    if not model.config.architecture.types:
+        kept = kept[:2]
+    named = trace(model, {name: batch[name] for name in kept if name in batch})
+    with files.replacing(out) as aside:
+        aside.write_bytes(save(named))
+    shapes = {name: list(x.shape) for name, x in named.items()}
+    rows = [(name, "×".join(map(str, shape)), str(named[name].dtype))
+            for name, shape in shapes.items()
+            if not name.startswith("parameter_gradient")]  # fmt: skip
+    count = len(shapes) - len(rows)
+    text = table(("name", "shape", "type"), rows)
+    text += f"\n\nand {count} parameter gradients, all in {out}"
+    return Answer({"out": str(out), "tensors": shapes}, text)

@@ -1,0 +1,100 @@
+"""`trace`: values and gradients of everything, the gradients checked against those of parameters
+and, where PyTorch is installed, against what it retains."""
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from small import CONFIG, saved
+
+import minidistil as md
+from minidistil.check.compare import example, load
+from minidistil.check.trace import trace
+from minidistil.cli import main
+
+BERT = md.BertConfig(
+    vocab_size=40, hidden_size=12, num_hidden_layers=2, num_attention_heads=3,
+    intermediate_size=20, max_position_embeddings=16, num_labels=3,
+)  # fmt: skip
+CASES = {
+    "distilbert": (CONFIG, "fill-mask"), "bert": (BERT, "fill-mask"),
+    "classifier": (BERT, "text-classification"), "body": (CONFIG, "feature-extraction"),
+}  # fmt: skip
+BIAS = {"q": "q", "k": "k", "v": "v", "out": "out", "lin1": "lin1", "lin2": "lin2",
+        "attention_norm": "attention_norm", "output": "output_norm"}  # fmt: skip
+
+
+@pytest.fixture(params=CASES)
+def case(request, tmp_path):
+    config, task = CASES[request.param]
+    folder = saved(md.from_config(config, task=task), tmp_path / "model")
+    model = load(folder)
+    batch = example(model, folder)
+    return folder, model, batch, trace(model, batch)
+
+
+def close(a, b, size):
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * size)
+
+
+def test_a_bias_collects_the_gradient_of_what_it_is_added_to(case):
+    _, model, _, named = case
+    largest = max(np.abs(x).max() for n, x in named.items() if n.startswith("parameter_gradient"))
+    for i in range(model.config.architecture.L):
+        for quantity, role in BIAS.items():
+            d = named[f"gradient.layer.{i}.{quantity}"]
+            bias = named[f"parameter_gradient.{model.names[f'layer.{i}.{role}.bias']}"]
+            close(d.sum((0, 1)), bias, largest)
+    norm = named[f"parameter_gradient.{model.names['embeddings.norm.bias']}"]
+    close(named["gradient.embeddings"].sum((0, 1)), norm, largest)
+    place = named[f"parameter_gradient.{model.names['embeddings.position.weight']}"]
+    T = named["gradient.embeddings_sum"].shape[1]
+    close(named["gradient.embeddings_sum"].sum(0), place[:T], largest)
+
+
+def test_values_are_the_model_s(case):
+    _, model, batch, named = case
+    taps = ("layer.0.q", "layer.1.scores", "layer.1.probs", "layer.0.activation")
+    out = model.forward(**batch, hidden_states=True, taps=taps)
+    for name, x in out.taps.items():
+        close(named[f"value.{name}"], x, 1)
+    for i in range(2):
+        close(named[f"value.layer.{i}.output"], out.hidden_states[i + 1], 1)
+    assert {f"value.{n}" for n in taps} <= set(named)
+    missing = {n.replace("value", "gradient") for n in named if n.startswith("value")} - set(named)
+    assert missing == set()
+
+
+def test_gradients_are_pytorch_s(tmp_path):
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    from minidistil.check.peers import transformers_model
+
+    folder = saved(md.from_config(CONFIG), tmp_path)
+    model = load(folder)
+    batch = example(model, folder)
+    named, module = trace(model, batch), transformers_model(folder).double()
+    inputs = {name: torch.tensor(x) for name, x in batch.items()}
+    labels = torch.where(inputs["attention_mask"] == 1, inputs["input_ids"], -100)
+    out = module(**inputs, labels=labels, output_attentions=True, output_hidden_states=True)
+    kept = [*out.attentions, *out.hidden_states]
+    for x in kept:
+        x.retain_grad()
+    out.loss.backward()
+    assert float(named["loss"][0]) == pytest.approx(float(out.loss.detach()), rel=1e-6)
+    mask = batch["attention_mask"]
+    square = (mask[:, None, :, None] * mask[:, None, None, :]).astype(float)
+    for i in range(2):
+        close(named[f"gradient.layer.{i}.probs"], out.attentions[i].grad.numpy() * square, 1e-2)
+        close(named[f"gradient.layer.{i}.output"], out.hidden_states[i + 1].grad.numpy(), 1e-2)
+
+
+def test_the_command(case, tmp_path, capsys):
+    folder, _, _, named = case
+    path = tmp_path / "trace.safetensors"
+    assert main(["trace", str(folder), "--out", str(path)]) == 0
+    assert "value.layer.0.q" in capsys.readouterr().out
+    stored = load_file(path)
+    assert set(stored) == set(named)
+    assert all(np.array_equal(stored[name], named[name]) for name in named)
+    assert main(["trace", str(folder), "--out", str(tmp_path / "no" / "where")]) == 2
+    assert "is not a folder" in capsys.readouterr().err
