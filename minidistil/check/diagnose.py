@@ -124,7 +124,7 @@ def _fit(reference, alignment, values, m, value):
         return None
     behind = alignment.names[alignment.names.index(alignment.first) :]
     bad = [n for n in behind if n not in alignment.good and n in values]
-    errors, firsts = [], None
+    errors = {}
     for name in bad:
         if values[name].shape != reference.values[name].shape:
             continue
@@ -133,12 +133,13 @@ def _fit(reference, alignment, values, m, value):
         if number is None:
             continue
         apart = reference.error(values[name], reference.values[name])
-        if not apart * NEARER <= max(error, tolerance / 20) or not np.isfinite(apart):
-            firsts = name if firsts is None else firsts
-            errors.append(error)
-    if firsts is None or len(errors) < min(ENOUGH, len(bad)):
+        if max(error, tolerance / 20) < NEARER * apart or not np.isfinite(apart):
+            errors[name] = error
+    if not errors or len(errors) < min(ENOUGH, len(bad)):
         return None
-    return Fit(len(errors), float(np.mean(errors)), len(bad) - len(errors), m, value, values)
+    # The last quantity is computed from all others: where it agrees, what is lacking is not seen.
+    left = 0 if alignment.names[-1] in errors else len(bad) - len(errors)
+    return Fit(len(errors), float(np.mean([*errors.values()])), left, m, value, values)
 
 
 def what_is_known(reference, alignment, weights, teacher=None):
