@@ -3,6 +3,7 @@
 import ast
 import inspect
 import tomllib
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -103,8 +104,11 @@ def test_public_names_have_docstrings(path):
 def test_an_op_keeps_the_laws_of_its_signature(op):
     """forward(*differentiable, **fixed), backward(dy, cache), the same on every backend."""
     spec, cpu = (getattr(backend(name), op) for name in ("numpy", "cpu"))
-    assert inspect.signature(spec.forward) == inspect.signature(cpu.forward)
-    assert inspect.signature(spec.backward) == inspect.signature(cpu.backward)
+    module = import_module(f"minidistil.ops.{op}")
+    for kernels in (cpu.forward, module.forward_cuda):
+        assert inspect.signature(spec.forward) == inspect.signature(kernels)
+    for kernels in (cpu.backward, module.backward_cuda):
+        assert inspect.signature(spec.backward) == inspect.signature(kernels)
     kinds = {p.kind for p in inspect.signature(spec.forward).parameters.values()}
     assert kinds <= {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
     assert list(inspect.signature(spec.backward).parameters) == ["dy", "cache"]

@@ -6,8 +6,8 @@ A tile's rows are 4 floats further apart than they are long.
 
 from minidistil.ops._attention import HEAD_SHIFT
 from minidistil.ops._cuda import ALL, cuda, device_function, float32
-from minidistil.ops._philox import philox_words
 from minidistil.ops._ptx import load4, load4_shared, store4_shared
+from minidistil.ops.dropout import philox_cuda
 
 OTHER = 32  # rows that a block meets at a time
 ACROSS = OTHER // 4  # threads that share a row
@@ -107,7 +107,7 @@ def draw(sequence, column, key0, key1, site, threshold, keep, query0, queries, k
         r, block = item // (keys // 4), item % (keys // 4)
         if query0 + r < len(column):
             n = query0 + r
-            words = philox_words(site, sequence[n], column[n],
+            words = philox_cuda(site, sequence[n], column[n],
                                  (h << HEAD_SHIFT) | (key // 4 + block), key0, key1)  # fmt: skip
             for e in range(4):
                 at = r * query_step + (4 * block + e) * key_step

@@ -28,6 +28,8 @@ __all__ = ["float32", "ir", "types", "uint32", "uint64"]
 
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
 WARP, ALL = 32, 0xFFFFFFFF  # lanes of a warp, and the mask that names them all
+TEAM = WARP if SIMULATED else 256  # threads that share a row; simulated ones are slow
+FLAT = 256  # threads of a block where each has a number to itself
 
 
 # ------------------------------------------------------- promises
@@ -158,9 +160,24 @@ def device_empty(shape, dtype=np.float32):
     return module().device_array(shape, dtype)
 
 
-def device_zeros(shape, dtype=np.float32):
-    """The same filled with zeros."""
-    return module().to_device(np.zeros(shape, dtype))
+def device_zeros(shape):
+    """The same filled with zeros, in float32."""
+    x = device_empty(shape)
+    if x.size:
+        _clear_kernel[flat(x)](x.reshape(x.size))
+    return x
+
+
+@cuda_kernel
+def _clear_kernel(x):
+    i = cuda.grid(1)
+    if i < x.shape[0]:
+        x[i] = float32(0)
+
+
+def flat(x):
+    """Grid and block with a thread for each number of x."""
+    return -(-x.size // FLAT), FLAT
 
 
 def to_device(x):
@@ -220,3 +237,20 @@ def block_max(x):
         top = max(top, parts[w])
     cuda.syncthreads()
     return top
+
+
+def total(x, factor):
+    """factor·Σ x (N,)  ->  (1,), on the device: what a loss is."""
+    y = device_empty(1)
+    _total_kernel[1, TEAM](x, np.float32(factor), y)
+    return y
+
+
+@cuda_kernel
+def _total_kernel(x, factor, y):
+    part = float32(0)
+    for n in range(cuda.threadIdx.x, x.shape[0], cuda.blockDim.x):
+        part += x[n]
+    part = block_sum(part)
+    if cuda.threadIdx.x == 0:
+        y[0] = part * factor

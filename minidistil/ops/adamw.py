@@ -17,6 +17,7 @@ import math
 import numpy as np
 
 from minidistil.ops._cpu import CHUNKS, kernel, prange
+from minidistil.ops._cuda import cuda, cuda_kernel, device_empty, flat
 
 # ------------------------------------------------------- NumPy: the specification
 
@@ -61,3 +62,26 @@ def _update_chunks(p, m, v, g, new, keep, step, root, eps, rest1, beta2, rest2):
             vi = beta2 * vk[i] + rest2 * gk[i] * gk[i]
             mk[i], vk[i] = mi, vi
             out[i] = pk[i] * keep - step * (mi / (math.sqrt(vi) / root + eps))
+
+
+# ------------------------------------------------------- CUDA: a thread for each weight
+
+
+def update_cuda(p, m, v, g, *, lr, beta1, beta2, eps, weight_decay, t):
+    """As `update`, on arrays of the device."""
+    new = device_empty(p.shape)
+    step, root = lr / (1 - beta1**t), math.sqrt(1 - beta2**t)
+    scalars = (1 - lr * weight_decay, step, root, eps, 1 - beta1, beta2, 1 - beta2)
+    _update_kernel[flat(p)](*(a.reshape(a.size) for a in (p, m, v, g, new)),
+                            *map(np.float32, scalars))  # fmt: skip
+    return new
+
+
+@cuda_kernel
+def _update_kernel(p, m, v, g, new, keep, step, root, eps, rest1, beta2, rest2):
+    i = cuda.grid(1)
+    if i < p.shape[0]:
+        mi = m[i] + rest1 * (g[i] - m[i])
+        vi = beta2 * v[i] + rest2 * g[i] * g[i]
+        m[i], v[i] = mi, vi
+        new[i] = p[i] * keep - step * (mi / (math.sqrt(vi) / root + eps))

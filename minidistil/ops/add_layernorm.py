@@ -10,9 +10,13 @@ The gradient of a sum flows into both terms, so ∂x = ∂z is what `layernorm.p
 
 import math
 
+import numpy as np
+
 from minidistil.ops import add, layernorm
 from minidistil.ops._cpu import kernel, prange
+from minidistil.ops._cuda import TEAM, cuda, cuda_kernel, device_empty
 from minidistil.ops._memory import empty, empty_like
+from minidistil.ops.layernorm import moments
 
 # ------------------------------------------------------- NumPy: the specification
 
@@ -62,4 +66,34 @@ def _forward_rows(x, z, gamma, beta, eps, y, shat, rstd):
 
 def backward_cpu(dy, cache):
     ds, dgamma, dbeta = layernorm.backward_cpu(dy, cache)
+    return ds, ds, dgamma, dbeta
+
+
+# ------------------------------------------------------- CUDA: a block for each row
+
+
+def forward_cuda(x, z, gamma, beta, *, eps=1e-12, keep=True):
+    y, kept = device_empty(x.shape), len(x) if keep else 0
+    shat, rstd = device_empty((kept, len(gamma))), device_empty((kept, 1))
+    _forward_kernel[len(x), TEAM](x, z, gamma, beta, np.float32(eps), y, shat, rstd)
+    return y, (shat, rstd, gamma) if keep else None
+
+
+@cuda_kernel
+def _forward_kernel(x, z, gamma, beta, eps, y, shat, rstd):
+    n, first, step, C = cuda.blockIdx.x, cuda.threadIdx.x, cuda.blockDim.x, x.shape[1]
+    for c in range(first, C, step):
+        y[n, c] = x[n, c] + z[n, c]  # the sum: a thread reads again only what it wrote itself
+    mu, r = moments(y, n, first, step, C, eps)
+    for c in range(first, C, step):
+        normal = (y[n, c] - mu) * r
+        if shat.shape[0] > 0:
+            shat[n, c] = normal
+        y[n, c] = gamma[c] * normal + beta[c]
+    if first == 0 and rstd.shape[0] > 0:
+        rstd[n, 0] = r
+
+
+def backward_cuda(dy, cache):
+    ds, dgamma, dbeta = layernorm.backward_cuda(dy, cache)
     return ds, ds, dgamma, dbeta

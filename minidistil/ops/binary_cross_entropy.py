@@ -6,9 +6,21 @@ softplus(z) = max(z, 0) + ln(1 + e^−|z|) never overflows.
 Source: PyTorch's `BCEWithLogitsLoss` with reduction "mean".
 """
 
+import math
+
 import numpy as np
 
 from minidistil.ops._cpu import exp, kernel, prange
+from minidistil.ops._cuda import (
+    TEAM,
+    block_sum,
+    cuda,
+    cuda_kernel,
+    device_empty,
+    float32,
+    to_device,
+    total,
+)
 from minidistil.ops._memory import empty_like
 
 # ------------------------------------------------------- NumPy: the specification
@@ -61,3 +73,42 @@ def _backward_rows(weight, logits, labels, dlogits):
         for k in range(logits.shape[1]):
             p = np.float32(1) / (np.float32(1) + exp(-logits[n, k]))
             dlogits[n, k] = weight * (p - labels[n, k])
+
+
+# ------------------------------------------------------- CUDA: a block for each row
+
+
+def forward_cuda(logits, *, labels):
+    labels = to_device(np.asarray(labels, np.float32)) if isinstance(labels, np.ndarray) else labels
+    rows = device_empty(len(logits))
+    _forward_kernel[len(logits), TEAM](logits, labels, rows)
+    return total(rows, 1 / logits.size), (logits, labels)
+
+
+@cuda_kernel
+def _forward_kernel(logits, labels, rows):
+    n, part = cuda.blockIdx.x, float32(0)
+    for k in range(cuda.threadIdx.x, logits.shape[1], cuda.blockDim.x):
+        z = logits[n, k]
+        part += max(z, float32(0)) + float32(math.log1p(math.exp(-abs(z)))) - labels[n, k] * z
+    part = block_sum(part)
+    if cuda.threadIdx.x == 0:
+        rows[n] = part
+
+
+def backward_cuda(dy, cache):
+    logits, labels = cache
+    dlogits = device_empty(logits.shape)
+    weight = np.float32(dy / logits.size)
+    _backward_kernel[len(logits), TEAM](weight, logits, labels, dlogits)
+    return (dlogits,)
+
+
+@cuda_kernel
+def _backward_kernel(weight, logits, labels, dlogits):
+    n = cuda.blockIdx.x
+    for k in range(cuda.threadIdx.x, logits.shape[1], cuda.blockDim.x):
+        z = logits[n, k]
+        e = float32(math.exp(-abs(z)))  # never above 1
+        p = (float32(1) if z >= float32(0) else e) / (float32(1) + e)
+        dlogits[n, k] = weight * (p - labels[n, k])

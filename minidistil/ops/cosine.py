@@ -9,9 +9,22 @@ Only directions matter: a·∂a is zero up to ε, so lengths stay free.
 Source: PyTorch's `CosineEmbeddingLoss` with target +1, whose ε is 1e-12, inside each root.
 """
 
+import math
+
 import numpy as np
 
 from minidistil.ops._cpu import helper, kernel, prange
+from minidistil.ops._cuda import (
+    TEAM,
+    block_sum,
+    cuda,
+    cuda_kernel,
+    device_empty,
+    device_zeros,
+    float32,
+    to_device,
+    total,
+)
 from minidistil.ops._memory import zeros
 from minidistil.ops.cross_entropy import BLOCK
 from minidistil.ops.kl_div import selected
@@ -86,3 +99,43 @@ def _backward_rows(weight, x, target, rows, sums, dx):
         a, b, da = x[n], target[n], dx[n]
         for c in range(len(a)):
             da[c] = toward * b[c] - along * a[c]
+
+
+# ------------------------------------------------------- CUDA: a block for each selected row
+
+
+def forward_cuda(x, *, target, mask=None):
+    places = to_device(selected(mask, len(x)))
+    sums, rows = device_empty((len(places), 3)), device_empty(len(places))
+    _forward_kernel[len(places), TEAM](x, target, places, np.float32(EPS), sums, rows)
+    return total(rows, 1 / len(places)), (x, target, places, sums)
+
+
+@cuda_kernel
+def _forward_kernel(x, target, places, eps, sums, rows):
+    i, n = cuda.blockIdx.x, places[cuda.blockIdx.x]
+    ab, aa, bb = float32(0), float32(0), float32(0)
+    for c in range(cuda.threadIdx.x, x.shape[1], cuda.blockDim.x):
+        a, b = x[n, c], target[n, c]
+        ab, aa, bb = ab + a * b, aa + a * a, bb + b * b
+    ab, aa, bb = block_sum(ab), block_sum(aa) + eps, block_sum(bb) + eps
+    if cuda.threadIdx.x == 0:
+        sums[i, 0], sums[i, 1], sums[i, 2] = ab, aa, bb
+        rows[i] = float32(1) - ab / float32(math.sqrt(aa * bb))
+
+
+def backward_cuda(dy, cache):
+    x, target, places, sums = cache
+    dx = device_zeros(x.shape)
+    weight = np.float32(-dy / len(places))
+    _backward_kernel[len(places), TEAM](weight, x, target, places, sums, dx)
+    return (dx,)
+
+
+@cuda_kernel
+def _backward_kernel(weight, x, target, places, sums, dx):
+    i, n = cuda.blockIdx.x, places[cuda.blockIdx.x]
+    norm = float32(math.sqrt(sums[i, 1] * sums[i, 2]))
+    toward, along = weight / norm, weight * sums[i, 0] / (norm * sums[i, 1])
+    for c in range(cuda.threadIdx.x, x.shape[1], cuda.blockDim.x):
+        dx[n, c] = toward * target[n, c] - along * x[n, c]

@@ -10,9 +10,22 @@ Source: PyTorch's `CrossEntropyLoss(ignore_index=-100)`. Without any label the m
 ValueError.
 """
 
+import math
+
 import numpy as np
 
 from minidistil.ops._cpu import exp, helper, kernel, prange
+from minidistil.ops._cuda import (
+    TEAM,
+    block_max,
+    block_sum,
+    cuda,
+    cuda_kernel,
+    device_empty,
+    float32,
+    to_device,
+    total,
+)
 from minidistil.ops._memory import empty, zeros
 
 # ------------------------------------------------------- NumPy: the specification
@@ -116,3 +129,55 @@ def _backward_rows(weight, logits, labels, kept, tops, totals, dlogits):
         n = kept[i]
         add_softmax(logits[n], tops[i], weight / totals[i], dlogits[n])
         dlogits[n, labels[n]] -= weight
+
+
+# ------------------------------------------------------- CUDA: a block for each row
+
+
+def forward_cuda(logits, *, labels, ignore_index=-100):
+    kept = _kept(labels, ignore_index)
+    rows, sums = device_empty(len(logits)), device_empty((len(logits), 2))
+    places = to_device(labels)
+    _forward_kernel[len(logits), TEAM](logits, places, ignore_index, rows, sums)
+    return total(rows, 1 / len(kept)), (logits, places, ignore_index, len(kept), sums)
+
+
+@cuda_kernel
+def _forward_kernel(logits, labels, ignore_index, rows, sums):
+    n, first, step, V = cuda.blockIdx.x, cuda.threadIdx.x, cuda.blockDim.x, logits.shape[1]
+    label = labels[n]
+    if label == ignore_index:
+        if first == 0:
+            rows[n] = float32(0)
+        return
+    top, part = logits[n, 0], float32(0)
+    for v in range(first, V, step):
+        top = max(top, logits[n, v])
+    top = block_max(top)
+    for v in range(first, V, step):
+        part += float32(math.exp(logits[n, v] - top))
+    part = block_sum(part)
+    if first == 0:
+        sums[n, 0], sums[n, 1] = top, part
+        rows[n] = float32(math.log(part)) + (top - logits[n, label])
+
+
+def backward_cuda(dy, cache):
+    logits, labels, ignore_index, count, sums = cache
+    dlogits = device_empty(logits.shape)
+    _backward_kernel[len(logits), TEAM](
+        np.float32(dy / count), logits, labels, ignore_index, sums, dlogits
+    )
+    return (dlogits,)
+
+
+@cuda_kernel
+def _backward_kernel(weight, logits, labels, ignore_index, sums, dlogits):
+    n, label = cuda.blockIdx.x, labels[cuda.blockIdx.x]
+    for v in range(cuda.threadIdx.x, logits.shape[1], cuda.blockDim.x):
+        d = float32(0)
+        if label != ignore_index:
+            d = weight * float32(math.exp(logits[n, v] - sums[n, 0])) / sums[n, 1]
+            if v == label:
+                d -= weight
+        dlogits[n, v] = d

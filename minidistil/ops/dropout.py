@@ -16,6 +16,15 @@ Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011 (Phil
 import numpy as np
 
 from minidistil.ops._cpu import helper, kernel, prange
+from minidistil.ops._cuda import (
+    cuda,
+    cuda_kernel,
+    device_empty,
+    device_function,
+    float32,
+    to_device,
+    uint64,
+)
 from minidistil.ops._draw import words_of
 from minidistil.ops._memory import empty_like
 
@@ -110,3 +119,53 @@ def _mask_rows(x, sequence, column, key0, key1, site, threshold, scale, y):
 def backward_cpu(dy, cache):
     dx, _ = forward_cpu(dy, draw=cache)  # the same mask, applied to the gradient
     return (dx,)
+
+
+# ------------------------------------------------------- CUDA: a thread for four channels
+
+THREADS = 256
+STEP0, STEP1 = np.uint64(W0), np.uint64(W1)
+
+
+def forward_cuda(x, *, draw):
+    y, fours = device_empty(x.shape), -(-x.shape[1] // 4)
+    places = to_device(draw.sequence), to_device(draw.column)
+    grid = -(-len(x) * fours // THREADS)
+    _mask_kernel[grid, THREADS](x, *places, *words_of(draw), np.float32(1 / (1 - draw.p)), y)
+    return y, draw
+
+
+def backward_cuda(dy, cache):
+    dx, _ = forward_cuda(dy, draw=cache)
+    return (dx,)
+
+
+@cuda_kernel
+def _mask_kernel(x, sequence, column, key0, key1, site, threshold, scale, y):
+    at, C = cuda.grid(1), x.shape[1]
+    fours = (C + 3) // 4
+    if at < x.shape[0] * fours:
+        n, block = at // fours, at % fours
+        words = philox_cuda(site, sequence[n], column[n], block, key0, key1)
+        for e in range(4):
+            c = 4 * block + e
+            if c < C:  # a product, not a choice: NaN times 0 stays NaN
+                y[n, c] = x[n, c] * (scale if words[e] >= threshold else float32(0))
+
+
+@device_function
+def philox_cuda(c0, c1, c2, c3, key0, key1):
+    """`philox`, in words of 64 bits, where no product and no sum of two overflows."""
+    c0, c1, c2, c3, key0, key1 = (
+        uint64(c0), uint64(c1), uint64(c2), uint64(c3), uint64(key0), uint64(key1)
+    )  # fmt: skip
+    for _ in range(ROUNDS):
+        left, right = M0 * c0, M1 * c2
+        c0, c1, c2, c3 = (
+            (right >> SHIFT) ^ c1 ^ key0,
+            right & LOW,
+            (left >> SHIFT) ^ c3 ^ key1,
+            left & LOW,
+        )
+        key0, key1 = (key0 + STEP0) & LOW, (key1 + STEP1) & LOW
+    return c0, c1, c2, c3

@@ -13,6 +13,15 @@ but never trained, as with PyTorch's `padding_idx`.
 import numpy as np
 
 from minidistil.ops._cpu import kernel, prange
+from minidistil.ops._cuda import (
+    TEAM,
+    cuda,
+    cuda_kernel,
+    device_empty,
+    device_zeros,
+    float32,
+    to_device,
+)
 from minidistil.ops._memory import empty, zeros
 
 # ------------------------------------------------------- NumPy: the specification
@@ -72,3 +81,55 @@ def _scatter_rows(dy, order, used, first, dtable):
                 total[c] += dy[order[i], c]
         for c in range(C):
             dtable[used[r], c] = total[c]
+
+
+# ------------------------------------------------------- CUDA: a block for each row
+
+PIECE = 64  # tokens that a block adds up
+UNTRAINED = -1  # the padding's row
+
+
+def forward_cuda(table, *, ids, padding_id=None):
+    y = device_empty((len(ids), table.shape[1]))
+    if len(ids):
+        _gather_kernel[len(ids), TEAM](table, to_device(ids), y)
+    return y, (ids, table.shape, padding_id)
+
+
+@cuda_kernel
+def _gather_kernel(table, ids, y):
+    n = cuda.blockIdx.x
+    for c in range(cuda.threadIdx.x, table.shape[1], cuda.blockDim.x):
+        y[n, c] = table[ids[n], c]
+
+
+def backward_cuda(dy, cache):
+    # The host, from which the ids came, sorts them. A token type sums over a whole batch: so first
+    # pieces of a row's tokens are summed, a block each, then the pieces of a row.
+    ids, shape, padding_id = cache
+    order = np.argsort(ids, kind="stable")
+    used, first, tokens = np.unique(ids[order], return_index=True, return_counts=True)
+    pieces = -(-tokens // PIECE)  # of each row
+    places = np.arange(pieces.sum())
+    start = np.concatenate([[0], np.cumsum(pieces)])  # each row's first piece
+    within = places - np.repeat(start[:-1], pieces)
+    begins = np.append(np.repeat(first, pieces) + PIECE * within, len(ids))
+    dtable, sums = device_zeros(shape), device_empty((len(places), shape[1]))
+    if len(used):
+        _add_rows_kernel[len(places), TEAM](dy, *map(to_device, (order, begins, places)), sums)
+        if padding_id is not None:
+            used = np.where(used == padding_id, UNTRAINED, used)
+        _add_rows_kernel[len(used), TEAM](sums, *map(to_device, (places, start, used)), dtable)
+    return (dtable,)
+
+
+@cuda_kernel
+def _add_rows_kernel(x, order, first, to, y):
+    """y[to[r]] = the sum of the rows x[order[first[r]]] to x[order[first[r + 1] - 1]]."""
+    r = cuda.blockIdx.x
+    if to[r] != UNTRAINED:
+        for c in range(cuda.threadIdx.x, x.shape[1], cuda.blockDim.x):
+            total = float32(0)
+            for i in range(first[r], first[r + 1]):
+                total += x[order[i], c]
+            y[to[r], c] = total

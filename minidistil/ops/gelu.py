@@ -17,7 +17,7 @@ from functools import cache
 import numpy as np
 
 from minidistil.ops._cpu import erf, erf_ufunc, exp, helper, kernel, prange, tanh
-from minidistil.ops._cuda import cuda, cuda_kernel, device_empty, device_function, float32
+from minidistil.ops._cuda import cuda, cuda_kernel, device_empty, device_function, flat, float32
 from minidistil.ops._memory import empty_like
 
 FORMS = ("none", "tanh")
@@ -120,19 +120,18 @@ def _backward_tanh(dy, x, dx):
 # ------------------------------------------------------- CUDA: a thread for each number
 
 CODES = {None: 0, "none": 1, "tanh": 2}  # what kernels know of `approximate`; 0: no GELU at all
-THREADS = 256
 
 
 def forward_cuda(x, *, approximate="none"):
     y = device_empty(x.shape)
-    _forward_kernel(CODES[approximate])[-(-x.size // THREADS), THREADS](x, y)
+    _forward_kernel(CODES[approximate])[flat(x)](x, y)
     return y, (x, approximate)
 
 
 def backward_cuda(dy, cache):
     x, approximate = cache
     dx = device_empty(x.shape)
-    _backward_kernel(CODES[approximate])[-(-x.size // THREADS), THREADS](dy, x, dx)
+    _backward_kernel(CODES[approximate])[flat(x)](dy, x, dx)
     return (dx,)
 
 

@@ -8,6 +8,16 @@ import math
 import numpy as np
 
 from minidistil.ops._cpu import CHUNKS, kernel, prange
+from minidistil.ops._cuda import (
+    TEAM,
+    block_sum,
+    cuda,
+    cuda_kernel,
+    device_empty,
+    flat,
+    float32,
+    to_host,
+)
 from minidistil.ops._memory import empty
 
 # ------------------------------------------------------- NumPy: the specification
@@ -60,3 +70,40 @@ def _scale_chunks(x, factor, y):
         source, to = x[a:b], y[a:b]
         for i in range(source.size):
             to[i] = factor * source[i]
+
+
+# ------------------------------------------------------- CUDA: chunks, a block each
+
+
+def norm_cuda(arrays):
+    """As `norm`, of arrays on the device: the one number of a step that clipping waits for."""
+    arrays = list(arrays)
+    parts = device_empty((len(arrays), CHUNKS))
+    for i, a in enumerate(arrays):
+        _square_kernel[CHUNKS, TEAM](a.reshape(a.size), parts[i])
+    return math.sqrt(to_host(parts).sum(dtype=np.float64))
+
+
+@cuda_kernel
+def _square_kernel(x, parts):
+    k, n, part = cuda.blockIdx.x, x.shape[0], float32(0)
+    first, last = k * n // CHUNKS, (k + 1) * n // CHUNKS
+    for i in range(first + cuda.threadIdx.x, last, cuda.blockDim.x):
+        part += x[i] * x[i]
+    part = block_sum(part)
+    if cuda.threadIdx.x == 0:
+        parts[k] = part
+
+
+def scaled_cuda(x, factor):
+    """As `scaled`, on the device."""
+    y = device_empty(x.shape)
+    _scale_kernel[flat(x)](x.reshape(x.size), np.float32(factor), y.reshape(y.size))
+    return y
+
+
+@cuda_kernel
+def _scale_kernel(x, factor, y):
+    i = cuda.grid(1)
+    if i < x.shape[0]:
+        y[i] = factor * x[i]

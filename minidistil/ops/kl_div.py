@@ -15,9 +15,23 @@ Source: Hinton et al., "Distilling the knowledge in a neural network", 2015, §2
 Face's distiller: `KLDivLoss(reduction="batchmean")` over tokens, times τ².
 """
 
+import math
+
 import numpy as np
 
 from minidistil.ops._cpu import exp, helper, kernel, prange
+from minidistil.ops._cuda import (
+    TEAM,
+    block_max,
+    block_sum,
+    cuda,
+    cuda_kernel,
+    device_empty,
+    device_zeros,
+    float32,
+    to_device,
+    total,
+)
 from minidistil.ops._memory import empty, zeros
 from minidistil.ops.cross_entropy import BLOCK, largest, log_softmax
 
@@ -124,3 +138,53 @@ def add_difference(z, zt, cool, sums, factor, dz):
     top, share, top_t, share_t = sums[0], factor / sums[1], sums[2], factor / sums[3]
     for v in range(len(z)):
         dz[v] += share * exp((z[v] - top) * cool) - share_t * exp((zt[v] - top_t) * cool)
+
+
+# ------------------------------------------------------- CUDA: a block for each selected row
+
+
+def forward_cuda(logits, *, teacher, tau=2.0, mask=None, reduction="batchmean", scale=True):
+    rows = selected(mask, len(logits))
+    weight = _weight(tau, reduction, scale, len(rows), logits.shape[1])
+    kl, sums, places = device_empty(len(rows)), device_empty((len(rows), 4)), to_device(rows)
+    _forward_kernel[len(rows), TEAM](logits, teacher, places, np.float32(1 / tau), kl, sums)
+    return total(kl, weight), (logits, teacher, sums, places, tau, weight)
+
+
+@cuda_kernel
+def _forward_kernel(logits, teacher, rows, cool, kl, sums):
+    i, first, step, V = cuda.blockIdx.x, cuda.threadIdx.x, cuda.blockDim.x, logits.shape[1]
+    n = rows[i]
+    top, top_t = logits[n, 0], teacher[n, 0]
+    for v in range(first, V, step):
+        top, top_t = max(top, logits[n, v]), max(top_t, teacher[n, v])
+    top, top_t = block_max(top), block_max(top_t)
+    part, part_t, gap = float32(0), float32(0), float32(0)
+    for v in range(first, V, step):
+        below, below_t = (logits[n, v] - top) * cool, (teacher[n, v] - top_t) * cool
+        believed = float32(math.exp(below_t))
+        part += float32(math.exp(below))
+        part_t += believed
+        if teacher[n, v] != RULED_OUT:
+            gap += believed * (below_t - below)
+    part, part_t, gap = block_sum(part), block_sum(part_t), block_sum(gap)
+    if first == 0:
+        sums[i, 0], sums[i, 1], sums[i, 2], sums[i, 3] = top, part, top_t, part_t
+        kl[i] = gap / part_t - float32(math.log(part_t / part))
+
+
+def backward_cuda(dy, cache):
+    logits, teacher, sums, rows, tau, weight = cache
+    dlogits = device_zeros(logits.shape)
+    factor, cool = np.float32(dy * weight / tau), np.float32(1 / tau)
+    _backward_kernel[len(rows), TEAM](factor, logits, teacher, rows, cool, sums, dlogits)
+    return (dlogits,)
+
+
+@cuda_kernel
+def _backward_kernel(factor, logits, teacher, rows, cool, sums, dlogits):
+    i, n = cuda.blockIdx.x, rows[cuda.blockIdx.x]
+    for v in range(cuda.threadIdx.x, logits.shape[1], cuda.blockDim.x):
+        p = float32(math.exp((logits[n, v] - sums[i, 0]) * cool)) / sums[i, 1]
+        t = float32(math.exp((teacher[n, v] - sums[i, 2]) * cool)) / sums[i, 3]
+        dlogits[n, v] = factor * (p - t)

@@ -24,6 +24,16 @@ import math
 import numpy as np
 
 from minidistil.ops._cpu import CHUNKS, kernel, prange
+from minidistil.ops._cuda import (
+    TEAM,
+    block_sum,
+    cuda,
+    cuda_kernel,
+    device_empty,
+    device_function,
+    float32,
+)
+from minidistil.ops._gemm_cuda import sum_parts
 from minidistil.ops._memory import empty, empty_like
 
 # ------------------------------------------------------- NumPy: the specification
@@ -99,3 +109,68 @@ def _backward_chunks(dy, xhat, rstd, gamma, dx, dgamma, dbeta):
                 dx[n, c] = rstd[n, 0] * (dxhat - one - xhat[n, c] * hat)
                 dgamma[k, c] += dy[n, c] * xhat[n, c]
                 dbeta[k, c] += dy[n, c]
+
+
+# ------------------------------------------------------- CUDA: a block for each row
+
+
+def forward_cuda(x, gamma, beta, *, eps=1e-12):
+    y, xhat, rstd = device_empty(x.shape), device_empty(x.shape), device_empty((len(x), 1))
+    _forward_kernel[len(x), TEAM](x, gamma, beta, np.float32(eps), y, xhat, rstd)
+    return y, (xhat, rstd, gamma)
+
+
+@cuda_kernel
+def _forward_kernel(x, gamma, beta, eps, y, xhat, rstd):
+    n, first, step, C = cuda.blockIdx.x, cuda.threadIdx.x, cuda.blockDim.x, x.shape[1]
+    mu, r = moments(x, n, first, step, C, eps)
+    for c in range(first, C, step):
+        xhat[n, c] = (x[n, c] - mu) * r
+        y[n, c] = gamma[c] * xhat[n, c] + beta[c]
+    if first == 0:
+        rstd[n, 0] = r
+
+
+@device_function
+def moments(x, n, first, step, C, eps):
+    """Of row n: the mean, and one over the deviation."""
+    total, square = float32(0), float32(0)
+    for c in range(first, C, step):
+        total += x[n, c]
+    mu = block_sum(total) / float32(C)
+    for c in range(first, C, step):
+        square += (x[n, c] - mu) * (x[n, c] - mu)
+    return mu, float32(1) / float32(math.sqrt(block_sum(square) / float32(C) + eps))
+
+
+def backward_cuda(dy, cache):
+    xhat, rstd, gamma = cache
+    dx = device_empty(dy.shape)
+    _backward_kernel[len(dy), TEAM](dy, xhat, rstd, gamma, dx)
+    dgamma, dbeta = (device_empty((CHUNKS, len(gamma))) for _ in range(2))
+    _columns_kernel[(-(-len(gamma) // TEAM), CHUNKS), TEAM](dy, xhat, dgamma, dbeta)
+    return dx, sum_parts(dgamma), sum_parts(dbeta)
+
+
+@cuda_kernel
+def _backward_kernel(dy, xhat, rstd, gamma, dx):
+    n, first, step, C = cuda.blockIdx.x, cuda.threadIdx.x, cuda.blockDim.x, dy.shape[1]
+    one, hat = float32(0), float32(0)
+    for c in range(first, C, step):
+        dxhat = gamma[c] * dy[n, c]
+        one += dxhat
+        hat += dxhat * xhat[n, c]
+    one, hat = block_sum(one) / float32(C), block_sum(hat) / float32(C)
+    for c in range(first, C, step):
+        dx[n, c] = rstd[n, 0] * (gamma[c] * dy[n, c] - one - xhat[n, c] * hat)
+
+
+@cuda_kernel
+def _columns_kernel(dy, xhat, dgamma, dbeta):
+    c, k, N = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x, cuda.blockIdx.y, dy.shape[0]
+    if c < dy.shape[1]:
+        gamma, beta = float32(0), float32(0)
+        for n in range(k * N // CHUNKS, (k + 1) * N // CHUNKS):
+            gamma += dy[n, c] * xhat[n, c]
+            beta += dy[n, c]
+        dgamma[k, c], dbeta[k, c] = gamma, beta

@@ -9,6 +9,17 @@ which Hugging Face's distiller uses on logits) or 1 ("sum").
 import numpy as np
 
 from minidistil.ops._cpu import helper, kernel, prange
+from minidistil.ops._cuda import (
+    TEAM,
+    block_sum,
+    cuda,
+    cuda_kernel,
+    device_empty,
+    device_zeros,
+    float32,
+    to_device,
+    total,
+)
 from minidistil.ops._memory import zeros
 from minidistil.ops.cross_entropy import BLOCK
 from minidistil.ops.kl_div import REDUCTIONS, selected
@@ -85,3 +96,39 @@ def add_error(x, target, weight, dx):
     """dx += weight·(x − target) over a row or a part of it."""
     for c in range(len(x)):
         dx[c] += weight * (x[c] - target[c])
+
+
+# ------------------------------------------------------- CUDA: a block for each selected row
+
+
+def forward_cuda(x, *, target, mask=None, reduction="mean"):
+    rows = selected(mask, len(x))
+    n, sums, places = _count(reduction, len(rows), x.shape[1]), device_empty(len(rows)), None
+    places = to_device(rows)
+    target = to_device(np.asarray(target, np.float32)) if isinstance(target, np.ndarray) else target
+    _forward_kernel[len(rows), TEAM](x, target, places, sums)
+    return total(sums, 1 / n), (x, target, places, n)
+
+
+@cuda_kernel
+def _forward_kernel(x, target, places, sums):
+    i, n, part = cuda.blockIdx.x, places[cuda.blockIdx.x], float32(0)
+    for c in range(cuda.threadIdx.x, x.shape[1], cuda.blockDim.x):
+        part += (x[n, c] - target[n, c]) * (x[n, c] - target[n, c])
+    part = block_sum(part)
+    if cuda.threadIdx.x == 0:
+        sums[i] = part
+
+
+def backward_cuda(dy, cache):
+    x, target, places, n = cache
+    dx = device_zeros(x.shape)
+    _backward_kernel[len(places), TEAM](np.float32(2 * dy / n), x, target, places, dx)
+    return (dx,)
+
+
+@cuda_kernel
+def _backward_kernel(weight, x, target, places, dx):
+    n = places[cuda.blockIdx.x]
+    for c in range(cuda.threadIdx.x, x.shape[1], cuda.blockDim.x):
+        dx[n, c] = weight * (x[n, c] - target[n, c])

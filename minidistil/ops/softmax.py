@@ -10,9 +10,20 @@ Subtracting the row's maximum first changes nothing and keeps eˣ from overflowi
 A cotangent of ones gives exactly zero: the probabilities always sum to one.
 """
 
+import math
+
 import numpy as np
 
 from minidistil.ops._cpu import exp, kernel, prange
+from minidistil.ops._cuda import (
+    TEAM,
+    block_max,
+    block_sum,
+    cuda,
+    cuda_kernel,
+    device_empty,
+    float32,
+)
 from minidistil.ops._memory import empty_like
 
 # ------------------------------------------------------- NumPy: the specification
@@ -71,3 +82,44 @@ def _backward_rows(dy, y, dx):
             along += dy[n, k] * y[n, k]
         for k in range(K):
             dx[n, k] = y[n, k] * (dy[n, k] - np.float32(along))
+
+
+# ------------------------------------------------------- CUDA: a block for each row
+
+
+def forward_cuda(x):
+    y = device_empty(x.shape)
+    _forward_kernel[x.shape[0], TEAM](x, y)
+    return y, y
+
+
+@cuda_kernel
+def _forward_kernel(x, y):
+    n, first, step, K = cuda.blockIdx.x, cuda.threadIdx.x, cuda.blockDim.x, x.shape[1]
+    top, total = x[n, 0], float32(0)
+    for k in range(first, K, step):
+        top = max(top, x[n, k])
+    top = block_max(top)
+    for k in range(first, K, step):
+        y[n, k] = math.exp(x[n, k] - top)
+        total += y[n, k]
+    total = block_sum(total)
+    for k in range(first, K, step):
+        y[n, k] /= total
+
+
+def backward_cuda(dy, cache):
+    dx = device_empty(dy.shape)
+    _backward_kernel[dy.shape[0], TEAM](dy, cache, dx)
+    return (dx,)
+
+
+@cuda_kernel
+def _backward_kernel(dy, y, dx):
+    n, first, step, K = cuda.blockIdx.x, cuda.threadIdx.x, cuda.blockDim.x, y.shape[1]
+    along = float32(0)
+    for k in range(first, K, step):
+        along += dy[n, k] * y[n, k]
+    along = block_sum(along)
+    for k in range(first, K, step):
+        dx[n, k] = y[n, k] * (dy[n, k] - along)

@@ -5,10 +5,13 @@
 The derivative needs y alone, so that is all the cache holds.
 """
 
+import math
+
 import numpy as np
 
 from minidistil.ops._cpu import kernel, prange
 from minidistil.ops._cpu import tanh as tanh32
+from minidistil.ops._cuda import cuda, cuda_kernel, device_empty, flat, float32
 from minidistil.ops._memory import empty_like
 
 # ------------------------------------------------------- NumPy: the specification
@@ -53,3 +56,33 @@ def _backward_rows(dy, y, dx):
     for n in prange(y.shape[0]):
         for c in range(y.shape[1]):
             dx[n, c] = dy[n, c] * (np.float32(1) - y[n, c] * y[n, c])
+
+
+# ------------------------------------------------------- CUDA: a thread for each number
+
+
+def forward_cuda(x):
+    y = device_empty(x.shape)
+    _forward_kernel[flat(x)](x, y)
+    return y, y
+
+
+@cuda_kernel
+def _forward_kernel(x, y):
+    at, C = cuda.grid(1), x.shape[1]
+    if at < x.shape[0] * C:
+        y[at // C, at % C] = math.tanh(x[at // C, at % C])
+
+
+def backward_cuda(dy, cache):
+    dx = device_empty(dy.shape)
+    _backward_kernel[flat(dy)](dy, cache, dx)
+    return (dx,)
+
+
+@cuda_kernel
+def _backward_kernel(dy, y, dx):
+    at, C = cuda.grid(1), y.shape[1]
+    if at < y.shape[0] * C:
+        v = y[at // C, at % C]
+        dx[at // C, at % C] = dy[at // C, at % C] * (float32(1) - v * v)

@@ -25,10 +25,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minidistil.ops import _gemm_cuda, cross_entropy, kl_div, linear, mse
+from minidistil.ops import _gemm_cuda, cross_entropy, global_norm, kl_div, linear, mse
 from minidistil.ops._cpu import kernel, prange
 from minidistil.ops._cuda import (
-    SIMULATED,
+    TEAM,
     block_max,
     block_sum,
     cuda,
@@ -175,7 +175,6 @@ def backward_cpu(dy, cache):
 # ------------------------------------------------------- CUDA: chunks of rows, a block for each row
 
 LOWEST = np.float32(-1e30)  # below every logit that a word with a chance has
-THREADS = 32 if SIMULATED else 256
 
 
 def forward_cuda(x, weight, bias, *, labels=None, teacher=None, tau=2.0, alpha_ce=0.0,
@@ -194,7 +193,7 @@ def forward_cuda(x, weight, bias, *, labels=None, teacher=None, tau=2.0, alpha_c
         z = logits[:n]
         _gemm_cuda.matmul(xs, weight, z, turn_b=True, bias=bias, size=(n, V, C))
         t = teacher(rows) if alpha_ce or alpha_mse else z
-        _turn_into_gradient_kernel[n, THREADS](
+        _turn_into_gradient_kernel[n, TEAM](
             z, t, labels[rows], V, np.float32(1 / tau), *factors, sums[rows]
         )
         _gemm_cuda.matmul(z, weight, dx[rows], size=(n, C, V))
@@ -202,7 +201,7 @@ def forward_cuda(x, weight, bias, *, labels=None, teacher=None, tau=2.0, alpha_c
         linear.column_sums_cuda(z, dbias, V)
     y, parts = device_empty(1), device_empty(3)
     weights = [np.float32(w) for w in (tau**2 / N, 1 / M, 1 / N, alpha_ce, alpha_mlm, alpha_mse)]
-    _add_losses_kernel[1, THREADS](sums, *weights, parts, y)
+    _add_losses_kernel[1, TEAM](sums, *weights, parts, y)
     alphas = {"ce": alpha_ce, "mlm": alpha_mlm, "mse": alpha_mse}
     parts = {name: parts[i : i + 1] for i, name in enumerate(alphas) if alphas[name]}
     return y, Kept(parts, dx, dweight, dbias)
@@ -270,19 +269,6 @@ def _add_losses_kernel(sums, ce, mlm, mse_, alpha_ce, alpha_mlm, alpha_mse, part
 
 
 def backward_cuda(dy, cache):
-    if not isinstance(dy, np.number | float | int):
-        raise TypeError("the gradient of a loss is a number of the host")
     if dy == 1:
         return tuple(cache[1:])
-    grads = tuple(device_empty(gradient.shape) for gradient in cache[1:])
-    for gradient, scaled in zip(cache[1:], grads, strict=True):
-        flat, out = gradient.reshape(gradient.size), scaled.reshape(gradient.size)
-        _scale_kernel[-(-flat.size // THREADS), THREADS](flat, np.float32(dy), out)
-    return grads
-
-
-@cuda_kernel
-def _scale_kernel(x, factor, out):
-    at = cuda.grid(1)
-    if at < x.shape[0]:
-        out[at] = x[at] * factor
+    return tuple(global_norm.scaled_cuda(gradient, dy) for gradient in cache[1:])

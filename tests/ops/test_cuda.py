@@ -6,12 +6,14 @@ The same cases as for the other backends. In the simulator attention's tiles are
 short sequences have several of them.
 """
 
+from importlib import import_module
+
 import numpy as np
 import op_checks
 import pytest
 from op_cases import Case, Source, all_cases, cases_of, sequences
 
-from minidistil.ops import _attention_cuda, _gemm_cuda, _precision, vocabulary
+from minidistil.ops import OPS, _attention_cuda, _gemm_cuda, _precision, vocabulary
 from minidistil.ops._cuda import SIMULATED, device_zeros, to_device, to_host
 from minidistil.testing import rms
 
@@ -166,3 +168,41 @@ def test_what_does_not_exist_is_refused(monkeypatch, given, says):
     monkeypatch.setattr(_precision, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=says), _precision.matmul_precision(**given):
         pass
+
+
+# ------------------------------------------------------- the optimiser's arithmetic, the door
+
+
+def test_adamw():
+    from minidistil.ops import adamw
+
+    s = Source(7)
+    arrays = [s.normal(5, 70), s.normal(5, 70), s.normal(5, 70) ** 2, s.normal(5, 70)]
+    options = {"lr": 0.1, "beta1": 0.9, "beta2": 0.99, "eps": 1e-6, "weight_decay": 0.1, "t": 3}
+    mine = [to_device(x.astype(np.float32)) for x in arrays]
+    new = to_host(adamw.update_cuda(*mine, **options))
+    np.testing.assert_allclose(new, adamw.update(*arrays, **options), rtol=1e-5, atol=1e-6)
+    for x, exact in zip(mine[1:3], arrays[1:3], strict=True):
+        np.testing.assert_allclose(to_host(x), exact, rtol=1e-5, atol=1e-6)
+
+
+def test_norm():
+    from minidistil.ops import global_norm
+
+    arrays = [Source(8).normal(3, 50), Source(9).normal(7)]
+    mine = [to_device(x.astype(np.float32)) for x in arrays]
+    assert global_norm.norm_cuda(mine) == pytest.approx(global_norm.norm(arrays), rel=1e-6)
+    half = to_host(global_norm.scaled_cuda(mine[0], 0.5))
+    np.testing.assert_array_equal(half, arrays[0].astype(np.float32) / 2)
+
+
+def test_every_op_has_a_cuda_voice():
+    for op in OPS:
+        module = import_module(f"minidistil.ops.{op}")
+        assert hasattr(module, "forward_cuda") and hasattr(module, "backward_cuda")
+
+
+def test_a_row_of_many_tokens_is_summed_in_pieces():
+    s, ids = Source(4), np.array([2] * 70 + [0] * 65 + [2] * 64)
+    case = Case("embedding", "pieces", (s.normal(4, 3),), {"ids": ids})
+    op_checks.backends_agree(case, ["cuda"])

@@ -19,8 +19,6 @@ from minidistil.ops import (
     _gemm_cuda,
     _gemm_tensor,
     gelu,
-    linear,
-    vocabulary,
 )
 
 pytestmark = pytest.mark.ptx
@@ -66,10 +64,31 @@ def kernels():
     for form in (1, 2):
         yield f"gelu {form}", gelu._forward_kernel(form), "mm", 40
         yield f"gelu backward {form}", gelu._backward_kernel(form), "mmm", 40
-    yield "column sums", linear._sum_chunks_kernel, "mm", 40
-    yield "vocabulary", vocabulary._turn_into_gradient_kernel, "mminffffm", 64
-    yield "vocabulary losses", vocabulary._add_losses_kernel, "mffffffvv", 40
-    yield "scale", vocabulary._scale_kernel, "vfv", 40
+    for file, name, letters in PLAIN:
+        kernel = getattr(importlib.import_module(f"minidistil.ops.{file}"), name)
+        yield f"{file}.{name}", kernel, letters, 64
+
+
+PLAIN = (
+    ("_cuda", "_clear_kernel", "v"), ("_cuda", "_total_kernel", "vfv"),
+    ("add", "_forward_kernel", "mmm"), ("relu", "_forward_kernel", "mm"),
+    ("relu", "_backward_kernel", "mmm"), ("tanh", "_forward_kernel", "mm"),
+    ("tanh", "_backward_kernel", "mmm"), ("softmax", "_forward_kernel", "mm"),
+    ("softmax", "_backward_kernel", "mmm"), ("layernorm", "_forward_kernel", "mvvfmmm"),
+    ("layernorm", "_backward_kernel", "mmmvm"), ("layernorm", "_columns_kernel", "mmmm"),
+    ("add_layernorm", "_forward_kernel", "mmvvfmmm"), ("dropout", "_mask_kernel", "miiuuuufm"),
+    ("embedding", "_gather_kernel", "mim"), ("embedding", "_add_rows_kernel", "miiim"),
+    ("cross_entropy", "_forward_kernel", "minvm"), ("cross_entropy", "_backward_kernel", "fminmm"),
+    ("binary_cross_entropy", "_forward_kernel", "mmv"),
+    ("binary_cross_entropy", "_backward_kernel", "fmmm"),
+    ("kl_div", "_forward_kernel", "mmifvm"), ("kl_div", "_backward_kernel", "fmmifmm"),
+    ("cosine", "_forward_kernel", "mmifmv"), ("cosine", "_backward_kernel", "fmmimm"),
+    ("mse", "_forward_kernel", "mmiv"), ("mse", "_backward_kernel", "fmmim"),
+    ("linear", "_sum_chunks_kernel", "mm"), ("adamw", "_update_kernel", "vvvvvfffffff"),
+    ("global_norm", "_square_kernel", "vv"), ("global_norm", "_scale_kernel", "vfv"),
+    ("vocabulary", "_turn_into_gradient_kernel", "mminffffm"),
+    ("vocabulary", "_add_losses_kernel", "mffffffvv"),
+)  # fmt: skip
 
 
 def argument_types(letters):
@@ -141,9 +160,13 @@ def test_memory_is_read_four_floats_at_a_time():
     assert all(f"{what}.v4.f32" in ptx for what in ("ld.global", "ld.shared", "st.global"))
 
 
+def full_name(kernel):
+    return kernel.function.__module__, kernel.function.__qualname__
+
+
 def test_no_kernel_is_left_out(nothing_lazy):
-    known = {kernel.function.__qualname__ for _, kernel, *_ in kernels()}
-    assert {kernel.function.__qualname__ for kernel in _cuda.KERNELS} <= known
+    known = {full_name(kernel) for _, kernel, *_ in kernels()}
+    assert {full_name(kernel) for kernel in _cuda.KERNELS} <= known
 
 
 # ------------------------------------------------------- and what these tests are for
