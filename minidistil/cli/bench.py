@@ -69,7 +69,8 @@ def run(args):
     peers = [name for name in args.peers if name not in absent]
     threads = args.threads or cores()
     rounds = args.rounds or (QUICK_ROUNDS if args.quick else ROUNDS)
-    common = {"size": args.size, "backend": args.backend}
+    common = {"size": args.size, "backend": args.backend, "precision": args.matmul_precision,
+              "gemm": args.gemm}  # fmt: skip
     found = bench_machine.ask(
         "minidistil.cli.bench_measure", threads, **common, rows=rows, peers=peers,
         model=args.model, rounds=rounds, seconds=args.seconds, clock=args.clock,

@@ -101,6 +101,8 @@ class Contestants:
             return "ONNX Runtime has no bfloat16 products on processors"
         if name == "numpy" and row.dtype != "float32":
             return f"NumPy has no {row.dtype} products"
+        if name != OURS and self.backend == "cuda":
+            return "compared on the processor only"
         if name in ("numpy", ALONE) and self.backend != "cpu":
             return f"backend {self.backend} does not compute its products here"
         if "threads" in row.groups and cores() == 1:

@@ -11,6 +11,7 @@ from minidistil.cli import bench_machine
 from minidistil.cli.bench_contestants import OURS, Contestants
 from minidistil.cli.bench_rows import chosen, operations
 from minidistil.cli.common import progress
+from minidistil.ops import matmul_precision
 from minidistil.testing import rms
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
@@ -20,7 +21,9 @@ FEWEST = 3  # rounds, however little time there is
 TOLERANCE = {"float32": 1e-5, "bfloat16": 5e-2, "int8": 2e-1}
 
 
-def measure(rows, peers, size, model, backend, rounds, seconds, clock, threads):
+def measure(
+    rows, peers, size, model, backend, precision, gemm, rounds, seconds, clock, threads
+):  # fmt: skip
     """The report: the machine, and for each row what every contestant needed.
 
     rows: names, None for all. rounds: at most; seconds: after which a row's next round does not
@@ -31,7 +34,10 @@ def measure(rows, peers, size, model, backend, rounds, seconds, clock, threads):
     from minidistil.ops._peak import peak
 
     peak, found = cache(partial(peak, clock=CLOCKS[clock])), []
-    with _cpu.threads(threads), Contestants(size, model, threads, backend) as contestants:
+    with (
+        _cpu.threads(threads), matmul_precision(precision, gemm),
+        Contestants(size, model, threads, backend) as contestants,
+    ):  # fmt: skip
         bar = progress(chosen(rows, contestants.configs), "benchmark")
         for row in bar:
             bar.set_postfix_str(row.name)

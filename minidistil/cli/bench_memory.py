@@ -17,16 +17,17 @@ from minidistil.cli import bench_machine
 from minidistil.cli.bench_contestants import Contestants
 from minidistil.cli.bench_rows import chosen, configs_of
 from minidistil.model.params import count, shapes
+from minidistil.ops import matmul_precision
 
 STEPS = 3
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-def needed(name, size, backend, threads):
+def needed(name, size, backend, precision, gemm, threads):
     """{"needed": bytes, …} of one contestant in this very process."""
     from minidistil.ops import _cpu
 
-    with _cpu.threads(threads):
+    with _cpu.threads(threads), matmul_precision(precision, gemm):
         with _step(name, "tiny", backend, threads) as step:
             step()
         before, compiled = _resident("VmRSS"), _cpu.compilations.count

@@ -35,7 +35,8 @@ def found():
             "distilbert-sentences-bfloat16", "threads-8x128", "distilbert-1x32",
             "distilbert-1x128"]  # fmt: skip
     report = bench_machine.ask(
-        "minidistil.cli.bench_measure", 1, size="tiny", backend="cpu", rows=rows, peers=peers,
+        "minidistil.cli.bench_measure", 1, size="tiny", backend="cpu",
+        precision="highest", gemm="own", rows=rows, peers=peers,
         model=None, rounds=3, seconds=0.01, clock="wall",
     )  # fmt: skip
     memory = {name: {"needed": needed} for name, needed in ((OURS, 5e8), (TORCH[0], 2e9))}
