@@ -10,6 +10,7 @@ of an array, and every view of a view, hold on to the array that owns the memory
 reference count tells: no array that anybody can still see is ever handed out twice.
 """
 
+import math
 import sys
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -66,7 +67,8 @@ def _size_class(nbytes):
 def empty(shape, dtype=np.float32):
     """np.empty, from the active workspace if there is one."""
     workspace, dtype = _active.get(), np.dtype(dtype)
-    nbytes = int(np.prod(shape)) * dtype.itemsize
+    cells = math.prod(shape) if isinstance(shape, tuple) else int(shape)
+    nbytes = cells * dtype.itemsize
     if workspace is None or nbytes < SMALL:
         return np.empty(shape, dtype)
     buffer = workspace.take(nbytes)
