@@ -11,6 +11,10 @@ from minidistil.testing import FLOOR, rms
 ENDS = ("logits", "seq_relationship_logits", "pooled")  # what a module with a head returns
 
 
+VAGUE = (".scores", ".probs")  # weights may be near uniform whatever the queries are
+SINGLE, DOUBLE, SHARP = "single", "double", 1e-10
+
+
 class Reference:
     """A model and a batch: every quantity in float64, and how far float32 is from it."""
 
@@ -30,9 +34,12 @@ class Reference:
         real = self.frame.real(exact)
         return rms(self.frame.real(np.asarray(x, np.float64)) - real) / max(rms(real), 1e-30)
 
-    def tolerance(self, name, double):
-        """How far an array may be from this quantity: float32's own error, and one rounding."""
-        return FLOOR + (1 if double else 3) * self.rounding[name]
+    def tolerance(self, name, precision):
+        """How far an array may be from this quantity: float32's own error, and one rounding; what
+        is sought in a float64 run, once something differs, to locate it, is far nearer."""
+        if precision == SHARP:
+            return SHARP
+        return FLOOR + (1 if precision == DOUBLE else 3) * self.rounding[name]
 
     def widths(self):
         """The sizes of arrays that may hold a quantity, or two or three of them."""
@@ -48,13 +55,13 @@ class Alignment(NamedTuple):
     """What of the reference was found in a module."""
 
     index: Index
-    double: bool  # whether the module ran in float64
+    precision: object  # SINGLE, DOUBLE or SHARP: how near an array must be to be a quantity
     good: dict  # name: number of the array that is this quantity
     names: list  # the quantities that the module is expected to compute, in order
     first: str | None  # the first that differs
 
 
-def align(reference, seen, returned, double):
+def align(reference, seen, returned, precision):
     """Find the reference's quantities in what a module computed.
 
     A quantity that is not seen, while one that is computed from it agrees, was only not written
@@ -63,11 +70,11 @@ def align(reference, seen, returned, double):
     index = Index(reference.frame, seen)
     good = {}
     for name, value in reference.values.items():
-        number, _ = index.match(value, reference.tolerance(name, double))
+        number, _ = index.match(value, reference.tolerance(name, precision))
         if number is not None:
             good[name] = number
     names = expected(reference, good, returned)
-    return Alignment(index, double, good, names, first_difference(names, good))
+    return Alignment(index, precision, good, names, first_difference(names, good))
 
 
 def expected(reference, good, returned):
@@ -85,6 +92,7 @@ def first_difference(names, good):
     for i, name in enumerate(names):
         if name in good:
             continue
-        if not any(n in good and depends(n, name) for n in names[i + 1 :]):
+        behind = (n for n in names[i + 1 :] if n in good and not n.endswith(VAGUE))
+        if not any(depends(n, name) for n in behind):
             return name
     return None

@@ -6,11 +6,12 @@ value, and the first that differs is explained by the catalogue of mistakes, or 
 """
 
 import warnings
+from typing import NamedTuple
 
 import numpy as np
 
 from minidistil.check import gradients as grad
-from minidistil.check.align import Reference, align
+from minidistil.check.align import DOUBLE, SHARP, SINGLE, Reference, align
 from minidistil.check.diagnose import diagnose, what_is_known
 from minidistil.check.dropout import dropped, random_from
 from minidistil.check.program import stage_of
@@ -38,7 +39,7 @@ def compare(module, folder, batch=None, *, task=None, texts=None, teacher=None, 
     batch = {
         k: v for k, v in batch.items() if k in ("input_ids", "attention_mask", "token_type_ids")
     }
-    reference = Reference(model, batch)
+    reference = Reference(as_stored(model, module), batch)
     layers = _layers(load(teacher, task)) if teacher else None
     try:
         return _compare(module, reference, layers, call)
@@ -51,6 +52,20 @@ def load(folder, task=None):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # heads that are not used are not compared
         return from_pretrained(folder, task=task, backend="numpy", dtype="float32")
+
+
+def as_stored(model, module):
+    """The model with its parameters rounded as a module in half precision has them."""
+    import torch
+
+    kinds = {t.dtype for t in leaves(module).values()}
+    for half in (torch.float16, torch.bfloat16):
+        if kinds == {half}:
+            rounded = {
+                n: torch.tensor(np.array(p)).to(half).float() for n, p in model.params.items()
+            }
+            model.update({n: p.numpy() for n, p in rounded.items()})
+    return model
 
 
 def _layers(model):
@@ -91,45 +106,50 @@ def example(model, folder, texts=None, seed=0):
     return batch
 
 
+class Run(NamedTuple):
+    """A module's runs on the batch."""
+
+    returned: list  # (name, tensor) of the run that decides
+    seen: list  # its arrays
+    tensors: dict  # its weights
+    precision: object  # SINGLE, or DOUBLE where a copy in float64 decides
+    as_is: list  # the arrays of the module itself
+    chance: object  # the Diagnosis of two runs that differ, or None
+
+
 def _compare(module, reference, layers, call):
-    widths = reference.widths()
     with evaluating(module):
-        returned, seen = record(module, reference.batch, widths, call)
-        _, again = record(module, reference.batch, widths, call)
-        chance = random_from(seen, again)
-        if chance is None:
-            with doubled(module) as twin:
-                exact = _exactly(twin, reference, widths, call)
-        else:
-            exact = None
-        if exact is None:
-            returned, tensors, decisive = returned, leaves(module), seen
-            if chance is None:
-                returned, decisive = record(module, reference.batch, widths, call, keep_graph=True)
-        else:
-            returned, decisive, tensors = exact
-        arrays = {n: t.detach().double().numpy() for n, t in tensors.items()}
+        run = _run(module, reference, call)
+        arrays = {n: t.detach().double().numpy() for n, t in run.tensors.items()}
         params = {n: p.astype(np.float64) for n, p in reference.model.named_by_role().items()}
         weights = align_weights(arrays, params, reference.program.a.H)
-        alignment = align(reference, decisive, returned, exact is not None)
-        if reason := _hopeless(alignment, weights, params, decisive):
+        alignment = align(reference, run.seen, run.returned, run.precision)
+        if reason := _hopeless(alignment, weights, params, run.seen):
             return Report.cannot(reason, _unmatched(alignment, weights, reference))
-        report = _forward(reference, alignment, weights, returned, layers, seen, chance)
-        if chance is None and returned:
-            _backward(report, reference, weights, tensors, returned, exact is not None)
+        report = _forward(reference, alignment, weights, run, layers)
+        if run.chance is None:
+            _backward(report, reference, weights, run)
         report.unmatched += _unmatched(alignment, weights, reference)
     return report
 
 
-def _exactly(twin, reference, widths, call):
-    """(returned, seen, weights) of the copy in float64; None where something in it is not."""
-    if twin is None:
-        return None
-    try:
-        returned, seen = record(twin, reference.batch, widths, call, keep_graph=True)
-    except NotCallableError:
-        return None
-    return None if any(s.single for s in seen) else (returned, seen, leaves(twin))
+def _run(module, reference, call):
+    """Twice as it is, and once more with gradients: in float64 if nothing in it stays less."""
+    widths = reference.widths()
+    returned, as_is = record(module, reference.batch, widths, call)
+    _, again = record(module, reference.batch, widths, call)
+    if chance := random_from(as_is, again):
+        return Run(returned, as_is, leaves(module), SINGLE, as_is, chance)
+    with doubled(module) as twin:
+        try:
+            if twin is not None:
+                returned, seen = record(twin, reference.batch, widths, call, keep_graph=True)
+                if not any(s.single for s in seen):
+                    return Run(returned, seen, leaves(twin), DOUBLE, as_is, None)
+        except NotCallableError:
+            pass  # something in it insists on float32, so the module itself decides
+    returned, seen = record(module, reference.batch, widths, call, keep_graph=True)
+    return Run(returned, seen, leaves(module), SINGLE, as_is, None)
 
 
 def _hopeless(alignment, weights, params, seen):
@@ -156,30 +176,39 @@ def _unmatched(alignment, weights, reference):
 # ------------------------------------------------------- forward
 
 
-def _forward(reference, alignment, weights, returned, layers, seen, chance):
+def _forward(reference, alignment, weights, run, layers):
     """A Report with the rows and the diagnosis of the forward."""
-    first, fits, diagnosis = alignment.first, [], []
-    if chance is not None:
-        diagnosis = [chance]
+    first = alignment.first
+    if run.chance is not None:
+        rows, _ = _rows(reference, alignment, [], run.as_is)
         first = first or alignment.names[-1]
-    elif first is not None:
-        known = what_is_known(reference, alignment, weights, layers)
-        fits = diagnose(reference, alignment, known)
-        rows, places = _rows(reference, alignment, fits, seen)
-        where = places.get(first) or _next_place(alignment, first)
-        diagnosis = [_said(fit, where, first, reference) for fit in fits]
-        diagnosis = diagnosis or dropped(reference, alignment, where)
-        if not diagnosis:
-            evidence = _evidence(reference, alignment, first, rows, weights)
-            return Report("differ", first, [], rows, [], where=where, evidence=evidence)
-        return Report("differ", first, diagnosis, rows, [], where=where)
-    rows, places = _rows(reference, alignment, fits, seen)
+        return Report("differ", first, [run.chance], rows, where=run.chance.where)
     if first is None:
-        first, diagnosis, where = _handed_out(reference, alignment, returned)
-    else:
-        where = chance.where
-    verdict = "agree" if first is None else "differ"
-    return Report(verdict, first, diagnosis, rows, [], where=where)
+        rows, _ = _rows(reference, alignment, [], run.as_is)
+        first, diagnosis, where = _handed_out(reference, alignment, run.returned)
+        return Report("differ" if first else "agree", first, diagnosis, rows, where=where)
+    alignment, fits = _explained(reference, alignment, weights, run, layers)
+    first = alignment.first
+    rows, places = _rows(reference, alignment, fits, run.as_is)
+    where = places.get(first) or _next_place(alignment, first)
+    diagnosis = [_said(fit, where, first, reference) for fit in fits]
+    diagnosis = diagnosis or dropped(reference, alignment, where)
+    report = Report("differ", first, diagnosis, rows, where=where)
+    if not diagnosis:
+        report.evidence = _evidence(reference, alignment, first, rows, weights)
+    return report
+
+
+def _explained(reference, alignment, weights, run, layers):
+    """(alignment, fits). A small difference may hide under float32's rounding at first: where
+    nothing explains it, and the run was in float64, it is sought once more with a sharper eye."""
+    fits = diagnose(reference, alignment, what_is_known(reference, alignment, weights, layers))
+    if not fits and run.precision == DOUBLE:
+        sharp = align(reference, run.seen, run.returned, SHARP)
+        again = diagnose(reference, sharp, what_is_known(reference, sharp, weights, layers))
+        if again:
+            return sharp, again
+    return alignment, fits
 
 
 def _rows(reference, alignment, fits, seen):
@@ -194,7 +223,7 @@ def _rows(reference, alignment, fits, seen):
         number = alignment.good.get(name)
         agrees, error = number is not None, 0.0
         if number is None and name in wrong and wrong[name].shape == exact.shape:
-            tolerance = reference.tolerance(name, alignment.double)
+            tolerance = reference.tolerance(name, alignment.precision)
             number, _ = alignment.index.match(wrong[name], tolerance)
             if number is not None:
                 error = reference.error(wrong[name], exact)
@@ -284,10 +313,11 @@ def _handed_out(reference, alignment, returned):
 # ------------------------------------------------------- gradients
 
 
-def _backward(report, reference, weights, tensors, returned, double):
+def _backward(report, reference, weights, run):
     """Add the gradients' rows to the report, and the first that differs if the forward agrees."""
-    found = grad.directions(reference, returned, reference.frame)
-    gradients = grad.gradients(reference, weights, tensors, found, double)
+    found = grad.directions(reference, run.returned, reference.frame)
+    double = run.precision == DOUBLE
+    gradients = grad.gradients(reference, weights, run.tensors, found, double)
     tied = grad.tied(reference, gradients, found)
     public = reference.model.names
     for g in gradients:

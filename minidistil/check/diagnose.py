@@ -114,7 +114,7 @@ def _helps(reference, alignment, values, stage, m):
 def _matches(reference, alignment, name, value):
     if value.shape != reference.values[name].shape:
         return False
-    number, _ = alignment.index.match(value, reference.tolerance(name, alignment.double))
+    number, _ = alignment.index.match(value, reference.tolerance(name, alignment.precision))
     return number is not None
 
 
@@ -128,7 +128,7 @@ def _fit(reference, alignment, values, m, value):
     for name in bad:
         if values[name].shape != reference.values[name].shape:
             continue
-        tolerance = reference.tolerance(name, alignment.double)
+        tolerance = reference.tolerance(name, alignment.precision)
         number, error = alignment.index.match(values[name], tolerance)
         if number is None:
             continue

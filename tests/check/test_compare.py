@@ -153,6 +153,67 @@ def test_layers_of_a_teacher(tmp_path):
     assert report.first_difference == "layer.1.q"
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_another_precision_is_no_mistake(dtype, folder):
+    module = Modules(_state(folder), CONFIG.n_heads).to(getattr(torch, dtype))
+    report = md.check.compare(module, folder)
+    assert (report.verdict, report.diagnosis) == ("agree", []), report.text()
+
+
+@pytest.mark.parametrize("bug", ["layernorm-eps-outside-root", "mask-too-weak:10", "scale-missing"])
+def test_before_training_mistakes_are_faint_and_still_named(bug, tmp_path):
+    """Scores near zero, weights near uniform: the difference hides under float32's rounding."""
+    saved(md.from_config(CONFIG), tmp_path, size=0.02)
+    report = md.check.compare(Modules(_state(tmp_path), CONFIG.n_heads, bug), tmp_path)
+    assert [d.id for d in report.diagnosis] == [bug.split(":")[0]], report.text()
+
+
+class Encoder(torch.nn.Module):
+    """DistilBERT's body out of PyTorch's own encoder layer, which is one fused kernel inside."""
+
+    def __init__(self, state, activation="gelu", eps=1e-12):
+        super().__init__()
+        C, nn = CONFIG.dim, torch.nn
+        self.words, self.places = nn.Embedding(CONFIG.vocab_size, C), nn.Embedding(16, C)
+        self.norm = nn.LayerNorm(C, eps=1e-12)
+        layer = nn.TransformerEncoderLayer(
+            C, CONFIG.n_heads, CONFIG.hidden_dim, 0.1, activation, eps, batch_first=True
+        )
+        self.layers = nn.TransformerEncoder(layer, CONFIG.n_layers, enable_nested_tensor=False)
+        e = "distilbert.embeddings."
+        self._take(self.words, state, e + "word_embeddings")
+        self._take(self.places, state, e + "position_embeddings")
+        self._take(self.norm, state, e + "LayerNorm")
+        for i, mine in enumerate(self.layers.layers):
+            at = f"distilbert.transformer.layer.{i}."
+            mine.self_attn.in_proj_weight.data, mine.self_attn.in_proj_bias.data = (
+                torch.cat([state[f"{at}attention.{n}_lin.{kind}"] for n in "qkv"])
+                for kind in ("weight", "bias")
+            )
+            for part, name in (
+                (mine.self_attn.out_proj, "attention.out_lin"), (mine.linear1, "ffn.lin1"),
+                (mine.linear2, "ffn.lin2"), (mine.norm1, "sa_layer_norm"),
+                (mine.norm2, "output_layer_norm"),
+            ):  # fmt: skip
+                self._take(part, state, at + name)
+
+    def _take(self, part, state, name):
+        part.load_state_dict({k: state[f"{name}.{k}"] for k in part.state_dict()})
+
+    def forward(self, input_ids, attention_mask):
+        x = self.norm(self.words(input_ids) + self.places(torch.arange(input_ids.shape[1])))
+        return self.layers(x, src_key_padding_mask=attention_mask == 0)
+
+
+@pytest.mark.parametrize(("options", "ids"), [
+    ({}, []), ({"activation": "relu"}, ["activation-relu"]), ({"eps": 1e-5}, ["layernorm-eps"]),
+])  # fmt: skip
+def test_pytorch_s_own_encoder(options, ids, folder):
+    report = md.check.compare(Encoder(_state(folder), **options), folder)
+    assert [d.id for d in report.diagnosis] == ids, report.text()
+    assert report.verdict == ("differ" if ids else "agree")
+
+
 def test_what_is_unknown_is_said_to_be_so(folder):
     module = transformers_model(folder)
     module.distilbert.transformer.layer[1].ffn.lin2.weight.data.mul_(1.01)
