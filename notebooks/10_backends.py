@@ -2,8 +2,8 @@
 # # 10 · One op, several voices
 #
 # Every op of this library is written more than once: in NumPy, where it can be read, and as Numba
-# kernels, where it is fast. This chapter puts the voices side by side, walks through them with a
-# debugger, and shows why the fast ones are written the way they are.
+# kernels for processors and graphics cards, where it is fast. This chapter puts the voices side by
+# side, walks through them with a debugger, and shows why the fast ones are written as they are.
 #
 # Read beside `minidistil/ops/__init__.py` and `minidistil/ops/_cpu.py`.
 
@@ -23,6 +23,7 @@ if not all(importlib.util.find_spec(name) for name in ("minidistil", "matplotlib
 import bdb
 import inspect
 import linecache
+import os
 import time
 
 import matplotlib.pyplot as plt
@@ -230,6 +231,85 @@ assert np.allclose(losses["numpy"], losses["cpu"], atol=1e-5)
 # %% [markdown]
 # Step 0, step 1, step 0 again: the same on both.
 #
+# ## The third voice: CUDA, without a GPU
+#
+# On a graphics card thousands of threads run one kernel, each with its own number. Threads of a
+# *block* share a little fast memory and can wait for each other at a barrier. Numba's simulator
+# runs the same source as Python, a thread after the other, so it can be read, printed from and
+# stepped. It must be chosen before Numba is imported, hence the process of its own.
+#
+# First a kernel made for looking at: four threads add up eight numbers, halving the number of
+# adders each time. Without the barriers a thread could read what its neighbour has not written yet.
+
+# %%
+first_kernel = """
+import numpy as np
+from minidistil.ops._cuda import cuda, cuda_kernel, device_zeros, float32, to_device, to_host
+
+
+@cuda_kernel
+def block_total(x, total):
+    sums, t = cuda.shared.array(4, float32), cuda.threadIdx.x
+    sums[t] = x[t] + x[t + 4]
+    print(f"thread {t} writes sums[{t}] = {sums[t]:g}")
+    cuda.syncthreads()
+    width = 2
+    while width:
+        if t < width:
+            sums[t] += sums[t + width]
+            print(f"thread {t} adds sums[{t + width}] to sums[{t}]: {sums[t]:g}")
+        cuda.syncthreads()
+        width //= 2
+    if t == 0:
+        total[0] = sums[0]
+
+
+total = device_zeros(1)
+block_total[1, 4](to_device(np.arange(8, dtype=np.float32)), total)
+print("total", to_host(total)[0], "of", list(range(8)))
+"""
+
+
+def simulate(program):
+    """Run a program in the simulator  ->  what it printed."""
+    if importlib.util.find_spec("greenlet") is None:
+        return "the simulator needs greenlet: pip install greenlet"
+    simulator = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=simulator, capture_output=True, text=True
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    return done.stdout
+
+
+print(simulate(first_kernel))
+
+# %% [markdown]
+# The library's kernels are made of these pieces. The column sums of `linear`, for one: the same
+# fixed chunks as on the processor, a block for each, so the same law holds, one writer for each
+# cell.
+
+# %%
+from minidistil.ops import linear
+
+print(inspect.getsource(linear._sum_chunks_kernel.function))
+library = """
+import numpy as np
+from minidistil.ops import gelu, linear
+from minidistil.ops._cuda import to_device, to_host
+
+x = np.random.default_rng(0).standard_normal((40, 6)).astype(np.float32)
+sums = to_host(linear.column_sums_cuda(to_device(x)))
+print("column sums are right:", np.allclose(sums, x.sum(axis=0), atol=1e-5))
+y, _ = gelu.forward_cuda(to_device(x))
+print("gelu is right:       ", np.allclose(to_host(y), gelu.forward(x)[0], atol=1e-6))
+"""
+answer = simulate(library)
+print(answer)
+assert "False" not in answer
+
+# %% [markdown]
 # ## Exercise 1: partial sums
 #
 # Write the sums over rows in chunks: chunk $k$ of $K$ has the rows $\lfloor kN/K\rfloor$ to

@@ -1,5 +1,5 @@
 """Every notebook runs from top to bottom, at small sizes, with its exercises empty and then solved;
-and the stored page shows what its script says.
+every mistake that an exercise knows is named; and the stored page shows what its script says.
 
 A script is a list of cells that begin with `# %%`. An exercise is a cell with an empty function, a
 cell that checks it, and a folded solution, whose code is run here before the check is run again.
@@ -15,6 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from minidistil import lesson
+
+CHECK = lesson.check
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 SCRIPTS = sorted(NOTEBOOKS.glob("[0-9]*.py"))
 SOLUTION = re.compile(r"<details>.*?```python\n(.*?)```.*?</details>", re.DOTALL)
@@ -48,6 +51,16 @@ def run(text, first, script, names):
     return printed.getvalue()
 
 
+def thorough(attempt, right, *args, mistakes=None, **options):
+    """lesson.check, which first names every mistake that it says it knows."""
+    for sentence, mistake in (mistakes or {}).items():
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            CHECK(mistake, right, *args, mistakes=mistakes, **options)
+        assert f"Diagnosis: {sentence}" in printed.getvalue(), sentence
+    CHECK(attempt, right, *args, mistakes=mistakes, **options)
+
+
 def test_there_are_chapters():
     assert SCRIPTS
 
@@ -64,6 +77,7 @@ def test_a_notebook_runs_and_its_solutions_are_right(script, monkeypatch):
         warnings.simplefilter("ignore", DeprecationWarning)
         matplotlib.use("Agg")
         import matplotlib.pyplot as plt
+    monkeypatch.setattr(lesson, "check", thorough)
     monkeypatch.setattr(plt, "show", lambda: plt.close("all"))
     names, last, solved = {"__name__": "__main__"}, None, 0
     try:
