@@ -137,6 +137,8 @@ def _length(row):
 
 def _draw_ratios(axes, rows):
     """A line for each row, a dot for each peer."""
+    from matplotlib.ticker import LogLocator
+
     seen = set()
     for y, row in enumerate(rows):
         for name, entry in row["contestants"].items():
@@ -151,6 +153,7 @@ def _draw_ratios(axes, rows):
     axes.set_yticks([-y for y in range(len(rows))], [row["name"] for row in rows], fontsize=8)
     axes.set_xlabel("times that minidistil is faster")
     axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_locator(LogLocator(base=2, subs=(1, 1.25, 1.5, 1.75)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.grid(axis="x", alpha=0.3)
     if seen:
