@@ -14,7 +14,7 @@ from pathlib import Path
 
 from minidistil.cli import bench_machine, bench_table
 from minidistil.cli.bench_contestants import OURS, PEERS, TORCH, missing
-from minidistil.cli.bench_rows import MEMORY, QUICK, SIZES, chosen, configs_of
+from minidistil.cli.bench_rows import KERNELS, MEMORY, QUICK, SIZES, chosen, configs_of
 from minidistil.cli.common import Answer, add_model_options, progress
 
 EXAMPLE = "--quick --threads 1 --plot bench.png"
@@ -31,7 +31,7 @@ def add_options(parser):
     parser.add_argument(
         "--rows", type=names, metavar="NAME,…",
         help="rows, or groups of them: inference, sentences, bfloat16, int8, distillation, "
-        "threads, scaling, memory; default: all",
+        "threads, scaling, memory; default: all. kernels: CUDA's, one by one, and nothing else",
     )  # fmt: skip
     parser.add_argument(
         "--peers", type=names, default=list(PEERS), metavar="NAME,…",
@@ -65,6 +65,8 @@ def run(args):
     from minidistil.ops._cpu import cores
 
     rows, with_memory = _asked(args)
+    if args.rows == [KERNELS]:
+        return _kernels(args)
     absent = missing(args.peers)
     peers = [name for name in args.peers if name not in absent]
     threads = args.threads or cores()
@@ -88,6 +90,15 @@ def run(args):
     return Answer(found, text, 1 if wrong else 0)
 
 
+def _kernels(args):
+    from minidistil.cli import bench_kernels
+
+    if args.backend != "cuda":
+        raise ValueError(f"--rows {KERNELS} needs --backend cuda, not {args.backend}")
+    found = bench_kernels.measure(args.size)
+    return Answer(found, bench_kernels.text(found))
+
+
 def _asked(args):
     """Names of rows, and whether memory is measured too. Raises ValueError for what is not there,
     before anything is measured."""
@@ -102,6 +113,8 @@ def _asked(args):
         raise ValueError("--clock cpu needs --threads 1: waiting costs no processor time")
     if args.plot and find_spec("matplotlib") is None:
         raise ModuleNotFoundError("--plot needs matplotlib: pip install 'minidistil[bench]'")
+    if args.rows == [KERNELS]:
+        return [], False
     if args.rows is None:
         return ([QUICK], False) if args.quick else (None, args.model is None)
     rows = [name for name in args.rows if name != MEMORY]

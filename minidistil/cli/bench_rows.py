@@ -20,7 +20,7 @@ TITLES = {"distilbert": "DistilBERT", "bert": "BERT"}
 SHAPES = ((1, 16), (1, 128), (8, 128), (1, 512))
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 LENGTHS = (16, 32, 64, 128, 256, 512)
-MEMORY, QUICK = "memory", "quick"
+MEMORY, QUICK, KERNELS = "memory", "quick", "kernels"
 QUICK_LABELS = {"distilbert": ("1x16", "8x128", "32 sentences"), "bert": ("8x128",)}
 MASKED = 0.15
 

@@ -18,6 +18,7 @@ from minidistil.ops import (
     _cuda,
     _gemm_cuda,
     _gemm_tensor,
+    _peak_cuda,
     gelu,
 )
 
@@ -64,12 +65,15 @@ def kernels():
     for form in (1, 2):
         yield f"gelu {form}", gelu._forward_kernel(form), "mm", 40
         yield f"gelu backward {form}", gelu._backward_kernel(form), "mmm", 40
+    for bf16 in (False, True):
+        yield f"peak {'bf16' if bf16 else 'tf32'}", _peak_cuda.tensor_peak(bf16), "vn", 48
     for file, name, letters in PLAIN:
         kernel = getattr(importlib.import_module(f"minidistil.ops.{file}"), name)
         yield f"{file}.{name}", kernel, letters, 64
 
 
 PLAIN = (
+    ("_peak_cuda", "_copy_kernel", "vv"), ("_peak_cuda", "_multiply_add_kernel", "vn"),
     ("_cuda", "_clear_kernel", "v"), ("_cuda", "_total_kernel", "vfv"),
     ("add", "_forward_kernel", "mmm"), ("relu", "_forward_kernel", "mm"),
     ("relu", "_backward_kernel", "mmm"), ("tanh", "_forward_kernel", "mm"),
