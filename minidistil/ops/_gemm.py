@@ -133,7 +133,7 @@ def _by_numpy(a, b, out, bias, add):
 
 def _by_tiles(a, b, out, bias, add, form, into):
     M, K, N = *a.shape, b.shape[1]
-    J = up(N, NR)
+    J = -(-N // NR)
     workers = 1 if M * N * K < SMALL else get_num_threads()
     start = np.zeros((J + 1) * NR, np.float32)  # a row for each column of tiles, and zeros
     if bias is not None:

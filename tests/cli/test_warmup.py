@@ -1,5 +1,6 @@
 """`minidistil warmup`: afterwards nothing is left to compile."""
 
+import json
 import os
 import subprocess
 import sys
@@ -37,6 +38,14 @@ def test_a_second_time_there_is_nothing_to_do(capsys):
     capsys.readouterr()
     assert main(["warmup", "--json"]) == 0
     assert '"compiled": 0' in capsys.readouterr().out
+
+
+def test_another_process_finds_everything_too():
+    """Numba's cache holds no helper, so Python must call none."""
+    assert main(["warmup"]) == 0
+    command = [sys.executable, "-m", "minidistil", "warmup", "--json"]
+    done = subprocess.run(command, check=True, env=os.environ, capture_output=True, text=True)
+    assert json.loads(done.stdout)["compiled"] == 0
 
 
 def test_compiling_is_counted_for_our_kernels_alone():
