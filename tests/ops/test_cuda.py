@@ -7,13 +7,15 @@ short sequences have several of them.
 """
 
 from importlib import import_module
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import op_checks
 import pytest
 from op_cases import Case, Source, all_cases, cases_of, sequences
 
-from minidistil.ops import OPS, _attention_cuda, _gemm_cuda, _precision, vocabulary
+from minidistil.ops import OPS, _attention_cuda, _gemm_cuda, _gemm_tensor, _precision, vocabulary
 from minidistil.ops._cuda import SIMULATED, device_zeros, to_device, to_host
 from minidistil.testing import rms
 
@@ -206,3 +208,27 @@ def test_a_row_of_many_tokens_is_summed_in_pieces():
     s, ids = Source(4), np.array([2] * 70 + [0] * 65 + [2] * 64)
     case = Case("embedding", "pieces", (s.normal(4, 3),), {"ids": ids})
     op_checks.backends_agree(case, ["cuda"])
+
+
+# ------------------------------------------------------- and what these tests are for
+
+
+@pytest.mark.skipif(not SIMULATED, reason="a device may be lucky")
+@pytest.mark.parametrize(
+    "file, line, precision",
+    [
+        (_gemm_cuda, "cuda.syncthreads()", "highest"),
+        (_gemm_tensor, "wait_copies(1)", "high"),
+    ],
+)
+def test_a_forgotten_barrier_is_seen(monkeypatch, file, line, precision):
+    """The kernels without one line: what a thread reads is not there yet."""
+    source = Path(file.__file__).read_text(encoding="utf-8")
+    assert line in source
+    planted = ModuleType("planted")
+    exec(source.replace(line, "pass"), vars(planted))
+    name = "product_kernel" if file is _gemm_cuda else "tensor_kernel"
+    monkeypatch.setattr(_gemm_cuda, name, getattr(planted, name))
+    wrong = (AssertionError, RuntimeWarning)  # what was there before may be any number
+    with _precision.matmul_precision(precision), pytest.raises(wrong):
+        assert_near(*product(9, 9, 40, seed=11), 40, precision)
