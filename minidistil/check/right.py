@@ -30,7 +30,8 @@ def layernorm(x, gamma, beta, *, eps=1e-12):
 
 def linear(x, weight, bias):
     """x (…,I), weight (O,I), bias (O,)  ->  (…,O)."""
-    return x @ weight.T + bias
+    flat = x.reshape(-1, x.shape[-1])  # one product reads the weight once
+    return (flat @ weight.T + bias).reshape(*x.shape[:-1], len(weight))
 
 
 def activation(x, *, name="gelu"):
@@ -112,7 +113,7 @@ def pool(h, mask=None):
 
 def projection(x, word, bias):
     """Features (B,T,C) onto the vocabulary through the embedding table (V,C)  ->  (B,T,V)."""
-    return x @ word.T + bias
+    return linear(x, word, bias)
 
 
 def kl_div(student, teacher, *, mask=None, tau=2.0):
