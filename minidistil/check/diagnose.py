@@ -163,7 +163,7 @@ def _added(reference, alignment):
     if stage_of(alignment.first) != "embeddings":
         return
     right = reference.values["embeddings_sum"]
-    _, _, views, _ = alignment.index._kind(right.shape)
+    _, _, views, _ = alignment.index.kind(right.shape)
     for view in views:
         off = (view - right)[reference.frame.mask]
         mean = off.mean(axis=0)

@@ -27,7 +27,7 @@ def dropped(reference, alignment, where):
     for name in reversed(names[-6:]):
         exact = reference.values[name]
         real = reference.frame.real(exact)
-        _, owners, views, _ = alignment.index._kind(exact.shape)
+        _, owners, views, _ = alignment.index.kind(exact.shape)
         for owner, view in zip(owners, views, strict=True):
             mine = reference.frame.real(view)
             kept = mine != 0

@@ -107,7 +107,7 @@ class Index:
     def __init__(self, frame, seen):
         self.frame, self.seen, self.kinds = frame, seen, {}
 
-    def _kind(self, shape):
+    def kind(self, shape):
         """(places, which array each view comes from, the views, their numbers at the places)."""
         if shape not in self.kinds:
             where = np.arange(int(np.prod(shape))).reshape(shape)
@@ -134,7 +134,7 @@ class Index:
         return number, error
 
     def _search(self, value, tolerance):
-        places, owners, views, probes = self._kind(value.shape)
+        places, owners, views, probes = self.kind(value.shape)
         if not views:
             return None, float("inf"), None
         wanted, real = value[places], self.frame.real(value)
@@ -149,7 +149,7 @@ class Index:
 
     def nearest(self, value, after=-1):
         """(number, relative error, view) of the array that is most like a quantity, or None."""
-        places, owners, views, probes = self._kind(value.shape)
+        places, owners, views, probes = self.kind(value.shape)
         later = np.flatnonzero(owners > after)
         if not len(later):
             return None

@@ -15,6 +15,7 @@ from minidistil import losses
 from minidistil.check import right
 from minidistil.check.calling import arguments, roles_of
 from minidistil.check.catalogue import mistakes_of
+from minidistil.check.record import short
 from minidistil.check.report import Diagnosis, Report, Row
 from minidistil.testing import rms
 
@@ -159,10 +160,10 @@ def judge(answers, problems, parts, function=None):
             diagnosis = [] if _alike(mine, truth) else _named(name, mine, problems)
         agrees = _alike(mine, truth)
         error = rms(mine - truth) / max(rms(truth), 1e-30)
-        report.rows.append(Row(f"loss.{name}", "loss", error, CLOSE, agrees, _line_of(function)))
+        report.rows.append(Row(f"loss.{name}", "loss", error, CLOSE, agrees, line_of(function)))
         if not agrees and report.verdict == "agree":
             report.verdict, report.first_difference = "differ", f"loss.{name}"
-            report.diagnosis, report.where = diagnosis, _line_of(function)
+            report.diagnosis, report.where = diagnosis, line_of(function)
             report.evidence = (
                 f"on {len(problems)} random batches it is {_read(mine)}, expected {_read(truth)}"
             )
@@ -179,13 +180,12 @@ def _read(values):
     return ", ".join(f"{x:.6g}" for x in values)
 
 
-def _line_of(function):
+def line_of(function):
+    """The file and line of a function, None for what has none."""
     code = getattr(function, "__code__", None)
     if code is None:
         return None
-    from minidistil.check.record import _short
-
-    return f"{_short(code.co_filename)}:{code.co_firstlineno} in {code.co_name}"
+    return f"{short(code.co_filename)}:{code.co_firstlineno} in {code.co_name}"
 
 
 def _alike(a, b):
@@ -249,7 +249,7 @@ def gradients(report, function, problem, parts, answer):
         report.rows.append(row)
         if not row.agrees and report.verdict == "agree":
             report.verdict, report.first_difference = "differ", row.name
-            report.where = _line_of(function)
+            report.where = line_of(function)
             report.evidence = f"the value agrees, the gradient of {leaf} is {error:.1e} away"
     return report
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from minidistil.check.calling import arguments
 from minidistil.check.catalogue import mistakes_of
-from minidistil.check.loss import _line_of
+from minidistil.check.loss import line_of
 from minidistil.check.report import Diagnosis, Report, Row
 from minidistil.check.steps import steps
 from minidistil.testing import rms
@@ -130,7 +130,7 @@ def _judge(mine, start, gradients, fixed, make):
     for t, params in enumerate(mine):
         truth = steps(start, gradients[: t + 1], **fixed)
         error = rms(_flat(params) - _flat(truth)) / moved
-        row = Row(f"step.{t + 1}", "step", error, CLOSE, bool(error <= CLOSE), _line_of(make))
+        row = Row(f"step.{t + 1}", "step", error, CLOSE, bool(error <= CLOSE), line_of(make))
         report.rows.append(row)
         if not row.agrees and report.verdict == "agree":
             report.verdict, report.first_difference = "differ", row.name

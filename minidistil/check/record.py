@@ -72,18 +72,18 @@ def _where(skipped):
     while frame is not None:
         file = frame.f_code.co_filename
         if not file.startswith(skipped) and not file.startswith("<"):
-            return f"{_short(file)}:{frame.f_lineno} in {frame.f_code.co_name}"
+            return f"{short(file)}:{frame.f_lineno} in {frame.f_code.co_name}"
         frame = frame.f_back
     return "unknown"
 
 
 @cache
-def _short(file):
+def short(file):
     """A path as somebody would write it: from here on, or from site-packages on."""
     if "site-packages" + os.sep in file:
         return file.split("site-packages" + os.sep)[-1]
-    short = os.path.relpath(file)
-    return file if short.startswith("..") else short
+    near = os.path.relpath(file)
+    return file if near.startswith("..") else near
 
 
 def _call(module, inputs):
