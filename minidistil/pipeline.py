@@ -81,7 +81,7 @@ class FillMask(_Predictor):
             )
         answers = []
         for encodings, rows, result in self._results(texts):
-            probs, _ = self.model.ops.softmax.forward(result.logits)
+            probs = self.model.ops.place.fetch(self.model.ops.softmax.forward(result.logits)[0])
             owner = rows.sequence[self._select(rows)]
             for b, encoding in enumerate(encodings):
                 mine = probs[owner == b]
@@ -130,19 +130,19 @@ class TextClassification(_Predictor):
         return answers if top_k == "" and isinstance(inputs, str) else answers[0]
 
     def _scores(self, logits):
-        config = self.model.config
+        config, fetch = self.model.config, self.model.ops.place.fetch
         if config.problem_type == "regression":
-            return logits
+            return fetch(logits)
         if config.problem_type == "multi_label_classification" or config.num_labels == 1:
-            return 1 / (1 + np.exp(-logits))
-        return self.model.ops.softmax.forward(logits)[0]
+            return 1 / (1 + np.exp(-fetch(logits)))
+        return fetch(self.model.ops.softmax.forward(logits)[0])
 
 
 class FeatureExtraction(_Predictor):
     def __call__(self, inputs):
         vectors = []
         for _, rows, result in self._results(_listed(inputs)):
-            hidden = np.split(result.hidden[-1], rows.bounds[1:-1])
+            hidden = np.split(self.model.ops.place.fetch(result.hidden[-1]), rows.bounds[1:-1])
             vectors.extend([h.tolist()] for h in hidden)
         return vectors if isinstance(inputs, list) else vectors[0]
 

@@ -75,12 +75,14 @@ def _loss(model, logits, labels):
     if labels is None:
         return None
     if model.task == "fill-mask":
-        return float(model.ops.cross_entropy.forward(logits, labels=labels)[0])
-    return float(objective.classification(logits, labels, model.config, model.ops)[0])
+        loss, _ = model.ops.cross_entropy.forward(logits, labels=labels)
+    else:
+        loss, _ = objective.classification(logits, labels, model.config, model.ops)
+    return model.ops.place.number(loss)
 
 
 def _answer(model, logits):
-    kind = _kind(model)
+    kind, logits = _kind(model), model.ops.place.fetch(logits)
     if kind == "regression":
         return logits[:, 0]
     if kind == "multi_label_classification":

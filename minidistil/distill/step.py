@@ -25,6 +25,7 @@ from minidistil.model import network, objective
 from minidistil.model.heads import projector
 from minidistil.model.model import Step
 from minidistil.model.network import Cotangents
+from minidistil.model.taps import plus
 from minidistil.ops import frugal
 
 
@@ -86,7 +87,7 @@ def distill_step(student, teacher, batch, config, train=False, seed=0, step=0, f
         d = d._replace(hidden=(*d.hidden[:-1], dlast))
     if not parts:
         raise ValueError("every alpha is 0: there is nothing to learn from")
-    parts = {name: float(part) for name, part in parts.items()}
+    parts = {name: student.ops.place.number(part) for name, part in parts.items()}
     grads = student.public(network.backward(d, cache, student.ops, release=True))
     weights = {name: getattr(config, f"alpha_{name}") for name in parts}
     return Step(sum(weights[name] * parts[name] for name in parts), parts, grads)
@@ -137,7 +138,7 @@ def _token_losses(mine, theirs, labels, config, student, teacher):
 
     def believed(rows):
         head = projector(teacher.canonical())
-        return teacher.ops.linear.forward(theirs.features[rows], *head)[0]
+        return student.ops.place.send(teacher.ops.linear.forward(theirs.features[rows], *head)[0])
 
     op = student.ops.vocabulary
     _, kept = op.forward(
@@ -149,23 +150,24 @@ def _token_losses(mine, theirs, labels, config, student, teacher):
 
 def _class_losses(mine, theirs, labels, config, student, teacher):
     """The same of a classifier, whose logits are few."""
-    ops, z, parts = student.ops, mine.logits, {}
-    dlogits, scalar = np.zeros_like(z), z.dtype.type
-    t = None if theirs is None else theirs.logits.astype(z.dtype, copy=False)
+    ops, z, parts, dlogits = student.ops, mine.logits, {}, None
+    t, scalar = None if theirs is None else ops.place.send(theirs.logits), z.dtype.type
     if config.alpha_ce:
         parts["ce"], cache = ops.kl_div.forward(z, teacher=t, tau=config.temperature)
-        dlogits += ops.kl_div.backward(scalar(config.alpha_ce), cache)[0]
+        (dlogits,) = ops.kl_div.backward(scalar(config.alpha_ce), cache)
     if config.alpha_hard and labels is not None:
-        parts["hard"], d = objective.classification(z, labels, student.config, ops)
-        dlogits += scalar(config.alpha_hard) * d
+        parts["hard"], d = objective.classification(
+            z, labels, student.config, ops, config.alpha_hard
+        )
+        dlogits = plus(dlogits, d, ops)
     if config.alpha_mse:
         parts["mse"], cache = ops.mse.forward(z, target=t, reduction="batchmean")
-        dlogits += ops.mse.backward(scalar(config.alpha_mse), cache)[0]
+        dlogits = plus(dlogits, ops.mse.backward(scalar(config.alpha_mse), cache)[0], ops)
     return parts, Cotangents((None,) * len(mine.hidden), logits=dlogits)
 
 
 def _cosine(mine, theirs, config, ops):
     """The loss of the last hidden states' directions, and its weighted gradient (N,C)."""
     h = mine.hidden[-1]
-    loss, cache = ops.cosine.forward(h, target=theirs.hidden[-1].astype(h.dtype, copy=False))
+    loss, cache = ops.cosine.forward(h, target=ops.place.send(theirs.hidden[-1]))
     return loss, ops.cosine.backward(h.dtype.type(config.alpha_cos), cache)[0]

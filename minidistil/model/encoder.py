@@ -156,7 +156,7 @@ def block_backward(dy, cache, a, ops, dtaps=None):
     dcontext, d["out.weight"], d["out.bias"] = ops.linear.backward(do, cache.out)
     dcontext = plus(dcontext, t.get("context"), ops)
     dq, dk, dv = ops.attention.backward(dcontext, cache.attention)
-    dq_scores, dk_scores = scores_backward(t, cache.attention)
+    dq_scores, dk_scores = scores_backward(t, cache.attention, ops)
     dq, dk = plus(dq, dq_scores, ops), plus(dk, dk_scores, ops)
     for name, dz, linear in (("q", dq, cache.q), ("k", dk, cache.k), ("v", dv, cache.v)):
         dz = plus(dz, t.get(name), ops)

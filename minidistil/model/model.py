@@ -49,6 +49,24 @@ class Kept(NamedTuple):
     loss_gradient: Any  # Cotangents of the loss, None without labels
 
 
+class Fetched(Mapping):
+    """{name: NumPy array, read-only}, fetched when asked for from where `arrays` live."""
+
+    def __init__(self, arrays, place):
+        self.arrays, self._place = MappingProxyType(arrays), place
+
+    def __getitem__(self, name):
+        x = self._place.fetch(self.arrays[name])
+        x.flags.writeable = False
+        return x
+
+    def __iter__(self):
+        return iter(self.arrays)
+
+    def __len__(self):
+        return len(self.arrays)
+
+
 class Model:
     """A BERT or DistilBERT with the heads of one task. Make one with `from_pretrained` or
     `from_config`; `params` maps checkpoint names to read-only float32 arrays.
@@ -64,7 +82,7 @@ class Model:
 
     @property
     def params(self) -> Mapping[str, np.ndarray]:
-        return MappingProxyType(self._params)
+        return Fetched(self._params, self.ops.place)
 
     def update(self, arrays):
         """Replace parameters: {name: array of the same shape}. Raises ValueError, changing none."""
@@ -77,13 +95,8 @@ class Model:
                     f"{name} must be {self.shapes[canonical[name]]}, not {np.shape(array)}"
                 )
         for name, array in arrays.items():
-            frozen = np.ascontiguousarray(array, np.float32)
-            ours = not frozen.flags.writeable and frozen.base is None  # nobody can write to it
-            if not ours and np.may_share_memory(frozen, array):
-                frozen = frozen.copy()  # the caller's own array stays writable, and apart
-            frozen.flags.writeable = False
-            self._params[name] = frozen
-            self._canonical[canonical[name]] = frozen.astype(DTYPES[self.dtype], copy=False)
+            self._params[name] = self.ops.place.freeze(array)
+            self._canonical[canonical[name]] = self.ops.place.send(self._params[name])
 
     def canonical(self):
         """The parameters by role, in the dtype that computes."""
@@ -91,7 +104,7 @@ class Model:
 
     def named_by_role(self):
         """The parameters, float32, under canonical names."""
-        return {c: self._params[public] for c, public in self.names.items()}
+        return {c: self.params[public] for c, public in self.names.items()}
 
     def with_ops(self, ops):
         """The same parameters behind another backend."""
@@ -119,13 +132,15 @@ class Model:
         loss, gradient = None, None
         if labels is not None or next_sentence_label is not None:
             loss, gradient = self._loss(result, rows, labels, next_sentence_label)
-        by_token = "mlm" in self.heads
+        by_token, fetch = "mlm" in self.heads, self._fetch
         return Output(
-            logits=rows.scatter(result.logits) if by_token else result.logits,
-            seq_relationship_logits=result.nsp,
-            last_hidden_state=rows.scatter(result.hidden[-1]),
+            logits=rows.scatter(fetch(result.logits)) if by_token else fetch(result.logits),
+            seq_relationship_logits=fetch(result.nsp),
+            last_hidden_state=rows.scatter(fetch(result.hidden[-1])),
             pooler_output=self._pooler_output(result),
-            hidden_states=tuple(rows.scatter(h) for h in result.hidden) if hidden_states else None,
+            hidden_states=tuple(rows.scatter(fetch(h)) for h in result.hidden)
+            if hidden_states
+            else None,
             attentions=self._attentions(inner, rows) if attentions else None,
             taps={name: self._tap(inner, rows, name) for name in taps} if taps else None,
             loss=loss,
@@ -136,7 +151,10 @@ class Model:
         """A copy, as backward needs the original; None where the pooler only feeds a head."""
         if self.task != "feature-extraction" or result.pooled is None:
             return None
-        return result.pooled.copy()
+        return self._fetch(result.pooled).copy()
+
+    def _fetch(self, x):
+        return None if x is None else self.ops.place.fetch(x)
 
     @property
     def heads(self):
@@ -163,10 +181,10 @@ class Model:
         if "mlm" in self.heads and labels is not None:
             labels = objective.check_token_labels(labels, rows, self.config.vocab_size)
             loss, dlogits = objective.tokens(result.logits, labels, self.ops)
-            total, d = total + float(loss), d._replace(logits=dlogits)
+            total, d = total + self.ops.place.number(loss), d._replace(logits=dlogits)
         elif "classifier" in self.heads and labels is not None:
             loss, dlogits = objective.classification(result.logits, labels, self.config, self.ops)
-            total, d = total + float(loss), d._replace(logits=dlogits)
+            total, d = total + self.ops.place.number(loss), d._replace(logits=dlogits)
         elif labels is not None:
             next_sentence_label = labels
         if next_sentence_label is not None:
@@ -175,7 +193,7 @@ class Model:
             loss, dnsp = objective.classification(
                 result.nsp, next_sentence_label, self.config.with_labels(2), self.ops
             )
-            total, d = total + float(loss), d._replace(nsp=dnsp)
+            total, d = total + self.ops.place.number(loss), d._replace(nsp=dnsp)
         return total, d
 
     def _inner(self, names, attentions):
@@ -185,8 +203,9 @@ class Model:
     def _tap(self, inner, rows, name):
         layer, _, part = name.rpartition(".")
         if part not in taps.SQUARE:
-            return rows.scatter(inner[layer][part])
-        q, k, H = inner[layer]["q"], inner[layer]["k"], self.config.architecture.H
+            return rows.scatter(self._fetch(inner[layer][part]))
+        q, k = (self._fetch(inner[layer][name]) for name in "qk")
+        H = self.config.architecture.H
         return taps.scatter_squares(taps.squares(q, k, rows.bounds, H, part), rows.mask)
 
     def _attentions(self, inner, rows):
@@ -221,7 +240,8 @@ class Model:
         elif gradient is None:
             raise ValueError("backward needs a cotangent, such as dlogits, or labels in forward")
         inner = self._dtaps(rows, dtaps or {})
-        return self.public(network.backward(gradient, cache, self.ops, inner))
+        grads = self.public(network.backward(gradient, cache, self.ops, inner))
+        return {name: self._fetch(grad) for name, grad in grads.items()}
 
     def _cotangent(self, name, dy, like, rows=None, batch=None):
         if dy is None:
@@ -232,7 +252,7 @@ class Model:
         if np.shape(dy) != shape:
             raise ValueError(f"{name} must be {shape}, not {np.shape(dy)}")
         dy = np.asarray(dy, DTYPES[self.dtype])
-        return dy if batch is None else rows.gather(dy)
+        return self.ops.place.send(dy if batch is None else rows.gather(dy))
 
     def _dhidden(self, rows, result, dhidden_states, dlast_hidden_state):
         d = list(dhidden_states) if dhidden_states is not None else [None] * len(result.hidden)
@@ -260,15 +280,16 @@ class Model:
             if np.shape(dy) != shape:
                 raise ValueError(f"dtaps[{name!r}] must be {shape}, not {np.shape(dy)}")
             dy = np.asarray(dy, DTYPES[self.dtype])
-            gathered = taps.gather_squares(dy, rows.mask) if square else rows.gather(dy)
-            inner.setdefault(layer, {})[part] = gathered
+            inner.setdefault(layer, {})[part] = (
+                taps.gather_squares(dy, rows.mask) if square
+                else self.ops.place.send(rows.gather(dy))
+            )  # fmt: skip
         return inner
 
     def public(self, grads):
         """Canonical gradients  ->  every parameter's, under its name in `params`."""
-        dtype = DTYPES[self.dtype]
         return {
-            public: grads[c] if c in grads else np.zeros(self.shapes[c], dtype)
+            public: grads[c] if c in grads else self.ops.place.zeros_like(self._canonical[c])
             for c, public in self.names.items()
         }
 
@@ -299,7 +320,7 @@ class Model:
             result, cache = network.forward(*args)
             loss, d = self._loss(result, rows, labels, next_sentence_label)
         grads = self.public(network.backward(d, cache, self.ops, release=True))
-        return Step(float(loss), {}, grads)
+        return Step(self.ops.place.number(loss), {}, grads)
 
     def save_pretrained(self, folder, dtype="float32"):
         """Write config.json and model.safetensors, which transformers loads as they are.
@@ -310,4 +331,4 @@ class Model:
         """
         config = self.config.to_dict()
         config["architectures"] = [architecture_name(self.config, self.task)]
-        write_folder(folder, config, self._params, dtype)
+        write_folder(folder, config, self.params, dtype)

@@ -2,8 +2,6 @@
 
 from typing import NamedTuple
 
-import numpy as np
-
 from minidistil.model import encoder, heads
 from minidistil.model.heads import heads_of
 from minidistil.model.taps import plus
@@ -91,9 +89,9 @@ def backward(d, cache, ops, dtaps=None, release=False):
         if gather is not None:
             (dpart,) = ops.embedding.backward(dpart, gather)
         dh, grads = plus(dh, dpart, ops), grads | dp
-    dh = np.zeros_like(h) if dh is None else dh
+    dh = ops.place.zeros_like(h) if dh is None else dh
     dbody = encoder.backward((*d.hidden[:-1], dh), body, ops, dtaps, release)
     if "embeddings.word.weight" in grads:  # tied: looked up below, projected onto above
         word = "embeddings.word.weight"
-        dbody[word] += grads.pop(word)  # in place: no third array of the table's size
+        ops.place.accumulate(dbody[word], grads.pop(word))  # no third array of the table's size
     return dbody | grads

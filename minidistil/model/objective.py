@@ -45,8 +45,8 @@ def problem_type(config, labels):
     return "single_label_classification" if whole else "multi_label_classification"
 
 
-def classification(logits, labels, config, ops):
-    """logits (B,K), labels  ->  loss, dlogits (B,K).
+def classification(logits, labels, config, ops, weight=1):
+    """logits (B,K), labels  ->  loss, dlogits (B,K) of weight times it.
 
     labels: (B,) integers; (B,K) 0/1 for multi-label; (B,) or (B,K) numbers for regression.
     Raises ValueError for another shape or a class outside K.
@@ -60,17 +60,17 @@ def classification(logits, labels, config, ops):
         if len(wrong):
             raise ValueError(f"label {wrong[0]} is outside the {K} classes")
         loss, cache = ops.cross_entropy.forward(logits, labels=labels.astype(np.int64))
-        return loss, ops.cross_entropy.backward(logits.dtype.type(1), cache)[0]
+        return loss, ops.cross_entropy.backward(logits.dtype.type(weight), cache)[0]
     if kind == "regression" and labels.size == B * K:
         labels = labels.reshape(B, K)
     if labels.shape != (B, K):
         raise ValueError(f"{kind} labels must be {(B, K)}, not {labels.shape}")
-    labels = labels.astype(logits.dtype)
+    labels = ops.place.send(labels)
     if kind == "regression":
         loss, cache = ops.mse.forward(logits, target=labels)
-        return loss, ops.mse.backward(logits.dtype.type(1), cache)[0]
+        return loss, ops.mse.backward(logits.dtype.type(weight), cache)[0]
     loss, cache = ops.binary_cross_entropy.forward(logits, labels=labels)
-    return loss, ops.binary_cross_entropy.backward(logits.dtype.type(1), cache)[0]
+    return loss, ops.binary_cross_entropy.backward(logits.dtype.type(weight), cache)[0]
 
 
 def tokens(logits, labels, ops):

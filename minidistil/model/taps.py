@@ -55,11 +55,12 @@ def _softmax(s):
     return SPEC.softmax.forward(s.reshape(-1, s.shape[2]))[0].reshape(s.shape)
 
 
-def scores_backward(dtaps, attention):
+def scores_backward(dtaps, attention, ops):
     """Gradients into `scores` and `probs` of one layer  ->  dq, dk (N,C), or None, None."""
     if not any(name in dtaps for name in SQUARE):
         return None, None
     q, k, _, _, bounds, n_heads, _ = attention
+    q, k, bounds = map(ops.place.fetch, (q, k, bounds))
     dq, dk = np.zeros_like(q), np.zeros_like(k)
     for b, (first, last) in enumerate(pairwise(bounds)):
         qh, kh = split_heads(q[first:last], n_heads), split_heads(k[first:last], n_heads)
@@ -73,7 +74,7 @@ def scores_backward(dtaps, attention):
             ds = ds + dtaps["scores"][b]
         dq[first:last] = merge_heads(ds @ kh / root)
         dk[first:last] = merge_heads(ds.swapaxes(1, 2) @ qh / root)
-    return dq, dk
+    return ops.place.send(dq), ops.place.send(dk)
 
 
 def scatter_squares(parts, mask):

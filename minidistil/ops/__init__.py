@@ -13,11 +13,12 @@ from types import SimpleNamespace
 import numpy as np
 
 from minidistil.ops._memory import Workspace, frugal
+from minidistil.ops._place import Device, Host, place_of
 from minidistil.ops._precision import GEMMS, PRECISIONS, matmul_precision
 
 __all__ = [
     "DTYPES", "GEMMS", "OPS", "PRECISIONS", "SUFFIX", "Workspace", "backend", "frugal",
-    "matmul_precision",
+    "matmul_precision", "place_of",
 ]  # fmt: skip
 
 OPS = (
@@ -60,6 +61,7 @@ class _Backend:
 
     def __init__(self, name, dtype):
         self.name, self.dtype = name, dtype
+        self.place = Device() if name == "cuda" else Host(DTYPES[dtype])
 
     def __getattr__(self, op):
         if op not in OPS:

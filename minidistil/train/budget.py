@@ -11,7 +11,8 @@ import time
 
 from tqdm import tqdm
 
-from minidistil.train.optimizer import AdamW, clip
+from minidistil.ops import place_of
+from minidistil.train.optimizer import AdamW, clip, scaled
 
 WARM, TIMED = 2, 8  # the first steps compile kernels and are not timed
 SHARE = 0.25  # measuring stops when it has eaten this share of the minutes
@@ -59,12 +60,17 @@ def step_gradients(objective, feed, config, step):
         parts, new = objective.gradients(batch, seed=config.seed, step=step, first_sequence=first)
         for name, part in parts.items():
             sums[name] = sums.get(name, 0.0) + float(part) / config.accumulate
-        grads = {name: grads[name] + g for name, g in new.items()} if grads else dict(new)
+        for name, g in new.items():
+            if name in grads:
+                place_of(config.backend).accumulate(grads[name], g)
+            else:
+                grads[name] = g
         tokens += int(batch["attention_mask"].sum())
         batches.append((batch, first))
         first += len(batch["input_ids"])
     if config.accumulate > 1:
-        grads = {name: g * g.dtype.type(1 / config.accumulate) for name, g in grads.items()}
+        share = 1 / config.accumulate
+        grads = {name: scaled(g, share, config.backend) for name, g in grads.items()}
     return sums, grads, tokens, batches
 
 

@@ -47,7 +47,7 @@ def _watch(ops, role, names):
     places, last = {}, ["no parameter"]  # id of a cache -> where it was made, and the cache itself
 
     def check(place, result):
-        if not _finite(result):
+        if not _finite(result, ops.place):
             raise NotFiniteError(_of(role) + place)
 
     def watched(op, pair):
@@ -70,13 +70,13 @@ def _watch(ops, role, names):
         return SimpleNamespace(forward=forward, backward=backward)
 
     pairs = {op: watched(op, getattr(ops, op)) for op in OPS}
-    return SimpleNamespace(name=ops.name, dtype=ops.dtype, **pairs)
+    return SimpleNamespace(name=ops.name, dtype=ops.dtype, place=ops.place, **pairs)
 
 
-def _finite(value):
+def _finite(value, place):
     if isinstance(value, tuple):
-        return all(_finite(v) for v in value)
-    return value is None or bool(np.isfinite(value).all())
+        return all(_finite(v, place) for v in value)
+    return value is None or bool(np.isfinite(place.fetch(value)).all())
 
 
 def _of(role):

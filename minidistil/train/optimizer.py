@@ -8,7 +8,7 @@ from importlib import import_module
 
 import numpy as np
 
-from minidistil.ops import SUFFIX
+from minidistil.ops import SUFFIX, place_of
 
 
 def decayed(params):
@@ -35,12 +35,15 @@ class AdamW:
     ):  # fmt: skip
         if unknown := sorted(set(decay or ()) - set(params)):
             raise ValueError(f"decay names parameters that are not there: {', '.join(unknown)}")
-        self.params, self.lr, self.betas, self.eps = params, lr, tuple(betas), eps
+        # What a model's `params` fetches from a device is updated where it lives.
+        self.params = params = getattr(params, "arrays", params)
+        self.lr, self.betas, self.eps = lr, tuple(betas), eps
         self.weight_decay, self.update = weight_decay, _kernel("adamw", "update", backend)
         self.decay = decayed(params) if decay is None else frozenset(decay)
         self.t = 0
-        self.m = {name: np.zeros(p.shape, p.dtype) for name, p in params.items()}
-        self.v = {name: np.zeros(p.shape, p.dtype) for name, p in params.items()}
+        self.place = place_of(backend)
+        self.m = {name: self.place.zeros_like(p) for name, p in params.items()}
+        self.v = {name: self.place.zeros_like(p) for name, p in params.items()}
 
     def step(self, grads, lr=None):
         """grads: name -> array  ->  name -> new parameter, read-only, for the names in grads.
@@ -72,12 +75,14 @@ class AdamW:
             lr=lr, beta1=beta1, beta2=beta2, eps=self.eps, t=self.t,
             weight_decay=self.weight_decay if name in self.decay else 0.0,
         )  # fmt: skip
-        new.flags.writeable = False  # so that a model can keep it without a copy of its own
+        if isinstance(new, np.ndarray):
+            new.flags.writeable = False  # so that a model can keep it without a copy of its own
         return new
 
     def state(self):
         """What a checkpoint needs: {"t": int, "m": {name: array}, "v": {name: array}}."""
-        return {"t": self.t, "m": self.m, "v": self.v}
+        m, v = ({n: self.place.fetch(a) for n, a in part.items()} for part in (self.m, self.v))
+        return {"t": self.t, "m": m, "v": v}
 
     def load(self, state):
         """Take over what `state` gave, by copying it."""
@@ -91,7 +96,7 @@ class AdamW:
                         f"moments of {name!r} have shape {saved[name].shape} in the saved "
                         f"optimiser, the parameter {array.shape}"
                     )
-                array[...] = saved[name]
+                moments[name] = self.place.send(np.array(saved[name]))
         self.t = state["t"]
 
 
@@ -105,10 +110,14 @@ def clip(grads, max_norm, backend="cpu"):
     norm = _kernel("global_norm", "norm", backend)(grads.values())
     scale = max_norm / (norm + 1e-6)
     if 0 < scale < 1:
-        scaled = _kernel("global_norm", "scaled", backend)
         for name, g in grads.items():
-            grads[name] = scaled(g, scale)
+            grads[name] = scaled(g, scale, backend)
     return norm
+
+
+def scaled(x, factor, backend="cpu"):
+    """factor·x, a fresh array."""
+    return _kernel("global_norm", "scaled", backend)(x, factor)
 
 
 def _kernel(file, name, backend):
