@@ -127,8 +127,20 @@ def test_every_op_has_a_test_of_its_own():
 
 
 def test_an_unknown_backend_is_refused():
-    with pytest.raises(ValueError, match=r"numpy, cpu.*'cuda'"):
+    with pytest.raises(ValueError, match=r"numpy, cpu, cuda, not 'tpu'"):
+        backend("tpu")
+
+
+def test_cuda_without_a_device_says_what_is_missing_and_how_to_simulate(monkeypatch):
+    from minidistil.ops import _cuda
+
+    monkeypatch.setattr(_cuda, "SIMULATED", False)
+    if _cuda.has_device():
+        pytest.skip("there is a device")
+    with pytest.raises(ValueError, match=r"minidistil\[cuda\].*NUMBA_ENABLE_CUDASIM=1"):
         backend("cuda")
+    with pytest.raises(ValueError, match="float32, not bfloat16; matmul_precision"):
+        backend("cuda", "bfloat16")
 
 
 def test_the_wheel_holds_every_package():

@@ -38,7 +38,7 @@ def number_or_share(text):
 
 
 def add_model_options(parser):
-    parser.add_argument("--backend", default="cpu", help="cpu (default) or numpy")
+    parser.add_argument("--backend", default="cpu", help="cpu (default), cuda or numpy")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads; default: all cores")
     parser.add_argument(
         "--matmul-precision", default="highest", choices=PRECISIONS,

@@ -145,7 +145,8 @@ def block_backward(dy, cache, a, ops, dtaps=None):
     dlin1 = expand_backward(dg, cache.lin1, a.activation, ops)
     if "lin1" in t:
         straight = ops.linear.backward(t["lin1"], cache.lin1[0])  # past the activation
-        dlin1 = [plus(one, two, ops) for one, two in zip(dlin1, straight, strict=True)]
+        for whole, part in zip(dlin1, straight, strict=True):
+            ops.place.accumulate(whole, part)
     du_ffn, d["lin1.weight"], d["lin1.bias"] = dlin1
     du = plus(plus(du, du_ffn, ops), t.get("attention_norm"), ops)  # u fed the sum and lin1
     ds, _, d["attention_norm.weight"], d["attention_norm.bias"] = ops.add_layernorm.backward(

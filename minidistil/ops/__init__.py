@@ -3,7 +3,8 @@
 Every op keeps four laws. Positional arguments of `forward` get gradients, keyword arguments do
 not; `backward` returns one gradient for each positional argument, in order; an op keeps no state
 and draws nothing at random; every backend has the same signature. The NumPy pair
-`forward`/`backward` is the specification, `forward_cpu`/`backward_cpu` are Numba kernels.
+`forward`/`backward` is the specification, `forward_cpu`/`backward_cpu` are Numba kernels, as are
+`forward_cuda`/`backward_cuda` for NVIDIA's devices.
 """
 
 import importlib
@@ -17,7 +18,7 @@ from minidistil.ops._place import Device, Host, place_of
 from minidistil.ops._precision import GEMMS, PRECISIONS, matmul_precision
 
 __all__ = [
-    "DTYPES", "GEMMS", "OPS", "PRECISIONS", "SUFFIX", "Workspace", "backend", "frugal",
+    "BACKENDS", "DTYPES", "GEMMS", "OPS", "PRECISIONS", "SUFFIX", "Workspace", "backend", "frugal",
     "matmul_precision", "place_of",
 ]  # fmt: skip
 
@@ -26,7 +27,8 @@ OPS = (
     "layernorm", "add_layernorm", "dropout", "cross_entropy", "binary_cross_entropy", "kl_div",
     "cosine", "mse", "vocabulary",
 )  # fmt: skip
-SUFFIX = {"numpy": "", "cpu": "_cpu"}
+SUFFIX = {"numpy": "", "cpu": "_cpu"}  # of the backends that every machine has
+BACKENDS = SUFFIX | {"cuda": "_cuda"}
 # The narrow formats, and the ops whose operands they round, each in a file of its own
 NARROW = {"bfloat16": "bf16", "int8": "int8"}
 ROUNDED = ("linear", "linear_gelu")
@@ -37,21 +39,29 @@ DTYPES = {"float32": np.float32, "float64": np.float64, **dict.fromkeys(NARROW, 
 def backend(name, dtype="float32"):
     """Every op under one name: `backend("cpu").linear.forward(x, weight, bias)`.
 
-    name: "numpy" (the specification) or "cpu" (Numba kernels).
+    name: "numpy" (the specification), "cpu" (Numba kernels) or "cuda" (kernels for an NVIDIA
+    device, where its arrays of floats live; integers, masks and draws come from the host).
     dtype: "float32"; "float64" for the specification alone; "bfloat16" or "int8", where the
     operands of every linear are rounded to that, for inference: their backward raises ValueError.
     Arrays go in and come out in float32 (float64) whatever is inside.
-    Raises ValueError for any other name or dtype, and for int8 where the processor lacks it.
+    Raises ValueError for any other name or dtype, for int8 where the processor lacks it, and for
+    cuda where there is no device.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
-    if name not in SUFFIX:
-        raise ValueError(
-            f"backend must be one of {', '.join(SUFFIX)}, not {name!r}; "
-            f"this version has no CUDA kernels"
-        )
+    if name not in BACKENDS:
+        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, not {name!r}")
     if dtype == "float64" and name != "numpy":
         raise ValueError("float64 needs backend 'numpy': the kernels compute in float32")
+    if name == "cuda" and dtype != "float32":
+        raise ValueError(
+            f"backend 'cuda' keeps float32, not {dtype}; matmul_precision says what its products "
+            f"round to"
+        )
+    if name == "cuda":
+        from minidistil.ops._cuda import check_device
+
+        check_device()
     return _Backend(name, dtype)
 
 
@@ -68,7 +78,7 @@ class _Backend:
             raise AttributeError(f"there is no op {op!r}")
         narrow = self.dtype in NARROW and op in ROUNDED
         file = f"{op}_{NARROW[self.dtype]}" if narrow else op
-        module, suffix = importlib.import_module(f"minidistil.ops.{file}"), SUFFIX[self.name]
+        module, suffix = importlib.import_module(f"minidistil.ops.{file}"), BACKENDS[self.name]
         pair = {d: getattr(module, d + suffix) for d in ("forward", "backward")}
         setattr(self, op, SimpleNamespace(**pair))  # from now on a plain attribute
         return getattr(self, op)

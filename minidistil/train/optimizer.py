@@ -8,7 +8,7 @@ from importlib import import_module
 
 import numpy as np
 
-from minidistil.ops import SUFFIX, place_of
+from minidistil.ops import BACKENDS, place_of
 
 
 def decayed(params):
@@ -122,6 +122,6 @@ def scaled(x, factor, backend="cpu"):
 
 def _kernel(file, name, backend):
     """A function of `ops/`, imported when it is needed, as the ops are."""
-    if backend not in SUFFIX:
-        raise ValueError(f"backend must be one of {', '.join(SUFFIX)}, not {backend!r}")
-    return getattr(import_module(f"minidistil.ops.{file}"), name + SUFFIX[backend])
+    if backend not in BACKENDS:
+        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, not {backend!r}")
+    return getattr(import_module(f"minidistil.ops.{file}"), name + BACKENDS[backend])

@@ -75,7 +75,7 @@ def kernels():
 PLAIN = (
     ("_peak_cuda", "_copy_kernel", "vv"), ("_peak_cuda", "_multiply_add_kernel", "vn"),
     ("_cuda", "_clear_kernel", "v"), ("_cuda", "_total_kernel", "vfv"),
-    ("add", "_forward_kernel", "mmm"), ("relu", "_forward_kernel", "mm"),
+    ("add", "_forward_kernel", "vvv"), ("relu", "_forward_kernel", "mm"),
     ("relu", "_backward_kernel", "mmm"), ("tanh", "_forward_kernel", "mm"),
     ("tanh", "_backward_kernel", "mmm"), ("softmax", "_forward_kernel", "mm"),
     ("softmax", "_backward_kernel", "mmm"), ("layernorm", "_forward_kernel", "mvvfmmm"),
