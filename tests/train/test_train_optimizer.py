@@ -141,7 +141,7 @@ def test_a_step_leaves_parameters_and_gradients_alone(rng):
 
 def test_wrong_names_and_shapes_are_refused(rng):
     params = draw(rng)
-    with pytest.raises(ValueError, match="backend must be one of numpy, cpu, not 'gpu'"):
+    with pytest.raises(ValueError, match="backend must be one of numpy, cpu, cuda, not 'gpu'"):
         AdamW(params, backend="gpu")
     with pytest.raises(ValueError, match="not there: LayerNorm"):
         AdamW(params, decay=["LayerNorm"])
