@@ -5,7 +5,8 @@ The stock simulator runs one operating-system thread per CUDA thread and has no 
 barriers, the same order every time) and adds shfl_sync, shfl_xor_sync, shfl_down_sync, shfl_up_sync
 and syncwarp.
 
-A barrier that some threads never reach raises, where a device would hang.
+A barrier that some threads never reach, since they wait elsewhere or have returned, raises, where a
+device would hang or read what is not there yet.
 
 It replaces private names of the simulator, those of numba-cuda 0.30 and of the target built into
 Numba 0.68 alike. Needs `greenlet`, which the extra `test` brings.
@@ -57,6 +58,7 @@ class _Block:
         bx, by, bz = self._block_dim
         index = kernelapi.Dim3(*grid_point)
         self.warp_buffers = [[None] * WARP for _ in range(-(-bx * by * bz // WARP))]
+        self.threads = bx * by * bz
         lanes = []
         for z in range(bz):
             for y in range(by):
@@ -80,17 +82,28 @@ class _Block:
             first = False
             lanes = [t for t in lanes if not t.dead]
 
-    @staticmethod
-    def _release(lanes):
+    def _release(self, lanes):
+        """Those who may go on: whole warps that met, or else the whole block. A thread that has
+        returned meets nobody any more."""
         warps = {}
         for lane in lanes:
             warps.setdefault(lane.thread_id // WARP, []).append(lane)
-        whole = [t for w in warps.values() if all(t.state == AT_WARP_BARRIER for t in w) for t in w]
-        if whole:
-            return whole
-        if all(t.state == AT_BLOCK_BARRIER for t in lanes):
+        met = [
+            lane
+            for w, warp in warps.items()
+            if len(warp) == min(WARP, self.threads - w * WARP)
+            and all(lane.state == AT_WARP_BARRIER for lane in warp)
+            for lane in warp
+        ]
+        if met:
+            return met
+        if len(lanes) == self.threads and all(t.state == AT_BLOCK_BARRIER for t in lanes):
             return lanes
-        raise RuntimeError(f"divergent barrier: {sorted((t.thread_id, t.state) for t in lanes)}")
+        waiting = sorted((t.thread_id, t.state) for t in lanes)
+        raise RuntimeError(
+            f"divergent barrier: {self.threads - len(lanes)} of {self.threads} threads returned "
+            f"before it, these wait (thread, barrier): {waiting}"
+        )
 
 
 def exchange(value):
