@@ -45,7 +45,7 @@ def _header(found):
     ]
     if found["missing"]:
         peers = ", ".join(f"{peer} ({package})" for peer, package in found["missing"].items())
-        lines.append(f"Not installed: {peers}; pip install 'minidistil[bench]'")
+        lines += textwrap.wrap(f"Not installed: {peers}; pip install 'minidistil[bench]'", WIDTH)
     return lines
 
 
