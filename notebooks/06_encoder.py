@@ -81,7 +81,7 @@ class Recorder:
 
     def __init__(self, inner):
         self.inner, self.calls = inner, []
-        self.name, self.dtype = inner.name, inner.dtype
+        self.name, self.dtype, self.place = inner.name, inner.dtype, inner.place
 
     def __getattr__(self, op):
         pair = getattr(self.inner, op)
