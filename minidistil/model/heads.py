@@ -12,51 +12,65 @@ from minidistil.model.encoder import HEAD_SITE, expand, expand_backward, scope
 from minidistil.model.rows import drop, drop_backward
 
 
-class Task(NamedTuple):
-    """Which heads a task uses, and what Hugging Face calls the class that has them."""
+class Family(NamedTuple):
+    """What Hugging Face's classes of a family begin with, and the heads of each of its tasks."""
 
-    heads: tuple
-    suffix: str
+    prefix: str
+    heads: dict
 
 
-TASKS = {
-    "fill-mask": Task(("mlm",), "ForMaskedLM"),
-    "text-classification": Task(("pooler", "classifier"), "ForSequenceClassification"),
-    "feature-extraction": Task(("pooler",), "Model"),
-    "pretraining": Task(("mlm", "pooler", "nsp"), "ForPreTraining"),
-    "next-sentence-prediction": Task(("pooler", "nsp"), "ForNextSentencePrediction"),
+SUFFIX = {  # what the class with a task's heads ends with
+    "fill-mask": "ForMaskedLM",
+    "text-classification": "ForSequenceClassification",
+    "feature-extraction": "Model",
+    "pretraining": "ForPreTraining",
+    "next-sentence-prediction": "ForNextSentencePrediction",
 }
-BERT_ONLY = ("pretraining", "next-sentence-prediction")
-FAMILY_CLASS = {"bert": "Bert", "distilbert": "DistilBert"}
+BERT = Family("Bert", {
+    "fill-mask": ("mlm",),
+    "text-classification": ("pooler", "classifier"),
+    "feature-extraction": ("pooler",),
+    "pretraining": ("mlm", "pooler", "nsp"),
+    "next-sentence-prediction": ("pooler", "nsp"),
+})  # fmt: skip
+DISTILBERT = Family("DistilBert", {
+    "fill-mask": ("mlm",),
+    "text-classification": ("pooler", "classifier"),
+    "feature-extraction": (),
+})  # fmt: skip
+FAMILY = {"bert": BERT, "distilbert": DISTILBERT}
+
+
+def tasks_of(config):
+    """The tasks that this family has heads for."""
+    return tuple(FAMILY[config.model_type].heads)
 
 
 def heads_of(config, task):
-    """The heads a model of this family and task has; DistilBERT without a task has no pooler."""
-    if task not in TASKS or (config.model_type != "bert" and task in BERT_ONLY):
-        choices = [t for t in TASKS if config.model_type == "bert" or t not in BERT_ONLY]
+    """The heads of a model of this family and task. Raises ValueError for a task it lacks."""
+    if task not in tasks_of(config):
         raise ValueError(
-            f"task must be one of {', '.join(choices)} for {config.model_type}, not {task!r}"
+            f"task must be one of {', '.join(tasks_of(config))} for {config.model_type}, "
+            f"not {task!r}"
         )
-    if config.model_type != "bert" and task == "feature-extraction":
-        return ()
-    return TASKS[task].heads
+    return FAMILY[config.model_type].heads[task]
 
 
 def architecture_name(config, task):
     """The class of transformers that reads this model, e.g. DistilBertForMaskedLM."""
-    return FAMILY_CLASS[config.model_type] + TASKS[task].suffix
+    return FAMILY[config.model_type].prefix + SUFFIX[task]
 
 
 def task_of(config):
     """The task that config["architectures"] names; fill-mask when it names none."""
     if not config.architectures:
         return "fill-mask"
-    for task in TASKS:
+    for task in tasks_of(config):
         if architecture_name(config, task) == config.architectures[0]:
             return task
     raise ValueError(
         f"architectures names {config.architectures[0]!r}, which this version does not have; "
-        f"choose a task: {', '.join(TASKS)}"
+        f"choose a task: {', '.join(tasks_of(config))}"
     )
 
 

@@ -15,7 +15,7 @@ from minidistil.model.checkpoint import (
     is_quantized,
     read_tensors,
 )
-from minidistil.model.heads import TASKS, heads_of, task_of
+from minidistil.model.heads import heads_of, task_of, tasks_of
 from minidistil.model.model import Model
 from minidistil.model.names import BODY, BUFFERS, TIED, checkpoint_name
 from minidistil.model.params import body_shapes, head_shapes, initialise, shapes
@@ -41,9 +41,10 @@ def from_pretrained(folder_or_hub_id, task=None, backend="cpu", dtype=None, num_
     """A model from a Hugging Face folder, or from the hub when no such folder exists.
 
     What is absolute or starts with a dot is never looked up elsewhere. task: one of
-    `heads.TASKS`, or None for what config["architectures"] says. The body must match exactly;
-    heads the task does not use are dropped, and a head the folder lacks, or whose number of labels
-    `num_labels` changes, is initialised from `seed`; both are said in a warning.
+    those the family has (`heads.tasks_of`), or None for what config["architectures"] says. The body
+    must match exactly; heads the task does not use are dropped, and a head the folder lacks, or
+    whose number of labels `num_labels` changes, is initialised from `seed`; both are said in a
+    warning.
     dtype: what computes, see `minidistil.backend`; None: int8 for a folder that `minidistil
     quantize` wrote, float32 for any other. `params` are float32 in any case.
     Raises MissingFileError or ValueError, one line that says what is wrong.
@@ -88,9 +89,8 @@ def _match(folder, config, task, tensors, relabelled, seed):
     kind, prefix = config.model_type, BODY[config.model_type][0]
     body = body_shapes(config.architecture)
     every_head = {}
-    for other in TASKS:
-        if kind == "bert" or other in ("fill-mask", "text-classification"):
-            every_head.update(head_shapes(config, other))
+    for other in tasks_of(config):
+        every_head.update(head_shapes(config, other))
     canonical = {}
     for c in body | every_head:
         name = checkpoint_name(c, kind)

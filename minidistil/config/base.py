@@ -1,15 +1,10 @@
-"""What a model is made of: frozen dataclasses with the field names of Hugging Face's config.json.
+"""What the families' configs share, and `Architecture`, what the encoder sees of them.
 
-`Architecture` is what the encoder sees of them: one set of letters, and the few switches in which
-the families differ.
+One set of letters, and the few switches in which the families differ.
 """
 
 import dataclasses
-import json
 from dataclasses import dataclass
-from pathlib import Path
-
-from minidistil.files import MissingFileError
 
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
 # What config.json says of a folder whose matrices are int8; other methods are not read.
@@ -42,7 +37,7 @@ class Architecture:
     classifier_dropout: float
 
 
-class _Config:
+class Config:
     """What the families' configs share."""
 
     def __post_init__(self):
@@ -122,102 +117,3 @@ class _Config:
         return dataclasses.replace(
             self, num_labels=num_labels, problem_type=problem_type, id2label=names
         )
-
-
-@dataclass(frozen=True)
-class BertConfig(_Config):
-    """BERT's config.json; the defaults are those of bert-base-uncased (Devlin et al., 2018)."""
-
-    vocab_size: int = 30522
-    hidden_size: int = 768
-    num_hidden_layers: int = 12
-    num_attention_heads: int = 12
-    intermediate_size: int = 3072
-    hidden_act: str = "gelu"
-    hidden_dropout_prob: float = 0.1
-    attention_probs_dropout_prob: float = 0.1
-    max_position_embeddings: int = 512
-    type_vocab_size: int = 2
-    initializer_range: float = 0.02
-    layer_norm_eps: float = 1e-12
-    classifier_dropout: float | None = None
-    pad_token_id: int = 0
-    tie_word_embeddings: bool = True
-    problem_type: str | None = None
-    num_labels: int = 2
-    id2label: tuple | None = None
-    architectures: tuple | None = None
-    model_type = "bert"
-
-    @property
-    def architecture(self):
-        classifier_dropout = self.classifier_dropout
-        if classifier_dropout is None:
-            classifier_dropout = self.hidden_dropout_prob
-        return Architecture(
-            V=self.vocab_size, P=self.max_position_embeddings, C=self.hidden_size,
-            H=self.num_attention_heads, F=self.intermediate_size, L=self.num_hidden_layers,
-            types=self.type_vocab_size, eps=self.layer_norm_eps, activation=self.hidden_act,
-            dropout=self.hidden_dropout_prob, attention_dropout=self.attention_probs_dropout_prob,
-            drops_attention_output=True, pooler_activation="tanh",
-            classifier_dropout=classifier_dropout,
-        )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class DistilBertConfig(_Config):
-    """DistilBERT's config.json; the defaults are the released model's (Sanh et al., 2019)."""
-
-    vocab_size: int = 30522
-    dim: int = 768
-    n_layers: int = 6
-    n_heads: int = 12
-    hidden_dim: int = 3072
-    activation: str = "gelu"
-    dropout: float = 0.1
-    attention_dropout: float = 0.1
-    max_position_embeddings: int = 512
-    sinusoidal_pos_embds: bool = False
-    initializer_range: float = 0.02
-    seq_classif_dropout: float = 0.2
-    qa_dropout: float = 0.1
-    pad_token_id: int = 0
-    tie_word_embeddings: bool = True
-    problem_type: str | None = None
-    num_labels: int = 2
-    id2label: tuple | None = None
-    architectures: tuple | None = None
-    model_type = "distilbert"
-
-    @property
-    def architecture(self):
-        return Architecture(
-            V=self.vocab_size, P=self.max_position_embeddings, C=self.dim, H=self.n_heads,
-            F=self.hidden_dim, L=self.n_layers, types=0, eps=1e-12, activation=self.activation,
-            dropout=self.dropout, attention_dropout=self.attention_dropout,
-            drops_attention_output=False, pooler_activation="relu",
-            classifier_dropout=self.seq_classif_dropout,
-        )  # fmt: skip
-
-
-FAMILIES = {c.model_type: c for c in (BertConfig, DistilBertConfig)}
-
-
-def read_config(path):
-    """The config in a config.json; ValueError names the file and what is wrong with it."""
-    path = Path(path)
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise MissingFileError(f"{path} is missing: a model folder holds a config.json") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
-    if not isinstance(fields, dict):
-        raise ValueError(f"{path} must hold one JSON object, not {type(fields).__name__}")
-    kind = fields.get("model_type")
-    if not isinstance(kind, str) or kind not in FAMILIES:
-        raise ValueError(f"{path}: model_type must be one of {', '.join(FAMILIES)}, not {kind!r}")
-    try:
-        return FAMILIES[kind].from_dict(fields)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path}: {error}") from None

@@ -1,0 +1,38 @@
+"""What a model is made of: frozen dataclasses with the field names of Hugging Face's config.json,
+one file for each family.
+"""
+
+import json
+from pathlib import Path
+
+from minidistil.config.base import PROBLEM_TYPES, QUANTIZATION, Architecture
+from minidistil.config.bert import BertConfig
+from minidistil.config.distilbert import DistilBertConfig
+from minidistil.files import MissingFileError
+
+__all__ = [
+    "FAMILIES", "PROBLEM_TYPES", "QUANTIZATION", "Architecture", "BertConfig", "DistilBertConfig",
+    "read_config",
+]  # fmt: skip
+
+FAMILIES = {c.model_type: c for c in (BertConfig, DistilBertConfig)}
+
+
+def read_config(path):
+    """The config in a config.json; ValueError names the file and what is wrong with it."""
+    path = Path(path)
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MissingFileError(f"{path} is missing: a model folder holds a config.json") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+    if not isinstance(fields, dict):
+        raise ValueError(f"{path} must hold one JSON object, not {type(fields).__name__}")
+    kind = fields.get("model_type")
+    if not isinstance(kind, str) or kind not in FAMILIES:
+        raise ValueError(f"{path}: model_type must be one of {', '.join(FAMILIES)}, not {kind!r}")
+    try:
+        return FAMILIES[kind].from_dict(fields)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: {error}") from None

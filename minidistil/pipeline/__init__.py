@@ -1,0 +1,44 @@
+"""Texts in, answers out, in the shapes that transformers' pipelines give them.
+
+predict = pipeline("fill-mask", folder)
+predict("The movie was [MASK].")      [{"score", "token", "token_str", "sequence"}, …]
+"""
+
+from minidistil.data import check_vocabulary, load_tokenizer
+from minidistil.model.pretrained import from_pretrained, resolve
+from minidistil.pipeline.feature_extraction import FeatureExtraction
+from minidistil.pipeline.fill_mask import FillMask
+from minidistil.pipeline.predictor import TOGETHER
+from minidistil.pipeline.text_classification import TextClassification
+
+__all__ = ["PREDICTORS", "TOGETHER", "pipeline"]
+
+PREDICTORS = {
+    "fill-mask": FillMask,
+    "text-classification": TextClassification,
+    "feature-extraction": FeatureExtraction,
+}
+
+
+def pipeline(task, folder, *, backend="cpu", dtype=None):
+    """A predictor for task "fill-mask", "text-classification" or "feature-extraction".
+
+    folder: a model with its tokenizer, or a name on the hub; backend, dtype: see `from_pretrained`.
+    predict(text) answers for one text, predict([texts]) for several; a classifier also takes
+    {"text": …, "text_pair": …}.
+
+        fill-mask            [{"score", "token", "token_str", "sequence"}, …] top_k=5 of them; with
+                             several [MASK]s in a text a list of such lists
+        text-classification  [{"label", "score"}], with top_k that many of them (None: all);
+                             for several texts one dict, or with top_k one list, each
+        feature-extraction   nested lists (1,T,C), for several texts a list of these
+
+    Raises ValueError or MissingFileError for a bad folder, an empty text, a text without [MASK].
+    """
+    if task not in PREDICTORS:
+        raise ValueError(f"task must be one of {', '.join(PREDICTORS)}, not {task!r}")
+    folder = resolve(folder)
+    model = from_pretrained(folder, task=task, backend=backend, dtype=dtype)
+    tokenizer = load_tokenizer(folder)
+    check_vocabulary(tokenizer, model.config.vocab_size)
+    return PREDICTORS[task](model, tokenizer)

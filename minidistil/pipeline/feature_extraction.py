@@ -1,0 +1,14 @@
+"""The last hidden state of every token of a text."""
+
+import numpy as np
+
+from minidistil.pipeline.predictor import Predictor, listed
+
+
+class FeatureExtraction(Predictor):
+    def __call__(self, inputs):
+        vectors = []
+        for _, rows, result in self.results(listed(inputs)):
+            hidden = np.split(self.model.ops.place.fetch(result.hidden[-1]), rows.bounds[1:-1])
+            vectors.extend([h.tolist()] for h in hidden)
+        return vectors if isinstance(inputs, list) else vectors[0]

@@ -1,0 +1,60 @@
+"""What every predictor does: texts become batches, batches rows, and the model runs on them."""
+
+import warnings
+
+import numpy as np
+
+from minidistil.model import network
+
+TOGETHER = 32  # texts computed at once
+
+
+class Predictor:
+    def __init__(self, model, tokenizer):
+        self.model, self.tokenizer = model, tokenizer
+
+    def results(self, inputs):
+        """Each chunk's encodings, rows and network.Result; only [MASK]s get vocabulary logits."""
+        for start in range(0, len(inputs), TOGETHER):
+            texts, pairs = columns(inputs[start : start + TOGETHER])
+            encodings = self.tokenizer.encodings(texts, pairs)
+            for number, encoding in enumerate(encodings, start):
+                if encoding.overflowing:
+                    warnings.warn(
+                        f"text {number} is longer than the model's {self.tokenizer.max_length} "
+                        f"tokens; it reads the beginning", stacklevel=4,
+                    )  # fmt: skip
+            batch = {
+                name: np.array([getattr(e, name) for e in encodings], np.int64)
+                for name in ("ids", "attention_mask", "type_ids")
+            }
+            types = batch["type_ids"] if self.tokenizer.token_types else None
+            rows = self.model.pack(batch["ids"], batch["attention_mask"], types)
+            select = self.select_rows(rows)
+            result, _ = network.forward(
+                self.model.canonical(), rows, self.model.config, self.model.task, None,
+                self.model.ops, select=select, keep=False,
+            )  # fmt: skip
+            yield encodings, rows, result
+
+    def select_rows(self, rows):
+        return None
+
+
+def listed(inputs):
+    inputs = inputs if isinstance(inputs, list) else [inputs]
+    if not inputs:
+        raise ValueError("there are no texts; give at least one")
+    return inputs
+
+
+def columns(inputs):
+    """Texts or {"text", "text_pair"}  ->  texts, and the pairs or None."""
+    if not any(isinstance(x, dict) for x in inputs):
+        return inputs, None
+    if not all(isinstance(x, dict) and "text" in x for x in inputs):
+        raise ValueError('each input must be a string, or each {"text": …, "text_pair": …}')
+    pairs = [x.get("text_pair") for x in inputs]
+    if len({pair is None for pair in pairs}) > 1:
+        raise ValueError("either every input has a text_pair or none has")
+    return [x["text"] for x in inputs], None if pairs[0] is None else pairs
