@@ -30,8 +30,9 @@ Sizes, from the registers outwards:
               of A), 12 × 32 is 24 of AVX-512's 32, 12 × 8 is 24 of NEON's 32. NR divides the usual
               widths of a model, so that no tile of a weight is half empty.
     KC        256 steps: a B panel (256 × 16 floats, 16 KB) stays in the first-level cache while the
-              A panels pass by. It is the same on every machine and with every split, because it
-              decides the order of the sum: an entry is the sum of blocks of KC products.
+              A panels pass by; they ask memory for the next B panel meanwhile, since a few rows
+              of x are done sooner than a weight arrives. KC is the same on every machine and with
+              every split: it decides the order of the sum, an entry being that of KC products.
     MC        rows of A (96 × 256 floats, 96 KB) that stay in the second-level cache while all
               B panels pass by. Whoever computes with them packs them just before.
     SLAB      columns of B (256 × 3072 floats, 3 MB) that stay in the shared cache while all rows

@@ -40,6 +40,15 @@ def _store(builder, value, address):
     builder.store(value, builder.inttoptr(address, value.type.as_pointer()), align=1)
 
 
+def _prefetch(builder, address, to_write, nearness):
+    """Ask for NR floats ahead of their use, into the first cache (nearness 3) or the second (2)."""
+    prefetch = ir.FunctionType(ir.VoidType(), [I8.as_pointer(), I32, I32, I32])
+    prefetch = cgutils.get_or_insert_function(builder.module, prefetch, "llvm.prefetch")
+    for byte in range(0, 4 * NR, 64):  # a cache line each
+        near = builder.inttoptr(builder.add(address, I64(byte)), I8.as_pointer())
+        builder.call(prefetch, [near, I32(int(to_write)), I32(nearness), I32(1)])
+
+
 def _shuffle(builder, v, w, lanes):
     return builder.shuffle_vector(v, w, ir.Constant(ir.VectorType(I32, len(lanes)), lanes))
 
@@ -77,18 +86,15 @@ def _multiply(builder, steps, a, a_row, a_step, b, b_step, c, row, add, start=No
     cells = [(i, j) for i in range(MR) for j in range(NR // LANES)]
     fma = ir.FunctionType(vector, [vector] * 3)  # fused where the processor has it
     fma = cgutils.get_or_insert_function(builder.module, fma, f"llvm.fmuladd.v{LANES}f32")
-    prefetch = ir.FunctionType(ir.VoidType(), [I8.as_pointer(), I32, I32, I32])
-    prefetch = cgutils.get_or_insert_function(builder.module, prefetch, "llvm.prefetch")
     rows = [builder.mul(a_row, I64(i)) for i in range(MR)]
     lines = [builder.add(c, builder.mul(row, I64(i))) for i in range(MR)]
     for line in lines:  # the tile's place in memory comes nearer while it is computed
-        for byte in range(0, 4 * NR, 64):
-            near = builder.inttoptr(builder.add(line, I64(byte)), I8.as_pointer())
-            builder.call(prefetch, [near, I32(1), I32(3), I32(1)])
+        _prefetch(builder, line, to_write=True, nearness=3)
     offsets = [I64(4 * LANES * j) for j in range(NR // LANES)]
     first_row = [ir.Constant(vector, None)] * len(offsets)  # zeros
     if start is not None:
         first_row = [_load(builder, start, vector, offset) for offset in offsets]
+    panel = builder.mul(steps, b_step)  # bytes
     entry_block = builder.block
     loop, done = builder.append_basic_block("step"), builder.append_basic_block("done")
     builder.branch(loop)
@@ -97,6 +103,8 @@ def _multiply(builder, steps, a, a_row, a_step, b, b_step, c, row, add, start=No
     k, a_at, b_at = (builder.phi(I64) for _ in range(3))
     acc = {cell: builder.phi(vector) for cell in cells}
     b_row = [_load(builder, b_at, vector, offset) for offset in offsets]
+    if start is not None:  # of packed panels the next one follows, and few rows wait for memory
+        _prefetch(builder, builder.add(b_at, panel), to_write=False, nearness=2)
     new = {}
     for i in range(MR):
         entry = _load(builder, a_at, F32, rows[i])
