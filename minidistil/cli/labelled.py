@@ -1,18 +1,16 @@
-"""From --data to what a classifier is trained on or distilled on."""
+"""From --data to what a model with labels is trained on or distilled on."""
+
+import warnings
 
 import numpy as np
 
 from minidistil.cli.common import progress
 from minidistil.cli.text import HELD_OUT_SEED
+from minidistil.config import read_config
 from minidistil.data import LabelledText, examples, label_names, split
-from minidistil.data.labelled import PROBLEMS, REGRESSION, SINGLE
-
-
-def add_label_options(parser):
-    group = parser.add_argument_group("labelled text (text-classification)")
-    group.add_argument("--text-pair-column", metavar="NAME", help="the second of two texts")
-    group.add_argument("--label-column", metavar="NAME", help="default: label")
-    group.add_argument("--problem-type", metavar="P", help=f"{', '.join(PROBLEMS)}")
+from minidistil.data.labelled import REGRESSION
+from minidistil.model.checkpoint import CONFIG
+from minidistil.model.pretrained import from_pretrained
 
 
 def read_examples(args, data):
@@ -26,6 +24,34 @@ def in_two(found, held_out):
     """Examples  ->  those to train on, those held out."""
     kept, out = split(np.arange(len(found)), held_out, HELD_OUT_SEED)
     return [found[i] for i in kept], [found[i] for i in out]
+
+
+def training_and_evaluation(args, read):
+    """What read(args, path) gives of --data, and of --eval-data or else the part held out."""
+    training = read(args, args.data)
+    if args.eval_data:
+        return training, read(args, args.eval_data)
+    return in_two(training, args.held_out)
+
+
+def held_out_of(args, read):
+    """What read(args, path) gives of --data: all of it, or the part that --held-out names."""
+    found = read(args, args.data)
+    return found if args.held_out is None else in_two(found, args.held_out)[1]
+
+
+def relabelled(args, folder, task, labels_of):
+    """The folder's model with a head of labels_of(its config) -> (K, problem type, names)."""
+    K, kind, names = labels_of(read_config(folder / CONFIG))
+    with warnings.catch_warnings():
+        if args.resume:  # said when the run began
+            warnings.simplefilter("ignore")
+        model = from_pretrained(
+            folder, task=task, num_labels=K, problem_type=kind, backend=args.backend,
+            dtype="float32", seed=args.seed,
+        )  # fmt: skip
+    model.config = model.config.with_labels(K, kind, names)
+    return model
 
 
 def names_for(labels, problem_type, known):
@@ -47,16 +73,3 @@ class Unlabelled(LabelledText):
         batch = super().collate(indices)
         del batch["labels"]
         return batch
-
-
-def labelled_text(args, tokenizer, model, training, evaluation, labelled=True):
-    """The examples as data for this classifier, whose config names its labels."""
-    options = {"tokens": args.batch_tokens, "seed": args.seed, "max_length": args.max_length,
-               "evaluation": evaluation}  # fmt: skip
-    if not labelled:
-        return Unlabelled(training, tokenizer, **options)
-    config = model.config
-    names = config.id2label or tuple(str(k) for k in range(config.num_labels))
-    return LabelledText(
-        training, tokenizer, problem_type=config.problem_type or SINGLE, names=names, **options
-    )

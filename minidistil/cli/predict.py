@@ -5,6 +5,7 @@ The answers have the form of transformers' pipelines; --json prints them as they
 
 import sys
 
+from minidistil.cli import tasks
 from minidistil.cli.common import Answer, add_inference_options, progress
 from minidistil.cli.teacher import default_teacher
 from minidistil.config import read_config
@@ -42,7 +43,8 @@ def run(args):
         some = texts[start : start + TOGETHER]
         given = predict(some, **options)
         answers.extend([given] if task == "fill-mask" and len(some) == 1 else given)
-    lines = [f"{_line(answer)}\t{text}" for text, answer in zip(texts, answers, strict=True)]
+    describe = tasks.of(task).describe if task in tasks.TASKS else _vectors
+    lines = [f"{describe(answer)}\t{text}" for text, answer in zip(texts, answers, strict=True)]
     return Answer(answers, "\n".join(lines))
 
 
@@ -65,12 +67,5 @@ def _texts(args):
     return texts
 
 
-def _line(answer):
-    """One answer in one line: labels or words with their scores, or the size of the vectors."""
-    if isinstance(answer, dict):
-        return f"{answer['label']} {answer['score']:.4f}"
-    if isinstance(answer[0], dict):
-        return ", ".join(f"{a.get('label', a.get('token_str'))} {a['score']:.4f}" for a in answer)
-    if isinstance(answer[0][0], dict):
-        return " | ".join(_line(words) for words in answer)
+def _vectors(answer):
     return f"{len(answer[0])} vectors of {len(answer[0][0])}"

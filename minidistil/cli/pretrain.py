@@ -19,6 +19,7 @@ from minidistil.cli.common import (
 from minidistil.cli.measure import measure
 from minidistil.cli.text import (
     LENGTH,
+    add_masking_options,
     add_text_options,
     growing,
     masked_text,
@@ -38,6 +39,7 @@ EXAMPLE = "--layers 2 --hidden 64 --heads 2 --intermediate 256 --minutes 5 --out
 
 def add_options(parser):
     add_text_options(parser)
+    add_masking_options(parser)
     group = parser.add_argument_group("model")
     group.add_argument("--model", metavar="FOLDER", help="a trained model to go on from")
     group.add_argument("--tokenizer", metavar="FOLDER", help="use this vocabulary")

@@ -26,9 +26,6 @@ def add_text_options(parser):
     )  # fmt: skip
     group.add_argument("--text-column", metavar="NAME", help="of a table or of JSON objects")
     group.add_argument(
-        "--paragraphs", action="store_true", help=".txt: blank lines separate the documents"
-    )
-    group.add_argument(
         "--held-out", type=number_or_share, default=HELD_OUT, metavar="N",
         help=f"documents kept for evaluation: a number, or a share below 1 ({HELD_OUT})",
     )  # fmt: skip
@@ -36,6 +33,13 @@ def add_text_options(parser):
         "--max-length", type=int, metavar="T",
         help=f"tokens a sequence; what is longer is cut ({LENGTH}, or what the model reads)",
     )  # fmt: skip
+
+
+def add_masking_options(parser):
+    group = parser.add_argument_group("masked text (fill-mask)")
+    group.add_argument(
+        "--paragraphs", action="store_true", help=".txt: blank lines separate the documents"
+    )
     group.add_argument(
         "--masking", default="uniform", help=f"in training: {' or '.join(STRATEGIES)} (uniform)"
     )

@@ -1,0 +1,38 @@
+"""What the commands do differently for each task: one module a task, found by the task's name.
+
+`finetune`, `evaluate`, `distill` and `quantize` read the same story for every task: data, model,
+loop, measures. What differs stands in `minidistil/cli/tasks/TASK.py`, which has
+
+    add_options(parser)                                  options that this task alone has
+    training(args, folder, tokenizer, resumed)           model, data: what finetune trains, on what
+    evaluation(args, tokenizer, model)                   batches: all that --data holds, or
+                                                         the --held-out part of it
+    distillation(args, tokenizer, teacher, resumed)      data: what a student learns on
+    measure(model, batches, reference=None)              {metric: number}; reference: what `answers`
+                                                         gave for another model, for "agreement"
+    answers(model, batches)                              what the model says, in one array
+    describe(answer)                                     one answer of its pipeline in one line
+
+`data` is what `minidistil.train.run_loop` reads, with `evaluation_batches()`. A module is imported
+only when its task is asked for, or its options.
+"""
+
+import importlib
+
+TASKS = ("fill-mask", "text-classification")
+
+
+def of(task):
+    """The module of a task. Raises ValueError for one that the commands cannot train."""
+    if task not in TASKS:
+        raise ValueError(
+            f"what is trained or measured must be one of {', '.join(TASKS)}, not {task!r}; "
+            f"give --task"
+        )
+    return importlib.import_module(f"minidistil.cli.tasks.{task.replace('-', '_')}")
+
+
+def add_options(parser):
+    """The options of every task, a group for each."""
+    for task in TASKS:
+        of(task).add_options(parser)

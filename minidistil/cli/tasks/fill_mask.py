@@ -1,0 +1,76 @@
+"""Masked language modelling: the words behind the masks of held-out text."""
+
+import tempfile
+
+import numpy as np
+
+from minidistil.cli.measure import measured, results
+from minidistil.cli.text import add_masking_options, masked_text
+from minidistil.model.objective import IGNORED
+from minidistil.model.pretrained import from_pretrained
+
+
+def add_options(parser):
+    add_masking_options(parser)
+
+
+def training(args, folder, tokenizer, resumed):
+    """The model, and MaskedText whose last documents are held out."""
+    model = from_pretrained(
+        folder, task="fill-mask", backend=args.backend, dtype="float32", seed=args.seed
+    )
+    if args.eval_data:
+        raise ValueError(
+            "--eval-data is for labelled data; of text, hold out documents with --held-out"
+        )
+    return model, masked_text(args, tokenizer, args.out, resumed)
+
+
+def evaluation(args, tokenizer, model):
+    """Batches with masks that are the same in every run."""
+    with tempfile.TemporaryDirectory() as scratch:
+        return masked_text(args, tokenizer, scratch).evaluation_batches()
+
+
+def distillation(args, tokenizer, teacher, resumed):
+    """MaskedText: the teacher is asked about the same masks."""
+    return masked_text(args, tokenizer, args.out, resumed)
+
+
+def measure(model, batches, reference=None):
+    """loss (nats a masked token), accuracy (the right word is the likeliest), agreement."""
+
+    def loss(logits, labels):
+        return model.ops.cross_entropy.forward(logits, labels=labels)[0]
+
+    def scores(words, labels):
+        return {"accuracy": float(np.mean(words == labels))}
+
+    return measured(model, _guesses(model, batches), loss, _words(model), scores, reference)
+
+
+def answers(model, batches):
+    """The likeliest word at every masked token, (M,)."""
+    words = _words(model)
+    return np.concatenate([words(logits) for logits, _ in _guesses(model, batches)])
+
+
+def describe(answer):
+    """A text with one mask, or with several, between bars."""
+    if isinstance(answer[0], dict):
+        return ", ".join(f"{a['token_str']} {a['score']:.4f}" for a in answer)
+    return " | ".join(describe(words) for words in answer)
+
+
+def _words(model):
+    return lambda logits: model.ops.place.fetch(logits).argmax(axis=1)
+
+
+def _guesses(model, batches):
+    """Each batch's logits (M,V) and labels (M,) at its masked tokens, no others being computed."""
+
+    def masked(rows, batch):
+        return np.flatnonzero(rows.gather(batch["labels"]) != IGNORED)
+
+    for batch, rows, result in results(model, batches, masked):
+        yield result.logits, rows.gather(batch["labels"])[masked(rows, batch)]

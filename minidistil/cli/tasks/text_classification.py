@@ -1,0 +1,124 @@
+"""Classes of texts or of pairs of texts, one or several each, or a number for each."""
+
+import numpy as np
+
+from minidistil.cli.labelled import (
+    Unlabelled,
+    held_out_of,
+    in_two,
+    names_for,
+    read_examples,
+    relabelled,
+    training_and_evaluation,
+)
+from minidistil.cli.measure import measured, results
+from minidistil.data import LabelledText
+from minidistil.data.labelled import PROBLEMS, REGRESSION, SINGLE
+from minidistil.model import objective
+from minidistil.train import metrics
+
+
+def add_options(parser):
+    group = parser.add_argument_group("labelled text (text-classification)")
+    group.add_argument("--text-pair-column", metavar="NAME", help="the second of two texts")
+    group.add_argument("--label-column", metavar="NAME", help="default: label")
+    group.add_argument("--problem-type", metavar="P", help=f"{', '.join(PROBLEMS)}")
+
+
+def training(args, folder, tokenizer, resumed):
+    """The model with a head for the data's labels, and LabelledText."""
+    training, evaluation = training_and_evaluation(args, read_examples)
+
+    def labels_of(before):
+        kind = args.problem_type or before.problem_type or SINGLE
+        if kind not in PROBLEMS:
+            raise ValueError(f"--problem-type must be one of {', '.join(PROBLEMS)}, not {kind!r}")
+        labels = [label for *_, label in training + evaluation]
+        names = names_for(labels, kind, before.id2label)
+        return (1 if kind == REGRESSION else len(names)), kind, names
+
+    model = relabelled(args, folder, "text-classification", labels_of)
+    return model, _data(args, tokenizer, model.config, training, evaluation)
+
+
+def evaluation(args, tokenizer, model):
+    """Batches of the examples with their labels."""
+    found = held_out_of(args, read_examples)
+    return _data(args, tokenizer, model.config, [], found).evaluation_batches()
+
+
+def distillation(args, tokenizer, teacher, resumed):
+    """LabelledText, or the texts alone where they have no labels or --no-labels is given."""
+    training, evaluation = in_two(read_examples(args, args.data), args.held_out)
+    if args.labels and any(label is not None for *_, label in training):
+        return _data(args, tokenizer, teacher.config, training, evaluation)
+    return Unlabelled(training, tokenizer, **_options(args, evaluation))
+
+
+def _data(args, tokenizer, config, training, evaluation):
+    names = config.id2label or tuple(str(k) for k in range(config.num_labels))
+    return LabelledText(
+        training, tokenizer, problem_type=config.problem_type or SINGLE, names=names,
+        **_options(args, evaluation),
+    )  # fmt: skip
+
+
+def _options(args, evaluation):
+    return {"tokens": args.batch_tokens, "seed": args.seed, "max_length": args.max_length,
+            "evaluation": evaluation}  # fmt: skip
+
+
+# ------------------------------------------------------- measuring
+
+
+def measure(model, batches, reference=None):
+    """loss and agreement; accuracy, macro_f1, matthews; for several labels accuracy, macro_f1,
+    micro_f1; for a number mse, pearson, spearman, and Pearson's correlation for agreement."""
+
+    def loss(logits, labels):
+        return objective.classification(logits, labels, model.config, model.ops)[0]
+
+    def scores(mine, labels):
+        kind = objective.problem_type(model.config, labels)
+        if kind == REGRESSION:
+            return metrics.regression(mine, labels.ravel())
+        if kind == SINGLE:
+            return metrics.classification(mine, labels, model.config.num_labels)
+        return metrics.multi_label(mine, labels)
+
+    return measured(
+        model, _logits(model, batches), loss, lambda logits: _classes(model, logits), scores,
+        reference, _correlation if _kind(model) == REGRESSION else None,
+    )  # fmt: skip
+
+
+def answers(model, batches):
+    """Classes (B,), 0/1 (B,K) or numbers (B,)."""
+    return np.concatenate([_classes(model, logits) for logits, _ in _logits(model, batches)])
+
+
+def describe(answer):
+    """The label with its score, or all labels that were asked for."""
+    ranked = [answer] if isinstance(answer, dict) else answer
+    return ", ".join(f"{a['label']} {a['score']:.4f}" for a in ranked)
+
+
+def _logits(model, batches):
+    """Each batch's logits (B,K) and its labels, or None where it has none."""
+    return ((result.logits, batch.get("labels")) for batch, _, result in results(model, batches))
+
+
+def _kind(model):
+    """The problem type; without one, one label is a number and several are classes."""
+    return objective.problem_type(model.config, np.zeros(1, int))
+
+
+def _classes(model, logits):
+    kind, logits = _kind(model), model.ops.place.fetch(logits)
+    if kind == REGRESSION:
+        return logits[:, 0]
+    return logits.argmax(axis=1) if kind == SINGLE else logits > 0
+
+
+def _correlation(mine, reference):
+    return metrics.regression(mine, reference)["pearson"]
