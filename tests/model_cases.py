@@ -39,6 +39,9 @@ CASES = {
     ),
     "bert-body": Case("bert", "feature-extraction"),
     "bert-single": Case("bert", "text-classification", {"labels": 3}),
+    "roberta-mlm": Case("roberta", "fill-mask", {"hidden_act": "relu"}, left=True),
+    "roberta-body": Case("roberta", "feature-extraction"),
+    "roberta-single": Case("roberta", "text-classification", {"labels": 3}),
     "distilbert-mlm": Case("distilbert", "fill-mask", left=True),
     "distilbert-body": Case("distilbert", "feature-extraction", {"activation": "relu"}, left=True),
     "distilbert-single": Case("distilbert", "text-classification", {"labels": 2}),
@@ -59,7 +62,9 @@ def fields(case, size):
         extra["label2id"] = {name: int(k) for k, name in extra["id2label"].items()}
     V, C, H, L, F, P = (size[letter] for letter in "VCHLFP")
     common = {"model_type": case.family, "vocab_size": V, "max_position_embeddings": P, **extra}
-    if case.family == "bert":
+    if case.family == "roberta":
+        common = {"type_vocab_size": 1, "pad_token_id": 1, "layer_norm_eps": 1e-5, **common}
+    if case.family in ("bert", "roberta"):
         return {"hidden_size": C, "num_hidden_layers": L, "num_attention_heads": H,
                 "intermediate_size": F, "type_vocab_size": 2, **common}  # fmt: skip
     return {"dim": C, "n_layers": L, "n_heads": H, "hidden_dim": F, **common}
@@ -98,17 +103,20 @@ def batch_of(case, size=LARGE, seed=2, B=4, pad=False):
     rng = np.random.default_rng(seed)
     T, V = size["P"] - 2, size["V"]
     ids = rng.integers(1, V, (B, T))
-    ids[0, 4] *= not pad
+    config = FAMILIES[case.family].from_dict(fields(case, size))
+    padding = config.pad_token_id
+    ids[ids == padding] = V - 1
+    ids[0, 4] = padding if pad else ids[0, 4]
     mask = np.ones((B, T), np.int64)
     mask[1, T // 2 :] = 0
     mask[2, 3:5] = 0
     mask[3, 1:] = 0
     if case.left:
         mask[2, 0] = mask[1, :2] = 0
+    ids[1, mask[1] == 0] = padding  # the other sequences are hidden without being padding
     batch = {"input_ids": ids, "attention_mask": mask}
     if case.family == "bert":
         batch["token_type_ids"] = rng.integers(0, 2, (B, T))
-    config = FAMILIES[case.family].from_dict(fields(case, size))
     K = config.num_labels
     if case.task in ("fill-mask", "pretraining"):
         batch["labels"] = np.where((rng.random((B, T)) < 0.5) & (mask == 1), ids, -100)
@@ -130,7 +138,7 @@ def cotangents(case, size=LARGE, seed=3, B=4):
         return {}
     rng = np.random.default_rng(seed)
     d = {"last_hidden_state": rng.normal(size=(B, size["P"] - 2, size["C"]))}
-    if case.family == "bert":
+    if case.family != "distilbert":
         d["pooler_output"] = rng.normal(size=(B, size["C"]))
     return {name: x.astype(np.float32) for name, x in d.items()}
 

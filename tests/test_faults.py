@@ -268,7 +268,7 @@ FAULTS = [
     fault("token types ignored", model_parity, encoder,
           ("embed", "ids=rows.types", "ids=rows.types * 0")),
     fault("positions count tokens, not columns", model_parity, encoder,
-          ("embed", "ids=rows.column", "ids=(rows.mask.cumsum(axis=1) - 1)[rows.mask]")),
+          ("embed", "ids=rows.position", "ids=(rows.mask.cumsum(axis=1) - 1)[rows.mask]")),
     fault("tied gradient: projection only", model_transpose, network,
           ("backward", "ops.place.accumulate(dbody[word], grads.pop(word))",
            "dbody[word] = grads.pop(word)")),
@@ -277,7 +277,7 @@ FAULTS = [
     fault("the last token pooled", model_parity, network,
           ("forward", "rows.bounds[:-1]", "rows.bounds[1:] - 1")),
     fault("another activation in the head", model_parity, heads,
-          ("mlm", "a.activation, ops)", "\"relu\", ops)")),
+          ("mlm", "a.transform_activation, ops", "\"relu\", ops")),
     # optimiser and distillation
     fault("no bias correction", trajectory, adamw,
           ("update", "lr / (1 - beta1**t)", "lr")),

@@ -8,14 +8,15 @@ from pathlib import Path
 from minidistil.config.base import PROBLEM_TYPES, QUANTIZATION, Architecture
 from minidistil.config.bert import BertConfig
 from minidistil.config.distilbert import DistilBertConfig
+from minidistil.config.roberta import RobertaConfig
 from minidistil.files import MissingFileError
 
 __all__ = [
     "FAMILIES", "PROBLEM_TYPES", "QUANTIZATION", "Architecture", "BertConfig", "DistilBertConfig",
-    "read_config",
+    "RobertaConfig", "read_config",
 ]  # fmt: skip
 
-FAMILIES = {c.model_type: c for c in (BertConfig, DistilBertConfig)}
+FAMILIES = {c.model_type: c for c in (BertConfig, DistilBertConfig, RobertaConfig)}
 
 
 def read_config(path):

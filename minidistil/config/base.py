@@ -5,6 +5,7 @@ One set of letters, and the few switches in which the families differ.
 
 import dataclasses
 from dataclasses import dataclass
+from types import MappingProxyType
 
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
 # What config.json says of a folder whose matrices are int8; other methods are not read.
@@ -35,10 +36,19 @@ class Architecture:
     drops_attention_output: bool  # BERT drops out_lin's output before the residual, DistilBERT not
     pooler_activation: str  # of the classifier's first layer
     classifier_dropout: float
+    transform_activation: str = "gelu"  # of the masked-LM head's first layer
+    padding_position: int | None = None  # RoBERTa counts positions from this id on; see `rows`
+
+    @property
+    def longest(self):
+        """Tokens that the longest text may have."""
+        return self.P if self.padding_position is None else self.P - self.padding_position - 1
 
 
 class Config:
     """What the families' configs share."""
+
+    unsaid = MappingProxyType({})  # what a config.json means that leaves these out
 
     def __post_init__(self):
         a = self.architecture
@@ -46,6 +56,11 @@ class Config:
             if getattr(a, letter) < 1:
                 raise ValueError(f"config: every size must be at least 1, {letter} is "
                                  f"{getattr(a, letter)}")  # fmt: skip
+        if a.longest < 1:
+            raise ValueError(
+                f"max_position_embeddings {a.P} leaves no position behind pad_token_id "
+                f"{a.padding_position}; give at least {a.padding_position + 2}"
+            )
         if a.C % a.H:
             raise ValueError(f"dim {a.C} does not split into n_heads {a.H} equal heads")
         if a.activation not in ACTIVATIONS:
@@ -71,7 +86,7 @@ class Config:
     @classmethod
     def from_dict(cls, fields):
         """A config from the fields of config.json; those that do not change a number are left."""
-        fields = dict(fields)
+        fields = {**cls.unsaid, **fields}
         labels = fields.get("id2label") or {}
         if labels:
             if not isinstance(labels, dict) or not all(str(k).isdecimal() for k in labels):

@@ -12,7 +12,7 @@ extraction script for DistilBERT.
 from numbers import Integral
 
 from minidistil.config import DistilBertConfig
-from minidistil.model.heads import heads_of
+from minidistil.model.heads import CLASSIFIERS, heads_of
 from minidistil.model.model import Model
 from minidistil.model.params import initialise, shapes
 from minidistil.ops import NARROW, backend
@@ -80,7 +80,7 @@ def check_pair(student, teacher, hidden):
         )
     s, t = student.config, teacher.config
     pairs = [("vocab_size", s.vocab_size, t.vocab_size)]
-    if "classifier" in heads_of(s, student.task):
+    if set(CLASSIFIERS) & set(heads_of(s, student.task)):
         pairs.append(("num_labels", s.num_labels, t.num_labels))
     if hidden:
         pairs.append(("the hidden size", s.architecture.C, t.architecture.C))

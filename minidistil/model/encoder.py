@@ -1,12 +1,13 @@
-"""The encoder that BERT and DistilBERT share: embeddings, then L blocks of attention and
+"""The encoder that BERT, RoBERTa and DistilBERT share: embeddings, then L blocks of attention and
 feed-forward, each followed by a residual sum and a LayerNorm.
 
-    x₀ = LN(word[id] + position[column] (+ type[type]))
+    x₀ = LN(word[id] + position[position] (+ type[type]))
     u  = LN(x + out(attention(q(x), k(x), v(x))))
     y  = LN(u + lin2(gelu(lin1(u))))
 
-The families differ in three switches: whether there are token types, whether dropout follows `out`
-(BERT) or not (DistilBERT), and LayerNorm's ε. Each backward is its forward read upwards.
+The families differ in four switches: whether there are token types, whether dropout follows `out`
+(BERT) or not (DistilBERT), LayerNorm's ε, and how positions are counted (`rows`). Where padding has
+a position (RoBERTa), it is not trained. Each backward is its forward read upwards.
 Sources: Devlin et al., "BERT", 2018, §3; Sanh et al., "DistilBERT", 2019, §3.
 """
 
@@ -16,6 +17,7 @@ from minidistil.model.rows import drop, drop_backward
 from minidistil.model.taps import plus, scores_backward
 
 EMBEDDING_SITE, HEAD_SITE, FIRST_BLOCK_SITE, SITES_PER_BLOCK = 0, 1, 2, 3
+DENSE_SITE = 2**16  # RoBERTa's classifier has a second one, beyond those of all blocks
 
 
 def scope(params, prefix):
@@ -29,7 +31,9 @@ def scope(params, prefix):
 def embed(rows, p, a, pad, chance, ops):
     """Rows  ->  x (N,C), cache.  p: the parameters under `embeddings`."""
     word, word_cache = ops.embedding.forward(p["word.weight"], ids=rows.ids, padding_id=pad)
-    position, position_cache = ops.embedding.forward(p["position.weight"], ids=rows.column)
+    position, position_cache = ops.embedding.forward(
+        p["position.weight"], ids=rows.position, padding_id=a.padding_position
+    )
     s, add = ops.add.forward(word, position)
     type_cache = None
     if a.types:

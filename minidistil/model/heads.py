@@ -4,11 +4,13 @@
     classifier   logits = out(dropout(act(pooler(h[first token]))))
 
 BERT's pooler is tanh and DistilBERT's `pre_classifier` is ReLU: the same head with one switch.
+RoBERTa keeps a pooler for its bare body, but classifies with layers of their own, `dense` and
+`out_proj`, and dropout before both.
 """
 
 from typing import NamedTuple
 
-from minidistil.model.encoder import HEAD_SITE, expand, expand_backward, scope
+from minidistil.model.encoder import DENSE_SITE, HEAD_SITE, expand, expand_backward, scope
 from minidistil.model.rows import drop, drop_backward
 
 
@@ -38,7 +40,14 @@ DISTILBERT = Family("DistilBert", {
     "text-classification": ("pooler", "classifier"),
     "feature-extraction": (),
 })  # fmt: skip
-FAMILY = {"bert": BERT, "distilbert": DISTILBERT}
+ROBERTA = Family("Roberta", {
+    "fill-mask": ("mlm",),
+    "text-classification": ("dense", "out_proj"),
+    "feature-extraction": ("pooler",),
+})  # fmt: skip
+FAMILY = {"bert": BERT, "distilbert": DISTILBERT, "roberta": ROBERTA}
+POOLERS = ("pooler", "dense")  # what reads the first token
+CLASSIFIERS = ("classifier", "out_proj")  # what gives the K logits of a text
 
 
 def tasks_of(config):
@@ -82,11 +91,13 @@ def mlm(h, p, a, ops):
 
     p: canonical parameters of the whole model.
     """
-    g, transform = expand(h, p["transform.weight"], p["transform.bias"], a.activation, ops)
+    g, transform = expand(
+        h, p["transform.weight"], p["transform.bias"], a.transform_activation, ops
+    )
     n, norm = ops.layernorm.forward(
         g, p["transform_norm.weight"], p["transform_norm.bias"], eps=a.eps
     )
-    return n, (transform, norm, a.activation)
+    return n, (transform, norm, a.transform_activation)
 
 
 def mlm_backward(dn, cache, ops):
@@ -106,27 +117,28 @@ def projector(p):
 # ---------------------------------------------------------------- first token
 
 
-def pool(h, first, p, a, ops):
-    """h (N,C), first (B,) rows  ->  pooled (B,C), cache."""
+def pool(h, first, p, name, a, chance, ops):
+    """h (N,C), first (B,) rows  ->  pooled (B,C), cache.  name: `pooler` or `dense`."""
     h0, gather = ops.embedding.forward(h, ids=first)  # a look-up in the rows
-    z, linear = ops.linear.forward(h0, p["pooler.weight"], p["pooler.bias"])
+    x, dropped = drop(h0, a.classifier_dropout * (name == "dense"), DENSE_SITE, chance, ops)
+    z, linear = ops.linear.forward(x, p[f"{name}.weight"], p[f"{name}.bias"])
     op = getattr(ops, a.pooler_activation)
     pooled, activation = op.forward(z)
-    return pooled, (gather, linear, activation, op)
+    return pooled, (gather, dropped, linear, activation, op, name)
 
 
 def pool_backward(dpooled, cache, ops):
     """dpooled (B,C)  ->  dh (N,C), gradients."""
-    gather, linear, activation, op = cache
+    gather, dropped, linear, activation, op, name = cache
     d = {}
     (dz,) = op.backward(dpooled, activation)
-    dh0, d["pooler.weight"], d["pooler.bias"] = ops.linear.backward(dz, linear)
-    (dh,) = ops.embedding.backward(dh0, gather)
+    dx, d[f"{name}.weight"], d[f"{name}.bias"] = ops.linear.backward(dz, linear)
+    (dh,) = ops.embedding.backward(drop_backward(dx, dropped, ops), gather)
     return dh, d
 
 
 def classify(pooled, p, name, dropout, chance, ops):
-    """pooled (B,C)  ->  logits (B,K), cache.  name: `classifier` or `nsp`, the layer's role."""
+    """pooled (B,C)  ->  logits (B,K), cache.  name: `classifier`, `nsp` …, the layer's role."""
     x, dropped = drop(pooled, dropout, HEAD_SITE, chance, ops)
     layer = scope(p, name)
     logits, linear = ops.linear.forward(x, layer["weight"], layer["bias"])

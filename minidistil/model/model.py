@@ -9,7 +9,7 @@ import numpy as np
 
 from minidistil.model import network, objective, taps
 from minidistil.model.checkpoint import write_folder
-from minidistil.model.heads import architecture_name, heads_of, projector
+from minidistil.model.heads import CLASSIFIERS, POOLERS, architecture_name, heads_of, projector
 from minidistil.model.names import public_names
 from minidistil.model.network import Cotangents
 from minidistil.model.params import shapes
@@ -164,7 +164,7 @@ class Model:
         """The batch's rows; refuses one whose first column the head needs and the mask hides."""
         rows = pack(input_ids, attention_mask, token_type_ids, self.config.architecture)
         hidden = np.flatnonzero(~rows.mask[:, 0])
-        if "pooler" in self.heads and len(hidden):
+        if len(hidden) and set(POOLERS) & set(self.heads):
             raise ValueError(
                 f"the head reads column 0, which attention_mask hides in sequence {hidden[0]}; "
                 f"pad on the right"
@@ -182,7 +182,7 @@ class Model:
             labels = objective.check_token_labels(labels, rows, self.config.vocab_size)
             loss, dlogits = objective.tokens(result.logits, labels, self.ops)
             total, d = total + self.ops.place.number(loss), d._replace(logits=dlogits)
-        elif "classifier" in self.heads and labels is not None:
+        elif set(CLASSIFIERS) & set(self.heads) and labels is not None:
             loss, dlogits = objective.classification(result.logits, labels, self.config, self.ops)
             total, d = total + self.ops.place.number(loss), d._replace(logits=dlogits)
         elif labels is not None:

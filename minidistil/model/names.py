@@ -28,6 +28,7 @@ EMBEDDINGS = {
 }
 BODY = {  # model type: prefix of the body, where its blocks are, what a block's layers are called
     "bert": ("bert.", "encoder.layer.", BLOCK_BERT),
+    "roberta": ("roberta.", "encoder.layer.", BLOCK_BERT),
     "distilbert": ("distilbert.", "transformer.layer.", BLOCK_DISTILBERT),
 }
 HEADS = {
@@ -38,6 +39,14 @@ HEADS = {
         "transform": "cls.predictions.transform.dense",
         "transform_norm": "cls.predictions.transform.LayerNorm",
         "decoder": "cls.predictions",
+    },
+    "roberta": {
+        "pooler": "roberta.pooler.dense",
+        "dense": "classifier.dense",
+        "out_proj": "classifier.out_proj",
+        "transform": "lm_head.dense",
+        "transform_norm": "lm_head.layer_norm",
+        "decoder": "lm_head",
     },
     "distilbert": {
         "pooler": "pre_classifier",
@@ -52,6 +61,10 @@ TIED = {
     "bert": {
         "cls.predictions.decoder.weight": "embeddings.word.weight",
         "cls.predictions.decoder.bias": "decoder.bias",
+    },
+    "roberta": {
+        "lm_head.decoder.weight": "embeddings.word.weight",
+        "lm_head.decoder.bias": "decoder.bias",
     },
     "distilbert": {"vocab_projector.weight": "embeddings.word.weight"},
 }

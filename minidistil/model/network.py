@@ -50,12 +50,12 @@ def forward(p, rows, config, task, chance, ops, select=None, taps=None, project=
             caches["mlm"] = (cache, gather)
             if project:
                 logits, caches["projector"] = ops.linear.forward(features, *heads.projector(p))
-        elif head == "pooler":
-            pooled, caches["pooler"] = heads.pool(h, first, p, a, ops)
-        elif head == "classifier":
+        elif head in heads.POOLERS:
             chance0 = chance and chance.of(first)
+            pooled, caches["pooler"] = heads.pool(h, first, p, head, a, chance0, ops)
+        elif head in heads.CLASSIFIERS:
             logits, caches["classifier"] = heads.classify(
-                pooled, p, "classifier", a.classifier_dropout, chance0, ops
+                pooled, p, head, a.classifier_dropout, chance0, ops
             )
         else:
             nsp, caches["nsp"] = heads.classify(pooled, p, "nsp", 0, None, ops)

@@ -41,8 +41,9 @@ def head_shapes(config, task):
             s.update(_norm("transform_norm", a.C))
             s["decoder.bias"] = (a.V,)
         else:
-            outputs = {"pooler": a.C, "classifier": config.num_labels, "nsp": 2}[head]
-            s.update(_linear(head, a.C, outputs))
+            K = config.num_labels
+            outputs = {"pooler": a.C, "dense": a.C, "classifier": K, "out_proj": K, "nsp": 2}
+            s.update(_linear(head, a.C, outputs[head]))
     return s
 
 
@@ -62,6 +63,9 @@ def initialise(config, wanted, seed):
     of its own, so adding a head changes no other parameter.
     """
     params, sinusoidal = {}, getattr(config, "sinusoidal_pos_embds", False)
+    untrained = ["embeddings.word.weight"]
+    if config.architecture.padding_position is not None:
+        untrained.append("embeddings.position.weight")
     for name, shape in wanted.items():
         if name.endswith("norm.weight"):
             value = np.ones(shape, np.float32)
@@ -72,7 +76,7 @@ def initialise(config, wanted, seed):
         else:
             rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
             value = rng.normal(0, config.initializer_range, shape).astype(np.float32)
-        if name == "embeddings.word.weight":
+        if name in untrained:
             value[config.pad_token_id] = 0
         params[name] = value
     return params

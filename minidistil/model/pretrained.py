@@ -15,13 +15,14 @@ from minidistil.model.checkpoint import (
     is_quantized,
     read_tensors,
 )
-from minidistil.model.heads import heads_of, task_of, tasks_of
+from minidistil.model.heads import CLASSIFIERS, heads_of, task_of, tasks_of
 from minidistil.model.model import Model
 from minidistil.model.names import BODY, BUFFERS, TIED, checkpoint_name
 from minidistil.model.params import body_shapes, head_shapes, initialise, shapes
 from minidistil.ops import backend as load_backend
 
-TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json")
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt",
+             "special_tokens_map.json")  # fmt: skip
 FILES = (CONFIG, INDEX, "*.safetensors", *TOKENIZER)
 OLD_NAMES = {"gamma": "weight", "beta": "bias"}  # how the first BERT checkpoints call LayerNorm's
 
@@ -29,7 +30,7 @@ OLD_NAMES = {"gamma": "weight", "beta": "bias"}  # how the first BERT checkpoint
 def from_config(config, task="fill-mask", seed=0, backend="cpu", dtype="float32"):
     """A model with fresh parameters, drawn from `seed` as the originals initialise them.
 
-    config: BertConfig or DistilBertConfig. dtype: see `minidistil.backend`.
+    config: BertConfig, DistilBertConfig … dtype: see `minidistil.backend`.
     Raises ValueError for a task the family lacks.
     """
     params = initialise(config, shapes(config, task), seed)
@@ -125,7 +126,7 @@ def _match(folder, config, task, tensors, relabelled, seed):
             else:
                 fresh[c] = shape
         elif found[c].shape != shape:
-            if relabelled and c.startswith("classifier."):
+            if relabelled and c.startswith(CLASSIFIERS):
                 fresh[c] = shape
             else:
                 problems.append(f"{name} is {found[c].shape}, expected {shape}")

@@ -6,7 +6,11 @@
 
 Everything between the embeddings and the heads works on rows; results return to (B,T,…) at the
 door, with zeros where there is no token. A token's position is its column in the batch, so the
-mask may have holes or padding on the left.
+mask may have holes or padding on the left. RoBERTa's is counted: how many ids up to this one are
+not the padding id, and that id is added, for it has a position, too. The mask has no say in it.
+
+    input_ids        RoBERTa's positions, where padding's id is 1
+    a b 1 c 1        2 3 1 4 1
 """
 
 from typing import NamedTuple
@@ -23,6 +27,7 @@ class Rows(NamedTuple):
     types: np.ndarray  # (N,)
     sequence: np.ndarray  # (N,) which of the B sequences
     column: np.ndarray  # (N,) which of the T columns
+    position: np.ndarray  # (N,) which of the P positions
     bounds: np.ndarray  # (B+1,) sequence b owns rows bounds[b] to bounds[b+1]
     mask: np.ndarray  # (B,T) bool
 
@@ -42,15 +47,18 @@ def pack(input_ids, attention_mask, token_type_ids, a):
 
     input_ids, attention_mask, token_type_ids: (B,T) integers, the last two may be None (all ones,
     all zeros).
-    Raises ValueError: shapes that differ, T above P, ids outside the vocabulary or the token types,
-    a mask that is not 0/1, a sequence without a token.
+    Raises ValueError: shapes that differ, more tokens than positions, ids outside the vocabulary
+    or the token types, a mask that is not 0/1, a sequence without a token.
     """
     ids = _integers("input_ids", input_ids)
     if ids.ndim != 2 or 0 in ids.shape:
         raise ValueError(f"input_ids must be (B,T) with at least one token, not {ids.shape}")
-    if ids.shape[1] > a.P:
+    position = _positions(ids, a.padding_position)
+    beyond = position.max() + 1 - a.P
+    if beyond > 0:
         raise ValueError(
-            f"{ids.shape[1]} tokens do not fit {a.P} positions; truncate or split the text"
+            f"{a.longest + beyond} tokens do not fit {a.longest} positions; truncate or split the "
+            f"text"
         )
     mask = np.ones(ids.shape, bool)
     if attention_mask is not None:
@@ -74,7 +82,15 @@ def pack(input_ids, attention_mask, token_type_ids, a):
     # nonzero gives strided views, for which kernels would be compiled once more.
     sequence, column = map(np.ascontiguousarray, np.nonzero(mask))
     bounds = np.concatenate([[0], np.cumsum(mask.sum(axis=1))])
-    return Rows(ids[mask], types[mask], sequence, column, bounds, mask)
+    return Rows(ids[mask], types[mask], sequence, column, position[mask], bounds, mask)
+
+
+def _positions(ids, padding):
+    """ids (B,T)  ->  (B,T). padding: RoBERTa's padding id, None for the others."""
+    if padding is None:
+        return np.broadcast_to(np.arange(ids.shape[1]), ids.shape)
+    real = ids != padding
+    return padding + real.cumsum(axis=1) * real
 
 
 def _integers(name, x):

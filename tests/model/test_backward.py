@@ -13,7 +13,7 @@ from minidistil.model.taps import PLAIN, SQUARE
 from minidistil.testing import check_backward
 
 OPS = md.backend("numpy")
-FAMILIES = ["bert-mlm", "distilbert-mlm"]
+FAMILIES = ["bert-mlm", "roberta-mlm", "distilbert-mlm"]
 TRAINING = {"train": True, "seed": 5, "step": 7, "first_sequence": 11}
 
 
@@ -63,7 +63,7 @@ def test_blocks_that_are_released_give_the_same_gradients_and_hold_nothing(name)
 def test_embeddings(name, dropped):
     model, a, rows, chance = setting(name, dropped)
     check_function(
-        lambda p: encoder.embed(rows, p, a, 0, chance, OPS),
+        lambda p: encoder.embed(rows, p, a, model.config.pad_token_id, chance, OPS),
         lambda dy, cache: encoder.embed_backward(dy, cache, OPS),
         encoder.scope(model.canonical(), "embeddings"),
     )
@@ -94,15 +94,17 @@ def test_masked_lm_head(name):
     )
 
 
-@pytest.mark.parametrize("name", ["bert-single", "distilbert-single", "distilbert-regression"])
+@pytest.mark.parametrize(
+    "name", ["bert-single", "roberta-single", "distilbert-single", "distilbert-regression"]
+)
 def test_pooler_and_classifier(name):
     model, a, rows, chance = setting(name, True)
     x = np.random.default_rng(1).normal(size=(len(rows.ids), a.C))
-    first = rows.bounds[:-1]
+    first, heads_ = rows.bounds[:-1], model.heads
 
     def forward(x, p):
-        pooled, pool = heads.pool(x, first, p, a, OPS)
-        logits, classify = heads.classify(pooled, p, "classifier", 0.4, chance.of(first), OPS)
+        pooled, pool = heads.pool(x, first, p, heads_[0], a, chance.of(first), OPS)
+        logits, classify = heads.classify(pooled, p, heads_[1], 0.4, chance.of(first), OPS)
         return logits, (pool, classify)
 
     def backward(dy, cache):
@@ -111,9 +113,8 @@ def test_pooler_and_classifier(name):
         dx, dpool = heads.pool_backward(dpooled, pool, OPS)
         return dx, d | dpool
 
-    used = ("pooler", "classifier")
     check_function(
-        forward, backward, {n: p for n, p in model.canonical().items() if n.startswith(used)}, x
+        forward, backward, {n: p for n, p in model.canonical().items() if n.startswith(heads_)}, x
     )
 
 
