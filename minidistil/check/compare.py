@@ -85,13 +85,13 @@ def example(model, folder, texts=None, seed=0):
     if texts:
         batch = load_tokenizer(folder)(list(texts))
         batch = {name: np.asarray(x) for name, x in batch.items()}
-        room = min(2, a.P - batch["input_ids"].shape[1])  # padding shows what a mask does
+        room = min(2, a.longest - batch["input_ids"].shape[1])  # padding shows what a mask does
         pads = {"input_ids": model.config.pad_token_id}
         return {
             n: np.pad(x, ((0, 0), (0, room)), constant_values=pads.get(n, 0))
             for n, x in batch.items()
         }
-    B, T = 3, min(11, a.P)
+    B, T = 3, min(11, a.longest)
     lengths = np.array([T, max(2, T - 3), max(1, T // 2)])
     mask = (np.arange(T) < lengths[:, None]).astype(np.int64)
     ids = rng.integers(0, a.V, (B, T))

@@ -14,6 +14,7 @@ from minidistil.model.heads import heads_of
 from minidistil.model.rows import pack
 
 TABLES = "embeddings"
+FAMILIES = ("bert", "distilbert")  # those whose mistakes are collected
 LAYER = ("q", "k", "v", "scores", "probs", "context", "out", "attention_sum", "attention_norm",
          "lin1", "activation", "lin2", "output_sum", "output")  # fmt: skip
 # Which neighbours do not depend on a quantity, although they come behind it.
@@ -60,6 +61,11 @@ class Program:
     """
 
     def __init__(self, model, batch, dtype=np.float64):
+        if model.config.model_type not in FAMILIES:
+            raise ValueError(
+                f"check knows {' and '.join(FAMILIES)}, not {model.config.model_type}; compare it "
+                f"by hand with md.testing.compare, a loop over names"
+            )
         self.a, self.heads = model.config.architecture, heads_of(model.config, model.task)
         self.p = {name: x.astype(dtype) for name, x in model.named_by_role().items()}
         self.layers = [scope(self.p, f"layer.{i}") for i in range(self.a.L)]

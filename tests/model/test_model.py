@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from model_cases import CASES, SMALL, batch_of, exact, model_of
 
 import minidistil as md
+from minidistil.model.rows import pack
 
 BACKENDS = ["numpy", "cpu"]
 BOTH = ["bert-mlm", "distilbert-mlm"]
@@ -114,7 +115,7 @@ def test_gradients_of_micro_batches_add_up():
 # ---------------------------------------------------------------- dropout
 
 
-@pytest.mark.parametrize("name", ["bert-single", "distilbert-single"])
+@pytest.mark.parametrize("name", ["bert-single", "roberta-single", "distilbert-single"])
 def test_dropout_is_a_function_of_seed_step_and_sequence(name):
     model, batch = setting(name)
     batch.pop("labels")
@@ -235,7 +236,7 @@ def test_labels_that_do_not_fit_the_task(name, labels, words):
 
 
 @pytest.mark.parametrize(
-    "name", ["bert-single", "bert-body", "bert-pretraining", "distilbert-single"]
+    "name", ["bert-single", "bert-body", "bert-pretraining", "roberta-single", "distilbert-single"]
 )
 def test_a_head_that_reads_column_0_needs_it(name):
     model, batch = setting(name)
@@ -326,3 +327,29 @@ def test_float64_is_float64_throughout():
     out = model.forward(**batch, **EVERYTHING)
     assert {x.dtype for x in arrays(out).values()} == {np.dtype(np.float64)}
     assert {g.dtype for g in model.backward(out).values()} == {np.dtype(np.float64)}
+
+
+# ---------------------------------------------------------------- positions
+
+
+def test_positions_are_columns_but_roberta_counts_ids_that_are_not_padding():
+    ids, mask = np.array([[5, 6, 1, 7, 1], [1, 1, 8, 9, 6]]), np.ones((2, 5), np.int64)
+    mask[1, 2] = 0  # the mask has no say in it
+    for name, expected in (
+        ("roberta-mlm", [2, 3, 1, 4, 1, 1, 1, 3, 4]),
+        ("bert-mlm", [0, 1, 2, 3, 4, 0, 1, 3, 4]),
+    ):
+        a = model_of(CASES[name], SMALL).config.architecture
+        np.testing.assert_array_equal(pack(ids, mask, None, a).position, expected)
+
+
+def test_roberta_has_fewer_positions_than_rows_of_the_table():
+    model, T = model_of(CASES["roberta-mlm"], SMALL), SMALL["P"] - 2
+    assert model.config.architecture.longest == T
+    ids = np.full((1, T + 1), 5)
+    with pytest.raises(ValueError, match=f"{T + 1} tokens do not fit {T} positions"):
+        model.forward(ids)
+    ids[0, 3] = 1  # padding takes none of them
+    assert model.forward(ids).logits.shape == (1, T + 1, SMALL["V"])
+    with pytest.raises(ValueError, match="max_position_embeddings 2 leaves no position behind"):
+        md.RobertaConfig(max_position_embeddings=2)

@@ -5,6 +5,7 @@ import pytest
 from model_cases import CASES, SMALL, batch_of, fields, model_of
 
 import minidistil as md
+from minidistil.config import FAMILIES
 from minidistil.model.params import body_shapes, count, shapes
 from minidistil.model.params import sinusoids as our_sinusoids
 
@@ -16,6 +17,8 @@ from minidistil.model.params import sinusoids as our_sinusoids
         (md.DistilBertConfig(), "fill-mask", 66_985_530),
         (md.BertConfig(), "feature-extraction", 109_482_240),
         (md.BertConfig(), "fill-mask", 109_514_298),
+        (md.RobertaConfig(), "feature-extraction", 124_645_632),
+        (md.RobertaConfig(num_hidden_layers=6), "feature-extraction", 82_118_400),
     ],
 )
 def test_counts_of_the_published_models(config, task, expected):
@@ -35,6 +38,9 @@ CONFIGS = [
                   intermediate_size=96, initializer_range=0.03, pad_token_id=7),
     md.DistilBertConfig(vocab_size=300, dim=64, n_layers=2, n_heads=4, hidden_dim=96,
                         initializer_range=0.03, pad_token_id=7),
+    md.RobertaConfig(vocab_size=300, hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
+                     intermediate_size=96, initializer_range=0.03, pad_token_id=7,
+                     type_vocab_size=2),
 ]  # fmt: skip
 
 
@@ -45,12 +51,12 @@ def test_initial_statistics(config, task):
     matrices = []
     for name, p in model.params.items():
         if p.ndim == 2:
-            matrices.append(p[np.arange(len(p)) != 7] if "word" in name else p)
+            padded = "word" in name or ("position" in name and config.model_type == "roberta")
+            matrices.append(p[np.arange(len(p)) != 7] if padded else p)
+            assert not padded or not p[7].any(), name
         else:
             norm = "norm" in name.lower() and name.endswith("weight")
             assert (p == (1 if norm else 0)).all(), name
-    word = next(p for name, p in model.params.items() if "word_embeddings" in name)
-    assert not word[7].any()
     everything = np.concatenate([p.ravel() for p in matrices])
     assert everything.std() == pytest.approx(0.03, rel=0.02)
     assert abs(everything.mean()) < 3e-4
@@ -187,6 +193,16 @@ def test_config_survives_its_json(name):
     assert type(config).from_dict(config.to_dict()).to_dict() == config.to_dict()
     for key, value in fields(CASES[name], SMALL).items():
         assert config.to_dict()[key] == value
+
+
+def test_what_a_config_json_leaves_out_is_what_transformers_takes_it_for():
+    transformers = pytest.importorskip("transformers")
+    for name, theirs in (("bert", "Bert"), ("roberta", "Roberta"), ("distilbert", "DistilBert")):
+        mine = FAMILIES[name].from_dict({"vocab_size": 99}).to_dict()
+        theirs = getattr(transformers, f"{theirs}Config")(vocab_size=99).to_dict()
+        for key in ("id2label", "label2id"):
+            theirs[key] = {str(k): v for k, v in theirs[key].items()}
+        assert mine == {key: theirs[key] for key in mine}
 
 
 def test_config_is_frozen():
