@@ -6,7 +6,9 @@ leading axes. Arrays may be float32 or float64: the NumPy specification computes
 
 import numpy as np
 
+from minidistil.model import soft_targets as conventions
 from minidistil.ops import backend
+from minidistil.ops.kl_div import selected
 
 OPS = backend("numpy")
 
@@ -20,6 +22,23 @@ def kl_divergence(student_logits, teacher_logits, temperature=2.0, mask=None,
     """
     options = {"tau": temperature, "reduction": reduction, "scale": scale}
     return _pair(OPS.kl_div, "teacher", student_logits, teacher_logits, mask, options)
+
+
+def soft_targets(student_logits, teacher_logits, temperature=2.0, convention=conventions.OURS,
+                 mask=None, beside_labels=True):  # fmt: skip
+    """The distillation loss as a named code base counts it  ->  (loss, dstudent_logits).
+
+    convention: "huggingface", "textbrewer", "torchdistill", "tinybert", "pkd",
+    "neural-compressor", "neural-compressor-kl" or "sentence-transformers"; beside_labels: False for
+    what torchdistill returns where there is no loss on labels. Source: the file that
+    `minidistil.model.soft_targets` names for each.
+    """
+    x, target, mask = _rows_of_pair(student_logits, teacher_logits, mask)
+    rows = selected(mask, len(x))
+    dx = np.zeros_like(x)
+    how = temperature, convention, backend("numpy", x.dtype.name), beside_labels
+    loss, dx[rows] = conventions.soft_targets(x[rows], target[rows], *how)
+    return loss, dx.reshape(np.shape(student_logits))
 
 
 def cross_entropy(logits, labels, ignore_index=-100):
@@ -61,6 +80,13 @@ def mse(student, teacher, mask=None, reduction="mean"):
 
 
 def _pair(op, role, mine, theirs, mask, options):
+    x, target, mask = _rows_of_pair(mine, theirs, mask)
+    loss, cache = op.forward(x, mask=mask, **{role: target}, **options)
+    return float(loss), op.backward(x.dtype.type(1), cache)[0].reshape(np.shape(mine))
+
+
+def _rows_of_pair(mine, theirs, mask):
+    """Two arrays (…,V), mask (…) or None  ->  both (N,V) in the dtype of the first, mask (N,)."""
     if np.shape(mine) != np.shape(theirs):
         raise ValueError(
             f"student and teacher must have one shape: {np.shape(mine)} and {np.shape(theirs)}"
@@ -71,8 +97,7 @@ def _pair(op, role, mine, theirs, mask, options):
         if np.shape(mask) != np.shape(mine)[:-1]:
             raise ValueError(f"mask {np.shape(mask)} must be {np.shape(mine)[:-1]}, as the arrays")
         mask = np.asarray(mask).astype(bool).reshape(-1)
-    loss, cache = op.forward(x, mask=mask, **{role: target}, **options)
-    return float(loss), op.backward(x.dtype.type(1), cache)[0].reshape(np.shape(mine))
+    return x, target, mask
 
 
 def _rows(x):

@@ -8,6 +8,7 @@ number that came out.
 
 import numpy as np
 import op_checks
+import soft_cases
 from distill_cases import BERT, CONFIGS, STORED, STUDENT, distiller, pair
 from model_cases import (
     CASES,
@@ -56,6 +57,11 @@ def distillation():
         save(f"distill-{name}", {"in": batch, **weights, "out": out})
 
 
+def soft_targets():
+    """The distillation loss of each code base."""
+    save("soft-targets", {"out": pack(*(soft_cases.torch_numbers(np.dtype(d)) for d in DTYPES))})
+
+
 def operations():
     """The small cases of every op that PyTorch has a function for, in one file."""
     inputs, out, exact = {}, {}, {}
@@ -71,3 +77,4 @@ if __name__ == "__main__":
     operations()
     models()
     distillation()
+    soft_targets()

@@ -70,6 +70,9 @@ def add_options(parser):
         option = f"--{field.name.replace('_', '-')}"
         if isinstance(field.default, bool):
             group.add_argument(option, action="store_true")
+        elif isinstance(field.default, str):
+            group.add_argument(option, default=field.default, metavar="NAME",
+                               help=f"({field.default})")  # fmt: skip
         else:
             group.add_argument(
                 option, type=float, default=field.default, metavar="X", help=f"({field.default:g})"

@@ -11,7 +11,8 @@ With s and t the logits of student and teacher, h their last hidden states, R th
 
 With `restrict_ce_to_mask`, ce and mse look at the labelled tokens alone; cos never does. The
 teacher is in evaluation mode. A classifier is distilled the same way with one row of logits for
-each text, and `hard`, its labels' own loss, for mlm.
+each text, and `hard`, its labels' own loss, for mlm. Other code bases count ce in other ways:
+`convention`, see `minidistil.model.soft_targets`.
 Source: Hugging Face's `Distiller.step`, value for value; Sanh et al., "DistilBERT", 2019, §2.
 """
 
@@ -25,6 +26,7 @@ from minidistil.model import network, objective
 from minidistil.model.heads import projector
 from minidistil.model.model import Step
 from minidistil.model.network import Cotangents
+from minidistil.model.soft_targets import OURS, SoftTargets, check_convention
 from minidistil.model.taps import plus
 from minidistil.ops import frugal
 
@@ -41,10 +43,12 @@ class DistillConfig:
     alpha_clm: float = 0.0  # next words: 0, as neither BERT nor DistilBERT reads left to right
     restrict_ce_to_mask: bool = False
     alpha_hard: float = 2.0  # a classifier's labels, where a batch has them
+    convention: str = OURS  # how soft targets are counted: a name in `soft_targets.CONVENTIONS`
 
     def __post_init__(self):
         if not self.temperature > 0:
             raise ValueError(f"temperature must be above 0, not {self.temperature}")
+        check_convention(self.convention)
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.name.startswith("alpha") and not 0 <= value < float("inf"):
@@ -81,13 +85,16 @@ def distill_step(student, teacher, batch, config, train=False, seed=0, step=0, f
     if tokens and select is not None:
         labels = labels[select]
     losses = _token_losses if tokens else _class_losses
-    parts, d = losses(mine, theirs, labels, config, student, teacher)
+    soft = _soft_targets(config, student, labels)
+    parts, d = losses(mine, theirs, labels, config, soft, student, teacher)
     if config.alpha_cos:
         parts["cos"], dlast = _cosine(mine, theirs, config, student.ops)
         d = d._replace(hidden=(*d.hidden[:-1], dlast))
     if not parts:
         raise ValueError("every alpha is 0: there is nothing to learn from")
     parts = {name: student.ops.place.number(part) for name, part in parts.items()}
+    if "ce" in parts:
+        parts["ce"] = soft.loss(parts["ce"])
     grads = student.public(network.backward(d, cache, student.ops, release=True))
     weights = {name: getattr(config, f"alpha_{name}") for name in parts}
     return Step(sum(weights[name] * parts[name] for name in parts), parts, grads)
@@ -129,16 +136,27 @@ def _teach(teacher, batch, config, select):
     return result._replace(hidden=result.hidden[-1:])
 
 
-def _token_losses(mine, theirs, labels, config, student, teacher):
+def _soft_targets(config, student, labels):
+    """The config's convention for the student's classes, which for words is the vocabulary."""
+    if student.task == "fill-mask":
+        V, beside_labels = student.config.vocab_size, config.alpha_mlm > 0
+    else:
+        V, beside_labels = student.config.num_labels, config.alpha_hard > 0 and labels is not None
+    return SoftTargets(config.convention, config.temperature, V, student.ops, beside_labels)
+
+
+def _token_losses(mine, theirs, labels, config, soft, student, teacher):
     """{part: loss} of the words, and the Cotangents of their weighted sum."""
     d = Cotangents((None,) * len(mine.hidden))
     alphas = {f"alpha_{name}": getattr(config, f"alpha_{name}") for name in ("ce", "mlm", "mse")}
     if not any(alphas.values()):
         return {}, d
+    alphas["alpha_ce"] *= soft.factor
 
     def believed(rows):
         head = projector(teacher.canonical())
-        return student.ops.place.send(teacher.ops.linear.forward(theirs.features[rows], *head)[0])
+        logits = teacher.ops.linear.forward(theirs.features[rows], *head)[0]
+        return soft.heard(student.ops.place.send(logits))
 
     op = student.ops.vocabulary
     _, kept = op.forward(
@@ -148,13 +166,13 @@ def _token_losses(mine, theirs, labels, config, student, teacher):
     return kept.parts, d._replace(projection=op.backward(mine.features.dtype.type(1), kept))
 
 
-def _class_losses(mine, theirs, labels, config, student, teacher):
+def _class_losses(mine, theirs, labels, config, soft, student, teacher):
     """The same of a classifier, whose logits are few."""
     ops, z, parts, dlogits = student.ops, mine.logits, {}, None
     t, scalar = None if theirs is None else ops.place.send(theirs.logits), z.dtype.type
     if config.alpha_ce:
-        parts["ce"], cache = ops.kl_div.forward(z, teacher=t, tau=config.temperature)
-        (dlogits,) = ops.kl_div.backward(scalar(config.alpha_ce), cache)
+        parts["ce"], cache = ops.kl_div.forward(z, teacher=soft.heard(t), tau=config.temperature)
+        (dlogits,) = ops.kl_div.backward(scalar(config.alpha_ce * soft.factor), cache)
     if config.alpha_hard and labels is not None:
         parts["hard"], d = objective.classification(
             z, labels, student.config, ops, config.alpha_hard

@@ -1,0 +1,99 @@
+"""Soft targets as seven code bases compute them: one divergence, counted in different ways.
+
+With p and t the distributions of student and teacher softened by τ, the mean over the rows of
+
+    KL = Σ_v t·(ln t − ln p)          CE = −Σ_v t·ln p = KL + H,     H = −Σ_v t·ln t
+
+H is the teacher's entropy. The student has no part in it, so both have the same gradient, and a
+convention is no more than the op `kl_div` (or `vocabulary`) times a number:
+
+    loss = s·(KL [+ H])               s = 1 or τ²; over V where the classes are averaged too
+
+The same settings thus mean losses up to τ²·V apart: alpha 0.5 of one is not alpha 0.5 of another.
+Source: the files named in the table, as coded, whatever their papers print.
+"""
+
+import math
+from typing import NamedTuple
+
+
+class Convention(NamedTuple):
+    """How a code base counts."""
+
+    entropy: bool  # CE: the teacher's entropy is left in
+    classes: bool  # the mean is over rows and classes, not over rows alone
+    squared: bool  # times τ²
+    source: str
+
+
+CONVENTIONS = {
+    "huggingface": Convention(False, False, True, "transformers' distillation/distiller.py"),
+    "textbrewer": Convention(True, False, False, "TextBrewer's losses.py, kd_ce_loss"),
+    "torchdistill": Convention(False, False, True, "torchdistill's losses/mid_level.py, KDLoss"),
+    "tinybert": Convention(True, True, False, "TinyBERT's task_distill.py, soft_cross_entropy"),
+    "pkd": Convention(False, True, True, "PKD's KD loss, KLDivLoss with reduction 'mean'"),
+    "neural-compressor": Convention(True, False, True, "its criterions.py, loss type 'CE'"),
+    "neural-compressor-kl": Convention(False, True, True, "its criterions.py, loss type 'KL'"),
+    "sentence-transformers": Convention(False, False, True, "its DistillKLDivLoss, over scores"),
+}
+OURS = "huggingface"  # what the ops compute: factor 1, no entropy
+
+
+def check_convention(name):
+    """Raises ValueError for a name that the table lacks."""
+    if name not in CONVENTIONS:
+        raise ValueError(f"convention must be one of {', '.join(CONVENTIONS)}, not {name!r}")
+
+
+def factor(convention, tau, V, beside_labels=True):
+    """The loss over what the ops compute, which is τ² times KL's mean over the rows.
+
+    beside_labels: whether the loss stands beside one on labels. torchdistill returns early where
+    it does not, before it multiplies by τ².
+    """
+    check_convention(convention)
+    how = CONVENTIONS[convention]
+    squared = how.squared and (beside_labels or convention != "torchdistill")
+    return (1 if squared else 1 / tau**2) / (V if how.classes else 1)
+
+
+def entropy(teacher, tau, ops):
+    """teacher (N,V)  ->  the mean over its rows of H, a float.
+
+    A uniform student is ln V − H away from the teacher, so the op that has the distance gives H.
+    """
+    uniform = ops.place.zeros_like(teacher)
+    distance, _ = ops.kl_div.forward(uniform, teacher=teacher, tau=tau, scale=False)
+    return math.log(teacher.shape[1]) - ops.place.number(distance)
+
+
+class SoftTargets:
+    """One convention at work on one batch of V classes."""
+
+    def __init__(self, convention, tau, V, ops, beside_labels=True):
+        self.tau, self.ops = tau, ops
+        self.factor = factor(convention, tau, V, beside_labels)
+        self._entropy = CONVENTIONS[convention].entropy
+        self._sum, self._rows = 0.0, 0
+
+    def heard(self, teacher):
+        """Teacher's logits as they pass by: their entropy is noted where the loss holds it."""
+        if self._entropy:
+            self._sum += entropy(teacher, self.tau, self.ops) * len(teacher)
+            self._rows += len(teacher)
+        return teacher
+
+    def loss(self, ours):
+        """The op's number for the rows that were heard  ->  the convention's."""
+        found = self.factor * ours
+        if self._entropy:
+            found += self.factor * self.tau**2 * self._sum / self._rows
+        return found
+
+
+def soft_targets(logits, teacher, tau, convention, ops, beside_labels=True, weight=1):
+    """logits and teacher (N,V)  ->  loss (a float), dlogits (N,V) of weight times it."""
+    soft = SoftTargets(convention, tau, logits.shape[1], ops, beside_labels)
+    ours, cache = ops.kl_div.forward(logits, teacher=soft.heard(teacher), tau=tau)
+    dlogits = ops.kl_div.backward(logits.dtype.type(weight * soft.factor), cache)[0]
+    return soft.loss(ops.place.number(ours)), dlogits

@@ -1,0 +1,121 @@
+"""One formula, the numbers of seven code bases."""
+
+import numpy as np
+import pytest
+import soft_cases
+from distill_cases import BERT, CLASSES, STUDENT, pair
+from model_cases import CASES, SMALL, assert_same_formula, compare_array, exact, read, unpack
+
+import minidistil as md
+from minidistil.model.soft_targets import CONVENTIONS, soft_targets
+from minidistil.testing import check_backward, rms
+
+KEYS = [(name, tau, shape) for name in soft_cases.NAMES for tau in soft_cases.TAUS
+        for shape in soft_cases.SHAPES]  # fmt: skip
+
+
+def ours(name, tau, shape, ops, dtype):
+    convention, _, rest = name.partition(" ")
+    z, t = (x.astype(dtype) for x in soft_cases.logits(*shape))
+    return soft_targets(z, t, tau, convention, ops, beside_labels=not rest)
+
+
+def check(reference, truth):
+    for name, tau, shape in KEYS:
+        key = f"{name}/{tau}/{shape[0]}x{shape[1]}"
+        loss, d = ours(name, tau, shape, md.backend("numpy", "float64"), np.float64)
+        assert_same_formula(f"{key}/grad", d, truth[f"{key}/grad"])
+        value, rounded = (float(numbers[f"{key}/loss"]) for numbers in (truth, reference))
+        stored = 1e-3 * abs(rounded - value)  # the last digits of what is stored
+        assert loss == pytest.approx(value, rel=1e-9, abs=1e-12 + stored), key
+        for backend in ("numpy", "cpu"):
+            loss, d = ours(name, tau, shape, md.backend(backend), np.float32)
+            largest = rms(truth[f"{key}/grad"])
+            compare_array(key, d, reference[f"{key}/grad"], truth[f"{key}/grad"], largest)
+            classes = shape[1] if CONVENTIONS[name.partition(" ")[0]].classes else 1
+            # A small difference of logarithms, whose rounding is multiplied by τ².
+            compare_array(key, loss, rounded, value, max(value, tau**2 / classes))
+
+
+def test_every_convention_is_compared():
+    assert {name.partition(" ")[0] for name in soft_cases.NAMES} == set(CONVENTIONS)
+
+
+def test_the_numbers_of_each_code_base_stored():
+    check(*unpack(read("soft-targets")["out"]))
+
+
+def test_the_numbers_of_each_code_base():
+    pytest.importorskip("torch")
+    check(*(soft_cases.torch_numbers(dtype) for dtype in (np.float32, np.float64)))
+
+
+@pytest.mark.parametrize("name", CONVENTIONS)
+def test_for_people_who_call_it_directly(name):
+    z, t = (x.reshape(2, 2, 61) for x in soft_cases.logits(4, 61))
+    mask = np.array([[1, 0], [1, 1]])
+    loss, d = md.losses.soft_targets(z, t, 3.0, name, mask)
+    chosen = mask == 1
+    expected = md.losses.soft_targets(z[chosen], t[chosen], 3.0, name)
+    assert isinstance(loss, float) and loss == expected[0]
+    np.testing.assert_array_equal(d[chosen], expected[1])
+    assert not d[~chosen].any()
+    check_backward(
+        lambda z: md.losses.soft_targets(z, t.astype(np.float64), 3.0, name, mask),
+        lambda u, dz: [u * dz], [z], np.random.default_rng(2),
+    )  # fmt: skip
+
+
+def test_an_unknown_convention_is_refused():
+    z, t = soft_cases.logits(2, 3)
+    with pytest.raises(ValueError, match=r"huggingface, textbrewer.*, not 'hinton'"):
+        md.losses.soft_targets(z, t, 2.0, "hinton")
+    with pytest.raises(ValueError, match="not 'hinton'"):
+        md.DistillConfig(convention="hinton")
+
+
+# ---------------------------------------------------------------- in a step of distillation
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize("cases", [(BERT, STUDENT), (CASES["bert-single"], CLASSES)],
+                         ids=["words", "classes"])  # fmt: skip
+@pytest.mark.parametrize("name", CONVENTIONS)
+def test_a_step_has_the_loss_of_its_logits(name, cases, labelled):
+    teacher, student, batch = pair(*cases, SMALL)
+    weights = {"alpha_mlm": 1.0 * labelled, "alpha_hard": 1.0 * labelled, "alpha_cos": 0.0}
+    config = md.DistillConfig(temperature=3.0, convention=name, **weights)
+    inputs = {n: x for n, x in batch.items() if n != "labels"}
+    t = exact(teacher).forward(**inputs).logits
+    inputs.pop("token_type_ids")
+    z = exact(student).forward(**inputs).logits
+    real = batch["attention_mask"] if z.ndim == 3 else None
+    expected, _ = md.losses.soft_targets(z, t, 3.0, name, real, beside_labels=labelled)
+    for backend in ("numpy", "cpu"):
+        pair_ = (m.with_ops(md.backend(backend)) for m in (student, teacher))
+        step = md.distill_step(*pair_, batch, config)
+        assert step.parts["ce"] == pytest.approx(expected, rel=1e-5)
+    step = md.distill_step(exact(student), exact(teacher), batch, config)
+    assert step.parts["ce"] == pytest.approx(expected, rel=1e-9)
+    assert step.loss == pytest.approx(
+        sum(getattr(config, f"alpha_{n}") * part for n, part in step.parts.items())
+    )
+
+
+@pytest.mark.parametrize("name", ["tinybert", "pkd"])
+@pytest.mark.parametrize("cases", [(BERT, STUDENT), (CASES["bert-single"], CLASSES)],
+                         ids=["words", "classes"])  # fmt: skip
+def test_its_gradient(name, cases):
+    teacher, student, batch = pair(*cases, SMALL)
+    student, teacher = exact(student), exact(teacher)
+    config, names = md.DistillConfig(convention=name), list(student.params)
+
+    def forward(*args):
+        student.update(dict(zip(names, args, strict=True)))
+        step = md.distill_step(student, teacher, batch, config)
+        return step.loss, step.grads
+
+    check_backward(
+        forward, lambda u, grads: [u * grads[n] for n in names], list(student.params.values()),
+        np.random.default_rng(6), tol=1e-6,
+    )  # fmt: skip
