@@ -113,7 +113,7 @@ def run(args):
             return Answer({"interrupted": True}, "", INTERRUPTED)
         for entry in entries:
             entry.model.save_pretrained(entry.folder, args.store)
-            tokenizer.save(entry.folder, token_types=entry.model.config.model_type == "bert")
+            tokenizer.save(entry.folder, token_types=entry.model.config.architecture.types > 1)
     rows = compare(teacher, entries, data.evaluation_batches())
     found = entries[0].summary | {
         "models": rows, "out": str(args.out), "wall_seconds": time.perf_counter() - started,

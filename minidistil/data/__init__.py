@@ -5,7 +5,9 @@ from minidistil.data.corpus import Corpus, fingerprint, held_out, split
 from minidistil.data.labelled import LabelledText, label_names
 from minidistil.data.masking import Vocabulary, mask_tokens
 from minidistil.data.sources import documents, examples
-from minidistil.data.tokenizer import Tokenizer, check_vocabulary, load_tokenizer, train_wordpiece
+from minidistil.data.tokenizer import Tokenizer, check_vocabulary
+from minidistil.data.tokenizer_files import load_tokenizer
+from minidistil.data.wordpiece import train_wordpiece
 
 __all__ = [
     "Corpus",

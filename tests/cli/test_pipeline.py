@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from families_world import FAMILIES, family_folder
 
 from minidistil.pipeline import pipeline
 
@@ -67,6 +68,21 @@ def test_feature_extraction_is_transformers(world):
     mine, other = ours(task, world.teacher), theirs(task, world.teacher)
     for inputs in (TEXTS[0], TEXTS):
         same(mine(inputs), other(inputs))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_other_families_and_tokenizers(family, tmp_path):
+    words = family_folder(family, tmp_path / "words")
+    mask = ours("fill-mask", words).tokenizer.names["mask"]
+    texts = [text.replace("[MASK]", mask) for text in (*TEXTS, "the [MASK] was [MASK]")]
+    for task, inputs in (("fill-mask", texts), ("feature-extraction", TEXTS)):
+        same(ours(task, words)(inputs), theirs(task, words)(inputs))
+    classes, pair = family_folder(family, tmp_path / "classes", "text-classification"), TEXTS[:2]
+    pair = dict(zip(("text", "text_pair"), pair, strict=True))
+    mine, other = (door("text-classification", classes) for door in (ours, theirs))
+    for inputs in (TEXTS, pair):
+        same(mine(inputs, top_k=None), other(inputs, top_k=None))
 
 
 def test_shapes_without_transformers(world):

@@ -1,0 +1,91 @@
+"""WordPiece: words as pieces, cut greedily into the longest ones that the vocabulary holds.
+
+`##` marks a piece that continues a word: unaffable -> un ##aff ##able. BERT puts [CLS] before a
+text and [SEP] after it, and [SEP] between and after a pair.
+Source: Schuster and Nakajima, "Japanese and Korean voice search", 2012; Devlin et al., 2018.
+"""
+
+import tempfile
+import unicodedata
+from collections import Counter
+
+import tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from minidistil.data.tokenizer import SPECIAL, Tokenizer
+
+PREFIX = "##"
+
+
+def train_wordpiece(documents, vocab_size, *, lowercase=True, min_frequency=2):
+    """Learn a vocabulary of at most vocab_size pieces from an iterable of texts  ->  Tokenizer.
+
+    The same texts give the same vocabulary. Left alone the trainer numbers the letters in the
+    order of a hash table, anew in each process, and breaks ties between pieces by number; so the
+    letters are counted first and handed over in order, for which the texts wait in a temporary
+    file. Letters beyond the most frequent (an eighth of the vocabulary, 100 to 1000 of them)
+    become [UNK]: each takes two places, at the start of a word and inside.
+    """
+    backend = wordpiece({}, SPECIAL, lowercase=lowercase)
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as spool:
+        counts = _spool(documents, backend.normalizer, spool)
+        counts = {c: n for c, n in counts.items() if n >= min_frequency and not c.isspace()}
+        limit = min(1000, max(100, vocab_size // 8))
+        letters = sorted(sorted(counts, key=lambda c: (-counts[c], c))[:limit])
+        inside = [PREFIX + c for c in letters if not _splits(c)]
+        first = [*SPECIAL.values(), *letters, *inside]
+        if not letters or vocab_size < len(first):
+            raise ValueError(
+                f"vocab_size {vocab_size} must hold {len(SPECIAL)} special tokens and the texts' "
+                f"{len(letters)} letters, {len(first)} in all; give a larger one"
+                if letters
+                else "the documents hold no letter; a vocabulary needs some text"
+            )
+        trainer = trainers.WordPieceTrainer(
+            vocab_size=vocab_size,
+            min_frequency=min_frequency,
+            special_tokens=first,
+            initial_alphabet=letters,
+            limit_alphabet=len(letters),
+            continuing_subword_prefix=PREFIX,
+            show_progress=False,
+        )
+        backend.train_from_iterator(spool, trainer)
+    vocabulary = backend.get_vocab(with_added_tokens=True)
+    return Tokenizer(wordpiece(vocabulary, SPECIAL, lowercase=lowercase), lowercase=lowercase)
+
+
+def _spool(documents, normalizer, spool):
+    """Write one document a line; count the letters that the tokenizer will see of them."""
+    counts = Counter()
+    for document in documents:
+        counts.update(normalizer.normalize_str(document))
+        spool.write(" ".join(document.splitlines()) + "\n")
+    spool.seek(0)
+    return counts
+
+
+def _splits(letter):
+    """Whether BERT makes a word of this character alone, so that it never continues one."""
+    ascii_mark = letter.isascii() and not letter.isalnum()
+    return ascii_mark or unicodedata.category(letter).startswith("P")
+
+
+def wordpiece(vocabulary, names, *, lowercase, strip_accents=None, chinese=True):
+    """BERT's tokenizer over a vocabulary {piece: id}; accents go with the capitals by default."""
+    model = models.WordPiece(vocabulary, unk_token=names["unk"], continuing_subword_prefix=PREFIX)
+    backend = tokenizers.Tokenizer(model)
+    backend.normalizer = normalizers.BertNormalizer(
+        lowercase=lowercase, strip_accents=strip_accents, handle_chinese_chars=chinese
+    )
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece(prefix=PREFIX)
+    backend.add_special_tokens([n for n in names.values() if n in vocabulary])
+    cls, sep = names["cls"], names["sep"]
+    if cls in vocabulary and sep in vocabulary:
+        backend.post_processor = processors.TemplateProcessing(
+            single=f"{cls} $A {sep}",
+            pair=f"{cls} $A {sep} $B:1 {sep}:1",
+            special_tokens=[(cls, vocabulary[cls]), (sep, vocabulary[sep])],
+        )
+    return backend
