@@ -136,7 +136,7 @@ def trajectory(_):
     """Ten steps of AdamW as PyTorch's in float64."""
     mine, batch, truth = restored("distilbert-single")
     adam = AdamW(mine.params, backend="numpy", **ADAMW)
-    adam.update = adamw.update
+    adam.update_all = adamw.update_all
     for _ in range(STEPS):
         mine.update(adam.step(mine.backward(mine.forward(**batch))))
     for name, p in mine.params.items():

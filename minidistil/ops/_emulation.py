@@ -1,12 +1,24 @@
-"""What the instructions of `_ptx.py` do, in Python, for Numba's simulator.
+"""What the instructions of `_ptx.py` and `_many_cuda.py` do, in Python, for Numba's simulator.
 
 The copies are as late as the device allows: nothing arrives before a thread waits for it, so that
 a kernel which forgets to wait, or to meet the others afterwards, reads what was there before.
 """
 
+from ctypes import c_float
+
 import numpy as np
 
 from minidistil.ops._simulator import exchange, this_lane
+
+
+def float_at(address, i):
+    """The float i places after an address."""
+    return np.float32(c_float.from_address(int(address) + 4 * int(i)).value)
+
+
+def put_float(address, i, x):
+    """The way back."""
+    c_float.from_address(int(address) + 4 * int(i)).value = x
 
 
 def load4(x, at):

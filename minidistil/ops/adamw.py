@@ -17,7 +17,8 @@ import math
 import numpy as np
 
 from minidistil.ops._cpu import CHUNKS, kernel, prange
-from minidistil.ops._cuda import cuda, cuda_kernel, device_empty, flat
+from minidistil.ops._cuda import FLAT, cuda, cuda_kernel, device_empty, float32
+from minidistil.ops._many_cuda import COUNT, FIRST, TAG, float_at, put_float, table
 
 # ------------------------------------------------------- NumPy: the specification
 
@@ -30,6 +31,15 @@ def update(p, m, v, g, *, lr, beta1, beta2, eps, weight_decay, t):
     v += (1 - beta2) * g * g
     denom = np.sqrt(v) / math.sqrt(1 - beta2**t) + eps
     return new - lr / (1 - beta1**t) * (m / denom)
+
+
+def update_all(arrays, *, weight_decay, **step):
+    """arrays: (p, m, v, g, whether p decays), any number of them  ->  yields each new p.
+
+    One is made when it is asked for: whoever takes it before the next never holds two models.
+    """
+    for *one, decays in arrays:
+        yield update(*one, weight_decay=weight_decay * decays, **step)
 
 
 # ------------------------------------------------------- Numba: one pass, chunks across cores
@@ -49,6 +59,12 @@ def update_cpu(p, m, v, g, *, lr, beta1, beta2, eps, weight_decay, t):
     return new
 
 
+def update_all_cpu(arrays, *, weight_decay, **step):
+    """As `update_all`."""
+    for *one, decays in arrays:
+        yield update_cpu(*one, weight_decay=weight_decay * decays, **step)
+
+
 @kernel
 def _update_chunks(p, m, v, g, new, keep, step, root, eps, rest1, beta2, rest2):
     # Slices that are counted from 0, since an index that might be negative, and would then count
@@ -64,24 +80,31 @@ def _update_chunks(p, m, v, g, new, keep, step, root, eps, rest1, beta2, rest2):
             out[i] = pk[i] * keep - step * (mi / (math.sqrt(vi) / root + eps))
 
 
-# ------------------------------------------------------- CUDA: a thread for each weight
+# ------------------------------------------------------- CUDA: all of them in one launch
 
 
-def update_cuda(p, m, v, g, *, lr, beta1, beta2, eps, weight_decay, t):
-    """As `update`, on arrays of the device."""
-    new = device_empty(p.shape)
-    step, root = lr / (1 - beta1**t), math.sqrt(1 - beta2**t)
+def update_all_cuda(arrays, *, lr, beta1, beta2, eps, weight_decay, t):
+    """As `update_all`, on arrays of the device, all at once."""
+    groups, tags = [], []
+    for *one, decays in arrays:
+        groups.append((*one, device_empty(one[0].shape)))
+        tags.append(int(decays))
+    where, step, root = table(groups, tags), lr / (1 - beta1**t), math.sqrt(1 - beta2**t)
     scalars = (1 - lr * weight_decay, step, root, eps, 1 - beta1, beta2, 1 - beta2)
-    _update_kernel[flat(p)](*(a.reshape(a.size) for a in (p, m, v, g, new)),
-                            *map(np.float32, scalars))  # fmt: skip
-    return new
+    _update_kernel[where.shape[0], FLAT](where, *map(np.float32, scalars))
+    yield from (group[-1] for group in groups)
 
 
 @cuda_kernel
-def _update_kernel(p, m, v, g, new, keep, step, root, eps, rest1, beta2, rest2):
-    i = cuda.grid(1)
-    if i < p.shape[0]:
-        mi = m[i] + rest1 * (g[i] - m[i])
-        vi = beta2 * v[i] + rest2 * g[i] * g[i]
-        m[i], v[i] = mi, vi
-        new[i] = p[i] * keep - step * (mi / (math.sqrt(vi) / root + eps))
+def _update_kernel(table, decayed, step, root, eps, rest1, beta2, rest2):
+    b = cuda.blockIdx.x
+    p, m, v = table[b, FIRST], table[b, FIRST + 1], table[b, FIRST + 2]
+    g, new = table[b, FIRST + 3], table[b, FIRST + 4]
+    keep = decayed if table[b, TAG] else float32(1)
+    for i in range(cuda.threadIdx.x, table[b, COUNT], cuda.blockDim.x):
+        gi, mi = float_at(g, i), float_at(m, i)
+        mi += rest1 * (gi - mi)
+        vi = beta2 * float_at(v, i) + rest2 * gi * gi
+        put_float(m, i, mi)
+        put_float(v, i, vi)
+        put_float(new, i, float_at(p, i) * keep - step * (mi / (math.sqrt(vi) / root + eps)))

@@ -9,15 +9,16 @@ import numpy as np
 
 from minidistil.ops._cpu import CHUNKS, kernel, prange
 from minidistil.ops._cuda import (
+    FLAT,
     TEAM,
     block_sum,
     cuda,
     cuda_kernel,
     device_empty,
-    flat,
     float32,
     to_host,
 )
+from minidistil.ops._many_cuda import COUNT, FIRST, float_at, put_float, table
 from minidistil.ops._memory import empty
 
 # ------------------------------------------------------- NumPy: the specification
@@ -28,9 +29,10 @@ def norm(arrays):
     return math.sqrt(sum(float(np.square(a, dtype=np.float64).sum()) for a in arrays))
 
 
-def scaled(x, factor):
-    """x, any shape  ->  factor·x, a fresh array."""
-    return x * x.dtype.type(factor)
+def scaled(arrays, factor):
+    """arrays: any number of arrays of any shapes  ->  yields factor times each, a fresh array."""
+    for x in arrays:
+        yield x * x.dtype.type(factor)
 
 
 # ------------------------------------------------------- Numba: chunks across cores
@@ -55,11 +57,12 @@ def _square_chunks(x, parts):
         parts[k] = total
 
 
-def scaled_cpu(x, factor):
+def scaled_cpu(arrays, factor):
     """As `scaled`."""
-    y = empty(x.shape, x.dtype)
-    _scale_chunks(x.reshape(-1), x.dtype.type(factor), y.reshape(-1))
-    return y
+    for x in arrays:
+        y = empty(x.shape, x.dtype)
+        _scale_chunks(x.reshape(-1), x.dtype.type(factor), y.reshape(-1))
+        yield y
 
 
 @kernel
@@ -72,38 +75,40 @@ def _scale_chunks(x, factor, y):
             to[i] = factor * source[i]
 
 
-# ------------------------------------------------------- CUDA: chunks, a block each
+# ------------------------------------------------------- CUDA: a block for each piece
 
 
 def norm_cuda(arrays):
     """As `norm`, of arrays on the device: the one number of a step that clipping waits for."""
-    arrays = list(arrays)
-    parts = device_empty((len(arrays), CHUNKS))
-    for i, a in enumerate(arrays):
-        _square_kernel[CHUNKS, TEAM](a.reshape(a.size), parts[i])
+    where = table((a,) for a in arrays)
+    parts = device_empty(where.shape[0])
+    _square_kernel[where.shape[0], TEAM](where, parts)
     return math.sqrt(to_host(parts).sum(dtype=np.float64))
 
 
 @cuda_kernel
-def _square_kernel(x, parts):
-    k, n, part = cuda.blockIdx.x, x.shape[0], float32(0)
-    first, last = k * n // CHUNKS, (k + 1) * n // CHUNKS
-    for i in range(first + cuda.threadIdx.x, last, cuda.blockDim.x):
-        part += x[i] * x[i]
+def _square_kernel(table, parts):
+    b, part = cuda.blockIdx.x, float32(0)
+    x = table[b, FIRST]
+    for i in range(cuda.threadIdx.x, table[b, COUNT], cuda.blockDim.x):
+        xi = float_at(x, i)
+        part += xi * xi
     part = block_sum(part)
     if cuda.threadIdx.x == 0:
-        parts[k] = part
+        parts[b] = part
 
 
-def scaled_cuda(x, factor):
-    """As `scaled`, on the device."""
-    y = device_empty(x.shape)
-    _scale_kernel[flat(x)](x.reshape(x.size), np.float32(factor), y.reshape(y.size))
-    return y
+def scaled_cuda(arrays, factor):
+    """As `scaled`, on the device, all at once."""
+    pairs = [(x, device_empty(x.shape)) for x in arrays]
+    where = table(pairs)
+    _scale_kernel[where.shape[0], FLAT](where, np.float32(factor))
+    yield from (y for _, y in pairs)
 
 
 @cuda_kernel
-def _scale_kernel(x, factor, y):
-    i = cuda.grid(1)
-    if i < x.shape[0]:
-        y[i] = factor * x[i]
+def _scale_kernel(table, factor):
+    b = cuda.blockIdx.x
+    x, y = table[b, FIRST], table[b, FIRST + 1]
+    for i in range(cuda.threadIdx.x, table[b, COUNT], cuda.blockDim.x):
+        put_float(y, i, factor * float_at(x, i))

@@ -70,7 +70,7 @@ def step_gradients(objective, feed, config, step):
         first += len(batch["input_ids"])
     if config.accumulate > 1:
         share = 1 / config.accumulate
-        grads = {name: scaled(g, share, config.backend) for name, g in grads.items()}
+        grads = dict(scaled(grads, share, config.backend))
     return sums, grads, tokens, batches
 
 

@@ -38,7 +38,7 @@ class AdamW:
         # What a model's `params` fetches from a device is updated where it lives.
         self.params = params = getattr(params, "arrays", params)
         self.lr, self.betas, self.eps = lr, tuple(betas), eps
-        self.weight_decay, self.update = weight_decay, _kernel("adamw", "update", backend)
+        self.weight_decay, self.update_all = weight_decay, _kernel("adamw", "update_all", backend)
         self.decay = decayed(params) if decay is None else frozenset(decay)
         self.t = 0
         self.place = place_of(backend)
@@ -65,19 +65,16 @@ class AdamW:
                 )
         self.t += 1
         lr = self.lr if lr is None else lr
-        for name, g in grads.items():
-            yield name, self._new(name, g, lr)
-
-    def _new(self, name, g, lr):
-        beta1, beta2 = self.betas
-        new = self.update(
-            self.params[name], self.m[name], self.v[name], g,
-            lr=lr, beta1=beta1, beta2=beta2, eps=self.eps, t=self.t,
-            weight_decay=self.weight_decay if name in self.decay else 0.0,
+        (beta1, beta2), params = self.betas, self.params
+        arrays = ((params[n], self.m[n], self.v[n], g, n in self.decay) for n, g in grads.items())
+        fresh = self.update_all(
+            arrays, lr=lr, beta1=beta1, beta2=beta2, eps=self.eps, t=self.t,
+            weight_decay=self.weight_decay,
         )  # fmt: skip
-        if isinstance(new, np.ndarray):
-            new.flags.writeable = False  # so that a model can keep it without a copy of its own
-        return new
+        for name, new in zip(grads, fresh, strict=True):
+            if isinstance(new, np.ndarray):
+                new.flags.writeable = False  # a model can keep it without a copy of its own
+            yield name, new
 
     def state(self):
         """What a checkpoint needs: {"t": int, "m": {name: array}, "v": {name: array}}."""
@@ -110,14 +107,17 @@ def clip(grads, max_norm, backend="cpu"):
     norm = _kernel("global_norm", "norm", backend)(grads.values())
     scale = max_norm / (norm + 1e-6)
     if 0 < scale < 1:
-        for name, g in grads.items():
-            grads[name] = scaled(g, scale, backend)
+        for name, g in scaled(grads, scale, backend):
+            grads[name] = g
     return norm
 
 
-def scaled(x, factor, backend="cpu"):
-    """factor·x, a fresh array."""
-    return _kernel("global_norm", "scaled", backend)(x, factor)
+def scaled(grads, factor, backend="cpu"):
+    """Yields each name with factor times its gradient, a fresh array: where the caller puts it back
+    into grads, the one before is free at once."""
+    names = list(grads)
+    fresh = _kernel("global_norm", "scaled", backend)((grads[n] for n in names), factor)
+    yield from zip(names, fresh, strict=True)
 
 
 def _kernel(file, name, backend):

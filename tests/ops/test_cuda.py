@@ -178,14 +178,18 @@ def test_what_does_not_exist_is_refused(monkeypatch, given, says):
 def test_adamw():
     from minidistil.ops import adamw
 
-    s = Source(7)
-    arrays = [s.normal(5, 70), s.normal(5, 70), s.normal(5, 70) ** 2, s.normal(5, 70)]
+    s, shapes = Source(7), ((5, 70), (3,), (1, 129))
+    many = [[s.normal(*a), s.normal(*a), s.normal(*a) ** 2, s.normal(*a)] for a in shapes]
     options = {"lr": 0.1, "beta1": 0.9, "beta2": 0.99, "eps": 1e-6, "weight_decay": 0.1, "t": 3}
-    mine = [to_device(x.astype(np.float32)) for x in arrays]
-    new = to_host(adamw.update_cuda(*mine, **options))
-    np.testing.assert_allclose(new, adamw.update(*arrays, **options), rtol=1e-5, atol=1e-6)
-    for x, exact in zip(mine[1:3], arrays[1:3], strict=True):
-        np.testing.assert_allclose(to_host(x), exact, rtol=1e-5, atol=1e-6)
+    mine = [[to_device(x.astype(np.float32)) for x in arrays] for arrays in many]
+    decays = (True, False, True)
+    new = adamw.update_all_cuda(((*one, d) for one, d in zip(mine, decays, strict=True)), **options)
+    exact = adamw.update_all(((*one, d) for one, d in zip(many, decays, strict=True)), **options)
+    for a, b in zip(new, exact, strict=True):
+        np.testing.assert_allclose(to_host(a), b, rtol=1e-5, atol=1e-6)
+    for one, exact in zip(mine, many, strict=True):
+        for x, y in zip(one[1:3], exact[1:3], strict=True):
+            np.testing.assert_allclose(to_host(x), y, rtol=1e-5, atol=1e-6)
 
 
 def test_norm():
@@ -194,8 +198,8 @@ def test_norm():
     arrays = [Source(8).normal(3, 50), Source(9).normal(7)]
     mine = [to_device(x.astype(np.float32)) for x in arrays]
     assert global_norm.norm_cuda(mine) == pytest.approx(global_norm.norm(arrays), rel=1e-6)
-    half = to_host(global_norm.scaled_cuda(mine[0], 0.5))
-    np.testing.assert_array_equal(half, arrays[0].astype(np.float32) / 2)
+    for half, whole in zip(global_norm.scaled_cuda(mine, 0.5), arrays, strict=True):
+        np.testing.assert_array_equal(to_host(half), whole.astype(np.float32) / 2)
 
 
 def test_every_op_has_a_cuda_voice():

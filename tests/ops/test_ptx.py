@@ -88,8 +88,8 @@ PLAIN = (
     ("kl_div", "_forward_kernel", "mmifvm"), ("kl_div", "_backward_kernel", "fmmifmm"),
     ("cosine", "_forward_kernel", "mmifmv"), ("cosine", "_backward_kernel", "fmmimm"),
     ("mse", "_forward_kernel", "mmiv"), ("mse", "_backward_kernel", "fmmim"),
-    ("linear", "_sum_chunks_kernel", "mm"), ("adamw", "_update_kernel", "vvvvvfffffff"),
-    ("global_norm", "_square_kernel", "vv"), ("global_norm", "_scale_kernel", "vfv"),
+    ("linear", "_sum_chunks_kernel", "mm"), ("adamw", "_update_kernel", "Ifffffff"),
+    ("global_norm", "_square_kernel", "Iv"), ("global_norm", "_scale_kernel", "If"),
     ("vocabulary", "_turn_into_gradient_kernel", "mminffffm"),
     ("vocabulary", "_add_losses_kernel", "mffffffvv"),
 )  # fmt: skip
@@ -100,7 +100,7 @@ def argument_types(letters):
 
     kinds = {
         "v": float32[::1], "m": float32[:, ::1], "t": float32[:, :, ::1], "i": int64[::1],
-        "n": int64, "f": float32, "u": uint32, "b": boolean,
+        "I": int64[:, ::1], "n": int64, "f": float32, "u": uint32, "b": boolean,
     }  # fmt: skip
     return tuple(kinds[letter] for letter in letters)
 
