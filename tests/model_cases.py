@@ -49,7 +49,19 @@ CASES = {
                              {"labels": 4, "problem_type": "multi_label_classification"}),
     "distilbert-regression": Case("distilbert", "text-classification",
                                   {"labels": 1, "problem_type": "regression"}),
+    "bert-tokens": Case("bert", "token-classification", {"labels": 5}, left=True),
+    "distilbert-tokens": Case("distilbert", "token-classification", {"labels": 4}, left=True),
+    "bert-spans": Case("bert", "question-answering", left=True),
+    "distilbert-spans": Case("distilbert", "question-answering", left=True),
+    "bert-choice": Case("bert", "multiple-choice"),
+    "roberta-tokens": Case("roberta", "token-classification", {"labels": 3}, left=True),
+    "roberta-spans": Case("roberta", "question-answering", left=True),
+    "roberta-choice": Case("roberta", "multiple-choice"),
+    "distilbert-choice": Case("distilbert", "multiple-choice"),
 }  # fmt: skip
+HEADS = ("tokens", "spans", "choice")  # stored once: a head is the same for all families
+STORED = [n for n in CASES if n.startswith("distilbert") or not n.endswith(HEADS)]
+CHOICES = 2
 SMALL = {"V": 23, "C": 9, "H": 3, "L": 2, "F": 14, "P": 11}  # what is stored
 LARGE = {"V": 83, "C": 32, "H": 4, "L": 3, "F": 48, "P": 24}
 
@@ -123,6 +135,16 @@ def batch_of(case, size=LARGE, seed=2, B=4, pad=False):
         batch["labels"][0, 1] = ids[0, 1]
     if case.task == "pretraining":
         batch["next_sentence_label"] = rng.integers(0, 2, B)
+    if case.task == "token-classification":
+        batch["labels"] = np.where(mask == 1, rng.integers(0, K, (B, T)), -100)
+        batch["labels"][0, 2:5] = -100
+    if case.task == "question-answering":
+        last = [T - 1 - row[::-1].argmax() for row in mask]
+        batch["start_positions"] = np.array([1, T + 7, last[2], row_start(mask[3])])
+        batch["end_positions"] = np.array([4, T, last[2], row_start(mask[3])])
+    if case.task == "multiple-choice":
+        batch = {name: x.reshape(B // CHOICES, CHOICES, T) for name, x in batch.items()}
+        batch["labels"] = rng.integers(0, CHOICES, B // CHOICES)
     if case.task == "text-classification":
         batch["labels"] = {
             None: lambda: rng.integers(0, K, B),
@@ -130,6 +152,11 @@ def batch_of(case, size=LARGE, seed=2, B=4, pad=False):
             "regression": lambda: rng.normal(size=B).astype(np.float32),
         }[config.problem_type]()
     return batch
+
+
+def row_start(row):
+    """The first column that the mask shows."""
+    return int(row.argmax())
 
 
 def cotangents(case, size=LARGE, seed=3, B=4):
@@ -221,7 +248,7 @@ def torch_numbers(model, fields_, batch, d, dtype="float32"):
     def run():
         optimizer.zero_grad()
         out = theirs(**inputs, output_hidden_states=True, output_attentions=True)
-        loss = out.get("loss")
+        loss = span_loss(out, inputs) if "start_logits" in out else out.get("loss")
         if loss is None:
             loss = (out.last_hidden_state * d["last_hidden_state"] * mask).sum()
             if "pooler_output" in d:
@@ -232,7 +259,7 @@ def torch_numbers(model, fields_, batch, d, dtype="float32"):
     out, loss = run()
     numbers = {"loss": loss}
     for name in ("logits", "prediction_logits", "seq_relationship_logits", "last_hidden_state",
-                 "pooler_output"):  # fmt: skip
+                 "pooler_output", "start_logits", "end_logits"):  # fmt: skip
         if name in out:
             numbers[name.removeprefix("prediction_")] = out[name]
     for name in ("hidden_states", "attentions"):
@@ -244,6 +271,18 @@ def torch_numbers(model, fields_, batch, d, dtype="float32"):
             run()
         optimizer.step()
     return numbers | {f"after.{name}": p.detach().numpy().copy() for name, p in named.items()}
+
+
+def span_loss(out, inputs):
+    """transformers' loss over the tokens alone: by itself it lets the padding be an answer."""
+    from torch.nn.functional import cross_entropy
+
+    losses = []
+    for name in ("start", "end"):
+        z = out[f"{name}_logits"].masked_fill(inputs["attention_mask"] == 0, -float("inf"))
+        right = inputs[f"{name}_positions"].clamp(0, z.shape[1])
+        losses.append(cross_entropy(z, right, ignore_index=z.shape[1]))
+    return (losses[0] + losses[1]) / 2
 
 
 # ---------------------------------------------------------------- stored numbers

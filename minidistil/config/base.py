@@ -35,7 +35,10 @@ class Architecture:
     attention_dropout: float  # on the attention weights
     drops_attention_output: bool  # BERT drops out_lin's output before the residual, DistilBERT not
     pooler_activation: str  # of the classifier's first layer
-    classifier_dropout: float
+    classifier_dropout: float  # before the layer that classifies what is pooled
+    choice_dropout: float  # the same where there are choices
+    token_dropout: float  # before the layer that classifies every token
+    span_dropout: float = 0.0  # before an answer's start and end; DistilBERT's alone
     transform_activation: str = "gelu"  # of the masked-LM head's first layer
     padding_position: int | None = None  # RoBERTa counts positions from this id on; see `rows`
 
@@ -79,7 +82,8 @@ class Config:
             )
         if not 0 <= self.pad_token_id < a.V:
             raise ValueError(f"pad_token_id {self.pad_token_id} is outside the vocabulary of {a.V}")
-        for name in ("dropout", "attention_dropout", "classifier_dropout"):
+        for name in ("dropout", "attention_dropout", "classifier_dropout", "choice_dropout",
+                     "token_dropout", "span_dropout"):  # fmt: skip
             if not 0 <= getattr(a, name) < 1:
                 raise ValueError(f"config: {name} must be in [0, 1), not {getattr(a, name)}")
 

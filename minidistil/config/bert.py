@@ -41,5 +41,6 @@ class BertConfig(Config):
             types=self.type_vocab_size, eps=self.layer_norm_eps, activation=self.hidden_act,
             dropout=self.hidden_dropout_prob, attention_dropout=self.attention_probs_dropout_prob,
             drops_attention_output=True, pooler_activation="tanh",
-            classifier_dropout=classifier_dropout, transform_activation=self.hidden_act,
+            classifier_dropout=classifier_dropout, choice_dropout=classifier_dropout,
+            token_dropout=classifier_dropout, transform_activation=self.hidden_act,
         )  # fmt: skip

@@ -37,5 +37,7 @@ class DistilBertConfig(Config):
             F=self.hidden_dim, L=self.n_layers, types=0, eps=1e-12, activation=self.activation,
             dropout=self.dropout, attention_dropout=self.attention_dropout,
             drops_attention_output=False, pooler_activation="relu",
-            classifier_dropout=self.seq_classif_dropout, transform_activation=self.activation,
+            classifier_dropout=self.seq_classif_dropout, choice_dropout=self.seq_classif_dropout,
+            token_dropout=self.dropout, span_dropout=self.qa_dropout,
+            transform_activation=self.activation,
         )  # fmt: skip

@@ -27,5 +27,6 @@ class RobertaConfig(BertConfig):
     @property
     def architecture(self):
         return dataclasses.replace(
-            super().architecture, transform_activation="gelu", padding_position=self.pad_token_id
-        )
+            super().architecture, choice_dropout=self.hidden_dropout_prob,
+            transform_activation="gelu", padding_position=self.pad_token_id,
+        )  # fmt: skip

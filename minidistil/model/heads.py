@@ -1,11 +1,14 @@
-"""What stands on the encoder: the masked-LM head, the pooler with a classifier, next sentence.
+"""What stands on the encoder: the masked-LM head, the pooler, and classifiers of what they read.
 
     masked LM    logits = LN(gelu(transform(h)))·wordᵀ + b     word: the embedding table, tied
-    classifier   logits = out(dropout(act(pooler(h[first token]))))
+    pooler       pooled = act(pooler(h[first token]))
+    classifiers  logits = out(dropout(x))                      x: what is pooled, or every token
 
 BERT's pooler is tanh and DistilBERT's `pre_classifier` is ReLU: the same head with one switch.
-RoBERTa keeps a pooler for its bare body, but classifies with layers of their own, `dense` and
+RoBERTa keeps a pooler for its bare body, but classifies texts with layers of their own, `dense` and
 `out_proj`, and dropout before both.
+Kinds of texts, of tokens, where an answer starts and ends, which choice is right, whether a
+sentence follows: all are the same last layer, and `CLASSIFIERS` says on what.
 """
 
 from typing import NamedTuple
@@ -24,30 +27,39 @@ class Family(NamedTuple):
 SUFFIX = {  # what the class with a task's heads ends with
     "fill-mask": "ForMaskedLM",
     "text-classification": "ForSequenceClassification",
+    "token-classification": "ForTokenClassification",
+    "question-answering": "ForQuestionAnswering",
+    "multiple-choice": "ForMultipleChoice",
     "feature-extraction": "Model",
     "pretraining": "ForPreTraining",
     "next-sentence-prediction": "ForNextSentencePrediction",
 }
+CLASSIFIED = {  # tasks whose last layer is a classifier, the same in all encoders
+    "text-classification": ("pooler", "classifier"),
+    "token-classification": ("tokens",),
+    "question-answering": ("spans",),
+    "multiple-choice": ("pooler", "choice"),
+}
 BERT = Family("Bert", {
     "fill-mask": ("mlm",),
-    "text-classification": ("pooler", "classifier"),
+    **CLASSIFIED,
     "feature-extraction": ("pooler",),
     "pretraining": ("mlm", "pooler", "nsp"),
     "next-sentence-prediction": ("pooler", "nsp"),
 })  # fmt: skip
 DISTILBERT = Family("DistilBert", {
     "fill-mask": ("mlm",),
-    "text-classification": ("pooler", "classifier"),
+    **CLASSIFIED,
     "feature-extraction": (),
 })  # fmt: skip
 ROBERTA = Family("Roberta", {
     "fill-mask": ("mlm",),
+    **CLASSIFIED,
     "text-classification": ("dense", "out_proj"),
     "feature-extraction": ("pooler",),
 })  # fmt: skip
 FAMILY = {"bert": BERT, "distilbert": DISTILBERT, "roberta": ROBERTA}
 POOLERS = ("pooler", "dense")  # what reads the first token
-CLASSIFIERS = ("classifier", "out_proj")  # what gives the K logits of a text
 
 
 def tasks_of(config):
@@ -81,6 +93,18 @@ def task_of(config):
         f"architectures names {config.architectures[0]!r}, which this version does not have; "
         f"choose a task: {', '.join(tasks_of(config))}"
     )
+
+
+def logits_head(config, task):
+    """The head that gives the task's logits; None for a bare body."""
+    given = [head for head in heads_of(config, task) if head not in (*POOLERS, "nsp")]
+    return given[0] if given else None
+
+
+def with_outputs(config, task):
+    """The config as this task needs it: an answer has a start and an end, so two labels."""
+    wrong = task == "question-answering" and config.num_labels != 2
+    return config.with_labels(2) if wrong else config
 
 
 # ---------------------------------------------------------------- masked language model
@@ -137,16 +161,43 @@ def pool_backward(dpooled, cache, ops):
     return dh, d
 
 
-def classify(pooled, p, name, dropout, chance, ops):
-    """pooled (B,C)  ->  logits (B,K), cache.  name: `classifier`, `nsp` …, the layer's role."""
-    x, dropped = drop(pooled, dropout, HEAD_SITE, chance, ops)
+# ---------------------------------------------------------------- classifiers
+
+
+class Classifier(NamedTuple):
+    """Dropout and a linear layer, the last of a head."""
+
+    role: str  # of its parameters
+    reads: str  # "pooled" (B,C) or "tokens" (N,C)
+    dropout: str  # which of the architecture's; "" for none
+    outputs: int | None = None  # None: as many as the config has labels
+
+    def chance(self, a):
+        """How likely dropout is, in this architecture."""
+        return getattr(a, self.dropout) if self.dropout else 0.0
+
+
+CLASSIFIERS = {
+    "classifier": Classifier("classifier", "pooled", "classifier_dropout"),
+    "out_proj": Classifier("out_proj", "pooled", "classifier_dropout"),
+    "choice": Classifier("classifier", "pooled", "choice_dropout", 1),
+    "tokens": Classifier("classifier", "tokens", "token_dropout"),
+    "spans": Classifier("spans", "tokens", "span_dropout", 2),
+    "nsp": Classifier("nsp", "pooled", "", 2),
+}
+LAST = tuple(f"{last.role}." for last in CLASSIFIERS.values())  # how their parameters begin
+
+
+def classify(x, p, name, dropout, chance, ops):
+    """x (B,C) or (N,C)  ->  logits (B,K) or (N,K), cache.  name: the layer's role."""
+    x, dropped = drop(x, dropout, HEAD_SITE, chance, ops)
     layer = scope(p, name)
     logits, linear = ops.linear.forward(x, layer["weight"], layer["bias"])
     return logits, (dropped, linear, name)
 
 
 def classify_backward(dlogits, cache, ops):
-    """dlogits (B,K)  ->  dpooled (B,C), gradients."""
+    """dlogits (B,K) or (N,K)  ->  dx, gradients."""
     dropped, linear, name = cache
     dx, dweight, dbias = ops.linear.backward(dlogits, linear)
     return drop_backward(dx, dropped, ops), {f"{name}.weight": dweight, f"{name}.bias": dbias}

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minidistil.model import network, objective, taps
+from minidistil.model import answers, network, objective, taps
 from minidistil.model.checkpoint import write_folder
-from minidistil.model.heads import CLASSIFIERS, POOLERS, architecture_name, heads_of, projector
+from minidistil.model.heads import POOLERS, architecture_name, heads_of, logits_head, projector
 from minidistil.model.names import public_names
 from minidistil.model.network import Cotangents
 from minidistil.model.params import shapes
-from minidistil.model.rows import Chance, pack
+from minidistil.model.rows import Chance, pack, pack_choices
 from minidistil.ops import DTYPES, frugal
 
 
@@ -29,7 +29,9 @@ class Step(NamedTuple):
 class Output:
     """What `Model.forward` hands out; None for what the task does not have or nobody asked for."""
 
-    logits: Any = None  # (B,T,V) or (B,K)
+    logits: Any = None  # (B,T,V), (B,T,K), (B,K) or (B,choices)
+    start_logits: Any = None  # (B,T)
+    end_logits: Any = None  # (B,T)
     seq_relationship_logits: Any = None  # (B,2)
     last_hidden_state: Any = None  # (B,T,C)
     pooler_output: Any = None  # (B,C)
@@ -114,13 +116,17 @@ class Model:
 
     def forward(self, input_ids, attention_mask=None, token_type_ids=None, labels=None,
                 hidden_states=False, attentions=False, taps=(), train=False, seed=0, step=0,
-                keep=True, first_sequence=0, next_sentence_label=None):  # fmt: skip
-        """A batch of integer arrays (B,T)  ->  Output.
+                keep=True, first_sequence=0, next_sentence_label=None, start_positions=None,
+                end_positions=None):  # fmt: skip
+        """A batch of integer arrays (B,T), for multiple-choice (B,choices,T)  ->  Output.
 
-        labels: (B,T) for fill-mask, -100 where there is no loss; see `objective` for classifiers.
+        labels: (B,T) for fill-mask and token-classification, -100 where there is no loss; (B,) the
+        right choice; see `objective` for text-classification. start_positions, end_positions (B,):
+        columns of an answer; from T on they have no loss.
         taps: names such as "layer.0.q". train: dropout on, its masks a function of seed, step and
         first_sequence (the number of the batch's first sequence in the global batch).
-        keep=False keeps nothing for `backward`. Padding holds zeros in every output.
+        keep=False keeps nothing for `backward`. Padding holds zeros in every output, but in
+        start_logits and end_logits the dtype's minimum.
         Raises ValueError for a batch that does not fit the model.
         """
         rows = self.pack(input_ids, attention_mask, token_type_ids)
@@ -130,11 +136,14 @@ class Model:
             self._canonical, rows, self.config, self.task, chance, self.ops, taps=inner, keep=keep
         )
         loss, gradient = None, None
-        if labels is not None or next_sentence_label is not None:
-            loss, gradient = self._loss(result, rows, labels, next_sentence_label)
-        by_token, fetch = "mlm" in self.heads, self._fetch
+        given = (labels, next_sentence_label, start_positions, end_positions)
+        if any(x is not None for x in given):
+            loss, gradient = self._loss(
+                result, rows, dict(zip(objective.LABELS, given, strict=True))
+            )
+        fetch = self._fetch
         return Output(
-            logits=rows.scatter(fetch(result.logits)) if by_token else fetch(result.logits),
+            **answers.shown(result.logits, rows, self.logits_head, self.ops.place),
             seq_relationship_logits=fetch(result.nsp),
             last_hidden_state=rows.scatter(fetch(result.hidden[-1])),
             pooler_output=self._pooler_output(result),
@@ -160,9 +169,14 @@ class Model:
     def heads(self):
         return heads_of(self.config, self.task)
 
+    @property
+    def logits_head(self):
+        return logits_head(self.config, self.task)
+
     def pack(self, input_ids, attention_mask=None, token_type_ids=None):
         """The batch's rows; refuses one whose first column the head needs and the mask hides."""
-        rows = pack(input_ids, attention_mask, token_type_ids, self.config.architecture)
+        packed = pack_choices if "choice" in self.heads else pack
+        rows = packed(input_ids, attention_mask, token_type_ids, self.config.architecture)
         hidden = np.flatnonzero(~rows.mask[:, 0])
         if len(hidden) and set(POOLERS) & set(self.heads):
             raise ValueError(
@@ -173,28 +187,12 @@ class Model:
 
     def chance(self, rows, train, seed, step, first_sequence):
         """Dropout's randomness for these rows, or None in evaluation."""
-        return Chance(seed, step, rows.sequence + first_sequence, rows.column) if train else None
+        sequence = rows.sequence + first_sequence * rows.choices
+        return Chance(seed, step, sequence, rows.column) if train else None
 
-    def _loss(self, result, rows, labels, next_sentence_label):
+    def _loss(self, result, rows, given):
         """float, Cotangents for every row's logits."""
-        total, d = 0.0, Cotangents((None,) * len(result.hidden))
-        if "mlm" in self.heads and labels is not None:
-            labels = objective.check_token_labels(labels, rows, self.config.vocab_size)
-            loss, dlogits = objective.tokens(result.logits, labels, self.ops)
-            total, d = total + self.ops.place.number(loss), d._replace(logits=dlogits)
-        elif set(CLASSIFIERS) & set(self.heads) and labels is not None:
-            loss, dlogits = objective.classification(result.logits, labels, self.config, self.ops)
-            total, d = total + self.ops.place.number(loss), d._replace(logits=dlogits)
-        elif labels is not None:
-            next_sentence_label = labels
-        if next_sentence_label is not None:
-            if "nsp" not in self.heads:
-                raise ValueError(f"task {self.task!r} has no head for these labels")
-            loss, dnsp = objective.classification(
-                result.nsp, next_sentence_label, self.config.with_labels(2), self.ops
-            )
-            total, d = total + self.ops.place.number(loss), d._replace(nsp=dnsp)
-        return total, d
+        return objective.loss_of(result, rows, given, self.config, self.task, self.ops)
 
     def _inner(self, names, attentions):
         taps.check_names(names, self.config.architecture.L)
@@ -215,7 +213,8 @@ class Model:
     # ------------------------------------------------------------ backward
 
     def backward(self, out, dlogits=None, dlast_hidden_state=None, dpooler_output=None,
-                 dhidden_states=None, dtaps=None, dseq_relationship_logits=None):  # fmt: skip
+                 dhidden_states=None, dtaps=None, dseq_relationship_logits=None,
+                 dstart_logits=None, dend_logits=None):  # fmt: skip
         """Gradients of the loss, a dict with the keys and shapes of `params`.
 
         The cotangents have the shapes of what `out` holds; what lies on padding is ignored. Without
@@ -225,13 +224,15 @@ class Model:
         if out.kept is None:
             raise ValueError("nothing was kept for backward: call forward with keep=True")
         rows, result, cache, gradient = out.kept
-        given = (dlogits, dlast_hidden_state, dpooler_output, dhidden_states, dtaps,
-                 dseq_relationship_logits)  # fmt: skip
+        shown = {"logits": dlogits, "start_logits": dstart_logits, "end_logits": dend_logits}
+        given = (dlast_hidden_state, dpooler_output, dhidden_states, dtaps,
+                 dseq_relationship_logits, *shown.values())  # fmt: skip
         if any(x is not None for x in given):
-            like = rows.mask.shape if "mlm" in self.heads else None
             gradient = Cotangents(
                 hidden=self._dhidden(rows, result, dhidden_states, dlast_hidden_state),
-                logits=self._cotangent("dlogits", dlogits, result.logits, rows, like),
+                logits=answers.shown_backward(
+                    shown, result.logits, rows, self.logits_head, self.ops.place, self.task
+                ),
                 pooled=self._cotangent("dpooler_output", dpooler_output, result.pooled),
                 nsp=self._cotangent(
                     "dseq_relationship_logits", dseq_relationship_logits, result.nsp
@@ -303,12 +304,12 @@ class Model:
         """
         rows = self.pack(*(batch.get(k) for k in ("input_ids", "attention_mask", "token_type_ids")))
         chance = self.chance(rows, train, seed, step, first_sequence)
-        labels, next_sentence_label = batch.get("labels"), batch.get("next_sentence_label")
-        if labels is None and next_sentence_label is None:
+        given = {name: batch.get(name) for name in objective.LABELS}
+        if all(x is None for x in given.values()):
             raise ValueError("a training step needs labels in the batch")
         args = (self._canonical, rows, self.config, self.task, chance, self.ops)
         if self.task == "fill-mask":
-            labels = objective.check_token_labels(labels, rows, self.config.vocab_size)
+            labels = objective.check_token_labels(batch["labels"], rows, self.config.vocab_size)
             select = np.flatnonzero(labels != objective.IGNORED)  # (M,)
             result, cache = network.forward(*args, select=select, project=False)
             loss, kept = self.ops.vocabulary.forward(
@@ -318,7 +319,7 @@ class Model:
             d = Cotangents((None,) * len(result.hidden), projection)
         else:
             result, cache = network.forward(*args)
-            loss, d = self._loss(result, rows, labels, next_sentence_label)
+            loss, d = self._loss(result, rows, given)
         grads = self.public(network.backward(d, cache, self.ops, release=True))
         return Step(self.ops.place.number(loss), {}, grads)
 

@@ -35,6 +35,7 @@ HEADS = {
     "bert": {
         "pooler": "bert.pooler.dense",
         "classifier": "classifier",
+        "spans": "qa_outputs",
         "nsp": "cls.seq_relationship",
         "transform": "cls.predictions.transform.dense",
         "transform_norm": "cls.predictions.transform.LayerNorm",
@@ -44,6 +45,8 @@ HEADS = {
         "pooler": "roberta.pooler.dense",
         "dense": "classifier.dense",
         "out_proj": "classifier.out_proj",
+        "classifier": "classifier",
+        "spans": "qa_outputs",
         "transform": "lm_head.dense",
         "transform_norm": "lm_head.layer_norm",
         "decoder": "lm_head",
@@ -51,6 +54,7 @@ HEADS = {
     "distilbert": {
         "pooler": "pre_classifier",
         "classifier": "classifier",
+        "spans": "qa_outputs",
         "transform": "vocab_transform",
         "transform_norm": "vocab_layer_norm",
         "decoder": "vocab_projector",

@@ -12,7 +12,7 @@ class Result(NamedTuple):
 
     hidden: tuple  # x₀ … x_L, each (N,C)
     features: object = None  # (M,C) of the masked-LM head, before the projection
-    logits: object = None  # (M,V) for the selected rows, or (B,K)
+    logits: object = None  # (M,V) for the selected rows; (N,K) or (B,K) of a classifier
     pooled: object = None  # (B,C)
     nsp: object = None  # (B,2)
 
@@ -41,6 +41,7 @@ def forward(p, rows, config, task, chance, ops, select=None, taps=None, project=
     a = config.architecture
     hidden, body = encoder.forward(p, rows, a, config.pad_token_id, chance, ops, taps, keep)
     h, first = hidden[-1], rows.bounds[:-1]
+    above = chance and chance.of(first)  # the dropout of what is pooled
     features = logits = pooled = nsp = None
     caches = {}
     for head in heads_of(config, task):
@@ -51,14 +52,12 @@ def forward(p, rows, config, task, chance, ops, select=None, taps=None, project=
             if project:
                 logits, caches["projector"] = ops.linear.forward(features, *heads.projector(p))
         elif head in heads.POOLERS:
-            chance0 = chance and chance.of(first)
-            pooled, caches["pooler"] = heads.pool(h, first, p, head, a, chance0, ops)
-        elif head in heads.CLASSIFIERS:
-            logits, caches["classifier"] = heads.classify(
-                pooled, p, head, a.classifier_dropout, chance0, ops
-            )
+            pooled, caches["pooler"] = heads.pool(h, first, p, head, a, above, ops)
         else:
-            nsp, caches["nsp"] = heads.classify(pooled, p, "nsp", 0, None, ops)
+            last = heads.CLASSIFIERS[head]
+            x, at = (h, chance) if last.reads == "tokens" else (pooled, above)
+            y, caches[head] = heads.classify(x, p, last.role, last.chance(a), at, ops)
+            logits, nsp = (logits, y) if head == "nsp" else (y, nsp)
     result = Result(hidden, features, logits, pooled, nsp)
     return result, (body, caches, h) if keep else None
 
@@ -70,12 +69,15 @@ def backward(d, cache, ops, dtaps=None, release=False):
     """
     body, caches, h = cache
     grads, dh, dpooled = {}, d.hidden[-1], d.pooled
-    if d.nsp is not None:
-        dpart, dp = heads.classify_backward(d.nsp, caches["nsp"], ops)
-        dpooled, grads = plus(dpooled, dpart, ops), grads | dp
-    if d.logits is not None and "classifier" in caches:
-        dpart, dp = heads.classify_backward(d.logits, caches["classifier"], ops)
-        dpooled, grads = plus(dpooled, dpart, ops), grads | dp
+    for head in reversed([head for head in heads.CLASSIFIERS if head in caches]):
+        dy = d.nsp if head == "nsp" else d.logits
+        if dy is not None:
+            dpart, dp = heads.classify_backward(dy, caches[head], ops)
+            grads |= dp
+            if heads.CLASSIFIERS[head].reads == "tokens":
+                dh = plus(dh, dpart, ops)
+            else:
+                dpooled = plus(dpooled, dpart, ops)
     if dpooled is not None:
         dpart, dp = heads.pool_backward(dpooled, caches["pooler"], ops)
         dh, grads = plus(dh, dpart, ops), grads | dp

@@ -8,7 +8,7 @@ import zlib
 
 import numpy as np
 
-from minidistil.model.heads import heads_of
+from minidistil.model.heads import CLASSIFIERS, POOLERS, heads_of
 
 
 def shapes(config, task):
@@ -40,10 +40,11 @@ def head_shapes(config, task):
             s.update(_linear("transform", a.C, a.C))
             s.update(_norm("transform_norm", a.C))
             s["decoder.bias"] = (a.V,)
+        elif head in POOLERS:
+            s.update(_linear(head, a.C, a.C))
         else:
-            K = config.num_labels
-            outputs = {"pooler": a.C, "dense": a.C, "classifier": K, "out_proj": K, "nsp": 2}
-            s.update(_linear(head, a.C, outputs[head]))
+            last = CLASSIFIERS[head]
+            s.update(_linear(last.role, a.C, last.outputs or config.num_labels))
     return s
 
 

@@ -15,7 +15,7 @@ from minidistil.model.checkpoint import (
     is_quantized,
     read_tensors,
 )
-from minidistil.model.heads import CLASSIFIERS, heads_of, task_of, tasks_of
+from minidistil.model.heads import LAST, heads_of, task_of, tasks_of, with_outputs
 from minidistil.model.model import Model
 from minidistil.model.names import BODY, BUFFERS, TIED, checkpoint_name
 from minidistil.model.params import body_shapes, head_shapes, initialise, shapes
@@ -33,6 +33,7 @@ def from_config(config, task="fill-mask", seed=0, backend="cpu", dtype="float32"
     config: BertConfig, DistilBertConfig … dtype: see `minidistil.backend`.
     Raises ValueError for a task the family lacks.
     """
+    config = with_outputs(config, task)
     params = initialise(config, shapes(config, task), seed)
     return Model(config, task, params, load_backend(backend, dtype))
 
@@ -44,8 +45,8 @@ def from_pretrained(folder_or_hub_id, task=None, backend="cpu", dtype=None, num_
     What is absolute or starts with a dot is never looked up elsewhere. task: one of
     those the family has (`heads.tasks_of`), or None for what config["architectures"] says. The body
     must match exactly; heads the task does not use are dropped, and a head the folder lacks, or
-    whose number of labels `num_labels` changes, is initialised from `seed`; both are said in a
-    warning.
+    whose number of labels `num_labels` or another task changes, is initialised from `seed`; both
+    are said in a warning.
     dtype: what computes, see `minidistil.backend`; None: int8 for a folder that `minidistil
     quantize` wrote, float32 for any other. `params` are float32 in any case.
     Raises MissingFileError or ValueError, one line that says what is wrong.
@@ -58,11 +59,21 @@ def from_pretrained(folder_or_hub_id, task=None, backend="cpu", dtype=None, num_
         config = dataclasses.replace(config, problem_type=problem_type)
     task = task or task_of(config)
     heads_of(config, task)
+    relabelled = num_labels is not None or task != _stored_task(config)
+    config = with_outputs(config, task)
     stored = read_tensors(folder)
     ops = load_backend(backend, dtype or ("int8" if is_quantized(stored) else "float32"))
     tensors = dequantized(folder, stored)
-    params = _match(folder, config, task, tensors, num_labels is not None, seed)
+    params = _match(folder, config, task, tensors, relabelled, seed)
     return Model(config, task, params, ops)
+
+
+def _stored_task(config):
+    """The task that the folder was saved for, None where this version does not know it."""
+    try:
+        return task_of(config)
+    except ValueError:
+        return None
 
 
 def resolve(name):
@@ -126,7 +137,7 @@ def _match(folder, config, task, tensors, relabelled, seed):
             else:
                 fresh[c] = shape
         elif found[c].shape != shape:
-            if relabelled and c.startswith(CLASSIFIERS):
+            if relabelled and c.startswith(LAST):
                 fresh[c] = shape
             else:
                 problems.append(f"{name} is {found[c].shape}, expected {shape}")

@@ -30,6 +30,7 @@ class Rows(NamedTuple):
     position: np.ndarray  # (N,) which of the P positions
     bounds: np.ndarray  # (B+1,) sequence b owns rows bounds[b] to bounds[b+1]
     mask: np.ndarray  # (B,T) bool
+    choices: int = 1  # how many sequences in a row make one question
 
     def scatter(self, x):
         """x (N,…)  ->  (B,T,…), zeros at the padding."""
@@ -40,6 +41,25 @@ class Rows(NamedTuple):
     def gather(self, x):
         """x (B,T,…)  ->  (N,…)."""
         return x[self.mask]
+
+
+def pack_choices(input_ids, attention_mask, token_type_ids, a):
+    """The same of arrays (B,choices,T): their B·choices sequences one after another."""
+    B, choices, T = _three(np.shape(input_ids))
+    arrays = []
+    for name, x in (("input_ids", input_ids), ("attention_mask", attention_mask),
+                    ("token_type_ids", token_type_ids)):  # fmt: skip
+        if x is not None and np.shape(x) != (B, choices, T):
+            raise ValueError(f"{name} {np.shape(x)} must have the shape of input_ids "
+                             f"{(B, choices, T)}")  # fmt: skip
+        arrays.append(None if x is None else np.reshape(x, (B * choices, T)))
+    return pack(*arrays, a)._replace(choices=choices)
+
+
+def _three(shape):
+    if len(shape) != 3 or 0 in shape:
+        raise ValueError(f"input_ids must be (B,choices,T), at least one of each, not {shape}")
+    return shape
 
 
 def pack(input_ids, attention_mask, token_type_ids, a):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from model_cases import CASES, SMALL, batch_of, exact, model_of
 
 import minidistil as md
+from minidistil.model import objective
 from minidistil.model.rows import pack
 
 BACKENDS = ["numpy", "cpu"]
@@ -81,12 +82,12 @@ def test_what_lies_under_padding_changes_nothing(data):
 
 
 @pytest.mark.parametrize("train", [False, True])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [n for n in CASES if "choice" not in n])
 def test_a_batch_may_be_split(name, train):
     """Sequences do not see each other; dropout follows a sequence's number in the global batch."""
     model, batch = setting(name)
     model = exact(model)
-    batch = {key: x for key, x in batch.items() if "label" not in key}
+    batch = {key: x for key, x in batch.items() if key not in objective.LABELS}
     how = {"train": train, "seed": 3, "step": 4, **EVERYTHING}
     whole = arrays(model.forward(**batch, first_sequence=100, **how))
     for first, last in ((0, 1), (1, 3), (3, 4)):
@@ -306,8 +307,8 @@ def test_gradients_is_forward_and_backward(name):
     assert step.loss == pytest.approx(out.loss, rel=1e-12)
     for key, g in model.backward(out).items():
         np.testing.assert_allclose(step.grads[key], g, atol=1e-12, err_msg=key)
-    batch.pop("labels")
-    batch.pop("next_sentence_label", None)
+    for given in objective.LABELS:
+        batch.pop(given, None)
     with pytest.raises(ValueError, match="needs labels"):
         model.gradients(batch)
 

@@ -11,6 +11,7 @@ from model_cases import (
     CASES,
     LARGE,
     SMALL,
+    STORED,
     assert_same_formula,
     batch_of,
     compare_array,
@@ -29,6 +30,7 @@ from minidistil.testing import rms
 from minidistil.train import AdamW
 
 BACKENDS = ("numpy", "cpu")
+SPANS = ("start_logits", "end_logits")
 
 
 def numbers(model, batch, d):
@@ -38,7 +40,8 @@ def numbers(model, batch, d):
     result = {f"grad.{name}": g for name, g in grads.items()}
     result |= {f"hidden_states.{i}": x for i, x in enumerate(out.hidden_states)}
     result |= {f"attentions.{i}": x for i, x in enumerate(out.attentions)}
-    for name in ("logits", "seq_relationship_logits", "last_hidden_state", "pooler_output", "loss"):
+    for name in ("logits", "start_logits", "end_logits", "seq_relationship_logits",
+                 "last_hidden_state", "pooler_output", "loss"):  # fmt: skip
         if getattr(out, name) is not None:
             result[name] = np.asarray(getattr(out, name))
     return result
@@ -59,14 +62,17 @@ def gradients(numbers):
 
 
 def assert_padding_holds_zeros(numbers, mask):
+    """Zeros, and where an answer starts or ends the least number there is."""
     for name, x in numbers.items():
-        if np.ndim(x) == 3:
+        if name in SPANS:
+            assert (x[mask == 0] == np.finfo(x.dtype).min).all()
+        elif np.ndim(x) == 3:
             assert not x[mask == 0].any(), f"{name}: padding must hold zeros"
 
 
-def real(x, mask):
+def real(name, x, mask):
     """An output (B,T,·) or (B,H,T,T) where there are tokens; anything else as it is."""
-    if np.ndim(x) == 3:
+    if np.ndim(x) == 3 or name in SPANS:
         return x[mask == 1]
     if np.ndim(x) == 4:
         square = mask[:, None, :, None] * mask[:, None, None, :] == 1
@@ -74,9 +80,16 @@ def real(x, mask):
     return x
 
 
+def idle(case):
+    """What no comparison of updates can hold for: all choices share one bias, so its gradient is
+    nothing but rounding, which AdamW divides by its own size."""
+    return {"after.classifier.bias"} if case.task == "multiple-choice" else set()
+
+
 def check(case, size, reference, truth, params, batch, d):
     """The specification in float64 and both backends in float32 against PyTorch's numbers."""
-    mask, largest = batch["attention_mask"], max(rms(g) for g in gradients(truth).values())
+    mask = batch["attention_mask"].reshape(-1, batch["attention_mask"].shape[-1])
+    largest = max(rms(g) for g in gradients(truth).values())
 
     def ours(prepare, backend):
         model = model_of(case, size, backend=backend)
@@ -86,10 +99,10 @@ def check(case, size, reference, truth, params, batch, d):
         for name in set(reference) - set(found):
             assert (name, case.task) == ("loss", "feature-extraction")  # made up for PyTorch alone
         assert_padding_holds_zeros(found, mask)
-        return {name: real(x, mask) for name, x in found.items()}
+        return {name: real(name, x, mask) for name, x in found.items()}
 
     reference, truth = (
-        {name: real(x, mask) for name, x in them.items()} for them in (reference, truth)
+        {name: real(name, x, mask) for name, x in them.items()} for them in (reference, truth)
     )
     for name, x in ours(exact, "numpy").items():
         if name in truth:
@@ -99,7 +112,7 @@ def check(case, size, reference, truth, params, batch, d):
         mine = ours(lambda model: model, backend)
         assert {x.dtype for name, x in mine.items() if name != "loss"} == {np.dtype(np.float32)}
         compare_gradients(gradients(mine), reference, truth)
-        for name in set(reference) & set(mine) - set(gradients(mine)):
+        for name in set(reference) & set(mine) - set(gradients(mine)) - idle(case):
             compare_array(name, mine[name], reference[name], truth[name])
 
 
@@ -113,7 +126,7 @@ def test_live(name):
     check(case, LARGE, *theirs, None, *how[2:])
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", STORED)
 def test_stored(name):
     case = CASES[name]
     kinds = read(name)
@@ -121,7 +134,7 @@ def test_stored(name):
     check(case, SMALL, *unpack(kinds["out"]), params, kinds["in"], kinds.get("cotangent", {}))
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", STORED)
 def test_stored_numbers_are_few(name):
     assert (model_cases.GOLDEN / f"{name}.npz").stat().st_size < 50_000
 
