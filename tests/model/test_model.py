@@ -307,8 +307,8 @@ def test_gradients_is_forward_and_backward(name):
     assert step.loss == pytest.approx(out.loss, rel=1e-12)
     for key, g in model.backward(out).items():
         np.testing.assert_allclose(step.grads[key], g, atol=1e-12, err_msg=key)
-    for given in objective.LABELS:
-        batch.pop(given, None)
+    for name in objective.LABELS:
+        batch.pop(name, None)
     with pytest.raises(ValueError, match="needs labels"):
         model.gradients(batch)
 
