@@ -148,8 +148,8 @@ def settings_of(args):
 def _stored(value):
     """An option as run.json keeps it: a path that exists from the root on, so that a run can be
     resumed from anywhere; a tuple as a list."""
-    if isinstance(value, tuple):
-        return list(value)
+    if isinstance(value, list | tuple):
+        return [_stored(one) for one in value]
     if isinstance(value, str) and value != MOVIE_REVIEWS and Path(value).exists():
         return str(Path(value).resolve())
     return value

@@ -25,10 +25,11 @@ from minidistil.cli.contest import compare, settle, train_all
 from minidistil.cli.teacher import default_teacher
 from minidistil.cli.text import LENGTH, add_text_options
 from minidistil.config import read_config
-from minidistil.data import check_vocabulary, load_tokenizer
 from minidistil.distill import DistillConfig, student_from
 from minidistil.distill.student import check_pair
-from minidistil.model.pretrained import from_config, from_pretrained, resolve
+from minidistil.model.ensemble import Ensemble
+from minidistil.model.pretrained import from_config
+from minidistil.pipeline.loading import load
 from minidistil.train.objectives import Distillation, Supervised
 
 EXAMPLE = "--layers 0,3 --minutes 10 --alpha-cos 0 --out runs/my-student"
@@ -41,9 +42,21 @@ def layer_list(text):
     return tuple(int(part) for part in text.split(","))
 
 
+def number_list(text):
+    """ "0.7,0.3" -> (0.7, 0.3)."""
+    return tuple(float(part) for part in text.split(","))
+
+
 def add_options(parser):
     group = parser.add_argument_group("models")
-    group.add_argument("--teacher", metavar="FOLDER", help="or a name on the hub")
+    group.add_argument(
+        "--teacher", metavar="FOLDER", action="append",
+        help="or a name on the hub; given again: several teachers, the mean of whose logits counts",
+    )  # fmt: skip
+    group.add_argument(
+        "--teacher-weights", type=number_list, metavar="W,W,…",
+        help="of several teachers; default: all the same",
+    )  # fmt: skip
     group.add_argument(
         "--teacher-dtype", metavar="D",
         help="what the teacher computes in: float32, bfloat16 or int8; default: as it is stored",
@@ -97,13 +110,10 @@ def run(args):
     config = train_config(args, steps=STEPS)
     run = open_run(args, "distill")
     with nothing_left(args.out):
-        folder = resolve(args.teacher or default_teacher())
-        teacher = from_pretrained(
-            folder, task=args.task, backend=args.backend, dtype=args.teacher_dtype,
-            problem_type=args.problem_type,
+        teacher, tokenizer = load(
+            args.teacher or default_teacher(), args.teacher_weights, task=args.task,
+            backend=args.backend, dtype=args.teacher_dtype, problem_type=args.problem_type,
         )  # fmt: skip
-        tokenizer = load_tokenizer(folder)
-        check_vocabulary(tokenizer, teacher.config.vocab_size)
         args.max_length = args.max_length or min(LENGTH, tokenizer.max_length)
         objectives = students(args, teacher, losses)
         data = tasks.of(teacher.task).distillation(args, tokenizer, teacher, run.resumed)
@@ -145,6 +155,7 @@ def _maker(args, teacher):
             raise ValueError("give --layers or --student-config, not both")
         config = read_config(args.student_config)
         return lambda: from_config(config, teacher.task, args.seed, args.backend)
-    L = teacher.config.architecture.L
+    start = teacher.members[0] if isinstance(teacher, Ensemble) else teacher
+    L = start.config.architecture.L
     layers = args.layers or PAPER.get(L) or tuple(range(0, L, 2))[: max(1, L // 2)]
-    return lambda: student_from(teacher, layers, args.vocab_transform, args.seed)
+    return lambda: student_from(start, layers, args.vocab_transform, args.seed)

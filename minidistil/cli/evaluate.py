@@ -11,13 +11,16 @@ from minidistil.cli.teacher import default_teacher
 from minidistil.cli.text import HELD_OUT, LENGTH, add_text_options
 from minidistil.data import check_vocabulary, load_tokenizer
 from minidistil.data.sources import MOVIE_REVIEWS
-from minidistil.model.pretrained import from_pretrained, resolve
+from minidistil.pipeline.loading import load
 
 EXAMPLE = "--model runs/distill --data movie-reviews"
 
 
 def add_options(parser):
-    parser.add_argument("--model", metavar="FOLDER", help="or a name on the hub; default: weights/")
+    parser.add_argument(
+        "--model", metavar="FOLDER", action="append",
+        help="or a name on the hub; default: weights/; given again: the mean of their logits",
+    )  # fmt: skip
     add_measure_options(parser)
     add_inference_options(parser)
 
@@ -32,12 +35,11 @@ def add_measure_options(parser):
 
 
 def run(args):
-    folder = resolve(args.model or default_teacher())
-    model = from_pretrained(
-        folder, task=args.task, backend=args.backend, dtype=args.dtype,
+    model, tokenizer = load(
+        args.model or default_teacher(), task=args.task, backend=args.backend, dtype=args.dtype,
         problem_type=args.problem_type, seed=args.seed,
     )  # fmt: skip
-    batches = evaluation_batches(args, folder, model)
+    batches = batches_of(args, model, tokenizer)
     found = measure(model, batches)
     tokens = sum(int(batch["attention_mask"].sum()) for batch in batches)
     lines = [f"{name:10}{value:10.4f}" for name, value in found.items()]
@@ -45,12 +47,17 @@ def run(args):
 
 
 def evaluation_batches(args, folder, model):
-    """--data, as the folder's tokenizer reads it, in batches with the labels of the model's task.
+    """`batches_of` for the folder's tokenizer."""
+    tokenizer = load_tokenizer(folder)
+    check_vocabulary(tokenizer, model.config.vocab_size)
+    return batches_of(args, model, tokenizer)
+
+
+def batches_of(args, model, tokenizer):
+    """--data, as the tokenizer reads it, in batches with the labels of the model's task.
 
     Raises ValueError for a task that cannot be measured.
     """
-    tokenizer = load_tokenizer(folder)
-    check_vocabulary(tokenizer, model.config.vocab_size)
     args.max_length = args.max_length or min(LENGTH, tokenizer.max_length)
     if args.held_out is None and args.data == MOVIE_REVIEWS:
         args.held_out = HELD_OUT

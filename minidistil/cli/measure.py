@@ -3,7 +3,6 @@
 import numpy as np
 
 from minidistil.cli import tasks
-from minidistil.model import network
 
 
 def measure(model, batches, reference=None):
@@ -32,11 +31,7 @@ def results(model, batches, select=None):
     for batch in batches:
         types = batch.get("token_type_ids")
         rows = model.pack(batch["input_ids"], batch["attention_mask"], types)
-        result, _ = network.forward(
-            model.canonical(), rows, model.config, model.task, None, model.ops,
-            select=select and select(rows, batch), keep=False,
-        )  # fmt: skip
-        yield batch, rows, result
+        yield batch, rows, model.infer(rows, select and select(rows, batch))
 
 
 def measured(model, pairs, loss, answer, scores, reference=None, agreement=None):

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from minidistil.distill.student import check_pair
+from minidistil.distill.teachers import THEIRS, lesson, types_of
 from minidistil.model import network, objective
 from minidistil.model.heads import projector
 from minidistil.model.model import Step
@@ -64,11 +65,12 @@ def distill_step(student, teacher, batch, config, train=False, seed=0, step=0, f
     batch: as a data collator makes it; token_type_ids go to the model that has them. train: the
     student's dropout. Raises ValueError for a pair that a loss cannot compare, or a bad batch.
     """
-    check_pair(student, teacher, hidden=config.alpha_cos > 0)
+    own_words = any(name.startswith(THEIRS) for name in batch)
+    check_pair(student, teacher, config.alpha_cos > 0, own_words)
     if student.task == "text-classification" and config.alpha_ce:
         _check_classes(student.config)
     labels = batch.get("labels")
-    rows = student.pack(batch["input_ids"], batch.get("attention_mask"), _types(student, batch))
+    rows = student.pack(batch["input_ids"], batch.get("attention_mask"), types_of(student, batch))
     tokens = student.task == "fill-mask"
     if tokens:
         if labels is None:
@@ -86,7 +88,7 @@ def distill_step(student, teacher, batch, config, train=False, seed=0, step=0, f
         labels = labels[select]
     losses = _token_losses if tokens else _class_losses
     soft = _soft_targets(config, student, labels)
-    parts, d = losses(mine, theirs, labels, config, soft, student, teacher)
+    parts, d = losses(mine, theirs, labels, config, soft, student)
     if config.alpha_cos:
         parts["cos"], dlast = _cosine(mine, theirs, config, student.ops)
         d = d._replace(hidden=(*d.hidden[:-1], dlast))
@@ -112,10 +114,6 @@ def _check_classes(config):
         )
 
 
-def _types(model, batch):
-    return batch.get("token_type_ids") if model.config.architecture.types else None
-
-
 def _wanted_rows(config, labels):
     """The rows whose logits a loss looks at, (M,), or None for all of them."""
     everywhere = config.alpha_ce > 0 or config.alpha_mse > 0
@@ -125,15 +123,10 @@ def _wanted_rows(config, labels):
 
 
 def _teach(teacher, batch, config, select):
-    """The teacher's Result with its last hidden state alone; None where no loss asks for it."""
+    """The teacher's Lesson; None where no loss asks for it."""
     if config.alpha_ce == config.alpha_mse == config.alpha_cos == 0:
         return None
-    rows = teacher.pack(batch["input_ids"], batch.get("attention_mask"), _types(teacher, batch))
-    result, _ = network.forward(
-        teacher.canonical(), rows, teacher.config, teacher.task, None, teacher.ops, select,
-        project=False, keep=False,
-    )  # fmt: skip
-    return result._replace(hidden=result.hidden[-1:])
+    return lesson(teacher, batch, select)
 
 
 def _soft_targets(config, student, labels):
@@ -145,7 +138,7 @@ def _soft_targets(config, student, labels):
     return SoftTargets(config.convention, config.temperature, V, student.ops, beside_labels)
 
 
-def _token_losses(mine, theirs, labels, config, soft, student, teacher):
+def _token_losses(mine, theirs, labels, config, soft, student):
     """{part: loss} of the words, and the Cotangents of their weighted sum."""
     d = Cotangents((None,) * len(mine.hidden))
     alphas = {f"alpha_{name}": getattr(config, f"alpha_{name}") for name in ("ce", "mlm", "mse")}
@@ -154,9 +147,7 @@ def _token_losses(mine, theirs, labels, config, soft, student, teacher):
     alphas["alpha_ce"] *= soft.factor
 
     def believed(rows):
-        head = projector(teacher.canonical())
-        logits = teacher.ops.linear.forward(theirs.features[rows], *head)[0]
-        return soft.heard(student.ops.place.send(logits))
+        return soft.heard(student.ops.place.send(theirs.logits(rows)))
 
     op = student.ops.vocabulary
     _, kept = op.forward(
@@ -166,10 +157,11 @@ def _token_losses(mine, theirs, labels, config, soft, student, teacher):
     return kept.parts, d._replace(projection=op.backward(mine.features.dtype.type(1), kept))
 
 
-def _class_losses(mine, theirs, labels, config, soft, student, teacher):
+def _class_losses(mine, theirs, labels, config, soft, student):
     """The same of a classifier, whose logits are few."""
     ops, z, parts, dlogits = student.ops, mine.logits, {}, None
-    t, scalar = None if theirs is None else ops.place.send(theirs.logits), z.dtype.type
+    t = None if theirs is None else ops.place.send(theirs.logits(slice(0, len(z))))
+    scalar = z.dtype.type
     if config.alpha_ce:
         parts["ce"], cache = ops.kl_div.forward(z, teacher=soft.heard(t), tau=config.temperature)
         (dlogits,) = ops.kl_div.backward(scalar(config.alpha_ce * soft.factor), cache)

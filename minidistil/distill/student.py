@@ -69,24 +69,39 @@ def _source(name, layers, vocab_transform):
     return name
 
 
-def check_pair(student, teacher, hidden):
-    """Raises ValueError unless the two can be compared token by token.
+def check_pair(student, teacher, hidden, own_words=False):
+    """Raises ValueError unless the losses can compare the two.
 
-    Vocabulary and classes must agree; channels too where `hidden` vectors are compared.
+    Classes must agree; channels too where `hidden` vectors are compared. Vocabularies must agree,
+    since both read the same ids and the logits of word v are compared with those of word v; a
+    classifier's logits are of classes, so there each may have a text in words of its own
+    (own_words), with tokens that correspond to none of the other's.
     """
     if student.task != teacher.task:
         raise ValueError(
             f"student and teacher must share a task: {student.task!r} against {teacher.task!r}"
         )
+    if hidden and getattr(teacher, "without_hidden", None):
+        raise ValueError(teacher.without_hidden)
     s, t = student.config, teacher.config
-    pairs = [("vocab_size", s.vocab_size, t.vocab_size)]
-    if set(CLASSIFIERS) & set(heads_of(s, student.task)):
-        pairs.append(("num_labels", s.num_labels, t.num_labels))
+    classes = set(CLASSIFIERS) & set(heads_of(s, student.task))
+    if own_words and classes and hidden:
+        raise ValueError(
+            "alpha_cos compares token by token, and student and teacher read a text in words of "
+            "their own; set alpha_cos to 0"
+        )
+    pairs = []
+    if not (own_words and classes):
+        why = "; they read the same ids"
+        why += "" if classes else ", and their logits are compared word by word"
+        pairs.append(("vocab_size", s.vocab_size, t.vocab_size, why))
+    if classes:
+        pairs.append(("num_labels", s.num_labels, t.num_labels, ""))
     if hidden:
-        pairs.append(("the hidden size", s.architecture.C, t.architecture.C))
-    for what, mine, theirs in pairs:
+        channels = s.architecture.C, t.architecture.C
+        pairs.append(("the hidden size", *channels, "; set alpha_cos to 0"))
+    for what, mine, theirs, rest in pairs:
         if mine != theirs:
-            remedy = "; set alpha_cos to 0" if what == "the hidden size" else ""
             raise ValueError(
-                f"student and teacher must agree in {what}: {mine} against {theirs}{remedy}"
+                f"student and teacher must agree in {what}: {mine} against {theirs}{rest}"
             )

@@ -185,6 +185,14 @@ class Model:
             )
         return rows
 
+    def infer(self, rows, select=None, project=True):
+        """Rows  ->  network.Result, in evaluation; select, project: see `network.forward`."""
+        result, _ = network.forward(
+            self._canonical, rows, self.config, self.task, None, self.ops, select,
+            project=project, keep=False,
+        )  # fmt: skip
+        return result
+
     def chance(self, rows, train, seed, step, first_sequence):
         """Dropout's randomness for these rows, or None in evaluation."""
         sequence = rows.sequence + first_sequence * rows.choices

@@ -42,6 +42,10 @@ class Host:
         """a += b, in place."""
         a += b
 
+    def scaled(self, x, factor):
+        """factor·x, a fresh array."""
+        return x * x.dtype.type(factor)
+
 
 class Device:
     """Arrays are the device's, in float32. `fetch` and `number` wait for it, nothing else does."""
@@ -71,6 +75,11 @@ class Device:
         from minidistil.ops.add import into_cuda
 
         into_cuda(a, b)
+
+    def scaled(self, x, factor):
+        from minidistil.ops.global_norm import scaled_cuda
+
+        return scaled_cuda(x, factor)
 
 
 def place_of(backend):

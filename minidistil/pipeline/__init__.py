@@ -4,10 +4,9 @@ predict = pipeline("fill-mask", folder)
 predict("The movie was [MASK].")      [{"score", "token", "token_str", "sequence"}, …]
 """
 
-from minidistil.data import check_vocabulary, load_tokenizer
-from minidistil.model.pretrained import from_pretrained, resolve
 from minidistil.pipeline.feature_extraction import FeatureExtraction
 from minidistil.pipeline.fill_mask import FillMask
+from minidistil.pipeline.loading import load
 from minidistil.pipeline.predictor import TOGETHER
 from minidistil.pipeline.text_classification import TextClassification
 
@@ -23,7 +22,8 @@ PREDICTORS = {
 def pipeline(task, folder, *, backend="cpu", dtype=None):
     """A predictor for task "fill-mask", "text-classification" or "feature-extraction".
 
-    folder: a model with its tokenizer, or a name on the hub; backend, dtype: see `from_pretrained`.
+    folder: a model with its tokenizer, or a name on the hub; a list of them answers as an ensemble,
+    by the mean of the logits. backend, dtype: see `from_pretrained`.
     predict(text) answers for one text, predict([texts]) for several; a classifier also takes
     {"text": …, "text_pair": …}.
 
@@ -37,8 +37,5 @@ def pipeline(task, folder, *, backend="cpu", dtype=None):
     """
     if task not in PREDICTORS:
         raise ValueError(f"task must be one of {', '.join(PREDICTORS)}, not {task!r}")
-    folder = resolve(folder)
-    model = from_pretrained(folder, task=task, backend=backend, dtype=dtype)
-    tokenizer = load_tokenizer(folder)
-    check_vocabulary(tokenizer, model.config.vocab_size)
+    model, tokenizer = load(folder, task=task, backend=backend, dtype=dtype)
     return PREDICTORS[task](model, tokenizer)

@@ -4,8 +4,6 @@ import warnings
 
 import numpy as np
 
-from minidistil.model import network
-
 TOGETHER = 32  # texts computed at once
 
 
@@ -30,12 +28,7 @@ class Predictor:
             }
             types = batch["type_ids"] if self.tokenizer.token_types else None
             rows = self.model.pack(batch["ids"], batch["attention_mask"], types)
-            select = self.select_rows(rows)
-            result, _ = network.forward(
-                self.model.canonical(), rows, self.model.config, self.model.task, None,
-                self.model.ops, select=select, keep=False,
-            )  # fmt: skip
-            yield encodings, rows, result
+            yield encodings, rows, self.model.infer(rows, self.select_rows(rows))
 
     def select_rows(self, rows):
         return None

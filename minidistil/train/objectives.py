@@ -4,6 +4,7 @@ An objective is pure: the same batch, seed and step give the same gradients.
 """
 
 from minidistil.distill import DistillConfig, distill_step
+from minidistil.model.model import Model
 from minidistil.train.diagnose import first_not_finite
 
 
@@ -23,7 +24,10 @@ class Supervised:
 
 
 class Distillation:
-    """A student that learns from a teacher; the teacher is only read, in evaluation mode."""
+    """A student that learns from a teacher; the teacher is only read, in evaluation mode.
+
+    teacher: a Model, or one of `minidistil.distill.teachers`.
+    """
 
     def __init__(self, student, teacher, config=None):
         self.model, self.teacher, self.config = student, teacher, config or DistillConfig()
@@ -33,11 +37,14 @@ class Distillation:
 
     def diagnose(self, batch, *, seed, step, first_sequence):
         """Where in the two models the first number that is not finite appears, or ""."""
-        place = batch, seed, step, first_sequence
-        return first_not_finite(
-            {"": self.model, "teacher": self.teacher},
-            lambda student, teacher: self._step(student, teacher, *place),
-        )
+        models = {"": self.model}
+        if isinstance(self.teacher, Model):
+            models["teacher"] = self.teacher
+
+        def again(student, teacher=self.teacher):
+            self._step(student, teacher, batch, seed, step, first_sequence)
+
+        return first_not_finite(models, again)
 
     def _step(self, student, teacher, batch, seed, step, first_sequence):
         return distill_step(

@@ -264,3 +264,28 @@ def test_without_out_each_run_gets_a_folder_of_its_own(world, tmp_path, capsys, 
             "--steps", 1, *SMALL)  # fmt: skip
     found = [answer(capsys, *argv)["out"] for _ in range(2)]
     assert found == [str(Path("runs") / "finetune"), str(Path("runs") / "finetune-2")]
+
+
+# ------------------------------------------------------- several models at once
+
+
+def test_several_teachers_and_an_ensemble(world, tmp_path, capsys):
+    argv = ["distill", "--teacher", world.classifier, "--teacher", world.classifier, "--data",
+            world.labelled, "--held-out", 8, "--steps", 2, "--convention", "pkd", "--out",
+            tmp_path / "run", *SMALL]  # fmt: skip
+    code, _ = run(capsys, *argv)
+    assert code == 2 and not (tmp_path / "run").exists()
+    argv += ["--alpha-cos", 0, "--teacher-weights", "0.7,0.3"]
+    found = answer(capsys, *argv)
+    assert found["models"][0]["agreement"] == 1
+    again = answer(capsys, "distill", "--out", tmp_path / "run", "--resume")
+    assert [r["loss"] for r in again["models"]] == [r["loss"] for r in found["models"]]
+    how = ("--data", world.labelled, *SMALL)
+    alone = answer(capsys, "evaluate", "--model", world.classifier, *how)
+    twice = answer(capsys, "evaluate", *2 * ("--model", world.classifier), *how)
+    assert twice["loss"] == pytest.approx(alone["loss"], rel=1e-5)
+    one, two = (md.pipeline("text-classification", f) for f in (world.classifier,
+                                                                 [world.classifier] * 2))  # fmt: skip
+    assert two("a dull plot")[0]["score"] == pytest.approx(one("a dull plot")[0]["score"])
+    code = main(["evaluate", "--model", world.classifier, "--model", str(tmp_path / "none"), *how])
+    assert code == 2

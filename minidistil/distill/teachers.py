@@ -1,0 +1,87 @@
+"""What a student is told about a batch: a Lesson, whoever gives it.
+
+A teacher is a Model, an Ensemble of models, or anything with a method `lesson(batch, select)`, a
+task and a config: `PerTask` chooses among teachers by batch, `CachedTeacher` reads what a model
+said before. Teachers are in evaluation mode.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from minidistil.model.ensemble import Ensemble, mean
+from minidistil.model.heads import projector
+
+THEIRS = "teacher_"  # a batch's array of this prefix is the teacher's where tokenizers differ
+
+
+class Lesson(NamedTuple):
+    """Hidden states of the real tokens, and logits where they are asked for."""
+
+    hidden: tuple  # the last one alone is x_L (N,C); () of a teacher that shows none
+    logits: Callable  # a slice of the selected rows -> (·,V); of a classifier's texts -> (·,K)
+
+
+def lesson(teacher, batch, select):
+    """What this teacher says of this batch. select: (M,) rows that get logits, None for all."""
+    if hasattr(teacher, "lesson"):
+        return teacher.lesson(batch, select)
+    if isinstance(teacher, Ensemble):
+        lessons = [lesson(model, batch, select) for model in teacher.members]
+
+        def logits(rows):
+            return mean([one.logits(rows) for one in lessons], teacher.weights, teacher.ops)
+
+        return Lesson((), logits)
+    batch = as_teacher_reads(batch)
+    rows = teacher.pack(batch["input_ids"], batch.get("attention_mask"), types_of(teacher, batch))
+    result = teacher.infer(rows, select, project=False)
+    return Lesson(result.hidden[-1:], logits_of(teacher, result._replace(hidden=())))
+
+
+def logits_of(teacher, result):
+    """A function from a slice to the logits; words are projected onto only when asked for."""
+    if result.features is None:
+        return lambda rows: result.logits[rows]
+    head = projector(teacher.canonical())
+    return lambda rows: teacher.ops.linear.forward(result.features[rows], *head)[0]
+
+
+def as_teacher_reads(batch):
+    """The batch in the teacher's own tokens, where it holds them beside the student's."""
+    own = {n.removeprefix(THEIRS): x for n, x in batch.items() if n.startswith(THEIRS)}
+    return own or batch
+
+
+def types_of(model, batch):
+    """token_type_ids for a model that reads them."""
+    return batch.get("token_type_ids") if model.config.architecture.types else None
+
+
+class PerTask:
+    """Several teachers, of which each batch names one: `batch["teacher"]` is its number.
+
+    A student of several data sets learns each from the model that knows it. The teachers share the
+    student's task and its classes.
+    """
+
+    def __init__(self, teachers):
+        self.teachers = tuple(teachers)
+        if not self.teachers:
+            raise ValueError("there must be a teacher at least")
+        self.task, self.config, self.ops = (
+            getattr(self.teachers[0], name) for name in ("task", "config", "ops")
+        )
+        for teacher in self.teachers[1:]:
+            for what in ("vocab_size", "num_labels"):
+                mine, first = (getattr(t.config, what) for t in (teacher, self.teachers[0]))
+                if mine != first:
+                    raise ValueError(f"the teachers must share {what}: {first} against {mine}")
+
+    def lesson(self, batch, select):
+        number = batch.get("teacher")
+        if number is None or not 0 <= number < len(self.teachers):
+            raise ValueError(
+                f'batch["teacher"] must name one of {len(self.teachers)} teachers by its number, '
+                f"not {number}"
+            )
+        return lesson(self.teachers[number], batch, select)
