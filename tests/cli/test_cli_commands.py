@@ -284,8 +284,8 @@ def test_several_teachers_and_an_ensemble(world, tmp_path, capsys):
     alone = answer(capsys, "evaluate", "--model", world.classifier, *how)
     twice = answer(capsys, "evaluate", *2 * ("--model", world.classifier), *how)
     assert twice["loss"] == pytest.approx(alone["loss"], rel=1e-5)
-    one, two = (md.pipeline("text-classification", f) for f in (world.classifier,
-                                                                 [world.classifier] * 2))  # fmt: skip
+    folders = world.classifier, [world.classifier] * 2
+    one, two = (md.pipeline("text-classification", folder) for folder in folders)
     assert two("a dull plot")[0]["score"] == pytest.approx(one("a dull plot")[0]["score"])
-    code = main(["evaluate", "--model", world.classifier, "--model", str(tmp_path / "none"), *how])
-    assert code == 2
+    argv = ["evaluate", "--model", world.classifier, "--model", str(tmp_path / "none"), *how]
+    assert main(argv) == 2
