@@ -8,7 +8,6 @@ import numpy as np
 
 from minidistil.model import soft_targets as conventions
 from minidistil.ops import backend
-from minidistil.ops.kl_div import selected
 
 OPS = backend("numpy")
 
@@ -33,6 +32,8 @@ def soft_targets(student_logits, teacher_logits, temperature=2.0, convention=con
     what torchdistill returns where there is no loss on labels. Source: the file that
     `minidistil.model.soft_targets` names for each.
     """
+    from minidistil.ops.kl_div import selected  # brings Numba, for which an import is not to wait
+
     x, target, mask = _rows_of_pair(student_logits, teacher_logits, mask)
     rows = selected(mask, len(x))
     dx = np.zeros_like(x)

@@ -24,6 +24,8 @@ import numpy as np
 from llvmlite import ir
 from numba import float32, types, uint32, uint64
 
+from minidistil.ops import _device_memory
+
 __all__ = ["float32", "ir", "types", "uint32", "uint64"]
 
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
@@ -72,6 +74,8 @@ def module():
         from minidistil.ops import _simulator
 
         _simulator.install()
+    elif "NUMBA_CUDA_MEMORY_MANAGER" not in os.environ:  # nobody asked for another one
+        cuda.set_memory_manager(_device_memory.manager(cuda))
     return cuda
 
 
@@ -180,9 +184,15 @@ def flat(x):
     return -(-x.size // FLAT), FLAT
 
 
+@cache
+def _ring():
+    return _device_memory.Ring(module())
+
+
 def to_device(x):
-    """An array of the host  ->  the same on the device; what is there already stays."""
-    return module().to_device(np.ascontiguousarray(x)) if isinstance(x, np.ndarray) else x
+    """An array of the host  ->  the same on the device; what is there already stays. Waits for
+    nothing that was launched before."""
+    return _ring().send(np.ascontiguousarray(x)) if isinstance(x, np.ndarray) else x
 
 
 def to_host(x):

@@ -45,7 +45,7 @@ class Workspace:
 
     def take(self, nbytes):
         """A buffer of at least nbytes that nobody uses, aligned to a cache line."""
-        size = _size_class(nbytes + LINE)
+        size = size_class(nbytes + LINE)
         found = self._buffers.get(size, ())
         for i in range(len(found)):
             if sys.getrefcount(found[i]) == self._idle:
@@ -58,7 +58,7 @@ class Workspace:
         return buffers
 
 
-def _size_class(nbytes):
+def size_class(nbytes):
     """The next of eight sizes between two powers of two: at most an eighth is wasted."""
     step = 1 << max(nbytes.bit_length() - 4, 0)
     return -(-nbytes // step) * step

@@ -79,7 +79,8 @@ class Device:
     def scaled(self, x, factor):
         from minidistil.ops.global_norm import scaled_cuda
 
-        return scaled_cuda(x, factor)
+        (y,) = scaled_cuda([x], factor)
+        return y
 
 
 def place_of(backend):

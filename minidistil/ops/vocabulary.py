@@ -271,4 +271,4 @@ def _add_losses_kernel(sums, ce, mlm, mse_, alpha_ce, alpha_mlm, alpha_mse, part
 def backward_cuda(dy, cache):
     if dy == 1:
         return tuple(cache[1:])
-    return tuple(global_norm.scaled_cuda(gradient, dy) for gradient in cache[1:])
+    return tuple(global_norm.scaled_cuda(cache[1:], dy))
