@@ -83,6 +83,11 @@ def add_options(parser):
         option = f"--{field.name.replace('_', '-')}"
         if isinstance(field.default, bool):
             group.add_argument(option, action="store_true")
+        elif isinstance(field.default, tuple):
+            group.add_argument(
+                option, action="append", metavar="NAME=linear:START:END",
+                help="a temperature or a weight that changes during the run, also cosine:START:END",
+            )  # fmt: skip
         elif isinstance(field.default, str):
             group.add_argument(option, default=field.default, metavar="NAME",
                                help=f"({field.default})")  # fmt: skip

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from minidistil.distill import vary
 from minidistil.distill.student import check_pair
 from minidistil.distill.teachers import THEIRS, lesson, types_of
 from minidistil.model import network, objective
@@ -45,6 +46,7 @@ class DistillConfig:
     restrict_ce_to_mask: bool = False
     alpha_hard: float = 2.0  # a classifier's labels, where a batch has them
     convention: str = OURS  # how soft targets are counted: a name in `soft_targets.CONVENTIONS`
+    vary: tuple = ()  # numbers above that change during a run: see `minidistil.distill.vary`
 
     def __post_init__(self):
         if not self.temperature > 0:
@@ -56,16 +58,31 @@ class DistillConfig:
                 raise ValueError(f"{field.name} must be a number from 0 up, not {value}")
         if self.alpha_clm:
             raise ValueError(f"alpha_clm must be 0 without a causal model, not {self.alpha_clm}")
+        object.__setattr__(self, "vary", tuple(self.vary or ()))
+        numbers = {f.name for f in dataclasses.fields(self) if isinstance(f.default, float)}
+        if unknown := set(vary.values(self.vary, 0.0)) - numbers:
+            raise ValueError(
+                f"what varies must be one of {', '.join(sorted(numbers))}, not {min(unknown)!r}"
+            )
+        self.at(0.0), self.at(1.0)  # both ends obey the rules above
+
+    def at(self, x):
+        """The config at the share x of a run, 0 to 1, in which nothing varies any more."""
+        if not self.vary:
+            return self
+        return dataclasses.replace(self, vary=(), **vary.values(self.vary, x))
 
 
 @frugal()
 def distill_step(student, teacher, batch, config, train=False, seed=0, step=0, first_sequence=0):
     """One batch through both models  ->  Step(loss, parts before weighting, grads of the student).
 
+    config: what varies in it has the value of the first step, unless `config.at` chose another.
     batch: as a data collator makes it; token_type_ids go to the model that has them. train: the
     student's dropout. Raises ValueError for a pair that a loss cannot compare, or a bad batch.
     """
     own_words = any(name.startswith(THEIRS) for name in batch)
+    config = config.at(0.0)
     check_pair(student, teacher, config.alpha_cos > 0, own_words)
     if student.task == "text-classification" and config.alpha_ce:
         _check_classes(student.config)

@@ -37,7 +37,8 @@ def run_loop(objective, data, config, *, run=None, evaluate=None, resume=False, 
 
     objective: `.model` with `.params` and `.update`, and `.gradients(batch, seed=, step=,
         first_sequence=)` -> (parts, grads), where parts["loss"] is what grads belong to.
-        Optionally `.diagnose(batch, seed=, step=, first_sequence=)` -> str.
+        Optionally `.diagnose(batch, seed=, step=, first_sequence=)` -> str, and `.begin(steps)`,
+        called once the number of steps is settled.
     data: `.batches(epoch)` -> list of index arrays, `.collate(indices, step=, first_sequence=)`
         -> batch; both pure. first_sequence is the micro-batch's place in its step.
     run: a Run or a folder. Without one nothing is written and Ctrl-C is not caught.
@@ -63,6 +64,8 @@ def run_loop(objective, data, config, *, run=None, evaluate=None, resume=False, 
         objective.model.params, config.lr, config.betas, config.eps, config.weight_decay,
         backend=config.backend,
     )  # fmt: skip
+    if hasattr(objective, "begin"):
+        objective.begin(plan["steps"])
     loop = Loop(objective, data, config, plan, optimizer, run, evaluate)
     if resume:
         loop.restore()

@@ -3,7 +3,7 @@
 An objective is pure: the same batch, seed and step give the same gradients.
 """
 
-from minidistil.distill import DistillConfig, distill_step
+from minidistil.distill import DistillConfig, distill_step, vary
 from minidistil.model.model import Model
 from minidistil.train.diagnose import first_not_finite
 
@@ -31,9 +31,18 @@ class Distillation:
 
     def __init__(self, student, teacher, config=None):
         self.model, self.teacher, self.config = student, teacher, config or DistillConfig()
+        self.steps = None
+
+    def begin(self, steps):
+        """Told by the loop before the first step: what varies in the config knows its end."""
+        self.steps = steps
 
     def gradients(self, batch, *, seed, step, first_sequence):
-        return _parts(self._step(self.model, self.teacher, batch, seed, step, first_sequence))
+        done = _parts(self._step(self.model, self.teacher, batch, seed, step, first_sequence))
+        return {**done[0], **vary.values(self.config.vary, self._share(step))}, done[1]
+
+    def _share(self, step):
+        return 0.0 if self.steps is None else step / self.steps
 
     def diagnose(self, batch, *, seed, step, first_sequence):
         """Where in the two models the first number that is not finite appears, or ""."""
@@ -48,7 +57,7 @@ class Distillation:
 
     def _step(self, student, teacher, batch, seed, step, first_sequence):
         return distill_step(
-            student, teacher, batch, self.config,
+            student, teacher, batch, self.config.at(self._share(step)),
             train=True, seed=seed, step=step, first_sequence=first_sequence,
         )  # fmt: skip
 

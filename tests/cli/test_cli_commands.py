@@ -271,13 +271,13 @@ def test_without_out_each_run_gets_a_folder_of_its_own(world, tmp_path, capsys, 
 
 def test_several_teachers_and_an_ensemble(world, tmp_path, capsys):
     argv = ["distill", "--teacher", world.classifier, "--teacher", world.classifier, "--data",
-            world.labelled, "--held-out", 8, "--steps", 2, "--convention", "pkd", "--out",
-            tmp_path / "run", *SMALL]  # fmt: skip
+            world.labelled, "--held-out", 8, "--steps", 2, "--convention", "pkd", "--vary",
+            "temperature=linear:8:2", "--out", tmp_path / "run", *SMALL]  # fmt: skip
     code, _ = run(capsys, *argv)
     assert code == 2 and not (tmp_path / "run").exists()
     argv += ["--alpha-cos", 0, "--teacher-weights", "0.7,0.3"]
     found = answer(capsys, *argv)
-    assert found["models"][0]["agreement"] == 1
+    assert found["models"][0]["agreement"] == 1 and found["temperature"] == 5
     again = answer(capsys, "distill", "--out", tmp_path / "run", "--resume")
     assert [r["loss"] for r in again["models"]] == [r["loss"] for r in found["models"]]
     how = ("--data", world.labelled, *SMALL)
