@@ -4,7 +4,7 @@ Start reading at `ops/layernorm.py`, then `model/encoder.py`, then `distill/step
 """
 
 from minidistil import check, losses, testing
-from minidistil.config import BertConfig, DistilBertConfig, RobertaConfig
+from minidistil.config import AlbertConfig, BertConfig, DistilBertConfig, RobertaConfig
 from minidistil.data import load_tokenizer
 from minidistil.distill import DistillConfig, distill_step, student_config, student_from
 from minidistil.model.model import Model
@@ -14,8 +14,8 @@ from minidistil.pipeline import pipeline
 from minidistil.train import AdamW, TrainConfig, train
 
 __all__ = [
-    "AdamW", "BertConfig", "DistilBertConfig", "DistillConfig", "Model", "RobertaConfig",
-    "TrainConfig", "Workspace", "backend", "check", "distill_step", "from_config",
+    "AdamW", "AlbertConfig", "BertConfig", "DistilBertConfig", "DistillConfig", "Model",
+    "RobertaConfig", "TrainConfig", "Workspace", "backend", "check", "distill_step", "from_config",
     "from_pretrained", "load_tokenizer", "losses", "matmul_precision", "pipeline", "student_config",
     "student_from", "testing", "train",
 ]  # fmt: skip

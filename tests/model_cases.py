@@ -42,6 +42,10 @@ CASES = {
     "roberta-mlm": Case("roberta", "fill-mask", {"hidden_act": "relu"}, left=True),
     "roberta-body": Case("roberta", "feature-extraction"),
     "roberta-single": Case("roberta", "text-classification", {"labels": 3}),
+    "albert-mlm": Case("albert", "fill-mask", {"num_hidden_groups": 2}, left=True),
+    "albert-pretraining": Case("albert", "pretraining", {"inner_group_num": 2}),
+    "albert-body": Case("albert", "feature-extraction", {"hidden_act": "relu"}),
+    "albert-single": Case("albert", "text-classification", {"labels": 3}),
     "distilbert-mlm": Case("distilbert", "fill-mask", left=True),
     "distilbert-body": Case("distilbert", "feature-extraction", {"activation": "relu"}, left=True),
     "distilbert-single": Case("distilbert", "text-classification", {"labels": 2}),
@@ -57,6 +61,9 @@ CASES = {
     "roberta-tokens": Case("roberta", "token-classification", {"labels": 3}, left=True),
     "roberta-spans": Case("roberta", "question-answering", left=True),
     "roberta-choice": Case("roberta", "multiple-choice"),
+    "albert-tokens": Case("albert", "token-classification", {"labels": 3}, left=True),
+    "albert-spans": Case("albert", "question-answering", left=True),
+    "albert-choice": Case("albert", "multiple-choice"),
     "distilbert-choice": Case("distilbert", "multiple-choice"),
 }  # fmt: skip
 HEADS = ("tokens", "spans", "choice")  # stored once: a head is the same for all families
@@ -76,7 +83,9 @@ def fields(case, size):
     common = {"model_type": case.family, "vocab_size": V, "max_position_embeddings": P, **extra}
     if case.family == "roberta":
         common = {"type_vocab_size": 1, "pad_token_id": 1, "layer_norm_eps": 1e-5, **common}
-    if case.family in ("bert", "roberta"):
+    if case.family == "albert":
+        common = {"embedding_size": C // 2, **common}
+    if case.family != "distilbert":
         return {"hidden_size": C, "num_hidden_layers": L, "num_attention_heads": H,
                 "intermediate_size": F, "type_vocab_size": 2, **common}  # fmt: skip
     return {"dim": C, "n_layers": L, "n_heads": H, "hidden_dim": F, **common}
@@ -127,14 +136,15 @@ def batch_of(case, size=LARGE, seed=2, B=4, pad=False):
         mask[2, 0] = mask[1, :2] = 0
     ids[1, mask[1] == 0] = padding  # the other sequences are hidden without being padding
     batch = {"input_ids": ids, "attention_mask": mask}
-    if case.family == "bert":
+    if case.family in ("bert", "albert"):
         batch["token_type_ids"] = rng.integers(0, 2, (B, T))
     K = config.num_labels
     if case.task in ("fill-mask", "pretraining"):
         batch["labels"] = np.where((rng.random((B, T)) < 0.5) & (mask == 1), ids, -100)
         batch["labels"][0, 1] = ids[0, 1]
     if case.task == "pretraining":
-        batch["next_sentence_label"] = rng.integers(0, 2, B)
+        name = "next_sentence_label" if case.family == "bert" else "sentence_order_label"
+        batch[name] = rng.integers(0, 2, B)
     if case.task == "token-classification":
         batch["labels"] = np.where(mask == 1, rng.integers(0, K, (B, T)), -100)
         batch["labels"][0, 2:5] = -100
@@ -259,7 +269,7 @@ def torch_numbers(model, fields_, batch, d, dtype="float32"):
     out, loss = run()
     numbers = {"loss": loss}
     for name in ("logits", "prediction_logits", "seq_relationship_logits", "last_hidden_state",
-                 "pooler_output", "start_logits", "end_logits"):  # fmt: skip
+                 "sop_logits", "pooler_output", "start_logits", "end_logits"):  # fmt: skip
         if name in out:
             numbers[name.removeprefix("prediction_")] = out[name]
     for name in ("hidden_states", "attentions"):

@@ -5,6 +5,7 @@ one file for each family.
 import json
 from pathlib import Path
 
+from minidistil.config.albert import AlbertConfig
 from minidistil.config.base import PROBLEM_TYPES, QUANTIZATION, Architecture
 from minidistil.config.bert import BertConfig
 from minidistil.config.distilbert import DistilBertConfig
@@ -12,11 +13,12 @@ from minidistil.config.roberta import RobertaConfig
 from minidistil.files import MissingFileError
 
 __all__ = [
-    "FAMILIES", "PROBLEM_TYPES", "QUANTIZATION", "Architecture", "BertConfig", "DistilBertConfig",
-    "RobertaConfig", "read_config",
+    "FAMILIES", "PROBLEM_TYPES", "QUANTIZATION", "AlbertConfig", "Architecture", "BertConfig",
+    "DistilBertConfig", "RobertaConfig", "read_config",
 ]  # fmt: skip
 
-FAMILIES = {c.model_type: c for c in (BertConfig, DistilBertConfig, RobertaConfig)}
+
+FAMILIES = {c.model_type: c for c in (BertConfig, DistilBertConfig, RobertaConfig, AlbertConfig)}
 
 
 def read_config(path):

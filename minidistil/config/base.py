@@ -41,6 +41,20 @@ class Architecture:
     span_dropout: float = 0.0  # before an answer's start and end; DistilBERT's alone
     transform_activation: str = "gelu"  # of the masked-LM head's first layer
     padding_position: int | None = None  # RoBERTa counts positions from this id on; see `rows`
+    E: int | None = None  # ALBERT's channels of the embeddings, mapped onto C; None: C, not mapped
+    shared: tuple | None = None  # ALBERT: whose parameters each layer uses; None: its own
+    drops_ffn_output: bool = True  # ALBERT does not
+    order_dropout: float = 0.0  # ALBERT's, before the head that asks for the order of two texts
+
+    @property
+    def width(self):
+        """Channels of the embeddings, and of what the masked-LM head projects."""
+        return self.C if self.E is None else self.E
+
+    @property
+    def blocks(self):
+        """L numbers: the block whose parameters layer i uses."""
+        return tuple(range(self.L)) if self.shared is None else self.shared
 
     @property
     def longest(self):

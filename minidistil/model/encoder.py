@@ -1,5 +1,5 @@
-"""The encoder that BERT, RoBERTa and DistilBERT share: embeddings, then L blocks of attention and
-feed-forward, each followed by a residual sum and a LayerNorm.
+"""The encoder that BERT, RoBERTa, ALBERT and DistilBERT share: embeddings, then L blocks of
+attention and feed-forward, each followed by a residual sum and a LayerNorm.
 
     x₀ = LN(word[id] + position[position] (+ type[type]))
     u  = LN(x + out(attention(q(x), k(x), v(x))))
@@ -7,8 +7,14 @@ feed-forward, each followed by a residual sum and a LayerNorm.
 
 The families differ in four switches: whether there are token types, whether dropout follows `out`
 (BERT) or not (DistilBERT), LayerNorm's ε, and how positions are counted (`rows`). Where padding has
-a position (RoBERTa), it is not trained. Each backward is its forward read upwards.
-Sources: Devlin et al., "BERT", 2018, §3; Sanh et al., "DistilBERT", 2019, §3.
+a position (RoBERTa), it is not trained. ALBERT embeds in fewer channels E and maps them onto C,
+
+    x₀ = mapping(LN(…))
+
+and its layers take turns with a few blocks, whose gradients are the sums over their turns. Each
+backward is its forward read upwards.
+Sources: Devlin et al., "BERT", 2018, §3; Sanh et al., "DistilBERT", 2019, §3;
+Liu et al., "RoBERTa", 2019; Lan et al., "ALBERT", 2019, §3.
 """
 
 from typing import NamedTuple
@@ -41,12 +47,17 @@ def embed(rows, p, a, pad, chance, ops):
         s, _ = ops.add.forward(s, kind)
     x, norm = ops.layernorm.forward(s, p["norm.weight"], p["norm.bias"], eps=a.eps)
     x, dropped = drop(x, a.dropout, EMBEDDING_SITE, chance, ops)
-    return x, (word_cache, position_cache, type_cache, add, norm, dropped)
+    mapping = None
+    if a.E is not None:
+        x, mapping = ops.linear.forward(x, p["mapping.weight"], p["mapping.bias"])  # (N,C)
+    return x, (word_cache, position_cache, type_cache, add, norm, dropped, mapping)
 
 
 def embed_backward(dx, cache, ops):
-    word_cache, position_cache, type_cache, add, norm, dropped = cache
+    word_cache, position_cache, type_cache, add, norm, dropped, mapping = cache
     d = {}
+    if mapping is not None:
+        dx, d["mapping.weight"], d["mapping.bias"] = ops.linear.backward(dx, mapping)
     dx = drop_backward(dx, dropped, ops)
     ds, d["norm.weight"], d["norm.bias"] = ops.layernorm.backward(dx, norm)
     if type_cache is not None:
@@ -119,7 +130,7 @@ def block(x, p, a, bounds, chance, site, ops, taps=None, keep=True):
     )
     g, lin1 = expand(u, p["lin1.weight"], p["lin1.bias"], a.activation, ops, keep)  # (N,F)
     f, lin2 = ops.linear.forward(g, p["lin2.weight"], p["lin2.bias"])  # (N,C)
-    fd, lin2_dropped = drop(f, a.dropout, site + 2, chance, ops)
+    fd, lin2_dropped = drop(f, a.dropout * a.drops_ffn_output, site + 2, chance, ops)
     y, output_norm = ops.add_layernorm.forward(
         u, fd, p["output_norm.weight"], p["output_norm.bias"], eps=a.eps, keep=keep
     )
@@ -185,7 +196,8 @@ def forward(p, rows, a, pad, chance, ops, taps=None, keep=True):
     for i in range(a.L):
         inner = None if taps is None else taps.setdefault(f"layer.{i}", {})
         site = FIRST_BLOCK_SITE + SITES_PER_BLOCK * i
-        x, cache = block(x, scope(p, f"layer.{i}"), a, rows.bounds, chance, site, ops, inner, keep)
+        own = scope(p, f"layer.{a.blocks[i]}")
+        x, cache = block(x, own, a, rows.bounds, chance, site, ops, inner, keep)
         hidden.append(x)
         if keep:
             blocks.append(cache)
@@ -206,7 +218,12 @@ def backward(dhidden, cache, ops, dtaps=None, release=False):
         dx, dp = block_backward(dx, blocks[i], a, ops, dtaps.get(f"layer.{i}"))
         if release:
             blocks[i] = None
-        d.update({f"layer.{i}.{name}": grad for name, grad in dp.items()})
+        for name, grad in dp.items():
+            name = f"layer.{a.blocks[i]}.{name}"
+            if name in d:  # a block that had a turn above
+                ops.place.accumulate(d[name], grad)
+            else:
+                d[name] = grad
         dx = plus(dx, dhidden[i], ops)  # x was handed out, and fed the next block
     d.update({f"embeddings.{k}": grad for k, grad in embed_backward(dx, embedding, ops).items()})
     return d

@@ -6,9 +6,10 @@
 
 BERT's pooler is tanh and DistilBERT's `pre_classifier` is ReLU: the same head with one switch.
 RoBERTa keeps a pooler for its bare body, but classifies texts with layers of their own, `dense` and
-`out_proj`, and dropout before both.
+`out_proj`, and dropout before both. ALBERT's masked-LM head goes down to its E channels.
 Kinds of texts, of tokens, where an answer starts and ends, which choice is right, whether a
-sentence follows: all are the same last layer, and `CLASSIFIERS` says on what.
+sentence follows, or in ALBERT whether two stand in their order: all are the same last layer, and
+`CLASSIFIERS` says on what.
 """
 
 from typing import NamedTuple
@@ -58,7 +59,13 @@ ROBERTA = Family("Roberta", {
     "text-classification": ("dense", "out_proj"),
     "feature-extraction": ("pooler",),
 })  # fmt: skip
-FAMILY = {"bert": BERT, "distilbert": DISTILBERT, "roberta": ROBERTA}
+ALBERT = Family("Albert", {
+    "fill-mask": ("mlm",),
+    **CLASSIFIED,
+    "feature-extraction": ("pooler",),
+    "pretraining": ("mlm", "pooler", "nsp"),
+})  # fmt: skip
+FAMILY = {"bert": BERT, "distilbert": DISTILBERT, "roberta": ROBERTA, "albert": ALBERT}
 POOLERS = ("pooler", "dense")  # what reads the first token
 
 
@@ -111,7 +118,7 @@ def with_outputs(config, task):
 
 
 def mlm(h, p, a, ops):
-    """h (M,C)  ->  features (M,C), cache: all but the projection onto the vocabulary.
+    """h (M,C)  ->  features (M,C) or (M,E), cache: all but the projection onto the vocabulary.
 
     p: canonical parameters of the whole model.
     """
@@ -125,7 +132,7 @@ def mlm(h, p, a, ops):
 
 
 def mlm_backward(dn, cache, ops):
-    """dn (M,C)  ->  dh (M,C), gradients."""
+    """dn (M,C) or (M,E)  ->  dh (M,C), gradients."""
     transform, norm, name = cache
     d = {}
     dg, d["transform_norm.weight"], d["transform_norm.bias"] = ops.layernorm.backward(dn, norm)
@@ -134,7 +141,7 @@ def mlm_backward(dn, cache, ops):
 
 
 def projector(p):
-    """What projects features onto the vocabulary: weight (V,C), tied to the table, bias (V,)."""
+    """What projects features onto the vocabulary: the table (V,C or E), tied, and a bias (V,)."""
     return p["embeddings.word.weight"], p["decoder.bias"]
 
 
@@ -183,7 +190,7 @@ CLASSIFIERS = {
     "choice": Classifier("classifier", "pooled", "choice_dropout", 1),
     "tokens": Classifier("classifier", "tokens", "token_dropout"),
     "spans": Classifier("spans", "tokens", "span_dropout", 2),
-    "nsp": Classifier("nsp", "pooled", "", 2),
+    "nsp": Classifier("nsp", "pooled", "order_dropout", 2),
 }
 LAST = tuple(f"{last.role}." for last in CLASSIFIERS.values())  # how their parameters begin
 

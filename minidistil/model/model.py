@@ -1,9 +1,6 @@
 """`Model`: the door between batches (B,T), a checkpoint's names, and rows, canonical names."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,61 +9,10 @@ from minidistil.model.checkpoint import write_folder
 from minidistil.model.heads import POOLERS, architecture_name, heads_of, logits_head, projector
 from minidistil.model.names import public_names
 from minidistil.model.network import Cotangents
+from minidistil.model.output import Fetched, Kept, Output, Step
 from minidistil.model.params import shapes
 from minidistil.model.rows import Chance, pack, pack_choices
 from minidistil.ops import DTYPES, frugal
-
-
-class Step(NamedTuple):
-    """A loss, what it is made of, and its gradients under the names of `params`."""
-
-    loss: float
-    parts: dict
-    grads: dict
-
-
-@dataclass(frozen=True)
-class Output:
-    """What `Model.forward` hands out; None for what the task does not have or nobody asked for."""
-
-    logits: Any = None  # (B,T,V), (B,T,K), (B,K) or (B,choices)
-    start_logits: Any = None  # (B,T)
-    end_logits: Any = None  # (B,T)
-    seq_relationship_logits: Any = None  # (B,2)
-    last_hidden_state: Any = None  # (B,T,C)
-    pooler_output: Any = None  # (B,C)
-    hidden_states: Any = None  # L+1 arrays (B,T,C)
-    attentions: Any = None  # L arrays (B,H,T,T)
-    taps: Any = None  # {name: array}
-    loss: Any = None  # float
-    kept: Any = None  # for backward
-
-
-class Kept(NamedTuple):
-    """What a forward keeps for `backward`."""
-
-    rows: Any
-    result: Any
-    cache: Any
-    loss_gradient: Any  # Cotangents of the loss, None without labels
-
-
-class Fetched(Mapping):
-    """{name: NumPy array, read-only}, fetched when asked for from where `arrays` live."""
-
-    def __init__(self, arrays, place):
-        self.arrays, self._place = MappingProxyType(arrays), place
-
-    def __getitem__(self, name):
-        x = self._place.fetch(self.arrays[name])
-        x.flags.writeable = False
-        return x
-
-    def __iter__(self):
-        return iter(self.arrays)
-
-    def __len__(self):
-        return len(self.arrays)
 
 
 class Model:
@@ -78,7 +24,7 @@ class Model:
     def __init__(self, config, task, canonical, ops):
         self.config, self.task, self.ops, self.dtype = config, task, ops, ops.dtype
         self.shapes = shapes(config, task)
-        self.names = public_names(self.shapes, config.model_type, task)
+        self.names = public_names(self.shapes, config, task)
         self._params, self._canonical = {}, {}
         self.update({self.names[c]: array for c, array in canonical.items()})
 
@@ -116,8 +62,8 @@ class Model:
 
     def forward(self, input_ids, attention_mask=None, token_type_ids=None, labels=None,
                 hidden_states=False, attentions=False, taps=(), train=False, seed=0, step=0,
-                keep=True, first_sequence=0, next_sentence_label=None, start_positions=None,
-                end_positions=None):  # fmt: skip
+                keep=True, first_sequence=0, next_sentence_label=None, sentence_order_label=None,
+                start_positions=None, end_positions=None):  # fmt: skip
         """A batch of integer arrays (B,T), for multiple-choice (B,choices,T)  ->  Output.
 
         labels: (B,T) for fill-mask and token-classification, -100 where there is no loss; (B,) the
@@ -136,7 +82,7 @@ class Model:
             self._canonical, rows, self.config, self.task, chance, self.ops, taps=inner, keep=keep
         )
         loss, gradient = None, None
-        given = (labels, next_sentence_label, start_positions, end_positions)
+        given = (labels, next_sentence_label, sentence_order_label, start_positions, end_positions)
         if any(x is not None for x in given):
             loss, gradient = self._loss(
                 result, rows, dict(zip(objective.LABELS, given, strict=True))

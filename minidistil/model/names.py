@@ -20,16 +20,32 @@ BLOCK_DISTILBERT = {
     "lin2": "ffn.lin2",
     "output_norm": "output_layer_norm",
 }
+BLOCK_ALBERT = {
+    "q": "attention.query",
+    "k": "attention.key",
+    "v": "attention.value",
+    "out": "attention.dense",
+    "attention_norm": "attention.LayerNorm",
+    "lin1": "ffn",
+    "lin2": "ffn_output",
+    "output_norm": "full_layer_layer_norm",
+}
 EMBEDDINGS = {
     "embeddings.word": "embeddings.word_embeddings",
     "embeddings.position": "embeddings.position_embeddings",
     "embeddings.type": "embeddings.token_type_embeddings",
     "embeddings.norm": "embeddings.LayerNorm",
+    "embeddings.mapping": "encoder.embedding_hidden_mapping_in",
 }
-BODY = {  # model type: prefix of the body, where its blocks are, what a block's layers are called
-    "bert": ("bert.", "encoder.layer.", BLOCK_BERT),
-    "roberta": ("roberta.", "encoder.layer.", BLOCK_BERT),
-    "distilbert": ("distilbert.", "transformer.layer.", BLOCK_DISTILBERT),
+BODY = {  # model type: prefix of the body, where block i is, what a block's layers are called
+    "bert": ("bert.", "encoder.layer.{i}.", BLOCK_BERT),
+    "roberta": ("roberta.", "encoder.layer.{i}.", BLOCK_BERT),
+    "distilbert": ("distilbert.", "transformer.layer.{i}.", BLOCK_DISTILBERT),
+    "albert": (
+        "albert.",
+        "encoder.albert_layer_groups.{group}.albert_layers.{inner}.",
+        BLOCK_ALBERT,
+    ),
 }
 HEADS = {
     "bert": {
@@ -51,6 +67,15 @@ HEADS = {
         "transform_norm": "lm_head.layer_norm",
         "decoder": "lm_head",
     },
+    "albert": {
+        "pooler": "albert.pooler",
+        "classifier": "classifier",
+        "spans": "qa_outputs",
+        "nsp": "sop_classifier.classifier",
+        "transform": "predictions.dense",
+        "transform_norm": "predictions.LayerNorm",
+        "decoder": "predictions",
+    },
     "distilbert": {
         "pooler": "pre_classifier",
         "classifier": "classifier",
@@ -70,27 +95,32 @@ TIED = {
         "lm_head.decoder.weight": "embeddings.word.weight",
         "lm_head.decoder.bias": "decoder.bias",
     },
+    "albert": {
+        "predictions.decoder.weight": "embeddings.word.weight",
+        "predictions.decoder.bias": "decoder.bias",
+    },
     "distilbert": {"vocab_projector.weight": "embeddings.word.weight"},
 }
 BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")  # saved once, never learned
 
 
-def checkpoint_name(canonical, model_type):
+def checkpoint_name(canonical, config):
     """`layer.0.q.weight`  ->  `bert.encoder.layer.0.attention.self.query.weight`."""
-    prefix, blocks, block = BODY[model_type]
+    prefix, place, block = BODY[config.model_type]
     role, _, kind = canonical.rpartition(".")
     if role in EMBEDDINGS:
         return f"{prefix}{EMBEDDINGS[role]}.{kind}"
     if role.startswith("layer."):
         _, i, part = role.split(".")
-        return f"{prefix}{blocks}{i}.{block[part]}.{kind}"
-    return f"{HEADS[model_type][role]}.{kind}"
+        group, inner = divmod(int(i), getattr(config, "inner_group_num", 1))
+        return f"{prefix}{place.format(i=i, group=group, inner=inner)}{block[part]}.{kind}"
+    return f"{HEADS[config.model_type][role]}.{kind}"
 
 
-def public_names(canonical_names, model_type, task):
+def public_names(canonical_names, config, task):
     """{canonical: name in `params` and in a saved file}; a bare body carries no prefix."""
-    prefix = BODY[model_type][0]
-    names = {c: checkpoint_name(c, model_type) for c in canonical_names}
+    prefix = BODY[config.model_type][0]
+    names = {c: checkpoint_name(c, config) for c in canonical_names}
     if task == "feature-extraction":
         names = {c: n.removeprefix(prefix) for c, n in names.items()}
     return names

@@ -6,7 +6,7 @@
     token-classification cross entropy at the labelled tokens
     question-answering   mean of two cross entropies over a text's tokens: start and end
     multiple-choice      cross entropy over the choices
-    pretraining          masked LM + next sentence, summed
+    pretraining          masked LM + next sentence, or the order of two in ALBERT, summed
 Source of the choices: the forward methods of Hugging Face's Bert and DistilBert classes. These let
 the padding take part where an answer may start; here it does not.
 """
@@ -18,7 +18,8 @@ from minidistil.model.heads import heads_of, logits_head
 from minidistil.model.network import Cotangents
 
 IGNORED = -100
-LABELS = ("labels", "next_sentence_label", "start_positions", "end_positions")
+LABELS = ("labels", "next_sentence_label", "sentence_order_label", "start_positions",
+          "end_positions")  # fmt: skip
 
 
 def loss_of(result, rows, given, config, task, ops):
@@ -31,6 +32,7 @@ def loss_of(result, rows, given, config, task, ops):
     if head is None:  # next sentence alone: its labels go by either name
         given = {"next_sentence_label": given.pop("labels", None)} | given
     nsp = given.pop("next_sentence_label", None)
+    nsp = given.pop("sentence_order_label", nsp)  # ALBERT's
     if head and given:
         loss, dlogits = answer_loss(result.logits, rows, given, config, head, ops)
         total, d = total + loss, d._replace(logits=dlogits)

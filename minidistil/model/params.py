@@ -18,11 +18,13 @@ def shapes(config, task):
 
 def body_shapes(a):
     """Embeddings and blocks."""
-    s = {"embeddings.word.weight": (a.V, a.C), "embeddings.position.weight": (a.P, a.C)}
+    s = {"embeddings.word.weight": (a.V, a.width), "embeddings.position.weight": (a.P, a.width)}
     if a.types:
-        s["embeddings.type.weight"] = (a.types, a.C)
-    s.update(_norm("embeddings.norm", a.C))
-    for i in range(a.L):
+        s["embeddings.type.weight"] = (a.types, a.width)
+    s.update(_norm("embeddings.norm", a.width))
+    if a.E is not None:
+        s.update(_linear("embeddings.mapping", a.E, a.C))
+    for i in sorted(set(a.blocks)):
         for role in ("q", "k", "v", "out"):
             s.update(_linear(f"layer.{i}.{role}", a.C, a.C))
         s.update(_norm(f"layer.{i}.attention_norm", a.C))
@@ -37,8 +39,8 @@ def head_shapes(config, task):
     a, s = config.architecture, {}
     for head in heads_of(config, task):
         if head == "mlm":
-            s.update(_linear("transform", a.C, a.C))
-            s.update(_norm("transform_norm", a.C))
+            s.update(_linear("transform", a.C, a.width))
+            s.update(_norm("transform_norm", a.width))
             s["decoder.bias"] = (a.V,)
         elif head in POOLERS:
             s.update(_linear(head, a.C, a.C))

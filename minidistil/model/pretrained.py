@@ -105,7 +105,7 @@ def _match(folder, config, task, tensors, relabelled, seed):
         every_head.update(head_shapes(config, other))
     canonical = {}
     for c in body | every_head:
-        name = checkpoint_name(c, kind)
+        name = checkpoint_name(c, config)
         canonical[name] = canonical[name.removeprefix(prefix)] = c
 
     found, dropped, problems = {}, [], []
@@ -130,7 +130,7 @@ def _match(folder, config, task, tensors, relabelled, seed):
     wanted = shapes(config, task)
     fresh = {}
     for c, shape in wanted.items():
-        name = checkpoint_name(c, kind)
+        name = checkpoint_name(c, config)
         if c not in found:
             if c in body:
                 problems.append(f"missing {name} {shape}")
@@ -143,22 +143,22 @@ def _match(folder, config, task, tensors, relabelled, seed):
                 problems.append(f"{name} is {found[c].shape}, expected {shape}")
         elif not np.isfinite(found[c]).all():
             problems.append(f"{name} holds NaN or infinity")
-    problems += _untied(tensors, found, kind)
+    problems += _untied(tensors, found, config)
     if problems:
         raise ValueError(f"{folder} does not fit its {CONFIG}: " + "; ".join(problems))
-    dropped += [checkpoint_name(c, kind) for c in found if c not in wanted]
+    dropped += [checkpoint_name(c, config) for c in found if c not in wanted]
     if dropped:
         warnings.warn(f"task {task!r} does not use {', '.join(sorted(dropped))}", stacklevel=3)
     if fresh:
-        names = ", ".join(checkpoint_name(c, kind) for c in fresh)
+        names = ", ".join(checkpoint_name(c, config) for c in fresh)
         warnings.warn(f"initialised from seed {seed}, to be trained: {names}", stacklevel=3)
     return {c: found[c] for c in wanted if c not in fresh} | initialise(config, fresh, seed)
 
 
-def _untied(tensors, found, kind):
+def _untied(tensors, found, config):
     """A copy of a tied parameter must be a copy: another value would be lost silently."""
     return [
-        f"{name} differs from {checkpoint_name(c, kind)}, to which it is tied"
-        for name, c in TIED[kind].items()
+        f"{name} differs from {checkpoint_name(c, config)}, to which it is tied"
+        for name, c in TIED[config.model_type].items()
         if name in tensors and c in found and not np.array_equal(tensors[name], found[c])
     ]

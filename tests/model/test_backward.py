@@ -13,7 +13,7 @@ from minidistil.model.taps import PLAIN, SQUARE
 from minidistil.testing import check_backward
 
 OPS = md.backend("numpy")
-FAMILIES = ["bert-mlm", "roberta-mlm", "distilbert-mlm"]
+FAMILIES = ["bert-mlm", "roberta-mlm", "albert-mlm", "distilbert-mlm"]
 TRAINING = {"train": True, "seed": 5, "step": 7, "first_sequence": 11}
 
 
@@ -151,6 +151,8 @@ def check_model(name, pick, differentiate, **options):
         ("bert-mlm", "last_hidden_state"),
         ("bert-pretraining", "seq_relationship_logits"),
         ("bert-body", "pooler_output"),
+        ("albert-pretraining", "seq_relationship_logits"),
+        ("roberta-single", "logits"),
         ("bert-single", "logits"),
         ("distilbert-mlm", "logits"),
         ("distilbert-body", "last_hidden_state"),

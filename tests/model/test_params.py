@@ -6,6 +6,7 @@ from model_cases import CASES, SMALL, batch_of, fields, model_of
 
 import minidistil as md
 from minidistil.config import FAMILIES
+from minidistil.model.heads import FAMILY
 from minidistil.model.params import body_shapes, count, shapes
 from minidistil.model.params import sinusoids as our_sinusoids
 
@@ -17,6 +18,7 @@ from minidistil.model.params import sinusoids as our_sinusoids
         (md.DistilBertConfig(), "fill-mask", 66_985_530),
         (md.BertConfig(), "feature-extraction", 109_482_240),
         (md.BertConfig(), "fill-mask", 109_514_298),
+        (md.AlbertConfig(), "feature-extraction", 11_683_584),
         (md.RobertaConfig(), "feature-extraction", 124_645_632),
         (md.RobertaConfig(num_hidden_layers=6), "feature-extraction", 82_118_400),
     ],
@@ -41,6 +43,9 @@ CONFIGS = [
     md.RobertaConfig(vocab_size=300, hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
                      intermediate_size=96, initializer_range=0.03, pad_token_id=7,
                      type_vocab_size=2),
+    md.AlbertConfig(vocab_size=300, hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
+                    intermediate_size=96, initializer_range=0.03, pad_token_id=7,
+                    embedding_size=60, num_hidden_groups=2),
 ]  # fmt: skip
 
 
@@ -197,12 +202,34 @@ def test_config_survives_its_json(name):
 
 def test_what_a_config_json_leaves_out_is_what_transformers_takes_it_for():
     transformers = pytest.importorskip("transformers")
-    for name, theirs in (("bert", "Bert"), ("roberta", "Roberta"), ("distilbert", "DistilBert")):
+    for name in ("bert", "roberta", "albert", "distilbert"):
         mine = FAMILIES[name].from_dict({"vocab_size": 99}).to_dict()
-        theirs = getattr(transformers, f"{theirs}Config")(vocab_size=99).to_dict()
+        theirs = getattr(transformers, f"{FAMILY[name].prefix}Config")(vocab_size=99).to_dict()
         for key in ("id2label", "label2id"):
             theirs[key] = {str(k): v for k, v in theirs[key].items()}
         assert mine == {key: theirs[key] for key in mine}
+
+
+@pytest.mark.parametrize(
+    ("turns", "groups", "inner", "blocks"),
+    [
+        (4, 1, 1, "0000"),
+        (4, 2, 1, "0011"),
+        (3, 2, 1, "001"),
+        (2, 2, 2, "0123"),
+        (3, 1, 2, "010101"),
+    ],
+)
+def test_whose_turn_it_is_in_albert(turns, groups, inner, blocks):
+    config = md.AlbertConfig(
+        num_hidden_layers=turns, num_hidden_groups=groups, inner_group_num=inner
+    )
+    assert "".join(map(str, config.architecture.blocks)) == blocks
+    assert len(blocks) == config.architecture.L
+    with pytest.raises(ValueError, match=f"num_hidden_groups {turns + 1} is more than the"):
+        md.AlbertConfig(num_hidden_layers=turns, num_hidden_groups=turns + 1)
+    with pytest.raises(ValueError, match="embedding_size must be at least 1, not 0"):
+        md.AlbertConfig(embedding_size=0)
 
 
 def test_config_is_frozen():
