@@ -19,13 +19,16 @@ from minidistil.cli.common import (
     add_training_options,
     nothing_left,
     open_run,
+    progress,
     train_config,
 )
 from minidistil.cli.contest import compare, settle, train_all
 from minidistil.cli.teacher import default_teacher
 from minidistil.cli.text import LENGTH, add_text_options
 from minidistil.config import read_config
+from minidistil.data.numbered import Numbered
 from minidistil.distill import DistillConfig, student_from
+from minidistil.distill.cache import CachedTeacher
 from minidistil.distill.student import check_pair
 from minidistil.model.ensemble import Ensemble
 from minidistil.model.pretrained import from_config
@@ -60,6 +63,15 @@ def add_options(parser):
     group.add_argument(
         "--teacher-dtype", metavar="D",
         help="what the teacher computes in: float32, bfloat16 or int8; default: as it is stored",
+    )  # fmt: skip
+    group.add_argument(
+        "--cache-teacher", metavar="DIR",
+        help="ask the teacher once about every text, keep its answers here, and read them in every "
+        "epoch and for every student; a text then keeps its masks",
+    )  # fmt: skip
+    group.add_argument(
+        "--cache-format", default="whole", metavar="F",
+        help="whole (same losses, bit by bit), half, or top64: that many logits a token (whole)",
     )  # fmt: skip
     group.add_argument("--task", help=f"{', '.join(tasks.TASKS)}; default: the teacher's")
     group.add_argument(
@@ -122,6 +134,12 @@ def run(args):
         args.max_length = args.max_length or min(LENGTH, tokenizer.max_length)
         objectives = students(args, teacher, losses)
         data = tasks.of(teacher.task).distillation(args, tokenizer, teacher, run.resumed)
+        if args.cache_teacher:
+            data, first = Numbered(data), next(iter(objectives.values()))
+            first.teacher = CachedTeacher(
+                args.cache_teacher, teacher, data, losses, args.cache_format,
+                lambda steps: progress(steps, "asking the teacher"),
+            )  # fmt: skip
         config = settle(config, run, objectives, data, started)
         entries, finished = train_all(run, objectives, data, config, teacher)
         if not finished:

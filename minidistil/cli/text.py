@@ -89,6 +89,7 @@ def _masked(args, corpus, indices, tokenizer, held_out=()):
     return MaskedText(
         corpus, indices, tokenizer, tokens=args.batch_tokens, held_out=held_out, seed=args.seed,
         strategy=args.masking, evaluation_tokens=args.eval_tokens or None,
+        kept_masks=bool(getattr(args, "cache_teacher", None)),
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ length go together so that the (B,T) arrays at the door stay dense.
 
 import numpy as np
 
-from minidistil.data.masking import Vocabulary, mask_tokens
+from minidistil.data.masking import IGNORE, Vocabulary, mask_tokens
 
 WIDTH = 8  # sequences whose lengths differ by less count as equally long
 WORDS = 2**64
@@ -61,6 +61,18 @@ def collate(sequences, pad_id, token_types=False):
     return batch
 
 
+def together(batches, pad_id):
+    """Batches of one sequence each, without padding  ->  one batch, padded on the right."""
+    fill = {"input_ids": pad_id, "labels": IGNORE}
+    joined = {}
+    for name in batches[0]:
+        rows = [batch[name][0] for batch in batches]
+        joined[name] = np.full((len(rows), max(map(len, rows))), fill.get(name, 0), np.int64)
+        for row, x in zip(joined[name], rows, strict=True):
+            row[: len(x)] = x
+    return joined
+
+
 class MaskedText:
     """A corpus to train a masked language model on.
 
@@ -69,18 +81,20 @@ class MaskedText:
     strategy: "uniform" or "smoothed" masking in training; evaluation always masks uniformly and
     with one seed, so that numbers of different runs can be compared.
     evaluation_tokens: how many tokens to evaluate on; None takes all that are held out.
+    kept_masks: a sequence is masked on its own and the same in every step, as BERT's first training
+    data was; otherwise anew each time.
     """
 
     def __init__(
         self, corpus, indices, tokenizer, *, tokens, held_out=(), seed=0, strategy="uniform",
-        probability=0.15, max_sequences=None, evaluation_tokens=65_536,
+        probability=0.15, max_sequences=None, evaluation_tokens=65_536, kept_masks=False,
     ):  # fmt: skip
         self.corpus, self.tokens, self.max_sequences = corpus, tokens, max_sequences
         self.indices, self.held_out = (np.asarray(i, np.int64) for i in (indices, held_out))
         self.vocabulary = Vocabulary.of(tokenizer)
         self.pad_id, self.token_types = tokenizer.pad_id, tokenizer.token_types
         self.seed, self.strategy, self.probability = seed, strategy, probability
-        self.evaluation_tokens = evaluation_tokens
+        self.evaluation_tokens, self.kept_masks = evaluation_tokens, kept_masks
         if self.vocabulary.vocab_size != corpus.vocab_size:
             raise ValueError(
                 f"the corpus was made with {corpus.vocab_size} words, the tokenizer has "
@@ -98,6 +112,9 @@ class MaskedText:
 
     def collate(self, indices, *, step, first_sequence=0):
         """The batch of these sequences as step masks it: input_ids, attention_mask, labels."""
+        if self.kept_masks:
+            alone = [self._masked([i], self.seed, 0, int(i), self.strategy) for i in indices]
+            return together(alone, self.pad_id)
         return self._masked(indices, self.seed, step, first_sequence, self.strategy)
 
     def evaluation_batches(self):

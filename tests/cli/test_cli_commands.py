@@ -289,3 +289,24 @@ def test_several_teachers_and_an_ensemble(world, tmp_path, capsys):
     assert two("a dull plot")[0]["score"] == pytest.approx(one("a dull plot")[0]["score"])
     argv = ["evaluate", "--model", world.classifier, "--model", str(tmp_path / "none"), *how]
     assert main(argv) == 2
+
+
+def test_answers_of_a_teacher_are_kept_for_the_next_student(world, tmp_path, capsys):
+    for task, data, cos in (("classifier", world.labelled, 1), ("teacher", world.text, 0)):
+        argv = ["distill", "--teacher", getattr(world, task), "--data", data, "--held-out", 8,
+                "--steps", 3, "--no-baselines", "--cache-teacher", tmp_path / task, "--alpha-cos",
+                cos, *SMALL]  # fmt: skip
+        first = answer(capsys, *argv, "--out", tmp_path / f"{task}1")
+        kept = {p.name: p.stat().st_mtime_ns for p in (tmp_path / task).iterdir()}
+        again = answer(capsys, *argv, "--out", tmp_path / f"{task}2", "--alpha-ce", 1)
+        assert kept == {p.name: p.stat().st_mtime_ns for p in (tmp_path / task).iterdir()}
+        assert again["ce"] != first["ce"]
+        assert (
+            main([str(a) for a in [*argv, "--cache-format", "half", "--out", tmp_path / "x"]]) == 2
+        )
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and "was kept as whole, this run needs half" in said
+        assert not (tmp_path / "x").exists()
+    small = answer(capsys, *argv, "--cache-teacher", tmp_path / "top", "--cache-format", "top8",
+                   "--out", tmp_path / "top1")  # fmt: skip
+    assert small["loss"] > 0

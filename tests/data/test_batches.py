@@ -112,3 +112,18 @@ def test_another_vocabulary_is_refused(corpus):
     other = train_wordpiece(TEXTS, 60)
     with pytest.raises(ValueError, match=r"corpus was made with \d+ words, the tokenizer has 60"):
         MaskedText(corpus, [0], other, tokens=100)
+
+
+@pytest.mark.parametrize("strategy", ["uniform", "smoothed"])
+def test_kept_masks_belong_to_the_sequence(corpus, tokenizer, strategy):
+    """Whatever the step and whoever else is in the batch."""
+    data = MaskedText(corpus, np.arange(len(corpus)), tokenizer, tokens=99, seed=3,
+                      strategy=strategy, kept_masks=True)  # fmt: skip
+    together = data.collate(np.array([5, 0, 7]), step=4, first_sequence=9)
+    alone = data.collate(np.array([7]), step=0)
+    T = alone["input_ids"].shape[1]
+    for name, x in alone.items():
+        np.testing.assert_array_equal(together[name][2, :T], x[0])
+    assert ((together["labels"] != -100).sum(axis=1) > 0).all()
+    assert (together["labels"][together["attention_mask"] == 0] == -100).all()
+    assert (together["input_ids"][together["attention_mask"] == 0] == tokenizer.pad_id).all()
