@@ -103,6 +103,21 @@ def attention(s):
         yield f"{name}-dropout", (q, k, v), fixed | {"draw": draw_for(lengths, site=3)}
 
 
+def relation(s):
+    for measure, H, D, E, lengths in (
+        ("kl", 2, 3, 5, (4, 1, 6)), ("ce", 1, 4, 4, (5,)), ("scores", 3, 2, 1, (1, 7)),
+        ("probs", 2, 5, 2, (3, 3, 2)), ("kl", 4, 8, 16, (17, 31)), ("probs", 2, 8, 8, (33,)),
+    ):  # fmt: skip
+        N = sum(lengths)
+        q, k = s.normal(N, H * D, scale=1.5), s.normal(N, H * D, scale=1.5)
+        target_q, target_k = s.normal(N, H * E, scale=1.5), s.normal(N, H * E, scale=1.5)
+        weights = np.array([1 / (H * t * len(lengths)) for t in lengths])
+        yield f"{measure}-{H}x{D}-{max(lengths)}", (q, k), {
+            "target_q": target_q, "target_k": target_k, "bounds": sequences(*lengths),
+            "n_heads": H, "weights": weights, "measure": measure,
+        }  # fmt: skip
+
+
 def draw_for(lengths, p=0.3, site=1, seed=11, step=5, first_sequence=2):
     """A Draw for sequences of these lengths, whose rows follow one another."""
     sequence = np.repeat(np.arange(len(lengths)) + first_sequence, lengths)
@@ -189,7 +204,7 @@ MAKERS = {
     "attention": attention, "layernorm": layernorm, "add_layernorm": add_layernorm,
     "dropout": dropout, "cross_entropy": cross_entropy,
     "binary_cross_entropy": binary_cross_entropy, "kl_div": kl_div, "cosine": cosine, "mse": mse,
-    "vocabulary": vocabulary,
+    "relation": relation, "vocabulary": vocabulary,
 }  # fmt: skip
 
 
@@ -217,6 +232,24 @@ def torch_attention(torch, q, k, v, *, bounds, n_heads):
         y = torch.nn.functional.scaled_dot_product_attention(*(heads(x[rows]) for x in (q, k, v)))
         outs.append(y.transpose(0, 1).flatten(1))
     return torch.cat(outs)
+
+
+def torch_relation(torch, q, k, *, target_q, target_k, bounds, n_heads, weights, measure):
+    def scores(x, y):
+        x, y = (z.unflatten(1, (n_heads, -1)).transpose(0, 1) for z in (x, y))  # (H,t,D)
+        return x @ y.mT / x.shape[2] ** 0.5
+
+    F, y = torch.nn.functional, 0
+    for b in range(len(bounds) - 1):
+        rows = slice(int(bounds[b]), int(bounds[b + 1]))
+        s, u = scores(q[rows], k[rows]), scores(target_q[rows], target_k[rows])
+        y = y + weights[b] * {
+            "kl": lambda s, u: F.kl_div(s.log_softmax(2), u.softmax(2), reduction="sum"),
+            "ce": lambda s, u: -(u.softmax(2) * s.log_softmax(2)).sum(),
+            "scores": lambda s, u: F.mse_loss(s, u, reduction="sum"),
+            "probs": lambda s, u: F.mse_loss(s.softmax(2), u.softmax(2), reduction="sum"),
+        }[measure](s, u)
+    return y
 
 
 def torch_kl_div(torch, logits, *, teacher, tau=2.0, mask=None, reduction="batchmean", scale=True):
@@ -278,6 +311,7 @@ def torch_op(op):
         "kl_div": lambda *args, **fixed: torch_kl_div(torch, *args, **fixed),
         "cosine": lambda *args, **fixed: torch_cosine(torch, *args, **fixed),
         "mse": lambda *args, **fixed: torch_mse(torch, *args, **fixed),
+        "relation": lambda *args, **fixed: torch_relation(torch, *args, **fixed),
         "vocabulary": lambda *args, **fixed: torch_vocabulary(torch, *args, **fixed),
     }[op]
 

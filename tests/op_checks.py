@@ -17,7 +17,15 @@ from minidistil.ops._cuda import to_device, to_host
 from minidistil.testing import check_backward, compare, rms
 
 STORED = "ops"  # the name of the file in golden/
-LOSSES = {"cross_entropy", "binary_cross_entropy", "kl_div", "cosine", "mse", "vocabulary"}
+LOSSES = {
+    "cross_entropy",
+    "binary_cross_entropy",
+    "kl_div",
+    "cosine",
+    "mse",
+    "relation",
+    "vocabulary",
+}
 KERNELS = [name for name in SUFFIX if name != "numpy"]
 SUFFIXES = SUFFIX | {"cuda": "_cuda"}
 

@@ -20,6 +20,7 @@ from minidistil.ops import (
     _gemm_tensor,
     _peak_cuda,
     gelu,
+    relation,
 )
 
 pytestmark = pytest.mark.ptx
@@ -67,6 +68,7 @@ def kernels():
         yield f"gelu backward {form}", gelu._backward_kernel(form), "mmm", 40
     for bf16 in (False, True):
         yield f"peak {'bf16' if bf16 else 'tf32'}", _peak_cuda.tensor_peak(bf16), "vn", 48
+    yield "relation rows", relation._rows_kernel, "mmmmivnviivv", 128
     for file, name, letters in PLAIN:
         kernel = getattr(importlib.import_module(f"minidistil.ops.{file}"), name)
         yield f"{file}.{name}", kernel, letters, 64
@@ -90,6 +92,7 @@ PLAIN = (
     ("mse", "_forward_kernel", "mmiv"), ("mse", "_backward_kernel", "fmmim"),
     ("linear", "_sum_chunks_kernel", "mm"), ("adamw", "_update_kernel", "Ifffffff"),
     ("global_norm", "_square_kernel", "Iv"), ("global_norm", "_scale_kernel", "If"),
+    ("relation", "_columns_kernel", "mmivviimm"),
     ("vocabulary", "_turn_into_gradient_kernel", "mminffffm"),
     ("vocabulary", "_add_losses_kernel", "mffffffvv"),
 )  # fmt: skip
