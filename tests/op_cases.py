@@ -111,7 +111,7 @@ def relation(s):
         N = sum(lengths)
         q, k = s.normal(N, H * D, scale=1.5), s.normal(N, H * D, scale=1.5)
         target_q, target_k = s.normal(N, H * E, scale=1.5), s.normal(N, H * E, scale=1.5)
-        weights = np.array([1 / (H * t * len(lengths)) for t in lengths])
+        weights = np.array([np.float32(1 / (H * t)) for t in lengths], np.float64)  # as stored
         yield f"{measure}-{H}x{D}-{max(lengths)}", (q, k), {
             "target_q": target_q, "target_k": target_k, "bounds": sequences(*lengths),
             "n_heads": H, "weights": weights, "measure": measure,
