@@ -17,6 +17,7 @@ COMMANDS = {
     "finetune": "train a model on further text, or on labelled text",
     "evaluate": "measure a model on text it was not trained on",
     "quantize": "store a model as int8, a quarter of the size",
+    "augment": "more labelled texts, some of whose words are replaced by likely others",
     "predict": "classify texts, fill their masks or give their vectors",
     "fill-mask": "the likeliest words for [MASK]",
     "info": "config and parameter table of a model, or of two side by side",
