@@ -19,6 +19,28 @@ BERT, STUDENT = CASES["bert-mlm"], CASES["distilbert-mlm"]
 CLASSES = Case("distilbert", "text-classification", {"labels": 3})
 
 
+POSITIONS = ("start_positions", "end_positions")
+
+
+def everywhere(out, mask):
+    """What each softmax runs over, labelled or not: a list of (questions, alternatives)."""
+    if "start_logits" not in out:
+        return [out.logits.flatten(0, -2)]
+    return [out[f"{name}_logits"].masked_fill(~mask, -1e9) for name in ("start", "end")]
+
+
+def questions(out, wanted, mask):
+    """The same where soft targets are compared, and the logits row by row."""
+    import torch
+
+    if "start_logits" in out:
+        rows = torch.stack([out.start_logits[mask], out.end_logits[mask]], -1)
+        return everywhere(out, mask), rows
+    if out.logits.ndim == 3:
+        return [out.logits[wanted]], out.logits[wanted]
+    return [out.logits], out.logits.reshape(-1, 1) if mask.ndim == 3 else out.logits
+
+
 def pair(teacher=BERT, student=STUDENT, size=LARGE, backend="cpu"):
     """A teacher, a student with fewer layers and other weights, a batch with token types."""
     return (
@@ -41,24 +63,30 @@ def distiller(student, teacher, size, cases, batch, config, dtype):
     inputs = torch_inputs(batch)
     labels = inputs.pop("labels", None)
     mask = inputs["attention_mask"].bool()
+    positions = [inputs.pop(name) for name in POSITIONS if name in inputs]
+    positions = [torch.where(x < mask.shape[1], x, -100) for x in positions]
     with torch.no_grad():
         t = theirs(**inputs, output_hidden_states=True)
     inputs.pop("token_type_ids", None)
     s = mine(**inputs, output_hidden_states=True)
 
-    s_logits, t_logits = s.logits, t.logits
-    if s_logits.ndim == 3:
-        wanted = labels != -100 if config.restrict_ce_to_mask else mask
-        s_logits, t_logits = s_logits[wanted], t_logits[wanted]
     tau, parts = config.temperature, {}
     kl = nn.KLDivLoss(reduction="batchmean")
-    soft = kl(torch.log_softmax(s_logits / tau, -1), torch.softmax(t_logits / tau, -1))
-    parts["ce"] = soft * tau**2
     hard = nn.CrossEntropyLoss(ignore_index=-100)
-    if labels is not None:
-        kind = "mlm" if s.logits.ndim == 3 else "hard"
-        parts[kind] = hard(s.logits.flatten(0, -2), labels.flatten())
-    parts["mse"] = nn.MSELoss(reduction="sum")(s_logits, t_logits) / len(s_logits)
+    wanted = labels != -100 if config.restrict_ce_to_mask else mask
+    asked, rows = zip(*(questions(x, wanted, mask) for x in (s, t)), strict=True)
+    softs = [
+        kl(torch.log_softmax(q / tau, -1), torch.softmax(p / tau, -1))
+        for q, p in zip(*asked, strict=True)
+    ]
+    parts["ce"] = sum(softs) / len(softs) * tau**2
+    if labels is not None or positions:
+        kind = "mlm" if student.task == "fill-mask" else "hard"
+        right = positions or [labels.flatten()]
+        losses = [hard(q, y) for q, y in zip(everywhere(s, mask), right, strict=True)]
+        parts[kind] = sum(losses) / len(losses)
+    parts["mse"] = nn.MSELoss(reduction="sum")(*rows) / len(rows[0])
+    mask = mask.flatten(0, -2)
     h_s, h_t = s.hidden_states[-1][mask], t.hidden_states[-1][mask]
     parts["cos"] = nn.CosineEmbeddingLoss()(h_s, h_t, torch.ones(len(h_s), dtype=h_s.dtype))
     alphas = {name: getattr(config, f"alpha_{name}") for name in parts}

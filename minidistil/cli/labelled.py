@@ -10,6 +10,7 @@ from minidistil.config import read_config
 from minidistil.data import LabelledText, examples, label_names, split
 from minidistil.data.labelled import REGRESSION
 from minidistil.model.checkpoint import CONFIG
+from minidistil.model.objective import LABELS
 from minidistil.model.pretrained import from_pretrained
 
 
@@ -60,6 +61,23 @@ def names_for(labels, problem_type, known):
         return ()
     names = label_names(labels, problem_type)
     return known if set(names) <= set(known or ()) else names
+
+
+class WithoutLabels:
+    """Data whose training batches say nothing of their labels; those to evaluate on do."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def batches(self, epoch):
+        return self.data.batches(epoch)
+
+    def evaluation_batches(self):
+        return self.data.evaluation_batches()
+
+    def collate(self, indices, **place):
+        batch = self.data.collate(indices, **place)
+        return {name: x for name, x in batch.items() if name not in LABELS}
 
 
 class Unlabelled(LabelledText):

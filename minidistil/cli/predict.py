@@ -3,6 +3,7 @@
 The answers have the form of transformers' pipelines; --json prints them as they are.
 """
 
+import inspect
 import sys
 
 from minidistil.cli import tasks
@@ -13,7 +14,7 @@ from minidistil.data import documents
 from minidistil.model.checkpoint import CONFIG
 from minidistil.model.heads import task_of
 from minidistil.model.pretrained import resolve
-from minidistil.pipeline import TOGETHER, pipeline
+from minidistil.pipeline import PREDICTORS, TOGETHER, pipeline
 
 EXAMPLE = '--task feature-extraction --json "A film about trains."'
 
@@ -21,12 +22,14 @@ EXAMPLE = '--task feature-extraction --json "A film about trains."'
 def add_options(parser):
     parser.add_argument("texts", nargs="*", metavar="TEXT")
     parser.add_argument("--model", metavar="FOLDER", help="or a name on the hub; default: weights/")
-    parser.add_argument(
-        "--task", help="text-classification, fill-mask, feature-extraction; default: the model's"
-    )
+    parser.add_argument("--task", help=f"{', '.join(PREDICTORS)}; default: the model's")
     parser.add_argument("--data", metavar="PATH", help="a file or folder of texts")
     parser.add_argument("--text-column", metavar="NAME", help="of a table or of JSON objects")
     parser.add_argument("--top-k", type=int, metavar="K", help="answers a text")
+    parser.add_argument(
+        "--aggregation-strategy", metavar="S",
+        help="token-classification: simple joins pieces to entities, none does not (none)",
+    )  # fmt: skip
     add_inference_options(parser)
 
 
@@ -37,7 +40,7 @@ def run(args):
         raise ValueError(f"--top-k must be 1 or more, not {args.top_k}")
     texts = _texts(args)
     predict = pipeline(task, folder, backend=args.backend, dtype=args.dtype)
-    options = {} if args.top_k is None else {"top_k": args.top_k}
+    options = _options(args, task, predict)
     answers = []
     for start in progress(range(0, len(texts), TOGETHER), "predicting"):
         some = texts[start : start + TOGETHER]
@@ -46,6 +49,15 @@ def run(args):
     describe = tasks.of(task).describe if task in tasks.TASKS else _vectors
     lines = [f"{describe(answer)}\t{text}" for text, answer in zip(texts, answers, strict=True)]
     return Answer(answers, "\n".join(lines))
+
+
+def _options(args, task, predict):
+    """Those that were given, if this task's predictor takes them."""
+    given = {name: getattr(args, name) for name in ("top_k", "aggregation_strategy")}
+    given = {name: value for name, value in given.items() if value is not None}
+    for name in set(given) - set(inspect.signature(predict).parameters):
+        raise ValueError(f"--{name.replace('_', '-')} is not for {task}; leave it out")
+    return given
 
 
 def _texts(args):

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from minidistil.data.batches import collate, plan
+from minidistil.data.memory import InMemory, padded
 
 SINGLE = "single_label_classification"
 MULTI = "multi_label_classification"
@@ -13,7 +13,7 @@ PROBLEMS = (SINGLE, MULTI, REGRESSION)
 TOGETHER = 256  # examples tokenised at once: padding is short-lived
 
 
-class LabelledText:
+class LabelledText(InMemory):
     """Examples (text, text_pair or None, label) to train on, and others to evaluate on.
 
     names: the labels' names in the order of their numbers; by default those that the training
@@ -36,39 +36,23 @@ class LabelledText:
         examples, evaluation = list(examples), list(evaluation)
         if not examples and not evaluation:
             raise ValueError("there are no examples; give at least one")
-        self.tokens, self.seed, self.max_sequences = tokens, seed, max_sequences
-        self.pad_id, self.token_types = tokenizer.pad_id, tokenizer.token_types
+        self.tokenizer = tokenizer
         self.problem_type, self.names = problem_type, ()
         if problem_type != REGRESSION:
             labels = [label for *_, label in examples or evaluation]
             self.names = tuple(names or label_names(labels, problem_type))
-        self.size = len(examples)  # the examples from here on are for evaluation
         every = examples + evaluation
         self.labels = _numbers([label for *_, label in every], problem_type, self.names)
         self.sequences, self.types = _encode(every, tokenizer, max_length)
-        self.lengths = np.array([len(ids) for ids in self.sequences])
-
-    def batches(self, epoch):
-        """One epoch: a list of arrays of example numbers."""
-        return plan(
-            self.lengths[: self.size], tokens=self.tokens, seed=self.seed, epoch=epoch,
-            max_sequences=self.max_sequences,
+        super().__init__(
+            [len(ids) for ids in self.sequences], len(examples), tokens=tokens, seed=seed,
+            max_sequences=max_sequences,
         )  # fmt: skip
 
     def collate(self, indices, *, step=0, first_sequence=0):
         """The batch of these examples with their labels; a step changes nothing here."""
-        batch = collate([self.sequences[i] for i in indices], self.pad_id)
-        if self.token_types:
-            batch["token_type_ids"] = collate([self.types[i] for i in indices], 0)["input_ids"]
+        batch = padded(indices, self.sequences, self.types, self.tokenizer)
         return {**batch, "labels": self.labels[indices]}
-
-    def evaluation_batches(self):
-        """The evaluation examples: a list of batches that is the same at every call."""
-        lengths = self.lengths[self.size :]
-        if not len(lengths):
-            return []
-        batches = plan(lengths, tokens=self.tokens, seed=0, epoch=0)
-        return [self.collate(self.size + batch) for batch in batches]
 
 
 def label_names(labels, problem_type=SINGLE):

@@ -107,6 +107,38 @@ class Tokenizer:
             self.backend.enable_padding(pad_id=self.pad_id, pad_token=self.names["pad"])
         return [e.ids for e in encodings]
 
+    def words(self, sentences, max_length=None):
+        """B lists of words  ->  B encodings, unpadded; word_ids says which word a piece is of."""
+        self._limit(max_length)
+        self.backend.no_padding()
+        try:
+            return self.backend.encode_batch(sentences, is_pretokenized=True)
+        finally:
+            self.backend.enable_padding(pad_id=self.pad_id, pad_token=self.names["pad"])
+
+    def windows(self, questions, contexts, max_length, stride):
+        """B questions, B contexts  ->  for each the encodings of the pair, unpadded: as many as it
+        takes to read the whole context, each repeating `stride` pieces of the one before.
+
+        Raises ValueError where a question leaves no more than `stride` pieces for its context.
+        """
+        self._limit(max_length)
+        longest = max(len(ids) for ids in self.content(questions))
+        room = max_length - longest - self.backend.num_special_tokens_to_add(True)
+        if not 0 <= stride < room:
+            raise ValueError(
+                f"a stride of {stride} must be less than the {room} pieces of a context that fit "
+                f"{max_length} beside a question of {longest}; shorten it, or lengthen the window"
+            )
+        self.backend.enable_truncation(max_length, stride=stride, strategy="only_second")
+        self.backend.no_padding()
+        try:
+            pairs = self.backend.encode_batch(list(zip(questions, contexts, strict=True)))
+        finally:
+            self.backend.enable_truncation(self.max_length)
+            self.backend.enable_padding(pad_id=self.pad_id, pad_token=self.names["pad"])
+        return [[pair, *pair.overflowing] for pair in pairs]
+
     def decode(self, ids, skip_special_tokens=True):
         """ids (T,)  ->  str."""
         ids = [int(i) for i in np.asarray(ids).ravel()]

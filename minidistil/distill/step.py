@@ -11,8 +11,8 @@ With s and t the logits of student and teacher, h their last hidden states, R th
 
 With `restrict_ce_to_mask`, ce and mse look at the labelled tokens alone; cos never does. The
 teacher is in evaluation mode. A classifier is distilled the same way with one row of logits for
-each text, and `hard`, its labels' own loss, for mlm. Other code bases count ce in other ways:
-`convention`, see `minidistil.model.soft_targets`.
+each question it decides, and `hard`, its labels' own loss, for mlm: see `targets`.
+Other code bases count ce in other ways: `convention`, see `minidistil.model.soft_targets`.
 Source: Hugging Face's `Distiller.step`, value for value; Sanh et al., "DistilBERT", 2019, §2.
 """
 
@@ -23,14 +23,16 @@ import numpy as np
 
 from minidistil.distill import vary
 from minidistil.distill.student import check_pair
+from minidistil.distill.targets import alternatives, class_losses
 from minidistil.distill.teachers import THEIRS, lesson, types_of
 from minidistil.model import network, objective
 from minidistil.model.heads import projector
 from minidistil.model.model import Step
 from minidistil.model.network import Cotangents
 from minidistil.model.soft_targets import OURS, SoftTargets, check_convention
-from minidistil.model.taps import plus
 from minidistil.ops import frugal
+
+BY_LABELS = ("classifier", "out_proj", "tokens")  # heads whose classes are the config's labels
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def distill_step(student, teacher, batch, config, train=False, seed=0, step=0, f
     own_words = any(name.startswith(THEIRS) for name in batch)
     config = config.at(0.0)
     check_pair(student, teacher, config.alpha_cos > 0, own_words)
-    if student.task == "text-classification" and config.alpha_ce:
+    if student.logits_head in BY_LABELS and config.alpha_ce:
         _check_classes(student.config)
     labels = batch.get("labels")
     rows = student.pack(batch["input_ids"], batch.get("attention_mask"), types_of(student, batch))
@@ -103,9 +105,12 @@ def distill_step(student, teacher, batch, config, train=False, seed=0, step=0, f
     )  # fmt: skip
     if tokens and select is not None:
         labels = labels[select]
-    losses = _token_losses if tokens else _class_losses
-    soft = _soft_targets(config, student, labels)
-    parts, d = losses(mine, theirs, labels, config, soft, student)
+    given = {} if tokens else objective.given(batch)
+    soft = _soft_targets(config, student, rows, given)
+    if tokens:
+        parts, d = _token_losses(mine, theirs, labels, config, soft, student)
+    else:
+        parts, d = class_losses(mine, theirs, given, rows, config, soft, student)
     if config.alpha_cos:
         parts["cos"], dlast = _cosine(mine, theirs, config, student.ops)
         d = d._replace(hidden=(*d.hidden[:-1], dlast))
@@ -146,12 +151,12 @@ def _teach(teacher, batch, config, select):
     return lesson(teacher, batch, select)
 
 
-def _soft_targets(config, student, labels):
+def _soft_targets(config, student, rows, given):
     """The config's convention for the student's classes, which for words is the vocabulary."""
     if student.task == "fill-mask":
         V, beside_labels = student.config.vocab_size, config.alpha_mlm > 0
     else:
-        V, beside_labels = student.config.num_labels, config.alpha_hard > 0 and labels is not None
+        V, beside_labels = alternatives(student, rows), config.alpha_hard > 0 and bool(given)
     return SoftTargets(config.convention, config.temperature, V, student.ops, beside_labels)
 
 
@@ -172,25 +177,6 @@ def _token_losses(mine, theirs, labels, config, soft, student):
         tau=config.temperature, **alphas,
     )  # fmt: skip
     return kept.parts, d._replace(projection=op.backward(mine.features.dtype.type(1), kept))
-
-
-def _class_losses(mine, theirs, labels, config, soft, student):
-    """The same of a classifier, whose logits are few."""
-    ops, z, parts, dlogits = student.ops, mine.logits, {}, None
-    t = None if theirs is None else ops.place.send(theirs.logits(slice(0, len(z))))
-    scalar = z.dtype.type
-    if config.alpha_ce:
-        parts["ce"], cache = ops.kl_div.forward(z, teacher=soft.heard(t), tau=config.temperature)
-        (dlogits,) = ops.kl_div.backward(scalar(config.alpha_ce * soft.factor), cache)
-    if config.alpha_hard and labels is not None:
-        parts["hard"], d = objective.classification(
-            z, labels, student.config, ops, config.alpha_hard
-        )
-        dlogits = plus(dlogits, d, ops)
-    if config.alpha_mse:
-        parts["mse"], cache = ops.mse.forward(z, target=t, reduction="batchmean")
-        dlogits = plus(dlogits, ops.mse.backward(scalar(config.alpha_mse), cache)[0], ops)
-    return parts, Cotangents((None,) * len(mine.hidden), logits=dlogits)
 
 
 def _cosine(mine, theirs, config, ops):

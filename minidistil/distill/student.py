@@ -12,7 +12,7 @@ extraction script for DistilBERT.
 from numbers import Integral
 
 from minidistil.config import DistilBertConfig
-from minidistil.model.heads import CLASSIFIERS, heads_of
+from minidistil.model.heads import CLASSIFIED, CLASSIFIERS, heads_of
 from minidistil.model.model import Model
 from minidistil.model.params import initialise, shapes
 from minidistil.ops import NARROW, backend
@@ -47,7 +47,7 @@ def student_from(teacher, layers=(0, 2, 4, 7, 9, 11), vocab_transform=False, see
         raise ValueError(
             f"layers must name some of the teacher's layers 0 to {depth - 1}, not {list(layers)}"
         )
-    task = teacher.task if teacher.task in ("fill-mask", "text-classification") else "fill-mask"
+    task = teacher.task if teacher.task in CLASSIFIED else "fill-mask"
     config = student_config(teacher, len(layers))
     params = initialise(config, shapes(config, task), seed)
     given = teacher.named_by_role()

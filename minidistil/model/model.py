@@ -83,10 +83,8 @@ class Model:
         )
         loss, gradient = None, None
         given = (labels, next_sentence_label, sentence_order_label, start_positions, end_positions)
-        if any(x is not None for x in given):
-            loss, gradient = self._loss(
-                result, rows, dict(zip(objective.LABELS, given, strict=True))
-            )
+        if given := objective.given(dict(zip(objective.LABELS, given, strict=True))):
+            loss, gradient = self._loss(result, rows, given)
         fetch = self._fetch
         return Output(
             **answers.shown(result.logits, rows, self.logits_head, self.ops.place),
@@ -258,8 +256,8 @@ class Model:
         """
         rows = self.pack(*(batch.get(k) for k in ("input_ids", "attention_mask", "token_type_ids")))
         chance = self.chance(rows, train, seed, step, first_sequence)
-        given = {name: batch.get(name) for name in objective.LABELS}
-        if all(x is None for x in given.values()):
+        given = objective.given(batch)
+        if not given:
             raise ValueError("a training step needs labels in the batch")
         args = (self._canonical, rows, self.config, self.task, chance, self.ops)
         if self.task == "fill-mask":

@@ -22,13 +22,17 @@ LABELS = ("labels", "next_sentence_label", "sentence_order_label", "start_positi
           "end_positions")  # fmt: skip
 
 
+def given(batch):
+    """The labels of a batch, {one of LABELS: array}."""
+    return {name: batch[name] for name in LABELS if batch.get(name) is not None}
+
+
 def loss_of(result, rows, given, config, task, ops):
     """network.Result of all rows, {one of LABELS: array}  ->  float, Cotangents.
 
     Raises ValueError for labels that the task does not have, lack or do not fit.
     """
-    given, total = {k: v for k, v in given.items() if v is not None}, 0.0
-    d, head = Cotangents((None,) * len(result.hidden)), logits_head(config, task)
+    total, d, head = 0.0, Cotangents((None,) * len(result.hidden)), logits_head(config, task)
     if head is None:  # next sentence alone: its labels go by either name
         given = {"next_sentence_label": given.pop("labels", None)} | given
     nsp = given.pop("next_sentence_label", None)

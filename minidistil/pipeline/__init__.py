@@ -9,18 +9,20 @@ from minidistil.pipeline.fill_mask import FillMask
 from minidistil.pipeline.loading import load
 from minidistil.pipeline.predictor import TOGETHER
 from minidistil.pipeline.text_classification import TextClassification
+from minidistil.pipeline.token_classification import TokenClassification
 
 __all__ = ["PREDICTORS", "TOGETHER", "pipeline"]
 
 PREDICTORS = {
     "fill-mask": FillMask,
     "text-classification": TextClassification,
+    "token-classification": TokenClassification,
     "feature-extraction": FeatureExtraction,
 }
 
 
 def pipeline(task, folder, *, backend="cpu", dtype=None):
-    """A predictor for task "fill-mask", "text-classification" or "feature-extraction".
+    """A predictor for one of the tasks in PREDICTORS.
 
     folder: a model with its tokenizer, or a name on the hub; a list of them answers as an ensemble,
     by the mean of the logits. backend, dtype: see `from_pretrained`.
@@ -31,6 +33,9 @@ def pipeline(task, folder, *, backend="cpu", dtype=None):
                              several [MASK]s in a text a list of such lists
         text-classification  [{"label", "score"}], with top_k that many of them (None: all);
                              for several texts one dict, or with top_k one list, each
+        token-classification [{"entity", "score", "index", "word", "start", "end"}, …] a text, one a
+                             piece that is not "O"; with aggregation_strategy="simple"
+                             [{"entity_group", "score", "word", "start", "end"}, …]
         feature-extraction   nested lists (1,T,C), for several texts a list of these
 
     Raises ValueError or MissingFileError for a bad folder, an empty text, a text without [MASK].

@@ -19,6 +19,7 @@ from model_cases import (
 )
 
 import minidistil as md
+from minidistil.model import objective
 from minidistil.testing import check_backward, rms
 
 HARD = {"seed": 3, "step": 4, "first_sequence": 5, "train": True}
@@ -90,6 +91,19 @@ def test_classifiers(name, labelled):
     check_live(cases, md.DistillConfig(**CONFIGS[name]), change)
 
 
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize("name", ["default", "mse", "hot"])
+@pytest.mark.parametrize("head", ["spans", "choice", "tokens"])
+def test_tokens_spans_and_choices(head, name, labelled):
+    def change(batch):
+        for given in objective.LABELS if not labelled else ():
+            batch.pop(given, None)
+
+    labels = {"extra": {"labels": 4}} if head == "tokens" else {}
+    cases = [CASES[f"{family}-{head}"]._replace(**labels) for family in ("bert", "distilbert")]
+    check_live(cases, md.DistillConfig(**CONFIGS[name]), change)
+
+
 # ---------------------------------------------------------------- the gradient
 
 
@@ -106,6 +120,15 @@ def test_gradient_of_a_classifier(train):
     teacher, student, batch = pair(CASES["bert-single"], CLASSES, SMALL)
     config = md.DistillConfig(alpha_mse=0.5)
     check_gradient(exact(student), exact(teacher), batch, config, train)
+
+
+@pytest.mark.parametrize("head", ["spans", "choice", "tokens"])
+def test_gradient_of_tokens_spans_and_choices(head):
+    labels = {"extra": {"labels": 4}} if head == "tokens" else {}
+    cases = [CASES[f"{family}-{head}"]._replace(**labels) for family in ("bert", "distilbert")]
+    teacher, student, batch = pair(*cases, SMALL)
+    config = md.DistillConfig(alpha_mse=0.5)
+    check_gradient(exact(student), exact(teacher), batch, config, True)
 
 
 def check_gradient(student, teacher, batch, config, train):

@@ -19,7 +19,7 @@ only when its task is asked for, or its options.
 
 import importlib
 
-TASKS = ("fill-mask", "text-classification")
+TASKS = ("fill-mask", "text-classification", "token-classification")
 
 
 def of(task):

@@ -1,0 +1,116 @@
+"""Tags of words: named entities in news or medical text, parts of speech.
+
+minidistil finetune --task token-classification --data train.conll --eval-data dev.conll
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from minidistil.cli.common import progress
+from minidistil.cli.labelled import (
+    WithoutLabels,
+    held_out_of,
+    in_two,
+    relabelled,
+    training_and_evaluation,
+)
+from minidistil.cli.measure import measured, results
+from minidistil.data.entities import TaggedText, tag_names, tagged_sentences
+from minidistil.model import objective
+from minidistil.model.objective import IGNORED
+from minidistil.train.entities import entity_scores
+
+
+def add_options(parser):
+    """None of its own: --data is a CoNLL file (a word and its tag a line), or .jsonl."""
+
+
+def training(args, folder, tokenizer, resumed):
+    """The model with a head for the data's tags, and TaggedText."""
+    training, evaluation = training_and_evaluation(args, _read)
+    names = tag_names(tag for _, tags in training + evaluation for tag in tags)
+
+    def labels_of(before):
+        known = before.id2label or ()
+        chosen = known if set(names) <= set(known) else names
+        return len(chosen), None, chosen
+
+    model = relabelled(args, folder, "token-classification", labels_of)
+    return model, _data(args, tokenizer, model, training, evaluation)
+
+
+def evaluation(args, tokenizer, model):
+    """Batches of the sentences with their tags."""
+    return _data(args, tokenizer, model, [], held_out_of(args, _read)).evaluation_batches()
+
+
+def distillation(args, tokenizer, teacher, resumed):
+    """TaggedText; with --no-labels the student hears of the tags from the teacher alone."""
+    data = _data(args, tokenizer, teacher, *in_two(_read(args, args.data), args.held_out))
+    return data if args.labels else WithoutLabels(data)
+
+
+def _read(args, path):
+    return list(progress(tagged_sentences(Path(path)), "reading", unit=" sentences"))
+
+
+def _data(args, tokenizer, model, training, evaluation):
+    config = model.config
+    return TaggedText(
+        training, tokenizer, tokens=args.batch_tokens, evaluation=evaluation, seed=args.seed,
+        names=config.id2label or tuple(str(k) for k in range(config.num_labels)),
+        max_length=args.max_length,
+    )  # fmt: skip
+
+
+# ------------------------------------------------------- measuring
+
+
+def measure(model, batches, reference=None):
+    """loss, accuracy (of words); precision, recall, f1 (of entities, where tags are BIO)."""
+    names, lengths = (
+        model.config.to_dict()["id2label"],
+        [count for batch in batches for count in (batch["labels"] != IGNORED).sum(axis=1)],
+    )
+
+    def loss(logits, labels):
+        return objective.tokens(logits, labels, model.ops)[0]
+
+    def scores(mine, labels):
+        found = {"accuracy": float(np.mean(mine == labels))}
+        if not any(name.startswith("B-") for name in names.values()):
+            return found
+        ends = np.cumsum(lengths)[:-1]
+        sentences = (
+            [[names[str(k)] for k in part] for part in np.split(x, ends)] for x in (mine, labels)
+        )
+        return found | entity_scores(*sentences)
+
+    return measured(model, _labelled(model, batches), loss, _best(model), scores, reference)
+
+
+def answers(model, batches):
+    """The likeliest tag of every word, (M,)."""
+    best = _best(model)
+    return np.concatenate([best(logits) for logits, _ in _labelled(model, batches)])
+
+
+def describe(answer):
+    """The entities of a text with their scores."""
+    kinds = [a.get("entity_group", a.get("entity")) for a in answer]
+    found = zip(kinds, answer, strict=True)
+    return ", ".join(f"{kind} {a['word']} {a['score']:.4f}" for kind, a in found) or "-"
+
+
+def _best(model):
+    return lambda logits: model.ops.place.fetch(logits).argmax(axis=1)
+
+
+def _labelled(model, batches):
+    """Each batch's logits (M,K) and labels (M,) at the words' first pieces."""
+    place = model.ops.place
+    for batch, rows, result in results(model, batches):
+        labels = rows.gather(batch["labels"])
+        words = labels != IGNORED
+        yield place.send(place.fetch(result.logits)[words]), labels[words]

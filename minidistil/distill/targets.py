@@ -1,0 +1,58 @@
+"""What a student learns of a teacher that classifies: texts, tokens, where an answer is, choices.
+
+The losses of `step` with a row of logits for each question (see `minidistil.model.answers`):
+
+    ce     mean over the questions of the soft targets' divergence: for tokens over the real ones;
+           of a span the mean of its start's and its end's, each over the text's real tokens
+    hard   the labels' own loss, where a batch has them
+    mse    Σ(s − t)² / rows: for a regression the teacher's numbers
+
+Source for spans: transformers' run_squad_w_distillation.py, which lets the padding take part in
+both distributions; here no answer starts there.
+"""
+
+from minidistil.model import objective
+from minidistil.model.answers import questions, questions_backward
+from minidistil.model.network import Cotangents
+from minidistil.model.taps import plus
+
+
+def class_losses(mine, theirs, given, rows, config, soft, student):
+    """{part: loss} and the Cotangents of their weighted sum.
+
+    mine: the student's Result; theirs: the teacher's Lesson; given: {name: labels}, may be empty.
+    """
+    ops, head, z, parts, dlogits = student.ops, student.logits_head, mine.logits, {}, None
+    t = None if theirs is None else ops.place.send(theirs.logits(slice(0, len(z))))
+    if config.alpha_ce:
+        parts["ce"], dlogits = _soft(z, t, rows, head, config, soft, ops)
+    if config.alpha_hard and given:
+        parts["hard"], d = objective.answer_loss(
+            z, rows, given, student.config, head, ops, config.alpha_hard
+        )
+        dlogits = plus(dlogits, d, ops)
+    if config.alpha_mse:
+        parts["mse"], cache = ops.mse.forward(z, target=t, reduction="batchmean")
+        d = ops.mse.backward(z.dtype.type(config.alpha_mse), cache)[0]
+        dlogits = plus(dlogits, d, ops)
+    return parts, Cotangents((None,) * len(mine.hidden), logits=dlogits)
+
+
+def alternatives(student, rows):
+    """How many answers a question has: classes, choices, or the columns of a text."""
+    head = student.logits_head
+    if head == "spans":
+        return rows.mask.shape[1]
+    return rows.choices if head == "choice" else student.config.num_labels
+
+
+def _soft(z, t, rows, head, config, soft, ops):
+    """Logits of the student, of the teacher  ->  their divergence (a float), its dlogits."""
+    asked, believed = (questions(x, rows, head, ops.place) for x in (z, t))
+    total, d, share = 0.0, [], 1 / len(asked)
+    for q, p in zip(asked, believed, strict=True):
+        loss, cache = ops.kl_div.forward(q, teacher=soft.heard(p), tau=config.temperature)
+        weight = q.dtype.type(config.alpha_ce * soft.factor * share)
+        d.append(ops.kl_div.backward(weight, cache)[0])
+        total += ops.place.number(loss) * share
+    return total, questions_backward(d, rows, head, ops.place)
