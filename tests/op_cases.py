@@ -103,6 +103,11 @@ def attention(s):
         yield f"{name}-dropout", (q, k, v), fixed | {"draw": draw_for(lengths, site=3)}
 
 
+def moments(s):
+    for N, C in ((1, 1), (3, 7), (CHUNKS + 1, 40)):
+        yield f"{N}x{C}", (s.normal(N, C, scale=2.0, mean=0.5),), {}
+
+
 def relation(s):
     for measure, H, D, E, lengths in (
         ("kl", 2, 3, 5, (4, 1, 6)), ("ce", 1, 4, 4, (5,)), ("scores", 3, 2, 1, (1, 7)),
@@ -204,7 +209,7 @@ MAKERS = {
     "attention": attention, "layernorm": layernorm, "add_layernorm": add_layernorm,
     "dropout": dropout, "cross_entropy": cross_entropy,
     "binary_cross_entropy": binary_cross_entropy, "kl_div": kl_div, "cosine": cosine, "mse": mse,
-    "relation": relation, "vocabulary": vocabulary,
+    "moments": moments, "relation": relation, "vocabulary": vocabulary,
 }  # fmt: skip
 
 
@@ -311,6 +316,7 @@ def torch_op(op):
         "kl_div": lambda *args, **fixed: torch_kl_div(torch, *args, **fixed),
         "cosine": lambda *args, **fixed: torch_cosine(torch, *args, **fixed),
         "mse": lambda *args, **fixed: torch_mse(torch, *args, **fixed),
+        "moments": lambda x: torch.stack([x.mean(1), x.var(1, unbiased=False)]),
         "relation": lambda *args, **fixed: torch_relation(torch, *args, **fixed),
         "vocabulary": lambda *args, **fixed: torch_vocabulary(torch, *args, **fixed),
     }[op]

@@ -25,11 +25,13 @@ from minidistil.distill import vary
 from minidistil.distill.student import check_pair
 from minidistil.distill.targets import alternatives, class_losses
 from minidistil.distill.teachers import THEIRS, lesson, types_of
+from minidistil.distill.terms import Seen, pull, tapped
 from minidistil.model import network, objective
 from minidistil.model.heads import projector
 from minidistil.model.model import Step
 from minidistil.model.network import Cotangents
 from minidistil.model.soft_targets import OURS, SoftTargets, check_convention
+from minidistil.model.taps import plus
 from minidistil.ops import frugal
 
 BY_LABELS = ("classifier", "out_proj", "tokens")  # heads whose classes are the config's labels
@@ -48,6 +50,7 @@ class DistillConfig:
     restrict_ce_to_mask: bool = False
     alpha_hard: float = 2.0  # a classifier's labels, where a batch has them
     convention: str = OURS  # how soft targets are counted: a name in `soft_targets.CONVENTIONS`
+    terms: tuple = ()  # objectives on what is inside: see `minidistil.distill.terms`
     vary: tuple = ()  # numbers above that change during a run: see `minidistil.distill.vary`
 
     def __post_init__(self):
@@ -97,11 +100,13 @@ def distill_step(student, teacher, batch, config, train=False, seed=0, step=0, f
         labels = objective.check_token_labels(labels, rows, student.config.vocab_size)
     select = _wanted_rows(config, labels) if tokens else None
     # The teacher goes first: what it needs on its way is free again before the student keeps any.
-    theirs = _teach(teacher, batch, config, select)
+    watch = _watched(config, student, teacher)
+    theirs = _teach(teacher, batch, config, select, watch)
     chance = student.chance(rows, train, seed, step, first_sequence)
+    taps = {f"layer.{i - 1}": {} for i in watch[0]} or None
     mine, cache = network.forward(
         student.canonical(), rows, student.config, student.task, chance, student.ops, select,
-        project=False,
+        taps=taps, project=False,
     )  # fmt: skip
     if tokens and select is not None:
         labels = labels[select]
@@ -114,14 +119,39 @@ def distill_step(student, teacher, batch, config, train=False, seed=0, step=0, f
     if config.alpha_cos:
         parts["cos"], dlast = _cosine(mine, theirs, config, student.ops)
         d = d._replace(hidden=(*d.hidden[:-1], dlast))
-    if not parts:
+    if not parts and not config.terms:
         raise ValueError("every alpha is 0: there is nothing to learn from")
     parts = {name: student.ops.place.number(part) for name, part in parts.items()}
     if "ce" in parts:
         parts["ce"] = soft.loss(parts["ce"])
-    grads = student.public(network.backward(d, cache, student.ops, release=True))
     weights = {name: getattr(config, f"alpha_{name}") for name in parts}
+    dtaps, learned = None, {}
+    if config.terms:
+        seen = Seen(mine.hidden, taps or {}, rows, student.config.architecture)
+        losses, sent = pull(config.terms, seen, theirs.seen, getattr(student, "learned", {}),
+                            student.ops)  # fmt: skip
+        d = d._replace(hidden=tuple(
+            plus(dx, sent.hidden.get(i), student.ops) for i, dx in enumerate(d.hidden)
+        ))  # fmt: skip
+        parts |= losses
+        weights |= {n: t.weight for n, t in zip(losses, config.terms, strict=True)}
+        dtaps, learned = sent.taps, sent.params
+    grads = student.public(network.backward(d, cache, student.ops, dtaps, release=True)) | learned
     return Step(sum(weights[name] * parts[name] for name in parts), parts, grads)
+
+
+def _watched(config, student, teacher):
+    """The layers of both whose insides terms look at; raises where a term does not fit the pair."""
+    a, b = student.config.architecture, teacher.config.architecture
+    for number, term in enumerate(config.terms):
+        missing = [n for n in term.shapes(a, b)
+                   if f"terms.{number}.{n}" not in getattr(student, "learned", {})]  # fmt: skip
+        if missing:
+            raise ValueError(
+                f"the term {term.name} learns {missing[0]}: give distill_step "
+                f"Projected(student, teacher, config.terms), which holds it"
+            )
+    return tapped(config.terms, a, b)
 
 
 def _check_classes(config):
@@ -144,11 +174,11 @@ def _wanted_rows(config, labels):
     return np.flatnonzero(labels != objective.IGNORED)
 
 
-def _teach(teacher, batch, config, select):
+def _teach(teacher, batch, config, select, watch):
     """The teacher's Lesson; None where no loss asks for it."""
-    if config.alpha_ce == config.alpha_mse == config.alpha_cos == 0:
+    if config.alpha_ce == config.alpha_mse == config.alpha_cos == 0 and not config.terms:
         return None
-    return lesson(teacher, batch, select)
+    return lesson(teacher, batch, select, watch[1] if config.terms else None)
 
 
 def _soft_targets(config, student, rows, given):

@@ -8,6 +8,7 @@ said before. Teachers are in evaluation mode.
 from collections.abc import Callable
 from typing import NamedTuple
 
+from minidistil.distill.terms.seen import Seen
 from minidistil.model.ensemble import Ensemble, mean
 from minidistil.model.heads import projector
 
@@ -19,10 +20,16 @@ class Lesson(NamedTuple):
 
     hidden: tuple  # the last one alone is x_L (N,C); () of a teacher that shows none
     logits: Callable  # a slice of the selected rows -> (·,V); of a classifier's texts -> (·,K)
+    seen: Seen | None = None  # all hidden states, and q, k, v, where terms look at them
 
 
-def lesson(teacher, batch, select):
-    """What this teacher says of this batch. select: (M,) rows that get logits, None for all."""
+def lesson(teacher, batch, select, watched=None):
+    """What this teacher says of this batch. select: (M,) rows that get logits, None for all.
+
+    watched: layers whose q, k and v terms look at, a set; None where there are no terms.
+    """
+    if watched is not None and (hasattr(teacher, "lesson") or isinstance(teacher, Ensemble)):
+        raise ValueError("terms look inside one model; leave them out, or give one teacher alone")
     if hasattr(teacher, "lesson"):
         return teacher.lesson(batch, select)
     if isinstance(teacher, Ensemble):
@@ -34,8 +41,12 @@ def lesson(teacher, batch, select):
         return Lesson((), logits)
     batch = as_teacher_reads(batch)
     rows = teacher.pack(batch["input_ids"], batch.get("attention_mask"), types_of(teacher, batch))
-    result = teacher.infer(rows, select, project=False)
-    return Lesson(result.hidden[-1:], logits_of(teacher, result._replace(hidden=())))
+    taps = {f"layer.{i - 1}": {} for i in watched or ()}
+    result = teacher.infer(rows, select, project=False, taps=taps or None)
+    seen = None
+    if watched is not None:
+        seen = Seen(result.hidden, taps, rows, teacher.config.architecture)
+    return Lesson(result.hidden[-1:], logits_of(teacher, result._replace(hidden=())), seen)
 
 
 def logits_of(teacher, result):

@@ -188,13 +188,13 @@ def forward(p, rows, a, pad, chance, ops, taps=None, keep=True):
     """Rows  ->  hidden states (x₀, …, x_L), each (N,C), cache.
 
     p: canonical parameters; pad: the id whose embedding is not trained; chance: None in evaluation;
-    taps: a dict that receives {"layer.0": {"q": …}, …}. keep=False: no cache, so that a block's
-    memory is free before the next one begins.
+    taps: {"layer.0": {}, …}, a dict to fill for each layer that is looked at. keep=False: no cache,
+    so that a block's memory is free before the next one begins.
     """
     x, embedding = embed(rows, scope(p, "embeddings"), a, pad, chance, ops)
     hidden, blocks = [x], []
     for i in range(a.L):
-        inner = None if taps is None else taps.setdefault(f"layer.{i}", {})
+        inner = None if taps is None else taps.get(f"layer.{i}")
         site = FIRST_BLOCK_SITE + SITES_PER_BLOCK * i
         own = scope(p, f"layer.{a.blocks[i]}")
         x, cache = block(x, own, a, rows.bounds, chance, site, ops, inner, keep)

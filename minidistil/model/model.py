@@ -129,11 +129,11 @@ class Model:
             )
         return rows
 
-    def infer(self, rows, select=None, project=True):
-        """Rows  ->  network.Result, in evaluation; select, project: see `network.forward`."""
+    def infer(self, rows, select=None, project=True, taps=None):
+        """Rows  ->  network.Result, in evaluation; the rest: see `network.forward`."""
         result, _ = network.forward(
             self._canonical, rows, self.config, self.task, None, self.ops, select,
-            project=project, keep=False,
+            taps=taps, project=project, keep=False,
         )  # fmt: skip
         return result
 
@@ -148,7 +148,10 @@ class Model:
 
     def _inner(self, names, attentions):
         taps.check_names(names, self.config.architecture.L)
-        return {} if names or attentions else None
+        layers = {name.rpartition(".")[0] for name in names}
+        if attentions:
+            layers = {f"layer.{i}" for i in range(self.config.architecture.L)}
+        return {layer: {} for layer in layers} or None
 
     def _tap(self, inner, rows, name):
         layer, _, part = name.rpartition(".")

@@ -92,6 +92,7 @@ PLAIN = (
     ("mse", "_forward_kernel", "mmiv"), ("mse", "_backward_kernel", "fmmim"),
     ("linear", "_sum_chunks_kernel", "mm"), ("adamw", "_update_kernel", "Ifffffff"),
     ("global_norm", "_square_kernel", "Iv"), ("global_norm", "_scale_kernel", "If"),
+    ("moments", "_forward_kernel", "mm"), ("moments", "_backward_kernel", "mmmm"),
     ("relation", "_columns_kernel", "mmivviimm"),
     ("vocabulary", "_turn_into_gradient_kernel", "mminffffm"),
     ("vocabulary", "_add_losses_kernel", "mffffffvv"),

@@ -1,0 +1,31 @@
+"""What a student can learn of its teacher besides the logits: one file for each objective.
+
+A term is a small frozen dataclass with a weight. It looks at both models' hidden states and, where
+it names their layers, at queries, keys and values; it gives a loss and, read upwards, the gradients
+that this sends into the student. What it learns itself, such as a projection onto the teacher's
+width, lies in `Projected` beside the student, and is not saved with it.
+
+    config = DistillConfig(alpha_cos=0, terms=(HiddenMSE(), AttentionLoss("scores")))
+    student = Projected(student, teacher, config.terms)
+"""
+
+from minidistil.distill.terms.attention import AttentionLoss
+from minidistil.distill.terms.hidden import HiddenMSE
+from minidistil.distill.terms.layers import pairs_of
+from minidistil.distill.terms.minilm import RelationLoss
+from minidistil.distill.terms.mobile import FeatureMapTransfer
+from minidistil.distill.terms.patient import PatientMSE
+from minidistil.distill.terms.projected import Projected
+from minidistil.distill.terms.seen import Pull, Seen, pull, tapped
+
+TERMS = {
+    "hidden": HiddenMSE,
+    "attention": AttentionLoss,
+    "relations": RelationLoss,
+    "patient": PatientMSE,
+    "feature-maps": FeatureMapTransfer,
+}
+__all__ = [
+    "TERMS", "AttentionLoss", "FeatureMapTransfer", "HiddenMSE", "PatientMSE", "Projected", "Pull",
+    "RelationLoss", "Seen", "pairs_of", "pull", "tapped",
+]  # fmt: skip

@@ -1,0 +1,48 @@
+"""Which layer of the student learns from which layer of the teacher.
+
+    uniform    student layer i ← teacher layer i·M/N         TinyBERT, which wants N to divide M
+    last       student layer N ← teacher layer M             MiniLM
+    skip       as uniform, without the last pair             PKD-skip
+    first      student layer i ← teacher layer i             MobileBERT, where N = M
+
+Layers are counted from 1; 0 is the embeddings' output. Sources: Jiao et al., "TinyBERT", 2020,
+§3.1; Sun et al., "Patient knowledge distillation", 2019, §3.2.
+"""
+
+MAPS = ("uniform", "last", "skip", "first")
+
+
+def pairs_of(layers, student, teacher, embeddings=False):
+    """layers: a name of `MAPS` or ((student layer, teacher layer), …); how many layers both have
+    ->  those pairs.  embeddings: with (0,0), where a name is given.
+
+    Raises ValueError for layers that are not there or do not divide.
+    """
+    if isinstance(layers, str):
+        pairs = _named(layers, student, teacher)
+        return ((0, 0), *pairs) if embeddings else pairs
+    for i, j in layers:
+        if not (0 <= i <= student and 0 <= j <= teacher):
+            raise ValueError(
+                f"layers {(i, j)}: the student has 0 to {student}, the teacher 0 to {teacher}; 0 "
+                f"is the embeddings' output"
+            )
+    return tuple(layers)
+
+
+def _named(name, student, teacher):
+    if name not in MAPS:
+        raise ValueError(f"layers must be one of {', '.join(MAPS)}, or pairs, not {name!r}")
+    if name == "last":
+        return ((student, teacher),)
+    if name == "first":
+        if student > teacher:
+            raise ValueError(f"the student's {student} layers need as many, not {teacher}")
+        return tuple((i, i) for i in range(1, student + 1))
+    if teacher % student:
+        raise ValueError(
+            f"{teacher} layers of the teacher do not divide into {student} equal parts; give the "
+            f"pairs of layers"
+        )
+    pairs = tuple((i, i * teacher // student) for i in range(1, student + 1))
+    return pairs if name == "uniform" else pairs[:-1]

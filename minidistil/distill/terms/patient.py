@@ -1,0 +1,63 @@
+"""Patient distillation: the [CLS] vectors of several layers, as the teacher has them.
+
+    loss = Σ_pairs mean over texts and channels of (x_s − x_t)²           x = h[first token]
+
+with x/‖x‖ for x where `normalised`. Since ‖x̂_s − x̂_t‖² = 2(1 − cos), that is 2/C times the mean of
+1 − cos, for which there is an op. The original takes the mean over the pairs, too: `mean=True`.
+Source: Sun et al., "Patient knowledge distillation for BERT model compression", 2019, eq. 7; its
+code's mse_loss.
+"""
+
+from dataclasses import dataclass
+
+from minidistil.distill.terms.layers import pairs_of
+from minidistil.distill.terms.seen import Pull
+
+
+@dataclass(frozen=True)
+class PatientMSE:
+    """layers: "skip" (PKD-skip), another name of `layers.MAPS`, or pairs."""
+
+    weight: float = 1.0
+    layers: str | tuple = "skip"
+    normalised: bool = True
+    mean: bool = True
+    name = "patient"
+
+    def pairs(self, student, teacher):
+        return pairs_of(self.layers, student.L, teacher.L)
+
+    def shapes(self, student, teacher):
+        if student.C != teacher.C:
+            raise ValueError(
+                f"[CLS] vectors are compared as they are: {student.C} channels against "
+                f"{teacher.C}; use HiddenMSE, which learns a projection"
+            )
+        if not self.pairs(student, teacher):
+            raise ValueError("a student of one layer has none but its last; set layers to 'last'")
+        return {}
+
+    def watched(self, student, teacher):
+        return ()
+
+    def forward(self, mine, theirs, p, ops):
+        """What both show  ->  loss, cache."""
+        first, C, total, kept = mine.rows.bounds[:-1], mine.architecture.C, 0.0, []
+        pairs = self.pairs(mine.architecture, theirs.architecture)
+        op, factor = (ops.cosine, 2 / C) if self.normalised else (ops.mse, 1.0)
+        factor /= len(pairs) if self.mean else 1
+        for i, j in pairs:
+            x, gather = ops.embedding.forward(mine.hidden[i], ids=first)
+            target, _ = ops.embedding.forward(theirs.hidden[j], ids=first)
+            loss, cache = op.forward(x, target=target)
+            total += factor * ops.place.number(loss)
+            kept.append((i, gather, op, factor, cache))
+        return total, kept
+
+    def backward(self, dy, cache, ops):
+        """dy ()  ->  Pull."""
+        hidden = {}
+        for i, gather, op, factor, kept in cache:
+            (dx,) = op.backward(type(dy)(factor * dy), kept)
+            (hidden[i],) = ops.embedding.backward(dx, gather)
+        return Pull(hidden, {}, {})
