@@ -6,6 +6,7 @@ numbers. Shapes: one row, one channel, primes, one row more than there are chunk
 
 import warnings
 from functools import cache
+from itertools import pairwise
 from typing import NamedTuple
 from zlib import crc32
 
@@ -90,6 +91,21 @@ def softmax(s):
     yield from elementwise(s, scale=4.0)
 
 
+def causal_cases(s):
+    """No look ahead, another text's keys, both: the newest queries of a longer sequence."""
+    for H, D, lengths, key_lengths in (
+        (2, 5, (7, 1, 4), (7, 1, 4)), (3, 4, (4, 1, 2), (9, 3, 2)), (1, 7, (1, 17), (30, 18)),
+    ):  # fmt: skip
+        q, (k, v) = s.normal(sum(lengths), H * D), s.normal(2, sum(key_lengths), H * D)
+        fixed = {"bounds": sequences(*lengths), "n_heads": H}
+        fixed["key_bounds"] = sequences(*key_lengths)
+        name = f"{H}x{D}-{max(lengths)}-meets-{max(key_lengths)}"
+        yield name, (q, k, v), fixed
+        yield f"{name}-causal", (q, k, v), fixed | {"causal": True}
+        drawn = {"causal": True, "draw": draw_for(lengths, site=3)}
+        yield f"{name}-causal-dropout", (q, k, v), fixed | drawn
+
+
 def sequences(*lengths):
     return np.concatenate([[0], np.cumsum(lengths)])
 
@@ -101,6 +117,7 @@ def attention(s):
         name, fixed = f"{H}x{D}-{max(lengths)}", {"bounds": sequences(*lengths), "n_heads": H}
         yield name, (q, k, v), fixed
         yield f"{name}-dropout", (q, k, v), fixed | {"draw": draw_for(lengths, site=3)}
+    yield from causal_cases(s)
 
 
 def moments(s):
@@ -227,16 +244,23 @@ def all_cases():
 # ---------------------------------------------------------------- what PyTorch calls the same thing
 
 
-def torch_attention(torch, q, k, v, *, bounds, n_heads):
+def torch_attention(torch, q, k, v, *, bounds, n_heads, key_bounds=None, causal=False):
     def heads(x):
         return x.unflatten(1, (n_heads, -1)).transpose(0, 1)  # (H,t,D)
 
-    outs = []
-    for b in range(len(bounds) - 1):
-        rows = slice(int(bounds[b]), int(bounds[b + 1]))
-        y = torch.nn.functional.scaled_dot_product_attention(*(heads(x[rows]) for x in (q, k, v)))
+    outs, key_bounds = [], bounds if key_bounds is None else key_bounds
+    for rows, keys in zip(slices(bounds), slices(key_bounds), strict=True):
+        t, u = rows.stop - rows.start, keys.stop - keys.start
+        seen = torch.ones(t, u, dtype=bool).tril(u - t) if causal else None
+        y = torch.nn.functional.scaled_dot_product_attention(
+            heads(q[rows]), heads(k[keys]), heads(v[keys]), attn_mask=seen
+        )
         outs.append(y.transpose(0, 1).flatten(1))
     return torch.cat(outs)
+
+
+def slices(bounds):
+    return [slice(int(first), int(last)) for first, last in pairwise(bounds)]
 
 
 def torch_relation(torch, q, k, *, target_q, target_k, bounds, n_heads, weights, measure):

@@ -201,6 +201,8 @@ FAULTS = [
           ("backward", " / math.sqrt(qh.shape[2])", "")),
     fault("dropout missing in da", transpose, attention, ("backward", "m * (dyh", "(dyh")),
     fault("dropout missing in dv", transpose, attention, ("backward", "(a * m)", "a")),
+    fault("a look at the next word", parity, attention,
+          ("Meeting", "u - t if self.causal", "u - t + 1 if self.causal")),
     fault("1/τ missing in dz", transpose, kl_div, ("backward", " / tau", "")),
     fault("1 + cos", transpose, cosine, ("forward", "1 - cos", "1 + cos")),
     fault("only towards the target", transpose, cosine,

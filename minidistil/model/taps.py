@@ -59,8 +59,8 @@ def scores_backward(dtaps, attention, ops):
     """Gradients into `scores` and `probs` of one layer  ->  dq, dk (N,C), or None, None."""
     if not any(name in dtaps for name in SQUARE):
         return None, None
-    q, k, _, _, bounds, n_heads, _ = attention
-    q, k, bounds = map(ops.place.fetch, (q, k, bounds))
+    q, k, _, _, meeting, n_heads, _ = attention
+    q, k, bounds = map(ops.place.fetch, (q, k, meeting.bounds))
     dq, dk = np.zeros_like(q), np.zeros_like(k)
     for b, (first, last) in enumerate(pairwise(bounds)):
         qh, kh = split_heads(q[first:last], n_heads), split_heads(k[first:last], n_heads)

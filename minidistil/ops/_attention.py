@@ -12,6 +12,10 @@ a larger one comes, shrink what has been summed.
          │      │          │          │     │
          ▼      └──────────┴──────────┴─────┘      kept: y and lse = m + log l, no square
 
+A query looks `ahead` keys past its own number: u, which is everywhere, or u − t where it must not
+look into the future. Tiles that no query of a block sees are skipped, and so is, in the tile on the
+edge, all but what the block's last query sees.
+
 Backward makes each tile again: a = exp(s − lse) needs no running maximum any more. The sum in
 softmax's gradient, Σ_keys ∂a⊙a, is Σ_channels ∂y⊙y, and so it is known before the tiles are.
 
@@ -59,64 +63,70 @@ SMALL = 32_768  # multiply-adds below which waking another thread costs more tha
 f = np.float32
 
 
-def forward(q, k, v, bounds, H, drawn, y, lse):
+def forward(q, k, v, meeting, H, drawn, y, lse):
     """Fill y (N,C) and, unless it is empty, lse (N,H).  drawn: see `_draw`."""
-    order, workers = _plan(bounds, H, q.shape[1])
+    order, spans, longest, workers = _plan(meeting, q.shape[1])
     pieces = -(-4 * workers // (len(order) * H)) if workers > 1 else 1
-    args = workers, pieces, q, k, v, bounds, order, H, drawn, y, lse
+    args = workers, pieces, longest, q, k, v, spans, order, H, drawn, y, lse
     _forward_items(0, *args) if workers == 1 else _forward_together(*args)
 
 
-def backward(dy, q, k, v, y, lse, bounds, H, drawn, dq, dk, dv):
-    """Fill dq, dk and dv (N,C)."""
-    order, workers = _plan(bounds, H, q.shape[1])
-    args = workers, dy, q, k, v, y, lse, bounds, order, H, drawn, dq, dk, dv
+def backward(dy, q, k, v, y, lse, meeting, H, drawn, dq, dk, dv):
+    """Fill dq (N,C), dk and dv (M,C)."""
+    order, spans, longest, workers = _plan(meeting, q.shape[1])
+    args = workers, longest, dy, q, k, v, y, lse, spans, order, H, drawn, dq, dk, dv
     _backward_items(0, *args) if workers == 1 else _backward_together(*args)
 
 
-def _plan(bounds, H, C):
-    """Sequences, the longest first, and how many workers they are worth."""
-    t = np.diff(bounds)
-    workers = 1 if (t * t).sum() * C < SMALL else get_num_threads()
-    return np.argsort(-t, kind="stable"), workers
+def _plan(meeting, C):
+    """Sequences, those with most to do first; of each its first query, first key, number of
+    queries and of keys, and `ahead` (B,5); the most keys; how many workers all that is worth."""
+    t, u = np.diff(meeting.bounds), np.diff(meeting.key_bounds)
+    ahead = u - t if meeting.causal else u
+    spans = np.stack([meeting.bounds[:-1], meeting.key_bounds[:-1], t, u, ahead], axis=1)
+    workers = 1 if (t * u).sum() * C < SMALL else get_num_threads()
+    return np.argsort(-t * u, kind="stable"), spans, u.max(), workers
 
 
 # fmt: off
 @kernel
-def _forward_together(workers, pieces, q, k, v, bounds, order, H, drawn, y, lse):
+def _forward_together(workers, pieces, longest, q, k, v, spans, order, H, drawn, y, lse):
     for w in prange(workers):
-        _forward_items(np.int64(w), workers, pieces, q, k, v, bounds, order, H, drawn, y, lse)
+        _forward_items(np.int64(w), workers, pieces, longest, q, k, v, spans, order, H, drawn,
+                       y, lse)
 
 
 @serial
-def _forward_items(w, workers, pieces, q, k, v, bounds, order, H, drawn, y, lse):
+def _forward_items(w, workers, pieces, longest, q, k, v, spans, order, H, drawn, y, lse):
     """Every `workers`-th part of the work: sequence, head and, of `pieces`, a piece of queries."""
     D = q.shape[1] // H
-    width, longest = _pitch(D), _up(bounds[order[0] + 1] - bounds[order[0]], KEYS)
-    kt, vh = np.empty(longest * D, f), np.empty((longest, width), f)
+    width, room = _pitch(D), _up(longest, KEYS)
+    kt, vh = np.empty(room * D, f), np.empty((room, width), f)
     qh, o = np.empty((QUERIES, width), f), np.empty((QUERIES, width), f)
     s, mask = np.empty((QUERIES, KEYS), f), np.empty(KEYS, f)
     m, l = np.empty(QUERIES, f), np.empty(QUERIES, f)
     scale = f(1 / math.sqrt(D))
     for item in range(w, len(order) * H * pieces, workers):
         b, h, piece = order[item // (H * pieces)], item // pieces % H, item % pieces
-        first, t = bounds[b], bounds[b + 1] - bounds[b]
+        first, key, t, u, ahead = spans[b]
         blocks = _up(t, QUERIES) // QUERIES
         start, stop = piece * blocks // pieces, (piece + 1) * blocks // pieces
         if start == stop:
             continue
-        _turned(k, first, t, h * D, D, kt)
-        _rows(v, first, t, h * D, D, vh)
+        needed = _end(min(stop * QUERIES, t), ahead, u)
+        _turned(k, key, needed, h * D, D, kt)
+        _rows(v, key, needed, h * D, D, vh)
         for q0 in range(start * QUERIES, min(stop * QUERIES, t), QUERIES):
             queries = min(QUERIES, t - q0)
             _rows(q, first + q0, queries, h * D, D, qh)
-            for k0 in range(0, t, KEYS):
-                keys = min(KEYS, t - k0)
+            end = _end(q0 + queries, ahead, u)
+            for k0 in range(0, end, KEYS):
+                keys = min(KEYS, end - k0)
                 _times(_at(qh), 4 * width, 4, queries, _at(kt) + 4 * k0 * D, 4 * D, 4 * NR, keys,
                        D, _at(s), 4 * KEYS, 0)
                 for i in range(queries):
-                    n = first + q0 + i
-                    top, shrink = _weigh(s[i], keys, scale, m[i], l, i, k0)
+                    n, seen = first + q0 + i, min(keys, q0 + i + 1 + ahead - k0)
+                    top, shrink = _weigh(s[i], seen, keys, scale, m[i], l, i, k0)
                     if k0 > 0:
                         for c in range(D):
                             o[i, c] *= shrink
@@ -136,16 +146,19 @@ def _forward_items(w, workers, pieces, q, k, v, bounds, order, H, drawn, y, lse)
 
 
 @serial
-def _weigh(row, keys, scale, m, l, i, k0):
-    """Scores  ->  e^(s − top) in place; top, and what older sums are to be multiplied by."""
-    top, total = row[0], f(0)
-    for j in range(keys):
+def _weigh(row, seen, keys, scale, m, l, i, k0):
+    """Scores  ->  e^(s − top) in place; top, and what older sums are to be multiplied by.
+
+    Of the `keys` of this tile the query sees `seen`, none of them if that is below 1.
+    """
+    top, total = m if k0 > 0 else row[0], f(0)
+    for j in range(seen):
         top = maximum(top, row[j])
-    if k0 > 0:
-        top = maximum(top, m)
-    for j in range(keys):
+    for j in range(seen):
         row[j] = exp((row[j] - top) * scale)
-    for j in range(keys):
+    for j in range(max(0, seen), keys):
+        row[j] = 0
+    for j in range(seen):
         total += row[j]
     shrink = exp((m - top) * scale) if k0 > 0 else f(0)
     l[i] = l[i] * shrink + total if k0 > 0 else total
@@ -153,19 +166,19 @@ def _weigh(row, keys, scale, m, l, i, k0):
 
 
 @kernel
-def _backward_together(workers, dy, q, k, v, y, lse, bounds, order, H, drawn, dq, dk, dv):
+def _backward_together(workers, longest, dy, q, k, v, y, lse, spans, order, H, drawn, dq, dk, dv):
     for w in prange(workers):
-        _backward_items(np.int64(w), workers, dy, q, k, v, y, lse, bounds, order, H, drawn,
+        _backward_items(np.int64(w), workers, longest, dy, q, k, v, y, lse, spans, order, H, drawn,
                         dq, dk, dv)
 
 
 @serial
-def _backward_items(w, workers, dy, q, k, v, y, lse, bounds, order, H, drawn, dq, dk, dv):
+def _backward_items(w, workers, longest, dy, q, k, v, y, lse, spans, order, H, drawn, dq, dk, dv):
     """Every `workers`-th pair of a sequence and a head."""
     D = q.shape[1] // H
-    width, longest = _pitch(D), _up(bounds[order[0] + 1] - bounds[order[0]], KEYS)
-    kt, vt, kh = np.empty(longest * D, f), np.empty(longest * D, f), np.empty((longest, width), f)
-    dkh, dvh = np.empty((longest, width), f), np.empty((longest, width), f)
+    width, room = _pitch(D), _up(longest, KEYS)
+    kt, vt, kh = np.empty(room * D, f), np.empty(room * D, f), np.empty((room, width), f)
+    dkh, dvh = np.empty((room, width), f), np.empty((room, width), f)
     qh, dqh, dyh = (np.empty((QUERIES, width), f), np.empty((QUERIES, width), f),
                     np.empty((QUERIES, width), f))
     s, ds, mask = np.empty((QUERIES, KEYS), f), np.empty((QUERIES, KEYS), f), np.ones(KEYS, f)
@@ -173,10 +186,11 @@ def _backward_items(w, workers, dy, q, k, v, y, lse, bounds, order, H, drawn, dq
     scale = f(1 / math.sqrt(D))
     for item in range(w, len(order) * H, workers):
         b, h = order[item // H], item % H
-        first, t = bounds[b], bounds[b + 1] - bounds[b]
-        _turned(k, first, t, h * D, D, kt)
-        _turned(v, first, t, h * D, D, vt)
-        _rows(k, first, t, h * D, D, kh)
+        first, key, t, u, ahead = spans[b]
+        _turned(k, key, u, h * D, D, kt)
+        _turned(v, key, u, h * D, D, vt)
+        _rows(k, key, u, h * D, D, kh)
+        dkh[:u], dvh[:u] = 0, 0  # the first queries may not reach the last keys
         for q0 in range(0, t, QUERIES):
             queries = min(QUERIES, t - q0)
             _rows(q, first + q0, queries, h * D, D, qh)
@@ -186,8 +200,9 @@ def _backward_items(w, workers, dy, q, k, v, y, lse, bounds, order, H, drawn, dq
                 for c in range(D):
                     total += dyh[i, c] * y[first + q0 + i, h * D + c]
                 along[i] = total
-            for k0 in range(0, t, KEYS):
-                keys = min(KEYS, t - k0)
+            end = _end(q0 + queries, ahead, u)
+            for k0 in range(0, end, KEYS):
+                keys = min(KEYS, end - k0)
                 _times(_at(qh), 4 * width, 4, queries, _at(kt) + 4 * k0 * D, 4 * D, 4 * NR, keys,
                        D, _at(s), 4 * KEYS, 0)
                 _times(_at(dyh), 4 * width, 4, queries, _at(vt) + 4 * k0 * D, 4 * D, 4 * NR, keys,
@@ -196,20 +211,22 @@ def _backward_items(w, workers, dy, q, k, v, y, lse, bounds, order, H, drawn, dq
                     n = first + q0 + i
                     if len(drawn[0]) > 0:
                         _draw(drawn, n, h, k0, keys, mask)
-                    norm, sum_ = lse[n, h], along[i]
-                    for j in range(keys):
+                    norm, sum_, seen = lse[n, h], along[i], min(keys, q0 + i + 1 + ahead - k0)
+                    for j in range(seen):
                         a = exp(s[i, j] * scale - norm)
                         ds[i, j] = a * (ds[i, j] * mask[j] - sum_)
                         s[i, j] = a * mask[j]
+                    for j in range(max(0, seen), keys):
+                        s[i, j] = ds[i, j] = 0
                 _times(_at(s), 4, 4 * KEYS, keys, _at(dyh), 4, 4 * width, D,
-                       queries, _at(dvh) + 4 * k0 * width, 4 * width, q0)
+                       queries, _at(dvh) + 4 * k0 * width, 4 * width, 1)
                 _times(_at(ds), 4, 4 * KEYS, keys, _at(qh), 4, 4 * width, D,
-                       queries, _at(dkh) + 4 * k0 * width, 4 * width, q0)
+                       queries, _at(dkh) + 4 * k0 * width, 4 * width, 1)
                 _times(_at(ds), 4 * KEYS, 4, queries, _at(kh) + 4 * k0 * width, 4, 4 * width, D,
                        keys, _at(dqh), 4 * width, k0)
             _put(dqh, queries, scale, dq, first + q0, h * D, D)
-        _put(dkh, t, scale, dk, first, h * D, D)
-        _put(dvh, t, f(1), dv, first, h * D, D)
+        _put(dkh, u, scale, dk, key, h * D, D)
+        _put(dvh, u, f(1), dv, key, h * D, D)
 
 
 @serial
@@ -235,6 +252,12 @@ def _at(x):
 def _up(size, width):
     """The next multiple of `width`."""
     return (size + width - 1) // width * width
+
+
+@helper
+def _end(queries, ahead, u):
+    """How many keys so many queries see, in whole tiles: what sums over queries writes no other."""
+    return min(u, _up(queries + ahead, MR))
 
 
 @helper

@@ -1,7 +1,7 @@
 """Attention's engine on the device: the tiles of `_attention.py`, a block of threads each.
 
-A block owns OWN rows of one head of one sequence and meets all rows of that sequence, OTHER at a
-time. All three kernels are this one picture, with other things in its places:
+A block owns OWN rows of one head of one sequence and meets the rows that this sequence has on the
+other side, OTHER at a time. All three kernels are one picture, with other things in its places:
 
                        others, OTHER at a time ─►              own        others     sums up
                   ┌─────────┬─────────┬─────┐
@@ -22,6 +22,7 @@ that its maximum and its sum are three shuffles.
 Each cell of every result is written by one thread which sums in a fixed order; ∂q and ∂k, ∂v are
 two passes over the scores, because no block has both sums whole. Kept are y and lse.
 Dropout's mask of a tile is drawn where the weights are going to be, four keys at a time.
+A causal query n of t sees the first n + 1 + u − t keys; tiles that nobody sees are skipped.
 Sources: those of `_attention.py`.
 """
 
@@ -51,25 +52,27 @@ LOWEST = np.float32(-1e30)  # below every score; no infinity, whose differences 
 THREADS = 128
 
 
-def forward(q, k, v, bounds, H, drawn, y, lse):
-    """Fill y (N,C) and, unless it is empty, lse (N,H).  bounds: on the device."""
-    C = q.shape[1]
-    kernel = forward_kernel(FORWARD_ROWS, *_shape(C // H), _wide(C, H), drawn is not None)
+def forward(q, k, v, meeting, H, drawn, y, lse):
+    """Fill y (N,C) and, unless it is empty, lse (N,H).  The meeting's bounds: on the device."""
+    C, (bounds, key_bounds, causal) = q.shape[1], meeting
+    kernel = forward_kernel(FORWARD_ROWS, *_shape(C // H), _wide(C, H), drawn is not None, causal)
     kernel[_grid(q, bounds, H, FORWARD_ROWS), ACROSS * FORWARD_ROWS // 4](
-        q, k, v, bounds, _scale(C, H), *_filled(drawn, bounds), y, lse
+        q, k, v, bounds, key_bounds, _scale(C, H), *_filled(drawn, bounds), y, lse
     )
 
 
-def backward(dy, q, k, v, y, lse, bounds, H, drawn, dq, dk, dv):
-    """Fill dq, dk and dv (N,C)."""
-    N, C = q.shape
+def backward(dy, q, k, v, y, lse, meeting, H, drawn, dq, dk, dv):
+    """Fill dq (N,C), dk and dv (M,C)."""
+    (N, C), (bounds, key_bounds, causal) = q.shape, meeting
     D = C // H
     along = device_empty((N, H))
     along_kernel[-(-N * H // THREADS), THREADS](dy, y, along, D)
-    grid, threads = _grid(q, bounds, H, BACKWARD_ROWS), ACROSS * BACKWARD_ROWS // 4
-    shape = (BACKWARD_ROWS, *_shape(D), _wide(C, H), drawn is not None)
-    rest = (lse, along, bounds, _scale(C, H), *_filled(drawn, bounds))
+    threads = ACROSS * BACKWARD_ROWS // 4
+    shape = (BACKWARD_ROWS, *_shape(D), _wide(C, H), drawn is not None, causal)
+    rest = (lse, along, bounds, key_bounds, _scale(C, H), *_filled(drawn, bounds))
+    grid = _grid(q, bounds, H, BACKWARD_ROWS)
     dq_kernel(*shape)[grid, threads](dy, q, k, v, *rest, dq)
+    grid = _grid(k, key_bounds, H, BACKWARD_ROWS)
     dkv_kernel(*shape)[grid, threads](dy, q, k, v, *rest, dk, dv)
 
 
@@ -92,9 +95,9 @@ def _scale(C, H):
     return np.float32(1 / math.sqrt(C // H))
 
 
-def _grid(q, bounds, H, own):
+def _grid(x, bounds, H, own):
     """As many blocks as any lengths of so many sequences with so many rows could need."""
-    return len(q) // own + len(bounds) - 1, H
+    return len(x) // own + len(bounds) - 1, H
 
 
 def _filled(drawn, bounds):
@@ -107,15 +110,15 @@ def _filled(drawn, bounds):
 
 
 @cache
-def forward_kernel(OWN, D, WIDTH, wide, dropout):
+def forward_kernel(OWN, D, WIDTH, wide, dropout, causal):
     """y and lse of OWN queries a block."""
     DOWN, THREADS = OWN // 4, ACROSS * OWN // 4
     OWN_SHARED, OTHER_SHARED = OWN * (WIDTH + 4), OTHER * (WIDTH + 4)
     TILE_SHARED, CHANNELS = OWN * (OTHER + 4), WIDTH // ACROSS
 
     @cuda_kernel
-    def attention_forward(q, k, v, bounds, scale, sequence, column, key0, key1, site, threshold,
-                          keep, y, lse):
+    def attention_forward(q, k, v, bounds, key_bounds, scale, sequence, column, key0, key1, site,
+                          threshold, keep, y, lse):
         q_tile = cuda.shared.array(OWN_SHARED, float32)
         k_tile = cuda.shared.array(OTHER_SHARED, float32)
         v_tile = cuda.shared.array(OTHER_SHARED, float32)
@@ -124,7 +127,7 @@ def forward_kernel(OWN, D, WIDTH, wide, dropout):
         o = cuda.local.array((4, CHANNELS), float32)
         top = cuda.local.array(4, float32)
         total = cuda.local.array(4, float32)
-        first, t, q0 = my_tile(bounds, OWN)
+        first, t, q0, key, u = my_tile(bounds, key_bounds, OWN)
         if t == 0:
             return
         h, i, j = cuda.blockIdx.y, cuda.threadIdx.x // ACROSS, cuda.threadIdx.x % ACROSS
@@ -133,9 +136,9 @@ def forward_kernel(OWN, D, WIDTH, wide, dropout):
             top[p], total[p] = LOWEST, float32(0)
             for c in range(CHANNELS):
                 o[p, c] = float32(0)
-        for k0 in range(0, t, OTHER):
-            rows(k, first + k0, t - k0, h * D, D, wide, float32(1), k_tile, OTHER, WIDTH, THREADS)
-            rows(v, first + k0, t - k0, h * D, D, wide, float32(1), v_tile, OTHER, WIDTH, THREADS)
+        for k0 in range(0, min(u, q0 + OWN + u - t) if causal else u, OTHER):
+            rows(k, key + k0, u - k0, h * D, D, wide, float32(1), k_tile, OTHER, WIDTH, THREADS)
+            rows(v, key + k0, u - k0, h * D, D, wide, float32(1), v_tile, OTHER, WIDTH, THREADS)
             if dropout:
                 draw(sequence, column, key0, key1, site, threshold, keep, first + q0, OWN, k0, h,
                       OTHER, OTHER + 4, 1, THREADS, weights)
@@ -143,8 +146,9 @@ def forward_kernel(OWN, D, WIDTH, wide, dropout):
             scores(q_tile, k_tile, i, j, DOWN, WIDTH, s)
             for p in range(4):
                 best = top[p]
+                seen = min(u, q0 + i + p * DOWN + 1 + u - t) if causal else u
                 for r in range(4):
-                    if k0 + j + r * ACROSS < t:
+                    if k0 + j + r * ACROSS < seen:
                         best = max(best, s[p, r])
                 best = row_max(best)
                 shrink = float32(math.exp(top[p] - best))
@@ -154,7 +158,7 @@ def forward_kernel(OWN, D, WIDTH, wide, dropout):
                     o[p, c] *= shrink
                 for r in range(4):
                     e = float32(0)
-                    if k0 + j + r * ACROSS < t:
+                    if k0 + j + r * ACROSS < seen:
                         e = float32(math.exp(s[p, r] - best))
                     total[p] += e
                     if dropout:
@@ -187,15 +191,15 @@ def along_kernel(dy, y, along, D):
 
 
 @cache
-def dq_kernel(OWN, D, WIDTH, wide, dropout):
+def dq_kernel(OWN, D, WIDTH, wide, dropout, causal):
     """∂q of OWN queries a block."""
     DOWN, THREADS = OWN // 4, ACROSS * OWN // 4
     OWN_SHARED, OTHER_SHARED = OWN * (WIDTH + 4), OTHER * (WIDTH + 4)
     TILE_SHARED, CHANNELS = OWN * (OTHER + 4), WIDTH // ACROSS
 
     @cuda_kernel
-    def attention_dq(dy, q, k, v, lse, along, bounds, scale, sequence, column, key0, key1, site,
-                     threshold, keep, dq):
+    def attention_dq(dy, q, k, v, lse, along, bounds, key_bounds, scale, sequence, column, key0,
+                     key1, site, threshold, keep, dq):
         q_tile = cuda.shared.array(OWN_SHARED, float32)
         dy_tile = cuda.shared.array(OWN_SHARED, float32)
         k_tile = cuda.shared.array(OTHER_SHARED, float32)
@@ -205,7 +209,7 @@ def dq_kernel(OWN, D, WIDTH, wide, dropout):
         da = cuda.local.array((4, 4), float32)
         sums = cuda.local.array((4, CHANNELS), float32)
         scales = cuda.local.array(4, float32)
-        first, t, q0 = my_tile(bounds, OWN)
+        first, t, q0, key, u = my_tile(bounds, key_bounds, OWN)
         if t == 0:
             return
         h, i, j = cuda.blockIdx.y, cuda.threadIdx.x // ACROSS, cuda.threadIdx.x % ACROSS
@@ -215,9 +219,9 @@ def dq_kernel(OWN, D, WIDTH, wide, dropout):
             scales[p] = scale
             for c in range(CHANNELS):
                 sums[p, c] = float32(0)
-        for k0 in range(0, t, OTHER):
-            rows(k, first + k0, t - k0, h * D, D, wide, float32(1), k_tile, OTHER, WIDTH, THREADS)
-            rows(v, first + k0, t - k0, h * D, D, wide, float32(1), v_tile, OTHER, WIDTH, THREADS)
+        for k0 in range(0, min(u, q0 + OWN + u - t) if causal else u, OTHER):
+            rows(k, key + k0, u - k0, h * D, D, wide, float32(1), k_tile, OTHER, WIDTH, THREADS)
+            rows(v, key + k0, u - k0, h * D, D, wide, float32(1), v_tile, OTHER, WIDTH, THREADS)
             if dropout:
                 draw(sequence, column, key0, key1, site, threshold, keep, first + q0, OWN, k0, h,
                       OTHER, OTHER + 4, 1, THREADS, weights)
@@ -226,9 +230,10 @@ def dq_kernel(OWN, D, WIDTH, wide, dropout):
             scores(dy_tile, v_tile, i, j, DOWN, WIDTH, da)
             for p in range(4):
                 n = q0 + i + p * DOWN
+                seen = min(u, n + 1 + u - t) if causal else u
                 for r in range(4):
                     ds = float32(0)
-                    if n < t and k0 + j + r * ACROSS < t:
+                    if n < t and k0 + j + r * ACROSS < seen:
                         if dropout:
                             da[p, r] *= weights[(i + p * DOWN) * (OTHER + 4) + j + r * ACROSS]
                         a = float32(math.exp(s[p, r] - lse[first + n, h]))
@@ -244,15 +249,15 @@ def dq_kernel(OWN, D, WIDTH, wide, dropout):
 
 
 @cache
-def dkv_kernel(OWN, D, WIDTH, wide, dropout):
+def dkv_kernel(OWN, D, WIDTH, wide, dropout, causal):
     """∂k and ∂v of OWN keys a block."""
     DOWN, THREADS = OWN // 4, ACROSS * OWN // 4
     OWN_SHARED, OTHER_SHARED = OWN * (WIDTH + 4), OTHER * (WIDTH + 4)
     TILE_SHARED, CHANNELS = OWN * (OTHER + 4), WIDTH // ACROSS
 
     @cuda_kernel
-    def attention_dkv(dy, q, k, v, lse, along, bounds, scale, sequence, column, key0, key1, site,
-                      threshold, keep, dk, dv):
+    def attention_dkv(dy, q, k, v, lse, along, bounds, key_bounds, scale, sequence, column, key0,
+                      key1, site, threshold, keep, dk, dv):
         k_tile = cuda.shared.array(OWN_SHARED, float32)
         v_tile = cuda.shared.array(OWN_SHARED, float32)
         q_tile = cuda.shared.array(OTHER_SHARED, float32)
@@ -264,17 +269,17 @@ def dkv_kernel(OWN, D, WIDTH, wide, dropout):
         dk_sums = cuda.local.array((4, CHANNELS), float32)
         dv_sums = cuda.local.array((4, CHANNELS), float32)
         ones = cuda.local.array(4, float32)
-        first, t, k0 = my_tile(bounds, OWN)
-        if t == 0:
+        key, u, k0, first, t = my_tile(key_bounds, bounds, OWN)
+        if u == 0:
             return
         h, i, j = cuda.blockIdx.y, cuda.threadIdx.x // ACROSS, cuda.threadIdx.x % ACROSS
-        rows(k, first + k0, t - k0, h * D, D, wide, float32(1), k_tile, OWN, WIDTH, THREADS)
-        rows(v, first + k0, t - k0, h * D, D, wide, float32(1), v_tile, OWN, WIDTH, THREADS)
+        rows(k, key + k0, u - k0, h * D, D, wide, float32(1), k_tile, OWN, WIDTH, THREADS)
+        rows(v, key + k0, u - k0, h * D, D, wide, float32(1), v_tile, OWN, WIDTH, THREADS)
         for p in range(4):
             ones[p] = float32(1)
             for c in range(CHANNELS):
                 dk_sums[p, c] = dv_sums[p, c] = float32(0)
-        for q0 in range(0, t, OTHER):
+        for q0 in range(max(0, k0 + t - u) // OTHER * OTHER if causal else 0, t, OTHER):
             rows(q, first + q0, t - q0, h * D, D, wide, scale, q_tile, OTHER, WIDTH, THREADS)
             rows(dy, first + q0, t - q0, h * D, D, wide, float32(1), dy_tile, OTHER, WIDTH,
                   THREADS)
@@ -287,7 +292,8 @@ def dkv_kernel(OWN, D, WIDTH, wide, dropout):
             for p in range(4):
                 for r in range(4):
                     n, a, ds = q0 + j + r * ACROSS, float32(0), float32(0)
-                    if n < t and k0 + i + p * DOWN < t:
+                    seen = min(u, n + 1 + u - t) if causal else u
+                    if n < t and k0 + i + p * DOWN < seen:
                         m = float32(1)
                         if dropout:
                             m = weights[(i + p * DOWN) * (OTHER + 4) + j + r * ACROSS]
@@ -301,7 +307,7 @@ def dkv_kernel(OWN, D, WIDTH, wide, dropout):
             add_products(weights, dy_tile, i, j, DOWN, WIDTH, dv_sums)
             add_products(ds_tile, q_tile, i, j, DOWN, WIDTH, dk_sums)
             cuda.syncthreads()
-        write(dk_sums, ones, dk, first + k0, t - k0, h * D, D, i, j, DOWN, WIDTH)
-        write(dv_sums, ones, dv, first + k0, t - k0, h * D, D, i, j, DOWN, WIDTH)
+        write(dk_sums, ones, dk, key + k0, u - k0, h * D, D, i, j, DOWN, WIDTH)
+        write(dv_sums, ones, dv, key + k0, u - k0, h * D, D, i, j, DOWN, WIDTH)
 
     return attention_dkv

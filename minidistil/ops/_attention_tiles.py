@@ -14,8 +14,9 @@ ACROSS = OTHER // 4  # threads that share a row
 
 
 @device_function
-def my_tile(bounds, own):
-    """The block's sequence: its first row and length, and the tile's first row in it.
+def my_tile(bounds, other_bounds, own):
+    """The block's sequence: its first row and length, the tile's first row in it, and the first row
+    and length of the others that it meets.
 
     Tiles are counted along the sequences; a block too many gets length 0.
     """
@@ -24,7 +25,9 @@ def my_tile(bounds, own):
     while tile >= tiles and b + 2 < len(bounds):
         tile, b = tile - tiles, b + 1
         tiles = (bounds[b + 1] - bounds[b] + own - 1) // own
-    return bounds[b], bounds[b + 1] - bounds[b] if tile < tiles else 0, tile * own
+    mine = bounds[b + 1] - bounds[b] if tile < tiles else 0
+    others = other_bounds[b + 1] - other_bounds[b]
+    return bounds[b], mine, tile * own, other_bounds[b], others
 
 
 @device_function

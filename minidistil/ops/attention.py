@@ -3,7 +3,7 @@
 Rows are real tokens, one sequence after another; sequence b owns rows bounds[b] to bounds[b+1].
 For each sequence (t rows) and each head h, with q, k, v the head's D = C/H channels:
 
-    s = (q/√D)·kᵀ      (t,t)  scores
+    s = (q/√D)·kᵀ      (t,u)  scores; u = t where a sequence meets itself
     a = softmax(s)            each query's weights over the keys
     y = dropout(a)·v   (t,D)  context
 
@@ -13,7 +13,13 @@ Backward, the same lines read upwards, writing m for dropout's mask (already div
     ∂s = a⊙(∂a − Σ_keys ∂a⊙a)
     ∂k = ∂sᵀ·(q/√D)           ∂q = ∂s·k/√D
 
-No score is ever masked: padding has no row, and a sequence meets only itself.
+Padding has no row, so it needs no mask. Two switches say which keys a query meets:
+
+    key_bounds   sequence b's keys and values are rows key_bounds[b] to key_bounds[b+1] of k and v:
+                 another text that it reads (cross attention), or all that was said so far, of
+                 which the queries are the newest words (a cache)
+    causal       no look ahead: query i of t meets the keys up to i + (u − t), its own place where
+                 the queries are the last t of u; the other scores are −∞ and their weights 0
 
 The specification keeps every weight, so its memory grows with t². The kernels, in `_attention.py`,
 go through the weights in tiles, twice, and keep one number a row and head instead.
@@ -22,6 +28,8 @@ product, as in Hugging Face's DistilBERT.
 """
 
 import math
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -35,47 +43,72 @@ from minidistil.ops.dropout import words_of
 # ------------------------------------------------------- NumPy: the specification
 
 
-def forward(q, k, v, *, bounds, n_heads, draw=None, keep=True):
-    """q, k, v (N,C), bounds (B+1,)  ->  y (N,C), cache.
+def forward(q, k, v, *, bounds, n_heads, key_bounds=None, causal=False, draw=None, keep=True):
+    """q (N,C), k, v (M,C), bounds, key_bounds (B+1,)  ->  y (N,C), cache.
 
-    draw: dropout on the weights, or None. keep=False: no cache, nothing is written but y.
+    key_bounds: None where M = N and a sequence meets itself. causal: needs u ≥ t in each sequence.
+    A sequence may have no query, but not no key. draw: dropout on the weights, for the queries'
+    rows, or None. keep=False: no cache, nothing is written but y.
     """
-    y, weights = np.empty_like(q), []
-    for b in range(len(bounds) - 1):
-        rows = slice(bounds[b], bounds[b + 1])
-        qh, kh, vh = (split_heads(x[rows], n_heads) for x in (q, k, v))  # (H,t,D)
-        s = (qh / math.sqrt(qh.shape[2])) @ kh.swapaxes(1, 2)  # (H,t,t)
+    y, weights, meeting = np.empty_like(q), [], Meeting.of(bounds, key_bounds, causal)
+    for rows, keys, hidden in meeting.sequences():
+        qh, kh, vh = (split_heads(x, n_heads) for x in (q[rows], k[keys], v[keys]))  # (H,·,D)
+        s = (qh / math.sqrt(qh.shape[2])) @ kh.swapaxes(1, 2)  # (H,t,u)
+        s[:, hidden] = -np.inf
         a, _ = softmax.forward(s.reshape(-1, s.shape[2]))
         a = a.reshape(s.shape)
+        a[:, hidden] = 0  # it is already, unless the row holds a NaN
         y[rows] = merge_heads((a * _mask(draw, rows, n_heads, a)) @ vh)
         weights.append(a)
-    return y, (q, k, v, weights, bounds, n_heads, draw) if keep else None
+    return y, (q, k, v, weights, meeting, n_heads, draw) if keep else None
 
 
 def backward(dy, cache):
-    """dy (N,C), cache  ->  dq, dk, dv (N,C)."""
-    q, k, v, weights, bounds, n_heads, draw = cache
-    dq, dk, dv = np.empty_like(q), np.empty_like(k), np.empty_like(v)
-    for b, a in enumerate(weights):
-        rows = slice(bounds[b], bounds[b + 1])
-        qh, kh, vh, dyh = (split_heads(x[rows], n_heads) for x in (q, k, v, dy))
-        m = _mask(draw, rows, n_heads, a)  # (H,t,t)
-        dv[rows] = merge_heads((a * m).swapaxes(1, 2) @ dyh)
-        da = m * (dyh @ vh.swapaxes(1, 2))  # (H,t,t)
+    """dy (N,C), cache  ->  dq (N,C), dk, dv (M,C)."""
+    q, k, v, weights, meeting, n_heads, draw = cache
+    dq, dk, dv = np.empty_like(q), np.zeros_like(k), np.zeros_like(v)
+    for (rows, keys, hidden), a in zip(meeting.sequences(), weights, strict=True):
+        qh, kh, vh, dyh = (split_heads(x, n_heads) for x in (q[rows], k[keys], v[keys], dy[rows]))
+        m = _mask(draw, rows, n_heads, a)  # (H,t,u)
+        dv[keys] = merge_heads((a * m).swapaxes(1, 2) @ dyh)
+        da = m * (dyh @ vh.swapaxes(1, 2))  # (H,t,u)
         (ds,) = softmax.backward(da.reshape(-1, a.shape[2]), a.reshape(-1, a.shape[2]))
         ds = ds.reshape(a.shape) / math.sqrt(qh.shape[2])
-        dk[rows] = merge_heads(ds.swapaxes(1, 2) @ qh)
+        ds[:, hidden] = 0
+        dk[keys] = merge_heads(ds.swapaxes(1, 2) @ qh)
         dq[rows] = merge_heads(ds @ kh)
     return dq, dk, dv
 
 
+class Meeting(NamedTuple):
+    """Which queries meet which keys."""
+
+    bounds: np.ndarray  # (B+1,) of the queries
+    key_bounds: np.ndarray  # (B+1,)
+    causal: bool
+
+    @classmethod
+    def of(cls, bounds, key_bounds, causal):
+        return cls(bounds, bounds if key_bounds is None else key_bounds, causal)
+
+    def sequences(self):
+        """Of each with a query: the rows of its queries and of its keys; which are hidden (t,u)."""
+        for (first, last), (from_, to) in zip(
+            pairwise(self.bounds), pairwise(self.key_bounds), strict=True
+        ):
+            t, u = last - first, to - from_
+            if t:
+                hidden = ~np.tri(t, u, u - t if self.causal else u, dtype=bool)
+                yield slice(first, last), slice(from_, to), hidden
+
+
 def _mask(draw, rows, n_heads, a):
-    """Dropout's m/(1−p) for the weights a (H,t,t) of one sequence; ones when nothing is drawn."""
+    """Dropout's m/(1−p) for the weights a (H,t,u) of one sequence; ones when nothing is drawn."""
     if draw is None:
         return np.ones((), a.dtype)
-    t = a.shape[1]
+    t, u = a.shape[1:]
     key0, key1, site, threshold = words_of(draw)
-    head, block = np.arange(n_heads)[:, None, None], np.arange(-(-t // 4))[None, None, :]
+    head, block = np.arange(n_heads)[:, None, None], np.arange(-(-u // 4))[None, None, :]
     counter = np.broadcast_arrays(
         site,
         draw.sequence[rows][None, :, None],
@@ -83,24 +116,25 @@ def _mask(draw, rows, n_heads, a):
         (head << HEAD_SHIFT) | block,
     )
     words = np.stack(dropout.philox(*counter, key0, key1), axis=-1).reshape(n_heads, t, -1)
-    return ((words[:, :, :t] >= threshold) / (1 - draw.p)).astype(a.dtype)
+    return ((words[:, :, :u] >= threshold) / (1 - draw.p)).astype(a.dtype)
 
 
 # ------------------------------------------------------- Numba: tiles of scores, in `_attention.py`
 
 
-def forward_cpu(q, k, v, *, bounds, n_heads, draw=None, keep=True):
+def forward_cpu(q, k, v, *, bounds, n_heads, key_bounds=None, causal=False, draw=None, keep=True):
     q, k, v = (np.ascontiguousarray(x, np.float32) for x in (q, k, v))
     y, lse = empty_like(q), empty((len(q) if keep else 0, n_heads))
-    _attention.forward(q, k, v, bounds, n_heads, _drawn(draw), y, lse)
-    return y, (q, k, v, (y, lse), bounds, n_heads, draw) if keep else None
+    meeting = Meeting.of(bounds, key_bounds, causal)
+    _attention.forward(q, k, v, meeting, n_heads, _drawn(draw), y, lse)
+    return y, (q, k, v, (y, lse), meeting, n_heads, draw) if keep else None
 
 
 def backward_cpu(dy, cache):
-    q, k, v, (y, lse), bounds, n_heads, draw = cache
+    q, k, v, (y, lse), meeting, n_heads, draw = cache
     dy = np.ascontiguousarray(dy, np.float32)
     dq, dk, dv = empty_like(q), empty_like(k), empty_like(v)
-    _attention.backward(dy, q, k, v, y, lse, bounds, n_heads, _drawn(draw), dq, dk, dv)
+    _attention.backward(dy, q, k, v, y, lse, meeting, n_heads, _drawn(draw), dq, dk, dv)
     return dq, dk, dv
 
 
@@ -115,17 +149,19 @@ def _drawn(draw):
 # ------------------------------------------------------- CUDA: the same tiles, `_attention_cuda.py`
 
 
-def forward_cuda(q, k, v, *, bounds, n_heads, draw=None, keep=True):
+def forward_cuda(q, k, v, *, bounds, n_heads, key_bounds=None, causal=False, draw=None, keep=True):
     bounds, drawn = to_device(bounds), _drawn_cuda(draw)
+    key_bounds = bounds if key_bounds is None else to_device(key_bounds)
     y, lse = device_empty(q.shape), device_empty((len(q) if keep else 0, n_heads))
-    _attention_cuda.forward(q, k, v, bounds, n_heads, drawn, y, lse)
-    return y, (q, k, v, (y, lse), bounds, n_heads, drawn) if keep else None
+    meeting = Meeting.of(bounds, key_bounds, causal)
+    _attention_cuda.forward(q, k, v, meeting, n_heads, drawn, y, lse)
+    return y, (q, k, v, (y, lse), meeting, n_heads, drawn) if keep else None
 
 
 def backward_cuda(dy, cache):
-    q, k, v, (y, lse), bounds, n_heads, drawn = cache
-    dq, dk, dv = (device_empty(q.shape) for _ in range(3))
-    _attention_cuda.backward(dy, q, k, v, y, lse, bounds, n_heads, drawn, dq, dk, dv)
+    q, k, v, (y, lse), meeting, n_heads, drawn = cache
+    dq, dk, dv = (device_empty(x.shape) for x in (q, k, v))
+    _attention_cuda.backward(dy, q, k, v, y, lse, meeting, n_heads, drawn, dq, dk, dv)
     return dq, dk, dv
 
 

@@ -9,7 +9,7 @@ from op_cases import draw_for, sequences
 from minidistil.ops import SUFFIX, backend
 from minidistil.ops._attention import KEYS, QUERIES
 from minidistil.ops._cpu import threads
-from minidistil.ops._tile import NR
+from minidistil.ops._tile import MR, NR
 from minidistil.testing import compare, rms
 
 H, C = 2, 6
@@ -114,17 +114,72 @@ def test_dropout_keeps_its_share_of_the_weights(name):
 )
 def test_lengths_around_a_tile(D, lengths):
     """Forward and backward, with a mask and without, as the specification in float32 is."""
-    rng, C, bounds = np.random.default_rng(D), 2 * D, sequences(*lengths)
-    q, k, v, dy = rng.normal(size=(4, bounds[-1], C)).astype(np.float32)
     for draw in (None, draw_for(lengths)):
-        fixed = {"bounds": bounds, "draw": draw}
-        mine = both_ways(backend("cpu"), (q, k, v), dy, **fixed)
-        reference = both_ways(backend("numpy"), (q, k, v), dy, **fixed)
-        wide = [x.astype(np.float64) for x in (q, k, v)]
-        exact = both_ways(backend("numpy"), wide, dy.astype(np.float64), **fixed)
-        largest = max(map(rms, exact[1:]))
-        for name, *x in zip(("y", "dq", "dk", "dv"), mine, reference, exact, strict=True):
-            compare(name, *x, scale=None if name == "y" else largest)
+        as_specified(D, lengths, lengths, draw=draw)
+
+
+@pytest.mark.parametrize("D", [7, 64])
+@pytest.mark.parametrize(
+    "lengths, key_lengths",
+    [((QUERIES + 1, 1), (KEYS + 1, 2 * KEYS)), ((KEYS + 53, 3), (KEYS + 53, 3)),
+     ((2, QUERIES + MR), (2, KEYS + QUERIES))],
+)  # fmt: skip
+def test_keys_around_a_tile(D, lengths, key_lengths):
+    """Other keys than queries, and the edge of what a query may see in every tile."""
+    as_specified(D, lengths, key_lengths)
+    as_specified(D, lengths, key_lengths, causal=True, draw=draw_for(lengths))
+
+
+def as_specified(D, lengths, key_lengths, **fixed):
+    """The kernels in float32 are as near to float64 as the specification is."""
+    rng, C = np.random.default_rng(D), 2 * D
+    fixed |= {"bounds": sequences(*lengths), "key_bounds": sequences(*key_lengths)}
+    q, dy = rng.normal(size=(2, sum(lengths), C)).astype(np.float32)
+    k, v = rng.normal(size=(2, sum(key_lengths), C)).astype(np.float32)
+    mine = both_ways(backend("cpu"), (q, k, v), dy, **fixed)
+    reference = both_ways(backend("numpy"), (q, k, v), dy, **fixed)
+    wide = [x.astype(np.float64) for x in (q, k, v)]
+    exact = both_ways(backend("numpy"), wide, dy.astype(np.float64), **fixed)
+    largest = max(map(rms, exact[1:]))
+    for name, *x in zip(("y", "dq", "dk", "dv"), mine, reference, exact, strict=True):
+        compare(name, *x, scale=None if name == "y" else largest)
+
+
+@pytest.mark.parametrize("name", SUFFIX)
+def test_the_future_is_not_seen(name):
+    """A later token changes no bit of an earlier one's context, and gets no gradient from it."""
+    bounds, t = sequences(2, 60), 50
+    q, k, v = draw_qkv(62)
+    dy = np.where(np.arange(62)[:, None] < t, draw_qkv(62, seed=1)[0], 0)
+    y, dq, dk, dv = both_ways(backend(name), (q, k, v), dy, bounds=bounds, causal=True)
+    assert not dk[t:].any() and not dv[t:].any() and dq[t - 1].any()
+    k[t:], v[t:] = 7, 8
+    y_new, *_ = both_ways(backend(name), (q, k, v), dy, bounds=bounds, causal=True)
+    np.testing.assert_array_equal(y[:t], y_new[:t])
+    assert (y[t:] != y_new[t:]).all()
+
+
+@pytest.mark.parametrize("name", SUFFIX)
+def test_the_newest_queries_meet_all_that_came_before(name):
+    """One query at a time over growing keys gives what all of them give at once."""
+    q, k, v = draw_qkv(7)
+    ops, fixed = backend(name), {"n_heads": H, "causal": True}
+    whole, _ = ops.attention.forward(q, k, v, bounds=sequences(7), **fixed)
+    for n in range(7):
+        rest = [x[: n + 1] for x in (k, v)]
+        y, _ = ops.attention.forward(
+            q[n : n + 1], *rest, bounds=sequences(1), key_bounds=sequences(n + 1), **fixed
+        )
+        np.testing.assert_allclose(y[0], whole[n], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", SUFFIX)
+def test_a_sequence_without_queries_gets_no_gradient(name):
+    q, k, v = draw_qkv(5)
+    _, dq, dk, dv = both_ways(
+        backend(name), (q[:2], k, v), q[2:4], bounds=sequences(0, 2), key_bounds=sequences(3, 2)
+    )
+    assert dq.all() and not dk[:3].any() and not dv[:3].any() and dk[3:].all()
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -147,13 +202,16 @@ def test_nothing_kept_grows_with_the_square_of_the_length():
         assert backend(name).attention.forward(*qkv, **fixed, keep=False)[1] is None
 
 
-def test_workers_change_no_bit():
+@pytest.mark.parametrize("causal", [False, True])
+def test_workers_change_no_bit(causal):
     lengths = (QUERIES + 5, 3, KEYS + 7)
     bounds, draw = sequences(*lengths), draw_for(lengths)
     qkv, dy = draw_qkv(bounds[-1]), draw_qkv(bounds[-1], 1)[0]
     results = []
     for count in (1, 2):
         with threads(count):
-            results.append(both_ways(backend("cpu"), qkv, dy, bounds=bounds, draw=draw))
+            results.append(
+                both_ways(backend("cpu"), qkv, dy, bounds=bounds, draw=draw, causal=causal)
+            )
     for one, two in zip(*results, strict=True):
         np.testing.assert_array_equal(one, two)

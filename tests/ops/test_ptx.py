@@ -51,17 +51,20 @@ def kernels():
         yield f"tf32 {name}", _gemm_tensor.tensor_kernel(False, *order), "mmmmvnnnnb", 255
     for form in (0, 1, 2):
         yield f"finish {form}", _gemm_cuda.finish_kernel(form), "tmmvnnbb", 40
-    for D, width, forward, backward in ((WIDE, 64, 240, 176), (NARROW, 32, 184, 160)):
+    for D, width, causal, forward, backward in (
+        (WIDE, 64, False, 240, 176), (WIDE, 64, True, 252, 248),
+        (NARROW, 32, False, 184, 168), (NARROW, 32, True, 200, 168),
+    ):  # fmt: skip
         for dropout in (False, True):
-            shape = (D, width, D == WIDE, dropout)
-            name = f"{D}{' dropout' * dropout}"
+            shape = (D, width, D == WIDE, dropout, causal)
+            name = f"{D}{' dropout' * dropout}{' causal' * causal}"
             own = _attention_cuda.FORWARD_ROWS, _attention_cuda.BACKWARD_ROWS
             yield (f"attention {name}", _attention_cuda.forward_kernel(own[0], *shape),
-                   f"mmmif{DRAW}mm", forward)  # fmt: skip
+                   f"mmmiif{DRAW}mm", forward)  # fmt: skip
             yield (f"attention dq {name}", _attention_cuda.dq_kernel(own[1], *shape),
-                   f"mmmmmmif{DRAW}m", backward)  # fmt: skip
+                   f"mmmmmmiif{DRAW}m", backward)  # fmt: skip
             yield (f"attention dkv {name}", _attention_cuda.dkv_kernel(own[1], *shape),
-                   f"mmmmmmif{DRAW}mm", backward)  # fmt: skip
+                   f"mmmmmmiif{DRAW}mm", backward)  # fmt: skip
     yield "along", _attention_cuda.along_kernel, "mmmn", 40
     for form in (1, 2):
         yield f"gelu {form}", gelu._forward_kernel(form), "mm", 40
