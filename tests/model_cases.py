@@ -66,6 +66,10 @@ CASES = {
     "albert-choice": Case("albert", "multiple-choice"),
     "distilbert-choice": Case("distilbert", "multiple-choice"),
 }  # fmt: skip
+CASES |= {
+    "gpt2-words": Case("gpt2", "text-generation", {"resid_pdrop": 0.2}, left=True),
+    "gpt2-body": Case("gpt2", "feature-extraction", {"activation_function": "relu"}, left=True),
+}
 HEADS = ("tokens", "spans", "choice")  # stored once: a head is the same for all families
 STORED = [n for n in CASES if n.startswith("distilbert") or not n.endswith(HEADS)]
 CHOICES = 2
@@ -81,6 +85,10 @@ def fields(case, size):
         extra["label2id"] = {name: int(k) for k, name in extra["id2label"].items()}
     V, C, H, L, F, P = (size[letter] for letter in "VCHLFP")
     common = {"model_type": case.family, "vocab_size": V, "max_position_embeddings": P, **extra}
+    if case.family == "gpt2":
+        return {"model_type": "gpt2", "vocab_size": V, "n_positions": P, "n_embd": C, "n_head": H,
+                "n_layer": L, "n_inner": F, "bos_token_id": 0, "eos_token_id": 0,
+                **extra}  # fmt: skip
     if case.family == "roberta":
         common = {"type_vocab_size": 1, "pad_token_id": 1, "layer_norm_eps": 1e-5, **common}
     if case.family == "albert":
@@ -107,7 +115,8 @@ class Exact(Model):
     def update(self, arrays):
         canonical = {public: c for c, public in self.names.items()}
         for name, array in arrays.items():
-            self._params[name] = self._canonical[canonical[name]] = np.asarray(array, np.float64)
+            self._params[name], c = np.asarray(array, np.float64), canonical[name]
+            self._canonical[c] = self._turned(c, self._params[name])
 
 
 def exact(model):
@@ -125,7 +134,7 @@ def batch_of(case, size=LARGE, seed=2, B=4, pad=False):
     T, V = size["P"] - 2, size["V"]
     ids = rng.integers(1, V, (B, T))
     config = FAMILIES[case.family].from_dict(fields(case, size))
-    padding = config.pad_token_id
+    padding = config.pad_token_id or 0
     ids[ids == padding] = V - 1
     ids[0, 4] = padding if pad else ids[0, 4]
     mask = np.ones((B, T), np.int64)
@@ -142,6 +151,10 @@ def batch_of(case, size=LARGE, seed=2, B=4, pad=False):
     if case.task in ("fill-mask", "pretraining"):
         batch["labels"] = np.where((rng.random((B, T)) < 0.5) & (mask == 1), ids, -100)
         batch["labels"][0, 1] = ids[0, 1]
+    if case.task == "text-generation":  # transformers lets the padding predict a word, too
+        before = np.pad(mask, ((0, 0), (1, 0)))[:, :-1] == 1
+        batch["labels"] = np.where((mask == 1) & before & (rng.random((B, T)) < 0.7), ids, -100)
+        batch["labels"][0, 3] = ids[0, 3]
     if case.task == "pretraining":
         name = "next_sentence_label" if case.family == "bert" else "sentence_order_label"
         batch[name] = rng.integers(0, 2, B)
@@ -175,7 +188,7 @@ def cotangents(case, size=LARGE, seed=3, B=4):
         return {}
     rng = np.random.default_rng(seed)
     d = {"last_hidden_state": rng.normal(size=(B, size["P"] - 2, size["C"]))}
-    if case.family != "distilbert":
+    if case.family not in ("distilbert", "gpt2"):
         d["pooler_output"] = rng.normal(size=(B, size["C"]))
     return {name: x.astype(np.float32) for name, x in d.items()}
 
@@ -225,7 +238,8 @@ def torch_model(model, fields_, dtype="float32"):
     state = {name: torch.tensor(np.array(p)) for name, p in model.params.items()}
     missing, unexpected = theirs.load_state_dict(state, strict=False)
     assert not unexpected, unexpected
-    assert all(name.split(".")[-2] in ("decoder", "vocab_projector") for name in missing), missing
+    tied = ("decoder", "vocab_projector", "lm_head")
+    assert all(name.split(".")[-2] in tied for name in missing), missing
     return theirs.to(getattr(torch, dtype))
 
 

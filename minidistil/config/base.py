@@ -20,7 +20,7 @@ PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "r
 
 @dataclass(frozen=True)
 class Architecture:
-    """One encoder, in the letters of the dimension key."""
+    """One encoder or decoder, in the letters of the dimension key."""
 
     V: int  # vocabulary
     P: int  # positions
@@ -45,6 +45,8 @@ class Architecture:
     shared: tuple | None = None  # ALBERT: whose parameters each layer uses; None: its own
     drops_ffn_output: bool = True  # ALBERT does not
     order_dropout: float = 0.0  # ALBERT's, before the head that asks for the order of two texts
+    causal: bool = False  # a decoder's block, in which nobody sees what comes later
+    embedding_dropout: float = 0.0  # the decoder's own; an encoder has `dropout` there
 
     @property
     def width(self):
@@ -88,16 +90,16 @@ class Config:
             raise ValueError(f"config: num_labels must be at least 1, not {self.num_labels}")
         if not self.tie_word_embeddings:
             raise ValueError(
-                "tie_word_embeddings must be true: the masked-LM head shares the word embeddings"
+                "tie_word_embeddings must be true: the head for words shares the word embeddings"
             )
         if self.problem_type is not None and self.problem_type not in PROBLEM_TYPES:
             raise ValueError(
                 f"problem_type must be one of {', '.join(PROBLEM_TYPES)}, not {self.problem_type!r}"
             )
-        if not 0 <= self.pad_token_id < a.V:
+        if self.pad_token_id is not None and not 0 <= self.pad_token_id < a.V:
             raise ValueError(f"pad_token_id {self.pad_token_id} is outside the vocabulary of {a.V}")
         for name in ("dropout", "attention_dropout", "classifier_dropout", "choice_dropout",
-                     "token_dropout", "span_dropout"):  # fmt: skip
+                     "token_dropout", "span_dropout", "embedding_dropout"):  # fmt: skip
             if not 0 <= getattr(a, name) < 1:
                 raise ValueError(f"config: {name} must be in [0, 1), not {getattr(a, name)}")
 

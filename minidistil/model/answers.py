@@ -3,7 +3,7 @@
 A head gives its logits by rows; a question is what one softmax decides.
 
     head                questions                              at the door
-    mlm, tokens         a token's, (N,K)                       logits (B,T,K), zeros at the padding
+    mlm, lm, tokens     a token's, (N,K)                       logits (B,T,K), zeros at the padding
     classifier          a text's, (B,K)                        logits (B,K)
     choice              which of some sequences, (B,choices)   logits (B,choices)
     spans               where an answer starts, where it       start_logits, end_logits (B,T), the
@@ -13,6 +13,8 @@ An answer cannot start at the padding, so a question of `spans` holds −∞ the
 """
 
 import numpy as np
+
+from minidistil.model.heads import WORDS
 
 
 def questions(logits, rows, head, place):
@@ -72,7 +74,7 @@ def shown_backward(given, logits, rows, head, place, task):
 
 
 FIELDS = {"spans": ("start_logits", "end_logits")}
-BY_TOKEN = ("mlm", "tokens")
+BY_TOKEN = (*WORDS, "tokens")
 
 
 def _shape(logits, rows, head):

@@ -2,6 +2,7 @@
 
     masked LM    logits = LN(gelu(transform(h)))·wordᵀ + b     word: the embedding table, tied
     pooler       pooled = act(pooler(h[first token]))
+    causal LM    logits = h·wordᵀ                              what the decoder says comes next
     classifiers  logits = out(dropout(x))                      x: what is pooled, or every token
 
 BERT's pooler is tanh and DistilBERT's `pre_classifier` is ReLU: the same head with one switch.
@@ -27,6 +28,7 @@ class Family(NamedTuple):
 
 SUFFIX = {  # what the class with a task's heads ends with
     "fill-mask": "ForMaskedLM",
+    "text-generation": "LMHeadModel",
     "text-classification": "ForSequenceClassification",
     "token-classification": "ForTokenClassification",
     "question-answering": "ForQuestionAnswering",
@@ -65,7 +67,11 @@ ALBERT = Family("Albert", {
     "feature-extraction": ("pooler",),
     "pretraining": ("mlm", "pooler", "nsp"),
 })  # fmt: skip
-FAMILY = {"bert": BERT, "distilbert": DISTILBERT, "roberta": ROBERTA, "albert": ALBERT}
+GPT2 = Family("GPT2", {"text-generation": ("lm",), "feature-extraction": ()})
+FAMILY = {
+    "bert": BERT, "distilbert": DISTILBERT, "roberta": ROBERTA, "albert": ALBERT, "gpt2": GPT2,
+}  # fmt: skip
+WORDS = ("mlm", "lm")  # the heads that give each word of the vocabulary a logit
 POOLERS = ("pooler", "dense")  # what reads the first token
 
 
@@ -90,9 +96,9 @@ def architecture_name(config, task):
 
 
 def task_of(config):
-    """The task that config["architectures"] names; fill-mask when it names none."""
+    """The task that config["architectures"] names; the family's first when it names none."""
     if not config.architectures:
-        return "fill-mask"
+        return tasks_of(config)[0]
     for task in tasks_of(config):
         if architecture_name(config, task) == config.architectures[0]:
             return task
@@ -141,7 +147,10 @@ def mlm_backward(dn, cache, ops):
 
 
 def projector(p):
-    """What projects features onto the vocabulary: the table (V,C or E), tied, and a bias (V,)."""
+    """What projects features onto the vocabulary: the table (V,C or E), tied, and a bias (V,).
+
+    A decoder learns no bias: zeros stand for it (see `Model`).
+    """
     return p["embeddings.word.weight"], p["decoder.bias"]
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from minidistil.model import answers, network, objective, taps
 from minidistil.model.checkpoint import write_folder
 from minidistil.model.heads import POOLERS, architecture_name, heads_of, logits_head, projector
-from minidistil.model.names import public_names
+from minidistil.model.names import is_turned, public_names
 from minidistil.model.network import Cotangents
 from minidistil.model.output import Fetched, Kept, Output, Step
 from minidistil.model.params import shapes
@@ -16,7 +16,7 @@ from minidistil.ops import DTYPES, frugal
 
 
 class Model:
-    """A BERT or DistilBERT with the heads of one task. Make one with `from_pretrained` or
+    """A transformer of one of the families with the heads of one task. Make one with `from_pretrained` or
     `from_config`; `params` maps checkpoint names to read-only float32 arrays.
 
     ops: a `minidistil.backend`; its dtype is what the model computes in."""
@@ -26,6 +26,9 @@ class Model:
         self.shapes = shapes(config, task)
         self.names = public_names(self.shapes, config, task)
         self._params, self._canonical = {}, {}
+        if "lm" in self.heads:  # which has no bias
+            nothing = np.zeros(config.vocab_size, DTYPES[self.dtype])
+            self._canonical["decoder.bias"] = ops.place.send(nothing)
         self.update({self.names[c]: array for c, array in canonical.items()})
 
     @property
@@ -44,11 +47,16 @@ class Model:
                 )
         for name, array in arrays.items():
             self._params[name] = self.ops.place.freeze(array)
-            self._canonical[canonical[name]] = self.ops.place.send(self._params[name])
+            c = canonical[name]
+            self._canonical[c] = self._turned(c, self.ops.place.send(self._params[name]))
 
     def canonical(self):
-        """The parameters by role, in the dtype that computes."""
+        """The parameters by role, in the dtype and the layout that compute."""
         return self._canonical
+
+    def _turned(self, c, x):
+        """From the checkpoint's layout to the one that computes, and back."""
+        return self.ops.place.turned(x) if is_turned(c, self.config) else x
 
     def named_by_role(self):
         """The parameters, float32, under canonical names."""
@@ -66,8 +74,8 @@ class Model:
                 start_positions=None, end_positions=None):  # fmt: skip
         """A batch of integer arrays (B,T), for multiple-choice (B,choices,T)  ->  Output.
 
-        labels: (B,T) for fill-mask and token-classification, -100 where there is no loss; (B,) the
-        right choice; see `objective` for text-classification. start_positions, end_positions (B,):
+        labels: (B,T) for fill-mask, text-generation (input_ids themselves: the shift is made here)
+        and token-classification, -100 where there is no loss; (B,) the right choice; see `objective` for text-classification. start_positions, end_positions (B,):
         columns of an answer; from T on they have no loss.
         taps: names such as "layer.0.q". train: dropout on, its masks a function of seed, step and
         first_sequence (the number of the batch's first sequence in the global batch).
@@ -159,7 +167,8 @@ class Model:
             return rows.scatter(self._fetch(inner[layer][part]))
         q, k = (self._fetch(inner[layer][name]) for name in "qk")
         H = self.config.architecture.H
-        return taps.scatter_squares(taps.squares(q, k, rows.bounds, H, part), rows.mask)
+        causal = self.config.architecture.causal
+        return taps.scatter_squares(taps.squares(q, k, rows.bounds, H, part, causal), rows.mask)
 
     def _attentions(self, inner, rows):
         layers = range(self.config.architecture.L)
@@ -245,7 +254,9 @@ class Model:
     def public(self, grads):
         """Canonical gradients  ->  every parameter's, under its name in `params`."""
         return {
-            public: grads[c] if c in grads else self.ops.place.zeros_like(self._canonical[c])
+            public: self._turned(c, grads[c])
+            if c in grads
+            else self.ops.place.zeros_like(self._params[public])
             for c, public in self.names.items()
         }
 
@@ -263,8 +274,8 @@ class Model:
         if not given:
             raise ValueError("a training step needs labels in the batch")
         args = (self._canonical, rows, self.config, self.task, chance, self.ops)
-        if self.task == "fill-mask":
-            labels = objective.check_token_labels(batch["labels"], rows, self.config.vocab_size)
+        if self.task in ("fill-mask", "text-generation"):
+            (labels,) = objective.right_answers(given, rows, self.config, self.logits_head)
             select = np.flatnonzero(labels != objective.IGNORED)  # (M,)
             result, cache = network.forward(*args, select=select, project=False)
             loss, kept = self.ops.vocabulary.forward(

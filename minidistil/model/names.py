@@ -1,5 +1,7 @@
 """What checkpoints call the parameters: one table a family, the only renames in the project."""
 
+import re
+
 BLOCK_BERT = {
     "q": "attention.self.query",
     "k": "attention.self.key",
@@ -30,6 +32,21 @@ BLOCK_ALBERT = {
     "lin2": "ffn_output",
     "output_norm": "full_layer_layer_norm",
 }
+BLOCK_GPT2 = {
+    "attention_norm": "ln_1",
+    "qkv": "attn.c_attn",
+    "out": "attn.c_proj",
+    "ffn_norm": "ln_2",
+    "lin1": "mlp.c_fc",
+    "lin2": "mlp.c_proj",
+}
+TURNED = (
+    "qkv",
+    "out",
+    "lin1",
+    "lin2",
+)  # whose matrices GPT-2 keeps as (in,out), and we as (out,in)
+EMBEDDINGS_GPT2 = {"embeddings.word": "wte", "embeddings.position": "wpe", "final_norm": "ln_f"}
 EMBEDDINGS = {
     "embeddings.word": "embeddings.word_embeddings",
     "embeddings.position": "embeddings.position_embeddings",
@@ -46,6 +63,7 @@ BODY = {  # model type: prefix of the body, where block i is, what a block's lay
         "encoder.albert_layer_groups.{group}.albert_layers.{inner}.",
         BLOCK_ALBERT,
     ),
+    "gpt2": ("transformer.", "h.{i}.", BLOCK_GPT2),
 }
 HEADS = {
     "bert": {
@@ -84,6 +102,7 @@ HEADS = {
         "transform_norm": "vocab_layer_norm",
         "decoder": "vocab_projector",
     },
+    "gpt2": {},
 }
 # Copies of tied parameters that a checkpoint may hold: {its name: canonical name}
 TIED = {
@@ -100,16 +119,19 @@ TIED = {
         "predictions.decoder.bias": "decoder.bias",
     },
     "distilbert": {"vocab_projector.weight": "embeddings.word.weight"},
+    "gpt2": {"lm_head.weight": "embeddings.word.weight"},
 }
-BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")  # saved once, never learned
+# Saved once, never learned: positions, types, GPT-2's masks
+BUFFERS = re.compile(r"embeddings\.(position_ids|token_type_ids)|h\.\d+\.attn\.(bias|masked_bias)")
 
 
 def checkpoint_name(canonical, config):
     """`layer.0.q.weight`  ->  `bert.encoder.layer.0.attention.self.query.weight`."""
     prefix, place, block = BODY[config.model_type]
     role, _, kind = canonical.rpartition(".")
-    if role in EMBEDDINGS:
-        return f"{prefix}{EMBEDDINGS[role]}.{kind}"
+    embeddings = EMBEDDINGS_GPT2 if config.model_type == "gpt2" else EMBEDDINGS
+    if role in embeddings:
+        return f"{prefix}{embeddings[role]}.{kind}"
     if role.startswith("layer."):
         _, i, part = role.split(".")
         group, inner = divmod(int(i), getattr(config, "inner_group_num", 1))
@@ -124,3 +146,9 @@ def public_names(canonical_names, config, task):
     if task == "feature-extraction":
         names = {c: n.removeprefix(prefix) for c, n in names.items()}
     return names
+
+
+def is_turned(canonical, config):
+    """Whether this matrix lies in `params`, gradients and files the other way than it computes."""
+    role, _, kind = canonical.rpartition(".")
+    return config.model_type == "gpt2" and kind == "weight" and role.rpartition(".")[2] in TURNED

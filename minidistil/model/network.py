@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from minidistil.model import encoder, heads
+from minidistil.model import decoder, encoder, heads
 from minidistil.model.heads import heads_of
 from minidistil.model.taps import plus
 
@@ -31,24 +31,28 @@ class Cotangents(NamedTuple):
     nsp: object = None
 
 
-def forward(p, rows, config, task, chance, ops, select=None, taps=None, project=True, keep=True):
+def forward(p, rows, config, task, chance, ops, select=None, taps=None, project=True, keep=True,
+            past=None):  # fmt: skip
     """Rows  ->  Result, cache.
 
     p: canonical parameters; chance: None in evaluation; select: (M,) rows that the masked-LM head
     predicts, all when None; taps: see encoder.forward. project=False: that head stops at its
-    features. keep=False: for inference, no cache.
+    features. keep=False: for inference, no cache. past: a decoder's earlier keys and values.
     """
     a = config.architecture
-    hidden, body = encoder.forward(p, rows, a, config.pad_token_id, chance, ops, taps, keep)
+    lent = {} if past is None else {"past": past}
+    hidden, body = body_of(a).forward(
+        p, rows, a, config.pad_token_id, chance, ops, taps, keep, **lent
+    )
     h, first = hidden[-1], rows.bounds[:-1]
     above = chance and chance.of(first)  # the dropout of what is pooled
     features = logits = pooled = nsp = None
     caches = {}
     for head in heads_of(config, task):
-        if head == "mlm":
+        if head in heads.WORDS:
             picked, gather = (h, None) if select is None else ops.embedding.forward(h, ids=select)
-            features, cache = heads.mlm(picked, p, a, ops)
-            caches["mlm"] = (cache, gather)
+            features, cache = heads.mlm(picked, p, a, ops) if head == "mlm" else (picked, None)
+            caches["words"] = (cache, gather)
             if project:
                 logits, caches["projector"] = ops.linear.forward(features, *heads.projector(p))
         elif head in heads.POOLERS:
@@ -85,15 +89,22 @@ def backward(d, cache, ops, dtaps=None, release=False):
     if d.logits is not None and "projector" in caches:
         projection = ops.linear.backward(d.logits, caches["projector"])
     if projection is not None:
-        head, gather = caches["mlm"]
-        dfeatures, grads["embeddings.word.weight"], grads["decoder.bias"] = projection
-        dpart, dp = heads.mlm_backward(dfeatures, head, ops)
+        head, gather = caches["words"]
+        dpart, grads["embeddings.word.weight"], grads["decoder.bias"] = projection
+        dp = {}
+        if head is not None:
+            dpart, dp = heads.mlm_backward(dpart, head, ops)
         if gather is not None:
             (dpart,) = ops.embedding.backward(dpart, gather)
         dh, grads = plus(dh, dpart, ops), grads | dp
     dh = ops.place.zeros_like(h) if dh is None else dh
-    dbody = encoder.backward((*d.hidden[:-1], dh), body, ops, dtaps, release)
+    dbody = body_of(body[-1]).backward((*d.hidden[:-1], dh), body, ops, dtaps, release)
     if "embeddings.word.weight" in grads:  # tied: looked up below, projected onto above
         word = "embeddings.word.weight"
         ops.place.accumulate(dbody[word], grads.pop(word))  # no third array of the table's size
     return dbody | grads
+
+
+def body_of(a):
+    """The module of the blocks: the encoder's, or the decoder's."""
+    return decoder if a.causal else encoder

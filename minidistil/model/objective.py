@@ -1,6 +1,7 @@
 """The loss that a task's labels define, and its gradient.
 
     fill-mask            cross entropy at the labelled tokens
+    text-generation      the same, each label predicted by the token in the column before it
     text-classification  single label: cross entropy; multi-label: binary cross entropy;
                          regression: squared error (`problem_type` says which)
     token-classification cross entropy at the labelled tokens
@@ -14,7 +15,7 @@ the padding take part where an answer may start; here it does not.
 import numpy as np
 
 from minidistil.model.answers import questions, questions_backward
-from minidistil.model.heads import heads_of, logits_head
+from minidistil.model.heads import WORDS, heads_of, logits_head
 from minidistil.model.network import Cotangents
 
 IGNORED = -100
@@ -72,8 +73,23 @@ def right_answers(given, rows, config, head):
     if head == "choice":
         B = len(rows.mask) // rows.choices
         return (_classes(np.asarray(given["labels"]), B, rows.choices, "choices"),)
-    K, what = (config.vocab_size, "vocabulary") if head == "mlm" else (config.num_labels, "labels")
-    return (check_token_labels(given["labels"], rows, K, what),)
+    words = head in WORDS
+    K, what = (config.vocab_size, "vocabulary") if words else (config.num_labels, "labels")
+    labels = check_token_labels(given["labels"], rows, K, what)
+    return (next_words(labels, rows) if head == "lm" else labels,)
+
+
+def next_words(labels, rows):
+    """labels (N,) of the tokens themselves  ->  (N,) of the tokens in the next columns.
+
+    A label behind a gap has nobody that predicts it. Raises ValueError where none is left.
+    """
+    batch = rows.scatter(labels - IGNORED)  # 0 where there is none
+    batch = np.pad(batch[:, 1:], ((0, 0), (0, 1))) + IGNORED
+    shifted = rows.gather(batch)
+    if (shifted == IGNORED).all():
+        raise ValueError("no label has a token before it to predict it; give longer texts")
+    return shifted
 
 
 def _only(given, *names):

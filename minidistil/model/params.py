@@ -19,6 +19,12 @@ def shapes(config, task):
 def body_shapes(a):
     """Embeddings and blocks."""
     s = {"embeddings.word.weight": (a.V, a.width), "embeddings.position.weight": (a.P, a.width)}
+    return s | (decoder_shapes(a) if a.causal else encoder_shapes(a))
+
+
+def encoder_shapes(a):
+    """What follows an encoder's tables of words and positions."""
+    s = {}
     if a.types:
         s["embeddings.type.weight"] = (a.types, a.width)
     s.update(_norm("embeddings.norm", a.width))
@@ -34,14 +40,29 @@ def body_shapes(a):
     return s
 
 
+def decoder_shapes(a):
+    """The same of a decoder, whose matrices are kept as (in,out)."""
+    s = {}
+    for i in range(a.L):
+        s.update(_norm(f"layer.{i}.attention_norm", a.C))
+        s.update(_turned(f"layer.{i}.qkv", a.C, 3 * a.C))
+        s.update(_turned(f"layer.{i}.out", a.C, a.C))
+        s.update(_norm(f"layer.{i}.ffn_norm", a.C))
+        s.update(_turned(f"layer.{i}.lin1", a.C, a.F))
+        s.update(_turned(f"layer.{i}.lin2", a.F, a.C))
+    return s | _norm("final_norm", a.C)
+
+
 def head_shapes(config, task):
-    """The heads of a task; the masked-LM projector's matrix is the word table, so not listed."""
+    """The heads of a task; what projects onto words is the word table, so not listed."""
     a, s = config.architecture, {}
     for head in heads_of(config, task):
         if head == "mlm":
             s.update(_linear("transform", a.C, a.width))
             s.update(_norm("transform_norm", a.width))
             s["decoder.bias"] = (a.V,)
+        elif head == "lm":
+            continue
         elif head in POOLERS:
             s.update(_linear(head, a.C, a.C))
         else:
@@ -54,6 +75,10 @@ def _linear(name, inputs, outputs):
     return {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
 
 
+def _turned(name, inputs, outputs):
+    return {f"{name}.weight": (inputs, outputs), f"{name}.bias": (outputs,)}
+
+
 def _norm(name, channels):
     return {f"{name}.weight": (channels,), f"{name}.bias": (channels,)}
 
@@ -62,11 +87,13 @@ def initialise(config, wanted, seed):
     """{name: float32 array} for the names and shapes in `wanted`, as the originals start.
 
     Matrices N(0, initializer_range), the pad token's row 0, biases 0, LayerNorm 1 and 0; sinusoids
-    for the positions where a DistilBERT config asks for them. Each parameter has a random stream
-    of its own, so adding a head changes no other parameter.
+    for the positions where a DistilBERT config asks for them. A decoder's `out` and `lin2`, which
+    add to the sum, start smaller, by √(2L). Each parameter has a random stream of its own, so
+    adding a head changes no other parameter.
     """
     params, sinusoidal = {}, getattr(config, "sinusoidal_pos_embds", False)
-    untrained = ["embeddings.word.weight"]
+    a = config.architecture
+    untrained = [] if a.causal else ["embeddings.word.weight"]
     if config.architecture.padding_position is not None:
         untrained.append("embeddings.position.weight")
     for name, shape in wanted.items():
@@ -78,7 +105,9 @@ def initialise(config, wanted, seed):
             value = sinusoids(*shape)
         else:
             rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
-            value = rng.normal(0, config.initializer_range, shape).astype(np.float32)
+            adds = a.causal and name.endswith(("out.weight", "lin2.weight"))
+            scale = config.initializer_range / (math.sqrt(2 * a.L) if adds else 1)
+            value = rng.normal(0, scale, shape).astype(np.float32)
         if name in untrained:
             value[config.pad_token_id] = 0
         params[name] = value

@@ -27,12 +27,14 @@ FILES = (CONFIG, INDEX, "*.safetensors", *TOKENIZER)
 OLD_NAMES = {"gamma": "weight", "beta": "bias"}  # how the first BERT checkpoints call LayerNorm's
 
 
-def from_config(config, task="fill-mask", seed=0, backend="cpu", dtype="float32"):
+def from_config(config, task=None, seed=0, backend="cpu", dtype="float32"):
     """A model with fresh parameters, drawn from `seed` as the originals initialise them.
 
-    config: BertConfig, DistilBertConfig … dtype: see `minidistil.backend`.
+    config: BertConfig, DistilBertConfig … task: None for what config.architectures says, else for
+    the words: fill-mask, or a decoder's text-generation. dtype: see `minidistil.backend`.
     Raises ValueError for a task the family lacks.
     """
+    task = task or task_of(config)
     config = with_outputs(config, task)
     params = initialise(config, shapes(config, task), seed)
     return Model(config, task, params, load_backend(backend, dtype))
@@ -113,14 +115,14 @@ def _match(folder, config, task, tensors, relabelled, seed):
         stem, _, last = name.rpartition(".")
         modern = f"{stem}.{OLD_NAMES.get(last, last)}"
         bare = modern.removeprefix(prefix)
-        if bare in BUFFERS or name in TIED[kind]:
+        if BUFFERS.fullmatch(bare) or name in TIED[kind]:
             continue
         c = canonical.get(modern)
         if c in found:
             problems.append(f"{name} is there twice, under two names")
         elif c:
             found[c] = array
-        elif name.startswith((prefix, "embeddings.", "encoder.", "transformer.")):
+        elif name.startswith((prefix, "embeddings.", "encoder.", "transformer.", "h.")):
             problems.append(f"surplus {name} {array.shape}")
         else:
             dropped.append(name)

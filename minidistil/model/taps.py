@@ -41,12 +41,17 @@ def plus(a, b, ops):
     return ops.add.forward(a, b)[0]
 
 
-def squares(q, k, bounds, n_heads, name):
-    """q, k (N,C)  ->  scores or probs of each sequence: a list of (H,t,t)."""
+def squares(q, k, bounds, n_heads, name, causal=False):
+    """q, k (N,C)  ->  scores or probs of each sequence: a list of (H,t,t).
+
+    causal: a later token's score is the dtype's minimum, and its weight 0.
+    """
     out = []
     for first, last in pairwise(bounds):
         qh, kh = split_heads(q[first:last], n_heads), split_heads(k[first:last], n_heads)
         s = (qh / math.sqrt(qh.shape[2])) @ kh.swapaxes(1, 2)  # (H,t,t)
+        if causal:
+            s[:, ~np.tri(len(s[0]), dtype=bool)] = np.finfo(s.dtype).min
         out.append(s if name == "scores" else _softmax(s))
     return out
 
@@ -63,15 +68,18 @@ def scores_backward(dtaps, attention, ops):
     q, k, bounds = map(ops.place.fetch, (q, k, meeting.bounds))
     dq, dk = np.zeros_like(q), np.zeros_like(k)
     for b, (first, last) in enumerate(pairwise(bounds)):
+        hidden = ~np.tri(last - first, dtype=bool) & meeting.causal
         qh, kh = split_heads(q[first:last], n_heads), split_heads(k[first:last], n_heads)
         root = math.sqrt(qh.shape[2])
         ds = 0
         if "probs" in dtaps:
-            a = _softmax((qh / root) @ kh.swapaxes(1, 2))  # (H,t,t)
+            s = (qh / root) @ kh.swapaxes(1, 2)  # (H,t,t)
+            s[:, hidden] = -np.inf
+            a = _softmax(s)
             flat = dtaps["probs"][b].reshape(-1, a.shape[2])
             ds = ds + SPEC.softmax.backward(flat, a.reshape(flat.shape))[0].reshape(a.shape)
         if "scores" in dtaps:
-            ds = ds + dtaps["scores"][b]
+            ds = ds + np.where(hidden, 0, dtaps["scores"][b])
         dq[first:last] = merge_heads(ds @ kh / root)
         dk[first:last] = merge_heads(ds.swapaxes(1, 2) @ qh / root)
     return ops.place.send(dq), ops.place.send(dk)

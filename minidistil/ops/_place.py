@@ -42,6 +42,14 @@ class Host:
         """a += b, in place."""
         a += b
 
+    def turned(self, x):
+        """x (I,O)  ->  xᵀ (O,I), rows one after another."""
+        return np.ascontiguousarray(x.T)
+
+    def stack(self, parts):
+        """Arrays (R,…)  ->  one (ΣR,…)."""
+        return np.concatenate(parts)
+
     def scaled(self, x, factor):
         """factor·x, a fresh array."""
         return x * x.dtype.type(factor)
@@ -75,6 +83,12 @@ class Device:
         from minidistil.ops.add import into_cuda
 
         into_cuda(a, b)
+
+    def turned(self, x):
+        return self.send(np.ascontiguousarray(self.fetch(x).T))
+
+    def stack(self, parts):
+        return self.send(np.concatenate([self.fetch(part) for part in parts]))
 
     def scaled(self, x, factor):
         from minidistil.ops.global_norm import scaled_cuda
