@@ -4,12 +4,13 @@
     student   embeddings  0     2     4        7     9    11  head     layers=(0, 2, 4, 7, 9, 11)
 
 The student is of any family whose parameters mean the same: a BERT teaches a DistilBERT, or a
-smaller BERT; a RoBERTa a DistilRoBERTa, which is a RoBERTa with fewer layers; an ALBERT an ALBERT
-with fewer turns. Embeddings, their LayerNorm and the projector's bias are copied; what the other
-family lacks (DistilBERT: token types) is left behind, and what has another shape in a narrower
-student starts anew. So does the rest of the masked-LM head unless `vocab_transform` is set.
+smaller BERT; a RoBERTa a DistilRoBERTa and a GPT-2 a DistilGPT2, which have fewer layers; an ALBERT
+an ALBERT with fewer turns. Embeddings, their LayerNorm and the projector's bias are copied; what
+the other family lacks (DistilBERT: token types) is left behind, and what has another shape in a
+narrower student starts anew. So does the rest of the masked-LM head unless `vocab_transform` is
+set.
 Sources: Sanh et al., "DistilBERT", 2019, §3; the choice of tensors is that of Hugging Face's
-extraction scripts for DistilBERT and DistilRoBERTa.
+extraction scripts for DistilBERT, DistilRoBERTa and DistilGPT2.
 """
 
 import dataclasses
@@ -21,6 +22,7 @@ from minidistil.model.model import Model
 from minidistil.model.params import initialise, shapes
 from minidistil.ops import NARROW, backend
 
+HANDED_ON = (*CLASSIFIED, "text-generation")  # tasks that a student takes over with their head
 NATURAL = {"bert": "distilbert"}  # a teacher's usual student; of any other family: its own
 BERT = {  # what the families call the letters of the dimension key, and other fields they share
     "vocab_size": "V", "max_position_embeddings": "P", "hidden_size": "C",
@@ -35,7 +37,7 @@ DISTILBERT = {
 }  # fmt: skip
 FIELDS = {
     "bert": BERT, "roberta": BERT, "albert": BERT | {"embedding_size": "width"},
-    "distilbert": DISTILBERT,
+    "distilbert": DISTILBERT, "gpt2": {"n_layer": "L"},
 }  # fmt: skip
 COMMON = ("pad_token_id", "initializer_range", "num_labels", "id2label", "problem_type")
 
@@ -50,6 +52,8 @@ def student_config(teacher, n_layers, family=None):
     family = family or NATURAL.get(config.model_type, config.model_type)
     if family not in FIELDS:
         raise ValueError(f"family must be one of {', '.join(FIELDS)}, not {family!r}")
+    if family != config.model_type and "gpt2" in (family, config.model_type):
+        raise _other_direction(family, config.model_type)
     depth = next(name for name, letter in FIELDS[family].items() if letter == "L")
     if family == config.model_type:
         changes = _turns(config, n_layers) if family == "albert" else {depth: n_layers}
@@ -101,7 +105,7 @@ def student_from(teacher, layers=(0, 2, 4, 7, 9, 11), vocab_transform=False, see
         labels = ("num_labels", "id2label", "problem_type")
         config = dataclasses.replace(config, **{x: getattr(teacher.config, x) for x in labels})
     sources = _sources(config, teacher.config, layers)
-    task = teacher.task if teacher.task in CLASSIFIED else "fill-mask"
+    task = teacher.task if teacher.task in HANDED_ON else "fill-mask"
     params = initialise(config, shapes(config, task), seed)
     given = teacher.named_by_role()
     for name in params:
@@ -133,6 +137,8 @@ def _sources(config, teacher, layers):
             f"student and teacher must share a vocabulary, not have {s.V} and {t.V} words: word "
             f"by word its embeddings are copied; without them, start from_config"
         )
+    if s.causal != t.causal:
+        raise _other_direction(mine, theirs)
     if s.eps != t.eps:
         fixed = "DistilBERT's" if mine == "distilbert" else "the student's"
         raise ValueError(f"{fixed} layer_norm_eps is {s.eps}, the teacher's is {t.eps}")
@@ -155,6 +161,12 @@ def _sources(config, teacher, layers):
                 f"{list(s.blocks)}"
             )
     return sources
+
+
+def _other_direction(mine, theirs):
+    return ValueError(
+        f"a {mine} cannot start as a {theirs}: one reads from left to right, the other both ways"
+    )
 
 
 def _source(name, sources, vocab_transform):

@@ -16,7 +16,8 @@ INNER = Case("albert", "fill-mask", {"inner_group_num": 2})
 
 
 def teacher_of(name):
-    return model_of({"albert": ALBERT, "inner": INNER}.get(name) or CASES[f"{name}-mlm"], SIZE)
+    cases = {"albert": ALBERT, "inner": INNER, "gpt2": CASES["gpt2-words"]}
+    return model_of(cases.get(name) or CASES[f"{name}-mlm"], SIZE)
 
 
 def canonical(model):
@@ -56,6 +57,7 @@ def assert_started_as(student, teacher, layers, but=()):
         ("albert", (3,), None),
         ("inner", (0, 1, 2, 3), None),
         ("inner", (4, 1), None),
+        ("gpt2", (0, 2), None),
     ],
 )
 def test_within_a_family(name, layers, family):
@@ -65,7 +67,7 @@ def test_within_a_family(name, layers, family):
     assert len(layers) == student.config.architecture.L
     assert_started_as(student, teacher, layers)
     half = md.student_from(teacher, layers, family=family, seed=3)
-    assert_started_as(half, teacher, layers, but=["transform"])
+    assert_started_as(half, teacher, layers, but=() if name == "gpt2" else ["transform"])
 
 
 @pytest.mark.parametrize("name", ["bert", "roberta", "albert", "inner", "distilbert"])
@@ -186,6 +188,8 @@ def test_tinybert_has_as_many_parameters_as_published():
         ("bert", (0,), {"config": {"vocab_size": 24}}, "share a vocabulary, not have 24 and 23"),
         ("bert", (0,), {"config": {"layer_norm_eps": 1e-3}}, "the student's layer_norm_eps is"),
         ("bert", (0, 1), {"config": {}}, r"config has 1 layers, but 2 are named: \[0, 1\]"),
+        ("gpt2", (0,), {"family": "bert"}, "a bert cannot start as a gpt2: one reads from left"),
+        ("bert", (0,), {"family": "gpt2"}, "a gpt2 cannot start as a bert: one reads from left"),
         ("bert", (0,), {"config": {}, "family": "albert"}, "family is 'albert', but config is a"),
     ],
 )  # fmt: skip
