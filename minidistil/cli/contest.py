@@ -96,7 +96,8 @@ def train_all(run, objectives, data, config, teacher):
             objective, data, config, run=own, resume=own.resumed,
             evaluate=lambda model: measure(model, batches, reference),
         )  # fmt: skip
-        entries.append(Entry(name, Path(own.folder), objective.model, summary))
+        trained = getattr(objective.model, "student", objective.model)  # without projections
+        entries.append(Entry(name, Path(own.folder), trained, summary))
         if summary["interrupted"]:
             return entries, False
     return entries, True

@@ -9,7 +9,7 @@ metrics.jsonl, report.json, report.html, curves.png, and checkpoints from which 
 
 import dataclasses
 import time
-from argparse import BooleanOptionalAction
+from argparse import Action, BooleanOptionalAction
 
 from minidistil.cli import INTERRUPTED, report, tasks
 from minidistil.cli.common import (
@@ -29,7 +29,9 @@ from minidistil.config import read_config
 from minidistil.data.numbered import Numbered
 from minidistil.distill import DistillConfig, student_from
 from minidistil.distill.cache import CachedTeacher
+from minidistil.distill.recipes import RECIPES, check_teacher, recipe
 from minidistil.distill.student import check_pair
+from minidistil.distill.terms import TERMS, Projected
 from minidistil.model.ensemble import Ensemble
 from minidistil.model.pretrained import from_config
 from minidistil.pipeline.loading import load
@@ -38,6 +40,27 @@ from minidistil.train.objectives import Distillation, Supervised
 EXAMPLE = "--layers 0,3 --minutes 10 --alpha-cos 0 --out runs/my-student"
 STEPS = 200  # of 2048 tokens: about five minutes on two cores, the two other students included
 PAPER = {12: (0, 2, 4, 7, 9, 11)}  # DistilBERT's own choice
+
+LISTS = {  # losses that may be given several times
+    "vary": {
+        "metavar": "NAME=linear:START:END",
+        "help": "a temperature or a weight that changes during the run, also cosine:START:END",
+    },
+    "terms": {
+        "metavar": "NAME:OPTION=VALUE",
+        "help": f"an objective on what is inside the models: {', '.join(TERMS)}",
+    },
+}
+
+
+class Preset(Action):
+    """--recipe NAME: its options, but for those that are given."""
+
+    def __call__(self, parser, namespace, name, option=None):
+        setattr(namespace, self.dest, name)
+        for key, value in recipe(name).options.items():
+            if getattr(namespace, key) == parser.get_default(key):
+                setattr(namespace, key, value)
 
 
 def layer_list(text):
@@ -51,6 +74,10 @@ def number_list(text):
 
 
 def add_options(parser):
+    parser.add_argument(
+        "--recipe", action=Preset, metavar="NAME",
+        help=f"a paper's settings, which options after it change: {', '.join(RECIPES)}",
+    )  # fmt: skip
     group = parser.add_argument_group("models")
     group.add_argument(
         "--teacher", metavar="FOLDER", action="append",
@@ -96,10 +123,7 @@ def add_options(parser):
         if isinstance(field.default, bool):
             group.add_argument(option, action="store_true")
         elif isinstance(field.default, tuple):
-            group.add_argument(
-                option, action="append", metavar="NAME=linear:START:END",
-                help="a temperature or a weight that changes during the run, also cosine:START:END",
-            )  # fmt: skip
+            group.add_argument(option, action="append", **LISTS[field.name])
         elif isinstance(field.default, str):
             group.add_argument(option, default=field.default, metavar="NAME",
                                help=f"({field.default})")  # fmt: skip
@@ -159,9 +183,13 @@ def run(args):
 
 def students(args, teacher, losses):
     """{name: objective}: the distilled student, and the ones that learn without the teacher."""
+    if args.recipe:
+        check_teacher(args.recipe, teacher)
     make = _maker(args, teacher)
     student = make()
     check_pair(student, teacher, hidden=losses.alpha_cos > 0)
+    if losses.terms:
+        student = Projected(student, teacher, losses.terms, args.seed)
     objectives = {"distilled student": Distillation(student, teacher, losses)}
     if args.baselines and (teacher.task == "fill-mask" or args.labels):
         objectives["same start, no teacher"] = Supervised(make())

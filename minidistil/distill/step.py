@@ -26,6 +26,7 @@ from minidistil.distill.student import check_pair
 from minidistil.distill.targets import alternatives, class_losses
 from minidistil.distill.teachers import THEIRS, lesson, types_of
 from minidistil.distill.terms import Seen, pull, tapped
+from minidistil.distill.terms.spec import term_of
 from minidistil.model import network, objective
 from minidistil.model.heads import projector
 from minidistil.model.model import Step
@@ -50,7 +51,7 @@ class DistillConfig:
     restrict_ce_to_mask: bool = False
     alpha_hard: float = 2.0  # a classifier's labels, where a batch has them
     convention: str = OURS  # how soft targets are counted: a name in `soft_targets.CONVENTIONS`
-    terms: tuple = ()  # objectives on what is inside: see `minidistil.distill.terms`
+    terms: tuple = ()  # objectives on what is inside, or their names: `minidistil.distill.terms`
     vary: tuple = ()  # numbers above that change during a run: see `minidistil.distill.vary`
 
     def __post_init__(self):
@@ -63,6 +64,8 @@ class DistillConfig:
                 raise ValueError(f"{field.name} must be a number from 0 up, not {value}")
         if self.alpha_clm:
             raise ValueError(f"alpha_clm must be 0 without a causal model, not {self.alpha_clm}")
+        terms = (term_of(t) if isinstance(t, str) else t for t in self.terms or ())
+        object.__setattr__(self, "terms", tuple(terms))
         object.__setattr__(self, "vary", tuple(self.vary or ()))
         numbers = {f.name for f in dataclasses.fields(self) if isinstance(f.default, float)}
         if unknown := set(vary.values(self.vary, 0.0)) - numbers:

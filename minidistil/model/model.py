@@ -16,8 +16,8 @@ from minidistil.ops import DTYPES, frugal
 
 
 class Model:
-    """A transformer of one of the families with the heads of one task. Make one with `from_pretrained` or
-    `from_config`; `params` maps checkpoint names to read-only float32 arrays.
+    """A transformer of one of the families with the heads of one task. Make one with
+    `from_pretrained` or `from_config`; `params` maps checkpoint names to read-only float32 arrays.
 
     ops: a `minidistil.backend`; its dtype is what the model computes in."""
 
@@ -75,8 +75,9 @@ class Model:
         """A batch of integer arrays (B,T), for multiple-choice (B,choices,T)  ->  Output.
 
         labels: (B,T) for fill-mask, text-generation (input_ids themselves: the shift is made here)
-        and token-classification, -100 where there is no loss; (B,) the right choice; see `objective` for text-classification. start_positions, end_positions (B,):
-        columns of an answer; from T on they have no loss.
+        and token-classification, -100 where there is no loss; (B,) the right choice; see
+        `objective` for text-classification. start_positions, end_positions (B,): columns of an
+        answer; from T on they have no loss.
         taps: names such as "layer.0.q". train: dropout on, its masks a function of seed, step and
         first_sequence (the number of the batch's first sequence in the global batch).
         keep=False keeps nothing for `backward`. Padding holds zeros in every output, but in

@@ -2,8 +2,9 @@
 
     loss = Σ_pairs mean over texts and channels of (x_s − x_t)²           x = h[first token]
 
-with x/‖x‖ for x where `normalised`. Since ‖x̂_s − x̂_t‖² = 2(1 − cos), that is 2/C times the mean of
-1 − cos, for which there is an op. The original takes the mean over the pairs, too: `mean=True`.
+with x/‖x‖ for x where `normalised`. As the squared distance of unit vectors is 2(1 − cos), that is
+2/C times the mean of 1 − cos, for which there is an op. The original's mean is over the pairs, too:
+`mean=True`.
 Source: Sun et al., "Patient knowledge distillation for BERT model compression", 2019, eq. 7; its
 code's mse_loss.
 """
