@@ -29,8 +29,7 @@ def results(model, batches, select=None):
     select: (rows, batch) -> (M,) rows that get logits, where a vocabulary is projected onto.
     """
     for batch in batches:
-        types = batch.get("token_type_ids")
-        rows = model.pack(batch["input_ids"], batch["attention_mask"], types)
+        rows = model.pack_batch(batch)
         yield batch, rows, model.infer(rows, select and select(rows, batch))
 
 

@@ -4,6 +4,7 @@ The answers have the form of transformers' pipelines; --json prints them as they
 """
 
 import inspect
+import json
 import sys
 
 from minidistil.cli import tasks
@@ -11,11 +12,13 @@ from minidistil.cli.common import Answer, add_inference_options, progress
 from minidistil.cli.teacher import default_teacher
 from minidistil.config import read_config
 from minidistil.data import documents
+from minidistil.data.sources import files_of, records
 from minidistil.model.checkpoint import CONFIG
 from minidistil.model.heads import task_of
 from minidistil.model.pretrained import resolve
 from minidistil.pipeline import PREDICTORS, TOGETHER, pipeline
 
+OBJECTS = ("question-answering", "multiple-choice")  # an item is {"question": …, …}
 EXAMPLE = '--task feature-extraction --json "A film about trains."'
 
 
@@ -38,7 +41,7 @@ def run(args):
     task = args.task or task_of(read_config(folder / CONFIG))
     if args.top_k is not None and args.top_k < 1:
         raise ValueError(f"--top-k must be 1 or more, not {args.top_k}")
-    texts = _texts(args)
+    texts = _objects(args) if task in OBJECTS else _texts(args)
     predict = pipeline(task, folder, backend=args.backend, dtype=args.dtype)
     options = _options(args, task, predict)
     answers = []
@@ -47,7 +50,8 @@ def run(args):
         given = predict(some, **options)
         answers.extend([given] if task == "fill-mask" and len(some) == 1 else given)
     describe = tasks.of(task).describe if task in tasks.TASKS else _vectors
-    lines = [f"{describe(answer)}\t{text}" for text, answer in zip(texts, answers, strict=True)]
+    given = [x if isinstance(x, str) else json.dumps(x, ensure_ascii=False) for x in texts]
+    lines = [f"{describe(answer)}\t{x}" for x, answer in zip(given, answers, strict=True)]
     return Answer(answers, "\n".join(lines))
 
 
@@ -58,6 +62,19 @@ def _options(args, task, predict):
     for name in set(given) - set(inspect.signature(predict).parameters):
         raise ValueError(f"--{name.replace('_', '-')} is not for {task}; leave it out")
     return given
+
+
+def _objects(args):
+    """One JSON object an item, in --data, in the arguments or on stdin."""
+    if args.data and not args.texts:
+        return [record for path in files_of(args.data) for _, record in records(path, ())]
+    found = []
+    for number, line in enumerate(_texts(args)):
+        try:
+            found.append(json.loads(line))
+        except ValueError as error:
+            raise ValueError(f"item {number} is not a JSON object: {error}") from None
+    return found
 
 
 def _texts(args):

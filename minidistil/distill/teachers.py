@@ -65,7 +65,7 @@ def as_teacher_reads(batch):
 
 def types_of(model, batch):
     """token_type_ids for a model that reads them."""
-    return batch.get("token_type_ids") if model.config.architecture.types else None
+    return batch.get("token_type_ids") if model.config.architecture.types > 1 else None
 
 
 class PerTask:

@@ -146,6 +146,12 @@ class Model:
         )  # fmt: skip
         return result
 
+    def pack_batch(self, batch):
+        """The rows of a collator's batch; token types are left to the models that tell them
+        apart, as a student reads its teacher's batches."""
+        types = batch.get("token_type_ids") if self.config.architecture.types > 1 else None
+        return self.pack(batch["input_ids"], batch.get("attention_mask"), types)
+
     def chance(self, rows, train, seed, step, first_sequence):
         """Dropout's randomness for these rows, or None in evaluation."""
         sequence = rows.sequence + first_sequence * rows.choices
@@ -269,7 +275,7 @@ class Model:
 
         The same numbers as forward and backward, without the logits of rows that have no label.
         """
-        rows = self.pack(*(batch.get(k) for k in ("input_ids", "attention_mask", "token_type_ids")))
+        rows = self.pack_batch(batch)
         chance = self.chance(rows, train, seed, step, first_sequence)
         given = objective.given(batch)
         if not given:

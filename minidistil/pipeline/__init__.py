@@ -8,6 +8,7 @@ from minidistil.pipeline.feature_extraction import FeatureExtraction
 from minidistil.pipeline.fill_mask import FillMask
 from minidistil.pipeline.loading import load
 from minidistil.pipeline.predictor import TOGETHER
+from minidistil.pipeline.question_answering import QuestionAnswering
 from minidistil.pipeline.text_classification import TextClassification
 from minidistil.pipeline.token_classification import TokenClassification
 
@@ -17,6 +18,7 @@ PREDICTORS = {
     "fill-mask": FillMask,
     "text-classification": TextClassification,
     "token-classification": TokenClassification,
+    "question-answering": QuestionAnswering,
     "feature-extraction": FeatureExtraction,
 }
 
@@ -36,6 +38,9 @@ def pipeline(task, folder, *, backend="cpu", dtype=None):
         token-classification [{"entity", "score", "index", "word", "start", "end"}, …] a text, one a
                              piece that is not "O"; with aggregation_strategy="simple"
                              [{"entity_group", "score", "word", "start", "end"}, …]
+        question-answering   {"score", "start", "end", "answer"} for {"question": …, "context": …},
+                             with top_k a list of them; "" is no answer, where
+                             handle_impossible_answer=True allows it
         feature-extraction   nested lists (1,T,C), for several texts a list of these
 
     Raises ValueError or MissingFileError for a bad folder, an empty text, a text without [MASK].

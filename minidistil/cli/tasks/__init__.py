@@ -19,7 +19,7 @@ only when its task is asked for, or its options.
 
 import importlib
 
-TASKS = ("fill-mask", "text-classification", "token-classification")
+TASKS = ("fill-mask", "text-classification", "token-classification", "question-answering")
 
 
 def of(task):

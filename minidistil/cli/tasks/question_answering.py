@@ -1,0 +1,112 @@
+"""Answers to questions that are spans of a text: SQuAD's format, long texts in windows.
+
+minidistil finetune --task question-answering --data train-v1.1.json --eval-data dev-v1.1.json
+"""
+
+import numpy as np
+
+from minidistil.cli.labelled import WithoutLabels, relabelled
+from minidistil.cli.measure import results
+from minidistil.cli.text import HELD_OUT_SEED
+from minidistil.data import split
+from minidistil.data.questions import Questions, squad
+from minidistil.data.spans import best_spans
+from minidistil.model import objective
+from minidistil.train.squad import squad_scores
+
+
+def add_options(parser):
+    group = parser.add_argument_group("questions (question-answering: --data in SQuAD's format)")
+    group.add_argument(
+        "--stride", type=int, metavar="N",
+        help="pieces that windows of --max-length share; default: a third of it",
+    )  # fmt: skip
+    group.add_argument("--longest-answer", type=int, default=30, metavar="N", help="in pieces (30)")
+
+
+def training(args, folder, tokenizer, resumed):
+    """The model with a head for starts and ends, and Questions."""
+    training = squad(args.data)
+    if args.eval_data:
+        evaluation = squad(args.eval_data)
+    else:
+        training, evaluation = _in_two(training, args.held_out)
+    model = relabelled(args, folder, "question-answering", lambda before: (2, None, None))
+    return model, _data(args, tokenizer, training, evaluation)
+
+
+def evaluation(args, tokenizer, model):
+    """Batches of windows with what they ask."""
+    found = squad(args.data)
+    if args.held_out is not None:
+        found = _in_two(found, args.held_out)[1]
+    return _data(args, tokenizer, [], found).evaluation_batches()
+
+
+def distillation(args, tokenizer, teacher, resumed):
+    """Questions; with --no-labels the student hears of the answers from the teacher alone."""
+    data = _data(args, tokenizer, *_in_two(squad(args.data), args.held_out))
+    return data if args.labels else WithoutLabels(data)
+
+
+def _in_two(questions, held_out):
+    """Whole articles are held out: no text of one is read in training."""
+    kept, out = split(np.array([q.article for q in questions]), held_out, HELD_OUT_SEED)
+    return [questions[i] for i in kept], [questions[i] for i in out]
+
+
+def _data(args, tokenizer, training, evaluation):
+    stride = args.max_length // 3 if args.stride is None else args.stride
+    return Questions(
+        training, tokenizer, max_length=args.max_length, stride=stride, evaluation=evaluation,
+        tokens=args.batch_tokens, seed=args.seed,
+    )  # fmt: skip
+
+
+# ------------------------------------------------------- measuring
+
+
+def measure(model, batches, reference=None):
+    """loss; exact and f1 (shares), where some have no answer also has_answer_f1, no_answer_f1;
+    agreement: the share of questions with the same answer."""
+    noted = []
+    said, asked = _answered(model, batches, noted)
+    losses, sizes = zip(*noted, strict=True)
+    right = [[text for text, _ in question.answers] for question in asked]
+    found = {"loss": float(np.average(losses, weights=sizes)), **squad_scores(said, right)}
+    if reference is not None:
+        found["agreement"] = float(np.mean(np.array(said) == reference))
+    return found
+
+
+def answers(model, batches):
+    """The best answer of every question, (Q,) str."""
+    return np.array(_answered(model, batches)[0])
+
+
+def describe(answer):
+    """The answer, or the best few, with their scores."""
+    ranked = [answer] if isinstance(answer, dict) else answer
+    return ", ".join(f"{a['answer'] or '-'} {a['score']:.4f}" for a in ranked)
+
+
+def _answered(model, batches, losses=None):
+    """Answers, and their Questions in the order of their ids; (loss, windows) into losses."""
+    parts, questions, fetch = {}, {}, model.ops.place.fetch
+    for batch, rows, result in results(model, batches):
+        if losses is not None:
+            given = objective.given(batch)
+            loss, _ = objective.answer_loss(
+                result.logits, rows, given, model.config, "spans", model.ops
+            )
+            losses.append((loss, len(batch["asked"])))
+        logits = np.split(fetch(result.logits), rows.bounds[1:-1])
+        for (question, window), z in zip(batch["asked"], logits, strict=True):
+            parts.setdefault(question.id, []).append((window, z))
+            questions[question.id] = question
+    if not parts:
+        raise ValueError("there is nothing to evaluate on; hold out some articles")
+    asked = [questions[name] for name in sorted(parts)]
+    no_answer = not all(question.answers for question in asked)
+    best = [best_spans(parts[question.id], no_answer=no_answer)[0] for question in asked]
+    return [q.context[a.start : a.end] for q, a in zip(asked, best, strict=True)], asked
