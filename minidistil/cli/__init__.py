@@ -19,6 +19,7 @@ COMMANDS = {
     "quantize": "store a model as int8, a quarter of the size",
     "augment": "more labelled texts, some of whose words are replaced by likely others",
     "predict": "classify texts, fill their masks or give their vectors",
+    "search": "the items of a file or folder that mean what a query means",
     "fill-mask": "the likeliest words for [MASK]",
     "info": "config and parameter table of a model, or of two side by side",
     "check": "where a PyTorch implementation differs from a model, and why",

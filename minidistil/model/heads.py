@@ -34,6 +34,7 @@ SUFFIX = {  # what the class with a task's heads ends with
     "question-answering": "ForQuestionAnswering",
     "multiple-choice": "ForMultipleChoice",
     "feature-extraction": "Model",
+    "sentence-embedding": "Model",  # the same body; `sentence.py` pools it
     "pretraining": "ForPreTraining",
     "next-sentence-prediction": "ForNextSentencePrediction",
 }
@@ -47,6 +48,7 @@ BERT = Family("Bert", {
     "fill-mask": ("mlm",),
     **CLASSIFIED,
     "feature-extraction": ("pooler",),
+    "sentence-embedding": ("pooler",),
     "pretraining": ("mlm", "pooler", "nsp"),
     "next-sentence-prediction": ("pooler", "nsp"),
 })  # fmt: skip
@@ -54,17 +56,20 @@ DISTILBERT = Family("DistilBert", {
     "fill-mask": ("mlm",),
     **CLASSIFIED,
     "feature-extraction": (),
+    "sentence-embedding": (),
 })  # fmt: skip
 ROBERTA = Family("Roberta", {
     "fill-mask": ("mlm",),
     **CLASSIFIED,
     "text-classification": ("dense", "out_proj"),
     "feature-extraction": ("pooler",),
+    "sentence-embedding": ("pooler",),
 })  # fmt: skip
 ALBERT = Family("Albert", {
     "fill-mask": ("mlm",),
     **CLASSIFIED,
     "feature-extraction": ("pooler",),
+    "sentence-embedding": ("pooler",),
     "pretraining": ("mlm", "pooler", "nsp"),
 })  # fmt: skip
 GPT2 = Family("GPT2", {"text-generation": ("lm",), "feature-extraction": ()})

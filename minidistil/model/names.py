@@ -143,7 +143,7 @@ def public_names(canonical_names, config, task):
     """{canonical: name in `params` and in a saved file}; a bare body carries no prefix."""
     prefix = BODY[config.model_type][0]
     names = {c: checkpoint_name(c, config) for c in canonical_names}
-    if task == "feature-extraction":
+    if task in ("feature-extraction", "sentence-embedding"):
         names = {c: n.removeprefix(prefix) for c, n in names.items()}
     return names
 

@@ -19,11 +19,12 @@ from minidistil.model.heads import LAST, heads_of, task_of, tasks_of, with_outpu
 from minidistil.model.model import Model
 from minidistil.model.names import BODY, BUFFERS, TIED, checkpoint_name
 from minidistil.model.params import body_shapes, head_shapes, initialise, shapes
+from minidistil.model.sentence import SENTENCE_FILES, SENTENCES, Pooling, SentenceModel
 from minidistil.ops import backend as load_backend
 
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt",
              "special_tokens_map.json")  # fmt: skip
-FILES = (CONFIG, INDEX, "*.safetensors", *TOKENIZER)
+FILES = (CONFIG, INDEX, "*.safetensors", *TOKENIZER, *SENTENCE_FILES)
 OLD_NAMES = {"gamma": "weight", "beta": "bias"}  # how the first BERT checkpoints call LayerNorm's
 
 
@@ -36,8 +37,12 @@ def from_config(config, task=None, seed=0, backend="cpu", dtype="float32"):
     """
     task = task or task_of(config)
     config = with_outputs(config, task)
-    params = initialise(config, shapes(config, task), seed)
-    return Model(config, task, params, load_backend(backend, dtype))
+    params, ops = initialise(config, shapes(config, task), seed), load_backend(backend, dtype)
+    return (
+        SentenceModel(config, params, ops)
+        if task == SENTENCES
+        else Model(config, task, params, ops)
+    )
 
 
 def from_pretrained(folder_or_hub_id, task=None, backend="cpu", dtype=None, num_labels=None,
@@ -67,6 +72,8 @@ def from_pretrained(folder_or_hub_id, task=None, backend="cpu", dtype=None, num_
     ops = load_backend(backend, dtype or ("int8" if is_quantized(stored) else "float32"))
     tensors = dequantized(folder, stored)
     params = _match(folder, config, task, tensors, relabelled, seed)
+    if task == SENTENCES:
+        return SentenceModel(config, params, ops, Pooling.read(folder))
     return Model(config, task, params, ops)
 
 

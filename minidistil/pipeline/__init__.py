@@ -9,6 +9,7 @@ from minidistil.pipeline.fill_mask import FillMask
 from minidistil.pipeline.loading import load
 from minidistil.pipeline.predictor import TOGETHER
 from minidistil.pipeline.question_answering import QuestionAnswering
+from minidistil.pipeline.sentence_embedding import SentenceEmbedding
 from minidistil.pipeline.text_classification import TextClassification
 from minidistil.pipeline.token_classification import TokenClassification
 
@@ -20,6 +21,7 @@ PREDICTORS = {
     "token-classification": TokenClassification,
     "question-answering": QuestionAnswering,
     "feature-extraction": FeatureExtraction,
+    "sentence-embedding": SentenceEmbedding,
 }
 
 
@@ -42,6 +44,7 @@ def pipeline(task, folder, *, backend="cpu", dtype=None):
                              with top_k a list of them; "" is no answer, where
                              handle_impossible_answer=True allows it
         feature-extraction   nested lists (1,T,C), for several texts a list of these
+        sentence-embedding   a list of C numbers, for several texts a list of these
 
     Raises ValueError or MissingFileError for a bad folder, an empty text, a text without [MASK].
     """

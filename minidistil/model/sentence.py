@@ -1,0 +1,222 @@
+"""Vectors of whole texts: the tokens of a text become one vector, to be compared with others'.
+
+    mean   v = Σ h / t           over the text's t tokens
+    cls    v = h[first token]
+    then, where the folder says so, v/|v|: the product of two such vectors is their cosine
+
+The mean is attention whose every score is 0, so that all t tokens weigh the same; the op that is
+there gives it on every backend, and its gradient. What follows the mean is one vector a text, and
+NumPy's whatever the backend. Two objectives train on pairs of texts (u, w):
+
+    regression    mean (cos(u, w) − label)²            labels are similarities
+    contrastive   cross entropy of 20·cos(uᵢ, wⱼ)      no labels: wᵢ is the right one of the batch
+
+Sources: Reimers and Gurevych, "Sentence-BERT", 2019, §3; Henderson et al., "Efficient natural
+language response suggestion", 2017, §4; the scale is that of sentence-transformers.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from minidistil.files import write_json
+from minidistil.model import network
+from minidistil.model.model import Model
+from minidistil.model.network import Cotangents
+from minidistil.model.output import Step
+from minidistil.model.rows import pack, pack_choices
+from minidistil.ops import cross_entropy, frugal
+
+SENTENCES = "sentence-embedding"
+MODULES, POOLING, LENGTH = "modules.json", "1_Pooling/config.json", "sentence_bert_config.json"
+SENTENCE_FILES = (MODULES, POOLING, LENGTH)
+TYPES = "sentence_transformers.models."
+MODES = {"cls": "pooling_mode_cls_token", "mean": "pooling_mode_mean_tokens"}
+SCALE = 20.0  # of the cosines, before the softmax over a batch
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """How the tokens' vectors become one: as sentence-transformers' folders say it."""
+
+    mode: str = "mean"  # or cls
+    normalize: bool = True
+    max_length: int | None = None  # tokens that are read; None: as many as the model has positions
+
+    def __post_init__(self):
+        if self.mode not in MODES:
+            raise ValueError(f"pooling must be one of {', '.join(MODES)}, not {self.mode!r}")
+
+    @classmethod
+    def read(cls, folder):
+        """What the folder's files say; the mean, normalised, where it has none.
+
+        Raises ValueError for another pooling, or a module that this version does not know.
+        """
+        folder = Path(folder)
+        if not (folder / MODULES).exists():
+            return cls()
+        kinds = [module["type"].rpartition(".")[2] for module in _json(folder / MODULES)]
+        if kinds[:2] != ["Transformer", "Pooling"] or set(kinds[2:]) - {"Normalize"}:
+            raise ValueError(
+                f"{folder / MODULES} lists {', '.join(kinds)}; this version reads Transformer, "
+                f"Pooling and Normalize"
+            )
+        given = _json(folder / POOLING)
+        chosen = sorted(
+            k for k, on in given.items() if k.startswith("pooling_mode_") and on is True
+        )
+        modes = [mode for mode, key in MODES.items() if chosen == [key]]
+        if not modes:
+            raise ValueError(
+                f"{folder / POOLING} asks for {', '.join(chosen) or 'no pooling'}; this version "
+                f"has {', '.join(MODES.values())}, one at a time"
+            )
+        length = _json(folder / LENGTH) if (folder / LENGTH).exists() else {}
+        return cls(modes[0], "Normalize" in kinds, length.get("max_seq_length"))
+
+    def write(self, folder, channels):
+        """The files that sentence-transformers looks for beside config.json."""
+        folder, kinds = Path(folder), [("", "Transformer"), ("1_Pooling", "Pooling")]
+        if self.normalize:
+            kinds.append(("2_Normalize", "Normalize"))
+        (folder / POOLING).parent.mkdir(parents=True, exist_ok=True)
+        write_json(folder / POOLING, {
+            "word_embedding_dimension": channels,
+            **{key: mode == self.mode for mode, key in MODES.items()},
+        })  # fmt: skip
+        write_json(folder / MODULES, [
+            {"idx": i, "name": str(i), "path": path, "type": TYPES + kind}
+            for i, (path, kind) in enumerate(kinds)
+        ])  # fmt: skip
+        if self.max_length is not None:
+            write_json(folder / LENGTH, {"max_seq_length": self.max_length, "do_lower_case": False})
+
+
+def _json(path):
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} is not there or not JSON: {error}") from None
+
+
+# ---------------------------------------------------------------- from tokens to a vector
+
+
+def pool(h, bounds, pooling, n_heads, ops):
+    """h (N,C), bounds (B+1,)  ->  v (B,C), not normalised, cache."""
+    first, gather = ops.embedding.forward(h, ids=bounds[:-1])
+    if pooling.mode == "cls":
+        return first, gather
+    nothing = ops.place.zeros_like(first)  # a query of zeros likes every key equally
+    return ops.attention.forward(
+        nothing, h, h, bounds=np.arange(len(bounds)), key_bounds=bounds, n_heads=n_heads
+    )
+
+
+def pool_backward(dv, cache, pooling, ops):
+    """dv (B,C)  ->  dh (N,C)."""
+    if pooling.mode == "cls":
+        return ops.embedding.backward(dv, cache)[0]
+    _, _, dh = ops.attention.backward(dv, cache)  # the keys are met by zeros: no gradient
+    return dh
+
+
+def normalise(v):
+    """v (B,C)  ->  v/|v|, cache; a vector of zeros stays one."""
+    length = np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-12)  # (B,1)
+    y = v / length
+    return y, (y, length)
+
+
+def normalise_backward(dy, cache):
+    """dy (B,C)  ->  dv (B,C): what points along y would change the length alone."""
+    y, length = cache
+    return (dy - y * (dy * y).sum(axis=1, keepdims=True)) / length
+
+
+# ---------------------------------------------------------------- objectives of pairs
+
+
+def regression(u, w, labels):
+    """u, w (B,C) of length 1, labels (B,)  ->  loss, du, dw."""
+    cosines = (u * w).sum(axis=1)
+    dcos = (2 / len(u) * (cosines - labels)).astype(u.dtype)[:, None]  # (B,1)
+    return float(np.mean((cosines - labels) ** 2)), dcos * w, dcos * u
+
+
+def contrastive(u, w):
+    """u, w (B,C) of length 1  ->  loss, du, dw."""
+    logits = SCALE * (u @ w.T)  # (B,B)
+    loss, cache = cross_entropy.forward(logits, labels=np.arange(len(u)))
+    ds = SCALE * cross_entropy.backward(u.dtype.type(1), cache)[0]  # (B,B)
+    return float(loss), ds @ w, ds.T @ u
+
+
+# ---------------------------------------------------------------- the model
+
+
+class SentenceModel(Model):
+    """An encoder with a Pooling. `forward` and `backward` are those of its bare body."""
+
+    def __init__(self, config, canonical, ops, pooling=None):
+        super().__init__(config, SENTENCES, canonical, ops)
+        self.pooling = pooling or Pooling()
+
+    def with_ops(self, ops):
+        """The same parameters behind another backend."""
+        return SentenceModel(self.config, self.named_by_role(), ops, self.pooling)
+
+    def pack(self, input_ids, attention_mask=None, token_type_ids=None):
+        """The rows of texts (B,T), or of pairs of texts (B,2,T), one after another."""
+        packed = pack_choices if np.ndim(input_ids) == 3 else pack
+        return packed(input_ids, attention_mask, token_type_ids, self.config.architecture)
+
+    def pooled(self, hidden, rows):
+        """h (N,C) of the last layer  ->  v (B,C) in NumPy, not normalised, cache."""
+        v, cache = pool(hidden, rows.bounds, self.pooling, self.config.architecture.H, self.ops)
+        return self.ops.place.fetch(v), cache
+
+    def vectors(self, result, rows):
+        """network.Result  ->  what the texts are compared by (B,C), in NumPy."""
+        v, _ = self.pooled(result.hidden[-1], rows)
+        return normalise(v)[0] if self.pooling.normalize else v
+
+    @frugal()
+    def learn(self, rows, losses, chance=None):
+        """One training step  ->  Step.
+
+        losses: the texts' vectors (B,C), of length 1  ->  loss, parts, its gradient (B,C).
+        """
+        result, cache = network.forward(
+            self.canonical(), rows, self.config, self.task, chance, self.ops
+        )
+        v, pooled = self.pooled(result.hidden[-1], rows)
+        y, length = normalise(v)
+        loss, parts, dy = losses(y)
+        dv = self.ops.place.send(np.ascontiguousarray(normalise_backward(dy, length), v.dtype))
+        dh = pool_backward(dv, pooled, self.pooling, self.ops)
+        d = Cotangents((*(None,) * (len(result.hidden) - 1), dh))
+        return Step(loss, parts, self.public(network.backward(d, cache, self.ops, release=True)))
+
+    def gradients(self, batch, train=False, seed=0, step=0, first_sequence=0):
+        """Pairs (B,2,T), with labels (B,) for regression, without for contrastive  ->  Step."""
+        rows = self.pack(*(batch.get(k) for k in ("input_ids", "attention_mask", "token_type_ids")))
+        chance = self.chance(rows, train, seed, step, first_sequence)
+        return self.learn(rows, lambda y: pairs_loss(y, rows, batch.get("labels")), chance)
+
+    def save_pretrained(self, folder, dtype="float32"):
+        """As `Model.save_pretrained`, with the files that sentence-transformers reads."""
+        super().save_pretrained(folder, dtype)
+        self.pooling.write(folder, self.config.architecture.C)
+
+
+def pairs_loss(y, rows, labels):
+    """y (2B,C), the texts of a pair one after the other  ->  loss, {}, dy (2B,C)."""
+    if rows.choices != 2:
+        raise ValueError("sentence embeddings are trained on pairs of texts: input_ids (B,2,T)")
+    u, w = y[0::2], y[1::2]
+    loss, du, dw = contrastive(u, w) if labels is None else regression(u, w, labels)
+    return loss, {}, np.stack([du, dw], axis=1).reshape(y.shape)
