@@ -273,6 +273,8 @@ def torch_numbers(model, fields_, batch, d, dtype="float32"):
         optimizer.zero_grad()
         out = theirs(**inputs, output_hidden_states=True, output_attentions=True)
         loss = span_loss(out, inputs) if "start_logits" in out else out.get("loss")
+        if model.task == "text-generation":
+            loss = next_word_loss(out, inputs)
         if loss is None:
             loss = (out.last_hidden_state * d["last_hidden_state"] * mask).sum()
             if "pooler_output" in d:
@@ -307,6 +309,16 @@ def span_loss(out, inputs):
         right = inputs[f"{name}_positions"].clamp(0, z.shape[1])
         losses.append(cross_entropy(z, right, ignore_index=z.shape[1]))
     return (losses[0] + losses[1]) / 2
+
+
+def next_word_loss(out, inputs):
+    """transformers' loss in the dtype of the logits: by itself it computes in float32."""
+    import torch
+
+    logits, labels = out.logits[:, :-1].flatten(0, 1), inputs["labels"][:, 1:].flatten()
+    loss = torch.nn.functional.cross_entropy(logits, labels)
+    torch.testing.assert_close(loss.float(), out.loss.float())
+    return loss
 
 
 # ---------------------------------------------------------------- stored numbers

@@ -74,8 +74,8 @@ class Model:
                 start_positions=None, end_positions=None):  # fmt: skip
         """A batch of integer arrays (B,T), for multiple-choice (B,choices,T)  ->  Output.
 
-        labels: (B,T) for fill-mask, text-generation (input_ids themselves: the shift is made here)
-        and token-classification, -100 where there is no loss; (B,) the right choice; see
+        labels: (B,T) for fill-mask, token-classification and text-generation (input_ids as they
+        are: the shift is made here), -100 where there is no loss; (B,) the right choice; see
         `objective` for text-classification. start_positions, end_positions (B,): columns of an
         answer; from T on they have no loss.
         taps: names such as "layer.0.q". train: dropout on, its masks a function of seed, step and
