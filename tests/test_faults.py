@@ -28,7 +28,7 @@ from op_cases import cases_of, is_plain, stored_cases
 
 import minidistil as md
 from minidistil.distill import step
-from minidistil.model import encoder, heads, network
+from minidistil.model import encoder, heads, network, rows
 from minidistil.ops import (
     adamw,
     add_layernorm,
@@ -130,6 +130,11 @@ def model_transpose(_, names=("bert-mlm", "distilbert-single")):
 
         args = list(mine.params.values())
         check_backward(forward, backward, args, np.random.default_rng(0), tol=1e-6)
+
+
+def family_parity(_):
+    """The same of RoBERTa and ALBERT."""
+    model_parity(_, ("roberta-mlm", "roberta-single", "albert-mlm", "albert-pretraining"))
 
 
 def trajectory(_):
@@ -271,6 +276,19 @@ FAULTS = [
           ("embed", "ids=rows.types", "ids=rows.types * 0")),
     fault("positions count tokens, not columns", model_parity, encoder,
           ("embed", "ids=rows.position", "ids=(rows.mask.cumsum(axis=1) - 1)[rows.mask]")),
+    fault("RoBERTa's positions count what is not masked", family_parity, encoder,
+          ("embed", "ids=rows.position", "ids=(rows.mask.cumsum(axis=1) + 1)[rows.mask]")),
+    fault("RoBERTa's padding counted", family_parity, rows,
+          ("_positions", "ids != padding", "ids == ids")),
+    fault("a position of padding trained", family_parity, encoder,
+          ("embed", "padding_id=a.padding_position", "padding_id=None")),
+    fault("a block's gradient from its first turn alone", family_parity, encoder,
+          ("backward", "ops.place.accumulate(d[name], grad)", "d[name] = grad")),
+    fault("a block's gradient from its last turn alone", family_parity, encoder,
+          ("backward", "ops.place.accumulate(d[name], grad)", "pass")),
+    fault("mapping's gradient skipped", family_parity, encoder,
+          ("embed_backward", "ops.linear.backward(dx, mapping)",
+           "(ops.linear.backward(dx, mapping)[0], 0 * mapping[1], 0 * mapping[1][:, 0])")),
     fault("tied gradient: projection only", model_transpose, network,
           ("backward", "ops.place.accumulate(dbody[word], grads.pop(word))",
            "dbody[word] = grads.pop(word)")),
