@@ -18,7 +18,7 @@ def near(mine, exact, scale=None):
     return rms(mine - exact) <= NEAR * (rms(exact) if scale is None else scale)
 
 
-@pytest.mark.parametrize("name", ["bert-mlm", "distilbert-single"])
+@pytest.mark.parametrize("name", ["bert-mlm", "albert-mlm", "distilbert-single"])
 def test_outputs_loss_and_gradients_are_the_specification_s(name):
     spec, batch = model_of(CASES[name], SMALL), batch_of(CASES[name], SMALL)
     exact, device = spec.with_ops(md.backend("numpy")), spec.with_ops(md.backend("cuda"))
