@@ -7,6 +7,7 @@ predict("The movie was [MASK].")      [{"score", "token", "token_str", "sequence
 from minidistil.pipeline.feature_extraction import FeatureExtraction
 from minidistil.pipeline.fill_mask import FillMask
 from minidistil.pipeline.loading import load
+from minidistil.pipeline.multiple_choice import MultipleChoice
 from minidistil.pipeline.predictor import TOGETHER
 from minidistil.pipeline.question_answering import QuestionAnswering
 from minidistil.pipeline.sentence_embedding import SentenceEmbedding
@@ -20,6 +21,7 @@ PREDICTORS = {
     "text-classification": TextClassification,
     "token-classification": TokenClassification,
     "question-answering": QuestionAnswering,
+    "multiple-choice": MultipleChoice,
     "feature-extraction": FeatureExtraction,
     "sentence-embedding": SentenceEmbedding,
 }
@@ -43,6 +45,7 @@ def pipeline(task, folder, *, backend="cpu", dtype=None):
         question-answering   {"score", "start", "end", "answer"} for {"question": …, "context": …},
                              with top_k a list of them; "" is no answer, where
                              handle_impossible_answer=True allows it
+        multiple-choice      {"answer", "index", "score"} for {"question": …, "choices": […]}
         feature-extraction   nested lists (1,T,C), for several texts a list of these
         sentence-embedding   a list of C numbers, for several texts a list of these
 

@@ -19,7 +19,8 @@ only when its task is asked for, or its options.
 
 import importlib
 
-TASKS = ("fill-mask", "text-classification", "token-classification", "question-answering")
+TASKS = ("fill-mask", "text-classification", "token-classification", "question-answering",
+         "multiple-choice")  # fmt: skip
 
 
 def of(task):

@@ -1,0 +1,90 @@
+"""Which of some choices answers a question: JSON lines {"question", "choices", "label"}.
+
+minidistil finetune --task multiple-choice --data train.jsonl --eval-data dev.jsonl
+"""
+
+import numpy as np
+
+from minidistil.cli.labelled import (
+    WithoutLabels,
+    held_out_of,
+    in_two,
+    relabelled,
+    training_and_evaluation,
+)
+from minidistil.cli.measure import measured, results
+from minidistil.data.choices import Choices, choices_of
+from minidistil.model import objective
+from minidistil.model.answers import questions
+
+
+def add_options(parser):
+    """None of its own: --data is a .jsonl file of questions with choices."""
+
+
+def training(args, folder, tokenizer, resumed):
+    """The model with a head that scores a choice, and Choices."""
+    training, evaluation = training_and_evaluation(args, _read)
+    model = relabelled(
+        args, folder, "multiple-choice", lambda before: (before.num_labels, None, before.id2label)
+    )
+    return model, _data(args, tokenizer, training, evaluation)
+
+
+def evaluation(args, tokenizer, model):
+    """Batches of the questions with their labels."""
+    return _data(args, tokenizer, [], held_out_of(args, _read)).evaluation_batches()
+
+
+def distillation(args, tokenizer, teacher, resumed):
+    """Choices; with --no-labels the student hears of the answers from the teacher alone."""
+    data = _data(args, tokenizer, *in_two(_read(args, args.data), args.held_out))
+    return data if args.labels else WithoutLabels(data)
+
+
+def _read(args, path):
+    return choices_of(path)
+
+
+def _data(args, tokenizer, training, evaluation):
+    return Choices(
+        training, tokenizer, tokens=args.batch_tokens, evaluation=evaluation, seed=args.seed,
+        max_length=args.max_length,
+    )  # fmt: skip
+
+
+# ------------------------------------------------------- measuring
+
+
+def measure(model, batches, reference=None):
+    """loss, accuracy, agreement."""
+
+    def loss(logits, labels):
+        return objective.tokens(logits, labels, model.ops)[0]
+
+    def scores(mine, labels):
+        return {"accuracy": float(np.mean(mine == labels))}
+
+    return measured(model, _logits(model, batches), loss, _best(model), scores, reference)
+
+
+def answers(model, batches):
+    """The best choice of every question, (Q,)."""
+    best = _best(model)
+    return np.concatenate([best(logits) for logits, _ in _logits(model, batches)])
+
+
+def describe(answer):
+    """The choice with its score."""
+    return f"{answer['answer']} {answer['score']:.4f}"
+
+
+def _best(model):
+    return lambda logits: model.ops.place.fetch(logits).argmax(axis=1)
+
+
+def _logits(model, batches):
+    """Each batch's logits (B,choices) and labels (B,)."""
+    for batch, rows, result in results(model, batches):
+        (logits,) = questions(result.logits, rows, "choice", model.ops.place)
+        yield logits, batch["labels"]

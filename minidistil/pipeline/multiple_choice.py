@@ -1,0 +1,24 @@
+"""Which of some choices answers a question, with its probability."""
+
+from minidistil.data.choices import Choices, choice_of
+from minidistil.model.answers import questions
+from minidistil.pipeline.predictor import Predictor, listed
+
+
+class MultipleChoice(Predictor):
+    def __call__(self, inputs):
+        """{"question", "choices"} or a list of them  ->  {"answer", "index", "score"} for each."""
+        answers, ops = [], self.model.ops
+        for i, record in enumerate(listed(inputs)):
+            if not isinstance(record, dict):
+                raise ValueError(f'input {i} must be {{"question": …, "choices": […]}}')
+            asked = choice_of({**record, "label": None}, f"input {i}")
+            batch = Choices([asked], self.tokenizer, tokens=1, labelled=False).collate([0])
+            rows = self.model.pack_batch(batch)
+            (logits,) = questions(self.model.infer(rows).logits, rows, "choice", ops.place)
+            scores = ops.place.fetch(ops.softmax.forward(logits)[0])[0]
+            best = int(scores.argmax())
+            answers.append(
+                {"answer": asked.choices[best], "index": best, "score": float(scores[best])}
+            )
+        return answers if isinstance(inputs, list) else answers[0]
