@@ -12,7 +12,7 @@ from tqdm import tqdm
 from minidistil.data.sources import MOVIE_REVIEWS
 from minidistil.model.checkpoint import STORED
 from minidistil.ops import GEMMS, PRECISIONS, matmul_precision
-from minidistil.train.config import BUDGETS, TrainConfig
+from minidistil.train.config import BUDGETS, OPTIMIZERS, TrainConfig
 from minidistil.train.run import Run
 from minidistil.train.schedule import SCHEDULES
 
@@ -80,6 +80,7 @@ def add_training_options(parser, lr, schedule="linear", weight_decay=0.01, batch
     group.add_argument("--epochs", type=int, metavar="N", help="budget: rounds through the text")
     group.add_argument("--batch-tokens", type=int, default=batch_tokens, metavar="N")
     group.add_argument("--accumulate", type=int, default=1, metavar="N", help="batches a step")
+    group.add_argument("--optimizer", default="adamw", help=f"{', '.join(OPTIMIZERS)} (adamw)")
     group.add_argument("--lr", type=float, default=lr, help=f"highest learning rate ({lr:g})")
     group.add_argument("--schedule", default=schedule, help=f"{', '.join(SCHEDULES)} ({schedule})")
     group.add_argument(
@@ -96,7 +97,7 @@ def train_config(args, **default_budget):
     budget = {name: getattr(args, name) for name in BUDGETS}
     if all(value is None for value in budget.values()):
         budget |= default_budget
-    names = ("lr", "schedule", "warmup", "weight_decay", "max_grad_norm", "accumulate",
+    names = ("optimizer", "lr", "schedule", "warmup", "weight_decay", "max_grad_norm", "accumulate",
              "batch_tokens", "log_every", "eval_every", "checkpoint_every", "seed",
              "backend")  # fmt: skip
     return TrainConfig(**budget, **{name: getattr(args, name) for name in names})

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minidistil.cli.measure import answers, measure
+from minidistil.data.twice import as_teacher_reads
 from minidistil.train.budget import steps_for
 from minidistil.train.loop import run_loop
 from minidistil.train.optimizer import AdamW, clip
@@ -89,7 +90,7 @@ def train_all(run, objectives, data, config, teacher):
     After Ctrl-C the entries end with the one that was stopped.
     """
     batches = _curve_batches(data)
-    reference, entries = answers(teacher, batches), []
+    reference, entries = answers(teacher, list(map(as_teacher_reads, batches))), []
     for number, (name, objective) in enumerate(objectives.items()):
         own = run if number == 0 else _part(run, name)
         summary = run_loop(
@@ -111,12 +112,14 @@ def _curve_batches(data):
 def compare(teacher, entries, batches):
     """A dict a model: name, its measures on all held-out batches, agreement with the teacher,
     parameters, bytes in float32, and tokens read per second of evaluation."""
-    reference = answers(teacher, batches)
-    tokens = sum(int(batch["attention_mask"].sum()) for batch in batches)
+    theirs = list(map(as_teacher_reads, batches))
+    reference = answers(teacher, theirs)
     rows = []
     for name, model in [("teacher", teacher), *((e.name, e.model) for e in entries)]:
+        read = theirs if name == "teacher" else batches
+        tokens = sum(int(batch["attention_mask"].sum()) for batch in read)
         before = time.perf_counter()
-        found = measure(model, batches, reference)
+        found = measure(model, read, reference)
         seconds = time.perf_counter() - before
         parameters = sum(p.size for p in model.params.values())
         rows.append({

@@ -26,14 +26,17 @@ from minidistil.cli.contest import compare, settle, train_all
 from minidistil.cli.teacher import default_teacher
 from minidistil.cli.text import LENGTH, add_text_options
 from minidistil.config import read_config
+from minidistil.data import load_tokenizer
+from minidistil.data.corpus import fingerprint
 from minidistil.data.numbered import Numbered
+from minidistil.data.twice import ReadTwice
 from minidistil.distill import DistillConfig, student_from
 from minidistil.distill.cache import CachedTeacher
 from minidistil.distill.recipes import RECIPES, check_teacher, recipe
 from minidistil.distill.student import check_pair
 from minidistil.distill.terms import TERMS, Projected
 from minidistil.model.ensemble import Ensemble
-from minidistil.model.pretrained import from_config
+from minidistil.model.pretrained import from_config, from_pretrained, resolve
 from minidistil.pipeline.loading import load
 from minidistil.train.objectives import Distillation, Supervised
 
@@ -106,6 +109,11 @@ def add_options(parser):
         help="the teacher's layers that the student starts from; default: every other one",
     )  # fmt: skip
     group.add_argument(
+        "--student", metavar="FOLDER",
+        help="a model, or a name on the hub, that the student starts as; of classifiers it may "
+        "have a tokenizer of its own",
+    )  # fmt: skip
+    group.add_argument(
         "--student-config", metavar="FILE", help="config.json of a student that starts at random"
     )
     group.add_argument(
@@ -155,9 +163,15 @@ def run(args):
             args.teacher or default_teacher(), args.teacher_weights, task=args.task,
             backend=args.backend, dtype=args.teacher_dtype, problem_type=args.problem_type,
         )  # fmt: skip
-        args.max_length = args.max_length or min(LENGTH, tokenizer.max_length)
-        objectives = students(args, teacher, losses)
-        data = tasks.of(teacher.task).distillation(args, tokenizer, teacher, run.resumed)
+        own = load_tokenizer(resolve(args.student)) if args.student else tokenizer
+        two = fingerprint(own) != fingerprint(tokenizer)
+        longest = min(tokenizer.max_length, own.max_length)
+        args.max_length = args.max_length or min(LENGTH, longest)
+        objectives = students(args, teacher, losses, two)
+        read = tasks.of(teacher.task).distillation
+        data = read(args, tokenizer, teacher, run.resumed)
+        if two:
+            data = ReadTwice(read(args, own, teacher, run.resumed), data)
         if args.cache_teacher:
             data, first = Numbered(data), next(iter(objectives.values()))
             first.teacher = CachedTeacher(
@@ -170,7 +184,7 @@ def run(args):
             return Answer({"interrupted": True}, "", INTERRUPTED)
         for entry in entries:
             entry.model.save_pretrained(entry.folder, args.store)
-            tokenizer.save(entry.folder, token_types=entry.model.config.architecture.types > 1)
+            own.save(entry.folder, token_types=entry.model.config.architecture.types > 1)
     rows = compare(teacher, entries, data.evaluation_batches())
     found = entries[0].summary | {
         "models": rows, "out": str(args.out), "wall_seconds": time.perf_counter() - started,
@@ -181,13 +195,21 @@ def run(args):
     return Answer(found, text)
 
 
-def students(args, teacher, losses):
-    """{name: objective}: the distilled student, and the ones that learn without the teacher."""
+def students(args, teacher, losses, two=False):
+    """{name: objective}: the distilled student, and the ones that learn without the teacher.
+
+    two: student and teacher have a tokenizer each.
+    """
     if args.recipe:
         check_teacher(args.recipe, teacher)
     make = _maker(args, teacher)
     student = make()
-    check_pair(student, teacher, hidden=losses.alpha_cos > 0)
+    if two and teacher.task != "text-classification":
+        raise ValueError(
+            "student and teacher must share a vocabulary where they are compared token by token; "
+            "only classifiers of texts may have a tokenizer each"
+        )
+    check_pair(student, teacher, losses.alpha_cos > 0, two)
     if losses.terms:
         student = Projected(student, teacher, losses.terms, args.seed)
     objectives = {"distilled student": Distillation(student, teacher, losses)}
@@ -201,12 +223,29 @@ def students(args, teacher, losses):
 
 def _maker(args, teacher):
     """A function that makes the student, the same at every call."""
+    given = [n for n in ("layers", "student", "student_config") if getattr(args, n)]
+    if len(given) > 1:
+        names = " or ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ValueError(f"a student has one origin: give {names}")
+    if args.student:
+        return lambda: _as_given(args, teacher)
     if args.student_config:
-        if args.layers:
-            raise ValueError("give --layers or --student-config, not both")
         config = read_config(args.student_config)
         return lambda: from_config(config, teacher.task, args.seed, args.backend)
     start = teacher.members[0] if isinstance(teacher, Ensemble) else teacher
     L = start.config.architecture.L
     layers = args.layers or PAPER.get(L) or tuple(range(0, L, 2))[: max(1, L // 2)]
     return lambda: student_from(start, layers, args.vocab_transform, args.seed)
+
+
+def _as_given(args, teacher):
+    """--student, with a head for the teacher's classes."""
+    K = teacher.config.num_labels if teacher.task != "fill-mask" else None
+    student = from_pretrained(
+        args.student, task=teacher.task, num_labels=K, problem_type=teacher.config.problem_type,
+        backend=args.backend, dtype="float32", seed=args.seed,
+    )  # fmt: skip
+    if K:
+        names = teacher.config.id2label
+        student.config = student.config.with_labels(K, teacher.config.problem_type, names)
+    return student

@@ -25,11 +25,14 @@ class InMemory:
 
     def evaluation_batches(self):
         """The evaluation examples: a list of batches that is the same at every call."""
+        return [self.collate(numbers) for numbers in self.evaluation_numbers()]
+
+    def evaluation_numbers(self):
+        """Which examples those batches hold: a list of arrays."""
         lengths = self.lengths[self.size :]
         if not len(lengths):
             return []
-        batches = plan(lengths, tokens=self.tokens, seed=0, epoch=0)
-        return [self.collate(self.size + batch) for batch in batches]
+        return [self.size + i for i in plan(lengths, tokens=self.tokens, seed=0, epoch=0)]
 
 
 def padded(indices, sequences, types, tokenizer):

@@ -26,12 +26,14 @@ from pathlib import Path
 import numpy as np
 
 from minidistil import files
-from minidistil.distill.teachers import THEIRS, Lesson, lesson, logits_of
+from minidistil.data.twice import THEIRS
+from minidistil.distill.teachers import Lesson, lesson, logits_of
 from minidistil.model import heads, network
 from minidistil.model.model import Model
 
 INDEX = "cache.json"
 ROWS = 256  # rows whose logits are sorted at once
+BY_TOKEN = ("fill-mask", "token-classification", "question-answering")  # tasks with logits for each
 TYPES = {"whole": np.float32, "half": np.float16}
 
 
@@ -55,7 +57,7 @@ class CachedTeacher:
         key, lengths = _key(self, data, config, progress)
         ends = np.concatenate([[0], np.cumsum(lengths)])
         self.token_ends = ends  # sequence i owns tokens ends[i] to ends[i+1]
-        self.logit_ends = ends if words else np.arange(len(ends))
+        self.logit_ends = ends if self.task in BY_TOKEN else np.arange(len(ends))
         index = self.folder / INDEX
         if index.is_file():
             _same(self.folder, files.read_json(index), key)
@@ -164,6 +166,15 @@ def _head(teacher, hidden, select):
 
 
 def _check(teacher, config, format, top, words):
+    if teacher.task not in (*BY_TOKEN, "text-classification"):
+        raise ValueError(
+            f"a cache keeps what is said of tokens or texts, not of {teacher.task!r}; ask the "
+            f"teacher itself"
+        )
+    if top and teacher.task == "question-answering":
+        raise ValueError(
+            f"{format} keeps words, and an answer is a place; keep whole"
+        )
     if top and config.alpha_mse:
         raise ValueError(f"{format} keeps too few logits for alpha_mse; set it to 0 or keep whole")
     if top and any(rule.startswith("temperature") for rule in config.vary):

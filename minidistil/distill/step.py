@@ -21,10 +21,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from minidistil.data.twice import THEIRS
 from minidistil.distill import vary
 from minidistil.distill.student import check_pair
 from minidistil.distill.targets import alternatives, class_losses
-from minidistil.distill.teachers import THEIRS, lesson, types_of
+from minidistil.distill.teachers import lesson, types_of
 from minidistil.distill.terms import Seen, pull, tapped
 from minidistil.distill.terms.spec import term_of
 from minidistil.model import network, objective
@@ -92,6 +93,11 @@ def distill_step(student, teacher, batch, config, train=False, seed=0, step=0, f
     own_words = any(name.startswith(THEIRS) for name in batch)
     config = config.at(0.0)
     check_pair(student, teacher, config.alpha_cos > 0, own_words)
+    if own_words and config.terms:
+        raise ValueError(
+            f"the term {config.terms[0].name} compares token by token, and student and teacher "
+            f"read a text in words of their own; leave terms out"
+        )
     if student.logits_head in BY_LABELS and config.alpha_ce:
         _check_classes(student.config)
     labels = batch.get("labels")
@@ -124,7 +130,8 @@ def distill_step(student, teacher, batch, config, train=False, seed=0, step=0, f
         d = d._replace(hidden=(*d.hidden[:-1], dlast))
     if not parts and not config.terms:
         raise ValueError("every alpha is 0: there is nothing to learn from")
-    parts = {name: student.ops.place.number(part) for name, part in parts.items()}
+    number = student.ops.place.number
+    parts = {n: part if isinstance(part, float) else number(part) for n, part in parts.items()}
     if "ce" in parts:
         parts["ce"] = soft.loss(parts["ce"])
     weights = {name: getattr(config, f"alpha_{name}") for name in parts}

@@ -184,8 +184,8 @@ def check_pair(student, teacher, hidden, own_words=False):
 
     Classes must agree; channels too where `hidden` vectors are compared. Vocabularies must agree,
     since both read the same ids and the logits of word v are compared with those of word v; a
-    classifier's logits are of classes, so there each may have a text in words of its own
-    (own_words), with tokens that correspond to none of the other's.
+    text's class has nothing to do with its tokens, so there each may have the text in words of its
+    own (own_words), with tokens that correspond to none of the other's.
     """
     if student.task != teacher.task:
         raise ValueError(
@@ -195,13 +195,14 @@ def check_pair(student, teacher, hidden, own_words=False):
         raise ValueError(teacher.without_hidden)
     s, t = student.config, teacher.config
     classes = set(CLASSIFIERS) & set(heads_of(s, student.task))
-    if own_words and classes and hidden:
+    texts = own_words and student.task == "text-classification"
+    if texts and hidden:
         raise ValueError(
             "alpha_cos compares token by token, and student and teacher read a text in words of "
             "their own; set alpha_cos to 0"
         )
     pairs = []
-    if not (own_words and classes):
+    if not texts:
         why = "; they read the same ids"
         why += "" if classes else ", and their logits are compared word by word"
         pairs.append(("vocab_size", s.vocab_size, t.vocab_size, why))

@@ -8,11 +8,10 @@ said before. Teachers are in evaluation mode.
 from collections.abc import Callable
 from typing import NamedTuple
 
+from minidistil.data.twice import as_teacher_reads
 from minidistil.distill.terms.seen import Seen
 from minidistil.model.ensemble import Ensemble, mean
 from minidistil.model.heads import projector
-
-THEIRS = "teacher_"  # a batch's array of this prefix is the teacher's where tokenizers differ
 
 
 class Lesson(NamedTuple):
@@ -55,12 +54,6 @@ def logits_of(teacher, result):
         return lambda rows: result.logits[rows]
     head = projector(teacher.canonical())
     return lambda rows: teacher.ops.linear.forward(result.features[rows], *head)[0]
-
-
-def as_teacher_reads(batch):
-    """The batch in the teacher's own tokens, where it holds them beside the student's."""
-    own = {n.removeprefix(THEIRS): x for n, x in batch.items() if n.startswith(THEIRS)}
-    return own or batch
 
 
 def types_of(model, batch):

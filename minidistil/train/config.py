@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, fields
 
 from minidistil.train.schedule import SCHEDULES
 
+OPTIMIZERS = ("adamw", "bertadam", "lamb")
 BUDGETS = ("steps", "tokens", "minutes", "epochs")
 
 
@@ -15,6 +16,7 @@ class TrainConfig:
     steps, tokens, minutes, epochs: the budget, exactly one of them. All but steps are turned
         into steps once, before the first, so that the schedule knows its end. A step is one
         update of the parameters; tokens are real ones, not padding.
+    optimizer: adamw, or bertadam or lamb as `minidistil.train.relatives` has them.
     warmup: steps when an integer, a share of all steps when a fraction below 1.
     max_grad_norm: 0 means no clipping.
     accumulate: micro-batches a step; their gradients are averaged.
@@ -24,6 +26,7 @@ class TrainConfig:
     seed: of dropout. The data has its own.
     """
 
+    optimizer: str = "adamw"
     lr: float = 5e-4
     betas: tuple = (0.9, 0.999)
     eps: float = 1e-6
@@ -69,6 +72,10 @@ class TrainConfig:
             )
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas must be two numbers from 0 to below 1, not {self.betas!r}")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(
+                f"optimizer must be one of {', '.join(OPTIMIZERS)}, not {self.optimizer!r}"
+            )
         if self.schedule not in SCHEDULES:
             raise ValueError(
                 f"schedule must be one of {', '.join(SCHEDULES)}, not {self.schedule!r}"

@@ -17,6 +17,7 @@ import numpy as np
 from minidistil.ops import Workspace
 from minidistil.train import budget
 from minidistil.train.optimizer import AdamW, clip
+from minidistil.train.relatives import BertAdam, Lamb
 from minidistil.train.run import Run
 from minidistil.train.schedule import SCHEDULES
 
@@ -60,7 +61,7 @@ def run_loop(objective, data, config, *, run=None, evaluate=None, resume=False, 
         plan = run.plan
     else:
         plan = budget.plan(config, budget.steps_for(objective, data, config, evaluate, progress))
-    optimizer = AdamW(
+    optimizer = {"adamw": AdamW, "bertadam": BertAdam, "lamb": Lamb}[config.optimizer](
         objective.model.params, config.lr, config.betas, config.eps, config.weight_decay,
         backend=config.backend,
     )  # fmt: skip

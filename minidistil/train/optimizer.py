@@ -41,7 +41,7 @@ class AdamW:
         self.weight_decay, self.update_all = weight_decay, _kernel("adamw", "update_all", backend)
         self.decay = decayed(params) if decay is None else frozenset(decay)
         self.t = 0
-        self.place = place_of(backend)
+        self.place, self.backend = place_of(backend), backend
         self.m = {name: self.place.zeros_like(p) for name, p in params.items()}
         self.v = {name: self.place.zeros_like(p) for name, p in params.items()}
 
@@ -65,16 +65,20 @@ class AdamW:
                 )
         self.t += 1
         lr = self.lr if lr is None else lr
-        (beta1, beta2), params = self.betas, self.params
-        arrays = ((params[n], self.m[n], self.v[n], g, n in self.decay) for n, g in grads.items())
-        fresh = self.update_all(
-            arrays, lr=lr, beta1=beta1, beta2=beta2, eps=self.eps, t=self.t,
-            weight_decay=self.weight_decay,
-        )  # fmt: skip
+        fresh = self.updated(grads, lr, self.t)
         for name, new in zip(grads, fresh, strict=True):
             if isinstance(new, np.ndarray):
                 new.flags.writeable = False  # a model can keep it without a copy of its own
             yield name, new
+
+    def updated(self, grads, lr, t):
+        """grads: name -> array  ->  yields each new parameter, as step t makes it."""
+        (beta1, beta2), params = self.betas, self.params
+        arrays = ((params[n], self.m[n], self.v[n], g, n in self.decay) for n, g in grads.items())
+        return self.update_all(
+            arrays, lr=lr, beta1=beta1, beta2=beta2, eps=self.eps, t=t,
+            weight_decay=self.weight_decay,
+        )  # fmt: skip
 
     def state(self):
         """What a checkpoint needs: {"t": int, "m": {name: array}, "v": {name: array}}."""
@@ -110,6 +114,11 @@ def clip(grads, max_norm, backend="cpu"):
         for name, g in scaled(grads, scale, backend):
             grads[name] = g
     return norm
+
+
+def length(x, backend="cpu"):
+    """The root of the sum of squares of one array."""
+    return _kernel("global_norm", "norm", backend)([x])
 
 
 def scaled(grads, factor, backend="cpu"):

@@ -310,3 +310,25 @@ def test_answers_of_a_teacher_are_kept_for_the_next_student(world, tmp_path, cap
     small = answer(capsys, *argv, "--cache-teacher", tmp_path / "top", "--cache-format", "top8",
                    "--out", tmp_path / "top1")  # fmt: skip
     assert small["loss"] > 0
+
+
+def test_a_student_with_a_tokenizer_of_its_own(world, tmp_path, capsys):
+    other, text = tmp_path / "other", tmp_path / "other.txt"
+    text.write_text("\n".join(["she sold seven sea shells by the sea shore in a fine " * 2] * 60))
+    argv = ["pretrain", "--data", text, "--steps", 1, *SIZES, "--out", other, *SMALL]
+    assert run(capsys, *argv)[0] == 0
+    argv = ["distill", "--teacher", world.classifier, "--student", other, "--data", world.labelled,
+            "--held-out", 8, "--steps", 2, *SMALL]  # fmt: skip
+    refused = main([str(a) for a in [*argv, "--out", tmp_path / "x"]])
+    said = capsys.readouterr().err
+    assert refused == 2 and "words of their own; set alpha_cos to 0" in said
+    cache = ["--alpha-cos", 0, "--cache-teacher", tmp_path / "cache"]
+    found = answer(capsys, *argv, *cache, "--out", tmp_path / "run")
+    assert found["models"][0]["agreement"] == 1 and "macro_f1" in found["models"][1]
+    model, tokenizer = md.from_pretrained(tmp_path / "run"), md.load_tokenizer(tmp_path / "run")
+    assert model.config.id2label == ("bad", "good")
+    assert tokenizer.vocab_size == model.config.vocab_size < 100
+    words = ["distill", "--teacher", world.teacher, "--student", other, "--data", world.text]
+    assert main([str(a) for a in [*words, *SMALL, "--out", tmp_path / "x"]]) == 2
+    assert "only classifiers of texts may have a tokenizer each" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()

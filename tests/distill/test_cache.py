@@ -121,6 +121,25 @@ def test_all_of_the_top_is_the_whole(cases, backend, tmp_path):
         assert two.parts["ce"] < own.parts["ce"] + 1e-6  # merging words brings both nearer
 
 
+def test_the_logits_of_every_token(tmp_path):
+    """Named entities: as many rows as tokens, a few classes each."""
+    cases = CASES["bert-tokens"], CASES["distilbert-tokens"]._replace(extra={"labels": 5})
+    student, teacher, _ = world(cases)
+    data = Texts(words=True)
+    plain = data.collate
+
+    def collate_classes(indices, **place):
+        batch = plain(indices, **place)
+        return batch | {"labels": np.where(batch["labels"] < 0, -100, 0)}
+
+    data.collate, data = collate_classes, Numbered(data)
+    K = teacher.config.num_labels
+    for form, config in (("whole", PLAIN), (f"top{K}", SOFT)):
+        cached = CachedTeacher(tmp_path / form, teacher, data, config, form)
+        for own, kept in told(student, teacher, cached, data, config):
+            assert kept.loss == pytest.approx(own.loss, rel=0 if form == "whole" else 1e-5)
+
+
 def test_several_teachers_are_kept_by_their_logits(tmp_path):
     student, teacher, data = world(LABELS)
     both = Ensemble([teacher, model_of(LABELS[0], SMALL, seed=7)])

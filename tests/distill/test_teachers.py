@@ -6,7 +6,8 @@ from distill_cases import BERT, CLASSES, STUDENT, pair
 from model_cases import CASES, SMALL, exact, model_of
 
 import minidistil as md
-from minidistil.distill.teachers import THEIRS, PerTask
+from minidistil.data.twice import THEIRS
+from minidistil.distill.teachers import PerTask
 from minidistil.model.ensemble import Ensemble
 
 CONFIG = md.DistillConfig(alpha_cos=0.0, alpha_mse=0.3)
