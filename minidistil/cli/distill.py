@@ -226,7 +226,7 @@ def _maker(args, teacher):
     given = [n for n in ("layers", "student", "student_config") if getattr(args, n)]
     if len(given) > 1:
         names = " or ".join(f"--{name.replace('_', '-')}" for name in given)
-        raise ValueError(f"a student has one origin: give {names}")
+        raise ValueError(f"a student has one origin: give {names}, not both")
     if args.student:
         return lambda: _as_given(args, teacher)
     if args.student_config:

@@ -172,9 +172,7 @@ def _check(teacher, config, format, top, words):
             f"teacher itself"
         )
     if top and teacher.task == "question-answering":
-        raise ValueError(
-            f"{format} keeps words, and an answer is a place; keep whole"
-        )
+        raise ValueError(f"{format} keeps words, and an answer is a place; keep whole")
     if top and config.alpha_mse:
         raise ValueError(f"{format} keeps too few logits for alpha_mse; set it to 0 or keep whole")
     if top and any(rule.startswith("temperature") for rule in config.vary):

@@ -47,11 +47,15 @@ class Ensemble:
     def pack(self, input_ids, attention_mask=None, token_type_ids=None):
         """The batch's rows, once every member can read them."""
         for model in self.members:
-            types = token_type_ids if model.config.architecture.types else None
+            types = token_type_ids if model.config.architecture.types > 1 else None
             rows = model.pack(input_ids, attention_mask, types)
             if model is self.lead:
                 kept = rows
         return kept
+
+    def pack_batch(self, batch):
+        """The rows of a collator's batch."""
+        return self.pack(*(batch.get(k) for k in ("input_ids", "attention_mask", "token_type_ids")))
 
     def infer(self, rows, select=None):
         """Rows  ->  network.Result with logits alone, in evaluation."""
