@@ -4,19 +4,27 @@ Start reading at `ops/layernorm.py`, then `model/encoder.py`, then `distill/step
 """
 
 from minidistil import check, losses, testing
-from minidistil.config import AlbertConfig, BertConfig, DistilBertConfig, RobertaConfig
+from minidistil.config import (
+    AlbertConfig,
+    BertConfig,
+    DistilBertConfig,
+    EncoderDecoderConfig,
+    RobertaConfig,
+)
 from minidistil.data import load_tokenizer
 from minidistil.distill import DistillConfig, distill_step, student_config, student_from
 from minidistil.model.model import Model
+from minidistil.model.pairing import encoder_decoder_from
 from minidistil.model.pretrained import from_config, from_pretrained
 from minidistil.ops import Workspace, backend, matmul_precision
 from minidistil.pipeline import pipeline
 from minidistil.train import AdamW, TrainConfig, train
 
 __all__ = [
-    "AdamW", "AlbertConfig", "BertConfig", "DistilBertConfig", "DistillConfig", "Model",
-    "RobertaConfig", "TrainConfig", "Workspace", "backend", "check", "distill_step", "from_config",
-    "from_pretrained", "load_tokenizer", "losses", "matmul_precision", "pipeline", "student_config",
-    "student_from", "testing", "train",
+    "AdamW", "AlbertConfig", "BertConfig", "DistilBertConfig", "DistillConfig",
+    "EncoderDecoderConfig", "Model", "RobertaConfig", "TrainConfig", "Workspace", "backend",
+    "check", "distill_step", "encoder_decoder_from", "from_config", "from_pretrained",
+    "load_tokenizer", "losses", "matmul_precision", "pipeline", "student_config", "student_from",
+    "testing", "train",
 ]  # fmt: skip
 __version__ = "0.1.0"

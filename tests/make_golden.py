@@ -9,6 +9,7 @@ number that came out.
 import model_cases
 import numpy as np
 import op_checks
+import pair_cases
 import soft_cases
 from distill_cases import BERT, CONFIGS, STORED, STUDENT, distiller, pair
 from model_cases import (
@@ -48,6 +49,16 @@ def models():
         save(name, {"in": batch, "cotangent": d, "weight": weights, "out": pack(out, exact)})
 
 
+def pairs():
+    """Every case of `pair_cases`, in its small size."""
+    for name, case in pair_cases.CASES.items():
+        size = pair_cases.SMALL
+        model, batch = pair_cases.model_of(case, size), pair_cases.batch_of(case, size)
+        how = model, pair_cases.fields(case, size), batch
+        out = (pair_cases.torch_numbers(*how, dtype) for dtype in DTYPES)
+        save(name, {"in": batch, "weight": pack(model.params), "out": pack(*out)})
+
+
 def distillation():
     """A step of the original distiller for some configs."""
     for name in STORED:
@@ -78,5 +89,6 @@ if __name__ == "__main__":
     GOLDEN.mkdir(exist_ok=True)
     operations()
     models()
+    pairs()
     distillation()
     soft_targets()

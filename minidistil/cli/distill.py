@@ -23,6 +23,7 @@ from minidistil.cli.common import (
     train_config,
 )
 from minidistil.cli.contest import compare, settle, train_all
+from minidistil.cli.pairs import decoder_layers
 from minidistil.cli.teacher import default_teacher
 from minidistil.cli.text import LENGTH, add_text_options
 from minidistil.config import read_config
@@ -33,6 +34,7 @@ from minidistil.data.twice import ReadTwice
 from minidistil.distill import DistillConfig, student_from
 from minidistil.distill.cache import CachedTeacher
 from minidistil.distill.recipes import RECIPES, check_teacher, recipe
+from minidistil.distill.sequence import student_pair
 from minidistil.distill.student import check_pair
 from minidistil.distill.terms import TERMS, Projected
 from minidistil.model.ensemble import Ensemble
@@ -235,6 +237,8 @@ def _maker(args, teacher):
     start = teacher.members[0] if isinstance(teacher, Ensemble) else teacher
     L = start.config.architecture.L
     layers = args.layers or PAPER.get(L) or tuple(range(0, L, 2))[: max(1, L // 2)]
+    if start.config.model_type == "encoder-decoder":
+        return lambda: student_pair(start, layers, decoder_layers(args))
     return lambda: student_from(start, layers, args.vocab_transform, args.seed)
 
 

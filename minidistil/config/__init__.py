@@ -9,18 +9,28 @@ from minidistil.config.albert import AlbertConfig
 from minidistil.config.base import PROBLEM_TYPES, QUANTIZATION, Architecture
 from minidistil.config.bert import BertConfig
 from minidistil.config.distilbert import DistilBertConfig
+from minidistil.config.encoder_decoder import BertDecoderConfig, EncoderDecoderConfig
 from minidistil.config.gpt2 import Gpt2Config
 from minidistil.config.roberta import RobertaConfig
 from minidistil.files import MissingFileError
 
 __all__ = [
     "FAMILIES", "PROBLEM_TYPES", "QUANTIZATION", "AlbertConfig", "Architecture", "BertConfig",
-    "DistilBertConfig", "Gpt2Config", "RobertaConfig", "read_config",
+    "BertDecoderConfig", "DistilBertConfig", "EncoderDecoderConfig", "Gpt2Config", "RobertaConfig",
+    "read_config",
 ]  # fmt: skip
 
 
 FAMILIES = {
-    c.model_type: c for c in (BertConfig, DistilBertConfig, RobertaConfig, AlbertConfig, Gpt2Config)
+    c.model_type: c
+    for c in (
+        BertConfig,
+        DistilBertConfig,
+        RobertaConfig,
+        AlbertConfig,
+        Gpt2Config,
+        EncoderDecoderConfig,
+    )
 }
 
 

@@ -47,6 +47,7 @@ class Architecture:
     order_dropout: float = 0.0  # ALBERT's, before the head that asks for the order of two texts
     causal: bool = False  # a decoder's block, in which nobody sees what comes later
     embedding_dropout: float = 0.0  # the decoder's own; an encoder has `dropout` there
+    reader: bool = False  # a BERT that sees nothing later, and attends to an encoder's output
 
     @property
     def width(self):

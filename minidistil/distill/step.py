@@ -23,12 +23,14 @@ import numpy as np
 
 from minidistil.data.twice import THEIRS
 from minidistil.distill import vary
+from minidistil.distill.sequence import word_step
 from minidistil.distill.student import check_pair
 from minidistil.distill.targets import alternatives, class_losses
 from minidistil.distill.teachers import lesson, types_of
 from minidistil.distill.terms import Seen, pull, tapped
 from minidistil.distill.terms.spec import term_of
 from minidistil.model import network, objective
+from minidistil.model.encoder_decoder import EncoderDecoder
 from minidistil.model.heads import projector
 from minidistil.model.model import Step
 from minidistil.model.network import Cotangents
@@ -90,8 +92,10 @@ def distill_step(student, teacher, batch, config, train=False, seed=0, step=0, f
     batch: as a data collator makes it; token_type_ids go to the model that has them. train: the
     student's dropout. Raises ValueError for a pair that a loss cannot compare, or a bad batch.
     """
-    own_words = any(name.startswith(THEIRS) for name in batch)
     config = config.at(0.0)
+    if isinstance(student, EncoderDecoder):
+        return word_step(student, teacher, batch, config, train, seed, step, first_sequence)
+    own_words = any(name.startswith(THEIRS) for name in batch)
     check_pair(student, teacher, config.alpha_cos > 0, own_words)
     if own_words and config.terms:
         raise ValueError(

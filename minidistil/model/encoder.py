@@ -13,17 +13,26 @@ a position (RoBERTa), it is not trained. ALBERT embeds in fewer channels E and m
 
 and its layers take turns with a few blocks, whose gradients are the sums over their turns. Each
 backward is its forward read upwards.
+
+A decoder is the same with two differences: its words look at no later word, and between attention
+and feed-forward it attends to an encoder's output (`cross.py`).
 Sources: Devlin et al., "BERT", 2018, §3; Sanh et al., "DistilBERT", 2019, §3;
 Liu et al., "RoBERTa", 2019; Lan et al., "ALBERT", 2019, §3.
 """
 
 from typing import NamedTuple
 
+from minidistil.model import cross
 from minidistil.model.rows import drop, drop_backward
 from minidistil.model.taps import plus, scores_backward
 
 EMBEDDING_SITE, HEAD_SITE, FIRST_BLOCK_SITE, SITES_PER_BLOCK = 0, 1, 2, 3
 DENSE_SITE = 2**16  # RoBERTa's classifier has a second one, beyond those of all blocks
+
+
+def site_of(block, a):
+    """The first of a block's places of dropout; those of `block` L are the first after a model."""
+    return FIRST_BLOCK_SITE + (SITES_PER_BLOCK + cross.SITES * a.reader) * block
 
 
 def scope(params, prefix):
@@ -108,26 +117,36 @@ class Block(NamedTuple):
     out: tuple
     out_dropped: tuple | None
     attention_norm: tuple
+    cross: tuple | None  # of a decoder
     lin1: tuple
     lin2: tuple
     lin2_dropped: tuple | None
     output_norm: tuple
 
 
-def block(x, p, a, bounds, chance, site, ops, taps=None, keep=True):
-    """x (N,C)  ->  y (N,C), cache.  taps: a dict that receives the quantities in between."""
+def block(x, p, a, bounds, chance, site, ops, taps=None, keep=True, memory=None, past=None):
+    """x (N,C)  ->  y (N,C), cache.
+
+    taps: a dict that receives the quantities in between. memory: a cross.Memory that a decoder
+    reads. past: the keys and values of earlier words, which those of x join, see `decode.Past`.
+    """
     q, q_cache = ops.linear.forward(x, p["q.weight"], p["q.bias"])
     k, k_cache = ops.linear.forward(x, p["k.weight"], p["k.bias"])
     v, v_cache = ops.linear.forward(x, p["v.weight"], p["v.bias"])
+    k, v, key_bounds = (k, v, None) if past is None else past.join(k, v)
     draw = chance.draw(site, a.attention_dropout) if chance and a.attention_dropout else None
     context, attention = ops.attention.forward(
-        q, k, v, bounds=bounds, n_heads=a.H, draw=draw, keep=keep
-    )
+        q, k, v, bounds=bounds, n_heads=a.H, key_bounds=key_bounds, causal=a.reader, draw=draw,
+        keep=keep,
+    )  # fmt: skip
     o, out = ops.linear.forward(context, p["out.weight"], p["out.bias"])
     od, out_dropped = drop(o, a.dropout * a.drops_attention_output, site + 1, chance, ops)
     u, attention_norm = ops.add_layernorm.forward(
         x, od, p["attention_norm.weight"], p["attention_norm.bias"], eps=a.eps, keep=keep
     )
+    crossed = None
+    if memory is not None:
+        u, crossed = cross.attend(u, memory, p, a, chance, site + SITES_PER_BLOCK, ops, keep)
     g, lin1 = expand(u, p["lin1.weight"], p["lin1.bias"], a.activation, ops, keep)  # (N,F)
     f, lin2 = ops.linear.forward(g, p["lin2.weight"], p["lin2.bias"])  # (N,C)
     fd, lin2_dropped = drop(f, a.dropout * a.drops_ffn_output, site + 2, chance, ops)
@@ -141,7 +160,7 @@ def block(x, p, a, bounds, chance, site, ops, taps=None, keep=True):
         taps.update(q=q, k=k, v=v, context=context, out=o, attention_sum=s, attention_norm=u,
                     lin1=h, activation=g, lin2=f, output_sum=r, output=y)  # fmt: skip
     return y, Block(
-        q_cache, k_cache, v_cache, attention, out, out_dropped, attention_norm,
+        q_cache, k_cache, v_cache, attention, out, out_dropped, attention_norm, crossed,
         lin1, lin2, lin2_dropped, output_norm,
     )  # fmt: skip
 
@@ -164,6 +183,9 @@ def block_backward(dy, cache, a, ops, dtaps=None):
             ops.place.accumulate(whole, part)
     du_ffn, d["lin1.weight"], d["lin1.bias"] = dlin1
     du = plus(plus(du, du_ffn, ops), t.get("attention_norm"), ops)  # u fed the sum and lin1
+    if cache.cross is not None:
+        du, d["memory"], dp = cross.attend_backward(du, cache.cross, ops)
+        d.update(dp)
     ds, _, d["attention_norm.weight"], d["attention_norm.bias"] = ops.add_layernorm.backward(
         du, cache.attention_norm
     )
@@ -184,20 +206,20 @@ def block_backward(dy, cache, a, ops, dtaps=None):
 # ---------------------------------------------------------------- all of them
 
 
-def forward(p, rows, a, pad, chance, ops, taps=None, keep=True):
+def forward(p, rows, a, pad, chance, ops, taps=None, keep=True, memory=None):
     """Rows  ->  hidden states (x₀, …, x_L), each (N,C), cache.
 
     p: canonical parameters; pad: the id whose embedding is not trained; chance: None in evaluation;
     taps: {"layer.0": {}, …}, a dict to fill for each layer that is looked at. keep=False: no cache,
-    so that a block's memory is free before the next one begins.
+    so that what a block needed is free before the next one begins. memory: what the blocks of a
+    decoder attend to.
     """
     x, embedding = embed(rows, scope(p, "embeddings"), a, pad, chance, ops)
     hidden, blocks = [x], []
     for i in range(a.L):
         inner = None if taps is None else taps.get(f"layer.{i}")
-        site = FIRST_BLOCK_SITE + SITES_PER_BLOCK * i
-        own = scope(p, f"layer.{a.blocks[i]}")
-        x, cache = block(x, own, a, rows.bounds, chance, site, ops, inner, keep)
+        own, site = scope(p, f"layer.{a.blocks[i]}"), site_of(i, a)
+        x, cache = block(x, own, a, rows.bounds, chance, site, ops, inner, keep, memory)
         hidden.append(x)
         if keep:
             blocks.append(cache)
@@ -206,18 +228,20 @@ def forward(p, rows, a, pad, chance, ops, taps=None, keep=True):
 
 
 def backward(dhidden, cache, ops, dtaps=None, release=False):
-    """dhidden: L+1 gradients (N,C), the last an array, the others or None  ->  canonical grads.
+    """dhidden: L+1 gradients (N,C), the last an array, the others or None  ->  canonical grads,
+    with those of a decoder's memory (M,C) under "memory".
 
     release: what a block has kept is given up once it is used, so that its memory serves the blocks
     below; the cache is then good for one backward only.
     """
     embedding, blocks, a = cache
-    d, dtaps = {}, dtaps or {}
+    d, dtaps, dmemory = {}, dtaps or {}, None
     dx = dhidden[-1]
     for i in reversed(range(len(blocks))):
         dx, dp = block_backward(dx, blocks[i], a, ops, dtaps.get(f"layer.{i}"))
         if release:
             blocks[i] = None
+        dmemory = plus(dmemory, dp.pop("memory", None), ops)  # every block reads it
         for name, grad in dp.items():
             name = f"layer.{a.blocks[i]}.{name}"
             if name in d:  # a block that had a turn above
@@ -226,4 +250,4 @@ def backward(dhidden, cache, ops, dtaps=None, release=False):
                 d[name] = grad
         dx = plus(dx, dhidden[i], ops)  # x was handed out, and fed the next block
     d.update({f"embeddings.{k}": grad for k, grad in embed_backward(dx, embedding, ops).items()})
-    return d
+    return d if dmemory is None else d | {"memory": dmemory}

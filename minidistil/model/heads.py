@@ -37,6 +37,9 @@ SUFFIX = {  # what the class with a task's heads ends with
     "sentence-embedding": "Model",  # the same body; `sentence.py` pools it
     "pretraining": "ForPreTraining",
     "next-sentence-prediction": "ForNextSentencePrediction",
+    "text2text-generation": "Model",
+    "translation": "Model",
+    "summarization": "Model",
 }
 CLASSIFIED = {  # tasks whose last layer is a classifier, the same in all encoders
     "text-classification": ("pooler", "classifier"),
@@ -73,8 +76,14 @@ ALBERT = Family("Albert", {
     "pretraining": ("mlm", "pooler", "nsp"),
 })  # fmt: skip
 GPT2 = Family("GPT2", {"text-generation": ("lm",), "feature-extraction": ()})
+ENCODER_DECODER = Family("EncoderDecoder", {  # the same model, whatever its answers are called
+    "text2text-generation": ("mlm",),
+    "translation": ("mlm",),
+    "summarization": ("mlm",),
+})  # fmt: skip
 FAMILY = {
     "bert": BERT, "distilbert": DISTILBERT, "roberta": ROBERTA, "albert": ALBERT, "gpt2": GPT2,
+    "encoder-decoder": ENCODER_DECODER,
 }  # fmt: skip
 WORDS = ("mlm", "lm")  # the heads that give each word of the vocabulary a logit
 POOLERS = ("pooler", "dense")  # what reads the first token
@@ -102,6 +111,8 @@ def architecture_name(config, task):
 
 def task_of(config):
     """The task that config["architectures"] names; the family's first when it names none."""
+    if getattr(config, "task", None) in tasks_of(config):
+        return config.task
     if not config.architectures:
         return tasks_of(config)[0]
     for task in tasks_of(config):

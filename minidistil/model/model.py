@@ -7,10 +7,10 @@ import numpy as np
 from minidistil.model import answers, network, objective, taps
 from minidistil.model.checkpoint import write_folder
 from minidistil.model.heads import POOLERS, architecture_name, heads_of, logits_head, projector
-from minidistil.model.names import is_turned, public_names
+from minidistil.model.layout import layout
+from minidistil.model.names import is_turned
 from minidistil.model.network import Cotangents
 from minidistil.model.output import Fetched, Kept, Output, Step
-from minidistil.model.params import shapes
 from minidistil.model.rows import Chance, pack, pack_choices
 from minidistil.ops import DTYPES, frugal
 
@@ -23,8 +23,7 @@ class Model:
 
     def __init__(self, config, task, canonical, ops):
         self.config, self.task, self.ops, self.dtype = config, task, ops, ops.dtype
-        self.shapes = shapes(config, task)
-        self.names = public_names(self.shapes, config, task)
+        self.shapes, self.names = layout(config, task)
         self._params, self._canonical = {}, {}
         if "lm" in self.heads:  # which has no bias
             nothing = np.zeros(config.vocab_size, DTYPES[self.dtype])
@@ -64,7 +63,7 @@ class Model:
 
     def with_ops(self, ops):
         """The same parameters behind another backend."""
-        return Model(self.config, self.task, self.named_by_role(), ops)
+        return type(self)(self.config, self.task, self.named_by_role(), ops)
 
     # ------------------------------------------------------------ forward
 

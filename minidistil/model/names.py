@@ -8,6 +8,11 @@ BLOCK_BERT = {
     "v": "attention.self.value",
     "out": "attention.output.dense",
     "attention_norm": "attention.output.LayerNorm",
+    "cross_q": "crossattention.self.query",  # of a decoder
+    "cross_k": "crossattention.self.key",
+    "cross_v": "crossattention.self.value",
+    "cross_out": "crossattention.output.dense",
+    "cross_norm": "crossattention.output.LayerNorm",
     "lin1": "intermediate.dense",
     "lin2": "output.dense",
     "output_norm": "output.LayerNorm",

@@ -32,15 +32,17 @@ class Cotangents(NamedTuple):
 
 
 def forward(p, rows, config, task, chance, ops, select=None, taps=None, project=True, keep=True,
-            past=None):  # fmt: skip
+            past=None, memory=None):  # fmt: skip
     """Rows  ->  Result, cache.
 
     p: canonical parameters; chance: None in evaluation; select: (M,) rows that the masked-LM head
     predicts, all when None; taps: see encoder.forward. project=False: that head stops at its
     features. keep=False: for inference, no cache. past: a decoder's earlier keys and values.
+    memory: what a decoder attends to beside.
     """
     a = config.architecture
-    lent = {} if past is None else {"past": past}
+    lent = {"past": past, "memory": memory}
+    lent = {name: x for name, x in lent.items() if x is not None}
     hidden, body = body_of(a).forward(
         p, rows, a, config.pad_token_id, chance, ops, taps, keep, **lent
     )

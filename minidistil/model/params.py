@@ -34,6 +34,10 @@ def encoder_shapes(a):
         for role in ("q", "k", "v", "out"):
             s.update(_linear(f"layer.{i}.{role}", a.C, a.C))
         s.update(_norm(f"layer.{i}.attention_norm", a.C))
+        if a.reader:
+            for role in ("cross_q", "cross_k", "cross_v", "cross_out"):
+                s.update(_linear(f"layer.{i}.{role}", a.C, a.C))
+            s.update(_norm(f"layer.{i}.cross_norm", a.C))
         s.update(_linear(f"layer.{i}.lin1", a.C, a.F))
         s.update(_linear(f"layer.{i}.lin2", a.F, a.C))
         s.update(_norm(f"layer.{i}.output_norm", a.C))
@@ -83,13 +87,13 @@ def _norm(name, channels):
     return {f"{name}.weight": (channels,), f"{name}.bias": (channels,)}
 
 
-def initialise(config, wanted, seed):
+def initialise(config, wanted, seed, scope=""):
     """{name: float32 array} for the names and shapes in `wanted`, as the originals start.
 
     Matrices N(0, initializer_range), the pad token's row 0, biases 0, LayerNorm 1 and 0; sinusoids
     for the positions where a DistilBERT config asks for them. A decoder's `out` and `lin2`, which
     add to the sum, start smaller, by √(2L). Each parameter has a random stream of its own, so
-    adding a head changes no other parameter.
+    adding a head changes no other parameter; `scope` keeps two models apart.
     """
     params, sinusoidal = {}, getattr(config, "sinusoidal_pos_embds", False)
     a = config.architecture
@@ -104,7 +108,7 @@ def initialise(config, wanted, seed):
         elif name == "embeddings.position.weight" and sinusoidal:
             value = sinusoids(*shape)
         else:
-            rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+            rng = np.random.default_rng([seed, zlib.crc32((scope + name).encode())])
             adds = a.causal and name.endswith(("out.weight", "lin2.weight"))
             scale = config.initializer_range / (math.sqrt(2 * a.L) if adds else 1)
             value = rng.normal(0, scale, shape).astype(np.float32)

@@ -15,7 +15,9 @@ from minidistil.model.checkpoint import (
     is_quantized,
     read_tensors,
 )
+from minidistil.model.encoder_decoder import EncoderDecoder
 from minidistil.model.heads import LAST, heads_of, task_of, tasks_of, with_outputs
+from minidistil.model.layout import HALVES, first_values, layout
 from minidistil.model.model import Model
 from minidistil.model.names import BODY, BUFFERS, TIED, checkpoint_name
 from minidistil.model.params import body_shapes, head_shapes, initialise, shapes
@@ -25,6 +27,7 @@ from minidistil.ops import backend as load_backend
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt",
              "special_tokens_map.json")  # fmt: skip
 FILES = (CONFIG, INDEX, "*.safetensors", *TOKENIZER, *SENTENCE_FILES)
+MODELS = {"encoder-decoder": EncoderDecoder}  # the others are one `Model`
 OLD_NAMES = {"gamma": "weight", "beta": "bias"}  # how the first BERT checkpoints call LayerNorm's
 
 
@@ -36,12 +39,12 @@ def from_config(config, task=None, seed=0, backend="cpu", dtype="float32"):
     Raises ValueError for a task the family lacks.
     """
     task = task or task_of(config)
+    heads_of(config, task)
     config = with_outputs(config, task)
-    params, ops = initialise(config, shapes(config, task), seed), load_backend(backend, dtype)
+    kind = MODELS.get(config.model_type, Model)
+    params, ops = first_values(config, layout(config, task)[0], seed), load_backend(backend, dtype)
     return (
-        SentenceModel(config, params, ops)
-        if task == SENTENCES
-        else Model(config, task, params, ops)
+        SentenceModel(config, params, ops) if task == SENTENCES else kind(config, task, params, ops)
     )
 
 
@@ -71,6 +74,9 @@ def from_pretrained(folder_or_hub_id, task=None, backend="cpu", dtype=None, num_
     stored = read_tensors(folder)
     ops = load_backend(backend, dtype or ("int8" if is_quantized(stored) else "float32"))
     tensors = dequantized(folder, stored)
+    if config.model_type in MODELS:
+        params = _match_halves(folder, config, task, tensors, seed)
+        return MODELS[config.model_type](config, task, params, ops)
     params = _match(folder, config, task, tensors, relabelled, seed)
     if task == SENTENCES:
         return SentenceModel(config, params, ops, Pooling.read(folder))
@@ -162,6 +168,28 @@ def _match(folder, config, task, tensors, relabelled, seed):
         names = ", ".join(checkpoint_name(c, config) for c in fresh)
         warnings.warn(f"initialised from seed {seed}, to be trained: {names}", stacklevel=3)
     return {c: found[c] for c in wanted if c not in fresh} | initialise(config, fresh, seed)
+
+
+def _match_halves(folder, config, task, tensors, seed):
+    """The same for an encoder and a decoder, each under its name, and what joins them."""
+    given = {half: {} for half in (*HALVES, "")}
+    for name, array in tensors.items():
+        half, _, rest = name.partition(".")
+        half, rest = (half, rest) if half in HALVES else ("", name)
+        given[half][rest] = array
+    found = given.pop("")
+    wanted, _ = layout(config, task)
+    for name, shape in wanted.items():
+        if name.partition(".")[0] not in HALVES and found.get(name, np.empty(0)).shape != shape:
+            raise ValueError(f"{folder} does not fit its {CONFIG}: {name} must be there, {shape}")
+    surplus = sorted(set(found) - set(wanted))
+    if surplus:
+        raise ValueError(f"{folder} does not fit its {CONFIG}: surplus {surplus[0]}")
+    for half, inner_task in HALVES.items():
+        inner, place = getattr(config, half), f"{folder}, {half},"
+        part = _match(place, inner, inner_task, given[half], False, seed)
+        found |= {f"{half}.{c}": array for c, array in part.items()}
+    return found
 
 
 def _untied(tensors, found, config):

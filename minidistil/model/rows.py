@@ -138,8 +138,10 @@ class Chance(NamedTuple):
     step: int
     sequence: np.ndarray  # (N,) number in the global batch
     column: np.ndarray  # (N,)
+    first_site: int = 0  # above 0 for the second of two models that draw in one step
 
     def draw(self, site, p):
+        site += self.first_site
         return Draw(p, self.seed, self.step, site, self.sequence, self.column)
 
     def of(self, rows):

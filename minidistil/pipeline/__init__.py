@@ -12,6 +12,7 @@ from minidistil.pipeline.predictor import TOGETHER
 from minidistil.pipeline.question_answering import QuestionAnswering
 from minidistil.pipeline.sentence_embedding import SentenceEmbedding
 from minidistil.pipeline.text_classification import TextClassification
+from minidistil.pipeline.text_to_text import Summarization, TextToText, Translation
 from minidistil.pipeline.token_classification import TokenClassification
 
 __all__ = ["PREDICTORS", "TOGETHER", "pipeline"]
@@ -24,6 +25,9 @@ PREDICTORS = {
     "multiple-choice": MultipleChoice,
     "feature-extraction": FeatureExtraction,
     "sentence-embedding": SentenceEmbedding,
+    "text2text-generation": TextToText,
+    "translation": Translation,
+    "summarization": Summarization,
 }
 
 
@@ -46,6 +50,9 @@ def pipeline(task, folder, *, backend="cpu", dtype=None):
                              with top_k a list of them; "" is no answer, where
                              handle_impossible_answer=True allows it
         multiple-choice      {"answer", "index", "score"} for {"question": …, "choices": […]}
+        translation          [{"translation_text"}], of a summarization [{"summary_text"}], one for
+                             each text; num_beams=4 and the other options of
+                             `EncoderDecoder.generate`
         feature-extraction   nested lists (1,T,C), for several texts a list of these
         sentence-embedding   a list of C numbers, for several texts a list of these
 

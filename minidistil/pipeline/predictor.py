@@ -8,6 +8,8 @@ TOGETHER = 32  # texts computed at once
 
 
 class Predictor:
+    """A model with its tokenizer; a task's own `__call__` makes answers of what it computes."""
+
     def __init__(self, model, tokenizer):
         self.model, self.tokenizer = model, tokenizer
 
@@ -16,12 +18,7 @@ class Predictor:
         for start in range(0, len(inputs), TOGETHER):
             texts, pairs = columns(inputs[start : start + TOGETHER])
             encodings = self.tokenizer.encodings(texts, pairs)
-            for number, encoding in enumerate(encodings, start):
-                if encoding.overflowing:
-                    warnings.warn(
-                        f"text {number} is longer than the model's {self.tokenizer.max_length} "
-                        f"tokens; it reads the beginning", stacklevel=4,
-                    )  # fmt: skip
+            self.warn_of_cuts(encodings, start)
             batch = {
                 name: np.array([getattr(e, name) for e in encodings], np.int64)
                 for name in ("ids", "attention_mask", "type_ids")
@@ -29,6 +26,15 @@ class Predictor:
             types = batch["type_ids"] if self.tokenizer.token_types else None
             rows = self.model.pack(batch["ids"], batch["attention_mask"], types)
             yield encodings, rows, self.model.infer(rows, self.select_rows(rows))
+
+    def warn_of_cuts(self, encodings, start):
+        """Say which of the texts, from number `start` on, are longer than the model reads."""
+        for number, encoding in enumerate(encodings, start):
+            if encoding.overflowing:
+                warnings.warn(
+                    f"text {number} is longer than the model's {self.tokenizer.max_length} "
+                    f"tokens; it reads the beginning", stacklevel=5,
+                )  # fmt: skip
 
     def select_rows(self, rows):
         return None

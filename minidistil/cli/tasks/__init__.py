@@ -20,7 +20,7 @@ only when its task is asked for, or its options.
 import importlib
 
 TASKS = ("fill-mask", "text-classification", "token-classification", "question-answering",
-         "multiple-choice")  # fmt: skip
+         "multiple-choice", "translation", "summarization")  # fmt: skip
 
 
 def of(task):

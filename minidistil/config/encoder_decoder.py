@@ -1,0 +1,124 @@
+"""An encoder and a decoder that reads its output: two configs in one."""
+
+import dataclasses
+from dataclasses import dataclass
+
+from minidistil.config.bert import BertConfig
+from minidistil.config.distilbert import DistilBertConfig
+
+ENCODERS = {c.model_type: c for c in (BertConfig, DistilBertConfig)}
+SWITCHES = ("is_decoder", "add_cross_attention")  # what makes a decoder of a BERT
+
+
+@dataclass(frozen=True)
+class BertDecoderConfig(BertConfig):
+    """A BERT that reads from left to right, and an encoder's output beside."""
+
+    @property
+    def architecture(self):
+        return dataclasses.replace(super().architecture, reader=True)
+
+    @classmethod
+    def from_dict(cls, fields):
+        """A config from the `decoder` of a config.json. Raises ValueError where it is none."""
+        for name in SWITCHES:
+            if fields.get(name) is not True:
+                raise ValueError(f"config: decoder.{name} must be true, not {fields.get(name)!r}")
+        return super().from_dict({k: v for k, v in fields.items() if k not in SWITCHES})
+
+    def to_dict(self):
+        """The fields as config.json holds them."""
+        return super().to_dict() | dict.fromkeys(SWITCHES, True)
+
+
+@dataclass(frozen=True)
+class EncoderDecoderConfig:
+    """The config.json of transformers' EncoderDecoderModel.
+
+    decoder_start_token_id: what every target begins with ([CLS] of a BERT); eos_token_id: what it
+    ends with ([SEP]). task: what the model has been trained for, if it says so: in config.json the
+    first of task_specific_params. Raises ValueError for ids outside the decoder's vocabulary, or
+    one that is padding.
+    """
+
+    encoder: BertConfig | DistilBertConfig
+    decoder: BertDecoderConfig
+    decoder_start_token_id: int
+    eos_token_id: int
+    pad_token_id: int = 0
+    task: str | None = None
+    architectures: tuple | None = None
+    model_type = "encoder-decoder"
+    problem_type = None
+
+    def __post_init__(self):
+        V = self.decoder.vocab_size
+        for name in ("decoder_start_token_id", "eos_token_id", "pad_token_id"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or not 0 <= value < V:
+                raise ValueError(f"config: {name} must be a word of the decoder's {V}, not {value}")
+        for name in ("decoder_start_token_id", "eos_token_id"):
+            if getattr(self, name) == self.pad_token_id:
+                raise ValueError(f"config: {name} and pad_token_id are both {self.pad_token_id}")
+
+    @property
+    def architecture(self):
+        """The encoder's, which is what a text meets first."""
+        return self.encoder.architecture
+
+    @property
+    def vocab_size(self):
+        return self.decoder.vocab_size
+
+    @property
+    def widths(self):
+        """Channels of encoder and decoder; where they differ, a projection joins them."""
+        return self.encoder.architecture.C, self.decoder.architecture.C
+
+    @classmethod
+    def from_dict(cls, fields):
+        """A config from the fields of config.json."""
+        halves = {}
+        for half in ("encoder", "decoder"):
+            inner = fields.get(half)
+            if not isinstance(inner, dict):
+                raise ValueError(f"config: {half} must be a config of its own, not {inner!r}")
+            kind, allowed = inner.get("model_type"), ENCODERS if half == "encoder" else ("bert",)
+            if kind not in allowed:
+                raise ValueError(
+                    f"config: {half}.model_type must be {' or '.join(allowed)}, not {kind!r}"
+                )
+            try:
+                family = ENCODERS[kind] if half == "encoder" else BertDecoderConfig
+                halves[half] = family.from_dict(inner)
+            except ValueError as error:
+                raise ValueError(f"{half}: {error}") from None
+        if (
+            inner.get("cross_attention_hidden_size", halves["decoder"].architecture.C)
+            != halves["decoder"].architecture.C
+        ):
+            raise ValueError("config: decoder.cross_attention_hidden_size must be left out")
+        ids = {
+            name: fields[name]
+            for name in ("decoder_start_token_id", "eos_token_id", "pad_token_id")
+            if fields.get(name) is not None
+        }
+        missing = {"decoder_start_token_id", "eos_token_id"} - set(ids)
+        if missing:
+            raise ValueError(f"config: {sorted(missing)[0]} is missing; a target needs both ends")
+        architectures = fields.get("architectures")
+        task = next(iter(fields.get("task_specific_params") or ()), None)
+        return cls(**halves, **ids, task=task, architectures=architectures and tuple(architectures))
+
+    def to_dict(self):
+        """The fields as config.json holds them."""
+        return {
+            "model_type": self.model_type,
+            "is_encoder_decoder": True,
+            "encoder": self.encoder.to_dict(),
+            "decoder": self.decoder.to_dict(),
+            "decoder_start_token_id": self.decoder_start_token_id,
+            "eos_token_id": self.eos_token_id,
+            "pad_token_id": self.pad_token_id,
+            **({"task_specific_params": {self.task: {}}} if self.task else {}),
+        }

@@ -1,0 +1,160 @@
+"""Distilling an encoder–decoder, word by word and text by text.
+
+With x a source, y its target, q the teacher and p the student:
+
+    word level       ce   = τ²·mean_j KL(q(·|x, y_<j; τ) ‖ p(·|x, y_<j; τ))
+                     hard = mean_j −ln p(y_j|x, y_<j)
+                     loss = α_ce·ce + α_hard·hard (+ α_mse·mse + α_cos·cos)
+    sequence level   hard alone, on (x, ŷ) where ŷ is what the teacher's beams find for x:
+                     the mode of q stands for all of it
+
+Word level asks the teacher about every word of the data's targets; cos and mse compare the
+decoders' last hidden states and the logits there. Sequence level asks it for whole texts once, in
+advance, and their words are simpler than people's: that is what a small student can learn. Both
+together are word level on the texts of `taught_pairs`.
+Source: Kim and Rush, "Sequence-level knowledge distillation", 2016, §3.1 and §3.2.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+
+from minidistil.data.pairs import TextPairs
+from minidistil.files import write_together
+from minidistil.model import encoder_decoder, objective
+from minidistil.model.encoder_decoder import EncoderDecoder
+from minidistil.model.layout import layout
+from minidistil.model.network import Cotangents
+from minidistil.model.output import Step
+from minidistil.ops import NARROW, backend
+
+TAUGHT = "taught.jsonl"  # where a run folder keeps what the teacher wrote
+
+
+def word_step(student, teacher, batch, config, train=False, seed=0, step=0, first_sequence=0):
+    """One batch of pairs through both models  ->  Step(loss, parts before weighting, grads).
+
+    batch: as TextPairs makes it, or with decoder_input_ids; config: DistillConfig, of which
+    alpha_ce, alpha_hard, alpha_mse, alpha_cos and temperature are read.
+    Raises ValueError for models whose words, or with alpha_cos widths, are not the same.
+    """
+    check_pairs(student, teacher, config)
+    given = {name: batch.get(name) for name in encoder_decoder.BATCH}
+    pair = student.pack_pair(**given)
+    if pair.labels is None:
+        raise ValueError("distilling an encoder–decoder needs labels in the batch")
+    select = np.flatnonzero(pair.labels != objective.IGNORED)  # the words that are to be said
+    theirs, _ = encoder_decoder.forward(
+        teacher.canonical(), *pair[:2], teacher.config, None, teacher.ops, select, project=False,
+        keep=False,
+    )  # fmt: skip
+    mine, cache = encoder_decoder.forward(
+        student.canonical(), *pair[:2], student.config,
+        student.chances(pair, train, seed, step, first_sequence), student.ops, select,
+        project=False,
+    )  # fmt: skip
+    ops, features, hidden = student.ops, mine.decoder.features, mine.decoder.hidden
+    alphas = {"ce": config.alpha_ce, "mlm": config.alpha_hard, "mse": config.alpha_mse}
+    parts, d = {}, Cotangents((None,) * len(hidden))
+
+    def believed(rows):
+        head = teacher.projector()
+        logits, _ = teacher.ops.linear.forward(theirs.decoder.features[rows], *head)
+        return ops.place.send(logits)
+
+    if any(alphas.values()):
+        _, kept = ops.vocabulary.forward(
+            features, *student.projector(), labels=pair.labels[select], teacher=believed,
+            tau=config.temperature, **{f"alpha_{name}": alpha for name, alpha in alphas.items()},
+        )  # fmt: skip
+        d = d._replace(projection=ops.vocabulary.backward(features.dtype.type(1), kept))
+        parts = {"hard" if name == "mlm" else name: part for name, part in kept.parts.items()}
+    if config.alpha_cos:
+        target = ops.place.send(theirs.decoder.hidden[-1])
+        parts["cos"], kept = ops.cosine.forward(hidden[-1], target=target)
+        (dlast,) = ops.cosine.backward(features.dtype.type(config.alpha_cos), kept)
+        d = d._replace(hidden=(*d.hidden[:-1], dlast))
+    if not parts:
+        raise ValueError("every alpha is 0: there is nothing to learn from")
+    parts = {name: ops.place.number(part) for name, part in parts.items()}
+    loss = sum(getattr(config, f"alpha_{name}") * part for name, part in parts.items())
+    grads = student.public(encoder_decoder.backward(d, cache, ops, release=True))
+    return Step(loss, parts, grads)
+
+
+def check_pairs(student, teacher, config):
+    """Raises ValueError unless the two can be compared word by word."""
+    if not isinstance(teacher, EncoderDecoder) or not isinstance(student, EncoderDecoder):
+        raise ValueError("an encoder–decoder can be distilled into an encoder–decoder only")
+    compared = [("vocab_size", student.config.vocab_size, teacher.config.vocab_size)]
+    if config.alpha_cos:
+        compared.append(("the decoder's width", student.config.widths[1], teacher.config.widths[1]))
+    for what, mine, theirs in compared:
+        if mine != theirs:
+            raise ValueError(f"student and teacher must agree in {what}: {mine} against {theirs}")
+
+
+def student_pair(teacher, layers, decoder_layers=None):
+    """A student whose encoder and decoder start as some of the teacher's layers.
+
+    layers, decoder_layers: of the encoder and of the decoder, by default every other one of the
+    decoder. Embeddings, head and all that is not in a layer are the teacher's.
+    Raises ValueError for a layer the teacher does not have.
+    """
+    depths = {half: getattr(teacher.config, half).architecture.L for half in ("encoder", "decoder")}
+    chosen = {
+        "encoder": tuple(layers),
+        "decoder": tuple(decoder_layers or range(0, depths["decoder"], 2)),
+    }
+    for half, some in chosen.items():
+        if not some or any(not 0 <= i < depths[half] for i in some):
+            raise ValueError(
+                f"layers must name some of the teacher's {half} layers 0 to {depths[half] - 1}, "
+                f"not {list(some)}"
+            )
+    config = teacher.config
+    for half, some in chosen.items():
+        inner = getattr(config, half)
+        field = "n_layers" if inner.model_type == "distilbert" else "num_hidden_layers"
+        config = dataclasses.replace(
+            config, **{half: dataclasses.replace(inner, **{field: len(some)})}
+        )
+    given, params = teacher.named_by_role(), {}
+    for name in layout(config, teacher.task)[0]:
+        half, _, rest = name.partition(".")
+        if rest.startswith("layer."):
+            _, i, role = rest.split(".", 2)
+            params[name] = given[f"{half}.layer.{chosen[half][int(i)]}.{role}"]
+        else:
+            params[name] = given[name]
+    ops = backend(teacher.ops.name) if teacher.dtype in NARROW else teacher.ops
+    return EncoderDecoder(config, teacher.task, params, ops)
+
+
+def taught_pairs(teacher, tokenizer, pairs, folder=None, *, tokens=4096, max_length=None,
+                 progress=iter, **search):  # fmt: skip
+    """Pairs (text, [targets])  ->  the same texts, each with what the teacher writes for it.
+
+    folder: where they are kept as taught.jsonl, and read again by a run that is resumed. tokens:
+    of a batch; progress: wraps an iterable; search: options of `EncoderDecoder.generate`. Texts of
+    which the teacher makes nothing are left out. Raises ValueError when it makes nothing of any.
+    """
+    if folder is not None and (Path(folder) / TAUGHT).exists():
+        lines = (Path(folder) / TAUGHT).read_text(encoding="utf-8").splitlines()
+        return [(row["source"], [row["target"]]) for row in map(json.loads, lines)]
+    data = TextPairs(pairs, tokenizer, tokens=tokens, max_length=max_length)
+    written = [""] * len(pairs)
+    for indices in progress(data.batches(0)):
+        batch = data.collate(indices)
+        ids = teacher.generate(batch["input_ids"], batch["attention_mask"], **search)
+        for i, text in zip(indices, ids, strict=True):
+            written[i] = tokenizer.decode(text).strip()
+    found = [(text, [new]) for (text, _), new in zip(pairs, written, strict=True) if new]
+    if not found:
+        raise ValueError("the teacher writes nothing for any text; train it further")
+    if folder is not None:
+        rows = [json.dumps({"source": s, "target": t}, ensure_ascii=False) for s, (t,) in found]
+        write_together(Path(folder), {TAUGHT: "".join(f"{row}\n" for row in rows).encode()})
+    return found

@@ -1,0 +1,39 @@
+"""Which parameters a whole model has, what checkpoints call them, and how they start: of one body
+with its heads, or of an encoder and a decoder.
+"""
+
+from minidistil.config import EncoderDecoderConfig
+from minidistil.model.names import public_names
+from minidistil.model.params import initialise, shapes
+
+HALVES = {"encoder": "feature-extraction", "decoder": "fill-mask"}  # the task whose heads it has
+BRIDGE = ("enc_to_dec_proj.weight", "enc_to_dec_proj.bias")  # between halves of unequal width
+
+
+def layout(config, task):
+    """{canonical name: shape}, {canonical name: name in `params` and in a saved file}."""
+    if not isinstance(config, EncoderDecoderConfig):
+        sizes = shapes(config, task)
+        return sizes, public_names(sizes, config, task)
+    sizes, names = {}, {}
+    for half, inner_task in HALVES.items():
+        part, found = layout(getattr(config, half), inner_task)
+        sizes |= {f"{half}.{c}": shape for c, shape in part.items()}
+        names |= {f"{half}.{c}": f"{half}.{name}" for c, name in found.items()}
+    C, D = config.widths
+    if C != D:
+        sizes |= dict(zip(BRIDGE, ((D, C), (D,)), strict=True))
+        names |= {name: name for name in BRIDGE}
+    return sizes, names
+
+
+def first_values(config, wanted, seed):
+    """Initial values, float32, of the canonical names and shapes in `wanted`; see `initialise`."""
+    if not isinstance(config, EncoderDecoderConfig):
+        return initialise(config, wanted, seed)
+    values = {}
+    for name, shape in wanted.items():
+        half, _, rest = name.partition(".")
+        inner, role = (getattr(config, half), rest) if half in HALVES else (config.decoder, name)
+        values[name] = initialise(inner, {role: shape}, seed, scope=half)[role]
+    return values

@@ -1,0 +1,133 @@
+"""Distilling an encoder–decoder: the losses as PyTorch computes them, and the teacher's texts."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from model_cases import assert_same_formula
+from pair_cases import CASES, LARGE, batch_of, exact, fields, model_of, torch_model
+
+import minidistil as md
+from minidistil.data import train_wordpiece
+from minidistil.distill.sequence import TAUGHT, student_pair, taught_pairs, word_step
+from minidistil.model.encoder_decoder import shift_right
+
+CASE = CASES["pair-distilbert"]
+CONFIGS = {
+    "default": md.DistillConfig(alpha_cos=0.0),
+    "all": md.DistillConfig(1.5, alpha_ce=2.0, alpha_mse=0.3, alpha_cos=0.7, alpha_hard=0.5),
+    "hard": md.DistillConfig(alpha_ce=0.0, alpha_cos=0.0, alpha_hard=1.0),
+}
+
+
+def pair():
+    teacher = model_of(CASE)
+    return teacher, student_pair(teacher, (1,), (0,))
+
+
+def torch_step(teacher, student, batch, config):
+    """loss, parts and gradients of the student by autograd in float64."""
+    import torch
+    from torch.nn import functional
+
+    big, small = fields(CASE, LARGE), fields(CASE, LARGE)
+    small["encoder"]["n_layers"] = small["decoder"]["num_hidden_layers"] = 1
+    models = [torch_model(m, f, "float64") for m, f in ((student, small), (teacher, big))]
+    labels = torch.tensor(batch["labels"])
+    target = shift_right(batch["labels"], 0, 2)
+    inputs = {
+        "input_ids": torch.tensor(batch["input_ids"]),
+        "attention_mask": torch.tensor(batch["attention_mask"]),
+        "decoder_input_ids": torch.tensor(target),
+        "decoder_attention_mask": torch.tensor((target != 0).astype(int)),
+    }
+    s, t = (m(**inputs, output_hidden_states=True) for m in models)
+    words, heard = labels != -100, torch.tensor(target != 0)
+    z, q, tau = s.logits[words], t.logits[words].detach(), config.temperature
+    h, g = (out.decoder_hidden_states[-1][heard] for out in (s, t))
+    parts = {
+        "ce": tau**2 * functional.kl_div(
+            (z / tau).log_softmax(1), (q / tau).softmax(1), reduction="batchmean"
+        ),
+        "hard": functional.cross_entropy(z, labels[words]),
+        "mse": ((z - q) ** 2).sum() / len(z),
+        "cos": (1 - functional.cosine_similarity(h, g.detach())).mean(),
+    }  # fmt: skip
+    loss = sum(getattr(config, f"alpha_{name}") * part for name, part in parts.items())
+    loss.backward()
+    grads = {n: p.grad.numpy() for n, p in models[0].named_parameters() if p.grad is not None}
+    return loss.item(), {n: part.item() for n, part in parts.items()}, grads
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_step_is_autograds(name):
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    (teacher, student), config, batch = pair(), CONFIGS[name], batch_of(CASE)
+    step = md.distill_step(exact(student), exact(teacher), batch, config)
+    loss, parts, grads = torch_step(teacher, student, batch, config)
+    assert step.loss == pytest.approx(loss, rel=1e-9)
+    for part, value in step.parts.items():
+        assert value == pytest.approx(parts[part], rel=1e-9), part
+    largest = max(np.sqrt(np.mean(g**2)) for g in grads.values())
+    for n, g in step.grads.items():
+        assert_same_formula(n, g, grads.get(n, np.zeros_like(g)), largest)
+    kernels = md.distill_step(student, teacher, batch, config)
+    assert kernels.loss == pytest.approx(loss, rel=1e-5)
+
+
+def test_hard_labels_alone_are_the_models_own_loss():
+    teacher, student = pair()
+    batch = batch_of(CASE)
+    step, own = word_step(student, teacher, batch, CONFIGS["hard"]), student.gradients(batch)
+    assert step.loss == pytest.approx(own.loss) and set(step.parts) == {"hard"}
+    for n, g in own.grads.items():
+        np.testing.assert_array_equal(step.grads[n], g)
+
+
+def test_a_student_has_its_teachers_layers():
+    teacher, student = pair()
+    p, q = student.params, teacher.params
+    for mine, theirs in (
+        ("encoder.transformer.layer.0.ffn.lin1.weight",
+         "encoder.transformer.layer.1.ffn.lin1.weight"),
+        ("decoder.bert.encoder.layer.0.crossattention.self.key.weight",) * 2,
+        ("decoder.cls.predictions.bias",) * 2,
+        ("enc_to_dec_proj.weight",) * 2,
+    ):  # fmt: skip
+        np.testing.assert_array_equal(p[mine], q[theirs])
+    assert student.config.encoder.n_layers == student.config.decoder.num_hidden_layers == 1
+    assert student_pair(teacher, (0, 1)).config.decoder.num_hidden_layers == 1
+    with pytest.raises(ValueError, match=r"decoder layers 0 to 1, not \[2\]"):
+        student_pair(teacher, (0,), (2,))
+
+
+def test_models_that_cannot_be_compared_are_refused():
+    teacher, student = pair()
+    other = model_of(CASE, LARGE | {"V": 40})
+    with pytest.raises(ValueError, match="vocab_size: 61 against 40"):
+        word_step(student, other, batch_of(CASE), CONFIGS["default"])
+    wide = model_of(CASES["pair-bert"])
+    narrow = dataclasses.replace(CONFIGS["all"])
+    word_step(wide, teacher, batch_of(CASE), narrow)  # decoders of one width
+    with pytest.raises(ValueError, match="encoder–decoder only"):
+        bert = md.from_config(md.DistilBertConfig(vocab_size=61, dim=8, n_layers=1, n_heads=2,
+                                                  hidden_dim=8))  # fmt: skip
+        word_step(student, bert, batch_of(CASE), CONFIGS["default"])
+    with pytest.raises(ValueError, match="every alpha is 0"):
+        word_step(student, teacher, batch_of(CASE), md.DistillConfig(
+            alpha_ce=0.0, alpha_cos=0.0, alpha_hard=0.0, alpha_mlm=0.0))  # fmt: skip
+
+
+def test_the_teacher_writes_once(tmp_path):
+    texts = ["a dog runs", "two men sit on a wall", "a child plays", "a dog"]
+    tokenizer = train_wordpiece(texts, 61, min_frequency=1)
+    teacher = model_of(CASE)
+    pairs = [(text, ["?"]) for text in texts]
+    options = {"tokens": 20, "max_length": 12, "num_beams": 2, "max_new_tokens": 6}
+    found = taught_pairs(teacher, tokenizer, pairs, tmp_path, **options)
+    for text, (said,) in found:
+        ids = teacher.generate(tokenizer([text])["input_ids"], num_beams=2, max_new_tokens=6)[0]
+        assert said == tokenizer.decode(ids).strip()
+    assert (tmp_path / TAUGHT).exists()
+    assert taught_pairs(None, None, None, tmp_path) == found
