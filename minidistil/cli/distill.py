@@ -116,8 +116,13 @@ def add_options(parser):
         "have a tokenizer of its own",
     )  # fmt: skip
     group.add_argument(
-        "--student-config", metavar="FILE", help="config.json of a student that starts at random"
-    )
+        "--student-config", metavar="FILE",
+        help="config.json of another student, which starts from --layers, or without at random",
+    )  # fmt: skip
+    group.add_argument(
+        "--student-family", metavar="NAME",
+        help="bert, distilbert, roberta or albert; default: distilbert for a BERT, else its own",
+    )  # fmt: skip
     group.add_argument(
         "--vocab-transform", action=BooleanOptionalAction, default=False,
         help="copy the transform of the masked-LM head too",
@@ -217,7 +222,7 @@ def students(args, teacher, losses, two=False):
     objectives = {"distilled student": Distillation(student, teacher, losses)}
     if args.baselines and (teacher.task == "fill-mask" or args.labels):
         objectives["same start, no teacher"] = Supervised(make())
-        if not args.student_config:  # such a student starts at random in any case
+        if args.layers or not args.student_config:  # else it starts at random in any case
             fresh = from_config(student.config, teacher.task, args.seed, args.backend)
             objectives["random start, no teacher"] = Supervised(fresh)
     return objectives
@@ -225,21 +230,23 @@ def students(args, teacher, losses, two=False):
 
 def _maker(args, teacher):
     """A function that makes the student, the same at every call."""
-    given = [n for n in ("layers", "student", "student_config") if getattr(args, n)]
-    if len(given) > 1:
-        names = " or ".join(f"--{name.replace('_', '-')}" for name in given)
-        raise ValueError(f"a student has one origin: give {names}, not both")
+    given = [n for n in ("layers", "student_config") if args.student and getattr(args, n)]
+    if given:
+        raise ValueError(
+            f"a student has one origin: give --student or --{given[0].replace('_', '-')}, not both"
+        )
     if args.student:
         return lambda: _as_given(args, teacher)
-    if args.student_config:
-        config = read_config(args.student_config)
+    config = read_config(args.student_config) if args.student_config else None
+    if config and not args.layers:
         return lambda: from_config(config, teacher.task, args.seed, args.backend)
     start = teacher.members[0] if isinstance(teacher, Ensemble) else teacher
     L = start.config.architecture.L
     layers = args.layers or PAPER.get(L) or tuple(range(0, L, 2))[: max(1, L // 2)]
     if start.config.model_type == "encoder-decoder":
         return lambda: student_pair(start, layers, decoder_layers(args))
-    return lambda: student_from(start, layers, args.vocab_transform, args.seed)
+    how = args.vocab_transform, args.seed, args.student_family, config
+    return lambda: student_from(start, layers, *how)
 
 
 def _as_given(args, teacher):

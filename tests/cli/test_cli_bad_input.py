@@ -274,7 +274,10 @@ def test_a_student_with_another_vocabulary(world, tmp_path, capsys):
     argv = ["distill", "--teacher", world.teacher, "--data", world.text, "--student-config", config]
     out = ["--out", tmp_path / "out"]
     refused(capsys, [*argv, *out], "vocab_size", "77", out=tmp_path / "out")
-    refused(capsys, [*argv, *out, "--layers", "0"], "not both", out=tmp_path / "out")
+    layered = [*argv, *out, "--layers", "0"]
+    refused(capsys, layered, "share a vocabulary", "77", out=tmp_path / "out")
+    layered += ["--student-family", "bert"]
+    refused(capsys, layered, "family is 'bert'", "distilbert", out=tmp_path / "out")
 
 
 def test_unknown_command(capsys):

@@ -161,6 +161,8 @@ def test_a_student_of_another_shape(world, tmp_path, capsys):
     assert code == 2 and not (tmp_path / "refused").exists()
     found = answer(capsys, *argv, "--alpha-cos", 0, "--out", tmp_path / "run")
     assert len(found["models"]) == 3  # starting at random is the same start
+    found = answer(capsys, *argv, "--layers", 1, "--alpha-cos", 0, "--out", tmp_path / "layers")
+    assert len(found["models"]) == 4
 
 
 @pytest.mark.parametrize("labels", ["--labels", "--no-labels"])
