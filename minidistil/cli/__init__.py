@@ -21,6 +21,7 @@ COMMANDS = {
     "predict": "classify texts, fill their masks or give their vectors",
     "search": "the items of a file or folder that mean what a query means",
     "fill-mask": "the likeliest words for [MASK]",
+    "generate": "continue a text, word by word",
     "info": "config and parameter table of a model, or of two side by side",
     "check": "where a PyTorch implementation differs from a model, and why",
     "trace": "write every intermediate value and gradient of a model on a text",

@@ -172,9 +172,10 @@ class Tokenizer:
             _write(folder / "vocab.json", json.dumps(words, ensure_ascii=False))
             pairs = "".join(f"{left} {right}\n" for left, right in kind["merges"])
             _write(folder / "merges.txt", f"#version: 0.2\n{pairs}")
+        many = len(set(self.names.values())) > 1  # GPT-2 has one special token for every role
         inputs = ["input_ids", "token_type_ids", "attention_mask"]
         config = {
-            "tokenizer_class": CLASSES[kind["type"]],
+            "tokenizer_class": CLASSES[kind["type"]] if many else "GPT2Tokenizer",
             "do_lower_case": self.lowercase,
             "model_max_length": self.max_length,
             "model_input_names": inputs if token_types else [inputs[0], inputs[2]],

@@ -5,7 +5,8 @@
 
 Byte-level BPE knows 256 letters, the bytes, and merges neighbours in the order of merges.txt for as
 long as there is a pair to merge; so nothing is unknown, and a space belongs to the word behind it.
-RoBERTa puts <s> before a text and </s> after it, and </s></s> between a pair.
+RoBERTa puts <s> before a text and </s> after it, and </s></s> between a pair. GPT-2 puts nothing
+there: its one special token, <|endoftext|>, stands for all of them.
 SentencePiece's unigrams, as ALBERT has them, cut a text into the pieces whose probabilities have
 the largest product; their normaliser is part of tokenizer.json, so that file alone is read.
 Sources: Sennrich et al., 2016, and Radford et al., "GPT-2", 2019, §2.2; Kudo, "Subword
@@ -25,6 +26,7 @@ from minidistil.files import MissingFileError
 UNLIMITED = 1_000_000  # transformers writes 1e30 for "no limit"
 TYPED = ("bert", "albert")  # the families whose tokenizers tell a pair's texts apart
 ROBERTA = {"pad": "<pad>", "unk": "<unk>", "cls": "<s>", "sep": "</s>", "mask": "<mask>"}
+GPT2 = dict.fromkeys(SPECIAL, "<|endoftext|>")
 ALBERT = {**SPECIAL, "pad": "<pad>", "unk": "<unk>"}
 
 
@@ -51,7 +53,8 @@ def load_tokenizer(folder):
             chinese=said.get("tokenize_chinese_chars", True),
         )
     elif (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
-        backend = _byte_pairs(folder, {**ROBERTA, **names}, said.get("add_prefix_space", False))
+        usual = GPT2 if model.get("model_type") == "gpt2" else ROBERTA
+        backend = _byte_pairs(folder, {**usual, **names}, said.get("add_prefix_space", False))
     else:
         raise MissingFileError(
             f"{folder} has neither tokenizer.json nor vocab.txt, nor vocab.json with merges.txt; "
@@ -71,7 +74,7 @@ def load_tokenizer(folder):
 
 def _positions(family, model):
     """How many tokens a config.json has positions for; None where it does not say."""
-    rows = model.get("max_position_embeddings")
+    rows = model.get("max_position_embeddings", model.get("n_positions"))
     reserved = model.get("pad_token_id", 1) + 1 if family == "roberta" else 0
     return rows and rows - reserved
 
@@ -79,7 +82,7 @@ def _positions(family, model):
 def _names(backend):
     """What the special tokens are called where no file says so: as in the first family whose
     names are all there."""
-    for names in (SPECIAL, ROBERTA, ALBERT):
+    for names in (SPECIAL, ROBERTA, ALBERT, GPT2):
         if all(backend.token_to_id(name) is not None for name in names.values()):
             return names
     return SPECIAL
@@ -97,9 +100,9 @@ def _byte_pairs(folder, names, prefix):
     backend.add_special_tokens([
         # the space before a mask belongs to the word that it hides
         tokenizers.AddedToken(name, lstrip=role == "mask", special=True)
-        for role, name in there.items()
+        for role, name in {name: (role, name) for role, name in there.items()}.values()
     ])  # fmt: skip
-    if "cls" in there and "sep" in there:
+    if "cls" in there and "sep" in there and there["cls"] != there["sep"]:
         ends = [(there[role], backend.token_to_id(there[role])) for role in ("sep", "cls")]
         backend.post_processor = processors.RobertaProcessing(*ends, add_prefix_space=prefix)
     return backend

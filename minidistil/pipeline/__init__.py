@@ -12,6 +12,7 @@ from minidistil.pipeline.predictor import TOGETHER
 from minidistil.pipeline.question_answering import QuestionAnswering
 from minidistil.pipeline.sentence_embedding import SentenceEmbedding
 from minidistil.pipeline.text_classification import TextClassification
+from minidistil.pipeline.text_generation import TextGeneration
 from minidistil.pipeline.text_to_text import Summarization, TextToText, Translation
 from minidistil.pipeline.token_classification import TokenClassification
 
@@ -20,6 +21,7 @@ __all__ = ["PREDICTORS", "TOGETHER", "pipeline"]
 PREDICTORS = {
     "fill-mask": FillMask,
     "text-classification": TextClassification,
+    "text-generation": TextGeneration,
     "token-classification": TokenClassification,
     "question-answering": QuestionAnswering,
     "multiple-choice": MultipleChoice,
@@ -43,6 +45,8 @@ def pipeline(task, folder, *, backend="cpu", dtype=None):
                              several [MASK]s in a text a list of such lists
         text-classification  [{"label", "score"}], with top_k that many of them (None: all);
                              for several texts one dict, or with top_k one list, each
+        text-generation      [{"generated_text"}], the prompt and what follows it; options are those
+                             of `model.generation.stream`: max_new_tokens, temperature, …
         token-classification [{"entity", "score", "index", "word", "start", "end"}, …] a text, one a
                              piece that is not "O"; with aggregation_strategy="simple"
                              [{"entity_group", "score", "word", "start", "end"}, …]
