@@ -27,7 +27,8 @@ from minidistil.model.model import Model
 from minidistil.model.network import Cotangents
 from minidistil.model.output import Step
 from minidistil.model.rows import pack, pack_choices
-from minidistil.ops import cross_entropy, frugal
+from minidistil.model.taps import SPEC
+from minidistil.ops import frugal
 
 SENTENCES = "sentence-embedding"
 MODULES, POOLING, LENGTH = "modules.json", "1_Pooling/config.json", "sentence_bert_config.json"
@@ -150,8 +151,8 @@ def regression(u, w, labels):
 def contrastive(u, w):
     """u, w (B,C) of length 1  ->  loss, du, dw."""
     logits = SCALE * (u @ w.T)  # (B,B)
-    loss, cache = cross_entropy.forward(logits, labels=np.arange(len(u)))
-    ds = SCALE * cross_entropy.backward(u.dtype.type(1), cache)[0]  # (B,B)
+    loss, cache = SPEC.cross_entropy.forward(logits, labels=np.arange(len(u)))
+    ds = SCALE * SPEC.cross_entropy.backward(u.dtype.type(1), cache)[0]  # (B,B)
     return float(loss), ds @ w, ds.T @ u
 
 
