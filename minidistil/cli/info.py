@@ -1,11 +1,18 @@
 """What a model is made of: its config, and every parameter with shape, bytes and share.
 
 Two models stand side by side, their parameters matched by what they do, whatever they are called.
+Published sizes of GPT-2 and GPT-3, such as gpt3-175b, are known by formula; nothing is allocated.
 """
 
+import math
 import warnings
+from pathlib import Path
 
 from minidistil.cli.common import Answer, table
+from minidistil.config.gpt2 import SIZES, published
+from minidistil.model.heads import task_of
+from minidistil.model.names import public_names
+from minidistil.model.params import shapes
 from minidistil.model.pretrained import from_pretrained, resolve
 
 EXAMPLE = "weights runs/distill"
@@ -25,21 +32,27 @@ def run(args):
 
 
 def _describe(name, task):
-    folder = resolve(name)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # info shows what is there; it trains nothing
-        model = from_pretrained(folder, task=task)
-    total = sum(p.size for p in model.params.values())
-    stored = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    if name in SIZES and not Path(name).is_dir():
+        config, dtype, stored = published(name), "float32", 0
+        task = task or task_of(config)
+    else:
+        folder = resolve(name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # info shows what is there; it trains nothing
+            model = from_pretrained(folder, task=task)
+        config, task, dtype = model.config, model.task, model.dtype
+        stored = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    sizes = shapes(config, task)
+    total = sum(map(math.prod, sizes.values()))
     parameters = [
-        {"role": role, "name": public, "shape": list(model.shapes[role]),
-         "parameters": model.params[public].size, "bytes": model.params[public].nbytes,
-         "share": model.params[public].size / total}
-        for role, public in model.names.items()
+        {"role": role, "name": public, "shape": list(sizes[role]),
+         "parameters": math.prod(sizes[role]), "bytes": 4 * math.prod(sizes[role]),
+         "share": math.prod(sizes[role]) / total}
+        for role, public in public_names(sizes, config, task).items()
     ]  # fmt: skip
     return {
-        "model": str(name), "task": model.task, "dtype": model.dtype,
-        "config": model.config.to_dict(),
+        "model": str(name), "task": task, "dtype": dtype,
+        "config": config.to_dict(),
         "parameters": total, "bytes": 4 * total, "file_bytes": stored, "table": parameters,
     }  # fmt: skip
 

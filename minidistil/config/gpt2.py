@@ -53,3 +53,21 @@ class Gpt2Config(Config):
             pooler_activation="tanh", classifier_dropout=0.0, choice_dropout=0.0,
             token_dropout=0.0, causal=True,
         )  # fmt: skip
+
+
+# Published sizes: layers, channels, heads. Of GPT-3 as Brown et al., 2020, table 2.1, but for two
+# rows that do not divide there: 13B has 5120 channels, not 5140, and 1.3B 16 heads, not 24.
+SIZES = {
+    "distilgpt2": (6, 768, 12), "gpt2": (12, 768, 12), "gpt2-medium": (24, 1024, 16),
+    "gpt2-large": (36, 1280, 20), "gpt2-xl": (48, 1600, 25),
+    "gpt3-125m": (12, 768, 12), "gpt3-350m": (24, 1024, 16), "gpt3-760m": (24, 1536, 16),
+    "gpt3-1.3b": (24, 2048, 16), "gpt3-2.7b": (32, 2560, 32), "gpt3-6.7b": (32, 4096, 32),
+    "gpt3-13b": (40, 5120, 40), "gpt3-175b": (96, 12288, 96),
+}  # fmt: skip
+
+
+def published(name):
+    """The config of a published size, one of SIZES. GPT-3 reads 2048 tokens, GPT-2 half of that."""
+    L, C, H = SIZES[name]
+    positions = 2048 if name.startswith("gpt3") else 1024
+    return Gpt2Config(n_layer=L, n_embd=C, n_head=H, n_positions=positions)

@@ -76,3 +76,14 @@ def test_bad_input(folder, capsys):
     assert "top_p above 0" in capsys.readouterr().err
     assert main([*how, "--max-new-tokens", "500"]) == 2
     assert "do not fit 64 positions" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name, billions", [
+    ("distilgpt2", 0.0819), ("gpt2", 0.1244), ("gpt2-xl", 1.558), ("gpt3-13b", 12.85),
+    ("gpt3-175b", 174.6),
+])  # fmt: skip
+def test_published_sizes_by_formula(name, billions, capsys):
+    assert main(["info", name, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["parameters"] / 1e9 == pytest.approx(billions, rel=1e-3)
+    assert sum(p["parameters"] for p in found["table"]) == found["parameters"]
