@@ -20,7 +20,8 @@ only when its task is asked for, or its options.
 import importlib
 
 TASKS = ("fill-mask", "text-classification", "token-classification", "question-answering",
-         "multiple-choice", "translation", "summarization")  # fmt: skip
+         "multiple-choice", "translation", "summarization",
+         "sentence-embedding")  # fmt: skip
 
 
 def of(task):

@@ -1,0 +1,107 @@
+"""Vectors of sentences, trained and measured on pairs: with similarities, or partners alone.
+
+minidistil finetune --task sentence-embedding --data train.tsv --label-column score \
+    --similarity-max 5
+"""
+
+import warnings
+
+import numpy as np
+
+from minidistil.cli.labelled import held_out_of, read_examples, training_and_evaluation
+from minidistil.cli.measure import results
+from minidistil.data.sentences import SentencePairs
+from minidistil.model.pretrained import from_pretrained
+from minidistil.model.sentence import SENTENCES, normalise, pairs_loss
+from minidistil.train import metrics
+
+
+def add_options(parser):
+    group = parser.add_argument_group("pairs of sentences (sentence-embedding)")
+    group.add_argument(
+        "--similarity-max", type=float, default=1.0, metavar="S",
+        help="the label that stands for a cosine of 1 (1); STS-B: 5",
+    )  # fmt: skip
+
+
+def training(args, folder, tokenizer, resumed):
+    """The model, which gets no new parameters, and SentencePairs."""
+    training, evaluation = training_and_evaluation(args, read_examples)
+    with warnings.catch_warnings():
+        if args.resume:  # said when the run began
+            warnings.simplefilter("ignore")
+        model = from_pretrained(
+            folder, task=SENTENCES, backend=args.backend, dtype="float32", seed=args.seed
+        )
+    return model, _data(args, tokenizer, training, evaluation)
+
+
+def evaluation(args, tokenizer, model):
+    """Batches of the pairs."""
+    return _data(args, tokenizer, [], held_out_of(args, read_examples)).evaluation_batches()
+
+
+def distillation(args, tokenizer, teacher, resumed):
+    """Refused: the triple loss compares tokens and logits."""
+    raise ValueError(
+        f"distill does not train {SENTENCES}; distil the body with --task fill-mask, "
+        f"then finetune --task {SENTENCES}"
+    )
+
+
+def _data(args, tokenizer, training, evaluation):
+    if not args.similarity_max > 0:
+        raise ValueError(f"--similarity-max must be above 0, not {args.similarity_max}")
+    return SentencePairs(
+        training, tokenizer, tokens=args.batch_tokens, evaluation=evaluation, seed=args.seed,
+        max_length=args.max_length, highest=args.similarity_max,
+    )  # fmt: skip
+
+
+# ------------------------------------------------------- measuring
+
+
+def measure(model, batches, reference=None):
+    """loss, mse, pearson, spearman of the cosines with the labels; agreement is Pearson's.
+
+    Without labels: loss, and accuracy, how often a text's partner is the nearest of its batch.
+    """
+    losses, sizes, cosines, labels, nearest = [], [], [], [], []
+    for batch, rows, u, w in _vectors(model, batches):
+        given = batch.get("labels")
+        losses.append(pairs_loss(_joined(u, w), rows, given)[0])
+        sizes.append(len(u))
+        cosines.append((u * w).sum(axis=1))
+        nearest.append((u @ w.T).argmax(axis=1) == np.arange(len(u)))
+        labels.append(given)
+    if not sizes:
+        raise ValueError("there is nothing to evaluate on; hold out some pairs")
+    found, mine = {"loss": float(np.average(losses, weights=sizes))}, np.concatenate(cosines)
+    if labels[0] is None:
+        found["accuracy"] = float(np.concatenate(nearest).mean())
+    else:
+        found |= metrics.regression(mine, np.concatenate(labels))
+    if reference is not None:
+        found["agreement"] = metrics.regression(mine, reference)["pearson"]
+    return found
+
+
+def answers(model, batches):
+    """The cosine of every pair, (B,)."""
+    return np.concatenate([(u * w).sum(axis=1) for _, _, u, w in _vectors(model, batches)])
+
+
+def describe(answer):
+    """How many numbers a vector has."""
+    return f"a vector of {len(answer)}"
+
+
+def _vectors(model, batches):
+    """Each batch, its rows, and the vectors of its pairs, two arrays (B,C) of length 1."""
+    for batch, rows, result in results(model, batches):
+        y, _ = normalise(model.vectors(result, rows))
+        yield batch, rows, y[0::2], y[1::2]
+
+
+def _joined(u, w):
+    return np.stack([u, w], axis=1).reshape(-1, u.shape[1])

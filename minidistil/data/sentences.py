@@ -1,0 +1,55 @@
+"""Pairs of texts, each text read for itself, with how similar people find them."""
+
+import math
+
+import numpy as np
+
+from minidistil.data.memory import InMemory, padded
+
+
+class SentencePairs(InMemory):
+    """Pairs (text, text_pair, label) to train on, others to evaluate on.
+
+    highest: the label that stands for a cosine of 1. Without any label a batch has none, and each
+    text belongs to its partner. Raises ValueError for an example without a partner, or without a
+    number as label where others have one.
+    """
+
+    def __init__(
+        self, examples, tokenizer, *, tokens, evaluation=(), seed=0, max_length=None, highest=1.0
+    ):
+        every = [*examples, *evaluation]
+        self.labels = None
+        if any(label is not None for *_, label in every):
+            numbers = [_number(i, label) for i, (*_, label) in enumerate(every)]
+            self.labels = np.array(numbers, np.float32) / np.float32(highest)
+        for i, (_, pair, _) in enumerate(every):
+            if pair is None:
+                raise ValueError(f"example {i} is a single text; name the column of its partner")
+        self.tokenizer = tokenizer
+        texts = [text for example in every for text in example[:2]]
+        encodings = tokenizer.encodings(texts, None, max_length)
+        self.sequences = [
+            np.array(e.ids, np.int64)[np.array(e.attention_mask, bool)] for e in encodings
+        ]
+        self.types = [np.zeros_like(ids) for ids in self.sequences]
+        lengths = np.array([len(ids) for ids in self.sequences]).reshape(-1, 2)
+        super().__init__(lengths.sum(axis=1), len(examples), tokens=tokens, seed=seed)
+
+    def collate(self, indices, *, step=0, first_sequence=0):
+        """The batch of these pairs (B,2,T); a step changes nothing here."""
+        indices = np.asarray(indices)
+        both = (2 * indices[:, None] + np.arange(2)).ravel()
+        batch = padded(both, self.sequences, self.types, self.tokenizer)
+        batch = {name: x.reshape(len(indices), 2, -1) for name, x in batch.items()}
+        return batch if self.labels is None else {**batch, "labels": self.labels[indices]}
+
+
+def _number(i, label):
+    try:
+        value = float(label)
+    except (TypeError, ValueError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"example {i}: a similarity is a finite number, not {label!r}")
+    return value

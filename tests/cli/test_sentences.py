@@ -1,0 +1,81 @@
+"""Sentence vectors from the command line: finetune, evaluate and predict, on a tiny model."""
+
+import json
+
+import numpy as np
+import pytest
+from cli_world import BAD, GOOD, SMALL
+
+from minidistil.cli import main
+from minidistil.data import load_tokenizer
+from minidistil.data.sentences import SentencePairs
+
+PAIRS = [(GOOD, GOOD, "5"), (GOOD, BAD, "0"), (BAD, BAD, "5"), (BAD, GOOD, "1")]
+
+
+@pytest.fixture
+def data(tmp_path):
+    """STS-B's columns: with similarities, and partners alone."""
+    rows = [*PAIRS, *[(f"{a} film", f"{b} plot", s) for a, b, s in PAIRS]]
+    scored, bare = tmp_path / "scored.tsv", tmp_path / "bare.tsv"
+    scored.write_text("sentence1\tsentence2\tscore\n" + "\n".join("\t".join(r) for r in rows))
+    bare.write_text("sentence1\tsentence2\n" + "\n".join("\t".join(r[:2]) for r in rows))
+    return scored, bare
+
+
+def answer(capsys, *argv):
+    assert main([*map(str, argv), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_cosines_learn_the_similarities(world, data, tmp_path, capsys):
+    scored, _ = data
+    common = ["--task", "sentence-embedding", "--data", scored, "--label-column", "score",
+              "--similarity-max", 5]  # fmt: skip
+    before = answer(capsys, "evaluate", "--model", world.teacher, *common)
+    out = tmp_path / "out"
+    found = answer(capsys, "finetune", "--model", world.teacher, *common, "--eval-data", scored,
+                   "--steps", 30, "--lr", "3e-3", "--out", out, *SMALL)  # fmt: skip
+    assert found["evaluation"]["mse"] < before["mse"] and (out / "modules.json").exists()
+    assert found["evaluation"]["loss"] == pytest.approx(found["evaluation"]["mse"], rel=1e-4)
+    after = answer(capsys, "evaluate", "--model", out, *common)
+    assert after["mse"] == pytest.approx(found["evaluation"]["mse"], rel=1e-3)
+
+
+def test_partners_alone(world, data, tmp_path, capsys):
+    found = answer(capsys, "finetune", "--task", "sentence-embedding", "--model", world.teacher,
+                   "--data", data[1], "--eval-data", data[1], "--steps", 2, "--out",
+                   tmp_path / "out", *SMALL)["evaluation"]  # fmt: skip
+    assert 0 <= found["accuracy"] <= 1 and "spearman" not in found
+
+
+def test_predict_says_its_size(world, capsys):
+    argv = ["predict", "--task", "sentence-embedding", "--model", world.teacher, GOOD]
+    assert main([*argv, "--backend", "numpy"]) == 0
+    assert capsys.readouterr().out.startswith("a vector of 16\t")
+
+
+def test_a_batch_holds_each_text_for_itself(world):
+    tokenizer = load_tokenizer(world.teacher)
+    pairs = SentencePairs(PAIRS, tokenizer, tokens=1000, highest=5)
+    batch = pairs.collate([1, 0])
+    assert batch["input_ids"].shape[:2] == (2, 2)
+    np.testing.assert_allclose(batch["labels"], [0, 1])
+    ids = batch["input_ids"][0, 1][batch["attention_mask"][0, 1] == 1]
+    np.testing.assert_array_equal(ids, tokenizer(BAD)["input_ids"][0])
+
+
+@pytest.mark.parametrize(
+    ("example", "says"),
+    [(("a", None, 1), "single text"), (("a", "b", "much"), "finite number")],
+)
+def test_bad_examples(world, example, says):
+    with pytest.raises(ValueError, match=says):
+        SentencePairs([example], load_tokenizer(world.teacher), tokens=100)
+
+
+def test_distill_refuses(world, data, capsys, tmp_path):
+    argv = ["distill", "--task", "sentence-embedding", "--teacher", world.teacher, "--data",
+            str(data[1]), "--layers", "0", "--out", str(tmp_path / "out"), *SMALL]  # fmt: skip
+    assert main(argv) == 2 and not (tmp_path / "out").exists()
+    assert "sentence-embedding" in capsys.readouterr().err
