@@ -151,7 +151,7 @@ def _stored(value):
     resumed from anywhere; a tuple as a list."""
     if isinstance(value, list | tuple):
         return [_stored(one) for one in value]
-    if isinstance(value, str) and value != MOVIE_REVIEWS and Path(value).exists():
+    if isinstance(value, str) and value not in ("", MOVIE_REVIEWS) and Path(value).exists():
         return str(Path(value).resolve())
     return value
 

@@ -141,7 +141,7 @@ def add_options(parser):
             group.add_argument(option, action="append", **LISTS[field.name])
         elif isinstance(field.default, str):
             group.add_argument(option, default=field.default, metavar="NAME",
-                               help=f"({field.default})")  # fmt: skip
+                               help=f"({field.default or 'none'})")  # fmt: skip
         else:
             group.add_argument(
                 option, type=float, default=field.default, metavar="X", help=f"({field.default:g})"

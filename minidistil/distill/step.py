@@ -54,6 +54,7 @@ class DistillConfig:
     restrict_ce_to_mask: bool = False
     alpha_hard: float = 2.0  # a classifier's labels, where a batch has them
     convention: str = OURS  # how soft targets are counted: a name in `soft_targets.CONVENTIONS`
+    temperature_by: str = ""  # each text's own: `soft_targets.row_temperatures`
     terms: tuple = ()  # objectives on what is inside, or their names: `minidistil.distill.terms`
     vary: tuple = ()  # numbers above that change during a run: see `minidistil.distill.vary`
 
@@ -69,6 +70,11 @@ class DistillConfig:
             raise ValueError(f"alpha_clm must be 0 without a causal model, not {self.alpha_clm}")
         terms = (term_of(t) if isinstance(t, str) else t for t in self.terms or ())
         object.__setattr__(self, "terms", tuple(terms))
+        if self.temperature_by and self.convention != "textbrewer":
+            raise ValueError(
+                f"temperatures of single texts are TextBrewer's, who leave τ² out: they need "
+                f"convention textbrewer, not {self.convention}"
+            )
         object.__setattr__(self, "vary", tuple(self.vary or ()))
         numbers = {f.name for f in dataclasses.fields(self) if isinstance(f.default, float)}
         if unknown := set(vary.values(self.vary, 0.0)) - numbers:
@@ -107,6 +113,11 @@ def distill_step(student, teacher, batch, config, train=False, seed=0, step=0, f
     labels = batch.get("labels")
     rows = student.pack(batch["input_ids"], batch.get("attention_mask"), types_of(student, batch))
     tokens = student.task == "fill-mask"
+    if tokens and config.temperature_by:
+        raise ValueError(
+            "temperature_by compares the rows of a batch, and a vocabulary's logits are there for "
+            "a few rows at a time; leave it out"
+        )
     if tokens:
         if labels is None:
             raise ValueError("distilling a masked language model needs labels in the batch")
@@ -201,7 +212,8 @@ def _soft_targets(config, student, rows, given):
         V, beside_labels = student.config.vocab_size, config.alpha_mlm > 0
     else:
         V, beside_labels = alternatives(student, rows), config.alpha_hard > 0 and bool(given)
-    return SoftTargets(config.convention, config.temperature, V, student.ops, beside_labels)
+    tau = 1.0 if config.temperature_by else config.temperature
+    return SoftTargets(config.convention, tau, V, student.ops, beside_labels)
 
 
 def _token_losses(mine, theirs, labels, config, soft, student):

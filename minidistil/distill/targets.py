@@ -14,6 +14,7 @@ both distributions; here no answer starts there.
 from minidistil.model import objective
 from minidistil.model.answers import questions, questions_backward
 from minidistil.model.network import Cotangents
+from minidistil.model.soft_targets import row_temperatures
 from minidistil.model.taps import plus
 
 
@@ -51,8 +52,20 @@ def _soft(z, t, rows, head, config, soft, ops):
     asked, believed = (questions(x, rows, head, ops.place) for x in (z, t))
     total, d, share = 0.0, [], 1 / len(asked)
     for q, p in zip(asked, believed, strict=True):
-        loss, cache = ops.kl_div.forward(q, teacher=soft.heard(p), tau=config.temperature)
+        q, p, cool = _softened(q, p, config, ops)
+        loss, cache = ops.kl_div.forward(q, teacher=soft.heard(p), tau=soft.tau)
         weight = q.dtype.type(config.alpha_ce * soft.factor * share)
-        d.append(ops.kl_div.backward(weight, cache)[0])
+        (dq,) = ops.kl_div.backward(weight, cache)
+        d.append(dq if cool is None else ops.place.send(ops.place.fetch(dq) * cool))
         total += ops.place.number(loss) * share
     return total, questions_backward(d, rows, head, ops.place)
+
+
+def _softened(q, p, config, ops):
+    """Both divided by each row's own temperature where the config has such, and 1/τ (N,1)."""
+    if not config.temperature_by:
+        return q, p, None
+    z, t = map(ops.place.fetch, (q, p))
+    tau = row_temperatures(config.temperature_by, z, t, config.temperature)
+    cool = (1 / tau)[:, None].astype(z.dtype)
+    return ops.place.send(z * cool), ops.place.send(t * cool), cool

@@ -16,6 +16,8 @@ Source: the files named in the table, as coded, whatever their papers print.
 import math
 from typing import NamedTuple
 
+import numpy as np
+
 
 class Convention(NamedTuple):
     """How a code base counts."""
@@ -65,6 +67,39 @@ def entropy(teacher, tau, ops):
     uniform = ops.place.zeros_like(teacher)
     distance, _ = ops.kl_div.forward(uniform, teacher=teacher, tau=tau, scale=False)
     return math.log(teacher.shape[1]) - ops.place.number(distance)
+
+
+def row_temperatures(rule, logits, teacher, tau):
+    """A temperature for each row of logits and teacher (N,V), around tau  ->  (N,).
+
+        flsw:β:γ    τ + β·(mean w − w)    w = (1 − cos(z, t))^γ, large where the two differ
+        cwsm:β      the same              w = 1/(max softmax(z) + 0.001), large where z is unsure
+
+    so that a row that is hard for the student is softened less. rule "" or None: tau for all. No
+    gradient passes through it. Raises ValueError for another rule. Source: Wen et al., "Preparing
+    lessons", 2019, as in TextBrewer's schedulers.py.
+    """
+    name, *numbers = (rule or "").split(":")
+    try:
+        beta, gamma = (*map(float, numbers), 1.0)[:2]
+        wanted = {"flsw": 2, "cwsm": 1}[name]
+    except (KeyError, ValueError):
+        wanted = -1
+    if wanted != len(numbers):
+        raise ValueError(f"a temperature by row is flsw:BETA:GAMMA or cwsm:BETA, not {rule!r}")
+    if name == "flsw":
+        z, t = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (logits, teacher))
+        w = (1 - (z * t).sum(axis=1)) ** gamma
+    else:
+        p = np.exp(logits - logits.max(axis=1, keepdims=True))
+        w = 1 / ((p / p.sum(axis=1, keepdims=True)).max(axis=1) + 1e-3)
+    found = tau + beta * (w.mean() - w)
+    if not (found > 0).all():
+        raise ValueError(
+            f"{rule} around {tau:g} makes a temperature {found.min():.3g} or below, which must be "
+            f"above 0; choose a smaller beta"
+        )
+    return found
 
 
 class SoftTargets:

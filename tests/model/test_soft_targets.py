@@ -7,7 +7,7 @@ from distill_cases import BERT, CLASSES, STUDENT, pair
 from model_cases import CASES, SMALL, assert_same_formula, compare_array, exact, read, unpack
 
 import minidistil as md
-from minidistil.model.soft_targets import CONVENTIONS, soft_targets
+from minidistil.model.soft_targets import CONVENTIONS, row_temperatures, soft_targets
 from minidistil.testing import check_backward, rms
 
 KEYS = [(name, tau, shape) for name in soft_cases.NAMES for tau in soft_cases.TAUS
@@ -119,3 +119,57 @@ def test_its_gradient(name, cases):
         forward, lambda u, grads: [u * grads[n] for n in names], list(student.params.values()),
         np.random.default_rng(6), tol=1e-6,
     )  # fmt: skip
+
+
+# ---------------------------------------------------------------- a temperature for each row
+
+
+def textbrewer(torch, z, t, tau, rule):
+    """Its schedulers and its kd_ce_loss, from their description."""
+    name, beta, *gamma = rule.split(":")
+    v, teacher = z.detach(), t
+    if name == "flsw":
+        a, b = (x / x.norm(dim=-1, keepdim=True) for x in (v, teacher))
+        w = (1 - (a * b).sum(dim=-1)) ** float(gamma[0])
+    else:
+        w = 1 / (torch.softmax(v, dim=-1).max(dim=-1)[0] + 1e-3)
+    taus = (tau + (w.mean() - w) * float(beta)).unsqueeze(-1)
+    loss = -(torch.softmax(t / taus, -1) * torch.log_softmax(z / taus, -1)).sum(-1).mean()
+    return taus.squeeze(-1), loss
+
+
+@pytest.mark.parametrize("rule", ["flsw:1:2", "flsw:0.5:1", "cwsm:0.8"])
+def test_a_temperature_for_each_text(rule):
+    torch = pytest.importorskip("torch")
+    teacher, student, batch = pair(CASES["bert-single"], CLASSES, SMALL)
+    student, teacher = exact(student), exact(teacher)
+    how = {"convention": "textbrewer", "temperature": 4.0, "alpha_cos": 0.0, "alpha_hard": 0.0}
+    config = md.DistillConfig(**how, temperature_by=rule)
+    inputs = {n: x for n, x in batch.items() if n != "labels"}
+    t = torch.tensor(teacher.forward(**inputs).logits)
+    inputs.pop("token_type_ids")
+    out = student.forward(**inputs)
+    z = torch.tensor(out.logits, requires_grad=True)
+    taus, loss = textbrewer(torch, z, t, 4.0, rule)
+    loss.backward()
+    np.testing.assert_allclose(row_temperatures(rule, out.logits, t.numpy(), 4.0), taus.numpy())
+    step = md.distill_step(student, teacher, batch, config)
+    assert step.parts["ce"] == pytest.approx(loss.item(), rel=1e-9)
+    expected = student.backward(out, dlogits=5.0 * z.grad.numpy())
+    for name, g in step.grads.items():
+        np.testing.assert_allclose(g, expected[name], rtol=1e-7, atol=1e-12)
+
+
+def test_temperatures_that_make_no_sense():
+    z, t = soft_cases.logits(4, 5)
+    for rule in ("flsw:1", "cwsm", "cwsm:1:2", "focal:1", "flsw:a:b"):
+        with pytest.raises(ValueError, match="flsw:BETA:GAMMA or cwsm:BETA, not"):
+            row_temperatures(rule, z, t, 4.0)
+    with pytest.raises(ValueError, match="choose a smaller beta"):
+        row_temperatures("cwsm:100", z, t, 1.0)
+    with pytest.raises(ValueError, match="need convention textbrewer, not huggingface"):
+        md.DistillConfig(temperature_by="cwsm:1")
+    teacher, student, batch = pair(size=SMALL)
+    config = md.DistillConfig(temperature_by="cwsm:1", convention="textbrewer")
+    with pytest.raises(ValueError, match="a few rows at a time; leave it out"):
+        md.distill_step(student, teacher, batch, config)
