@@ -312,7 +312,7 @@ FAULTS = [
     fault("the weight of ce missing in its gradient", distillation, step,
           ("_token_losses", "**alphas", "**(alphas | {'alpha_ce': 1.0})")),
     fault("hidden states of the embeddings", distillation, step,
-          ("_teach", "result.hidden[-1:]", "result.hidden[:1]")),
+          ("_cosine", "h = mine.hidden[-1]", "h = mine.hidden[0]")),
     fault("restriction ignored", distillation, step,
           ("_wanted_rows", " and not config.restrict_ce_to_mask", "")),
     fault("logits' error by classes too", parity, vocabulary,
