@@ -1,6 +1,11 @@
 """Pairs of a teacher and a student, and what the original distiller makes of them in PyTorch."""
 
+import dataclasses
+
 from model_cases import CASES, LARGE, Case, batch_of, fields, model_of, torch_inputs, torch_model
+
+from minidistil.distill import DistillConfig
+from minidistil.distill.recipes import RECIPES
 
 CONFIGS = {
     "default": {},
@@ -14,8 +19,17 @@ CONFIGS = {
     "cos": {"alpha_ce": 0.0, "alpha_mlm": 0.0},
     "cos-mse": {"alpha_ce": 0.0, "alpha_mlm": 0.0, "alpha_mse": 1.0},
 }
-STORED = ("default", "mse-restricted")
-BERT, STUDENT = CASES["bert-mlm"], CASES["distilbert-mlm"]
+NEXT = {  # a decoder's
+    "recipe": RECIPES["distilgpt2"].options,
+    "clm": {"alpha_clm": 1.0, "alpha_ce": 0.0, "alpha_cos": 0.0},
+    "all": {"alpha_clm": 0.7, "alpha_mse": 0.3, "temperature": 3.0},
+    "all-restricted": {"alpha_clm": 0.7, "alpha_mse": 0.3, "restrict_ce_to_mask": True},
+    "cos": {"alpha_ce": 0.0},
+}
+FIELDS = {field.name for field in dataclasses.fields(DistillConfig)}
+CONFIGS |= {f"next-{n}": {k: x for k, x in c.items() if k in FIELDS} for n, c in NEXT.items()}
+STORED = ("default", "mse-restricted", "next-all")
+BERT, STUDENT, WORDS = CASES["bert-mlm"], CASES["distilbert-mlm"], CASES["gpt2-words"]
 CLASSES = Case("distilbert", "text-classification", {"labels": 3})
 
 
@@ -39,6 +53,11 @@ def questions(out, wanted, mask):
     if out.logits.ndim == 3:
         return [out.logits[wanted]], out.logits[wanted]
     return [out.logits], out.logits.reshape(-1, 1) if mask.ndim == 3 else out.logits
+
+
+def cases_of(name):
+    """The teacher and the student that a config is for."""
+    return (WORDS, WORDS) if name.startswith("next") else (BERT, STUDENT)
 
 
 def pair(teacher=BERT, student=STUDENT, size=LARGE, backend="cpu"):
@@ -74,6 +93,9 @@ def distiller(student, teacher, size, cases, batch, config, dtype):
     kl = nn.KLDivLoss(reduction="batchmean")
     hard = nn.CrossEntropyLoss(ignore_index=-100)
     wanted = labels != -100 if config.restrict_ce_to_mask else mask
+    if student.task == "text-generation":  # row t is asked for the word of column t + 1
+        labels = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=-100)
+        wanted = labels != -100 if config.restrict_ce_to_mask else mask
     asked, rows = zip(*(questions(x, wanted, mask) for x in (s, t)), strict=True)
     softs = [
         kl(torch.log_softmax(q / tau, -1), torch.softmax(p / tau, -1))
@@ -81,7 +103,7 @@ def distiller(student, teacher, size, cases, batch, config, dtype):
     ]
     parts["ce"] = sum(softs) / len(softs) * tau**2
     if labels is not None or positions:
-        kind = "mlm" if student.task == "fill-mask" else "hard"
+        kind = {"fill-mask": "mlm", "text-generation": "clm"}.get(student.task, "hard")
         right = positions or [labels.flatten()]
         losses = [hard(q, y) for q, y in zip(everywhere(s, mask), right, strict=True)]
         parts[kind] = sum(losses) / len(losses)

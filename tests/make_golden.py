@@ -11,7 +11,7 @@ import numpy as np
 import op_checks
 import pair_cases
 import soft_cases
-from distill_cases import BERT, CONFIGS, STORED, STUDENT, distiller, pair
+from distill_cases import CONFIGS, STORED, cases_of, distiller, pair
 from model_cases import (
     CASES,
     GOLDEN,
@@ -62,9 +62,9 @@ def pairs():
 def distillation():
     """A step of the original distiller for some configs."""
     for name in STORED:
-        teacher, student, batch = pair(size=SMALL)
+        teacher, student, batch = pair(*cases_of(name), SMALL)
         config = md.DistillConfig(**CONFIGS[name])
-        how = student, teacher, SMALL, (BERT, STUDENT), batch, config
+        how = student, teacher, SMALL, cases_of(name), batch, config
         out = pack(*(distiller(*how, dtype) for dtype in DTYPES))
         weights = {"student": pack(student.params), "teacher": pack(teacher.params)}
         save(f"distill-{name}", {"in": batch, **weights, "out": out})

@@ -33,7 +33,7 @@ from minidistil.model.model import Model
 
 INDEX = "cache.json"
 ROWS = 256  # rows whose logits are sorted at once
-BY_TOKEN = ("fill-mask", "token-classification", "question-answering")  # tasks with logits for each
+BY_TOKEN = (*heads.WORD_TASKS, "token-classification", "question-answering")  # logits for each
 TYPES = {"whole": np.float32, "half": np.float16}
 
 
@@ -47,7 +47,7 @@ class CachedTeacher:
     def __init__(self, folder, teacher, data, config, format="whole", progress=iter):
         self.folder, self.teacher, self.form = Path(folder), teacher, format
         self.task, self.config, self.ops = teacher.task, teacher.config, teacher.ops
-        words = self.task == "fill-mask"
+        words = self.task in heads.WORD_TASKS
         self.top = top_of(format)
         _check(teacher, config, format, self.top, words)
         self.hidden = bool(config.alpha_cos) or (words and not self.top)
@@ -77,7 +77,8 @@ class CachedTeacher:
 
     def layout(self):
         """{file: (dtype, shape)}."""
-        V = self.config.vocab_size if self.task == "fill-mask" else self.config.num_labels
+        words = self.task in heads.WORD_TASKS
+        V = self.config.vocab_size if words else self.config.num_labels
         C, rows, found = self.config.architecture.C, self.logit_ends[-1], {}
         if self.hidden:
             found["hidden"] = TYPES.get(self.form, np.float32), (self.token_ends[-1], C)
@@ -158,11 +159,12 @@ def spread_out(values, words, rest, V, tau):
 
 
 def _head(teacher, hidden, select):
-    """The teacher's Result of its masked-LM head, on hidden states that were kept."""
+    """The teacher's Result of its head for words, on hidden states that were kept."""
     ops = teacher.ops
     picked = hidden if select is None else ops.embedding.forward(hidden, ids=select)[0]
-    features, _ = heads.mlm(picked, teacher.canonical(), teacher.config.architecture, ops)
-    return network.Result((), features)
+    if teacher.logits_head == "mlm":
+        picked, _ = heads.mlm(picked, teacher.canonical(), teacher.config.architecture, ops)
+    return network.Result((), picked)
 
 
 def _check(teacher, config, format, top, words):

@@ -4,14 +4,18 @@ With s and t the logits of student and teacher, h their last hidden states, R th
 
     ce    τ²·mean over R of KL(softmax(t/τ) ‖ softmax(s/τ))     what the teacher believes
     mlm   mean over the labelled tokens of −ln softmax(s)       what the text says
+    clm   the same for a decoder, which predicts the next token
     cos   mean over R of 1 − cos(h_s, h_t)                      which way the teacher points
     mse   Σ(s − t)² / |R|                                       the teacher's logits themselves
 
-    loss = α_ce·ce + α_mlm·mlm + α_cos·cos + α_mse·mse
+    loss = α_ce·ce + α_mlm·mlm + α_clm·clm + α_cos·cos + α_mse·mse
 
-With `restrict_ce_to_mask`, ce and mse look at the labelled tokens alone; cos never does. The
-teacher is in evaluation mode. A classifier is distilled the same way with one row of logits for
-each question it decides, and `hard`, its labels' own loss, for mlm: see `targets`.
+With `restrict_ce_to_mask`, ce and mse look at the tokens alone that predict a label; cos never
+does. The teacher is in evaluation mode. A model has one of mlm and clm: a decoder's labels are the
+tokens themselves, and row n is asked for the label of row n+1; its last row, which predicts no
+word of the text, still learns what the teacher expects there. A classifier is distilled the same
+way with one row of logits for each question it decides, and `hard`, its labels' own loss, for mlm:
+see `targets`.
 Other code bases count ce in other ways: `convention`, see `minidistil.model.soft_targets`.
 Source: Hugging Face's `Distiller.step`, value for value; Sanh et al., "DistilBERT", 2019, §2.
 """
@@ -27,11 +31,11 @@ from minidistil.distill.sequence import word_step
 from minidistil.distill.student import check_pair
 from minidistil.distill.targets import alternatives, class_losses
 from minidistil.distill.teachers import lesson, types_of
-from minidistil.distill.terms import Seen, pull, tapped
+from minidistil.distill.terms import AttentionLoss, RelationLoss, Seen, pull, tapped
 from minidistil.distill.terms.spec import term_of
 from minidistil.model import network, objective
 from minidistil.model.encoder_decoder import EncoderDecoder
-from minidistil.model.heads import projector
+from minidistil.model.heads import WORD_TASKS, projector
 from minidistil.model.model import Step
 from minidistil.model.network import Cotangents
 from minidistil.model.soft_targets import OURS, SoftTargets, check_convention
@@ -50,7 +54,7 @@ class DistillConfig:
     alpha_mlm: float = 2.0  # masked words
     alpha_cos: float = 1.0  # directions of the last hidden states
     alpha_mse: float = 0.0  # logits
-    alpha_clm: float = 0.0  # next words: 0, as neither BERT nor DistilBERT reads left to right
+    alpha_clm: float = 0.0  # next words, of a decoder; it has no masked ones
     restrict_ce_to_mask: bool = False
     alpha_hard: float = 2.0  # a classifier's labels, where a batch has them
     convention: str = OURS  # how soft targets are counted: a name in `soft_targets.CONVENTIONS`
@@ -66,8 +70,6 @@ class DistillConfig:
             value = getattr(self, field.name)
             if field.name.startswith("alpha") and not 0 <= value < float("inf"):
                 raise ValueError(f"{field.name} must be a number from 0 up, not {value}")
-        if self.alpha_clm:
-            raise ValueError(f"alpha_clm must be 0 without a causal model, not {self.alpha_clm}")
         terms = (term_of(t) if isinstance(t, str) else t for t in self.terms or ())
         object.__setattr__(self, "terms", tuple(terms))
         if self.temperature_by and self.convention != "textbrewer":
@@ -99,6 +101,7 @@ def distill_step(student, teacher, batch, config, train=False, seed=0, step=0, f
     student's dropout. Raises ValueError for a pair that a loss cannot compare, or a bad batch.
     """
     config = config.at(0.0)
+    check_reading(student, config)
     if isinstance(student, EncoderDecoder):
         return word_step(student, teacher, batch, config, train, seed, step, first_sequence)
     own_words = any(name.startswith(THEIRS) for name in batch)
@@ -112,7 +115,7 @@ def distill_step(student, teacher, batch, config, train=False, seed=0, step=0, f
         _check_classes(student.config)
     labels = batch.get("labels")
     rows = student.pack(batch["input_ids"], batch.get("attention_mask"), types_of(student, batch))
-    tokens = student.task == "fill-mask"
+    tokens = student.task in WORD_TASKS
     if tokens and config.temperature_by:
         raise ValueError(
             "temperature_by compares the rows of a batch, and a vocabulary's logits are there for "
@@ -120,8 +123,9 @@ def distill_step(student, teacher, batch, config, train=False, seed=0, step=0, f
         )
     if tokens:
         if labels is None:
-            raise ValueError("distilling a masked language model needs labels in the batch")
-        labels = objective.check_token_labels(labels, rows, student.config.vocab_size)
+            raise ValueError("distilling a language model needs labels in the batch")
+        right = {"labels": labels}
+        (labels,) = objective.right_answers(right, rows, student.config, student.logits_head)
     select = _wanted_rows(config, labels) if tokens else None
     # The teacher goes first: what it needs on its way is free again before the student keeps any.
     watch = _watched(config, student, teacher)
@@ -163,6 +167,25 @@ def distill_step(student, teacher, batch, config, train=False, seed=0, step=0, f
         dtaps, learned = sent.taps, sent.params
     grads = student.public(network.backward(d, cache, student.ops, dtaps, release=True)) | learned
     return Step(sum(weights[name] * parts[name] for name in parts), parts, grads)
+
+
+def check_reading(student, config):
+    """Raises ValueError where a loss or a term needs another reading direction than the student's.
+
+    Terms on queries and keys compare whole squares of attention, of which a decoder has half.
+    """
+    causal = student.task == "text-generation"
+    if config.alpha_clm and not causal:
+        raise ValueError(
+            f"alpha_clm must be 0 without a causal model, not {config.alpha_clm}: a student for "
+            f"{student.task!r} predicts no next word"
+        )
+    for term in config.terms if causal else ():
+        if isinstance(term, AttentionLoss | RelationLoss):
+            raise ValueError(
+                f"the term {term.name} compares attention in both directions, which a decoder does "
+                f"not have; leave it out"
+            )
 
 
 def _watched(config, student, teacher):
@@ -208,8 +231,9 @@ def _teach(teacher, batch, config, select, watch):
 
 def _soft_targets(config, student, rows, given):
     """The config's convention for the student's classes, which for words is the vocabulary."""
-    if student.task == "fill-mask":
-        V, beside_labels = student.config.vocab_size, config.alpha_mlm > 0
+    if student.task in WORD_TASKS:
+        beside_labels = getattr(config, f"alpha_{_said(student)}") > 0
+        V = student.config.vocab_size
     else:
         V, beside_labels = alternatives(student, rows), config.alpha_hard > 0 and bool(given)
     tau = 1.0 if config.temperature_by else config.temperature
@@ -219,10 +243,12 @@ def _soft_targets(config, student, rows, given):
 def _token_losses(mine, theirs, labels, config, soft, student):
     """{part: loss} of the words, and the Cotangents of their weighted sum."""
     d = Cotangents((None,) * len(mine.hidden))
-    alphas = {f"alpha_{name}": getattr(config, f"alpha_{name}") for name in ("ce", "mlm", "mse")}
+    said = _said(student)
+    alphas = {name: getattr(config, f"alpha_{name}") for name in ("ce", said, "mse")}
     if not any(alphas.values()):
         return {}, d
-    alphas["alpha_ce"] *= soft.factor
+    weights = dict(zip(("alpha_ce", "alpha_mlm", "alpha_mse"), alphas.values(), strict=True))
+    weights["alpha_ce"] *= soft.factor
 
     def believed(rows):
         return soft.heard(student.ops.place.send(theirs.logits(rows)))
@@ -230,9 +256,15 @@ def _token_losses(mine, theirs, labels, config, soft, student):
     op = student.ops.vocabulary
     _, kept = op.forward(
         mine.features, *projector(student.canonical()), labels=labels, teacher=believed,
-        tau=config.temperature, **alphas,
+        tau=config.temperature, **weights,
     )  # fmt: skip
-    return kept.parts, d._replace(projection=op.backward(mine.features.dtype.type(1), kept))
+    parts = {said if name == "mlm" else name: part for name, part in kept.parts.items()}
+    return parts, d._replace(projection=op.backward(mine.features.dtype.type(1), kept))
+
+
+def _said(student):
+    """The loss of what the text says: next words of a decoder, else masked ones."""
+    return "clm" if student.task == "text-generation" else "mlm"
 
 
 def _cosine(mine, theirs, config, ops):

@@ -26,6 +26,7 @@ class Family(NamedTuple):
     heads: dict
 
 
+WORD_TASKS = ("fill-mask", "text-generation")  # answers are words of the vocabulary
 SUFFIX = {  # what the class with a task's heads ends with
     "fill-mask": "ForMaskedLM",
     "text-generation": "LMHeadModel",

@@ -6,7 +6,14 @@ import numpy as np
 
 from minidistil.model import answers, network, objective, taps
 from minidistil.model.checkpoint import write_folder
-from minidistil.model.heads import POOLERS, architecture_name, heads_of, logits_head, projector
+from minidistil.model.heads import (
+    POOLERS,
+    WORD_TASKS,
+    architecture_name,
+    heads_of,
+    logits_head,
+    projector,
+)
 from minidistil.model.layout import layout
 from minidistil.model.names import is_turned
 from minidistil.model.network import Cotangents
@@ -280,7 +287,7 @@ class Model:
         if not given:
             raise ValueError("a training step needs labels in the batch")
         args = (self._canonical, rows, self.config, self.task, chance, self.ops)
-        if self.task in ("fill-mask", "text-generation"):
+        if self.task in WORD_TASKS:
             (labels,) = objective.right_answers(given, rows, self.config, self.logits_head)
             select = np.flatnonzero(labels != objective.IGNORED)  # (M,)
             result, cache = network.forward(*args, select=select, project=False)

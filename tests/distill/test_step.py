@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from distill_cases import BERT, CLASSES, CONFIGS, STORED, STUDENT, distiller, pair
+from distill_cases import CLASSES, CONFIGS, STORED, STUDENT, WORDS, cases_of, distiller, pair
 from model_cases import (
     CASES,
     LARGE,
@@ -63,12 +63,12 @@ def check_live(cases, config, change=lambda batch: None):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_as_the_original(name):
-    check_live((BERT, STUDENT), md.DistillConfig(**CONFIGS[name]))
+    check_live(cases_of(name), md.DistillConfig(**CONFIGS[name]))
 
 
 @pytest.mark.parametrize("name", STORED)
 def test_as_the_original_stored(name):
-    teacher, student, _ = pair(size=SMALL)
+    teacher, student, _ = pair(*cases_of(name), SMALL)
     kinds = read(f"distill-{name}")
     student.update(unpack(kinds["student"])[0])
     teacher.update(unpack(kinds["teacher"])[0])
@@ -111,7 +111,7 @@ def test_tokens_spans_and_choices(head, name, labelled):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_gradient(name, train):
     config = md.DistillConfig(**CONFIGS[name])
-    teacher, student, batch = pair(size=SMALL)
+    teacher, student, batch = pair(*cases_of(name), SMALL)
     check_gradient(exact(student), exact(teacher), batch, config, train)
 
 
@@ -223,6 +223,19 @@ def test_token_types_go_to_the_model_that_has_them():
     assert md.distill_step(student, teacher, batch, config).loss != typed.loss
 
 
+def test_a_decoder_learns_next_words_and_has_no_masked_ones():
+    """Without alpha_clm the text says nothing, and alpha_mlm, whatever it is, has no part."""
+    teacher, student, batch = pair(WORDS, WORDS, SMALL)
+    calm, loud = (md.distill_step(student, teacher, batch, md.DistillConfig(alpha_mlm=a))
+                  for a in (0.0, 9.0))  # fmt: skip
+    assert set(calm.parts) == {"ce", "cos"} and calm.loss == loud.loss
+    step = md.distill_step(student, teacher, batch, md.DistillConfig(alpha_clm=1.0))
+    assert step.parts["clm"] == pytest.approx(student.forward(**batch).loss, rel=1e-5)
+    for term in ("attention", "relations"):
+        with pytest.raises(ValueError, match="in both directions, which a decoder does not have"):
+            md.distill_step(student, teacher, batch, md.DistillConfig(terms=(term,)))
+
+
 # ---------------------------------------------------------------- refused
 
 
@@ -244,6 +257,7 @@ def test_pairs_that_cannot_be_compared():
     refused(short, "9 tokens do not fit 5 positions")
     unlabelled = {k: x for k, x in batch.items() if k != "labels"}
     refused(student, "needs labels", unlabelled)
+    refused(student, "alpha_clm must be 0 without a causal", config=md.DistillConfig(alpha_clm=1))
     refused(student, "labels are -100", batch | {"labels": np.full_like(batch["labels"], -100)})
     refused(
         student, "nothing to learn", config=md.DistillConfig(alpha_ce=0, alpha_mlm=0, alpha_cos=0)
@@ -278,7 +292,6 @@ def test_classifiers_that_cannot_be_compared():
         ({"alpha_ce": -1.0}, "alpha_ce must be a number from 0 up"),
         ({"alpha_mlm": float("nan")}, "alpha_mlm must be a number from 0 up"),
         ({"alpha_cos": float("inf")}, "alpha_cos must be a number from 0 up"),
-        ({"alpha_clm": 0.5}, "alpha_clm must be 0 without a causal model"),
     ],
     ids=str,
 )
