@@ -7,6 +7,7 @@ is written down from what the named source does; none of it is imported.
 import argparse
 import math
 import operator
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ import minidistil as md
 from minidistil.cli import parser_of
 from minidistil.data.batches import WIDTH, plan
 from minidistil.data.masking import Vocabulary, mask_tokens
+from minidistil.data.next_words import Windows
 from minidistil.train.optimizer import clip, decayed
 
 
@@ -300,3 +302,54 @@ def test_the_weights_that_made_distilbert():
     config = md.DistillConfig()
     ours = config.alpha_ce, config.alpha_mlm, config.alpha_cos, config.alpha_clm
     assert ours == (5.0, 2.0, 1.0, 0.0)
+
+
+# ---------------------------------------------------------------- next words
+
+
+def test_restricted_to_every_word():
+    """With next words, restrict_ce_to_mask selects `lm_labels > -1` without the shift that the loss
+    itself makes: every token has a label, so it restricts nothing. Ours compares rows that predict
+    a label, which the last token of a text does not."""
+    words = CASES["gpt2-words"]
+    teacher, student, batch = pair(words, words, SMALL)
+    mask = np.tri(4, batch["input_ids"].shape[1], 3)[::-1] > 0  # texts of 7, 6, 5 and 4 tokens
+    batch = {"input_ids": batch["input_ids"], "attention_mask": mask.astype(np.int64)}
+    batch["labels"] = np.where(mask, batch["input_ids"], -100)
+    z, t = (
+        x.forward(batch["input_ids"], batch["attention_mask"]).logits for x in (student, teacher)
+    )
+    theirs, ours = batch["labels"] > -1, np.pad(mask[:, 1:], ((0, 0), (0, 1)))
+    np.testing.assert_array_equal(theirs, mask)
+    config = {"alpha_cos": 0.0, "alpha_ce": 1.0}
+    for restrict, rows in ((False, theirs), (True, ours)):
+        config["restrict_ce_to_mask"] = restrict
+        step = md.distill_step(student, teacher, batch, md.DistillConfig(**config))
+        expected = md.losses.kl_divergence(z[rows], t[rows], 2.0)[0]
+        assert step.parts["ce"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_window_less_a_word():
+    """The code beside transformers' page on perplexity takes one word off in every window, because
+    labels are shifted. From the second window on the first label has a word before it, and nothing
+    is lost: 20 words in windows of 8 that move on by 4 count as 16 instead of 19."""
+    length, T, stride, theirs, ours, end = 20, 8, 4, 0, 0, 0
+    for start in range(0, length, stride):
+        stop = min(start + T, length)
+        labelled, end = stop - end, stop
+        theirs += labelled - 1
+        ours += labelled - (start == 0)
+        if stop == length:
+            break
+    assert (theirs, ours) == (16, 19)
+
+
+def test_the_first_word_of_a_block_and_the_last_block():
+    """run_clm.py cuts its text into blocks and drops what is left over; the first word of a block
+    is never predicted. Of 100 words in blocks of 16 it learns 90, ours 99: its windows share a
+    word, and the last one may be short."""
+    T = 16
+    corpus = SimpleNamespace(lengths=np.array([99]), offsets=np.array([0, 99]), ids=np.arange(99))
+    windows = Windows(corpus, [0], 0, T, 1, packed=True)
+    ours = (windows.lengths - np.maximum(1, windows.seen)).sum()
+    assert (100 // T * (T - 1), ours) == (90, 99)

@@ -35,9 +35,11 @@ from minidistil.distill import DistillConfig, student_from
 from minidistil.distill.cache import CachedTeacher
 from minidistil.distill.recipes import RECIPES, check_teacher, recipe
 from minidistil.distill.sequence import student_pair
+from minidistil.distill.step import check_reading
 from minidistil.distill.student import check_pair
 from minidistil.distill.terms import TERMS, Projected
 from minidistil.model.ensemble import Ensemble
+from minidistil.model.heads import WORD_TASKS
 from minidistil.model.pretrained import from_config, from_pretrained, resolve
 from minidistil.pipeline.loading import load
 from minidistil.train.objectives import Distillation, Supervised
@@ -192,8 +194,12 @@ def run(args):
         for entry in entries:
             entry.model.save_pretrained(entry.folder, args.store)
             own.save(entry.folder, token_types=entry.model.config.architecture.types > 1)
-    rows = compare(teacher, entries, data.evaluation_batches())
-    found = entries[0].summary | {
+    batches, found = data.evaluation_batches(), {}
+    rows = compare(teacher, entries, batches)
+    if sample := getattr(tasks.of(teacher.task), "samples", None):
+        models = {"teacher": teacher} | {entry.name: entry.model for entry in entries}
+        found["samples"] = sample(models, tokenizer, batches)
+    found |= entries[0].summary | {
         "models": rows, "out": str(args.out), "wall_seconds": time.perf_counter() - started,
     }  # fmt: skip
     run.report(found)
@@ -216,11 +222,12 @@ def students(args, teacher, losses, two=False):
             "student and teacher must share a vocabulary where they are compared token by token; "
             "only classifiers of texts may have a tokenizer each"
         )
+    check_reading(student, losses)
     check_pair(student, teacher, losses.alpha_cos > 0, two)
     if losses.terms:
         student = Projected(student, teacher, losses.terms, args.seed)
     objectives = {"distilled student": Distillation(student, teacher, losses)}
-    if args.baselines and (teacher.task == "fill-mask" or args.labels):
+    if args.baselines and (teacher.task in WORD_TASKS or args.labels):
         objectives["same start, no teacher"] = Supervised(make())
         if args.layers or not args.student_config:  # else it starts at random in any case
             fresh = from_config(student.config, teacher.task, args.seed, args.backend)
@@ -251,7 +258,7 @@ def _maker(args, teacher):
 
 def _as_given(args, teacher):
     """--student, with a head for the teacher's classes."""
-    K = teacher.config.num_labels if teacher.task != "fill-mask" else None
+    K = None if teacher.task in WORD_TASKS else teacher.config.num_labels
     student = from_pretrained(
         args.student, task=teacher.task, num_labels=K, problem_type=teacher.config.problem_type,
         backend=args.backend, dtype="float32", seed=args.seed,

@@ -1,8 +1,9 @@
-"""Train a BERT from scratch as a masked language model.
+"""Train a model of language from scratch: a BERT on masked words, or a GPT-2 on next words.
 
-Learns a WordPiece vocabulary from the text, or takes --tokenizer, and writes a run folder: the
-model as a Hugging Face folder, metrics.jsonl, report.json, report.html, and checkpoints from which
---resume goes on. With --model a trained BERT goes on learning on this text.
+Learns a vocabulary from the text (WordPiece, or byte pairs for --family gpt2), or takes
+--tokenizer, and writes a run folder: the model as a Hugging Face folder, metrics.jsonl,
+report.json, report.html, and checkpoints from which --resume goes on. With --model a trained model
+goes on learning on this text.
 """
 
 from minidistil.cli import INTERRUPTED, report
@@ -17,6 +18,7 @@ from minidistil.cli.common import (
     train_config,
 )
 from minidistil.cli.measure import measure
+from minidistil.cli.tasks import text_generation
 from minidistil.cli.text import (
     LENGTH,
     add_masking_options,
@@ -27,8 +29,14 @@ from minidistil.cli.text import (
     stages,
     with_length,
 )
-from minidistil.config import BertConfig
-from minidistil.data import check_vocabulary, load_tokenizer, train_wordpiece
+from minidistil.config import BertConfig, Gpt2Config, read_config
+from minidistil.data import (
+    check_vocabulary,
+    load_tokenizer,
+    train_byte_pairs,
+    train_wordpiece,
+)
+from minidistil.model.checkpoint import CONFIG
 from minidistil.model.params import sinusoids
 from minidistil.model.pretrained import from_config, from_pretrained, resolve
 from minidistil.train.loop import run_loop
@@ -40,8 +48,12 @@ EXAMPLE = "--layers 2 --hidden 64 --heads 2 --intermediate 256 --minutes 5 --out
 def add_options(parser):
     add_text_options(parser)
     add_masking_options(parser)
+    text_generation.add_options(parser)
     group = parser.add_argument_group("model")
     group.add_argument("--model", metavar="FOLDER", help="a trained model to go on from")
+    group.add_argument(
+        "--family", default="bert", metavar="NAME", help="of a new model: bert or gpt2 (bert)"
+    )
     group.add_argument("--tokenizer", metavar="FOLDER", help="use this vocabulary")
     group.add_argument("--vocab-size", type=int, default=6000, metavar="V", help="learnt (6000)")
     group.add_argument("--layers", type=int, default=4, metavar="L")
@@ -64,15 +76,15 @@ def add_options(parser):
 
 
 def run(args):
-    args.max_length = args.max_length or LENGTH
+    longest = load_tokenizer(resolve(args.model)).max_length if args.model else LENGTH
+    args.max_length = args.max_length or min(LENGTH, longest)
     config = train_config(args, epochs=1)
     run = open_run(args, "pretrain")
     with nothing_left(args.out):
         model, tokenizer = _model(args, run)
         check_vocabulary(tokenizer, model.config.vocab_size)
-        data = masked_text(args, tokenizer, args.out, run.resumed)
+        data, training = _data(args, model.task, tokenizer, run.resumed)
         tokenizer.save(args.out)
-        training = growing(args, data, tokenizer, args.out, run.resumed)
         batches = data.evaluation_batches()
         summary = run_loop(
             Supervised(model), training, config, run=run,
@@ -87,33 +99,72 @@ def run(args):
     return Answer(found, summarised(found))
 
 
+def _data(args, task, tokenizer, resumed):
+    """What is evaluated on, and what is trained on: the same, but for --curriculum."""
+    if task == "text-generation":
+        if args.curriculum:
+            raise ValueError("--curriculum is for masked words; leave it out for next words")
+        data = text_generation.streamed_text(args, tokenizer, args.out, resumed)
+        return data, data
+    data = masked_text(args, tokenizer, args.out, resumed)
+    return data, growing(args, data, tokenizer, args.out, resumed)
+
+
 def _model(args, run):
     """The model to train, and its tokenizer."""
     if args.model:
         folder = resolve(args.model)
+        decoder = read_config(folder / CONFIG).architecture.causal
         model = from_pretrained(
-            folder, task="fill-mask", backend=args.backend, dtype="float32", seed=args.seed
-        )
+            folder, task="text-generation" if decoder else "fill-mask", backend=args.backend,
+            dtype="float32", seed=args.seed,
+        )  # fmt: skip
         return model, load_tokenizer(folder)
-    sizes = {
-        "hidden_size": args.hidden, "num_hidden_layers": args.layers,
-        "num_attention_heads": args.heads, "intermediate_size": args.intermediate,
-        "max_position_embeddings": args.max_length, "hidden_dropout_prob": args.dropout,
-        "attention_probs_dropout_prob": args.dropout,
-    }  # fmt: skip
-    BertConfig(**sizes)  # sizes that contradict each other are refused before any text is read
+    if args.family not in FAMILIES:
+        raise ValueError(f"--family must be one of {', '.join(FAMILIES)}, not {args.family!r}")
+    family, learn_words, sizes = FAMILIES[args.family]
+    sizes = sizes(args)
+    family(**sizes)  # sizes that contradict each other are refused before any text is read
     if run.resumed:
         tokenizer = load_tokenizer(args.out)
     elif args.tokenizer:
         tokenizer = load_tokenizer(args.tokenizer)
     else:
-        tokenizer = train_wordpiece(read(args, "learning words"), args.vocab_size)
-    tokenizer = with_length(tokenizer, args.max_length, token_types=True)
-    config = BertConfig(vocab_size=tokenizer.vocab_size, pad_token_id=tokenizer.pad_id, **sizes)
-    model = from_config(config, seed=args.seed, backend=args.backend)
+        tokenizer = learn_words(read(args, "learning words"), args.vocab_size)
+    causal = args.family == "gpt2"
+    tokenizer = with_length(tokenizer, args.max_length, token_types=not causal)
+    special = {"pad_token_id": tokenizer.pad_id}
+    if causal:
+        special = {"bos_token_id": tokenizer.cls_id, "eos_token_id": tokenizer.sep_id}
+    config = family(vocab_size=tokenizer.vocab_size, **special, **sizes)
+    task = "text-generation" if causal else "fill-mask"
+    model = from_config(config, task, seed=args.seed, backend=args.backend)
     if args.sinusoidal:
         _start_with_sinusoids(model)
     return model, tokenizer
+
+
+def _bert_sizes(args):
+    return {
+        "hidden_size": args.hidden, "num_hidden_layers": args.layers,
+        "num_attention_heads": args.heads, "intermediate_size": args.intermediate,
+        "max_position_embeddings": args.max_length, "hidden_dropout_prob": args.dropout,
+        "attention_probs_dropout_prob": args.dropout,
+    }  # fmt: skip
+
+
+def _gpt2_sizes(args):
+    return {
+        "n_embd": args.hidden, "n_layer": args.layers, "n_head": args.heads,
+        "n_inner": args.intermediate, "n_positions": args.max_length, "resid_pdrop": args.dropout,
+        "embd_pdrop": args.dropout, "attn_pdrop": args.dropout,
+    }  # fmt: skip
+
+
+FAMILIES = {
+    "bert": (BertConfig, train_wordpiece, _bert_sizes),
+    "gpt2": (Gpt2Config, train_byte_pairs, _gpt2_sizes),
+}
 
 
 def _start_with_sinusoids(model):

@@ -1,9 +1,11 @@
 """From text to batches: sources -> tokenizer -> corpus -> masking -> batches."""
 
 from minidistil.data.batches import MaskedText, collate, plan
+from minidistil.data.byte_pairs import train_byte_pairs
 from minidistil.data.corpus import Corpus, fingerprint, held_out, split
 from minidistil.data.labelled import LabelledText, label_names
 from minidistil.data.masking import Vocabulary, mask_tokens
+from minidistil.data.next_words import NextWords
 from minidistil.data.sources import documents, examples
 from minidistil.data.tokenizer import Tokenizer, check_vocabulary
 from minidistil.data.tokenizer_files import load_tokenizer
@@ -13,6 +15,7 @@ __all__ = [
     "Corpus",
     "LabelledText",
     "MaskedText",
+    "NextWords",
     "Tokenizer",
     "Vocabulary",
     "check_vocabulary",
@@ -26,5 +29,6 @@ __all__ = [
     "mask_tokens",
     "plan",
     "split",
+    "train_byte_pairs",
     "train_wordpiece",
 ]

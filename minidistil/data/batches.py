@@ -122,7 +122,7 @@ class MaskedText:
         if not len(self.held_out):
             return []
         lengths = self.corpus.lengths[self.held_out]
-        chosen = _sample(lengths, self.evaluation_tokens)
+        chosen = sample(lengths, self.evaluation_tokens)
         batches = plan(lengths[chosen], tokens=self.tokens, seed=EVALUATION_SEED, epoch=0)
         return [
             self._masked(self.held_out[chosen[batch]], EVALUATION_SEED, step, 0, "uniform")
@@ -143,7 +143,7 @@ class MaskedText:
         )
 
 
-def _sample(lengths, tokens):
+def sample(lengths, tokens):
     """Indices of sequences drawn at random until `tokens` are together: sorted, at least one."""
     order = _generator(EVALUATION_SEED, 0).permutation(len(lengths))
     if tokens is not None:

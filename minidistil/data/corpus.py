@@ -9,7 +9,8 @@
 
 A document longer than max_length is cut into pieces of max_length−2 tokens that each get their own
 [CLS] and [SEP]. As in DistilBERT's own preparation, sequences of 11 tokens or fewer and those with
-at least half [UNK] are dropped.
+at least half [UNK] are dropped. Without a max_length, as decoders read it (`next_words`), a
+sequence is a whole document with [SEP] behind it and nothing before it.
 """
 
 import struct
@@ -79,9 +80,10 @@ class Corpus:
 
         progress(documents, tokens) is called now and then with the totals so far. The file is
         written beside path and renamed at the end: after an error there is nothing new.
+        max_length None: whole documents, of any length.
         Raises ValueError when no sequence is long enough, and what documents raises.
         """
-        if not 3 <= min_tokens <= max_length <= tokenizer.max_length:
+        if max_length and not 3 <= min_tokens <= max_length <= tokenizer.max_length:
             raise ValueError(
                 f"a sequence needs 3 <= min_tokens {min_tokens} <= max_length {max_length} <= the "
                 f"tokenizer's {tokenizer.max_length}; choose lengths in that order"
@@ -155,11 +157,10 @@ def _write(file, documents, tokenizer, max_length, min_tokens, progress):
     while texts := list(islice(stream, DOCUMENTS)):
         batch = []
         for number, content in enumerate(tokenizer.content(texts), done):
-            for ids in _pieces(content, tokenizer, max_length):
-                if _worth_it(ids, tokenizer, min_tokens):
-                    batch.extend(ids)
-                    lengths.append(len(ids))
-                    owners.append(number)
+            for ids in _sequences(content, tokenizer, max_length, min_tokens):
+                batch.extend(ids)
+                lengths.append(len(ids))
+                owners.append(number)
         ids = np.array(batch, dtype)
         counts += np.bincount(ids, minlength=V)
         file.write(ids.tobytes())
@@ -177,11 +178,19 @@ def _write(file, documents, tokenizer, max_length, min_tokens, progress):
     file.write(bytes(_aligned(end) - end))
     file.write(tail)
     special = (getattr(tokenizer, f"{role}_id") for role in ("cls", "sep", "pad", "unk", "mask"))
-    fields = (MAGIC, VERSION, dtype.itemsize, V, max_length, len(lengths), tokens, *special)
+    fields = (MAGIC, VERSION, dtype.itemsize, V, max_length or 0, len(lengths), tokens, *special)
     head = HEADER.pack(*fields, fingerprint(tokenizer), 0)
     checksum = zlib.crc32(tail, zlib.crc32(_checked(head)))
     file.seek(0)
     file.write(HEADER.pack(*fields, fingerprint(tokenizer), checksum))
+
+
+def _sequences(content, tokenizer, max_length, min_tokens):
+    """The sequences that a document's ids are kept as."""
+    if max_length is None:
+        return [[*content, tokenizer.sep_id]] if content else []
+    pieces = _pieces(content, tokenizer, max_length)
+    return [ids for ids in pieces if _worth_it(ids, tokenizer, min_tokens)]
 
 
 def _pieces(content, tokenizer, max_length):

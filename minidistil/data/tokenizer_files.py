@@ -53,7 +53,7 @@ def load_tokenizer(folder):
             chinese=said.get("tokenize_chinese_chars", True),
         )
     elif (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
-        usual = GPT2 if model.get("model_type") == "gpt2" else ROBERTA
+        usual = ROBERTA if ROBERTA["cls"] in _json(folder / "vocab.json") else GPT2
         backend = _byte_pairs(folder, {**usual, **names}, said.get("add_prefix_space", False))
     else:
         raise MissingFileError(

@@ -13,6 +13,10 @@ loop, measures. What differs stands in `minidistil/cli/tasks/TASK.py`, which has
     answers(model, batches)                              what the model says, in one array
     describe(answer)                                     one answer of its pipeline in one line
 
+and, where models write,
+
+    samples(models, tokenizer, batches)                  {name: text} that a report shows
+
 `data` is what `minidistil.train.run_loop` reads, with `evaluation_batches()`. A module is imported
 only when its task is asked for, or its options.
 """
@@ -20,7 +24,7 @@ only when its task is asked for, or its options.
 import importlib
 
 TASKS = ("fill-mask", "text-classification", "token-classification", "question-answering",
-         "multiple-choice", "translation", "summarization",
+         "multiple-choice", "text-generation", "translation", "summarization",
          "sentence-embedding")  # fmt: skip
 
 

@@ -1,0 +1,33 @@
+"""Learn GPT-2's kind of vocabulary: bytes, and the pairs of pieces that occur most often.
+
+Source: Sennrich et al., 2016; Radford et al., "GPT-2", 2019, §2.2.
+"""
+
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from minidistil.data.tokenizer import Tokenizer
+from minidistil.data.tokenizer_files import GPT2
+
+
+def train_byte_pairs(documents, vocab_size):
+    """At most vocab_size pieces from an iterable of texts  ->  Tokenizer.
+
+    Its one special token, <|endoftext|>, has id 0. The same texts give the same vocabulary. Raises
+    ValueError for a vocabulary that does not hold the 256 bytes.
+    """
+    (end,) = set(GPT2.values())
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    if vocab_size <= len(letters):
+        raise ValueError(
+            f"vocab_size {vocab_size} must hold {len(letters)} bytes and {end}; give a larger one"
+        )
+    backend = tokenizers.Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=[end], initial_alphabet=letters, min_frequency=2,
+        show_progress=False,
+    )  # fmt: skip
+    backend.train_from_iterator(documents, trainer)
+    return Tokenizer(backend, names=GPT2, lowercase=False)
