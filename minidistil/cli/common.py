@@ -114,11 +114,11 @@ def parse(parser, argv):
     if args.out is None:
         raise ValueError("--resume needs --out, the folder of the run to go on with")
     stored = Run(args.out, resume=True).options
-    unset = object()
+    unset = []  # a list, because options that may be given again append to a copy of it
     explicit = parser.parse_args(argv, Namespace(**dict.fromkeys(stored, unset)))
     for name, began in stored.items():
-        given = _stored(getattr(explicit, name, unset))
-        if given is not unset and given != began:
+        given = getattr(explicit, name, unset)
+        if given is not unset and (given := _stored(given)) != began:
             raise ValueError(
                 f"a resumed run keeps the options it began with: --{name.replace('_', '-')} was "
                 f"{began!r}, now {given!r}; leave it out, or start a new run elsewhere"

@@ -25,7 +25,7 @@ from minidistil.cli.common import (
 from minidistil.cli.contest import compare, settle, train_all
 from minidistil.cli.pairs import decoder_layers
 from minidistil.cli.teacher import default_teacher
-from minidistil.cli.text import LENGTH, add_text_options
+from minidistil.cli.text import LENGTH, add_eval_option, add_text_options
 from minidistil.config import read_config
 from minidistil.data import load_tokenizer
 from minidistil.data.corpus import fingerprint
@@ -149,6 +149,7 @@ def add_options(parser):
                 option, type=float, default=field.default, metavar="X", help=f"({field.default:g})"
             )
     add_text_options(parser)
+    add_eval_option(parser)
     tasks.add_options(parser)
     parser.add_argument(
         "--labels",

@@ -18,7 +18,7 @@ from minidistil.cli.common import (
 )
 from minidistil.cli.measure import measure
 from minidistil.cli.teacher import default_teacher
-from minidistil.cli.text import LENGTH, add_text_options
+from minidistil.cli.text import LENGTH, add_eval_option, add_text_options
 from minidistil.data import check_vocabulary, load_tokenizer
 from minidistil.model.pretrained import resolve
 from minidistil.train.loop import run_loop
@@ -32,7 +32,7 @@ def add_options(parser):
     parser.add_argument("--task", default="text-classification", help=", ".join(tasks.TASKS))
     add_text_options(parser)
     tasks.add_options(parser)
-    parser.add_argument("--eval-data", metavar="PATH", help="evaluate on this, hold nothing out")
+    add_eval_option(parser)
     add_store_option(parser)
     add_training_options(parser, lr=2e-4, batch_tokens=4096)
     add_run_options(parser)

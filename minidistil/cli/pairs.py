@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from minidistil.cli.common import progress
-from minidistil.cli.labelled import held_out_of, in_two, training_and_evaluation
+from minidistil.cli.labelled import held_out_of, training_and_evaluation
 from minidistil.config import read_config
 from minidistil.data.pairs import TextPairs, text_pairs
 from minidistil.distill.sequence import taught_pairs
@@ -79,7 +79,7 @@ def evaluation_batches(args, tokenizer):
 
 def distillation(args, tokenizer, teacher):
     """TextPairs; with --sequence-level, the teacher's beams instead of the data's targets."""
-    pairs, evaluation = in_two(read_pairs(args, args.data), args.held_out)
+    pairs, evaluation = training_and_evaluation(args, read_pairs)
     if args.sequence_level:
         pairs = taught_pairs(
             teacher, tokenizer, pairs, Path(args.out) / "data", tokens=args.batch_tokens,

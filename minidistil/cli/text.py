@@ -35,6 +35,10 @@ def add_text_options(parser):
     )  # fmt: skip
 
 
+def add_eval_option(parser):
+    parser.add_argument("--eval-data", metavar="PATH", help="evaluate on this, hold nothing out")
+
+
 def add_masking_options(parser):
     group = parser.add_argument_group("masked text (fill-mask)")
     group.add_argument(

@@ -179,6 +179,20 @@ def test_a_classifier_is_distilled(world, tmp_path, capsys, labels):
 # ------------------------------------------------------- the other commands
 
 
+def test_students_are_measured_on_other_data(world, tmp_path, capsys):
+    how = ("--data", world.labelled, "--eval-data", world.labelled, *SMALL)
+    found = answer(capsys, "distill", "--teacher", world.classifier, "--steps", 2, "--out",
+                   tmp_path / "run", *how)  # fmt: skip
+    for row, folder in zip(found["models"], (world.classifier, tmp_path / "run"), strict=False):
+        alone = answer(capsys, "evaluate", "--model", folder, "--data", world.labelled, *SMALL)
+        assert {name: row[name] for name in ("loss", "accuracy")} == {
+            name: alone[name] for name in ("loss", "accuracy")
+        }
+    code, _ = run(capsys, "distill", "--data", world.text, "--eval-data", world.text, "--teacher",
+                     world.teacher, "--out", tmp_path / "words", *SMALL)  # fmt: skip
+    assert code == 2 and not (tmp_path / "words").exists()
+
+
 def test_finetune_names_the_labels(world):
     model = md.from_pretrained(world.classifier)
     assert model.task == "text-classification" and model.config.id2label == ("bad", "good")
@@ -280,7 +294,10 @@ def test_several_teachers_and_an_ensemble(world, tmp_path, capsys):
     argv += ["--alpha-cos", 0, "--teacher-weights", "0.7,0.3"]
     found = answer(capsys, *argv)
     assert found["models"][0]["agreement"] == 1 and found["temperature"] == 5
-    again = answer(capsys, "distill", "--out", tmp_path / "run", "--resume")
+    resume = ("distill", "--out", tmp_path / "run", "--resume", "--teacher", world.classifier)
+    code, _ = run(capsys, *resume)
+    assert code == 2  # one teacher is not the two that it began with
+    again = answer(capsys, *resume, *resume[-2:], "--temperature", "2", "--held-out", 8)
     assert [r["loss"] for r in again["models"]] == [r["loss"] for r in found["models"]]
     how = ("--data", world.labelled, *SMALL)
     alone = answer(capsys, "evaluate", "--model", world.classifier, *how)

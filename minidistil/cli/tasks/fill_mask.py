@@ -19,11 +19,7 @@ def training(args, folder, tokenizer, resumed):
     model = from_pretrained(
         folder, task="fill-mask", backend=args.backend, dtype="float32", seed=args.seed
     )
-    if args.eval_data:
-        raise ValueError(
-            "--eval-data is for labelled data; of text, hold out documents with --held-out"
-        )
-    return model, masked_text(args, tokenizer, args.out, resumed)
+    return model, _training(args, tokenizer, resumed)
 
 
 def evaluation(args, tokenizer, model):
@@ -34,6 +30,14 @@ def evaluation(args, tokenizer, model):
 
 def distillation(args, tokenizer, teacher, resumed):
     """MaskedText: the teacher is asked about the same masks."""
+    return _training(args, tokenizer, resumed)
+
+
+def _training(args, tokenizer, resumed):
+    if args.eval_data:
+        raise ValueError(
+            "--eval-data is for labelled data; of text, hold out documents with --held-out"
+        )
     return masked_text(args, tokenizer, args.out, resumed)
 
 

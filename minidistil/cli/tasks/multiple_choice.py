@@ -8,7 +8,6 @@ import numpy as np
 from minidistil.cli.labelled import (
     WithoutLabels,
     held_out_of,
-    in_two,
     relabelled,
     training_and_evaluation,
 )
@@ -38,7 +37,7 @@ def evaluation(args, tokenizer, model):
 
 def distillation(args, tokenizer, teacher, resumed):
     """Choices; with --no-labels the student hears of the answers from the teacher alone."""
-    data = _data(args, tokenizer, *in_two(_read(args, args.data), args.held_out))
+    data = _data(args, tokenizer, *training_and_evaluation(args, _read))
     return data if args.labels else WithoutLabels(data)
 
 

@@ -26,11 +26,7 @@ def add_options(parser):
 
 def training(args, folder, tokenizer, resumed):
     """The model with a head for starts and ends, and Questions."""
-    training = squad(args.data)
-    if args.eval_data:
-        evaluation = squad(args.eval_data)
-    else:
-        training, evaluation = _in_two(training, args.held_out)
+    training, evaluation = _training_and_evaluation(args)
     model = relabelled(args, folder, "question-answering", lambda before: (2, None, None))
     return model, _data(args, tokenizer, training, evaluation)
 
@@ -45,8 +41,16 @@ def evaluation(args, tokenizer, model):
 
 def distillation(args, tokenizer, teacher, resumed):
     """Questions; with --no-labels the student hears of the answers from the teacher alone."""
-    data = _data(args, tokenizer, *_in_two(squad(args.data), args.held_out))
+    data = _data(args, tokenizer, *_training_and_evaluation(args))
     return data if args.labels else WithoutLabels(data)
+
+
+def _training_and_evaluation(args):
+    """Questions of --data, and of --eval-data or else the articles held out."""
+    training = squad(args.data)
+    if args.eval_data:
+        return training, squad(args.eval_data)
+    return _in_two(training, args.held_out)
 
 
 def _in_two(questions, held_out):

@@ -5,7 +5,6 @@ import numpy as np
 from minidistil.cli.labelled import (
     Unlabelled,
     held_out_of,
-    in_two,
     names_for,
     read_examples,
     relabelled,
@@ -49,7 +48,7 @@ def evaluation(args, tokenizer, model):
 
 def distillation(args, tokenizer, teacher, resumed):
     """LabelledText, or the texts alone where they have no labels or --no-labels is given."""
-    training, evaluation = in_two(read_examples(args, args.data), args.held_out)
+    training, evaluation = training_and_evaluation(args, read_examples)
     if args.labels and any(label is not None for *_, label in training):
         return _data(args, tokenizer, teacher.config, training, evaluation)
     return Unlabelled(training, tokenizer, **_options(args, evaluation))

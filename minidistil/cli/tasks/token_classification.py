@@ -11,7 +11,6 @@ from minidistil.cli.common import progress
 from minidistil.cli.labelled import (
     WithoutLabels,
     held_out_of,
-    in_two,
     relabelled,
     training_and_evaluation,
 )
@@ -47,7 +46,7 @@ def evaluation(args, tokenizer, model):
 
 def distillation(args, tokenizer, teacher, resumed):
     """TaggedText; with --no-labels the student hears of the tags from the teacher alone."""
-    data = _data(args, tokenizer, teacher, *in_two(_read(args, args.data), args.held_out))
+    data = _data(args, tokenizer, teacher, *training_and_evaluation(args, _read))
     return data if args.labels else WithoutLabels(data)
 
 
