@@ -39,6 +39,14 @@ def add_eval_option(parser):
     parser.add_argument("--eval-data", metavar="PATH", help="evaluate on this, hold nothing out")
 
 
+def refuse_eval_data(args):
+    """Raises ValueError for --eval-data: text is measured on documents of its own."""
+    if args.eval_data:
+        raise ValueError(
+            "--eval-data is for labelled data; of text, hold out documents with --held-out"
+        )
+
+
 def add_masking_options(parser):
     group = parser.add_argument_group("masked text (fill-mask)")
     group.add_argument(

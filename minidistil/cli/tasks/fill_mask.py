@@ -5,7 +5,7 @@ import tempfile
 import numpy as np
 
 from minidistil.cli.measure import measured, results
-from minidistil.cli.text import add_masking_options, masked_text
+from minidistil.cli.text import add_masking_options, masked_text, refuse_eval_data
 from minidistil.model.objective import IGNORED
 from minidistil.model.pretrained import from_pretrained
 
@@ -19,7 +19,8 @@ def training(args, folder, tokenizer, resumed):
     model = from_pretrained(
         folder, task="fill-mask", backend=args.backend, dtype="float32", seed=args.seed
     )
-    return model, _training(args, tokenizer, resumed)
+    refuse_eval_data(args)
+    return model, masked_text(args, tokenizer, args.out, resumed)
 
 
 def evaluation(args, tokenizer, model):
@@ -30,14 +31,7 @@ def evaluation(args, tokenizer, model):
 
 def distillation(args, tokenizer, teacher, resumed):
     """MaskedText: the teacher is asked about the same masks."""
-    return _training(args, tokenizer, resumed)
-
-
-def _training(args, tokenizer, resumed):
-    if args.eval_data:
-        raise ValueError(
-            "--eval-data is for labelled data; of text, hold out documents with --held-out"
-        )
+    refuse_eval_data(args)
     return masked_text(args, tokenizer, args.out, resumed)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from minidistil.cli.measure import measured
-from minidistil.cli.text import HELD_OUT_SEED, read
+from minidistil.cli.text import HELD_OUT_SEED, read, refuse_eval_data
 from minidistil.data import Corpus, NextWords, split
 from minidistil.distill.teachers import logits_of
 from minidistil.model.ensemble import mean
@@ -43,10 +43,7 @@ def training(args, folder, tokenizer, resumed):
     model = from_pretrained(
         folder, task="text-generation", backend=args.backend, dtype="float32", seed=args.seed
     )
-    if args.eval_data:
-        raise ValueError(
-            "--eval-data is for labelled data; of text, hold out documents with --held-out"
-        )
+    refuse_eval_data(args)
     return model, streamed_text(args, tokenizer, args.out, resumed)
 
 
@@ -60,6 +57,7 @@ def evaluation(args, tokenizer, model):
 
 def distillation(args, tokenizer, teacher, resumed):
     """NextWords: student and teacher read the same windows."""
+    refuse_eval_data(args)
     return streamed_text(args, tokenizer, args.out, resumed)
 
 
