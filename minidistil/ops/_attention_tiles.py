@@ -105,9 +105,14 @@ def write(sums, scale, x, first, count, c0, D, i, j, down, width):
 @device_function
 def draw(sequence, column, key0, key1, site, threshold, keep, query0, queries, key, h, keys,
           query_step, key_step, threads, tile):  # fmt: skip
-    """m/(1−p) of a tile; its place is at query·query_step + key·key_step."""
+    """m/(1−p) of a tile; its place is at query·query_step + key·key_step.
+
+    Rows behind the last one get zeros: what is multiplied by them is not kept, but must be finite.
+    """
     for item in range(cuda.threadIdx.x, queries * keys // 4, threads):
         r, block = item // (keys // 4), item % (keys // 4)
+        for e in range(4):
+            tile[r * query_step + (4 * block + e) * key_step] = float32(0)
         if query0 + r < len(column):
             n = query0 + r
             words = philox_cuda(site, sequence[n], column[n],

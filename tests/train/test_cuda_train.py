@@ -7,12 +7,16 @@ import json
 
 import numpy as np
 import pytest
+from distill_cases import pair
+from model_cases import CASES, SMALL
 from test_train_models import Words
 
 from minidistil.config import BertConfig
 from minidistil.data.batches import MaskedText
-from minidistil.distill import DistillConfig, student_from
+from minidistil.distill import DistillConfig, distill_step, student_from
 from minidistil.model.pretrained import from_config, from_pretrained
+from minidistil.ops import backend
+from minidistil.testing import rms
 from minidistil.train import AdamW, Run, TrainConfig, clip, train
 
 pytestmark = pytest.mark.cuda
@@ -45,6 +49,22 @@ def test_distillation_gives_the_losses_of_the_specification(tmp_path):
     device.save_pretrained(tmp_path / "saved")
     back = from_pretrained(tmp_path / "saved")
     assert all((back.params[name] == device.params[name]).all() for name in back.params)
+
+
+def test_a_step_of_a_decoder_is_the_specification_s():
+    words = CASES["gpt2-words"]
+    teacher, student, batch = pair(words, words, SMALL, backend="numpy")
+    batch = {name: x[:2] for name, x in batch.items()}  # the simulator is slow
+    config = DistillConfig(alpha_clm=0.5, alpha_mse=0.1, restrict_ce_to_mask=True)
+    place = {"train": True, "seed": 3, "step": 4}
+    true = distill_step(student, teacher, batch, config, **place)
+    there = [model.with_ops(backend("cuda")) for model in (student, teacher)]
+    step = distill_step(*there, batch, config, **place)
+    assert step.parts == pytest.approx(true.parts, rel=1e-5)
+    scale = max(rms(g) for g in true.grads.values())
+    for name, g in true.grads.items():
+        mine = there[0].ops.place.fetch(step.grads[name])
+        assert rms(mine - g) <= 2e-5 * scale, name
 
 
 def test_the_optimiser_s_state_comes_and_goes():
