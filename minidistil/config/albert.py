@@ -41,13 +41,10 @@ class AlbertConfig(BertConfig):
 
     @property
     def architecture(self):
-        turns, inner, head = (
-            self.num_hidden_layers,
-            self.inner_group_num,
-            self.classifier_dropout_prob,
-        )
+        turns, inner = self.num_hidden_layers, self.inner_group_num
         per_group = turns / self.num_hidden_groups  # need not be whole
         blocks = [int(i / per_group) * inner + j for i in range(turns) for j in range(inner)]
+        head = self.classifier_dropout_prob
         return dataclasses.replace(
             super().architecture, L=len(blocks), E=self.embedding_size, shared=tuple(blocks),
             drops_ffn_output=False, classifier_dropout=head, choice_dropout=head,

@@ -150,7 +150,7 @@ def forward(p, rows, a, pad, chance, ops, taps=None, keep=True, past=None):
     """Rows  ->  hidden states (x₀, …, x_{L−1}, final_norm(x_L)), each (N,C), cache.
 
     As `encoder.forward`; every embedding is trained, so `pad` is not looked at. past: a
-    `cache.KeyValues`, for inference.
+    `past.KeyValues`, for inference.
     """
     x, embedding = embed(rows, scope(p, "embeddings"), a, chance, ops)
     hidden, blocks = [x], []

@@ -128,17 +128,17 @@ def block(x, p, a, bounds, chance, site, ops, taps=None, keep=True, memory=None,
     """x (N,C)  ->  y (N,C), cache.
 
     taps: a dict that receives the quantities in between. memory: a cross.Memory that a decoder
-    reads. past: the keys and values of earlier words, which those of x join, see `decode.Past`.
+    reads. past: a function from this block's new keys and values to all of them and their bounds,
+    see `past.KeyValues`.
     """
     q, q_cache = ops.linear.forward(x, p["q.weight"], p["q.bias"])
     k, k_cache = ops.linear.forward(x, p["k.weight"], p["k.bias"])
     v, v_cache = ops.linear.forward(x, p["v.weight"], p["v.bias"])
-    k, v, key_bounds = (k, v, None) if past is None else past.join(k, v)
+    keys, values, meeting = (k, v, {"bounds": bounds}) if past is None else past(k, v, bounds)
     draw = chance.draw(site, a.attention_dropout) if chance and a.attention_dropout else None
     context, attention = ops.attention.forward(
-        q, k, v, bounds=bounds, n_heads=a.H, key_bounds=key_bounds, causal=a.reader, draw=draw,
-        keep=keep,
-    )  # fmt: skip
+        q, keys, values, **meeting, n_heads=a.H, causal=a.reader, draw=draw, keep=keep
+    )
     o, out = ops.linear.forward(context, p["out.weight"], p["out.bias"])
     od, out_dropped = drop(o, a.dropout * a.drops_attention_output, site + 1, chance, ops)
     u, attention_norm = ops.add_layernorm.forward(

@@ -45,12 +45,7 @@ BLOCK_GPT2 = {
     "lin1": "mlp.c_fc",
     "lin2": "mlp.c_proj",
 }
-TURNED = (
-    "qkv",
-    "out",
-    "lin1",
-    "lin2",
-)  # whose matrices GPT-2 keeps as (in,out), and we as (out,in)
+TURNED = ("qkv", "out", "lin1", "lin2")  # GPT-2 keeps these matrices as (in,out), we as (out,in)
 EMBEDDINGS_GPT2 = {"embeddings.word": "wte", "embeddings.position": "wpe", "final_norm": "ln_f"}
 EMBEDDINGS = {
     "embeddings.word": "embeddings.word_embeddings",
