@@ -12,12 +12,13 @@ from minidistil.config.distilbert import DistilBertConfig
 from minidistil.config.encoder_decoder import BertDecoderConfig, EncoderDecoderConfig
 from minidistil.config.gpt2 import Gpt2Config
 from minidistil.config.roberta import RobertaConfig
+from minidistil.config.vit import VISION, DeitConfig, VitConfig
 from minidistil.files import MissingFileError
 
 __all__ = [
     "FAMILIES", "PROBLEM_TYPES", "QUANTIZATION", "AlbertConfig", "Architecture", "BertConfig",
-    "BertDecoderConfig", "DistilBertConfig", "EncoderDecoderConfig", "Gpt2Config", "RobertaConfig",
-    "read_config",
+    "BertDecoderConfig", "DeitConfig", "DistilBertConfig", "EncoderDecoderConfig", "Gpt2Config",
+    "RobertaConfig", "VitConfig", "read_config",
 ]  # fmt: skip
 
 
@@ -31,7 +32,7 @@ FAMILIES = {
         Gpt2Config,
         EncoderDecoderConfig,
     )
-}
+} | VISION
 
 
 def read_config(path):

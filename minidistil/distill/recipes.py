@@ -63,7 +63,6 @@ RECIPES = {
                             "attention:measure=kl:layers=first"]},
         "Sun et al., MobileBERT, 2020; distill_util's weights 100, 1, 5000 and 5",
     ),
-    "deit": Recipe({}, "Touvron et al., 2021, §3", ("vit", "deit"), "image-classification"),
 }  # fmt: skip
 
 

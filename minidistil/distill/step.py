@@ -149,10 +149,6 @@ def distill_step(student, teacher, batch, config, train=False, seed=0, step=0, f
         d = d._replace(hidden=(*d.hidden[:-1], dlast))
     if not parts and not config.terms:
         raise ValueError("every alpha is 0: there is nothing to learn from")
-    number = student.ops.place.number
-    parts = {n: part if isinstance(part, float) else number(part) for n, part in parts.items()}
-    if "ce" in parts:
-        parts["ce"] = soft.loss(parts["ce"])
     weights = {name: getattr(config, f"alpha_{name}") for name in parts}
     dtaps, learned = None, {}
     if config.terms:
@@ -166,6 +162,10 @@ def distill_step(student, teacher, batch, config, train=False, seed=0, step=0, f
         weights |= {n: t.weight for n, t in zip(losses, config.terms, strict=True)}
         dtaps, learned = sent.taps, sent.params
     grads = student.public(network.backward(d, cache, student.ops, dtaps, release=True)) | learned
+    number = student.ops.place.number  # a device is waited for here, when it has all its work
+    parts = {n: part if isinstance(part, float) else number(part) for n, part in parts.items()}
+    if "ce" in parts:
+        parts["ce"] = soft.loss(parts["ce"])
     return Step(sum(weights[name] * parts[name] for name in parts), parts, grads)
 
 

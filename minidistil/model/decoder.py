@@ -88,7 +88,7 @@ def block(x, p, a, bounds, chance, site, ops, taps=None, keep=True, past=None):
     draw = chance.draw(site, a.attention_dropout) if chance and a.attention_dropout else None
     keys, values, meeting = (k, v, {"bounds": bounds}) if past is None else past(k, v, bounds)
     context, attention = ops.attention.forward(
-        q, keys, values, **meeting, n_heads=a.H, causal=True, draw=draw, keep=keep
+        q, keys, values, **meeting, n_heads=a.H, causal=a.causal, draw=draw, keep=keep
     )
     o, out = ops.linear.forward(context, p["out.weight"], p["out.bias"])
     od, out_dropped = drop(o, a.dropout, site + 1, chance, ops)

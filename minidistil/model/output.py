@@ -22,6 +22,8 @@ class Output:
     start_logits: Any = None  # (B,T)
     end_logits: Any = None  # (B,T)
     seq_relationship_logits: Any = None  # (B,2)
+    cls_logits: Any = None  # (B,K), with distillation_logits (B,K): DeiT's two, of which logits
+    distillation_logits: Any = None  # are the mean
     last_hidden_state: Any = None  # (B,T,C)
     pooler_output: Any = None  # (B,C)
     hidden_states: Any = None  # L+1 arrays (B,T,C)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from minidistil.config import read_config
+from minidistil.config.vit import VISION
 from minidistil.files import MissingFileError
 from minidistil.model.checkpoint import (
     CONFIG,
@@ -22,6 +23,7 @@ from minidistil.model.model import Model
 from minidistil.model.names import BODY, BUFFERS, TIED, checkpoint_name
 from minidistil.model.params import body_shapes, head_shapes, initialise, shapes
 from minidistil.model.sentence import SENTENCE_FILES, SENTENCES, Pooling, SentenceModel
+from minidistil.model.vision_model import fresh, loaded
 from minidistil.ops import backend as load_backend
 
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt",
@@ -38,6 +40,8 @@ def from_config(config, task=None, seed=0, backend="cpu", dtype="float32"):
     the words: fill-mask, or a decoder's text-generation. dtype: see `minidistil.backend`.
     Raises ValueError for a task the family lacks.
     """
+    if config.model_type in VISION:
+        return fresh(config, task, seed, load_backend(backend, dtype))
     task = task or task_of(config)
     heads_of(config, task)
     config = with_outputs(config, task)
@@ -67,6 +71,9 @@ def from_pretrained(folder_or_hub_id, task=None, backend="cpu", dtype=None, num_
         config = config.with_labels(num_labels, problem_type or config.problem_type)
     elif problem_type is not None:
         config = dataclasses.replace(config, problem_type=problem_type)
+    if config.model_type in VISION:
+        ops = load_backend(backend, dtype or "float32")
+        return loaded(folder, config, task, seed, ops, num_labels is not None)
     task = task or task_of(config)
     heads_of(config, task)
     relabelled = num_labels is not None or task != _stored_task(config)

@@ -1,0 +1,76 @@
+"""ViT, the encoder on patches of an image, and DeiT, the same with a token that learns from a
+teacher."""
+
+from dataclasses import dataclass
+
+from minidistil.config.base import Architecture, Config
+
+
+@dataclass(frozen=True)
+class VitConfig(Config):
+    """ViT's config.json; the defaults are those of vit-base-patch16-224 (Dosovitskiy et al., 2020).
+
+    An image has num_channels planes of image_size·image_size numbers.
+    """
+
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.0
+    attention_probs_dropout_prob: float = 0.0
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+    image_size: int = 224
+    patch_size: int = 16
+    num_channels: int = 3
+    qkv_bias: bool = True
+    pooler_act: str = "tanh"
+    problem_type: str | None = None
+    num_labels: int = 2
+    id2label: tuple | None = None
+    architectures: tuple | None = None
+    model_type = "vit"
+    specials = 1  # rows before the patches: [CLS]
+    tie_word_embeddings = True  # there are no words to tie, nor an id of padding
+    pad_token_id = None
+
+    def __post_init__(self):
+        for name in ("image_size", "patch_size", "num_channels"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"config: {name} must be at least 1, not {getattr(self, name)}")
+        if self.image_size % self.patch_size:
+            raise ValueError(
+                f"image_size {self.image_size} does not split into patches of patch_size "
+                f"{self.patch_size}"
+            )
+        if not self.qkv_bias or self.pooler_act != "tanh":
+            raise ValueError("config: qkv_bias must be true and pooler_act 'tanh'")
+        super().__post_init__()
+
+    @property
+    def architecture(self):
+        """V: the numbers of a patch, which stand where a text has its vocabulary."""
+        return Architecture(
+            V=self.num_channels * self.patch_size**2,
+            P=self.specials + (self.image_size // self.patch_size) ** 2, C=self.hidden_size,
+            H=self.num_attention_heads, F=self.intermediate_size, L=self.num_hidden_layers,
+            types=0, eps=self.layer_norm_eps, activation=self.hidden_act,
+            dropout=self.hidden_dropout_prob, embedding_dropout=self.hidden_dropout_prob,
+            attention_dropout=self.attention_probs_dropout_prob, drops_attention_output=True,
+            pooler_activation="tanh", classifier_dropout=0.0, choice_dropout=0.0,
+            token_dropout=0.0,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DeitConfig(VitConfig):
+    """DeiT's config.json; the defaults are those of deit-base-distilled-patch16-224 (Touvron et
+    al., 2021)."""
+
+    model_type = "deit"
+    specials = 2  # [CLS] and the distillation token
+
+
+VISION = {c.model_type: c for c in (VitConfig, DeitConfig)}

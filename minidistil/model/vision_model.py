@@ -1,0 +1,292 @@
+"""`VisionModel`: the door between images (B,channels,S,S), a checkpoint's names, and rows."""
+
+import warnings
+from collections.abc import Mapping
+
+import numpy as np
+
+from minidistil.model import objective, vision
+from minidistil.model.checkpoint import CONFIG, read_tensors, write_folder
+from minidistil.model.output import Fetched, Kept, Output, Step
+from minidistil.model.params import initialise
+from minidistil.model.rows import Chance
+from minidistil.model.vision import BODY, HEADS, IMAGES, Places, patches
+from minidistil.ops import DTYPES, frugal
+
+PARTS = {  # of a block: canonical name, what checkpoints call it; qkv is three of theirs
+    "attention_norm": ("layernorm_before",),
+    "qkv": tuple(f"attention.attention.{name}" for name in ("query", "key", "value")),
+    "out": ("attention.output.dense",),
+    "ffn_norm": ("layernorm_after",),
+    "lin1": ("intermediate.dense",),
+    "lin2": ("output.dense",),
+}
+CLASSES = {
+    ("vit", IMAGES): "ViTForImageClassification",
+    ("deit", IMAGES): "DeiTForImageClassificationWithTeacher",
+    ("vit", BODY): "ViTModel",
+    ("deit", BODY): "DeiTModel",
+}
+
+
+def task_named(config, task):
+    """The task, or what config.architectures says. Raises ValueError for one it lacks."""
+    kind, said = config.model_type, config.architectures or ()
+    found = [t for (k, t), name in CLASSES.items() if k == kind and name in said]
+    task = task or (found[0] if found else IMAGES)
+    if (kind, task) not in HEADS:
+        raise ValueError(f"{kind} has the tasks {IMAGES} and {BODY}, not {task!r}")
+    return task
+
+
+def layout(config, task):
+    """{canonical: {public name: its shape}}; the parts of a canonical one lie one after another."""
+    a, kind = config.architecture, config.model_type
+    before = "" if task == BODY else f"{kind}."
+    tokens = ["cls_token", "distillation_token"][: config.specials]
+    wide = (a.C, config.num_channels, config.patch_size, config.patch_size)
+    patch = f"{before}embeddings.patch_embeddings.projection"
+    s = {
+        "embeddings.specials": {f"{before}embeddings.{t}": (1, 1, a.C) for t in tokens},
+        "embeddings.position": {f"{before}embeddings.position_embeddings": (1, a.P, a.C)},
+        "embeddings.patch.weight": {f"{patch}.weight": wide},
+        "embeddings.patch.bias": {f"{patch}.bias": (a.C,)},
+    }
+
+    def add(canonical, names, outputs, inputs=None):
+        if inputs is not None:
+            s[f"{canonical}.weight"] = {f"{n}.weight": (outputs, inputs) for n in names}
+        else:
+            s[f"{canonical}.weight"] = {f"{n}.weight": (outputs,) for n in names}
+        s[f"{canonical}.bias"] = {f"{n}.bias": (outputs,) for n in names}
+
+    sizes = {"lin1": (a.F, a.C), "lin2": (a.C, a.F), "qkv": (a.C, a.C), "out": (a.C, a.C)}
+    for i in range(a.L):
+        for part, names in PARTS.items():
+            names = [f"{before}encoder.layer.{i}.{name}" for name in names]
+            add(f"layer.{i}.{part}", names, *sizes.get(part, (a.C,)))
+    add("final_norm", [f"{before}layernorm"], a.C)
+    for head in HEADS[kind, task]:
+        if head == "pooler":
+            add(head, ["pooler.dense"], a.C, a.C)
+        else:
+            add(head, [head], config.num_labels, a.C)
+    return s
+
+
+class VisionModel:
+    """ViT or DeiT with the heads of one task; `params` and the rest are as `Model`'s."""
+
+    def __init__(self, config, task, params, ops):
+        self.config, self.task, self.ops, self.dtype = config, task, ops, ops.dtype
+        self.layout = layout(config, task)
+        self.shapes = {n: s for parts in self.layout.values() for n, s in parts.items()}
+        self._params, self._canonical = {}, None
+        self.update(params)
+
+    @property
+    def params(self) -> Mapping[str, np.ndarray]:
+        return Fetched(self._params, self.ops.place)
+
+    def update(self, arrays):
+        """Replace parameters: {name: array of the same shape}. Raises ValueError, changing none."""
+        for name, array in arrays.items():
+            if name not in self.shapes:
+                raise ValueError(f"no parameter is called {name!r}")
+            if np.shape(array) != self.shapes[name]:
+                raise ValueError(f"{name} must be {self.shapes[name]}, not {np.shape(array)}")
+        for name, array in arrays.items():
+            self._params[name] = self.ops.place.freeze(array)
+        self._canonical = None
+
+    def canonical(self):
+        """The parameters by role, in the dtype and the shapes that compute."""
+        if self._canonical is None:
+            place, found = self.ops.place, {}
+            for c, parts in self.layout.items():
+                arrays = [_flat(c, place.fetch(self._params[name])) for name in parts]
+                found[c] = place.send(np.concatenate(arrays) if arrays[1:] else arrays[0])
+            self._canonical = found
+        return self._canonical
+
+    def with_ops(self, ops):
+        """The same parameters behind another backend."""
+        return VisionModel(self.config, self.task, dict(self.params), ops)
+
+    # ------------------------------------------------------------ forward
+
+    def see(self, pixel_values, train=False, seed=0, step=0, first_sequence=0, keep=True):
+        """Images  ->  vision.Seen, its cache, Places: what `forward` scatters and hands out."""
+        c = self.config
+        pixels = np.asarray(pixel_values)
+        wanted = (c.num_channels, c.image_size, c.image_size)
+        if pixels.ndim != 4 or pixels.shape[1:] != wanted or not len(pixels):
+            raise ValueError(f"pixel_values must be (B,{str(wanted)[1:-1]}), not {pixels.shape}")
+        places = Places.of(len(pixels), c.architecture.P, c.specials)
+        flat = patches(pixels.astype(DTYPES[self.dtype]), c.patch_size)
+        chance = Chance(seed, step, places.sequence + first_sequence, places.column)
+        seen, cache = vision.forward(
+            self.canonical(), self.ops.place.send(flat), places, c.architecture,
+            HEADS[c.model_type, self.task], chance if train else None, self.ops, keep,
+        )  # fmt: skip
+        return seen, cache, places
+
+    def forward(self, pixel_values, labels=None, hidden_states=False, train=False, seed=0, step=0,
+                keep=True, first_sequence=0):  # fmt: skip
+        """pixel_values (B,channels,S,S) floats, labels (B,)  ->  Output.
+
+        The loss is that of the logits; for DeiT the mean of its two classifiers' own losses, as if
+        a teacher always gave the label. The last of hidden_states is before the final norm, as in
+        transformers' ViT; last_hidden_state is after it. Raises ValueError for a wrong shape.
+        """
+        seen, cache, places = self.see(pixel_values, train, seed, step, first_sequence, keep)
+        B, fetch = len(places.bounds) - 1, self.ops.place.fetch
+        answers = {head: fetch(z) for head, z in seen.answers.items()}
+        loss, gradient = None, None
+        if labels is not None:
+            loss, gradient = self.loss(seen, labels)
+        return Output(
+            logits=fetch(vision.mean(seen.answers, self.ops)) if self.task == IMAGES else None,
+            cls_logits=answers.get("cls_classifier"),
+            distillation_logits=answers.get("distillation_classifier"),
+            pooler_output=answers.get("pooler"),
+            last_hidden_state=fetch(seen.last).reshape(B, -1, seen.last.shape[1]),
+            hidden_states=tuple(fetch(h).reshape(B, -1, h.shape[1]) for h in seen.hidden)
+            if hidden_states else None,
+            loss=None if loss is None else self.ops.place.number(loss),
+            kept=Kept(places, seen, cache, gradient) if keep else None,
+        )  # fmt: skip
+
+    def loss(self, seen, labels):
+        """loss, {head: gradient}: the mean over the heads of their losses on the labels."""
+        if self.task != IMAGES:
+            raise ValueError(f"task {self.task!r} has no loss; leave labels out")
+        total, d = 0.0, {}
+        for head, z in seen.answers.items():
+            weight = 1 / len(seen.answers)
+            loss, d[head] = objective.classification(z, labels, self.config, self.ops, weight)
+            total += weight * self.ops.place.number(loss)
+        return total, d
+
+    # ------------------------------------------------------------ backward
+
+    def backward(self, out, dlogits=None, dlast_hidden_state=None, dpooler_output=None):
+        """Gradients of the loss, or along the cotangents given, with the keys of `params`.
+
+        Raises ValueError after keep=False, without a cotangent or a loss, or for a wrong shape.
+        """
+        if out.kept is None:
+            raise ValueError("nothing was kept for backward: call forward with keep=True")
+        _, seen, cache, danswers = out.kept
+        dh = None
+        if any(d is not None for d in (dlogits, dlast_hidden_state, dpooler_output)):
+            danswers = {}
+            if dlogits is not None:
+                share = np.asarray(dlogits) / len(seen.answers)
+                danswers = {h: self._cotangent("dlogits", share, out.logits) for h in seen.answers}
+            if dpooler_output is not None:
+                danswers["pooler"] = self._cotangent(
+                    "dpooler_output", dpooler_output, out.pooler_output
+                )
+            if dlast_hidden_state is not None:
+                dh = self._cotangent(
+                    "dlast_hidden_state", dlast_hidden_state, out.last_hidden_state, seen.last.shape
+                )
+        elif danswers is None:
+            raise ValueError("backward needs a cotangent, such as dlogits, or labels in forward")
+        return self.public(vision.backward(dh, danswers, cache, self.ops))
+
+    def _cotangent(self, name, dy, like, shape=None):
+        if like is None:
+            raise ValueError(f"{name}: task {self.task!r} has no such output")
+        if np.shape(dy) != like.shape:
+            raise ValueError(f"{name} must be {like.shape}, not {np.shape(dy)}")
+        return self.ops.place.send(np.asarray(dy, DTYPES[self.dtype]).reshape(shape or like.shape))
+
+    def public(self, grads):
+        """Canonical gradients  ->  every parameter's, under its name in `params`."""
+        found = {}
+        for c, parts in self.layout.items():
+            g = self.ops.place.fetch(grads[c]) if c in grads else None
+            for i, (name, shape) in enumerate(parts.items()):
+                if g is None:
+                    found[name] = np.zeros(shape, DTYPES[self.dtype])
+                else:
+                    size = len(g) // len(parts)
+                    found[name] = g[i * size : (i + 1) * size].reshape(shape)
+        return found
+
+    @frugal()
+    def gradients(self, batch, train=False, seed=0, step=0, first_sequence=0):
+        """The loss on a batch of pixel_values and labels  ->  Step."""
+        seen, cache, _ = self.see(batch["pixel_values"], train, seed, step, first_sequence)
+        loss, d = self.loss(seen, batch["labels"])
+        return Step(loss, {}, self.public(vision.backward(None, d, cache, self.ops)))
+
+    def save_pretrained(self, folder, dtype="float32"):
+        """Write config.json and model.safetensors, as `Model.save_pretrained`."""
+        config = self.config.to_dict()
+        config["architectures"] = [CLASSES[self.config.model_type, self.task]]
+        write_folder(folder, config, self.params, dtype)
+
+
+def _flat(canonical, x):
+    """A parameter as checkpoints hold it  ->  the vector or the matrix that computes."""
+    if canonical in ("embeddings.specials", "embeddings.position"):
+        return x.reshape(-1, x.shape[-1])
+    return x.reshape(len(x), -1) if x.ndim > 1 else x
+
+
+# ---------------------------------------------------------------- made or read
+
+
+def fresh(config, task, seed, ops):
+    """A model with parameters drawn from seed."""
+    task = task_named(config, task)
+    return VisionModel(config, task, _drawn(config, task, seed), ops)
+
+
+def _drawn(config, task, seed):
+    wanted, parts = {}, layout(config, task)
+    for c, names in parts.items():
+        norm = c.endswith("norm.weight")
+        wanted.update({f"{n}{'.norm.weight' if norm else ''}": s for n, s in names.items()})
+    drawn = initialise(config, wanted, seed)
+    return {name.removesuffix(".norm.weight"): x for name, x in drawn.items()}
+
+
+def loaded(folder, config, task, seed, ops, relabelled):
+    """The folder's model; heads that it lacks, or whose labels change, are drawn from seed."""
+    task = task_named(config, task)
+    body = layout(config, BODY)
+    prefix, inner = f"{config.model_type}.", "" if task == BODY else f"{config.model_type}."
+    bodies = {n for c, names in body.items() if c.split(".")[0] != "pooler" for n in names}
+    stored = {}
+    for name, x in read_tensors(folder).items():
+        bare = name.removeprefix(prefix)
+        stored[inner + bare if bare in bodies else bare] = x
+    model = fresh(config, task, seed, ops)
+    problems, drawn, found = [], [], {}
+    for name, shape in model.shapes.items():
+        is_body = name.removeprefix(prefix) in bodies
+        if name in stored and stored[name].shape == shape:
+            found[name] = stored[name]
+            if not np.isfinite(stored[name]).all():
+                problems.append(f"{name} holds NaN or infinity")
+        elif name in stored and (is_body or not relabelled):
+            problems.append(f"{name} is {stored[name].shape}, expected {shape}")
+        elif is_body:
+            problems.append(f"missing {name} {shape}")
+        else:
+            drawn.append(name)
+    unused = sorted(set(stored) - set(model.shapes))
+    problems += [f"surplus {n}" for n in unused if n.startswith((prefix, "embeddings", "encoder"))]
+    if problems:
+        raise ValueError(f"{folder} does not fit its {CONFIG}: " + "; ".join(problems))
+    if unused:
+        warnings.warn(f"task {task!r} does not use {', '.join(unused)}", stacklevel=3)
+    if drawn:
+        warnings.warn(f"initialised from seed {seed}, to be trained: {', '.join(drawn)}",
+                      stacklevel=3)  # fmt: skip
+    model.update(found)
+    return model
