@@ -101,6 +101,8 @@ class Ring:
 
     def __init__(self, cuda):
         self.cuda, self.turn, self.slots = cuda, 0, [None] * RING
+        # Numba's own simulator, unlike numba-cuda's, has no name for the default stream.
+        self.stream = getattr(cuda, "default_stream", cuda.stream)()
 
     def send(self, x):
         """x, C-contiguous  ->  the same on the device. Returns before the copy is done."""
@@ -109,9 +111,8 @@ class Ring:
         buffer, event = self._next(x.nbytes)
         staged = buffer[: x.nbytes].view(x.dtype).reshape(x.shape)
         staged[...] = x
-        stream = self.cuda.default_stream()
-        sent = self.cuda.to_device(staged, stream=stream)
-        event.record(stream)
+        sent = self.cuda.to_device(staged, stream=self.stream)
+        event.record(self.stream)
         return sent
 
     def _next(self, nbytes):
