@@ -310,6 +310,31 @@ print(answer)
 assert "False" not in answer
 
 # %% [markdown]
+# And a whole model: with `backend="cuda"` its parameters, activations and gradients live on the
+# device, and the host sees a batch go in and numbers come out. The same loss, the same gradients:
+
+# %%
+model = """
+import numpy as np
+import minidistil as md
+
+config = md.DistilBertConfig(vocab_size=12, dim=8, n_layers=1, n_heads=2, hidden_dim=8,
+                             max_position_embeddings=4)
+ids = np.array([[5, 6, 7]])
+for name in ("numpy", "cuda"):
+    model = md.from_config(config, task="fill-mask", backend=name)
+    out = model.forward(ids, labels=ids)
+    grads = model.backward(out)
+    size = np.sqrt(sum((g.astype(float) ** 2).sum() for g in grads.values()))
+    print(f"{name:5s}  loss {out.loss:.5f}  norm of all gradients {size:.5f}")
+"""
+answer = simulate(model)
+print(answer)
+if "loss" in answer:
+    specification, kernels = (line.split(maxsplit=1)[1] for line in answer.splitlines())
+    assert specification == kernels
+
+# %% [markdown]
 # ## Exercise 1: partial sums
 #
 # Write the sums over rows in chunks: chunk $k$ of $K$ has the rows $\lfloor kN/K\rfloor$ to

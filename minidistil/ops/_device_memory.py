@@ -102,7 +102,7 @@ class Ring:
     def __init__(self, cuda):
         self.cuda, self.turn, self.slots = cuda, 0, [None] * RING
         # Numba's own simulator, unlike numba-cuda's, has no name for the default stream.
-        self.stream = getattr(cuda, "default_stream", cuda.stream)()
+        self.stream = (cuda.default_stream if hasattr(cuda, "default_stream") else cuda.stream)()
 
     def send(self, x):
         """x, C-contiguous  ->  the same on the device. Returns before the copy is done."""
