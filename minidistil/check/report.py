@@ -142,21 +142,21 @@ class Report:
         return "\n".join(parts)
 
     def _heat_map(self):
-        cells, places, columns = {}, [], []
+        cells, places, names = {}, [], []
         for row in self.rows:
             if row.kind != "forward":
                 continue
             place, _, name = row.name.rpartition(".")
-            place = place or "outside the layers"
+            place = place or "outside"
             places += [place] if place not in places else []
-            columns += [name] if name not in columns else []
+            names += [name] if name not in names else []
             cells[place, name] = row
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in ("", *columns))
+        head = "".join(f"<th>{html.escape(place)}</th>" for place in ("", *places))
         body = "".join(
-            f"<tr><th>{html.escape(place)}</th>"
-            + "".join(_cell(cells.get((place, name)), self.first_difference) for name in columns)
+            f"<tr><th>{html.escape(name)}</th>"
+            + "".join(_cell(cells.get((place, name)), self.first_difference) for place in places)
             + "</tr>"
-            for place in places
+            for name in names
         )
         return f"<h2>Error by layer and quantity</h2><table><tr>{head}</tr>{body}</table>"
 
@@ -164,7 +164,7 @@ class Report:
         rows = "".join(
             f"<tr><td>{html.escape(r.name)}</td><td>{r.error:.1e}</td><td>{r.explained:.1e}</td>"
             f"<td>{'agrees' if r.agrees else 'differs'}</td>"
-            f"<td>{html.escape(r.where or '')}</td></tr>"
+            f"<td style='text-align:left'>{html.escape(r.where or '')}</td></tr>"
             for r in self.rows
         )
         head = "".join(f"<th>{x}</th>" for x in ("quantity", "error", "float32", "", "where"))

@@ -20,8 +20,9 @@ PERCENT = ("accuracy", "agreement")
 PAGE = Template("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>$title</title><style>
 body {font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem}
-table {border-collapse: collapse; margin: 1rem 0} img {max-width: 100%}
-td, th {padding: .2rem .8rem; border-bottom: 1px solid #ddd; text-align: right}
+table {border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto}
+td, th {padding: .2rem .8rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap}
+pre {white-space: pre-wrap} img {max-width: 100%}
 td:first-child, th:first-child {text-align: left}
 </style></head><body>
 <h1>$title</h1>
