@@ -1,6 +1,9 @@
 """Answers of a model for texts: given as arguments, in --data, or line by line on stdin.
 
-The answers have the form of transformers' pipelines; --json prints them as they are.
+The answers have the form of transformers' pipelines; --json prints them as they are, in one list,
+and --lines one JSON line each in the order of the items. With --lines a bad item of --data or of
+stdin does not stop the others: it has no line, stderr names its place (of stdin and of .jsonl: the
+line, from 1) and what is wrong with it, and the exit code is 2 once the others are printed.
 """
 
 import inspect
@@ -9,6 +12,7 @@ import sys
 
 from minidistil.cli import tasks
 from minidistil.cli.common import Answer, add_inference_options, progress
+from minidistil.cli.lines import answer_lines, items_of, numbered_lines, parsed
 from minidistil.cli.teacher import default_teacher
 from minidistil.config import read_config
 from minidistil.data import documents
@@ -33,6 +37,9 @@ def add_options(parser):
         "--aggregation-strategy", metavar="S",
         help="token-classification: simple joins pieces to entities, none does not (none)",
     )  # fmt: skip
+    parser.add_argument(
+        "--lines", action="store_true", help="one JSON line an answer; bad items do not stop it"
+    )
     add_inference_options(parser)
 
 
@@ -41,18 +48,38 @@ def run(args):
     task = args.task or task_of(read_config(folder / CONFIG))
     if args.top_k is not None and args.top_k < 1:
         raise ValueError(f"--top-k must be 1 or more, not {args.top_k}")
-    texts = _objects(args) if task in OBJECTS else _texts(args)
+    if args.lines:
+        numbered = _numbered(args, task in OBJECTS)
+    else:
+        texts = _objects(args) if task in OBJECTS else _texts(args)
     predict = pipeline(task, folder, backend=args.backend, dtype=args.dtype)
     options = _options(args, task, predict)
+    if args.lines:
+        return answer_lines(lambda some: _answers(predict, some, task, options), numbered)
     answers = []
     for start in progress(range(0, len(texts), TOGETHER), "predicting"):
         some = texts[start : start + TOGETHER]
-        given = predict(some, **options)
-        answers.extend([given] if task == "fill-mask" and len(some) == 1 else given)
+        answers.extend(_answers(predict, some, task, options))
     describe = tasks.of(task).describe if task in tasks.TASKS else _vectors
     given = [x if isinstance(x, str) else json.dumps(x, ensure_ascii=False) for x in texts]
     lines = [f"{describe(answer)}\t{x}" for x, answer in zip(given, answers, strict=True)]
     return Answer(answers, "\n".join(lines))
+
+
+def _answers(predict, some, task, options):
+    """One answer an item: fill-mask's predictor drops the list around a single one."""
+    given = predict(some, **options)
+    return [given] if task == "fill-mask" and len(some) == 1 else given
+
+
+def _numbered(args, objects):
+    """(place, item or the ValueError it earns) for --lines."""
+    if args.texts:
+        raise ValueError("--lines reads --data or stdin; give no texts as arguments")
+    if args.data:
+        return items_of(args.data, args.text_column, objects)
+    numbered = numbered_lines(_stdin())
+    return parsed(numbered) if objects else numbered
 
 
 def _options(args, task, predict):
@@ -84,16 +111,20 @@ def _texts(args):
         return args.texts
     if args.data:
         return list(documents(args.data, field=args.text_column))
+    return [line.strip() for line in _stdin() if line.strip()]
+
+
+def _stdin():
+    """The lines of stdin, of which one at least holds something."""
     if sys.stdin.isatty():
         raise ValueError("there are no texts; give them as arguments, in --data or on stdin")
     try:
         lines = sys.stdin.buffer.read().decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"stdin is not UTF-8 at byte {error.start}; convert it") from None
-    texts = [line.strip() for line in lines if line.strip()]
-    if not texts:
+    if not any(line.strip() for line in lines):
         raise ValueError("stdin holds no text; give at least one line")
-    return texts
+    return lines
 
 
 def _vectors(answer):

@@ -78,6 +78,36 @@ def test_predict(asked, tmp_path, capsys, monkeypatch):
     assert "item 0 is not a JSON object" in capsys.readouterr().err
 
 
+def test_predict_lines_goes_on_past_bad_ones(asked, tmp_path, capsys, monkeypatch):
+    _, folder = asked
+    second = {"question": "who", "context": GOOD}
+    wanted = [pipeline("question-answering", folder)(item) for item in (ASKED, second)]
+    given = [json.dumps(ASKED), "{broken", "", "[1]", '{"question": "no context"}']
+    given.append(json.dumps(second))
+    (tmp_path / "in.jsonl").write_text("\n".join(given))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("\n".join(given).encode())))
+    for more in ([], ["--data", str(tmp_path / "in.jsonl")]):
+        assert main(["predict", "--model", str(folder), "--lines", *more]) == 2
+        out, err = capsys.readouterr()
+        for found, expected in zip(map(json.loads, out.splitlines()), wanted, strict=True):
+            assert found["answer"] == expected["answer"]
+            assert found["score"] == pytest.approx(expected["score"], rel=1e-4)
+        assert [f"line {n}: " in err for n in range(1, 7)] == [
+            False,
+            True,
+            False,
+            True,
+            True,
+            False,
+        ]
+        assert "3 of 5 items have no answer" in err
+    (tmp_path / "in.jsonl").write_text("\n".join([given[0], given[-1]]))
+    assert main(["predict", "--model", str(folder), "--lines", *more]) == 0
+    assert not capsys.readouterr().err
+    assert main(["predict", "--model", str(folder), "--lines", given[0]]) == 2
+    assert "give no texts as arguments" in capsys.readouterr().err
+
+
 def test_answers_are_spans_of_the_text(asked):
     predict = pipeline("question-answering", asked[1])
     one = predict(ASKED)
