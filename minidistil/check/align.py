@@ -8,8 +8,14 @@ from minidistil.check.layouts import Frame, Index
 from minidistil.check.program import Program, depends
 from minidistil.testing import FLOOR, rms
 
-ENDS = ("logits", "seq_relationship_logits", "pooled")  # what a module with a head returns
-
+ENDS = (
+    "logits",
+    "start_logits",
+    "end_logits",
+    "sentence_embedding",
+    "seq_relationship_logits",
+    "pooled",
+)  # fmt: skip  (what a module with a head returns)
 
 VAGUE = (".scores", ".probs")  # weights may be near uniform whatever the queries are
 SINGLE, DOUBLE, SHARP = "single", "double", 1e-10

@@ -5,7 +5,6 @@ apart from rounding. What it computes is recorded, found again among the referen
 value, and the first that differs is explained by the catalogue of mistakes, or not at all.
 """
 
-import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -14,58 +13,43 @@ from minidistil.check import gradients as grad
 from minidistil.check.align import DOUBLE, SHARP, SINGLE, Reference, align
 from minidistil.check.diagnose import diagnose, what_is_known
 from minidistil.check.dropout import dropped, random_from
+from minidistil.check.inputs import READ, as_stored, example, load
 from minidistil.check.program import stage_of
 from minidistil.check.record import NotCallableError, doubled, evaluating, leaves, record
 from minidistil.check.report import Diagnosis, Report, Row
+from minidistil.check.returned import handed_out
 from minidistil.check.weights import align as align_weights
-from minidistil.data import load_tokenizer
-from minidistil.model.pretrained import from_pretrained
 from minidistil.testing import rms
 
 FEW = 0.2  # a module that holds less of the folder's parameters is another model
 
 
-def compare(module, folder, batch=None, *, task=None, texts=None, teacher=None, seed=0, call=None):
+STEPS = ("the reference", "the module", "finding its numbers", "the first difference", "gradients")
+
+
+def compare(
+    module, folder, batch=None, *, task=None, texts=None, teacher=None, seed=0, call=None, tell=None
+):
     """Compare a torch module with the model of a folder  ->  Report.
 
     module: holds the folder's weights, under any names; forward takes input_ids and, as it likes,
     attention_mask and token_type_ids. batch: a dict of integer arrays (B,T); by default random
     words, padded, or `texts`. teacher: the folder of a model whose layers may have been copied.
-    call(module, inputs): runs a module whose forward takes other arguments.
+    call(module, inputs): runs a module whose forward takes other arguments. tell(step): hears each
+    of STEPS as it begins.
     Raises ValueError for a folder that is no model; what hinders a comparison is in the Report.
     """
+    tell = tell or (lambda step: None)
+    tell(STEPS[0])
     model = load(folder, task)
     batch = example(model, folder, texts, seed) if batch is None else batch
-    batch = {
-        k: v for k, v in batch.items() if k in ("input_ids", "attention_mask", "token_type_ids")
-    }
+    batch = {name: batch[name] for name in READ if name in batch}
     reference = Reference(as_stored(model, module), batch)
     layers = _layers(load(teacher, task)) if teacher else None
     try:
-        return _compare(module, reference, layers, call)
+        return _compare(module, reference, layers, call, tell)
     except NotCallableError as error:
         return Report.cannot(str(error))
-
-
-def load(folder, task=None):
-    """The model of a folder on the NumPy specification, float32."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # heads that are not used are not compared
-        return from_pretrained(folder, task=task, backend="numpy", dtype="float32")
-
-
-def as_stored(model, module):
-    """The model with its parameters rounded as a module in half precision has them."""
-    import torch
-
-    kinds = {t.dtype for t in leaves(module).values()}
-    for half in (torch.float16, torch.bfloat16):
-        if kinds == {half}:
-            rounded = {
-                n: torch.tensor(np.array(p)).to(half).float() for n, p in model.params.items()
-            }
-            model.update({n: p.numpy() for n, p in rounded.items()})
-    return model
 
 
 def _layers(model):
@@ -79,33 +63,6 @@ def _layers(model):
     return layers
 
 
-def example(model, folder, texts=None, seed=0):
-    """A padded batch: of texts, or of random words; token types of both kinds where there are."""
-    a, rng = model.config.architecture, np.random.default_rng(seed)
-    if texts:
-        batch = load_tokenizer(folder)(list(texts))
-        batch = {name: np.asarray(x) for name, x in batch.items()}
-        room = min(2, a.longest - batch["input_ids"].shape[1])  # padding shows what a mask does
-        pads = {"input_ids": model.config.pad_token_id}
-        return {
-            n: np.pad(x, ((0, 0), (0, room)), constant_values=pads.get(n, 0))
-            for n, x in batch.items()
-        }
-    B, T = 3, min(11, a.longest)
-    lengths = np.array([T, max(2, T - 3), max(1, T // 2)])
-    mask = (np.arange(T) < lengths[:, None]).astype(np.int64)
-    ids = rng.integers(0, a.V, (B, T))
-    ids[ids == model.config.pad_token_id] = (model.config.pad_token_id + 1) % a.V
-    batch = {
-        "input_ids": np.where(mask == 1, ids, model.config.pad_token_id),
-        "attention_mask": mask,
-    }
-    if a.types:
-        types = (np.arange(T) >= lengths[:, None] // 2).astype(np.int64)
-        batch["token_type_ids"] = types * mask * (a.types > 1)
-    return batch
-
-
 class Run(NamedTuple):
     """A module's runs on the batch."""
 
@@ -117,16 +74,20 @@ class Run(NamedTuple):
     chance: object  # the Diagnosis of two runs that differ, or None
 
 
-def _compare(module, reference, layers, call):
+def _compare(module, reference, layers, call, tell):
     with evaluating(module):
+        tell(STEPS[1])
         run = _run(module, reference, call)
+        tell(STEPS[2])
         arrays = {n: t.detach().double().numpy() for n, t in run.tensors.items()}
         params = {n: p.astype(np.float64) for n, p in reference.model.named_by_role().items()}
         weights = align_weights(arrays, params, reference.program.a.H)
         alignment = align(reference, run.seen, run.returned, run.precision)
         if reason := _hopeless(alignment, weights, params, run.seen):
             return Report.cannot(reason, _unmatched(alignment, weights, reference))
+        tell(STEPS[3])
         report = _forward(reference, alignment, weights, run, layers)
+        tell(STEPS[4])
         if run.chance is None:
             _backward(report, reference, weights, run)
         report.unmatched += _unmatched(alignment, weights, reference)
@@ -185,7 +146,7 @@ def _forward(reference, alignment, weights, run, layers):
         return Report("differ", first, [run.chance], rows, where=run.chance.where)
     if first is None:
         rows, _ = _rows(reference, alignment, [], run.as_is)
-        first, diagnosis, where = _handed_out(reference, alignment, run.returned)
+        first, diagnosis, where = handed_out(reference, alignment, run.returned)
         return Report("differ" if first else "agree", first, diagnosis, rows, where=where)
     alignment, fits = _explained(reference, alignment, weights, run, layers)
     first = alignment.first
@@ -280,34 +241,6 @@ def _evidence(reference, alignment, first, rows, weights):
     lacking = [reference.model.names[n] for n in weights.missing if n.startswith(stage_of(first))]
     holds = f"; the module does not hold the folder's {', '.join(lacking)}" if lacking else ""
     return f"{seen}; {size}; no known mistake of this step gives the module's numbers{holds}"
-
-
-def _handed_out(reference, alignment, returned):
-    """(quantity, diagnosis, where) of a returned tensor that is an inner quantity instead."""
-    frame, body = reference.frame, reference.body[0]
-    wanted = [n for n in reference.values if n == "embeddings" or n.endswith(".output")]
-    for label, tensor in returned:
-        value = tensor.detach().double().numpy()
-        if tensor.numel() != reference.values[body].size:
-            continue
-        views = list(frame.views(value, reference.values[body].shape))
-
-        def is_(name, views=views):
-            exact = reference.values[name]
-            return any(reference.error(v, exact) < 1e-5 for v in views)
-
-        if any(is_(n) for n in reference.values if n in wanted):
-            continue
-        for name in reference.values:
-            if name.endswith("output_sum") and is_(name):
-                from minidistil.check.catalogue import mistakes_of
-
-                m = next(m for m in mistakes_of("block") if m.id == "hidden-before-norm")
-                where = f"what the module returns as {label}"
-                said = f"{label} is {name}, to rounding"
-                layer = stage_of(name)
-                return f"{layer}.output", [Diagnosis(m.id, m.message(), where, said)], where
-    return None, [], None
 
 
 # ------------------------------------------------------- gradients

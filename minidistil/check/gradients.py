@@ -8,10 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minidistil.model.sentence import normalise, normalise_backward, pool_backward
 from minidistil.ops import backend
 from minidistil.testing import FLOOR, rms
 
-ARGUMENT = {"logits": "dlogits", "pooled": "dpooler_output",
+ARGUMENT = {"logits": "dlogits", "start_logits": "dstart_logits", "end_logits": "dend_logits",
+            "sentence_embedding": "dlast_hidden_state", "pooled": "dpooler_output",
             "seq_relationship_logits": "dseq_relationship_logits"}  # fmt: skip
 WORD = "embeddings.word.weight"
 ONE_SIDED = (
@@ -81,10 +83,30 @@ def exact_gradients(reference, found):
     both = []
     for dtype in ("float64", "float32"):
         model = reference.model.with_ops(backend("numpy", dtype))
-        kwargs = {ARGUMENT.get(name, "dlast_hidden_state"): d for _, _, name, d in found}
-        grads = model.backward(model.forward(**reference.batch), **kwargs)
+        out = model.forward(**reference.batch)
+        grads = model.backward(out, **_cotangents(model, out, found))
         both.append({c: np.asarray(grads[public], np.float64) for c, public in model.names.items()})
     return both
+
+
+def _cotangents(model, out, found):
+    """What `Model.backward` takes, in the shapes in which `out` holds the quantities."""
+    given = {}
+    for _, _, name, d in found:
+        argument = ARGUMENT.get(name, "dlast_hidden_state")
+        if name == "sentence_embedding":
+            d = _dhidden(model, out, d)
+        shown = getattr(out, argument.removeprefix("d"))
+        given[argument] = d if shown is None else d.reshape(shown.shape)
+    return given
+
+
+def _dhidden(model, out, dy):
+    """The texts' vectors' gradient (B,C)  ->  their last hidden states' (B,T,C)."""
+    v, cache = model.pooled(out.kept.result.hidden[-1], out.kept.rows)
+    dv = normalise_backward(dy, normalise(v)[1]) if model.pooling.normalize else dy
+    dh = pool_backward(dv.astype(v.dtype), cache, model.pooling, model.ops)
+    return out.kept.rows.scatter(dh)
 
 
 def gradients(reference, weights, tensors, found, double):

@@ -1,6 +1,6 @@
 """The same model in transformers."""
 
-from minidistil.check.compare import load
+from minidistil.check.inputs import load
 from minidistil.model.heads import architecture_name
 
 

@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minidistil.check.inputs import READ
 from minidistil.check.right import RIGHT
 from minidistil.model.encoder import scope
 from minidistil.model.heads import heads_of
-from minidistil.model.rows import pack
+from minidistil.model.rows import pack, pack_choices
 
 TABLES = "embeddings"
 FAMILIES = ("bert", "distilbert")  # those whose mistakes are collected
@@ -20,7 +21,7 @@ LAYER = ("q", "k", "v", "scores", "probs", "context", "out", "attention_sum", "a
 # Which neighbours do not depend on a quantity, although they come behind it.
 BESIDE = {"q": ("k", "v"), "k": ("v",), "v": ("scores", "probs")}
 # Where an op stands, and in which company a mistake is usually made; None is everywhere.
-LINEAR = ("q", "k", "v", "out", "lin1", "lin2", "transform", "pooler", "classifier", "nsp")
+LINEAR = ("q", "k", "v", "out", "lin1", "lin2", "transform", "pooler", "classifier", "spans", "nsp")
 SITES = {
     "linear": (("q", "k", "v", "out", "lin1", "lin2"), ("q", "k", "v"), ("q", "k"), ("k", "v"),
                ("q", "v"), ("q", "k", "v", "out"), ("lin1", "lin2"), *((s,) for s in LINEAR)),
@@ -36,6 +37,7 @@ SITES = {
 CHANGES = {"scores": "scores", "weights": "probs", "heads": "scores", "block": "q",
            "layer_of": "q", "embedding_sum": "embeddings_sum", "pool": "pooler",
            "projection": "logits", "output_norm": "output", "classifier": "logits",
+           "text_vector": "sentence_embedding",
            "nsp": "seq_relationship_logits", "pooler_activation": "pooled"}  # fmt: skip
 
 
@@ -57,7 +59,7 @@ class Program:
     """A model and a batch, in one dtype.
 
     run(...) -> {name: array}: token quantities are (B,T,·), scores and weights (B,H,T,T), what
-    belongs to a whole text (B,·).
+    belongs to a whole text (B,·). A batch of choices (B,choices,T) is one of B·choices texts.
     """
 
     def __init__(self, model, batch, dtype=np.float64):
@@ -69,12 +71,14 @@ class Program:
         self.a, self.heads = model.config.architecture, heads_of(model.config, model.task)
         self.p = {name: x.astype(dtype) for name, x in model.named_by_role().items()}
         self.layers = [scope(self.p, f"layer.{i}") for i in range(self.a.L)]
-        rows = pack(
-            *(batch.get(k) for k in ("input_ids", "attention_mask", "token_type_ids")), self.a
-        )
-        self.mask, self.ids = rows.mask, np.asarray(batch["input_ids"], np.int64)
-        types = batch.get("token_type_ids")
-        self.types = np.zeros_like(self.ids) if types is None else np.asarray(types, np.int64)
+        self.pooling = getattr(model, "pooling", None)  # of a text's vector, where there is one
+        batch = {name: np.asarray(x) for name, x in batch.items()}
+        packed = pack_choices if batch["input_ids"].ndim == 3 else pack
+        self.rows = packed(*(batch.get(name) for name in READ), self.a)
+        self.mask = self.rows.mask
+        self.ids = batch["input_ids"].reshape(self.mask.shape).astype(np.int64)
+        types = batch.get("token_type_ids", np.zeros_like(self.ids))
+        self.types = types.reshape(self.mask.shape).astype(np.int64)
         self.stages = (TABLES, *(f"layer.{i}" for i in range(self.a.L)), "head")
 
     def run(self, planted=None, start=0, x=None, stop=None):
@@ -155,11 +159,19 @@ class Program:
             values["transform_norm"] = n
             table = (self.p["embeddings.word.weight"], self.p["decoder.bias"])
             values["logits"] = do("projection", "decoder", n, *table)
-        if "pooler" in self.heads:
+        if "tokens" in self.heads:
+            values["logits"] = linear("classifier", h)
+        if "spans" in self.heads:
+            z = values["spans"] = linear("spans", h)
+            values["start_logits"], values["end_logits"] = do("spans", "ends", z)
+        if self.pooling is not None:
+            kind = {"mode": self.pooling.mode, "normalize": self.pooling.normalize}
+            values["sentence_embedding"] = do("text_vector", "text", h, self.mask, **kind)
+        elif "pooler" in self.heads:
             z = values["pooler"] = linear("pooler", do("pool", "pool", h, self.mask))
             name = self.a.pooler_activation
             values["pooled"] = pooled = do("activation", "pooler_activation", z, name=name)
-            if "classifier" in self.heads:
+            if {"classifier", "choice"} & set(self.heads):
                 values["logits"] = linear("classifier", pooled)
             if "nsp" in self.heads:
                 values["seq_relationship_logits"] = linear("nsp", pooled)

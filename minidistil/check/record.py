@@ -49,26 +49,32 @@ def record(module, batch, widths, call=None, keep_graph=False):
     home = os.path.dirname(os.path.abspath(torch.__file__))
     seen = []
 
+    def keep(x, op, where):
+        if isinstance(x, torch.Tensor) and x.is_floating_point() and x.numel() in widths:
+            value = x.detach().to("cpu", torch.float64, copy=True).numpy()
+            seen.append(Seen(value, where(), op, x.dtype != torch.float64))
+
     class Recorder(TorchDispatchMode):
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
             out = func(*args, **(kwargs or {}))
             if any(r.alias_info and not r.alias_info.is_write for r in func._schema.returns):
                 return out  # the same numbers in another shape
             for x in out if isinstance(out, tuple | list) else (out,):
-                if isinstance(x, torch.Tensor) and x.is_floating_point() and x.numel() in widths:
-                    value = x.detach().to("cpu", torch.float64, copy=True).numpy()
-                    where = _where((home, PACKAGE))
-                    seen.append(Seen(value, where, str(func), x.dtype != torch.float64))
+                keep(x, str(func), lambda: _where((home, PACKAGE)))
             return out
 
     inputs = {name: torch.as_tensor(np.asarray(x)) for name, x in batch.items()}
     with torch.set_grad_enabled(keep_graph), Recorder():
         out = call(module, inputs) if call else _call(module, inputs)
-    return list(_tensors(out)), seen
+    returned = list(_tensors(out))
+    for name, tensor in returned:
+        if tensor.nbytes < tensor.untyped_storage().nbytes():  # a slice, which computes nothing
+            keep(tensor, "slice", lambda name=name: f"what the module returns as {name}")
+    return returned, seen
 
 
 def _where(skipped):
-    frame = sys._getframe(2)
+    frame = sys._getframe(1)
     while frame is not None:
         file = frame.f_code.co_filename
         if not file.startswith(skipped) and not file.startswith("<"):

@@ -116,6 +116,19 @@ def projection(x, word, bias):
     return linear(x, word, bias)
 
 
+def spans(z):
+    """What is said of each token as an answer's end: (B,T,2)  ->  start, end, (B,T,1) each."""
+    return z[..., :1], z[..., 1:]
+
+
+def text_vector(h, mask, *, mode, normalize):
+    """h (B,T,C), mask (B,T)  ->  (B,C): the mean of the real tokens or the first one, and then,
+    where the folder says so, of length 1."""
+    m = mask[:, :, None]
+    v = pool(h) if mode == "cls" else (h * m).sum(axis=1) / m.sum(axis=1)
+    return v / np.linalg.norm(v, axis=1, keepdims=True) if normalize else v
+
+
 def kl_div(student, teacher, *, mask=None, tau=2.0):
     """Logits (…,V), mask (…)  ->  τ²·KL(teacher ‖ student), mean over the real tokens."""
     return losses.kl_divergence(student, teacher, tau, mask)[0]
@@ -139,6 +152,6 @@ def mse(student, teacher, *, mask=None):
 RIGHT = {
     f.__name__: f
     for f in (embedding_sum, layernorm, linear, activation, residual, heads, scores, softmax,
-              weights, attention, block, layer_of, pool, projection, kl_div, cosine,
-              cross_entropy, mse)
+              weights, attention, block, layer_of, pool, projection, spans, text_vector, kl_div,
+              cosine, cross_entropy, mse)
 }  # fmt: skip

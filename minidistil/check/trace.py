@@ -1,9 +1,10 @@
 """Every intermediate value of a model on a batch, and the gradient of the loss with respect to it.
 
 The values are those of `Program`; the gradients go through the same steps upwards, unfused, so that
-none of them is swallowed. Both are (B,T,·), with zeros at the padding. The loss is the mean
-cross-entropy of all tokens with themselves as labels, of a classifier that of its first class, and
-of a body half the sum of the squares of its last hidden states.
+none of them is swallowed. Both are (B,T,·), with zeros at the padding. The loss is a mean
+cross-entropy: of all tokens with themselves as labels; of a classifier of texts, tokens or choices
+with its first class; of an answer that starts and ends at the first token, the mean of both. Of a
+body it is half the sum of the squares of its last hidden states.
 """
 
 import math
@@ -28,7 +29,9 @@ def trace(model, batch):
     x = values.pop(None)
     loss, ends = _loss(program, values, x)
     exact = model.with_ops(backend("numpy", "float64"))
-    grads = exact.backward(exact.forward(**batch), **_cotangents(program, ends, x))
+    out = exact.forward(**batch)
+    cotangents = {f"d{name}": d.reshape(getattr(out, name).shape) for name, d in ends.items()}
+    grads = exact.backward(out, **cotangents)
     named = {f"input.{name}": np.asarray(x) for name, x in batch.items()}
     named |= {f"value.{name}": _unpadded(x, mask) for name, x in values.items()}
     for name, d in _gradients(program, values, ends).items():
@@ -46,21 +49,32 @@ def _unpadded(x, mask):
 
 def _loss(program, values, h):
     """The loss, and its gradients with respect to what the model hands out."""
+    if "start_logits" in values:
+        both = {
+            name: _first_token(program, values[name]) for name in ("start_logits", "end_logits")
+        }
+        return np.mean([loss for loss, _ in both.values()]), {
+            n: d / 2 for n, (_, d) in both.items()
+        }
     if "logits" not in values:
         real = h * program.mask[:, :, None]
-        return 0.5 * (real * real).sum(), {"hidden": real}
+        return 0.5 * (real * real).sum(), {"last_hidden_state": real}
     logits = values["logits"]
-    labels = np.zeros(len(logits), np.int64)
     if logits.ndim == 3:
-        labels = np.where(program.mask, program.ids, -100)
+        wanted = program.ids if "mlm" in program.heads else 0
+        labels = np.where(program.mask, wanted, -100)
+    else:
+        logits = logits.reshape(-1, program.rows.choices) if program.rows.choices > 1 else logits
+        labels = np.zeros(len(logits), np.int64)
     loss, d = losses.cross_entropy(logits, labels)
     return loss, {"logits": d}
 
 
-def _cotangents(program, ends, h):
-    if "logits" in ends:
-        return {"dlogits": ends["logits"]}
-    return {"dlast_hidden_state": ends["hidden"]}
+def _first_token(program, z):
+    """z (B,T,1)  ->  cross-entropy with each text's first token, its gradient (B,T,1)."""
+    z = np.where(program.mask, z[:, :, 0], -np.inf)
+    loss, d = losses.cross_entropy(z, program.mask.argmax(axis=1))
+    return loss, d[:, :, None]
 
 
 # ------------------------------------------------------- the forward, read upwards
@@ -69,7 +83,11 @@ def _cotangents(program, ends, h):
 def _gradients(program, values, ends):
     """The gradient of every quantity, in the order of the forward."""
     d = {}
-    dx = ends["hidden"] if "hidden" in ends else _head(program, values, ends["logits"], d)
+    dx = (
+        ends["last_hidden_state"]
+        if "last_hidden_state" in ends
+        else _head(program, values, ends, d)
+    )
     for i in reversed(range(program.a.L)):
         dx = _layer(program, values, i, dx, d)
     d["embeddings"] = dx
@@ -90,10 +108,16 @@ def _activation(dy, x, name):
     return op.backward(dy, op.forward(x, **options)[1])[0]
 
 
-def _head(program, values, dlogits, d):
+def _head(program, values, ends, d):
     """From the logits to the last hidden states."""
     p, a = program.p, program.a
-    d["logits"] = dlogits
+    d |= ends
+    if "spans" in program.heads:
+        d["spans"] = np.concatenate([ends["start_logits"], ends["end_logits"]], axis=2)
+        return d["spans"] @ p["spans.weight"]
+    dlogits = d["logits"] = ends["logits"].reshape(values["logits"].shape)
+    if "tokens" in program.heads:
+        return dlogits @ p["classifier.weight"]
     if "mlm" in program.heads:
         d["transform_norm"] = dlogits @ p["embeddings.word.weight"]
         g = values["transform_activation"]

@@ -3,7 +3,7 @@
 import numpy as np
 
 from minidistil.check.calling import arguments
-from minidistil.check.compare import example, load
+from minidistil.check.inputs import example, load
 from minidistil.check.loss import (
     ATTACHED,
     RELEASED,

@@ -22,8 +22,9 @@ from pathlib import Path
 
 from minidistil import files
 from minidistil.check import Report, compare, compare_loss, compare_optimizer
+from minidistil.check.compare import STEPS
 from minidistil.check.peers import transformers_model
-from minidistil.cli.common import Answer, nothing_left
+from minidistil.cli.common import Answer, nothing_left, progress
 from minidistil.cli.report import PAGE
 from minidistil.model.pretrained import resolve
 
@@ -91,7 +92,15 @@ def _model(args, folder, teacher):
         texts = [line for line in lines if line.strip()][:4]
         if not texts:
             raise ValueError(f"{args.data} holds no line of text")
-    return compare(module, folder, task=args.task, texts=texts, teacher=teacher, seed=args.seed)
+    with progress(None, "comparing", total=len(STEPS)) as bar:
+
+        def tell(step):
+            bar.update(STEPS.index(step) - bar.n)
+            bar.set_description_str(step)
+
+        return compare(
+            module, folder, task=args.task, texts=texts, teacher=teacher, seed=args.seed, tell=tell
+        )
 
 
 def function_of(name):

@@ -3,14 +3,15 @@ in another language.
 
 The file holds input.*, value.*, gradient.* (of the loss with respect to each value) and
 parameter_gradient.* in float32, and the loss: the mean cross-entropy of all tokens with themselves
-as labels; of a classifier that of its first class; of a body half the sum of squares of its last
-hidden states. Arrays are (B,T,·), with zeros at the padding.
+as labels; of a classifier of texts, tokens or choices that of its first class; of an answer that
+starts and ends at the first token; of a body half the sum of squares of its last hidden states.
+Arrays are (B,T,·), with zeros at the padding.
 """
 
 from pathlib import Path
 
 from minidistil import files
-from minidistil.check.compare import example, load
+from minidistil.check.inputs import example, load
 from minidistil.check.trace import trace
 from minidistil.cli.common import Answer, table
 from minidistil.model.pretrained import resolve

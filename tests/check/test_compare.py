@@ -1,7 +1,6 @@
 """`compare` with transformers' own models, with modules that cannot be compared, and its report."""
 
 import json
-import warnings
 
 import numpy as np
 import pytest
@@ -13,9 +12,11 @@ transformers = pytest.importorskip("transformers")
 from implementations import Modules  # noqa: E402
 from small import CONFIG, saved  # noqa: E402
 
+from minidistil.check.compare import STEPS  # noqa: E402
 from minidistil.check.peers import transformers_model  # noqa: E402
 from minidistil.cli import main  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("calm")
 BERT = md.BertConfig(
     vocab_size=40, hidden_size=12, num_hidden_layers=2, num_attention_heads=3,
     intermediate_size=20, max_position_embeddings=16, num_labels=3,
@@ -40,17 +41,6 @@ def folders(tmp_path_factory):
     }
 
 
-@pytest.fixture(autouse=True)
-def calm():
-    """transformers' import warns of its own dependencies."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize("name", MODELS)
 def test_transformers_is_not_accused(name, folders):
     module = transformers_model(folders[name])
@@ -58,6 +48,12 @@ def test_transformers_is_not_accused(name, folders):
     assert (report.verdict, report.diagnosis, report.code) == ("agree", [], 0), report.text()
     assert not [x for x in report.unmatched if x.startswith("quantity")]
     assert not module.training and all(p.grad is None for p in module.parameters())
+
+
+def test_every_step_is_told(folder):
+    told = []
+    md.check.compare(transformers_model(folder), folder, tell=told.append)
+    assert tuple(told) == STEPS
 
 
 def test_a_body_is_compared_with_a_model_that_has_a_head(folders):

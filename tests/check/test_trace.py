@@ -7,7 +7,7 @@ from safetensors.numpy import load_file
 from small import CONFIG, saved
 
 import minidistil as md
-from minidistil.check.compare import example, load
+from minidistil.check.inputs import example, load
 from minidistil.check.trace import trace
 from minidistil.cli import main
 
@@ -18,6 +18,8 @@ BERT = md.BertConfig(
 CASES = {
     "distilbert": (CONFIG, "fill-mask"), "bert": (BERT, "fill-mask"),
     "classifier": (BERT, "text-classification"), "body": (CONFIG, "feature-extraction"),
+    "tokens": (BERT, "token-classification"), "answers": (CONFIG, "question-answering"),
+    "choices": (BERT, "multiple-choice"),
 }  # fmt: skip
 BIAS = {"q": "q", "k": "k", "v": "v", "out": "out", "lin1": "lin1", "lin2": "lin2",
         "attention_norm": "attention_norm", "output": "output_norm"}  # fmt: skip

@@ -47,3 +47,46 @@ def head_untied(x, word, bias, *, value):
 )  # fmt: skip
 def projection_bias(x, word, bias):
     return right.projection(x, word, 0 * bias)
+
+
+@mistake(
+    "span-ends-swapped", "spans",
+    says="Where an answer starts and where it ends are swapped.",
+    yours="start = z[:, :, 1], end = z[:, :, 0]", right="start = z[:, :, 0], end = z[:, :, 1]",
+    fix="start, end = logits.unbind(-1)",
+)  # fmt: skip
+def span_ends_swapped(z):
+    start, end = right.spans(z)
+    return end, start
+
+
+@mistake(
+    "mean-over-padding", "text_vector",
+    says="The mean of a text's tokens counts the padding.",
+    yours="v = Σ h / T over all T columns", right="v = Σ m·h / Σ m,  m the mask",
+    fix="multiply by the mask, and divide by how many tokens it counts",
+)  # fmt: skip
+def mean_over_padding(h, mask, *, mode, normalize):
+    return right.text_vector(h, np.ones_like(mask), mode=mode, normalize=normalize)
+
+
+@mistake(
+    "embedding-pooling", "text_vector",
+    says="A text's vector is pooled as another folder's would be: mean for [CLS], or vice versa.",
+    yours="h[:, 0] for the mean of h, or the mean for h[:, 0]",
+    right="1_Pooling/config.json says which of both",
+    fix="pool as 1_Pooling/config.json of the folder says",
+)  # fmt: skip
+def embedding_pooling(h, mask, *, mode, normalize):
+    other = "mean" if mode == "cls" else "cls"
+    return right.text_vector(h, mask, mode=other, normalize=normalize)
+
+
+@mistake(
+    "embedding-length", "text_vector",
+    says="A text's vector is handed out at its own length where 1 is right, or vice versa.",
+    yours="v for v/|v|, or v/|v| for v", right="modules.json says whether Normalize follows",
+    fix="torch.nn.functional.normalize(v, dim=1) where, and only where, the folder says so",
+)  # fmt: skip
+def embedding_length(h, mask, *, mode, normalize):
+    return right.text_vector(h, mask, mode=mode, normalize=not normalize)

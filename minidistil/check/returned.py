@@ -1,0 +1,40 @@
+"""What a module hands out: the wrong one of quantities that are all computed rightly."""
+
+from minidistil.check.catalogue import mistakes_of
+from minidistil.check.program import stage_of
+from minidistil.check.report import Diagnosis
+
+SAME = 1e-5  # two inner quantities are further apart than rounding
+
+
+def handed_out(reference, alignment, returned):
+    """(quantity, diagnosis, where) of a returned tensor that is not what it is returned as."""
+    for label, tensor in returned:
+        where = f"what the module returns as {label}"
+
+        def is_(name, tensor=tensor):
+            exact = reference.values[name]
+            views = reference.frame.views(tensor.detach().double().numpy(), exact.shape)
+            return any(reference.error(view, exact) < SAME for view in views)
+
+        for wanted, name, op, id in _mistaken(reference, label, tensor.numel()):
+            if is_(name) and not any(is_(n) for n in wanted):
+                m = next(m for m in mistakes_of(op) if m.id == id)
+                found = Diagnosis(m.id, m.message(), where, f"{label} is {name}, to rounding")
+                return wanted[-1], [found], where
+    return None, [], None
+
+
+def _mistaken(reference, label, size):
+    """(what a tensor of this name and size may be, what it may be instead, op, mistake's id)."""
+    names = list(reference.values)
+    if size == reference.values[reference.body[0]].size:
+        states = [n for n in names if n == "embeddings" or n.endswith(".output")]
+        for name in names:
+            if name.endswith("output_sum"):
+                own = f"{stage_of(name)}.output"
+                yield [*states, own], name, "block", "hidden-before-norm"
+    if "start_logits" in names and size == reference.values["start_logits"].size:
+        for mine, other in (("start", "end"), ("end", "start")):
+            if mine in label.lower():
+                yield [f"{mine}_logits"], f"{other}_logits", "spans", "span-ends-swapped"

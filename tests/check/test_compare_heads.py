@@ -1,0 +1,95 @@
+"""`compare` on heads that read tokens, choose among texts, or make one vector of a text."""
+
+import pytest
+
+import minidistil as md
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+from small import CONFIG, saved  # noqa: E402
+
+from minidistil.check.peers import transformers_model  # noqa: E402
+
+pytestmark = pytest.mark.usefixtures("calm")
+BERT = md.BertConfig(
+    vocab_size=40, hidden_size=12, num_hidden_layers=2, num_attention_heads=3,
+    intermediate_size=20, max_position_embeddings=16, num_labels=3,
+)  # fmt: skip
+MODELS = {
+    "bert-tokens": (BERT, "token-classification"),
+    "bert-choice": (BERT, "multiple-choice"),
+    "distilbert-answers": (CONFIG, "question-answering"),
+    "distilbert-tokens": (CONFIG.with_labels(3), "token-classification"),
+    "distilbert-body": (CONFIG, "feature-extraction"),
+}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    home = tmp_path_factory.mktemp("models")
+    return {
+        name: saved(md.from_config(config, task=task), home / name)
+        for name, (config, task) in MODELS.items()
+    }
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_transformers_is_not_accused(name, folders):
+    report = md.check.compare(transformers_model(folders[name]), folders[name])
+    assert (report.verdict, report.diagnosis) == ("agree", []), report.text()
+    assert not [x for x in report.unmatched if x.startswith("quantity")]
+    assert any(row.kind == "gradient" for row in report.rows)
+
+
+@pytest.mark.parametrize(("swapped", "ids"), [(False, []), (True, ["span-ends-swapped"])])
+def test_where_an_answer_starts_and_ends(swapped, ids, folders):
+    """Slices of one array, as most people write them."""
+    inner = transformers_model(folders["distilbert-answers"])
+
+    class Answers(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, input_ids, attention_mask):
+            h = self.inner.distilbert(input_ids, attention_mask=attention_mask).last_hidden_state
+            z = self.inner.qa_outputs(h)
+            start, end = (z[..., 1], z[..., 0]) if swapped else (z[..., 0], z[..., 1])
+            return {"start": start, "end": end}
+
+    report = md.check.compare(Answers(), folders["distilbert-answers"])
+    assert [d.id for d in report.diagnosis] == ids, report.text()
+    assert report.first_difference == ("start_logits" if swapped else None)
+    if not swapped:
+        assert sum(row.kind == "gradient" for row in report.rows) == len(list(inner.parameters()))
+
+
+class Vectors(torch.nn.Module):
+    """A text's vector as sentence embeddings are written by hand."""
+
+    def __init__(self, inner, masked=True, normalized=True, first=False):
+        super().__init__()
+        self.inner, self.masked, self.normalized, self.first = inner, masked, normalized, first
+
+    def forward(self, input_ids, attention_mask):
+        h = self.inner(input_ids, attention_mask=attention_mask).last_hidden_state
+        m = attention_mask if self.masked else torch.ones_like(attention_mask)
+        m = m[:, :, None].to(h.dtype)
+        v = h[:, 0] if self.first else (h * m).sum(1) / m.sum(1)
+        return torch.nn.functional.normalize(v, dim=1) if self.normalized else v
+
+
+@pytest.mark.parametrize(("options", "ids"), [
+    ({}, []),
+    ({"masked": False}, ["mean-over-padding"]),
+    ({"normalized": False}, ["embedding-length"]),
+    ({"first": True}, ["embedding-pooling"]),
+])  # fmt: skip
+def test_vectors_of_texts(options, ids, folders):
+    folder = folders["distilbert-body"]
+    module = Vectors(transformers_model(folder), **options)
+    report = md.check.compare(module, folder, task="sentence-embedding")
+    assert [d.id for d in report.diagnosis] == ids, report.text()
+    assert report.verdict == ("differ" if ids else "agree")
+    if not ids:
+        assert any(row.kind == "gradient" for row in report.rows)
