@@ -7,6 +7,7 @@ import numpy as np
 from minidistil.check.record import leaves
 from minidistil.data import load_tokenizer
 from minidistil.model.pretrained import from_pretrained
+from minidistil.model.sentence import SENTENCES
 
 READ = ("input_ids", "attention_mask", "token_type_ids")  # what a comparison hands to both
 
@@ -66,7 +67,7 @@ def _random(model, B, seed):
         "input_ids": np.where(mask == 1, ids, model.config.pad_token_id),
         "attention_mask": mask,
     }
-    if a.types:
+    if a.types and model.task != SENTENCES:  # a vector's text is one, never a pair
         types = (np.arange(T) >= lengths[:, None] // 2).astype(np.int64)
         batch["token_type_ids"] = types * mask * (a.types > 1)
     return batch

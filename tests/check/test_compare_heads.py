@@ -21,6 +21,7 @@ MODELS = {
     "distilbert-answers": (CONFIG, "question-answering"),
     "distilbert-tokens": (CONFIG.with_labels(3), "token-classification"),
     "distilbert-body": (CONFIG, "feature-extraction"),
+    "bert-body": (BERT, "feature-extraction"),
 }
 
 
@@ -81,12 +82,14 @@ class Vectors(torch.nn.Module):
 
 @pytest.mark.parametrize(("options", "ids"), [
     ({}, []),
+    ({"body": "bert-body"}, []),
     ({"masked": False}, ["mean-over-padding"]),
     ({"normalized": False}, ["embedding-length"]),
     ({"first": True}, ["embedding-pooling"]),
 ])  # fmt: skip
 def test_vectors_of_texts(options, ids, folders):
-    folder = folders["distilbert-body"]
+    options = dict(options)
+    folder = folders[options.pop("body", "distilbert-body")]
     module = Vectors(transformers_model(folder), **options)
     report = md.check.compare(module, folder, task="sentence-embedding")
     assert [d.id for d in report.diagnosis] == ids, report.text()
