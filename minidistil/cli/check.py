@@ -95,8 +95,8 @@ def _model(args, folder, teacher):
     with progress(None, "comparing", total=len(STEPS)) as bar:
 
         def tell(step):
+            bar.set_description_str(step, refresh=False)
             bar.update(STEPS.index(step) - bar.n)
-            bar.set_description_str(step)
 
         return compare(
             module, folder, task=args.task, texts=texts, teacher=teacher, seed=args.seed, tell=tell
