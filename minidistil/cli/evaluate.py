@@ -7,6 +7,8 @@ that the model has learnt from; of other data everything, unless --held-out asks
 from minidistil.cli import tasks
 from minidistil.cli.common import Answer, add_inference_options
 from minidistil.cli.measure import measure
+from minidistil.cli.scope import add_options as add_scope_options
+from minidistil.cli.scope import evaluate_scope
 from minidistil.cli.teacher import default_teacher
 from minidistil.cli.text import HELD_OUT, LENGTH, add_text_options
 from minidistil.data import check_vocabulary, load_tokenizer
@@ -22,6 +24,7 @@ def add_options(parser):
         help="or a name on the hub; default: weights/; given again: the mean of their logits",
     )  # fmt: skip
     add_measure_options(parser)
+    add_scope_options(parser)
     add_inference_options(parser)
 
 
@@ -39,6 +42,9 @@ def run(args):
         args.model or default_teacher(), task=args.task, backend=args.backend, dtype=args.dtype,
         problem_type=args.problem_type, seed=args.seed,
     )  # fmt: skip
+    if args.out_of_scope is not None:
+        args.max_length = args.max_length or min(LENGTH, tokenizer.max_length)
+        return evaluate_scope(args, tokenizer, model)
     batches = batches_of(args, model, tokenizer)
     found = measure(model, batches)
     tokens = sum(int(batch["attention_mask"].sum()) for batch in batches)

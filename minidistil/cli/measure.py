@@ -3,6 +3,7 @@
 import numpy as np
 
 from minidistil.cli import tasks
+from minidistil.cli.common import progress
 
 
 def measure(model, batches, reference=None):
@@ -28,7 +29,7 @@ def results(model, batches, select=None):
 
     select: (rows, batch) -> (M,) rows that get logits, where a vocabulary is projected onto.
     """
-    for batch in batches:
+    for batch in progress(batches, "measuring", unit=" batches"):
         rows = model.pack_batch(batch)
         yield batch, rows, model.infer(rows, select and select(rows, batch))
 

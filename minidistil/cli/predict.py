@@ -38,6 +38,10 @@ def add_options(parser):
         help="token-classification: simple joins pieces to entities, none does not (none)",
     )  # fmt: skip
     parser.add_argument(
+        "--out-of-scope", type=float, metavar="P",
+        help="text-classification: texts whose best label is less probable are out of scope",
+    )  # fmt: skip
+    parser.add_argument(
         "--lines", action="store_true", help="one JSON line an answer; bad items do not stop it"
     )
     add_inference_options(parser)
@@ -84,7 +88,8 @@ def _numbered(args, objects):
 
 def _options(args, task, predict):
     """Those that were given, if this task's predictor takes them."""
-    given = {name: getattr(args, name) for name in ("top_k", "aggregation_strategy")}
+    names = ("top_k", "aggregation_strategy", "out_of_scope")
+    given = {name: getattr(args, name) for name in names}
     given = {name: value for name, value in given.items() if value is not None}
     for name in set(given) - set(inspect.signature(predict).parameters):
         raise ValueError(f"--{name.replace('_', '-')} is not for {task}; leave it out")

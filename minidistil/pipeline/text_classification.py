@@ -1,23 +1,46 @@
-"""Labels of texts, or of pairs of texts, with their probabilities."""
+"""Labels of texts, or of pairs of texts, with their probabilities; or that none of them fits."""
 
 import numpy as np
 
+from minidistil.data.labelled import SINGLE
 from minidistil.pipeline.predictor import Predictor, listed
+
+OUT_OF_SCOPE = "out of scope"
 
 
 class TextClassification(Predictor):
-    def __call__(self, inputs, top_k=""):
-        """top_k: how many labels; None for all; without it the best one, not in a list."""
+    def __call__(self, inputs, top_k="", out_of_scope=None):
+        """top_k: how many labels; None for all; without it the best one, not in a list.
+
+        out_of_scope: where the best label's probability is smaller, "out of scope" stands before
+        the labels, with that probability. Raises ValueError for it if labels have no probabilities
+        that sum to 1.
+        """
+        self._check(out_of_scope)
         names = self.model.config.to_dict()["id2label"]
         answers = []
         for _, _, result in self.results(listed(inputs)):
             for scores in self._scores(result.logits):
                 order = np.argsort(-scores, kind="stable")
                 ranked = [{"label": names[str(k)], "score": float(scores[k])} for k in order]
+                if out_of_scope is not None and ranked[0]["score"] < out_of_scope:
+                    ranked = [{"label": OUT_OF_SCOPE, "score": ranked[0]["score"]}, *ranked]
                 answers.append(ranked[0] if top_k == "" else ranked[:top_k])
         if isinstance(inputs, list):
             return answers
         return answers if top_k == "" and isinstance(inputs, str) else answers[0]
+
+    def _check(self, out_of_scope):
+        config = self.model.config
+        if out_of_scope is None:
+            return
+        if config.problem_type not in (None, SINGLE) or config.num_labels == 1:
+            raise ValueError(
+                f"out_of_scope needs one label a text, not {config.problem_type} with "
+                f"{config.num_labels} labels; leave it out"
+            )
+        if not 0 <= out_of_scope <= 1:
+            raise ValueError(f"out_of_scope must be a probability, 0 to 1, not {out_of_scope}")
 
     def _scores(self, logits):
         config, fetch = self.model.config, self.model.ops.place.fetch
