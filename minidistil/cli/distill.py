@@ -34,6 +34,7 @@ from minidistil.data.twice import ReadTwice
 from minidistil.distill import DistillConfig, student_from
 from minidistil.distill.cache import CachedTeacher
 from minidistil.distill.recipes import RECIPES, check_teacher, recipe
+from minidistil.distill.sentences import check_vectors
 from minidistil.distill.sequence import student_pair
 from minidistil.distill.step import check_reading
 from minidistil.distill.student import check_pair
@@ -41,6 +42,7 @@ from minidistil.distill.terms import TERMS, Projected
 from minidistil.model.ensemble import Ensemble
 from minidistil.model.heads import WORD_TASKS
 from minidistil.model.pretrained import from_config, from_pretrained, resolve
+from minidistil.model.sentence import SENTENCES
 from minidistil.pipeline.loading import load
 from minidistil.train.objectives import Distillation, Supervised
 
@@ -224,7 +226,10 @@ def students(args, teacher, losses, two=False):
             "only classifiers of texts may have a tokenizer each"
         )
     check_reading(student, losses)
-    check_pair(student, teacher, losses.alpha_cos > 0, two)
+    if teacher.task == SENTENCES:
+        check_vectors(student, teacher, losses)
+    else:
+        check_pair(student, teacher, losses.alpha_cos > 0, two)
     if losses.terms:
         student = Projected(student, teacher, losses.terms, args.seed)
     objectives = {"distilled student": Distillation(student, teacher, losses)}

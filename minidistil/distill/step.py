@@ -15,7 +15,7 @@ does. The teacher is in evaluation mode. A model has one of mlm and clm: a decod
 tokens themselves, and row n is asked for the label of row n+1; its last row, which predicts no
 word of the text, still learns what the teacher expects there. A classifier is distilled the same
 way with one row of logits for each question it decides, and `hard`, its labels' own loss, for mlm:
-see `targets`.
+see `targets`. Sentence vectors have neither logits nor words: see `sentences`.
 Other code bases count ce in other ways: `convention`, see `minidistil.model.soft_targets`.
 Source: Hugging Face's `Distiller.step`, value for value; Sanh et al., "DistilBERT", 2019, §2.
 """
@@ -27,6 +27,7 @@ import numpy as np
 
 from minidistil.data.twice import THEIRS
 from minidistil.distill import vary
+from minidistil.distill.sentences import sentence_step
 from minidistil.distill.sequence import word_step
 from minidistil.distill.student import check_pair
 from minidistil.distill.targets import alternatives, class_losses
@@ -38,6 +39,7 @@ from minidistil.model.encoder_decoder import EncoderDecoder
 from minidistil.model.heads import WORD_TASKS, projector
 from minidistil.model.model import Step
 from minidistil.model.network import Cotangents
+from minidistil.model.sentence import SENTENCES
 from minidistil.model.soft_targets import OURS, SoftTargets, check_convention
 from minidistil.model.taps import plus
 from minidistil.ops import frugal
@@ -102,8 +104,11 @@ def distill_step(student, teacher, batch, config, train=False, seed=0, step=0, f
     """
     config = config.at(0.0)
     check_reading(student, config)
+    place = train, seed, step, first_sequence
     if isinstance(student, EncoderDecoder):
-        return word_step(student, teacher, batch, config, train, seed, step, first_sequence)
+        return word_step(student, teacher, batch, config, *place)
+    if student.task == SENTENCES:
+        return sentence_step(student, teacher, batch, config, *place)
     own_words = any(name.startswith(THEIRS) for name in batch)
     check_pair(student, teacher, config.alpha_cos > 0, own_words)
     if own_words and config.terms:
@@ -130,7 +135,7 @@ def distill_step(student, teacher, batch, config, train=False, seed=0, step=0, f
     # The teacher goes first: what it needs on its way is free again before the student keeps any.
     watch = _watched(config, student, teacher)
     theirs = _teach(teacher, batch, config, select, watch)
-    chance = student.chance(rows, train, seed, step, first_sequence)
+    chance = student.chance(rows, *place)
     taps = {f"layer.{i - 1}": {} for i in watch[0]} or None
     mine, cache = network.forward(
         student.canonical(), rows, student.config, student.task, chance, student.ops, select,

@@ -20,9 +20,14 @@ from minidistil.config import FAMILIES
 from minidistil.model.heads import CLASSIFIED, CLASSIFIERS, heads_of
 from minidistil.model.model import Model
 from minidistil.model.params import initialise, shapes
+from minidistil.model.sentence import SENTENCES, SentenceModel
 from minidistil.ops import NARROW, backend
 
-HANDED_ON = (*CLASSIFIED, "text-generation")  # tasks that a student takes over with their head
+HANDED_ON = (
+    *CLASSIFIED,
+    "text-generation",
+    SENTENCES,
+)  # tasks that a student takes over with their head
 NATURAL = {"bert": "distilbert"}  # a teacher's usual student; of any other family: its own
 BERT = {  # what the families call the letters of the dimension key, and other fields they share
     "vocab_size": "V", "max_position_embeddings": "P", "hidden_size": "C",
@@ -113,6 +118,8 @@ def student_from(teacher, layers=(0, 2, 4, 7, 9, 11), vocab_transform=False, see
         if source in given and given[source].shape == params[name].shape:
             params[name] = given[source]
     ops = backend(teacher.ops.name) if teacher.dtype in NARROW else teacher.ops
+    if task == SENTENCES:
+        return SentenceModel(config, params, ops, teacher.pooling)
     return Model(config, task, params, ops)
 
 

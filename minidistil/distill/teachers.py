@@ -12,13 +12,15 @@ from minidistil.data.twice import as_teacher_reads
 from minidistil.distill.terms.seen import Seen
 from minidistil.model.ensemble import Ensemble, mean
 from minidistil.model.heads import projector
+from minidistil.model.sentence import SENTENCES
 
 
 class Lesson(NamedTuple):
     """Hidden states of the real tokens, and logits where they are asked for."""
 
     hidden: tuple  # the last one alone is x_L (N,C); () of a teacher that shows none
-    logits: Callable  # a slice of the selected rows -> (·,V); of a classifier's texts -> (·,K)
+    logits: Callable  # a slice of the selected rows -> (·,V); of a classifier's texts -> (·,K);
+    # of texts that become vectors -> (·,C)
     seen: Seen | None = None  # all hidden states, and q, k, v, where terms look at them
 
 
@@ -45,6 +47,9 @@ def lesson(teacher, batch, select, watched=None):
     seen = None
     if watched is not None:
         seen = Seen(result.hidden, taps, rows, teacher.config.architecture)
+    if teacher.task == SENTENCES:
+        vectors = teacher.vectors(result, rows)
+        return Lesson(result.hidden[-1:], lambda texts: vectors[texts], seen)
     return Lesson(result.hidden[-1:], logits_of(teacher, result._replace(hidden=())), seen)
 
 

@@ -49,6 +49,31 @@ def test_partners_alone(world, data, tmp_path, capsys):
     assert 0 <= found["accuracy"] <= 1 and "spearman" not in found
 
 
+@pytest.mark.parametrize("labels", ["--labels", "--no-labels"])
+def test_a_student_learns_its_teachers_vectors(labels, world, data, tmp_path, capsys):
+    scored, out = data[0], tmp_path / "out"
+    found = answer(
+        capsys, "distill", "--task", "sentence-embedding", "--teacher", world.teacher,
+        "--data", scored, "--eval-data", scored, "--label-column", "score", "--similarity-max", 5,
+        "--alpha-ce", 0, "--alpha-cos", 0, "--alpha-hard", 0, "--alpha-mse", 1, labels,
+        "--layers", "0", "--steps", 30, "--lr", "1e-2", "--out", out, *SMALL,
+    )  # fmt: skip
+    teacher, student, *others = found["models"]
+    assert {"pearson", "spearman", "mse"} <= set(student) and teacher["agreement"] > 0.999
+    assert len(others) == (2 if labels == "--labels" else 0)
+    told = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["mse"] for line in told if "mse" in line and "lr" in line]
+    assert losses[-1] < losses[0] / 2 and (out / "modules.json").exists()
+
+
+def test_vectors_are_not_cached(world, data, tmp_path, capsys):
+    argv = ["distill", "--task", "sentence-embedding", "--teacher", world.teacher, "--data",
+            str(data[1]), "--alpha-ce", "0", "--alpha-mse", "1", "--steps", "1",
+            "--cache-teacher", str(tmp_path / "cache"), "--out", str(tmp_path / "o")]  # fmt: skip
+    assert main(argv) == 2 and not (tmp_path / "o").exists()
+    assert "--cache-teacher keeps words and logits" in capsys.readouterr().err
+
+
 def test_predict_says_its_size(world, capsys):
     argv = ["predict", "--task", "sentence-embedding", "--model", world.teacher, GOOD]
     assert main([*argv, "--backend", "numpy"]) == 0

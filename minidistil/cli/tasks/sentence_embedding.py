@@ -2,13 +2,20 @@
 
 minidistil finetune --task sentence-embedding --data train.tsv --label-column score \
     --similarity-max 5
+minidistil distill --task sentence-embedding --teacher all-MiniLM-L6-v2 --data train.tsv \
+    --label-column score --similarity-max 5 --alpha-ce 0 --alpha-cos 0 --alpha-mse 1000
 """
 
 import warnings
 
 import numpy as np
 
-from minidistil.cli.labelled import held_out_of, read_examples, training_and_evaluation
+from minidistil.cli.labelled import (
+    WithoutLabels,
+    held_out_of,
+    read_examples,
+    training_and_evaluation,
+)
 from minidistil.cli.measure import results
 from minidistil.data.sentences import SentencePairs
 from minidistil.model.pretrained import from_pretrained
@@ -42,11 +49,13 @@ def evaluation(args, tokenizer, model):
 
 
 def distillation(args, tokenizer, teacher, resumed):
-    """Refused: the triple loss compares tokens and logits."""
-    raise ValueError(
-        f"distill does not train {SENTENCES}; distil the body with --task fill-mask, "
-        f"then finetune --task {SENTENCES}"
-    )
+    """SentencePairs, their labels unread with --no-labels; the teacher's vectors are enough."""
+    if args.cache_teacher:
+        raise ValueError(
+            "--cache-teacher keeps words and logits, not sentence vectors; leave it out"
+        )
+    data = _data(args, tokenizer, *training_and_evaluation(args, read_examples))
+    return data if args.labels else WithoutLabels(data)
 
 
 def _data(args, tokenizer, training, evaluation):
