@@ -11,6 +11,7 @@ import numpy as np
 import op_checks
 import pair_cases
 import soft_cases
+import term_cases
 from distill_cases import CONFIGS, STORED, cases_of, distiller, pair
 from model_cases import (
     CASES,
@@ -75,6 +76,20 @@ def soft_targets():
     save("soft-targets", {"out": pack(*(soft_cases.torch_numbers(np.dtype(d)) for d in DTYPES))})
 
 
+def terms():
+    """Every objective on the inside of the models."""
+    groups, learned, out, exact = {}, {}, {}, {}
+    for name in term_cases.EVERY:
+        student, teacher, config = term_cases.prepared(name)
+        for of, model in (("student", student.student), ("teacher", teacher)):
+            groups[f"{of}-{term_cases.width_of(name)}"] = pack(model.params)
+        learned |= {f"{name}/{n}": p for n, p in student.learned.items()}
+        for part, dtype in zip((out, exact), DTYPES, strict=True):
+            found = term_cases.torch_numbers(student, teacher, config, dtype)
+            part |= {f"{name}/{n}": x for n, x in found.items()}
+    save("terms", {**groups, "learned": pack(learned), "out": pack(out, exact)})
+
+
 def operations():
     """The small cases of every op that PyTorch has a function for, in one file."""
     inputs, out, exact = {}, {}, {}
@@ -92,3 +107,4 @@ if __name__ == "__main__":
     pairs()
     distillation()
     soft_targets()
+    terms()

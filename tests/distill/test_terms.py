@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 import pytest
+from model_cases import assert_same_formula, compare_array, read, unpack
+from term_cases import EVERY, QUIET, batch, pair, prepared, torch_numbers, width_of
 
 import minidistil as md
 from minidistil.distill.terms import (
@@ -15,55 +17,10 @@ from minidistil.distill.terms import (
     RelationLoss,
     pairs_of,
 )
+from minidistil.testing import rms
+from minidistil.train import Distillation, Run, TrainConfig, run_loop
 
-QUIET = {"alpha_ce": 0.0, "alpha_mlm": 0.0, "alpha_cos": 0.0, "alpha_hard": 0.0}
-SIZE = {"vocab_size": 19, "max_position_embeddings": 9, "hidden_act": "gelu"}
-TERMS = {
-    "hidden": HiddenMSE(0.7),
-    "hidden-each": HiddenMSE(0.7, projection="each", embeddings=False),
-    "scores": AttentionLoss("scores", 0.3),
-    "scores-padded": AttentionLoss("scores", 0.3, padded=True),
-    "probs": AttentionLoss("probs", 2.0),
-    "ce": AttentionLoss("ce"),
-    "kl": AttentionLoss("kl", layers=((1, 2), (2, 4))),
-    "minilm-v1": RelationLoss(("qk", "vv")),
-    "minilm-v2": RelationLoss(heads=4),
-}
-ALIKE = {  # those that want both of one width
-    "patient": PatientMSE(5.0, layers="uniform"),
-    "patient-plain": PatientMSE(5.0, normalised=False, mean=False),
-    "feature-maps": FeatureMapTransfer(layers="uniform"),
-}
-
-
-def pair(C=8, teacher_C=12, ops=None):
-    """A student of two layers and a teacher of four, away from special values."""
-    ops = ops or md.backend("numpy", "float64")
-    models = []
-    for seed, (L, width) in enumerate(((2, C), (4, teacher_C))):
-        config = md.BertConfig(
-            hidden_size=width, num_hidden_layers=L, num_attention_heads=2,
-            intermediate_size=10, **SIZE,
-        )  # fmt: skip
-        model = md.from_config(config, seed=seed)
-        rng = np.random.default_rng(seed)
-        model.update({n: p + rng.normal(0, 0.3, p.shape) for n, p in model.params.items()})
-        models.append(model.with_ops(ops))
-    return models
-
-
-def batch():
-    rng = np.random.default_rng(5)
-    ids, mask = rng.integers(1, 19, (3, 7)), np.ones((3, 7), np.int64)
-    mask[1, 4:] = mask[2, 2:4] = 0
-    return {"input_ids": ids, "attention_mask": mask, "labels": np.where(mask == 1, ids, -100)}
-
-
-def prepared(name, ops=None):
-    term = (TERMS | ALIKE)[name]
-    student, teacher = pair(teacher_C=8 if name in ALIKE else 12, ops=ops)
-    config = md.DistillConfig(**QUIET, terms=(term,))
-    return Projected(student, teacher, config.terms), teacher, config
+NAMES = pytest.mark.parametrize("name", EVERY)
 
 
 class Nudged(Projected):
@@ -78,7 +35,7 @@ class Nudged(Projected):
             self.student.canonical()[canonical[n]] = p
 
 
-@pytest.mark.parametrize("name", TERMS | ALIKE)
+@NAMES
 def test_the_gradient_is_the_derivative(name):
     student, teacher, config = prepared(name)
     rng = np.random.default_rng(1)
@@ -98,94 +55,45 @@ def test_the_gradient_is_the_derivative(name):
     assert abs(along) > 1e-4
 
 
-@pytest.mark.parametrize("name", TERMS | ALIKE)
-def test_the_kernels_agree_with_the_specification(name):
-    exact = md.distill_step(*prepared(name)[:2], batch(), prepared(name)[2])
-    fast = md.distill_step(*prepared(name, md.backend("cpu"))[:2], batch(), prepared(name)[2])
-    assert fast.loss == pytest.approx(exact.loss, rel=1e-5)
-    largest = max(np.abs(g).max() for g in exact.grads.values())
-    for n, g in exact.grads.items():
-        np.testing.assert_allclose(fast.grads[n], g, rtol=2e-4, atol=1e-5 * largest)
-
-
 # ---------------------------------------------------------------- the originals' formulas
 
 
-def attention_distance(torch, term, s, t):
-    """Lists of (H,t,t) scores of the student, of the teacher  ->  what the originals compute."""
-    F = torch.nn.functional
-    distance = {
-        "scores": lambda a, b: ((a - b) ** 2).sum(),
-        "probs": lambda a, b: ((a.softmax(2) - b.softmax(2)) ** 2).sum(),
-        "ce": lambda a, b: -(b.softmax(2) * a.log_softmax(2)).sum(),
-        "kl": lambda a, b: F.kl_div(a.log_softmax(2), b.softmax(2), reduction="sum"),
-    }[term.measure]
-    rows, entries = sum(2 * x.shape[1] for x in s), sum(x.numel() for x in s)
-    count = rows if term.measure in ("ce", "kl") else entries
-    if term.padded:
-        count = 2 * 3 * 7 * 7
-    return sum(distance(a, b) for a, b in zip(s, t, strict=True)) / count
+def check(student, teacher, config, backend, reference, truth):
+    """A backend, None for the specification in float64, against PyTorch's loss and gradients."""
+    step = md.distill_step(student, teacher, batch(), config)
+    largest = max(rms(x) for n, x in truth.items() if n != "loss")
+    mine = {"loss": np.asarray(step.loss)} | {f"grad.{n}": g for n, g in step.grads.items()}
+    assert step.loss > 1e-3 and set(truth) <= set(mine)
+    for name, x in mine.items():
+        scale = None if name == "loss" else largest
+        if name not in truth:
+            assert not x.any(), name
+        elif backend is None:
+            assert_same_formula(name, x, truth[name], scale)
+        else:
+            compare_array(name, x, reference[name], truth[name], scale)
 
 
-@pytest.mark.parametrize("name", TERMS | ALIKE)
-def test_the_formula_is_the_originals(name):
-    torch = pytest.importorskip("torch", reason="compares with PyTorch: pip install torch")
-    student, teacher, config = prepared(name)
-    ours = md.distill_step(student, teacher, batch(), config)
-    F, term = torch.nn.functional, config.terms[0]
-    names = [f"layer.{i}.{x}" for i in range(4) for x in "qkv"]
-    seen = []
-    for model, L in ((student, 2), (teacher, 4)):
-        given = {n: x for n, x in batch().items() if n != "labels"}
-        out = model.forward(**given, hidden_states=True, taps=names[: 3 * L])
-        seen.append((
-            [torch.tensor(h) for h in out.hidden_states],
-            {n: torch.tensor(x) for n, x in out.taps.items()},
-        ))  # fmt: skip
-    (hs, ts), (ht, tt) = seen
-    mask = torch.tensor(batch()["attention_mask"]).bool()
-    learned = {n: torch.tensor(np.asarray(p, np.float64)) for n, p in student.learned.items()}
+@NAMES
+def test_as_the_originals(name):
+    pytest.importorskip("torch", reason="compares with PyTorch: pip install torch")
+    pytest.importorskip("transformers")
+    theirs = [torch_numbers(*prepared(name), dtype) for dtype in ("float32", "float64")]
+    for backend in (None, "numpy", "cpu"):
+        check(*prepared(name, backend and md.backend(backend)), backend, *theirs)
 
-    def squares(taps, i, x, y, heads):
-        """Scores of each text without its padding: a list of (H,t,t)."""
-        out = []
-        for b in range(3):
-            q, k = (taps[f"layer.{i - 1}.{z}"][b][mask[b]] for z in (x, y))
-            q, k = (z.unflatten(1, (heads, -1)).transpose(0, 1) for z in (q, k))
-            out.append(q @ k.mT / q.shape[2] ** 0.5)
-        return out
 
-    def project(i):
-        name = "terms.0.project" + ("" if term.projection == "shared" else f".{i}")
-        return hs[i] @ learned[f"{name}.weight"].T + learned[f"{name}.bias"]
-
-    two = ((1, 2), (2, 4))
-    if isinstance(term, HiddenMSE):
-        pairs = ((0, 0), *two) if term.embeddings else two
-        loss = sum(F.mse_loss(project(i)[mask], ht[j][mask]) for i, j in pairs)
-    elif isinstance(term, AttentionLoss):
-        heads = [(squares(ts, i, "q", "k", 2), squares(tt, j, "q", "k", 2)) for i, j in two]
-        loss = sum(attention_distance(torch, term, s, t) for s, t in heads)
-    elif isinstance(term, RelationLoss):
-        loss, heads = 0, term.heads or 2
-        for x, y in term.pairs:
-            for a, b in zip(squares(ts, 2, x, y, heads), squares(tt, 4, x, y, heads), strict=True):
-                kl = F.kl_div(a.log_softmax(2), b.softmax(2), reduction="sum")
-                loss += kl / (heads * a.shape[1]) / 3
-    elif isinstance(term, PatientMSE):
-        unit = (lambda z: F.normalize(z, dim=1)) if term.normalised else (lambda z: z)
-        pairs = two if term.layers == "uniform" else two[:1]
-        loss = sum(F.mse_loss(unit(hs[i][:, 0]), unit(ht[j][:, 0])) for i, j in pairs)
-        loss /= len(pairs) if term.mean else 1
-    else:
-        loss = 0
-        for i, j in two:
-            a, b = hs[i][mask], ht[j][mask]
-            na, nb = (F.layer_norm(z, z.shape[1:], eps=1e-12) for z in (a, b))
-            loss += F.mse_loss(na, nb) + 50 * F.mse_loss(a.mean(1), b.mean(1))
-            loss += 0.05 * F.mse_loss(a.var(1, unbiased=False), b.var(1, unbiased=False))
-    assert ours.loss == pytest.approx(float(loss) * term.weight, rel=1e-9)
-    assert float(loss) > 1e-3
+@pytest.mark.parametrize("backend", [None, "numpy", "cpu"])
+@NAMES
+def test_as_the_originals_stored(name, backend):
+    kinds = read("terms")
+    given = [unpack(kinds[f"{of}-{width_of(name)}"])[0] for of in ("student", "teacher")]
+    learned, numbers = unpack(kinds["learned"])[0], unpack(kinds["out"])
+    mine, *theirs = (
+        {n.removeprefix(f"{name}/"): x for n, x in group.items() if n.startswith(f"{name}/")}
+        for group in (learned, *numbers)
+    )
+    check(*prepared(name, backend and md.backend(backend), (*given, mine)), backend, *theirs)
 
 
 # ---------------------------------------------------------------- training, and what is refused
@@ -209,6 +117,45 @@ def test_projections_train_with_the_student_and_are_not_saved(tmp_path):
         saved.params["bert.embeddings.LayerNorm.weight"],
         student.params["bert.embeddings.LayerNorm.weight"],
     )
+
+
+class Batches:
+    """The batch's texts one after another, again and again."""
+
+    def batches(self, epoch):
+        return [np.array([i]) for i in range(3)]
+
+    def collate(self, indices, *, step, first_sequence=0):
+        return {name: x[indices] for name, x in batch().items()}
+
+
+@pytest.mark.parametrize("name", ["hidden", "hidden-each"])
+def test_an_interrupted_run_goes_on_with_its_projections(name, tmp_path):
+    def run(folder, stop=None, resume=False):
+        student, teacher, config = prepared(name, md.backend("cpu"))
+        objective = Distillation(student, teacher, config)
+        step = objective.gradients
+
+        def gradients(batch, **place):
+            if place["step"] == stop:
+                raise RuntimeError
+            return step(batch, **place)
+
+        objective.gradients = gradients
+        options = TrainConfig(steps=5, lr=0.01, checkpoint_every=1, schedule="constant")
+        run_loop(objective, Batches(), options, run=Run(folder, resume=resume), progress=False)
+        return student.params
+
+    whole = run(tmp_path / "whole")
+    with pytest.raises(RuntimeError):
+        run(tmp_path / "cut", stop=3)
+    again = run(tmp_path / "cut", resume=True)
+    learnt = [n for n in whole if n.startswith("terms.0.project")]
+    assert len(learnt) == (2 if name == "hidden" else 4)
+    before = prepared(name)[0].params
+    for n, p in whole.items():
+        np.testing.assert_array_equal(p, again[n], err_msg=n)
+        assert n not in learnt or (p != before[n]).any()
 
 
 def test_weights_of_several_terms_add_up():
