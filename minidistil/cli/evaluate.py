@@ -47,9 +47,13 @@ def run(args):
         return evaluate_scope(args, tokenizer, model)
     batches = batches_of(args, model, tokenizer)
     found = measure(model, batches)
+    if beside := getattr(tasks.of(model.task), "beside", None):
+        found |= beside(batches)
+    width = max(map(len, found)) + 2
     tokens = sum(int(batch["attention_mask"].sum()) for batch in batches)
-    lines = [f"{name:10}{value:10.4f}" for name, value in found.items()]
-    return Answer({**found, "tokens": tokens}, "\n".join([*lines, f"tokens    {tokens:10,}"]))
+    lines = [f"{name:{width}}{value:10.4f}" for name, value in found.items()]
+    lines.append(f"{'tokens':{width}}{tokens:10,}")
+    return Answer({**found, "tokens": tokens}, "\n".join(lines))
 
 
 def evaluation_batches(args, folder, model):

@@ -13,6 +13,7 @@ import sys
 from minidistil.cli import tasks
 from minidistil.cli.common import Answer, add_inference_options, progress
 from minidistil.cli.lines import answer_lines, items_of, numbered_lines, parsed
+from minidistil.cli.tasks.extractive_summarization import add_choice_options
 from minidistil.cli.teacher import default_teacher
 from minidistil.config import read_config
 from minidistil.data import documents
@@ -41,6 +42,7 @@ def add_options(parser):
         "--out-of-scope", type=float, metavar="P",
         help="text-classification: texts whose best label is less probable are out of scope",
     )  # fmt: skip
+    add_choice_options(parser)
     parser.add_argument(
         "--lines", action="store_true", help="one JSON line an answer; bad items do not stop it"
     )
@@ -88,7 +90,7 @@ def _numbered(args, objects):
 
 def _options(args, task, predict):
     """Those that were given, if this task's predictor takes them."""
-    names = ("top_k", "aggregation_strategy", "out_of_scope")
+    names = ("top_k", "aggregation_strategy", "out_of_scope", "sentences", "trigram_blocking")
     given = {name: getattr(args, name) for name in names}
     given = {name: value for name, value in given.items() if value is not None}
     for name in set(given) - set(inspect.signature(predict).parameters):

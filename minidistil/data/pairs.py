@@ -21,6 +21,12 @@ NO_LABEL = -100
 TOGETHER = 256  # texts tokenised at once
 
 
+def texts_and_targets(source, source_column=None, target_column=None):
+    """As `text_pairs` with columns, but (place, text or list of its sentences, [targets])."""
+    for path in files_of(source):
+        yield from _records(path, source_column, target_column)
+
+
 def text_pairs(source, *, target_file=None, source_column=None, target_column=None):
     """source (path), and the target's file or two columns  ->  iterator of (text, [targets]).
 
@@ -47,21 +53,24 @@ def _side_by_side(source, target):
 
 
 def _columns(source, first, second):
-    for path in files_of(source):
-        for place, record in records(path, [first, second]):
-            pair = (first, second)
-            if first is None or second is None:
-                pair = next((names for names in NAMES if set(names) <= set(record)), None)
-            keys = [_key(record, name) for name in pair or ()]
-            if not keys or None in keys:
-                known = ", ".join(repr(str(name)) for name in record)
-                raise ValueError(
-                    f"{place} has no source and target, but {known}: name both columns, or give "
-                    f"their numbers, from 0, if the file has no header"
-                )
-            text, targets = (record[key] for key in keys)
-            text = " ".join(text) if isinstance(text, list) else text
-            yield _checked(place, text, targets if isinstance(targets, list) else [targets])
+    for place, text, targets in texts_and_targets(source, first, second):
+        yield _checked(place, " ".join(text) if isinstance(text, list) else text, targets)
+
+
+def _records(path, first, second):
+    for place, record in records(path, [first, second]):
+        pair = (first, second)
+        if first is None or second is None:
+            pair = next((names for names in NAMES if set(names) <= set(record)), None)
+        keys = [_key(record, name) for name in pair or ()]
+        if not keys or None in keys:
+            known = ", ".join(repr(str(name)) for name in record)
+            raise ValueError(
+                f"{place} has no source and target, but {known}: name both columns, or give "
+                f"their numbers, from 0, if the file has no header"
+            )
+        text, targets = (record[key] for key in keys)
+        yield place, text, targets if isinstance(targets, list) else [targets]
 
 
 def _key(record, name):

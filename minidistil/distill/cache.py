@@ -33,7 +33,8 @@ from minidistil.model.model import Model
 
 INDEX = "cache.json"
 ROWS = 256  # rows whose logits are sorted at once
-BY_TOKEN = (*heads.WORD_TASKS, "token-classification", "question-answering")  # logits for each
+BY_TOKEN = (*heads.WORD_TASKS, "token-classification", heads.EXTRACT,
+            "question-answering")  # logits for each  # fmt: skip
 TYPES = {"whole": np.float32, "half": np.float16}
 
 

@@ -3,7 +3,8 @@
 The losses of `step` with a row of logits for each question (see `minidistil.model.answers`):
 
     ce     mean over the questions of the soft targets' divergence: for tokens over the real ones;
-           of a span the mean of its start's and its end's, each over the text's real tokens
+           of a span the mean of its start's and its end's, each over the text's real tokens;
+           of an extractive summary over the tokens alone that begin a sentence, as mse
     hard   the labels' own loss, where a batch has them
     mse    Σ(s − t)² / rows: for a regression the teacher's numbers
 
@@ -13,6 +14,7 @@ both distributions; here no answer starts there.
 
 from minidistil.model import objective
 from minidistil.model.answers import questions, questions_backward
+from minidistil.model.heads import EXTRACT
 from minidistil.model.network import Cotangents
 from minidistil.model.soft_targets import row_temperatures
 from minidistil.model.taps import plus
@@ -23,20 +25,32 @@ def class_losses(mine, theirs, given, rows, config, soft, student):
 
     mine: the student's Result; theirs: the teacher's Lesson; given: {name: labels}, may be empty.
     """
-    ops, head, z, parts, dlogits = student.ops, student.logits_head, mine.logits, {}, None
-    t = None if theirs is None else ops.place.send(theirs.logits(slice(0, len(z))))
+    ops, head, parts, dlogits = student.ops, student.logits_head, {}, None
+    t = None if theirs is None else ops.place.send(theirs.logits(slice(0, len(mine.logits))))
+    z, t, back = _asked(mine.logits, t, rows, student)
     if config.alpha_ce:
-        parts["ce"], dlogits = _soft(z, t, rows, head, config, soft, ops)
+        parts["ce"], d = _soft(z, t, rows, head, config, soft, ops)
+        dlogits = back(d)
     if config.alpha_hard and given:
         parts["hard"], d = objective.answer_loss(
-            z, rows, given, student.config, head, ops, config.alpha_hard
+            mine.logits, rows, given, student.config, head, ops, config.alpha_hard
         )
         dlogits = plus(dlogits, d, ops)
     if config.alpha_mse:
         parts["mse"], cache = ops.mse.forward(z, target=t, reduction="batchmean")
         d = ops.mse.backward(z.dtype.type(config.alpha_mse), cache)[0]
-        dlogits = plus(dlogits, d, ops)
+        dlogits = plus(dlogits, back(d), ops)
     return parts, Cotangents((None,) * len(mine.hidden), logits=dlogits)
+
+
+def _asked(z, t, rows, student):
+    """The logits of both that the teacher is heard about, and the way back to all rows."""
+    if student.task != EXTRACT:
+        return z, t, lambda d: d
+    starts, ops = rows.starts(), student.ops
+    z, gather = ops.embedding.forward(z, ids=starts)  # a look-up in the rows
+    t = None if t is None else ops.embedding.forward(t, ids=starts)[0]
+    return z, t, lambda d: ops.embedding.backward(d, gather)[0]
 
 
 def alternatives(student, rows):

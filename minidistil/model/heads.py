@@ -26,12 +26,15 @@ class Family(NamedTuple):
     heads: dict
 
 
+EXTRACT = "extractive-summarization"  # tokens are classified, of which the sentences' first count
+CHOSEN = ("other", "summary")  # what a sentence is; a folder with these labels is for that task
 WORD_TASKS = ("fill-mask", "text-generation")  # answers are words of the vocabulary
 SUFFIX = {  # what the class with a task's heads ends with
     "fill-mask": "ForMaskedLM",
     "text-generation": "LMHeadModel",
     "text-classification": "ForSequenceClassification",
     "token-classification": "ForTokenClassification",
+    EXTRACT: "ForTokenClassification",
     "question-answering": "ForQuestionAnswering",
     "multiple-choice": "ForMultipleChoice",
     "feature-extraction": "Model",
@@ -45,6 +48,7 @@ SUFFIX = {  # what the class with a task's heads ends with
 CLASSIFIED = {  # tasks whose last layer is a classifier, the same in all encoders
     "text-classification": ("pooler", "classifier"),
     "token-classification": ("tokens",),
+    EXTRACT: ("tokens",),
     "question-answering": ("spans",),
     "multiple-choice": ("pooler", "choice"),
 }
@@ -118,7 +122,8 @@ def task_of(config):
         return tasks_of(config)[0]
     for task in tasks_of(config):
         if architecture_name(config, task) == config.architectures[0]:
-            return task
+            tags = task == "token-classification"
+            return EXTRACT if tags and config.id2label == CHOSEN else task
     raise ValueError(
         f"architectures names {config.architectures[0]!r}, which this version does not have; "
         f"choose a task: {', '.join(tasks_of(config))}"
@@ -132,7 +137,10 @@ def logits_head(config, task):
 
 
 def with_outputs(config, task):
-    """The config as this task needs it: an answer has a start and an end, so two labels."""
+    """The config as this task needs it: an answer has a start and an end, so two labels, and a
+    sentence is in the summary or not."""
+    if task == EXTRACT:
+        return config.with_labels(len(CHOSEN), None, CHOSEN)
     wrong = task == "question-answering" and config.num_labels != 2
     return config.with_labels(2) if wrong else config
 

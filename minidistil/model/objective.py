@@ -5,6 +5,7 @@
     text-classification  single label: cross entropy; multi-label: binary cross entropy;
                          regression: squared error (`problem_type` says which)
     token-classification cross entropy at the labelled tokens
+    extractive-summarization  the same at the tokens that begin a sentence: in the summary or not
     question-answering   mean of two cross entropies over a text's tokens: start and end
     multiple-choice      cross entropy over the choices
     pretraining          masked LM + next sentence, or the order of two in ALBERT, summed

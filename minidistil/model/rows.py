@@ -42,6 +42,10 @@ class Rows(NamedTuple):
         """x (B,T,…)  ->  (N,…)."""
         return x[self.mask]
 
+    def starts(self):
+        """The rows where a sentence begins, (S,): each repeats its sequence's first token."""
+        return np.flatnonzero(self.ids == self.ids[self.bounds[:-1]][self.sequence])
+
 
 def pack_choices(input_ids, attention_mask, token_type_ids, a):
     """The same of arrays (B,choices,T): their B·choices sequences one after another."""

@@ -4,6 +4,7 @@ predict = pipeline("fill-mask", folder)
 predict("The movie was [MASK].")      [{"score", "token", "token_str", "sequence"}, …]
 """
 
+from minidistil.pipeline.extractive_summarization import ExtractiveSummarization
 from minidistil.pipeline.feature_extraction import FeatureExtraction
 from minidistil.pipeline.fill_mask import FillMask
 from minidistil.pipeline.loading import load
@@ -30,6 +31,7 @@ PREDICTORS = {
     "text2text-generation": TextToText,
     "translation": Translation,
     "summarization": Summarization,
+    "extractive-summarization": ExtractiveSummarization,
 }
 
 
@@ -57,6 +59,9 @@ def pipeline(task, folder, *, backend="cpu", dtype=None):
         translation          [{"translation_text"}], of a summarization [{"summary_text"}], one for
                              each text; num_beams=4 and the other options of
                              `EncoderDecoder.generate`
+        extractive-summarization  {"summary_text", "sentences": [{"index", "score", "text"}, …]} for
+                             a text, or a list of its sentences in {"text": […]}; sentences=3 of
+                             them, trigram_blocking=True for no two alike
         feature-extraction   nested lists (1,T,C), for several texts a list of these
         sentence-embedding   a list of C numbers, for several texts a list of these
 

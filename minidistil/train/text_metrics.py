@@ -9,7 +9,7 @@ ROUGE   F1 of single words, of pairs, and of the longest common subsequence; the
 
 def bleu(texts, wanted):
     """texts: B strs, wanted: B lists of right answers  ->  {"bleu": 0 to 100}."""
-    sacrebleu = _library("sacrebleu")
+    sacrebleu = library("sacrebleu")
     most = max(map(len, wanted))
     references = [[w[i] if i < len(w) else None for w in wanted] for i in range(most)]
     return {"bleu": sacrebleu.corpus_bleu(texts, references).score}
@@ -18,12 +18,13 @@ def bleu(texts, wanted):
 def rouge(texts, wanted):
     """The same  ->  {"rouge1", "rouge2", "rougeL"}, each 0 to 100."""
     kinds = ["rouge1", "rouge2", "rougeL"]
-    scorer = _library("rouge_score.rouge_scorer").RougeScorer(kinds, use_stemmer=True)
+    scorer = library("rouge_score.rouge_scorer").RougeScorer(kinds, use_stemmer=True)
     scores = [scorer.score_multi(w, text) for text, w in zip(texts, wanted, strict=True)]
     return {kind: 100 * sum(s[kind].fmeasure for s in scores) / len(scores) for kind in kinds}
 
 
-def _library(name):
+def library(name):
+    """The module of that name. Raises ModuleNotFoundError with what to install."""
     from importlib import import_module
 
     try:

@@ -17,6 +17,10 @@ and, where models write,
 
     samples(models, tokenizer, batches)                  {name: text} that a report shows
 
+and, where there are simple answers to compare with,
+
+    beside(batches)                                      {metric: number} that evaluate adds
+
 `data` is what `minidistil.train.run_loop` reads, with `evaluation_batches()`. A module is imported
 only when its task is asked for, or its options.
 """
@@ -25,7 +29,7 @@ import importlib
 
 TASKS = ("fill-mask", "text-classification", "token-classification", "question-answering",
          "multiple-choice", "text-generation", "translation", "summarization",
-         "sentence-embedding")  # fmt: skip
+         "sentence-embedding", "extractive-summarization")  # fmt: skip
 
 
 def of(task):
