@@ -125,10 +125,11 @@ def exact(model):
     return Exact(model.config, model.task, model.named_by_role(), ops)
 
 
-def batch_of(case, size=LARGE, seed=2, B=4, pad=False):
+def batch_of(case, size=LARGE, seed=2, B=4, pad=False, mask=None):
     """A batch of uneven lengths with holes in the mask; labels as the task has them.
 
     pad: the padding id is among the real tokens too; its embedding is looked up but not trained.
+    mask: another one (B,T), whose first row begins with five tokens.
     """
     rng = np.random.default_rng(seed)
     T, V = size["P"] - 2, size["V"]
@@ -137,12 +138,7 @@ def batch_of(case, size=LARGE, seed=2, B=4, pad=False):
     padding = config.pad_token_id or 0
     ids[ids == padding] = V - 1
     ids[0, 4] = padding if pad else ids[0, 4]
-    mask = np.ones((B, T), np.int64)
-    mask[1, T // 2 :] = 0
-    mask[2, 3:5] = 0
-    mask[3, 1:] = 0
-    if case.left:
-        mask[2, 0] = mask[1, :2] = 0
+    mask = usual_mask(B, T, case.left) if mask is None else mask
     ids[1, mask[1] == 0] = padding  # the other sequences are hidden without being padding
     batch = {"input_ids": ids, "attention_mask": mask}
     if case.family in ("bert", "albert"):
@@ -175,6 +171,17 @@ def batch_of(case, size=LARGE, seed=2, B=4, pad=False):
             "regression": lambda: rng.normal(size=B).astype(np.float32),
         }[config.problem_type]()
     return batch
+
+
+def usual_mask(B, T, left):
+    """(B,T): a whole text, half a text, one with a hole, one of a single token."""
+    mask = np.ones((B, T), np.int64)
+    mask[1, T // 2 :] = 0
+    mask[2, 3:5] = 0
+    mask[3, 1:] = 0
+    if left:
+        mask[2, 0] = mask[1, :2] = 0
+    return mask
 
 
 def row_start(row):
@@ -252,8 +259,8 @@ def torch_inputs(batch, dtype="float32"):
     }
 
 
-def torch_numbers(model, fields_, batch, d, dtype="float32"):
-    """{name: array}: outputs, loss, gradients, and the parameters after ten steps of AdamW.
+def torch_numbers(model, fields_, batch, d, dtype="float32", steps=STEPS):
+    """{name: array}: outputs, loss, gradients, and the parameters after some steps of AdamW.
 
     d: the cotangents of a body that has no loss of its own.
     """
@@ -292,7 +299,7 @@ def torch_numbers(model, fields_, batch, d, dtype="float32"):
         numbers |= {f"{name}.{i}": x for i, x in enumerate(out[name])}
     numbers |= {f"grad.{name}": p.grad for name, p in named.items() if p.grad is not None}
     numbers = {name: x.detach().numpy().copy() for name, x in numbers.items()}
-    for i in range(STEPS):
+    for i in range(steps):
         if i:
             run()
         optimizer.step()

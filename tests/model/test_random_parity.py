@@ -1,0 +1,89 @@
+"""Every family with every head as transformers has it: configs, masks and labels by lot.
+
+`test_parity` compares a few models to the last digit and through ten steps; here are many shapes.
+"""
+
+import numpy as np
+import pytest
+from model_cases import (
+    Case,
+    assert_same_formula,
+    batch_of,
+    cotangents,
+    exact,
+    fields,
+    model_of,
+    torch_numbers,
+)
+from test_parity import assert_padding_holds_zeros, gradients, numbers, real
+
+from minidistil.model.heads import CLASSIFIED
+from minidistil.testing import rms
+
+ENCODERS = ("bert", "roberta", "albert", "distilbert")
+TASKS = ("fill-mask", "feature-extraction", *CLASSIFIED)
+KINDS = [(family, task) for family in ENCODERS for task in TASKS]
+KINDS += [("bert", "pretraining"), ("albert", "pretraining"), ("gpt2", "text-generation"),
+          ("gpt2", "feature-extraction")]  # fmt: skip
+NEAR = 1e-4  # float32, whatever the shape: a fault is far beyond
+
+
+def drawn_case(family, task, rng):
+    """A Case and the sizes of its model."""
+    H, T = int(rng.integers(1, 5)), int(rng.integers(6, 14))
+    size = {"V": int(rng.integers(30, 70)), "H": H, "C": H * int(rng.integers(2, 9)),
+            "L": int(rng.integers(1, 4)), "F": int(rng.integers(5, 40)), "P": T + 2}  # fmt: skip
+    act = str(rng.choice(["gelu", "relu", "gelu_new"]))
+    key = {"distilbert": "activation", "gpt2": "activation_function"}.get(family, "hidden_act")
+    extra = {key: act}
+    if family not in ("distilbert", "gpt2"):
+        extra["layer_norm_eps"] = float(rng.choice([1e-12, 1e-5, 1e-3]))
+    if family == "albert":
+        extra["num_hidden_groups"] = int(rng.integers(1, size["L"] + 1))
+        extra["inner_group_num"] = int(rng.integers(1, 3))
+        extra["embedding_size"] = int(rng.integers(2, 20))
+    if task == "token-classification":
+        extra["labels"] = int(rng.integers(2, 7))
+    if task == "text-classification":
+        several = {"labels": 5, "problem_type": "multi_label_classification"}
+        number = {"labels": 1, "problem_type": "regression"}
+        extra |= [{"labels": 3}, several, number][rng.integers(3)]
+    return Case(family, task, extra), size
+
+
+def drawn_mask(task, T, rng, B=4):
+    """(B,T): each token is hidden with a chance of its text's own; a head's first column is not."""
+    mask = (rng.random((B, T)) < rng.uniform(0.2, 1, (B, 1))).astype(np.int64)
+    mask[0, :5] = 1
+    mask[:, 0] |= task in ("feature-extraction", "text-classification", "multiple-choice",
+                           "pretraining")  # fmt: skip
+    mask[mask.sum(axis=1) == 0, T // 2] = 1
+    return mask
+
+
+@pytest.mark.parametrize(("family", "task"), KINDS)
+def test_as_transformers(family, task):
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    rng = np.random.default_rng(KINDS.index((family, task)))
+    case, size = drawn_case(family, task, rng)
+    mask = drawn_mask(task, size["P"] - 2, rng)
+    batch, d = batch_of(case, size, mask=mask), cotangents(case, size)
+    model = model_of(case, size)
+    truth = torch_numbers(model, fields(case, size), batch, d, "float64", steps=0)
+    truth = {n: real(n, x, mask) for n, x in truth.items() if not n.startswith("after.")}
+    largest = max(rms(g) for g in gradients(truth).values())
+    for who in (exact(model), model):
+        mine = numbers(who, batch, d)
+        made_up = {"loss"} if d else set()  # a body has none of its own
+        assert set(truth) - set(mine) == made_up
+        assert_padding_holds_zeros(mine, mask)
+        for name, x in mine.items():
+            x, scale = real(name, x, mask), largest if name.startswith("grad.") else None
+            if name not in truth:
+                assert not name.startswith("grad.") or not x.any(), name
+            elif who is not model:
+                assert_same_formula(name, x, truth[name], scale)
+            else:
+                error = rms(x - truth[name])
+                assert error <= NEAR * (scale or max(rms(truth[name]), 1)), name
