@@ -79,7 +79,7 @@ def distiller(student, teacher, size, cases, batch, config, dtype):
 
     theirs = torch_model(teacher, fields(cases[0], size), dtype)
     mine = torch_model(student, fields(cases[1], size | {"L": 2}), dtype)
-    inputs = torch_inputs(batch)
+    inputs = torch_inputs(batch, dtype)
     labels = inputs.pop("labels", None)
     mask = inputs["attention_mask"].bool()
     positions = [inputs.pop(name) for name in POSITIONS if name in inputs]
@@ -91,7 +91,10 @@ def distiller(student, teacher, size, cases, batch, config, dtype):
 
     tau, parts = config.temperature, {}
     kl = nn.KLDivLoss(reduction="batchmean")
-    hard = nn.CrossEntropyLoss(ignore_index=-100)
+    hard = {
+        "regression": lambda q, y: nn.functional.mse_loss(q.flatten(), y),
+        "multi_label_classification": lambda q, y: nn.BCEWithLogitsLoss()(q.flatten(), y),
+    }.get(student.config.problem_type, nn.CrossEntropyLoss(ignore_index=-100))
     wanted = labels != -100 if config.restrict_ce_to_mask else mask
     if student.task == "text-generation":  # row t is asked for the word of column t + 1
         labels = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=-100)

@@ -91,16 +91,24 @@ def choose(logits, randoms, temperature, top_k, top_p):
     """logits (R,V), R generators  ->  words (R,)."""
     if temperature == 0:
         return logits.argmax(axis=1)
-    words = []
-    for z, random in zip(logits.astype(np.float64) / temperature, randoms, strict=True):
-        order = np.argsort(-z, kind="stable")[: top_k or None]
-        p = np.exp(z[order] - z[order[0]])
-        p /= p.sum()
-        p = p[: np.searchsorted(p.cumsum(), top_p) + 1]
+    chosen = []
+    for z, random in zip(logits, randoms, strict=True):
+        words, p = shares(z, temperature, top_k, top_p)
         reached = p.cumsum()
         place = np.searchsorted(reached, random.random() * reached[-1], side="right")
-        words.append(order[min(place, len(p) - 1)])
-    return np.array(words)
+        chosen.append(words[min(place, len(p) - 1)])
+    return np.array(chosen)
+
+
+def shares(z, temperature, top_k, top_p):
+    """z (V,)  ->  the words that are drawn from (n,), the likeliest first, and their p (n,), which
+    add up to what the words left out leave of 1."""
+    z = z.astype(np.float64) / temperature
+    words = np.argsort(-z, kind="stable")[: top_k or None]
+    p = np.exp(z[words] - z[words[0]])
+    p /= p.sum()
+    n = np.searchsorted(p.cumsum(), top_p) + 1
+    return words[:n], p[:n]
 
 
 def _check(model, prompts, max_new_tokens, temperature, top_k, top_p):

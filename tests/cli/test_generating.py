@@ -70,6 +70,16 @@ def test_the_command(folder, capsys):
     assert answer["generated_text"].startswith("the cat")
 
 
+def test_drawn_words_are_the_seed_s(folder, capsys):
+    how = ["generate", "the cat", "--model", str(folder), "--temperature", "2", "--top-k", "40",
+           "--top-p", "0.9", "--max-new-tokens", "12", "--seed"]  # fmt: skip
+    shown = []
+    for seed in "335":
+        assert main([*how, seed]) == 0
+        shown.append(capsys.readouterr().out)
+    assert shown[0] == shown[1] != shown[2]
+
+
 def test_bad_input(folder, capsys):
     how = ["generate", "the cat", "--model", str(folder)]
     assert main([*how, "--top-p", "2"]) == 2
@@ -82,8 +92,18 @@ def test_bad_input(folder, capsys):
     ("distilgpt2", 0.0819), ("gpt2", 0.1244), ("gpt2-xl", 1.558), ("gpt3-13b", 12.85),
     ("gpt3-175b", 174.6),
 ])  # fmt: skip
-def test_published_sizes_by_formula(name, billions, capsys):
+def test_sizes_by_formula(name, billions, capsys):
     assert main(["info", name, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["parameters"] / 1e9 == pytest.approx(billions, rel=1e-3)
     assert sum(p["parameters"] for p in found["table"]) == found["parameters"]
+
+
+@pytest.mark.parametrize("size", ["125M", "350M", "760M", "1.3B", "2.7B", "6.7B", "13.0B", "175B"])
+def test_sizes_are_as_published(size, capsys):
+    """Brown et al., 2020, table 2.1, as they round."""
+    name = f"gpt3-{size.replace('.0', '').lower()}"
+    assert main(["info", name, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["parameters"]
+    published = float(size[:-1]) * {"M": 1e6, "B": 1e9}[size[-1]]
+    assert found == pytest.approx(published, rel=0.025)

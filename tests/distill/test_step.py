@@ -91,6 +91,13 @@ def test_classifiers(name, labelled):
     check_live(cases, md.DistillConfig(**CONFIGS[name]), change)
 
 
+@pytest.mark.parametrize("name", ["regression", "multi"])
+def test_numbers_and_several_labels(name):
+    """Such logits are no question of a softmax: they are compared as they are."""
+    case = CASES[f"distilbert-{name}"]
+    check_live((case._replace(family="bert"), case), md.DistillConfig(alpha_ce=0.0, alpha_mse=0.5))
+
+
 @pytest.mark.parametrize("labelled", [True, False])
 @pytest.mark.parametrize("name", ["default", "mse", "hot"])
 @pytest.mark.parametrize("head", ["spans", "choice", "tokens"])

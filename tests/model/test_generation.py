@@ -5,7 +5,7 @@ import pytest
 from model_cases import CASES, LARGE, fields, model_of, torch_model
 
 import minidistil as md
-from minidistil.model.generation import choose, generate, prefill, step, stream
+from minidistil.model.generation import choose, generate, prefill, shares, step, stream
 
 CASE = CASES["gpt2-words"]
 PROMPTS = [np.array([3, 1, 4]), np.array([15]), np.array([9, 2, 6, 5, 35])]
@@ -63,15 +63,38 @@ def test_word_for_word_as_transformers():
         assert mine[-1] == eos or len(mine) == 12
 
 
-def test_a_seed_and_a_number_decide_the_draws():
+@pytest.mark.parametrize("options", [
+    {"temperature": 1.5}, {"temperature": 2.0, "top_k": 5}, {"temperature": 2.0, "top_p": 0.8},
+], ids=str)  # fmt: skip
+def test_a_seed_and_a_number_decide_the_draws(options):
     model = model_of(CASE)
-    how = {"max_new_tokens": 10, "temperature": 1.5, "seed": 4}
+    how = {"max_new_tokens": 10, "seed": 4, **options}
     together, again = generate(model, PROMPTS, **how), generate(model, PROMPTS, **how)
     alone = generate(model, PROMPTS[:1], **how)
     for one, two in zip([*together, together[0]], [*again, alone[0]], strict=True):
         np.testing.assert_array_equal(one, two)
     other = generate(model, PROMPTS, **how | {"seed": 5})
     assert any(list(a) != list(b) for a, b in zip(together, other, strict=True))
+
+
+@pytest.mark.parametrize("options", [
+    (1.0, 0, 1.0), (0.7, 0, 1.0), (1.0, 7, 1.0), (1.0, 1, 1.0), (1.0, 0, 0.6), (1.0, 0, 0.01),
+    (2.5, 12, 0.8), (0.3, 5, 0.95),
+], ids=str)  # fmt: skip
+def test_what_is_drawn_from_is_what_transformers_draws_from(options):
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    temperature, top_k, top_p = options
+    logits = np.random.default_rng(0).normal(0, 2, (20, 61))
+    scores = transformers.TemperatureLogitsWarper(temperature)(None, torch.tensor(logits))
+    if top_k:
+        scores = transformers.TopKLogitsWarper(top_k)(None, scores)
+    scores = transformers.TopPLogitsWarper(top_p)(None, scores)
+    for z, theirs in zip(logits, scores.softmax(-1).numpy(), strict=True):
+        words, p = shares(z, *options)
+        mine = np.zeros(61)
+        mine[words] = p / p.sum()
+        np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-15)
 
 
 def test_what_is_drawn_from():
