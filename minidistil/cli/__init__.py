@@ -64,7 +64,8 @@ def _answer(parser, argv):
     args = parse(parser, argv)
     with settings_of(args):
         answer = args.run(args)
-    text = json.dumps(answer.data, indent=1) if args.json else answer.text
+    said = args.json and answer.data is not None
+    text = json.dumps(answer.data, indent=1) if said else answer.text
     if text:
         print(text)
     return answer.code

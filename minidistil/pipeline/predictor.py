@@ -12,6 +12,7 @@ class Predictor:
 
     def __init__(self, model, tokenizer):
         self.model, self.tokenizer = model, tokenizer
+        self.called = "text {}".format  # what a warning calls the text of a number
 
     def results(self, inputs):
         """Each chunk's encodings, rows and network.Result; only [MASK]s get vocabulary logits."""
@@ -32,7 +33,7 @@ class Predictor:
         for number, encoding in enumerate(encodings, start):
             if encoding.overflowing:
                 warnings.warn(
-                    f"text {number} is longer than the model's {self.tokenizer.max_length} "
+                    f"{self.called(number)} is longer than the model's {self.tokenizer.max_length} "
                     f"tokens; it reads the beginning", stacklevel=5,
                 )  # fmt: skip
 

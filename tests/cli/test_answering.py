@@ -75,7 +75,7 @@ def test_predict(asked, tmp_path, capsys, monkeypatch):
     assert main(["predict", "--model", folder]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
     assert main(["predict", "--model", folder, "who?"]) == 2
-    assert "item 0 is not a JSON object" in capsys.readouterr().err
+    assert "text 0: not JSON" in capsys.readouterr().err
 
 
 def test_predict_lines_goes_on_past_bad_ones(asked, tmp_path, capsys, monkeypatch):

@@ -213,7 +213,7 @@ def test_stdin_that_is_not_text(world):
     done = subprocess.run(
         argv, input=b"caf\xe9", capture_output=True, env={**os.environ, "PYTHONUTF8": "1"}
     )
-    assert done.returncode == 2 and done.stderr.startswith(b"error: stdin is not UTF-8")
+    assert done.returncode == 2 and done.stderr.startswith(b"error: stdin line 1: byte 0xe9")
     assert done.stderr.count(b"\n") == 1
 
 
