@@ -37,7 +37,7 @@ from minidistil.distill.recipes import RECIPES, check_teacher, recipe
 from minidistil.distill.sentences import check_vectors
 from minidistil.distill.sequence import student_pair
 from minidistil.distill.step import check_reading
-from minidistil.distill.student import check_pair
+from minidistil.distill.student import OF_TEXTS, check_pair
 from minidistil.distill.terms import TERMS, Projected
 from minidistil.model.ensemble import Ensemble
 from minidistil.model.heads import WORD_TASKS
@@ -116,8 +116,8 @@ def add_options(parser):
     )  # fmt: skip
     group.add_argument(
         "--student", metavar="FOLDER",
-        help="a model, or a name on the hub, that the student starts as; of classifiers it may "
-        "have a tokenizer of its own",
+        help="a model, or a name on the hub, that the student starts as; where whole texts are "
+        "judged it may have a tokenizer of its own",
     )  # fmt: skip
     group.add_argument(
         "--student-config", metavar="FILE",
@@ -220,14 +220,14 @@ def students(args, teacher, losses, two=False):
         check_teacher(args.recipe, teacher)
     make = _maker(args, teacher)
     student = make()
-    if two and teacher.task != "text-classification":
+    if two and teacher.task not in OF_TEXTS:
         raise ValueError(
-            "student and teacher must share a vocabulary where they are compared token by token; "
-            "only classifiers of texts may have a tokenizer each"
+            f"student and teacher must share a vocabulary where they are compared token by token; "
+            f"only for {', '.join(OF_TEXTS)} may they have a tokenizer each"
         )
     check_reading(student, losses)
     if teacher.task == SENTENCES:
-        check_vectors(student, teacher, losses)
+        check_vectors(student, teacher, losses, two)
     else:
         check_pair(student, teacher, losses.alpha_cos > 0, two)
     if losses.terms:

@@ -75,8 +75,13 @@ class WithoutLabels:
     def evaluation_batches(self):
         return self.data.evaluation_batches()
 
+    def __getattr__(self, name):
+        return getattr(self.data, name)
+
     def collate(self, indices, **place):
         batch = self.data.collate(indices, **place)
+        if min(indices) >= self.data.size:
+            return batch
         return {name: x for name, x in batch.items() if name not in LABELS}
 
 

@@ -7,7 +7,7 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 class ReadTwice:
     """The student's data, whose batches hold the teacher's inputs as well.
 
-    mine, theirs: LabelledText of the same examples in the same order, in either model's tokens.
+    mine, theirs: examples in memory, the same in the same order, in either model's tokens.
     Batches are made by the student's lengths.
     """
 
@@ -29,6 +29,11 @@ class ReadTwice:
 
     def evaluation_batches(self):
         return [self.collate(numbers) for numbers in self.mine.evaluation_numbers()]
+
+
+def reads_twice(batch):
+    """Whether the batch holds the teacher's own tokens beside the student's."""
+    return any(name.startswith(THEIRS) for name in batch)
 
 
 def as_teacher_reads(batch):

@@ -7,13 +7,15 @@ With v_s and v_t the vectors (B,C) as either folder says they are compared, norm
     cos    mean over the real tokens of 1 − cos(h_s, h_t), as in `step`
 
 A batch holds texts (B,T) or pairs of texts (B,2,T), each of which is one more text; no label is
-needed. Both models read the same tokens, and their vectors are as wide.
+needed. The vectors of both models are as wide; their tokens may differ (see `data.twice`), but for
+cos.
 Source: Reimers and Gurevych, "Making monolingual sentence embeddings multilingual using knowledge
 distillation", 2020, §2; the mean is that of sentence-transformers' MSELoss.
 """
 
 import numpy as np
 
+from minidistil.data.twice import reads_twice
 from minidistil.distill.student import check_pair
 from minidistil.distill.teachers import lesson, types_of
 from minidistil.model import network
@@ -24,7 +26,7 @@ from minidistil.model.sentence import normalise, normalise_backward, pairs_loss,
 
 def sentence_step(student, teacher, batch, config, train, seed, step, first_sequence):
     """A batch through both models  ->  Step. Arguments and errors as `distill_step`."""
-    check_vectors(student, teacher, config)
+    check_vectors(student, teacher, config, reads_twice(batch))
     rows = student.pack(batch["input_ids"], batch.get("attention_mask"), types_of(student, batch))
     theirs, ops = lesson(teacher, batch, None), student.ops
     chance = student.chance(rows, train, seed, step, first_sequence)
@@ -66,9 +68,9 @@ def _squares(mine, theirs, alpha):
     return float(np.mean(off * off)), (alpha * 2 / off.size * off).astype(mine.dtype)
 
 
-def check_vectors(student, teacher, config):
+def check_vectors(student, teacher, config, own_words=False):
     """Raises ValueError for losses that vectors do not have, or two models whose differ in size."""
-    check_pair(student, teacher, config.alpha_cos > 0)
+    check_pair(student, teacher, config.alpha_cos > 0, own_words)
     if config.alpha_ce:
         raise ValueError(
             "soft targets need logits, which sentence vectors are not: set alpha_ce to 0 and "

@@ -25,14 +25,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minidistil.data.twice import THEIRS
+from minidistil.data.twice import reads_twice
 from minidistil.distill import vary
 from minidistil.distill.sentences import sentence_step
 from minidistil.distill.sequence import word_step
 from minidistil.distill.student import check_pair
 from minidistil.distill.targets import alternatives, class_losses
 from minidistil.distill.teachers import lesson, types_of
-from minidistil.distill.terms import AttentionLoss, RelationLoss, Seen, pull, tapped
+from minidistil.distill.terms import (
+    AttentionLoss,
+    PatientMSE,
+    RelationLoss,
+    Seen,
+    pull,
+    tapped,
+)
 from minidistil.distill.terms.spec import term_of
 from minidistil.model import network, objective
 from minidistil.model.encoder_decoder import EncoderDecoder
@@ -109,13 +116,14 @@ def distill_step(student, teacher, batch, config, train=False, seed=0, step=0, f
         return word_step(student, teacher, batch, config, *place)
     if student.task == SENTENCES:
         return sentence_step(student, teacher, batch, config, *place)
-    own_words = any(name.startswith(THEIRS) for name in batch)
+    own_words = reads_twice(batch)
     check_pair(student, teacher, config.alpha_cos > 0, own_words)
-    if own_words and config.terms:
-        raise ValueError(
-            f"the term {config.terms[0].name} compares token by token, and student and teacher "
-            f"read a text in words of their own; leave terms out"
-        )
+    for term in config.terms if own_words else ():
+        if not isinstance(term, PatientMSE):  # which looks at a text's first vector alone
+            raise ValueError(
+                f"the term {term.name} compares token by token, and student and teacher read a "
+                f"text in words of their own; leave it out"
+            )
     if student.logits_head in BY_LABELS and config.alpha_ce:
         _check_classes(student.config)
     labels = batch.get("labels")

@@ -28,6 +28,11 @@ HANDED_ON = (
     "text-generation",
     SENTENCES,
 )  # tasks that a student takes over with their head
+OF_TEXTS = (
+    "text-classification",
+    "multiple-choice",
+    SENTENCES,
+)  # no token has an answer of its own
 NATURAL = {"bert": "distilbert"}  # a teacher's usual student; of any other family: its own
 BERT = {  # what the families call the letters of the dimension key, and other fields they share
     "vocab_size": "V", "max_position_embeddings": "P", "hidden_size": "C",
@@ -190,9 +195,9 @@ def check_pair(student, teacher, hidden, own_words=False):
     """Raises ValueError unless the losses can compare the two.
 
     Classes must agree; channels too where `hidden` vectors are compared. Vocabularies must agree,
-    since both read the same ids and the logits of word v are compared with those of word v; a
-    text's class has nothing to do with its tokens, so there each may have the text in words of its
-    own (own_words), with tokens that correspond to none of the other's.
+    since both read the same ids and the logits of word v are compared with those of word v; what is
+    said of whole texts has nothing to do with their tokens, so there each may have the text in
+    words of its own (own_words), with tokens that correspond to none of the other's.
     """
     if student.task != teacher.task:
         raise ValueError(
@@ -202,7 +207,7 @@ def check_pair(student, teacher, hidden, own_words=False):
         raise ValueError(teacher.without_hidden)
     s, t = student.config, teacher.config
     classes = set(CLASSIFIERS) & set(heads_of(s, student.task))
-    texts = own_words and student.task == "text-classification"
+    texts = own_words and student.task in OF_TEXTS
     if texts and hidden:
         raise ValueError(
             "alpha_cos compares token by token, and student and teacher read a text in words of "

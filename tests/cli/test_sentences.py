@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from cli_world import BAD, GOOD, SMALL
+from cli_world import BAD, GOOD, SIZES, SMALL
 
 from minidistil.cli import main
 from minidistil.data import load_tokenizer
@@ -64,6 +64,27 @@ def test_a_student_learns_its_teachers_vectors(labels, world, data, tmp_path, ca
     told = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     losses = [line["mse"] for line in told if "mse" in line and "lr" in line]
     assert losses[-1] < losses[0] / 2 and (out / "modules.json").exists()
+
+
+@pytest.mark.parametrize("labels", ["--labels", "--no-labels"])
+def test_a_student_with_words_of_its_own(labels, world, data, tmp_path, capsys):
+    scored, own = data[0], tmp_path / "own"
+    (tmp_path / "texts.txt").write_text("\n".join(f"{GOOD} {i} {BAD}" for i in range(40)))
+    assert main(["pretrain", "--data", str(tmp_path / "texts.txt"), "--steps", "1", "--held-out",
+                 "4", "--out", str(own), *SIZES, "--vocab-size", "70", *SMALL]) == 0  # fmt: skip
+    capsys.readouterr()
+    argv = ["distill", "--task", "sentence-embedding", "--teacher", world.teacher, "--student", own,
+            "--data", scored, "--eval-data", scored, "--label-column", "score",
+            "--similarity-max", 5, "--alpha-ce", 0, "--alpha-cos", 0, "--alpha-hard", 0,
+            "--alpha-mse", 1, labels, "--steps", 20, "--lr", "1e-2", *SMALL]  # fmt: skip
+    found = answer(capsys, *argv, "--out", tmp_path / "out")
+    teacher, student, *_ = found["models"]
+    assert teacher["agreement"] > 0.999 and "spearman" in student
+    words = [load_tokenizer(f).vocab_size for f in (own, tmp_path / "out", world.teacher)]
+    assert words[0] == words[1] != words[2]
+    lines = (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()
+    told = [json.loads(line)["mse"] for line in lines if '"lr"' in line]
+    assert told[-1] < told[0]
 
 
 def test_vectors_are_not_cached(world, data, tmp_path, capsys):

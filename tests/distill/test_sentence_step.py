@@ -1,5 +1,7 @@
 """Distilling sentence vectors: the loss as sentence-transformers counts it, and its gradient."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -44,6 +46,22 @@ def test_a_student_takes_the_pooling_over_and_its_loss_is_the_mean_square(poolin
     expected = np.mean((vectors(student, batch) - vectors(teacher, batch)) ** 2)
     assert step.parts == {"mse": pytest.approx(expected, rel=1e-6)}
     assert step.loss == pytest.approx(3 * expected, rel=1e-6)
+
+
+def test_a_student_may_read_words_of_its_own():
+    """Vectors of whole texts know no tokens; the cosine of hidden states does."""
+    teacher, batch, theirs = teacher_of(), pairs(labels=False), pairs(labels=False)
+    theirs["input_ids"] = 1 + (theirs["input_ids"] * 7) % 29 * theirs["attention_mask"]
+    body = md.from_config(dataclasses.replace(BERT, vocab_size=34), task=SENTENCES, seed=3)
+    student = body.with_ops(teacher.ops)
+    both = batch | {f"teacher_{name}": x for name, x in theirs.items()}
+    step = md.distill_step(student, teacher, both, MSE)
+    expected = np.mean((vectors(student, batch) - vectors(teacher, theirs)) ** 2)
+    assert step.parts["mse"] == pytest.approx(expected, rel=1e-6)
+    with pytest.raises(ValueError, match="34 against 30; they read the same ids"):
+        md.distill_step(student, teacher, batch, MSE)
+    with pytest.raises(ValueError, match="alpha_cos compares token by token"):
+        md.distill_step(student, teacher, both, ALL)
 
 
 @pytest.mark.parametrize("config", [MSE, ALL], ids=["mse", "all"])

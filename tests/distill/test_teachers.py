@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from distill_cases import BERT, CLASSES, STUDENT, pair
-from model_cases import CASES, SMALL, exact, model_of
+from model_cases import CASES, SMALL, batch_of, exact, model_of
 
 import minidistil as md
 from minidistil.data.twice import THEIRS
@@ -90,6 +90,32 @@ def test_a_teacher_with_words_of_its_own_teaches_classes():
     t = teacher.forward(**theirs).logits
     z = student.forward(batch["input_ids"], batch["attention_mask"]).logits
     assert step.parts["ce"] == pytest.approx(md.losses.kl_divergence(z, t)[0], rel=1e-9)
+
+
+def test_and_the_first_vectors_of_its_layers():
+    student, teacher, batch, theirs = foreign()
+    config = md.DistillConfig(alpha_cos=0, alpha_ce=0, alpha_hard=0, terms=("patient:layers=last",))
+    t = teacher.forward(**theirs, hidden_states=True).hidden_states[-1][:, 0]
+    z = student.forward(batch["input_ids"], batch["attention_mask"], hidden_states=True)
+    z, t = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (z.hidden_states[-1][:, 0], t))
+    step = md.distill_step(student, teacher, batch, config)
+    assert step.loss == pytest.approx(np.mean((z - t) ** 2), rel=1e-6)
+    for term in ("hidden", "attention", "relations", "feature-maps"):
+        with pytest.raises(ValueError, match=f"the term {term} compares token by token"):
+            md.distill_step(student, teacher, batch, md.DistillConfig(alpha_cos=0, terms=(term,)))
+
+
+def test_a_teacher_with_words_of_its_own_teaches_choices():
+    case = CASES["bert-choice"]
+    student, teacher = (exact(model_of(case, SMALL | {"V": V}, seed=V)) for V in (23, 40))
+    batch, other = (batch_of(case, SMALL | {"V": V}, seed=V) for V in (23, 40))
+    theirs = {n: x for n, x in other.items() if n != "labels"}
+    step = md.distill_step(
+        student, teacher, batch | {THEIRS + n: x for n, x in theirs.items()}, CONFIG
+    )
+    z = student.forward(**{n: x for n, x in batch.items() if n != "labels"}).logits
+    expected = md.losses.kl_divergence(z, teacher.forward(**theirs).logits)[0]
+    assert step.parts["ce"] == pytest.approx(expected, rel=1e-9)
 
 
 def test_words_of_its_own_are_refused_where_words_are_compared():

@@ -44,12 +44,13 @@ class PatientMSE:
     def forward(self, mine, theirs, p, ops):
         """What both show  ->  loss, cache."""
         first, C, total, kept = mine.rows.bounds[:-1], mine.architecture.C, 0.0, []
+        their_first = theirs.rows.bounds[:-1]
         pairs = self.pairs(mine.architecture, theirs.architecture)
         op, factor = (ops.cosine, 2 / C) if self.normalised else (ops.mse, 1.0)
         factor /= len(pairs) if self.mean else 1
         for i, j in pairs:
             x, gather = ops.embedding.forward(mine.hidden[i], ids=first)
-            target, _ = ops.embedding.forward(theirs.hidden[j], ids=first)
+            target, _ = ops.embedding.forward(theirs.hidden[j], ids=their_first)
             loss, cache = op.forward(x, target=target)
             total += factor * ops.place.number(loss)
             kept.append((i, gather, op, factor, cache))
