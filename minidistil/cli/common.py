@@ -160,8 +160,14 @@ def open_run(args, command):
     """The Run that the options ask for, new or to be resumed; args.out is then its folder."""
     if args.out is None:
         args.out = _free_folder(command)
-    options = {k: _stored(v) for k, v in vars(args).items() if k not in NOT_STORED}
-    return Run(args.out, f"minidistil {command}", options, resume=args.resume)
+    run = Run(args.out, f"minidistil {command}", resume=args.resume)
+    keep_options(run, args)
+    return run
+
+
+def keep_options(run, args):
+    """What a command chose where nothing was said is kept, too: who resumes the run may say so."""
+    run.options = {k: _stored(v) for k, v in vars(args).items() if k not in NOT_STORED}
 
 
 def _free_folder(command):

@@ -17,6 +17,7 @@ from minidistil.cli.common import (
     add_run_options,
     add_store_option,
     add_training_options,
+    keep_options,
     nothing_left,
     open_run,
     progress,
@@ -25,7 +26,7 @@ from minidistil.cli.common import (
 from minidistil.cli.contest import compare, settle, train_all
 from minidistil.cli.pairs import decoder_layers
 from minidistil.cli.teacher import default_teacher
-from minidistil.cli.text import LENGTH, add_eval_option, add_text_options
+from minidistil.cli.text import add_eval_option, add_text_options, settle_length
 from minidistil.config import read_config
 from minidistil.data import load_tokenizer
 from minidistil.data.corpus import fingerprint
@@ -42,7 +43,7 @@ from minidistil.distill.terms import TERMS, Projected
 from minidistil.model.ensemble import Ensemble
 from minidistil.model.heads import WORD_TASKS
 from minidistil.model.pretrained import from_config, from_pretrained, resolve
-from minidistil.model.sentence import SENTENCES
+from minidistil.model.sentence import SENTENCES, length_of
 from minidistil.pipeline.loading import load
 from minidistil.train.objectives import Distillation, Supervised
 
@@ -177,9 +178,9 @@ def run(args):
         )  # fmt: skip
         own = load_tokenizer(resolve(args.student)) if args.student else tokenizer
         two = fingerprint(own) != fingerprint(tokenizer)
-        longest = min(tokenizer.max_length, own.max_length)
-        args.max_length = args.max_length or min(LENGTH, longest)
+        settle_length(args, min(tokenizer.max_length, own.max_length), length_of(teacher))
         objectives = students(args, teacher, losses, two)
+        keep_options(run, args)
         read = tasks.of(teacher.task).distillation
         data = read(args, tokenizer, teacher, run.resumed)
         if two:
@@ -255,7 +256,7 @@ def _maker(args, teacher):
         return lambda: from_config(config, teacher.task, args.seed, args.backend)
     start = teacher.members[0] if isinstance(teacher, Ensemble) else teacher
     L = start.config.architecture.L
-    layers = args.layers or PAPER.get(L) or tuple(range(0, L, 2))[: max(1, L // 2)]
+    layers = args.layers = args.layers or PAPER.get(L) or tuple(range(0, L, 2))[: max(1, L // 2)]
     if start.config.model_type == "encoder-decoder":
         return lambda: student_pair(start, layers, decoder_layers(args))
     how = args.vocab_transform, args.seed, args.student_family, config

@@ -10,9 +10,10 @@ from minidistil.cli.measure import measure
 from minidistil.cli.scope import add_options as add_scope_options
 from minidistil.cli.scope import evaluate_scope
 from minidistil.cli.teacher import default_teacher
-from minidistil.cli.text import HELD_OUT, LENGTH, add_text_options
+from minidistil.cli.text import HELD_OUT, add_text_options, settle_length
 from minidistil.data import check_vocabulary, load_tokenizer
 from minidistil.data.sources import MOVIE_REVIEWS
+from minidistil.model.sentence import length_of
 from minidistil.pipeline.loading import load
 
 EXAMPLE = "--model runs/distill --data movie-reviews"
@@ -43,7 +44,7 @@ def run(args):
         problem_type=args.problem_type, seed=args.seed,
     )  # fmt: skip
     if args.out_of_scope is not None:
-        args.max_length = args.max_length or min(LENGTH, tokenizer.max_length)
+        settle_length(args, tokenizer.max_length)
         return evaluate_scope(args, tokenizer, model)
     batches = batches_of(args, model, tokenizer)
     found = measure(model, batches)
@@ -68,7 +69,7 @@ def batches_of(args, model, tokenizer):
 
     Raises ValueError for a task that cannot be measured.
     """
-    args.max_length = args.max_length or min(LENGTH, tokenizer.max_length)
+    settle_length(args, tokenizer.max_length, length_of(model))
     if args.held_out is None and args.data == MOVIE_REVIEWS:
         args.held_out = HELD_OUT
     return tasks.of(model.task).evaluation(args, tokenizer, model)

@@ -11,6 +11,7 @@ from minidistil.cli.common import (
     add_run_options,
     add_store_option,
     add_training_options,
+    keep_options,
     nothing_left,
     open_run,
     summarised,
@@ -18,9 +19,10 @@ from minidistil.cli.common import (
 )
 from minidistil.cli.measure import measure
 from minidistil.cli.teacher import default_teacher
-from minidistil.cli.text import LENGTH, add_eval_option, add_text_options
+from minidistil.cli.text import add_eval_option, add_text_options, settle_length
 from minidistil.data import check_vocabulary, load_tokenizer
 from minidistil.model.pretrained import resolve
+from minidistil.model.sentence import SENTENCES, Pooling
 from minidistil.train.loop import run_loop
 from minidistil.train.objectives import Supervised
 
@@ -44,7 +46,9 @@ def run(args):
     with nothing_left(args.out):
         folder = resolve(args.model or default_teacher())
         tokenizer = load_tokenizer(folder)
-        args.max_length = args.max_length or min(LENGTH, tokenizer.max_length)
+        own = Pooling.read(folder).max_length if args.task == SENTENCES else None
+        settle_length(args, tokenizer.max_length, own)
+        keep_options(run, args)
         model, data = tasks.of(args.task).training(args, folder, tokenizer, run.resumed)
         batches = data.evaluation_batches()
         check_vocabulary(tokenizer, model.config.vocab_size)

@@ -26,6 +26,7 @@ from minidistil.cli.text import (
     growing,
     masked_text,
     read,
+    settle_length,
     stages,
     with_length,
 )
@@ -77,7 +78,7 @@ def add_options(parser):
 
 def run(args):
     longest = load_tokenizer(resolve(args.model)).max_length if args.model else LENGTH
-    args.max_length = args.max_length or min(LENGTH, longest)
+    settle_length(args, longest)
     config = train_config(args, epochs=1)
     run = open_run(args, "pretrain")
     with nothing_left(args.out):

@@ -39,6 +39,12 @@ def add_eval_option(parser):
     parser.add_argument("--eval-data", metavar="PATH", help="evaluate on this, hold nothing out")
 
 
+def settle_length(args, longest, own=None):
+    """--max-length where it is not given: the model's own choice, or LENGTH, up to the longest that
+    it reads."""
+    args.max_length = args.max_length or min(own or LENGTH, longest)
+
+
 def refuse_eval_data(args):
     """Raises ValueError for --eval-data: text is measured on documents of its own."""
     if args.eval_data:

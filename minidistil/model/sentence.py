@@ -214,6 +214,11 @@ class SentenceModel(Model):
         self.pooling.write(folder, self.config.architecture.C)
 
 
+def length_of(model):
+    """The tokens that a SentenceModel's folder says it reads; None where it says nothing."""
+    return model.pooling.max_length if isinstance(model, SentenceModel) else None
+
+
 def pairs_loss(y, rows, labels):
     """y (2B,C), the texts of a pair one after the other  ->  loss, {}, dy (2B,C)."""
     if rows.choices != 2:

@@ -85,12 +85,6 @@ def test_pretrain_resumes_with_the_same_bits(world, tmp_path, monkeypatch):
     assert whole == cut
 
 
-def test_resume_refuses_another_option(world, capsys):
-    assert main(["pretrain", "--out", world.teacher, "--resume", "--lr", "0.5"]) == 2
-    assert "--lr was 0.001, now 0.5" in capsys.readouterr().err
-    assert main(["pretrain", "--out", world.teacher, "--resume", "--steps", "2"]) == 0
-
-
 def test_a_trained_model_goes_on_in_half_precision(world, tmp_path, capsys):
     found = answer(
         capsys,

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from cli_world import BAD, GOOD, SIZES, SMALL
 
+import minidistil as md
 from minidistil.cli import main
 from minidistil.data import load_tokenizer
 from minidistil.data.sentences import SentencePairs
+from minidistil.model.sentence import Pooling, SentenceModel
 
 PAIRS = [(GOOD, GOOD, "5"), (GOOD, BAD, "0"), (BAD, BAD, "5"), (BAD, GOOD, "1")]
 
@@ -93,6 +95,36 @@ def test_vectors_are_not_cached(world, data, tmp_path, capsys):
             "--cache-teacher", str(tmp_path / "cache"), "--out", str(tmp_path / "o")]  # fmt: skip
     assert main(argv) == 2 and not (tmp_path / "o").exists()
     assert "--cache-teacher keeps words and logits" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_folder_says_how_long_its_texts_are(world, data, tmp_path, capsys):
+    """max_seq_length of sentence_bert_config.json holds where texts are learnt and measured, too,
+    and --max-length goes before it."""
+    body = md.from_pretrained(world.teacher, task="sentence-embedding")
+    short = tmp_path / "short"
+    SentenceModel(
+        body.config, body.named_by_role(), body.ops, Pooling(max_length=6)
+    ).save_pretrained(short)
+    load_tokenizer(world.teacher).save(short)
+    common = ["--task", "sentence-embedding", "--data", data[0], "--label-column", "score"]
+    tokens = [
+        answer(capsys, "evaluate", "--model", folder, *common, *length)["tokens"]
+        for folder, length in ((short, []), (world.teacher, ["--max-length", 6]),
+                               (short, ["--max-length", 9]), (world.teacher, []))
+    ]  # fmt: skip
+    assert tokens[0] == tokens[1] == 16 * 6 < tokens[2] < tokens[3]
+    student = ["--layers", 0, "--alpha-ce", 0, "--alpha-cos", 0, "--alpha-mse", 1]
+    for name, argv in (
+        ("finetune", ["--model", short]),
+        ("distill", ["--teacher", short, *student]),
+    ):
+        out = tmp_path / name
+        answer(capsys, name, *argv, *common, "--eval-data", data[0], "--steps", 2, "--out", out,
+               *SMALL)  # fmt: skip
+        stored = json.loads((out / "run.json").read_text())["options"]
+        assert stored["max_length"] == 6
+        assert json.loads((out / "sentence_bert_config.json").read_text())["max_seq_length"] == 6
 
 
 def test_predict_says_its_size(world, capsys):
