@@ -1,6 +1,6 @@
 """The distillation loss of each code base in PyTorch, written down from its description.
 
-Seven formulas on purpose, one after another and sharing nothing: they are what the one formula of
+A formula each on purpose, one after another and sharing nothing: they are what the one formula of
 `minidistil.model.soft_targets` has to be equal to.
 """
 
@@ -38,6 +38,9 @@ def theirs(name, z, t, T):
         return torch.mean(torch.sum(-p_t * log_s, dim=-1)) * T**2
     if name == "sentence-transformers":
         return nn.KLDivLoss(reduction="batchmean")(log_s, p_t) * (T * T)
+    if name == "deit":
+        log_t = F.log_softmax(t / T, dim=1)
+        return F.kl_div(log_s, log_t, reduction="sum", log_target=True) * (T * T) / z.numel()
     assert name in ("pkd", "neural-compressor-kl")
     with warnings.catch_warnings(action="ignore"):  # PyTorch advises against its own "mean"
         return F.kl_div(log_s, p_t, reduction="mean") * T**2
@@ -46,6 +49,7 @@ def theirs(name, z, t, T):
 NAMES = (
     "huggingface", "textbrewer", "torchdistill", "torchdistill without labels", "tinybert", "pkd",
     "neural-compressor", "neural-compressor-kl", "sentence-transformers",
+    "deit",
 )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from minidistil.data.images import DIGITS
 from minidistil.data.sources import MOVIE_REVIEWS
 from minidistil.model.checkpoint import STORED
 from minidistil.ops import GEMMS, PRECISIONS, matmul_precision
@@ -151,7 +152,7 @@ def _stored(value):
     resumed from anywhere; a tuple as a list."""
     if isinstance(value, list | tuple):
         return [_stored(one) for one in value]
-    if isinstance(value, str) and value not in ("", MOVIE_REVIEWS) and Path(value).exists():
+    if isinstance(value, str) and value not in ("", MOVIE_REVIEWS, DIGITS) and Path(value).exists():
         return str(Path(value).resolve())
     return value
 

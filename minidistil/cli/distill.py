@@ -28,12 +28,12 @@ from minidistil.cli.pairs import decoder_layers
 from minidistil.cli.teacher import default_teacher
 from minidistil.cli.text import add_eval_option, add_text_options, settle_length
 from minidistil.config import read_config
-from minidistil.data import load_tokenizer
-from minidistil.data.corpus import fingerprint
 from minidistil.data.numbered import Numbered
+from minidistil.data.reader import load_reader, read_alike
 from minidistil.data.twice import ReadTwice
 from minidistil.distill import DistillConfig, student_from
 from minidistil.distill.cache import CachedTeacher
+from minidistil.distill.images import check_images
 from minidistil.distill.recipes import RECIPES, check_teacher, recipe
 from minidistil.distill.sentences import check_vectors
 from minidistil.distill.sequence import student_pair
@@ -44,6 +44,7 @@ from minidistil.model.ensemble import Ensemble
 from minidistil.model.heads import WORD_TASKS
 from minidistil.model.pretrained import from_config, from_pretrained, resolve
 from minidistil.model.sentence import SENTENCES, length_of
+from minidistil.model.vision import IMAGES
 from minidistil.pipeline.loading import load
 from minidistil.train.objectives import Distillation, Supervised
 
@@ -126,7 +127,8 @@ def add_options(parser):
     )  # fmt: skip
     group.add_argument(
         "--student-family", metavar="NAME",
-        help="bert, distilbert, roberta or albert; default: distilbert for a BERT, else its own",
+        help="bert, distilbert, roberta or albert; default: distilbert for a BERT, else its own; "
+        "of images: vit or deit",
     )  # fmt: skip
     group.add_argument(
         "--vocab-transform", action=BooleanOptionalAction, default=False,
@@ -176,8 +178,8 @@ def run(args):
             args.teacher or default_teacher(), args.teacher_weights, task=args.task,
             backend=args.backend, dtype=args.teacher_dtype, problem_type=args.problem_type,
         )  # fmt: skip
-        own = load_tokenizer(resolve(args.student)) if args.student else tokenizer
-        two = fingerprint(own) != fingerprint(tokenizer)
+        own = load_reader(resolve(args.student)) if args.student else tokenizer
+        two = not read_alike(own, tokenizer)
         settle_length(args, min(tokenizer.max_length, own.max_length), length_of(teacher))
         objectives = students(args, teacher, losses, two)
         keep_options(run, args)
@@ -221,13 +223,20 @@ def students(args, teacher, losses, two=False):
         check_teacher(args.recipe, teacher)
     make = _maker(args, teacher)
     student = make()
+    if two and teacher.task == IMAGES:
+        raise ValueError(
+            "student and teacher must make the same pixels of an image; give --student a "
+            "preprocessor_config.json such as the teacher's"
+        )
     if two and teacher.task not in OF_TEXTS:
         raise ValueError(
             f"student and teacher must share a vocabulary where they are compared token by token; "
             f"only for {', '.join(OF_TEXTS)} may they have a tokenizer each"
         )
     check_reading(student, losses)
-    if teacher.task == SENTENCES:
+    if teacher.task == IMAGES:
+        check_images(student, teacher, losses)
+    elif teacher.task == SENTENCES:
         check_vectors(student, teacher, losses, two)
     else:
         check_pair(student, teacher, losses.alpha_cos > 0, two)

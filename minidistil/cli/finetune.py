@@ -20,7 +20,7 @@ from minidistil.cli.common import (
 from minidistil.cli.measure import measure
 from minidistil.cli.teacher import default_teacher
 from minidistil.cli.text import add_eval_option, add_text_options, settle_length
-from minidistil.data import check_vocabulary, load_tokenizer
+from minidistil.data.reader import check_reader, load_reader
 from minidistil.model.pretrained import resolve
 from minidistil.model.sentence import SENTENCES, Pooling
 from minidistil.train.loop import run_loop
@@ -44,14 +44,14 @@ def run(args):
     config = train_config(args, epochs=1)
     run = open_run(args, "finetune")
     with nothing_left(args.out):
-        folder = resolve(args.model or default_teacher())
-        tokenizer = load_tokenizer(folder)
+        task = tasks.of(args.task)
+        folder, reader = getattr(task, "start", _start)(args)
         own = Pooling.read(folder).max_length if args.task == SENTENCES else None
-        settle_length(args, tokenizer.max_length, own)
+        settle_length(args, reader.max_length, own)
         keep_options(run, args)
-        model, data = tasks.of(args.task).training(args, folder, tokenizer, run.resumed)
+        model, data = task.training(args, folder, reader, run.resumed)
         batches = data.evaluation_batches()
-        check_vocabulary(tokenizer, model.config.vocab_size)
+        check_reader(reader, model.config)
         summary = run_loop(
             Supervised(model), data, config, run=run, resume=run.resumed,
             evaluate=lambda model: measure(model, batches),
@@ -59,8 +59,13 @@ def run(args):
         if summary["interrupted"]:
             return Answer(summary, "", INTERRUPTED)
         model.save_pretrained(args.out, args.store)
-        tokenizer.save(args.out)
+        reader.save(args.out)
     found = summary | {"out": str(args.out)}
     run.report(found)
     report.write(args.out)
     return Answer(found, summarised(found))
+
+
+def _start(args):
+    folder = resolve(args.model or default_teacher())
+    return folder, load_reader(folder)

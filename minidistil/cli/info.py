@@ -10,10 +10,12 @@ from pathlib import Path
 
 from minidistil.cli.common import Answer, table
 from minidistil.config.gpt2 import SIZES, published
+from minidistil.config.vit import VISION
 from minidistil.model.heads import task_of
 from minidistil.model.names import public_names
 from minidistil.model.params import shapes
 from minidistil.model.pretrained import from_pretrained, resolve
+from minidistil.model.vision_model import layout
 
 EXAMPLE = "weights runs/distill"
 
@@ -42,19 +44,33 @@ def _describe(name, task):
             model = from_pretrained(folder, task=task)
         config, task, dtype = model.config, model.task, model.dtype
         stored = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-    sizes = shapes(config, task)
-    total = sum(map(math.prod, sizes.values()))
+    known = _of_images(config, task) if config.model_type in VISION else _of_texts(config, task)
+    total = sum(math.prod(shape) for *_, shape in known)
     parameters = [
-        {"role": role, "name": public, "shape": list(sizes[role]),
-         "parameters": math.prod(sizes[role]), "bytes": 4 * math.prod(sizes[role]),
-         "share": math.prod(sizes[role]) / total}
-        for role, public in public_names(sizes, config, task).items()
+        {"role": role, "name": public, "shape": list(shape), "parameters": math.prod(shape),
+         "bytes": 4 * math.prod(shape), "share": math.prod(shape) / total}
+        for role, public, shape in known
     ]  # fmt: skip
     return {
         "model": str(name), "task": task, "dtype": dtype,
         "config": config.to_dict(),
         "parameters": total, "bytes": 4 * total, "file_bytes": stored, "table": parameters,
     }  # fmt: skip
+
+
+def _of_texts(config, task):
+    """[(role, public name, shape)] of every parameter."""
+    sizes = shapes(config, task)
+    return [(role, name, sizes[role]) for role, name in public_names(sizes, config, task).items()]
+
+
+def _of_images(config, task):
+    """The same; a role of several parts, such as q, k and v in one, tells them by number."""
+    return [
+        (f"{role}.{i}" if len(parts) > 1 else role, name, shape)
+        for role, parts in layout(config, task).items()
+        for i, (name, shape) in enumerate(parts.items())
+    ]
 
 
 def _one(m):

@@ -2,16 +2,19 @@
 
 An item is a text. Where a row or a line is a JSON object it is what the task needs of it: all of it
 for questions, a text and its partner for classes, a text or the list of its sentences for
-summaries. What is wrong with an item stands in its place as the ValueError that it earns.
+summaries; or an image, an array. What is wrong with an item stands in its place as the ValueError
+that it earns.
 """
 
 import sys
 from itertools import chain, islice
 
+from minidistil.data.images import pictures
 from minidistil.data.pairs import NAMES
 from minidistil.data.rows import decoded, kind_of, lines_of, object_of
 from minidistil.data.sources import files_of, pair_of, rows_of, text_of
 from minidistil.model.heads import EXTRACT
+from minidistil.model.vision import IMAGES
 from minidistil.pipeline import TOGETHER
 
 OBJECTS = ("question-answering", "multiple-choice")  # an item is {"question": …, …}
@@ -26,6 +29,10 @@ def chunks_of(args, task):
     Raises ValueError or MissingFileError at once for a source that is not there, later for one that
     is empty.
     """
+    if task == IMAGES:
+        if args.texts or not args.data:
+            raise ValueError("images come in --data, an .npz file or digits, not as texts")
+        return [[(f"image {n}", x) for n, x in enumerate(pictures(args.data).images)]]
     if args.texts:
         if args.data:
             raise ValueError("give texts as arguments or in --data, not both")

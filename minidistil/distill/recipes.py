@@ -23,6 +23,11 @@ TRIPLE = {
     "lr": 5e-4, "warmup": 0.05, "schedule": "linear", "weight_decay": 0.0, "max_grad_norm": 5.0,
 }  # fmt: skip
 
+TOUVRON = {
+    "alpha_mlm": 0.0, "alpha_cos": 0.0, "student_family": "deit", "lr": 5e-4, "schedule": "cosine",
+    "weight_decay": 0.05,
+}  # fmt: skip
+
 RECIPES = {
     "distilbert": Recipe(
         TRIPLE,
@@ -62,6 +67,16 @@ RECIPES = {
         {**QUIET, "terms": ["feature-maps:weight=100:mean=50:variance=0.05",
                             "attention:measure=kl:layers=first"]},
         "Sun et al., MobileBERT, 2020; distill_util's weights 100, 1, 5000 and 5",
+    ),
+    "deit": Recipe(
+        {**TOUVRON, "alpha_hard": 0.5, "alpha_ce": 0.5, "hard_targets": True},
+        "Touvron et al., 2021, eq. 3 and table 9: the teacher's likeliest class, its published "
+        "models' way", ("vit", "deit"), "image-classification",
+    ),
+    "deit-soft": Recipe(
+        {**TOUVRON, "alpha_hard": 0.9, "alpha_ce": 0.1, "temperature": 3.0},
+        "the same, eq. 2 with τ 3 and λ 0.1; `--convention deit` counts it as the code does",
+        ("vit", "deit"), "image-classification",
     ),
 }  # fmt: skip
 

@@ -15,7 +15,8 @@ does. The teacher is in evaluation mode. A model has one of mlm and clm: a decod
 tokens themselves, and row n is asked for the label of row n+1; its last row, which predicts no
 word of the text, still learns what the teacher expects there. A classifier is distilled the same
 way with one row of logits for each question it decides, and `hard`, its labels' own loss, for mlm:
-see `targets`. Sentence vectors have neither logits nor words: see `sentences`.
+see `targets`. Images are classified by a token or two: see `images`. Sentence vectors have neither
+logits nor words: see `sentences`.
 Other code bases count ce in other ways: `convention`, see `minidistil.model.soft_targets`.
 Source: Hugging Face's `Distiller.step`, value for value; Sanh et al., "DistilBERT", 2019, §2.
 """
@@ -27,10 +28,11 @@ import numpy as np
 
 from minidistil.data.twice import reads_twice
 from minidistil.distill import vary
+from minidistil.distill.images import image_step
 from minidistil.distill.sentences import sentence_step
 from minidistil.distill.sequence import word_step
 from minidistil.distill.student import check_pair
-from minidistil.distill.targets import alternatives, class_losses
+from minidistil.distill.targets import alternatives, check_classes, class_losses, soft_targets_of
 from minidistil.distill.teachers import lesson, types_of
 from minidistil.distill.terms import (
     AttentionLoss,
@@ -49,6 +51,7 @@ from minidistil.model.network import Cotangents
 from minidistil.model.sentence import SENTENCES
 from minidistil.model.soft_targets import OURS, SoftTargets, check_convention
 from minidistil.model.taps import plus
+from minidistil.model.vision_model import VisionModel
 from minidistil.ops import frugal
 
 BY_LABELS = ("classifier", "out_proj", "tokens")  # heads whose classes are the config's labels
@@ -67,6 +70,7 @@ class DistillConfig:
     restrict_ce_to_mask: bool = False
     alpha_hard: float = 2.0  # a classifier's labels, where a batch has them
     convention: str = OURS  # how soft targets are counted: a name in `soft_targets.CONVENTIONS`
+    hard_targets: bool = False  # ce: the teacher's likeliest answer, as a label; of classifiers
     temperature_by: str = ""  # each text's own: `soft_targets.row_temperatures`
     terms: tuple = ()  # objectives on what is inside, or their names: `minidistil.distill.terms`
     vary: tuple = ()  # numbers above that change during a run: see `minidistil.distill.vary`
@@ -111,9 +115,16 @@ def distill_step(student, teacher, batch, config, train=False, seed=0, step=0, f
     """
     config = config.at(0.0)
     check_reading(student, config)
+    if config.hard_targets and (student.task in WORD_TASKS or isinstance(student, EncoderDecoder)):
+        raise ValueError(
+            "hard_targets are the likeliest classes of a classifier; a teacher's likeliest words "
+            "are what --sequence-level or its own texts give: leave it out"
+        )
     place = train, seed, step, first_sequence
     if isinstance(student, EncoderDecoder):
         return word_step(student, teacher, batch, config, *place)
+    if isinstance(student, VisionModel):
+        return image_step(student, teacher, batch, config, *place)
     if student.task == SENTENCES:
         return sentence_step(student, teacher, batch, config, *place)
     own_words = reads_twice(batch)
@@ -125,7 +136,7 @@ def distill_step(student, teacher, batch, config, train=False, seed=0, step=0, f
                 f"text in words of their own; leave it out"
             )
     if student.logits_head in BY_LABELS and config.alpha_ce:
-        _check_classes(student.config)
+        check_classes(student.config)
     labels = batch.get("labels")
     rows = student.pack(batch["input_ids"], batch.get("attention_mask"), types_of(student, batch))
     tokens = student.task in WORD_TASKS
@@ -215,18 +226,6 @@ def _watched(config, student, teacher):
     return tapped(config.terms, a, b)
 
 
-def _check_classes(config):
-    """Soft targets are probabilities that sum to 1: one class of several for each text."""
-    remedy = "set alpha_ce to 0 and alpha_mse above it"
-    if config.num_labels == 1:
-        raise ValueError(f"soft targets need 2 classes or more, the models have 1; {remedy}")
-    if config.problem_type == "multi_label_classification":
-        raise ValueError(
-            f"soft targets need one class for each text, the student's problem_type is "
-            f"{config.problem_type}; {remedy}"
-        )
-
-
 def _wanted_rows(config, labels):
     """The rows whose logits a loss looks at, (M,), or None for all of them."""
     everywhere = config.alpha_ce > 0 or config.alpha_mse > 0
@@ -247,10 +246,8 @@ def _soft_targets(config, student, rows, given):
     if student.task in WORD_TASKS:
         beside_labels = getattr(config, f"alpha_{_said(student)}") > 0
         V = student.config.vocab_size
-    else:
-        V, beside_labels = alternatives(student, rows), config.alpha_hard > 0 and bool(given)
-    tau = 1.0 if config.temperature_by else config.temperature
-    return SoftTargets(config.convention, tau, V, student.ops, beside_labels)
+        return SoftTargets(config.convention, config.temperature, V, student.ops, beside_labels)
+    return soft_targets_of(config, alternatives(student, rows), bool(given), student.ops)
 
 
 def _token_losses(mine, theirs, labels, config, soft, student):

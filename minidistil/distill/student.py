@@ -5,10 +5,10 @@
 
 The student is of any family whose parameters mean the same: a BERT teaches a DistilBERT, or a
 smaller BERT; a RoBERTa a DistilRoBERTa and a GPT-2 a DistilGPT2, which have fewer layers; an ALBERT
-an ALBERT with fewer turns. Embeddings, their LayerNorm and the projector's bias are copied; what
-the other family lacks (DistilBERT: token types) is left behind, and what has another shape in a
-narrower student starts anew. So does the rest of the masked-LM head unless `vocab_transform` is
-set.
+an ALBERT with fewer turns; of images see `image_student`. Embeddings, their LayerNorm and the
+projector's bias are copied; what the other family lacks (DistilBERT: token types) is left behind,
+and what has another shape in a narrower student starts anew. So does the rest of the masked-LM head
+unless `vocab_transform` is set.
 Sources: Sanh et al., "DistilBERT", 2019, §3; the choice of tensors is that of Hugging Face's
 extraction scripts for DistilBERT, DistilRoBERTa and DistilGPT2.
 """
@@ -17,6 +17,8 @@ import dataclasses
 from numbers import Integral
 
 from minidistil.config import FAMILIES
+from minidistil.config.vit import VISION
+from minidistil.distill.image_student import image_config, image_student
 from minidistil.model.heads import CLASSIFIED, CLASSIFIERS, heads_of
 from minidistil.model.model import Model
 from minidistil.model.params import initialise, shapes
@@ -59,6 +61,8 @@ def student_config(teacher, n_layers, family=None):
     Raises ValueError for a family that there is not.
     """
     config, a = teacher.config, teacher.config.architecture
+    if config.model_type in VISION:
+        return image_config(config, n_layers, family)
     family = family or NATURAL.get(config.model_type, config.model_type)
     if family not in FIELDS:
         raise ValueError(f"family must be one of {', '.join(FIELDS)}, not {family!r}")
@@ -114,6 +118,10 @@ def student_from(teacher, layers=(0, 2, 4, 7, 9, 11), vocab_transform=False, see
     else:
         labels = ("num_labels", "id2label", "problem_type")
         config = dataclasses.replace(config, **{x: getattr(teacher.config, x) for x in labels})
+    if teacher.config.model_type in VISION:
+        return image_student(teacher, layers, config, seed)
+    if config.model_type in VISION:
+        raise ValueError(f"a {config.model_type} reads images, its teacher texts")
     sources = _sources(config, teacher.config, layers)
     task = teacher.task if teacher.task in HANDED_ON else "fill-mask"
     params = initialise(config, shapes(config, task), seed)

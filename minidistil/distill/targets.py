@@ -16,7 +16,7 @@ from minidistil.model import objective
 from minidistil.model.answers import questions, questions_backward
 from minidistil.model.heads import EXTRACT
 from minidistil.model.network import Cotangents
-from minidistil.model.soft_targets import row_temperatures
+from minidistil.model.soft_targets import OURS, SoftTargets, row_temperatures
 from minidistil.model.taps import plus
 
 
@@ -29,7 +29,8 @@ def class_losses(mine, theirs, given, rows, config, soft, student):
     t = None if theirs is None else ops.place.send(theirs.logits(slice(0, len(mine.logits))))
     z, t, back = _asked(mine.logits, t, rows, student)
     if config.alpha_ce:
-        parts["ce"], d = _soft(z, t, rows, head, config, soft, ops)
+        believed = _hard if config.hard_targets else _soft
+        parts["ce"], d = believed(z, t, rows, head, config, soft, ops)
         dlogits = back(d)
     if config.alpha_hard and given:
         parts["hard"], d = objective.answer_loss(
@@ -73,6 +74,38 @@ def _soft(z, t, rows, head, config, soft, ops):
         d.append(dq if cool is None else ops.place.send(ops.place.fetch(dq) * cool))
         total += ops.place.number(loss) * share
     return total, questions_backward(d, rows, head, ops.place)
+
+
+def _hard(z, t, rows, head, config, soft, ops):
+    """The same for the teacher's likeliest answers, which stand where labels do."""
+    asked, believed = (questions(x, rows, head, ops.place) for x in (z, t))
+    total, d, share = 0.0, [], 1 / len(asked)
+    for q, p in zip(asked, believed, strict=True):
+        likeliest = ops.place.fetch(p).argmax(axis=1)
+        loss, dq = objective.tokens(q, likeliest, ops, config.alpha_ce * share)
+        total += ops.place.number(loss) * share
+        d.append(dq)
+    return total, questions_backward(d, rows, head, ops.place)
+
+
+def soft_targets_of(config, V, labelled, ops):
+    """SoftTargets of V alternatives; labelled: whether labels are heard beside them."""
+    if config.hard_targets:
+        return SoftTargets(OURS, 1.0, V, ops)  # nothing is softened, nor counted in another way
+    tau = 1.0 if config.temperature_by else config.temperature
+    return SoftTargets(config.convention, tau, V, ops, labelled and config.alpha_hard > 0)
+
+
+def check_classes(config):
+    """Soft targets are probabilities that sum to 1: one class of several for each input."""
+    remedy = "set alpha_ce to 0 and alpha_mse above it"
+    if config.num_labels == 1:
+        raise ValueError(f"soft targets need 2 classes or more, the models have 1; {remedy}")
+    if config.problem_type == "multi_label_classification":
+        raise ValueError(
+            f"soft targets need one class for each text, the student's problem_type is "
+            f"{config.problem_type}; {remedy}"
+        )
 
 
 def _softened(q, p, config, ops):

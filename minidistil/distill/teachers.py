@@ -13,6 +13,7 @@ from minidistil.distill.terms.seen import Seen
 from minidistil.model.ensemble import Ensemble, mean
 from minidistil.model.heads import projector
 from minidistil.model.sentence import SENTENCES
+from minidistil.model.vision_model import VisionModel
 
 
 class Lesson(NamedTuple):
@@ -40,6 +41,9 @@ def lesson(teacher, batch, select, watched=None):
             return mean([one.logits(rows) for one in lessons], teacher.weights, teacher.ops)
 
         return Lesson((), logits)
+    if isinstance(teacher, VisionModel):
+        result = teacher.infer(teacher.pack_batch(batch))
+        return Lesson(result.hidden[-1:], lambda images: result.logits[images])
     batch = as_teacher_reads(batch)
     rows = teacher.pack(batch["input_ids"], batch.get("attention_mask"), types_of(teacher, batch))
     taps = {f"layer.{i - 1}": {} for i in watched or ()}

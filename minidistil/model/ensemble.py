@@ -8,6 +8,7 @@ and softening by τ commutes with it. Source: TextBrewer's multi-teacher distill
 
 import math
 
+from minidistil.config.vit import VISION
 from minidistil.model import network
 
 
@@ -54,7 +55,9 @@ class Ensemble:
         return kept
 
     def pack_batch(self, batch):
-        """The rows of a collator's batch."""
+        """The rows of a collator's batch, or the patches of its images."""
+        if "pixel_values" in batch:
+            return self.lead.pack_batch(batch)
         return self.pack(*(batch.get(k) for k in ("input_ids", "attention_mask", "token_type_ids")))
 
     def infer(self, rows, select=None):
@@ -66,12 +69,14 @@ class Ensemble:
 
 SHARED = {
     "the task": lambda m: m.task,
-    "vocab_size": lambda m: m.config.vocab_size,
+    "vocab_size": lambda m: getattr(m.config, "vocab_size", None),
+    "the patches": lambda m: (m.config.model_type, m.config.patch_size)
+    if m.config.model_type in VISION else None,
     "num_labels": lambda m: m.config.num_labels,
     "the names of the classes": lambda m: m.config.id2label,
     "the backend": lambda m: m.ops.name,
     "the rule for positions": lambda m: m.config.architecture.padding_position,
-}
+}  # fmt: skip
 
 
 def mean(logits, weights, ops):

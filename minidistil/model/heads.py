@@ -15,8 +15,10 @@ sentence follows, or in ALBERT whether two stand in their order: all are the sam
 
 from typing import NamedTuple
 
+from minidistil.config.vit import VISION
 from minidistil.model.encoder import DENSE_SITE, HEAD_SITE, expand, expand_backward, scope
 from minidistil.model.rows import drop, drop_backward
+from minidistil.model.vision import task_named
 
 
 class Family(NamedTuple):
@@ -116,6 +118,8 @@ def architecture_name(config, task):
 
 def task_of(config):
     """The task that config["architectures"] names; the family's first when it names none."""
+    if config.model_type in VISION:
+        return task_named(config)
     if getattr(config, "task", None) in tasks_of(config):
         return config.task
     if not config.architectures:

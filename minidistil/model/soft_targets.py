@@ -1,4 +1,4 @@
-"""Soft targets as seven code bases compute them: one divergence, counted in different ways.
+"""Soft targets as eight code bases compute them: one divergence, counted in different ways.
 
 With p and t the distributions of student and teacher softened by τ, the mean over the rows of
 
@@ -36,6 +36,7 @@ CONVENTIONS = {
     "pkd": Convention(False, True, True, "PKD's KD loss, KLDivLoss with reduction 'mean'"),
     "neural-compressor": Convention(True, False, True, "its criterions.py, loss type 'CE'"),
     "neural-compressor-kl": Convention(False, True, True, "its criterions.py, loss type 'KL'"),
+    "deit": Convention(False, True, True, "DeiT's losses.py, DistillationLoss, type 'soft'"),
     "sentence-transformers": Convention(False, False, True, "its DistillKLDivLoss, over scores"),
 }
 OURS = "huggingface"  # what the ops compute: factor 1, no entropy

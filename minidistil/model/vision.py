@@ -28,6 +28,22 @@ HEADS = {
     ("vit", BODY): ("pooler",),
     ("deit", BODY): ("pooler",),
 }
+CLASSES = {
+    ("vit", IMAGES): "ViTForImageClassification",
+    ("deit", IMAGES): "DeiTForImageClassificationWithTeacher",
+    ("vit", BODY): "ViTModel",
+    ("deit", BODY): "DeiTModel",
+}
+
+
+def task_named(config, task=None):
+    """The task, or what config.architectures says. Raises ValueError for one it lacks."""
+    kind, said = config.model_type, config.architectures or ()
+    found = [t for (k, t), name in CLASSES.items() if k == kind and name in said]
+    task = task or (found[0] if found else IMAGES)
+    if (kind, task) not in HEADS:
+        raise ValueError(f"{kind} has the tasks {IMAGES} and {BODY}, not {task!r}")
+    return task
 
 
 class Seen(NamedTuple):

@@ -7,10 +7,11 @@ import numpy as np
 
 from minidistil.model import objective, vision
 from minidistil.model.checkpoint import CONFIG, read_tensors, write_folder
+from minidistil.model.network import Result
 from minidistil.model.output import Fetched, Kept, Output, Step
 from minidistil.model.params import initialise
 from minidistil.model.rows import Chance
-from minidistil.model.vision import BODY, HEADS, IMAGES, Places, patches
+from minidistil.model.vision import BODY, CLASSES, HEADS, IMAGES, Places, patches, task_named
 from minidistil.ops import DTYPES, frugal
 
 PARTS = {  # of a block: canonical name, what checkpoints call it; qkv is three of theirs
@@ -21,22 +22,6 @@ PARTS = {  # of a block: canonical name, what checkpoints call it; qkv is three 
     "lin1": ("intermediate.dense",),
     "lin2": ("output.dense",),
 }
-CLASSES = {
-    ("vit", IMAGES): "ViTForImageClassification",
-    ("deit", IMAGES): "DeiTForImageClassificationWithTeacher",
-    ("vit", BODY): "ViTModel",
-    ("deit", BODY): "DeiTModel",
-}
-
-
-def task_named(config, task):
-    """The task, or what config.architectures says. Raises ValueError for one it lacks."""
-    kind, said = config.model_type, config.architectures or ()
-    found = [t for (k, t), name in CLASSES.items() if k == kind and name in said]
-    task = task or (found[0] if found else IMAGES)
-    if (kind, task) not in HEADS:
-        raise ValueError(f"{kind} has the tasks {IMAGES} and {BODY}, not {task!r}")
-    return task
 
 
 def layout(config, task):
@@ -113,23 +98,49 @@ class VisionModel:
         """The same parameters behind another backend."""
         return VisionModel(self.config, self.task, dict(self.params), ops)
 
+    @property
+    def names(self):
+        """{canonical name: what the checkpoint calls its parts}."""
+        return {c: ", ".join(parts) for c, parts in self.layout.items()}
+
+    @property
+    def logits_head(self):
+        """As a text classifier's, with which it shares the losses; None for a bare body."""
+        return "classifier" if self.task == IMAGES else None
+
     # ------------------------------------------------------------ forward
 
-    def see(self, pixel_values, train=False, seed=0, step=0, first_sequence=0, keep=True):
-        """Images  ->  vision.Seen, its cache, Places: what `forward` scatters and hands out."""
+    def pack_batch(self, batch):
+        """A batch's pixel_values (B,channels,S,S)  ->  flat patches (B·n,V), Places."""
         c = self.config
-        pixels = np.asarray(pixel_values)
+        pixels = np.asarray(batch["pixel_values"])
         wanted = (c.num_channels, c.image_size, c.image_size)
         if pixels.ndim != 4 or pixels.shape[1:] != wanted or not len(pixels):
             raise ValueError(f"pixel_values must be (B,{str(wanted)[1:-1]}), not {pixels.shape}")
         places = Places.of(len(pixels), c.architecture.P, c.specials)
         flat = patches(pixels.astype(DTYPES[self.dtype]), c.patch_size)
+        return self.ops.place.send(flat), places
+
+    def see(self, batch, train=False, seed=0, step=0, first_sequence=0, keep=True):
+        """Images  ->  vision.Seen, its cache, Places: what `forward` scatters and hands out."""
+        flat, places = self.pack_batch(batch)
         chance = Chance(seed, step, places.sequence + first_sequence, places.column)
-        seen, cache = vision.forward(
-            self.canonical(), self.ops.place.send(flat), places, c.architecture,
-            HEADS[c.model_type, self.task], chance if train else None, self.ops, keep,
-        )  # fmt: skip
+        seen, cache = self._through(flat, places, chance if train else None, keep)
         return seen, cache, places
+
+    def infer(self, packed, select=None):
+        """What `pack_batch` gave  ->  network.Result in evaluation; its last hidden state is the
+        one after the final norm. select is for words, and says nothing here."""
+        seen, _ = self._through(*packed, None, False)
+        logits = vision.mean(seen.answers, self.ops) if self.task == IMAGES else None
+        return Result((*seen.hidden[:-1], seen.last), logits=logits)
+
+    def _through(self, flat, places, chance, keep):
+        c = self.config
+        return vision.forward(
+            self.canonical(), flat, places, c.architecture, HEADS[c.model_type, self.task],
+            chance, self.ops, keep,
+        )  # fmt: skip
 
     def forward(self, pixel_values, labels=None, hidden_states=False, train=False, seed=0, step=0,
                 keep=True, first_sequence=0):  # fmt: skip
@@ -139,7 +150,8 @@ class VisionModel:
         a teacher always gave the label. The last of hidden_states is before the final norm, as in
         transformers' ViT; last_hidden_state is after it. Raises ValueError for a wrong shape.
         """
-        seen, cache, places = self.see(pixel_values, train, seed, step, first_sequence, keep)
+        batch = {"pixel_values": pixel_values}
+        seen, cache, places = self.see(batch, train, seed, step, first_sequence, keep)
         B, fetch = len(places.bounds) - 1, self.ops.place.fetch
         answers = {head: fetch(z) for head, z in seen.answers.items()}
         loss, gradient = None, None
@@ -219,7 +231,7 @@ class VisionModel:
     @frugal()
     def gradients(self, batch, train=False, seed=0, step=0, first_sequence=0):
         """The loss on a batch of pixel_values and labels  ->  Step."""
-        seen, cache, _ = self.see(batch["pixel_values"], train, seed, step, first_sequence)
+        seen, cache, _ = self.see(batch, train, seed, step, first_sequence)
         loss, d = self.loss(seen, batch["labels"])
         return Step(loss, {}, self.public(vision.backward(None, d, cache, self.ops)))
 

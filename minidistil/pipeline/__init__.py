@@ -7,6 +7,7 @@ predict("The movie was [MASK].")      [{"score", "token", "token_str", "sequence
 from minidistil.pipeline.extractive_summarization import ExtractiveSummarization
 from minidistil.pipeline.feature_extraction import FeatureExtraction
 from minidistil.pipeline.fill_mask import FillMask
+from minidistil.pipeline.image_classification import ImageClassification
 from minidistil.pipeline.loading import load
 from minidistil.pipeline.multiple_choice import MultipleChoice
 from minidistil.pipeline.predictor import TOGETHER
@@ -32,14 +33,16 @@ PREDICTORS = {
     "translation": Translation,
     "summarization": Summarization,
     "extractive-summarization": ExtractiveSummarization,
+    "image-classification": ImageClassification,
 }
 
 
 def pipeline(task, folder, *, backend="cpu", dtype=None):
     """A predictor for one of the tasks in PREDICTORS.
 
-    folder: a model with its tokenizer, or a name on the hub; a list of them answers as an ensemble,
-    by the mean of the logits. backend, dtype: see `from_pretrained`.
+    folder: a model with its tokenizer (of images: preprocessor_config.json), or a name on the hub;
+    a list of them answers as an ensemble, by the mean of the logits. backend, dtype: see
+    `from_pretrained`.
     predict(text) answers for one text, predict([texts]) for several; a classifier also takes
     {"text": …, "text_pair": …}.
 
@@ -64,6 +67,8 @@ def pipeline(task, folder, *, backend="cpu", dtype=None):
                              them, trigram_blocking=True for no two alike
         feature-extraction   nested lists (1,T,C), for several texts a list of these
         sentence-embedding   a list of C numbers, for several texts a list of these
+        image-classification [{"label", "score"}, …] top_k=5 of them, for an array (H,W),
+                             (channels,H,W) or (H,W,channels); for a list of arrays a list of these
 
     Raises ValueError or MissingFileError for a bad folder, an empty text, a text without [MASK].
     """

@@ -9,6 +9,8 @@ OUT_OF_SCOPE = "out of scope"
 
 
 class TextClassification(Predictor):
+    """A classifier's answers, whatever its labels are: classes, one or several, or a number."""
+
     def __call__(self, inputs, top_k="", out_of_scope=None):
         """top_k: how many labels; None for all; without it the best one, not in a list.
 
@@ -17,18 +19,21 @@ class TextClassification(Predictor):
         that sum to 1.
         """
         self._check(out_of_scope)
-        names = self.model.config.to_dict()["id2label"]
         answers = []
         for _, _, result in self.results(listed(inputs)):
             for scores in self._scores(result.logits):
-                order = np.argsort(-scores, kind="stable")
-                ranked = [{"label": names[str(k)], "score": float(scores[k])} for k in order]
-                if out_of_scope is not None and ranked[0]["score"] < out_of_scope:
-                    ranked = [{"label": OUT_OF_SCOPE, "score": ranked[0]["score"]}, *ranked]
-                answers.append(ranked[0] if top_k == "" else ranked[:top_k])
+                found = ranked(scores, self.names)
+                if out_of_scope is not None and found[0]["score"] < out_of_scope:
+                    found = [{"label": OUT_OF_SCOPE, "score": found[0]["score"]}, *found]
+                answers.append(found[0] if top_k == "" else found[:top_k])
         if isinstance(inputs, list):
             return answers
         return answers if top_k == "" and isinstance(inputs, str) else answers[0]
+
+    @property
+    def names(self):
+        """{"0": the label of class 0, …}."""
+        return self.model.config.to_dict()["id2label"]
 
     def _check(self, out_of_scope):
         config = self.model.config
@@ -49,3 +54,9 @@ class TextClassification(Predictor):
         if config.problem_type == "multi_label_classification" or config.num_labels == 1:
             return 1 / (1 + np.exp(-fetch(logits)))
         return fetch(self.model.ops.softmax.forward(logits)[0])
+
+
+def ranked(scores, names):
+    """scores (K,)  ->  [{"label", "score"}, …], the best first."""
+    order = np.argsort(-scores, kind="stable")
+    return [{"label": names[str(k)], "score": float(scores[k])} for k in order]

@@ -67,7 +67,7 @@ def step_gradients(objective, feed, config, step):
                 grads[name] = g
         tokens += int(batch["attention_mask"].sum())
         batches.append((batch, first))
-        first += len(batch["input_ids"])
+        first += len(batch["attention_mask"])
     if config.accumulate > 1:
         share = 1 / config.accumulate
         grads = dict(scaled(grads, share, config.backend))

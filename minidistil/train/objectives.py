@@ -5,6 +5,7 @@ An objective is pure: the same batch, seed and step give the same gradients.
 
 from minidistil.distill import DistillConfig, distill_step, vary
 from minidistil.model.model import Model
+from minidistil.model.vision_model import VisionModel
 from minidistil.train.diagnose import first_not_finite
 
 
@@ -47,7 +48,7 @@ class Distillation:
     def diagnose(self, batch, *, seed, step, first_sequence):
         """Where in the two models the first number that is not finite appears, or ""."""
         models = {"": self.model}
-        if isinstance(self.teacher, Model):
+        if isinstance(self.teacher, Model | VisionModel):
             models["teacher"] = self.teacher
 
         def again(student, teacher=self.teacher):

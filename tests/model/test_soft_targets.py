@@ -1,4 +1,4 @@
-"""One formula, the numbers of seven code bases."""
+"""One formula, the numbers of eight code bases."""
 
 import numpy as np
 import pytest

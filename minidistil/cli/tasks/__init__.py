@@ -17,6 +17,10 @@ and, where models write,
 
     samples(models, tokenizer, batches)                  {name: text} that a report shows
 
+where a model may begin from nothing,
+
+    start(args)                                          what training gets for folder and tokenizer
+
 and, where there are simple answers to compare with,
 
     beside(batches)                                      {metric: number} that evaluate adds
@@ -29,7 +33,7 @@ import importlib
 
 TASKS = ("fill-mask", "text-classification", "token-classification", "question-answering",
          "multiple-choice", "text-generation", "translation", "summarization",
-         "sentence-embedding", "extractive-summarization")  # fmt: skip
+         "sentence-embedding", "extractive-summarization", "image-classification")  # fmt: skip
 
 
 def of(task):

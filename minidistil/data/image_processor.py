@@ -1,0 +1,125 @@
+"""Images as a model of vision reads them: scaled and normalised, as its folder says.
+
+    pixel = (scale·number − mean)/std            mean and std one a channel
+
+`preprocessor_config.json` holds scale, mean and std under the names that transformers' ViT folders
+have. What that file may ask for beyond it, a change of size, is left to whoever makes the images:
+they must have the model's size.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from minidistil import files
+
+FILE = "preprocessor_config.json"
+DEFAULTS = {  # what transformers' ViTImageProcessor takes where the file says nothing
+    "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True, "image_mean": 0.5,
+    "image_std": 0.5,
+}  # fmt: skip
+
+
+class ImageProcessor:
+    """What a tokenizer is to texts. config: a VitConfig; settings: the file's dictionary.
+
+    max_length: rows that an image becomes. Raises ValueError for a mean or a scale that is none.
+    """
+
+    def __init__(self, config, settings):
+        self.channels, self.size = config.num_channels, config.image_size
+        self.max_length = config.architecture.P
+        self.settings = dict(settings)
+        said = DEFAULTS | self.settings
+        self.scale = self._numbers("rescale_factor", said) if said["do_rescale"] else 1.0
+        self.mean, self.std = 0.0, 1.0
+        if said["do_normalize"]:
+            self.mean, self.std = (self._numbers(n, said) for n in ("image_mean", "image_std"))
+            if not np.all(self.std > 0):
+                raise ValueError(f"{FILE}: image_std must be above 0, not {said['image_std']}")
+
+    def _numbers(self, name, said):
+        """One number for all channels, or one each  ->  float32, (channels,1,1)."""
+        try:
+            found = np.array(said[name], np.float32)
+        except (TypeError, ValueError):
+            found = np.array(np.nan)
+        if found.shape not in ((), (self.channels,)) or not np.isfinite(found).all():
+            raise ValueError(
+                f"{FILE}: {name} must be a number or {self.channels} of them, a channel each, not "
+                f"{said[name]!r}"
+            )
+        return found.reshape(-1, 1, 1)
+
+    @classmethod
+    def read(cls, folder, config):
+        """The folder's. Raises MissingFileError where it has none, ValueError for a broken one."""
+        path = Path(folder) / FILE
+        if not path.is_file():
+            raise files.MissingFileError(
+                f"{path} is missing: it says how the model's images are scaled; write one such as "
+                f'{{"rescale_factor": {1 / 255:.6f}, "image_mean": 0.5, "image_std": 0.5}}'
+            )
+        try:
+            settings = json.loads(path.read_text(encoding="utf-8"))
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise ValueError(f"{path} is not JSON: {error}") from None
+        if not isinstance(settings, dict):
+            raise ValueError(f"{path} must hold one JSON object, not {type(settings).__name__}")
+        return cls(config, settings)
+
+    @classmethod
+    def for_numbers(cls, config, highest):
+        """For images of numbers from 0 to highest, which become −1 to 1."""
+        half = [0.5] * config.num_channels
+        return cls(config, {
+            "image_processor_type": "ViTImageProcessor", "do_resize": False,
+            "size": {"height": config.image_size, "width": config.image_size},
+            "do_rescale": True, "rescale_factor": 1 / highest, "do_normalize": True,
+            "image_mean": half, "image_std": half,
+        })  # fmt: skip
+
+    def save(self, folder, token_types=None):
+        """Write the file; token_types are a tokenizer's matter."""
+        files.write_json(Path(folder) / FILE, self.settings)
+
+    def same_as(self, other):
+        """Whether both make the same pixels of an image."""
+        mine, theirs = (
+            [p.channels, p.size, *np.ravel(p.scale), *np.ravel(p.mean), *np.ravel(p.std)]
+            for p in (self, other)
+        )
+        return mine == theirs
+
+    def __call__(self, images, called="image {}".format):
+        """B arrays (H,W), (channels,H,W) or (H,W,channels)  ->  float32 (B,channels,S,S).
+
+        called: a number -> what an error calls that image. Raises ValueError for an image of
+        another size than the model reads, or not of numbers.
+        """
+        if not len(images):
+            raise ValueError("there are no images; give at least one")
+        given = (np.asarray(image) for image in images)
+        shaped = np.stack([self._shaped(called(i), image) for i, image in enumerate(given)])
+        pixels = (shaped.astype(np.float32) * self.scale - self.mean) / self.std
+        if not np.isfinite(pixels).all():
+            bad = np.flatnonzero(~np.isfinite(pixels).all(axis=(1, 2, 3)))[0]
+            raise ValueError(f"{called(bad)} holds NaN or infinity; leave it out")
+        return pixels
+
+    def _shaped(self, name, image):
+        C, S = self.channels, self.size
+        if image.dtype.kind not in "buif":
+            raise ValueError(f"{name} must be an array of numbers, not of {image.dtype}")
+        if image.shape == (C, S, S):
+            return image
+        if image.shape == (S, S) and C == 1:
+            return image[None]
+        if image.shape == (S, S, C):
+            return image.transpose(2, 0, 1)
+        channels = "channel" if C == 1 else "channels"
+        raise ValueError(
+            f"{name} is {image.shape}, the model reads {C} {channels} of {S} by {S}; cut or "
+            f"resize the images first"
+        )
