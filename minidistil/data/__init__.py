@@ -6,6 +6,7 @@ from minidistil.data.corpus import Corpus, fingerprint, held_out, split
 from minidistil.data.labelled import LabelledText, label_names
 from minidistil.data.masking import Vocabulary, mask_tokens
 from minidistil.data.next_words import NextWords
+from minidistil.data.order import OrderedText
 from minidistil.data.sources import documents, examples
 from minidistil.data.tokenizer import Tokenizer, check_vocabulary
 from minidistil.data.tokenizer_files import load_tokenizer
@@ -16,6 +17,7 @@ __all__ = [
     "LabelledText",
     "MaskedText",
     "NextWords",
+    "OrderedText",
     "Tokenizer",
     "Vocabulary",
     "check_vocabulary",

@@ -130,9 +130,8 @@ class MaskedText:
         ]
 
     def _masked(self, indices, seed, step, first_sequence, strategy):
-        sequences = [self.corpus[i] for i in indices]
         return mask_tokens(
-            collate(sequences, self.pad_id, self.token_types),
+            self._read(indices, seed, step, first_sequence),
             vocabulary=self.vocabulary,
             seed=seed,
             step=step,
@@ -141,6 +140,10 @@ class MaskedText:
             counts=self.corpus.counts,
             probability=self.probability,
         )
+
+    def _read(self, indices, seed, step, first_sequence):
+        """The batch before it is masked; a text has no other draws than its masks."""
+        return collate([self.corpus[i] for i in indices], self.pad_id, self.token_types)
 
 
 def sample(lengths, tokens):

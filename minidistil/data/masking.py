@@ -68,7 +68,7 @@ def mask_tokens(
         raise ValueError(
             "a batch of special tokens only has nothing to mask; give texts with words in them"
         )
-    u = _uniform(ids.shape, seed, step, first_sequence)  # (B,T,3)
+    u = uniform((*ids.shape, 3), seed, step, first_sequence, SITE)
     if strategy == "uniform":
         chosen = drawable & (u[..., 0] < probability)
         if not chosen.any():
@@ -107,13 +107,12 @@ def _draw(weights, u, n):
     return chosen.reshape(weights.shape)
 
 
-def _uniform(shape, seed, step, first_sequence):
-    """(B,T,3) numbers in [0,1); row b depends on (seed, step, first_sequence + b) alone, and its
-    first columns are the same however wide the batch is padded."""
-    B, T = shape
-    u = np.empty((B, T, 3))
+def uniform(shape, seed, step, first_sequence, site):
+    """shape (B,…)  ->  as many numbers in [0,1). Row b depends on (seed, step, first_sequence + b)
+    and the site alone, and its first columns are the same however wide the batch is padded."""
+    u = np.empty(shape)
     key = np.array([seed % WORDS, step % WORDS], np.uint64)
-    for b in range(B):
-        counter = np.array([0, SITE, first_sequence + b, 0], np.uint64)
-        u[b] = np.random.Generator(np.random.Philox(key=key, counter=counter)).random((T, 3))
+    for b in range(len(u)):
+        counter = np.array([0, site, first_sequence + b, 0], np.uint64)
+        u[b] = np.random.Generator(np.random.Philox(key=key, counter=counter)).random(shape[1:])
     return u
