@@ -11,17 +11,18 @@ import numpy as np
 from minidistil.check.inputs import READ
 from minidistil.check.right import RIGHT
 from minidistil.model.encoder import scope
-from minidistil.model.heads import heads_of
+from minidistil.model.heads import POOLERS, heads_of
 from minidistil.model.rows import pack, pack_choices
 
 TABLES = "embeddings"
-FAMILIES = ("bert", "distilbert")  # those whose mistakes are collected
+FAMILIES = ("bert", "distilbert", "roberta")  # those whose mistakes are collected
 LAYER = ("q", "k", "v", "scores", "probs", "context", "out", "attention_sum", "attention_norm",
          "lin1", "activation", "lin2", "output_sum", "output")  # fmt: skip
 # Which neighbours do not depend on a quantity, although they come behind it.
 BESIDE = {"q": ("k", "v"), "k": ("v",), "v": ("scores", "probs")}
 # Where an op stands, and in which company a mistake is usually made; None is everywhere.
-LINEAR = ("q", "k", "v", "out", "lin1", "lin2", "transform", "pooler", "classifier", "spans", "nsp")
+LINEAR = ("q", "k", "v", "out", "lin1", "lin2", "transform", "pooler", "dense", "classifier",
+          "out_proj", "spans", "nsp")  # fmt: skip
 SITES = {
     "linear": (("q", "k", "v", "out", "lin1", "lin2"), ("q", "k", "v"), ("q", "k"), ("k", "v"),
                ("q", "v"), ("q", "k", "v", "out"), ("lin1", "lin2"), *((s,) for s in LINEAR)),
@@ -37,6 +38,7 @@ SITES = {
 CHANGES = {"scores": "scores", "weights": "probs", "heads": "scores", "block": "q",
            "layer_of": "q", "embedding_sum": "embeddings_sum", "pool": "pooler",
            "projection": "logits", "output_norm": "output", "classifier": "logits",
+           "dense": "pooler", "out_proj": "logits",
            "text_vector": "sentence_embedding",
            "nsp": "seq_relationship_logits", "pooler_activation": "pooled"}  # fmt: skip
 
@@ -65,7 +67,7 @@ class Program:
     def __init__(self, model, batch, dtype=np.float64):
         if model.config.model_type not in FAMILIES:
             raise ValueError(
-                f"check knows {' and '.join(FAMILIES)}, not {model.config.model_type}; compare it "
+                f"check knows {', '.join(FAMILIES)}, not {model.config.model_type}; compare it "
                 f"by hand with md.testing.compare, a loop over names"
             )
         self.a, self.heads = model.config.architecture, heads_of(model.config, model.task)
@@ -105,7 +107,9 @@ class Program:
 
     def _embed(self, do, values):
         tables = [self.p.get(f"embeddings.{kind}.weight") for kind in ("word", "position", "type")]
-        s = do("embedding_sum", "embedding_sum", *tables, ids=self.ids, types=self.types)
+        before, place = self.a.padding_position, {"ids": self.ids, "types": self.types}
+        place["first"] = 0 if before is None else before + 1
+        s = do("embedding_sum", "embedding_sum", *tables, **place)
         values["embeddings_sum"] = s
         norm = (self.p["embeddings.norm.weight"], self.p["embeddings.norm.bias"])
         values["embeddings"] = do("layernorm", "embeddings", s, *norm, eps=self.a.eps)
@@ -152,7 +156,8 @@ class Program:
 
         if "mlm" in self.heads:
             t = values["transform"] = linear("transform", h)
-            g = do("activation", "transform_activation", t, name=self.a.activation)
+            name = self.a.transform_activation
+            g = do("activation", "transform_activation", t, name=name)
             values["transform_activation"] = g
             norm = (self.p["transform_norm.weight"], self.p["transform_norm.bias"])
             n = do("layernorm", "transform_norm", g, *norm, eps=self.a.eps)
@@ -167,12 +172,14 @@ class Program:
         if self.pooling is not None:
             kind = {"mode": self.pooling.mode, "normalize": self.pooling.normalize}
             values["sentence_embedding"] = do("text_vector", "text", h, self.mask, **kind)
-        elif "pooler" in self.heads:
-            z = values["pooler"] = linear("pooler", do("pool", "pool", h, self.mask))
+        elif first := next((site for site in POOLERS if site in self.heads), None):
+            z = values["pooler"] = linear(first, do("pool", "pool", h, self.mask))
             name = self.a.pooler_activation
             values["pooled"] = pooled = do("activation", "pooler_activation", z, name=name)
             if {"classifier", "choice"} & set(self.heads):
                 values["logits"] = linear("classifier", pooled)
+            if "out_proj" in self.heads:
+                values["logits"] = linear("out_proj", pooled)
             if "nsp" in self.heads:
                 values["seq_relationship_logits"] = linear("nsp", pooled)
         return h

@@ -16,9 +16,12 @@ from minidistil.ops import backend
 SPEC = backend("numpy")
 
 
-def embedding_sum(word, position, kind=None, *, ids, types=None):
-    """Tables word (V,C), position (P,C), kind (types,C) or None; ids, types (B,T)  ->  (B,T,C)."""
-    total = word[ids] + position[np.arange(ids.shape[1])]
+def embedding_sum(word, position, kind=None, *, ids, types=None, first=0):
+    """Tables word (V,C), position (P,C), kind (types,C) or None; ids, types (B,T)  ->  (B,T,C).
+
+    first: the row of column 0; RoBERTa's is that behind the padding's.
+    """
+    total = word[ids] + position[first + np.arange(ids.shape[1])]
     return total if kind is None else total + kind[types]
 
 

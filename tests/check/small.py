@@ -7,6 +7,14 @@ import minidistil as md
 CONFIG = md.DistilBertConfig(
     vocab_size=40, dim=12, n_layers=2, n_heads=3, hidden_dim=20, max_position_embeddings=16
 )
+BERT = md.BertConfig(
+    vocab_size=40, hidden_size=12, num_hidden_layers=2, num_attention_heads=3,
+    intermediate_size=20, max_position_embeddings=16, num_labels=3,
+)  # fmt: skip
+ROBERTA = md.RobertaConfig(
+    vocab_size=40, hidden_size=12, num_hidden_layers=2, num_attention_heads=3,
+    intermediate_size=20, max_position_embeddings=18, num_labels=3,
+)  # fmt: skip
 
 
 def saved(model, folder, seed=0, size=0.3):

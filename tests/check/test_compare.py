@@ -10,17 +10,13 @@ import minidistil as md
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 from implementations import Modules  # noqa: E402
-from small import CONFIG, saved  # noqa: E402
+from small import BERT, CONFIG, saved  # noqa: E402
 
 from minidistil.check.compare import STEPS  # noqa: E402
 from minidistil.check.peers import transformers_model  # noqa: E402
 from minidistil.cli import main  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("calm")
-BERT = md.BertConfig(
-    vocab_size=40, hidden_size=12, num_hidden_layers=2, num_attention_heads=3,
-    intermediate_size=20, max_position_embeddings=16, num_labels=3,
-)  # fmt: skip
 MODELS = {
     "bert": (BERT, "fill-mask"),
     "bert-classifier": (BERT, "text-classification"),

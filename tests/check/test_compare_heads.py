@@ -6,15 +6,11 @@ import minidistil as md
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
-from small import CONFIG, saved  # noqa: E402
+from small import BERT, CONFIG, ROBERTA, saved  # noqa: E402
 
 from minidistil.check.peers import transformers_model  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("calm")
-BERT = md.BertConfig(
-    vocab_size=40, hidden_size=12, num_hidden_layers=2, num_attention_heads=3,
-    intermediate_size=20, max_position_embeddings=16, num_labels=3,
-)  # fmt: skip
 MODELS = {
     "bert-tokens": (BERT, "token-classification"),
     "bert-choice": (BERT, "multiple-choice"),
@@ -22,6 +18,10 @@ MODELS = {
     "distilbert-tokens": (CONFIG.with_labels(3), "token-classification"),
     "distilbert-body": (CONFIG, "feature-extraction"),
     "bert-body": (BERT, "feature-extraction"),
+    "roberta-words": (ROBERTA, "fill-mask"),
+    "roberta-classifier": (ROBERTA, "text-classification"),
+    "roberta-tokens": (ROBERTA, "token-classification"),
+    "roberta-choice": (ROBERTA, "multiple-choice"),
 }
 
 
@@ -40,6 +40,28 @@ def test_transformers_is_not_accused(name, folders):
     assert (report.verdict, report.diagnosis) == ("agree", []), report.text()
     assert not [x for x in report.unmatched if x.startswith("quantity")]
     assert any(row.kind == "gradient" for row in report.rows)
+
+
+class Columns(torch.nn.Module):
+    """A RoBERTa that counts positions from 0, as BERT does."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, input_ids, attention_mask):
+        columns = torch.arange(input_ids.shape[1]).expand(input_ids.shape)
+        return self.inner(input_ids, attention_mask=attention_mask, position_ids=columns)
+
+
+def test_what_robertas_are_accused_of(folders):
+    module = transformers_model(folders["roberta-words"])
+    report = md.check.compare(Columns(module), folders["roberta-words"])
+    assert [d.id for d in report.diagnosis] == ["position-offset"], report.text()
+    for norm in (m for m in module.modules() if isinstance(m, torch.nn.LayerNorm)):
+        norm.eps = 1e-12
+    report = md.check.compare(module, folders["roberta-words"])
+    assert [d.id for d in report.diagnosis] == ["layernorm-eps"], report.text()
 
 
 @pytest.mark.parametrize(("swapped", "ids"), [(False, []), (True, ["span-ends-swapped"])])

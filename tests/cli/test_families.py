@@ -41,8 +41,7 @@ def model_params(folder):
     return md.from_pretrained(Path(folder)).params.values()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_check_says_that_it_does_not_know_them(family, tmp_path, capsys):
+def test_check_says_whom_it_does_not_know(tmp_path, capsys):
     pytest.importorskip("transformers")
-    assert main(["check", "--model", str(family_folder(family, tmp_path))]) == 2
-    assert f"check knows bert and distilbert, not {family}" in capsys.readouterr().err
+    assert main(["check", "--model", str(family_folder("albert", tmp_path))]) == 2
+    assert "check knows bert, distilbert, roberta, not albert" in capsys.readouterr().err
