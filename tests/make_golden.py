@@ -6,6 +6,10 @@ writes `tests/golden/`. Each file holds everything a comparison needs: inputs, w
 number that came out.
 """
 
+import tempfile
+from pathlib import Path
+
+import image_cases
 import model_cases
 import numpy as np
 import op_checks
@@ -71,6 +75,25 @@ def distillation():
         save(f"distill-{name}", {"in": batch, **weights, "out": out})
 
 
+def images():
+    """ViT and DeiT, and a step of each of DeiT's losses."""
+    with tempfile.TemporaryDirectory() as scratch:
+        for family, task in image_cases.CASES:
+            model, folder = image_cases.model_of(family, task), Path(scratch, family, task)
+            model.save_pretrained(folder)
+            d = image_cases.cotangents(model.forward(image_cases.batch_of()["pixel_values"]))
+            out = pack(*(image_cases.torch_numbers(folder, model, d, t) for t in DTYPES))
+            save(f"{family}-{task}", {"cotangent": d, "weight": pack(model.params), "out": out})
+        models, names = image_cases.pair(), ("teacher", "student")
+        folders = [Path(scratch, name) for name in names]
+        for model, folder in zip(models, folders, strict=True):
+            model.save_pretrained(folder)
+        weights = {n: pack(m.params) for n, m in zip(names, models, strict=True)}
+        for kind in image_cases.LESSONS:
+            out = (image_cases.torch_taught(folders, models, kind, t) for t in DTYPES)
+            save(f"deit-{kind}", {**weights, "out": pack(*out)})
+
+
 def soft_targets():
     """The distillation loss of each code base."""
     save("soft-targets", {"out": pack(*(soft_cases.torch_numbers(np.dtype(d)) for d in DTYPES))})
@@ -106,5 +129,6 @@ if __name__ == "__main__":
     models()
     pairs()
     distillation()
+    images()
     soft_targets()
     terms()
