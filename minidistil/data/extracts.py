@@ -48,7 +48,9 @@ def sentences_of(text):
     if isinstance(text, str):
         found, start = [], 0
         for end in ENDS.finditer(text):
-            if not _goes_on(text[start : end.start()], end.group(), text[end.end() :][:1]):
+            if not _goes_on(
+                text[start : end.start()], end.group(), text[end.end() : end.end() + 1]
+            ):
                 found.append(text[start : end.end()])
                 start = end.end()
         text = [*found, text[start:]]
