@@ -153,7 +153,8 @@ def tied(reference, rows, found):
     projected = next((d for _, _, name, d in found if name == "logits" and d.ndim == 3), None)
     if not word or projected is None or "transform_norm" not in reference.values:
         return None
-    features = reference.values["transform_norm"].reshape(-1, reference.program.a.C)
+    normed = reference.values["transform_norm"]
+    features = normed.reshape(-1, normed.shape[2])
     projection = projected.reshape(len(features), -1).T @ features
     exact, size = word[0].exact, rms(word[0].exact)
     total = sum(row.value for row in word)

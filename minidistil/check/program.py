@@ -15,14 +15,14 @@ from minidistil.model.heads import POOLERS, heads_of
 from minidistil.model.rows import pack, pack_choices
 
 TABLES = "embeddings"
-FAMILIES = ("bert", "distilbert", "roberta")  # those whose mistakes are collected
+FAMILIES = ("bert", "distilbert", "roberta", "albert")  # those whose mistakes are collected
 LAYER = ("q", "k", "v", "scores", "probs", "context", "out", "attention_sum", "attention_norm",
          "lin1", "activation", "lin2", "output_sum", "output")  # fmt: skip
 # Which neighbours do not depend on a quantity, although they come behind it.
 BESIDE = {"q": ("k", "v"), "k": ("v",), "v": ("scores", "probs")}
 # Where an op stands, and in which company a mistake is usually made; None is everywhere.
 LINEAR = ("q", "k", "v", "out", "lin1", "lin2", "transform", "pooler", "dense", "classifier",
-          "out_proj", "spans", "nsp")  # fmt: skip
+          "out_proj", "spans", "nsp", "embeddings_mapping")  # fmt: skip
 SITES = {
     "linear": (("q", "k", "v", "out", "lin1", "lin2"), ("q", "k", "v"), ("q", "k"), ("k", "v"),
                ("q", "v"), ("q", "k", "v", "out"), ("lin1", "lin2"), *((s,) for s in LINEAR)),
@@ -72,7 +72,7 @@ class Program:
             )
         self.a, self.heads = model.config.architecture, heads_of(model.config, model.task)
         self.p = {name: x.astype(dtype) for name, x in model.named_by_role().items()}
-        self.layers = [scope(self.p, f"layer.{i}") for i in range(self.a.L)]
+        self.layers = [scope(self.p, f"layer.{block}") for block in self.a.blocks]
         self.pooling = getattr(model, "pooling", None)  # of a text's vector, where there is one
         batch = {name: np.asarray(x) for name, x in batch.items()}
         packed = pack_choices if batch["input_ids"].ndim == 3 else pack
@@ -112,8 +112,11 @@ class Program:
         s = do("embedding_sum", "embedding_sum", *tables, **place)
         values["embeddings_sum"] = s
         norm = (self.p["embeddings.norm.weight"], self.p["embeddings.norm.bias"])
-        values["embeddings"] = do("layernorm", "embeddings", s, *norm, eps=self.a.eps)
-        return values["embeddings"]
+        x = values["embeddings"] = do("layernorm", "embeddings", s, *norm, eps=self.a.eps)
+        if mapped := scope(self.p, "embeddings.mapping"):  # ALBERT's E channels onto C
+            x = do("linear", "embeddings_mapping", x, mapped["weight"], mapped["bias"])
+            values["embeddings_mapping"] = x
+        return x
 
     def _layer(self, i, x, do, values):
         source = do("layer_of", f"layer.{i}", i)  # a number, or the parameters themselves

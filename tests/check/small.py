@@ -15,6 +15,10 @@ ROBERTA = md.RobertaConfig(
     vocab_size=40, hidden_size=12, num_hidden_layers=2, num_attention_heads=3,
     intermediate_size=20, max_position_embeddings=18, num_labels=3,
 )  # fmt: skip
+ALBERT = md.AlbertConfig(
+    vocab_size=40, embedding_size=8, hidden_size=12, num_hidden_layers=3, num_hidden_groups=2,
+    num_attention_heads=3, intermediate_size=20, max_position_embeddings=16, num_labels=3,
+)  # fmt: skip
 
 
 def saved(model, folder, seed=0, size=0.3):

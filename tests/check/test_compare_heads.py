@@ -6,9 +6,10 @@ import minidistil as md
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
-from small import BERT, CONFIG, ROBERTA, saved  # noqa: E402
+from small import ALBERT, BERT, CONFIG, ROBERTA, saved  # noqa: E402
 
 from minidistil.check.peers import transformers_model  # noqa: E402
+from minidistil.config import Gpt2Config  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("calm")
 MODELS = {
@@ -18,6 +19,9 @@ MODELS = {
     "distilbert-tokens": (CONFIG.with_labels(3), "token-classification"),
     "distilbert-body": (CONFIG, "feature-extraction"),
     "bert-body": (BERT, "feature-extraction"),
+    "albert-pretraining": (ALBERT.with_labels(2), "pretraining"),
+    "albert-classifier": (ALBERT, "text-classification"),
+    "albert-answers": (ALBERT, "question-answering"),
     "roberta-words": (ROBERTA, "fill-mask"),
     "roberta-classifier": (ROBERTA, "text-classification"),
     "roberta-tokens": (ROBERTA, "token-classification"),
@@ -62,6 +66,28 @@ def test_what_robertas_are_accused_of(folders):
         norm.eps = 1e-12
     report = md.check.compare(module, folders["roberta-words"])
     assert [d.id for d in report.diagnosis] == ["layernorm-eps"], report.text()
+
+
+def test_what_alberts_are_accused_of(tmp_path):
+    saved(md.from_config(ALBERT, task="fill-mask"), tmp_path)
+    module = transformers_model(tmp_path)
+    groups = module.albert.encoder.albert_layer_groups
+    groups[1] = groups[0]
+    report = md.check.compare(module, tmp_path)
+    assert [d.id for d in report.diagnosis] == ["wrong-layers-copied"], report.text()
+    assert report.first_difference == "layer.2.q"  # the turn that is the second group's
+    module = transformers_model(tmp_path)
+    module.albert.encoder.embedding_hidden_mapping_in.bias.data.zero_()
+    report = md.check.compare(module, tmp_path)
+    assert [d.id for d in report.diagnosis] == ["bias-missing"], report.text()
+    assert report.first_difference == "embeddings_mapping"
+
+
+def test_whom_check_does_not_know(tmp_path):
+    config = Gpt2Config(vocab_size=40, n_positions=16, n_embd=12, n_layer=1, n_head=3)
+    saved(md.from_config(config), tmp_path)
+    with pytest.raises(ValueError, match="check knows bert, distilbert, roberta, albert, not gpt2"):
+        md.check.compare(transformers_model(tmp_path), tmp_path)
 
 
 @pytest.mark.parametrize(("swapped", "ids"), [(False, []), (True, ["span-ends-swapped"])])
