@@ -112,16 +112,15 @@ def measure(model, batches, reference=None):
 
 
 def beside(batches):
-    """lead_ and oracle_rouge1, rouge2, rougeL: of the first sentences, and of those that the labels
-    name."""
+    """lead_ and oracle_rouge1, rouge2, rougeL: of the first sentences, and of those that the oracle
+    finds in the whole document, whether the model reads them or not."""
     texts, wanted = {"lead": [], "oracle": []}, []
     for batch in batches:
         asked = batch["asked"]
-        for document, labels in zip(asked.documents, batch["labels"], strict=True):
-            sentences = document.sentences[: np.count_nonzero(labels != objective.IGNORED)]
-            best = np.flatnonzero(document.labels[: len(sentences)])
-            texts["lead"].append(" ".join(sentences[: asked.sentences]))
-            texts["oracle"].append(" ".join(sentences[i] for i in best))
+        for document in asked.documents:
+            best = np.flatnonzero(document.labels)
+            texts["lead"].append(" ".join(document.sentences[: asked.sentences]))
+            texts["oracle"].append(" ".join(document.sentences[i] for i in best))
             wanted.append(document.targets)
     return {f"{who}_{name}": score for who, said in texts.items()
             for name, score in rouge(said, wanted).items()}  # fmt: skip
