@@ -14,7 +14,7 @@ from minidistil.check.align import DOUBLE, SHARP, SINGLE, Reference, align
 from minidistil.check.diagnose import diagnose, what_is_known
 from minidistil.check.dropout import dropped, random_from
 from minidistil.check.inputs import READ, as_stored, example, load
-from minidistil.check.program import stage_of
+from minidistil.check.program import check_family, stage_of
 from minidistil.check.record import NotCallableError, doubled, evaluating, leaves, record
 from minidistil.check.report import Diagnosis, Report, Row
 from minidistil.check.returned import handed_out
@@ -42,6 +42,7 @@ def compare(
     tell = tell or (lambda step: None)
     tell(STEPS[0])
     model = load(folder, task)
+    check_family(model)
     batch = example(model, folder, texts, seed) if batch is None else batch
     batch = {name: batch[name] for name in READ if name in batch}
     reference = Reference(as_stored(model, module), batch)

@@ -57,6 +57,15 @@ class Planted(NamedTuple):
         return names | {"heads": {"context"}, "block": {"output"}}.get(self.op, set())
 
 
+def check_family(model, families=FAMILIES, who="check"):
+    """Raises ValueError for a model of another family."""
+    if model.config.model_type not in families:
+        raise ValueError(
+            f"{who} knows {', '.join(families)}, not {model.config.model_type}; compare it by hand "
+            f"with md.testing.compare, a loop over names"
+        )
+
+
 class Program:
     """A model and a batch, in one dtype.
 
@@ -65,11 +74,6 @@ class Program:
     """
 
     def __init__(self, model, batch, dtype=np.float64):
-        if model.config.model_type not in FAMILIES:
-            raise ValueError(
-                f"check knows {', '.join(FAMILIES)}, not {model.config.model_type}; compare it "
-                f"by hand with md.testing.compare, a loop over names"
-            )
         self.a, self.heads = model.config.architecture, heads_of(model.config, model.task)
         self.p = {name: x.astype(dtype) for name, x in model.named_by_role().items()}
         self.layers = [scope(self.p, f"layer.{block}") for block in self.a.blocks]

@@ -12,18 +12,21 @@ import math
 import numpy as np
 
 from minidistil import losses
-from minidistil.check.program import Program
+from minidistil.check.program import Program, check_family
 from minidistil.check.right import SPEC, activation_op, heads
 from minidistil.model.encoder import scope
 from minidistil.ops import backend
+
+TRACED = ("bert", "distilbert")  # whose steps `_gradients` goes back
 
 
 def trace(model, batch):
     """{name: array} of everything: input.*, value.*, gradient.*, parameter_gradient.*, loss.
 
     batch: input_ids and, as the model likes, attention_mask and token_type_ids, (B,T).
-    Computed in float64, handed out in float32.
+    Computed in float64, handed out in float32. Raises ValueError for a family not in TRACED.
     """
+    check_family(model, TRACED, "trace")
     program = Program(model, batch)
     values, mask = program.run(), program.mask
     x = values.pop(None)

@@ -1,5 +1,6 @@
 """`compare` on heads that read tokens, choose among texts, or make one vector of a text."""
 
+import numpy as np
 import pytest
 
 import minidistil as md
@@ -9,6 +10,7 @@ pytest.importorskip("transformers")
 from small import ALBERT, BERT, CONFIG, ROBERTA, saved  # noqa: E402
 
 from minidistil.check.peers import transformers_model  # noqa: E402
+from minidistil.check.trace import trace  # noqa: E402
 from minidistil.config import Gpt2Config  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("calm")
@@ -87,7 +89,10 @@ def test_whom_check_does_not_know(tmp_path):
     config = Gpt2Config(vocab_size=40, n_positions=16, n_embd=12, n_layer=1, n_head=3)
     saved(md.from_config(config), tmp_path)
     with pytest.raises(ValueError, match="check knows bert, distilbert, roberta, albert, not gpt2"):
-        md.check.compare(transformers_model(tmp_path), tmp_path)
+        md.check.compare(torch.nn.Identity(), tmp_path)
+    model = md.from_config(ROBERTA, task="fill-mask")
+    with pytest.raises(ValueError, match="trace knows bert, distilbert, not roberta"):
+        trace(model, {"input_ids": np.ones((1, 3), int)})
 
 
 @pytest.mark.parametrize(("swapped", "ids"), [(False, []), (True, ["span-ends-swapped"])])
