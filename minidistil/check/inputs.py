@@ -6,6 +6,7 @@ import numpy as np
 
 from minidistil.check.record import leaves
 from minidistil.data import load_tokenizer
+from minidistil.model.heads import family_of
 from minidistil.model.pretrained import from_pretrained
 from minidistil.model.sentence import SENTENCES
 
@@ -13,10 +14,12 @@ READ = ("input_ids", "attention_mask", "token_type_ids")  # what a comparison ha
 
 
 def load(folder, task=None):
-    """The model of a folder on the NumPy specification, float32."""
+    """The model of a folder on the NumPy specification, float32. Raises ValueError for images."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # heads that are not used are not compared
-        return from_pretrained(folder, task=task, backend="numpy", dtype="float32")
+        model = from_pretrained(folder, task=task, backend="numpy", dtype="float32")
+    family_of(model.config)
+    return model
 
 
 def as_stored(model, module):

@@ -11,6 +11,7 @@ import numpy as np
 
 from minidistil.cli.bench_rows import batch_of, configs_of
 from minidistil.distill import DistillConfig, distill_step
+from minidistil.model.heads import family_of
 from minidistil.model.pretrained import from_config, from_pretrained
 from minidistil.ops import Workspace, backend
 from minidistil.train.optimizer import AdamW, clip
@@ -62,6 +63,7 @@ class Contestants:
         self.configs = configs_of(size)
         if model is not None:
             config = from_pretrained(model, BODY).config
+            family_of(config)
             self.configs = {config.model_type: config}
 
     def __enter__(self):

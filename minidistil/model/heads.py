@@ -96,9 +96,16 @@ WORDS = ("mlm", "lm")  # the heads that give each word of the vocabulary a logit
 POOLERS = ("pooler", "dense")  # what reads the first token
 
 
+def family_of(config):
+    """The Family of a model of texts. Raises ValueError for one that reads images."""
+    if config.model_type in VISION:
+        raise ValueError(f"this is for models of texts, and a {config.model_type} reads images")
+    return FAMILY[config.model_type]
+
+
 def tasks_of(config):
     """The tasks that this family has heads for."""
-    return tuple(FAMILY[config.model_type].heads)
+    return tuple(family_of(config).heads)
 
 
 def heads_of(config, task):
@@ -108,12 +115,12 @@ def heads_of(config, task):
             f"task must be one of {', '.join(tasks_of(config))} for {config.model_type}, "
             f"not {task!r}"
         )
-    return FAMILY[config.model_type].heads[task]
+    return family_of(config).heads[task]
 
 
 def architecture_name(config, task):
     """The class of transformers that reads this model, e.g. DistilBertForMaskedLM."""
-    return FAMILY[config.model_type].prefix + SUFFIX[task]
+    return family_of(config).prefix + SUFFIX[task]
 
 
 def task_of(config):

@@ -28,7 +28,8 @@ from minidistil.ops import backend as load_backend
 
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt",
              "special_tokens_map.json")  # fmt: skip
-FILES = (CONFIG, INDEX, "*.safetensors", *TOKENIZER, *SENTENCE_FILES)
+PIXELS = "preprocessor_config.json"  # how a ViT's images are scaled
+FILES = (CONFIG, INDEX, "*.safetensors", PIXELS, *TOKENIZER, *SENTENCE_FILES)
 MODELS = {"encoder-decoder": EncoderDecoder}  # the others are one `Model`
 OLD_NAMES = {"gamma": "weight", "beta": "bias"}  # how the first BERT checkpoints call LayerNorm's
 

@@ -3,6 +3,7 @@
 NUMBA_ENABLE_CUDASIM=1 pytest tests -m cuda
 """
 
+import image_cases
 import numpy as np
 import pytest
 from model_cases import CASES, SMALL, batch_of, model_of
@@ -35,6 +36,19 @@ def test_outputs_loss_and_gradients_are_the_specification_s(name):
     for key, true in grads[1].items():
         assert isinstance(grads[0][key], np.ndarray)
         assert near(grads[0][key], true, scale), key
+
+
+def test_images_too():
+    """A DeiT, which is a ViT with a second token and a second head."""
+    spec = image_cases.model_of("deit", "image-classification", depth=1)
+    batch = {n: x[:2] for n, x in image_cases.batch_of().items()}
+    device, exact = (spec.with_ops(md.backend(name)) for name in ("cuda", "numpy"))
+    steps = [m.gradients(batch) for m in (device, exact)]
+    assert steps[0].loss == pytest.approx(steps[1].loss, rel=1e-5)
+    scale = max(rms(g) for g in steps[1].grads.values())
+    for key, true in steps[1].grads.items():
+        assert isinstance(steps[0].grads[key], np.ndarray)
+        assert near(steps[0].grads[key], true, scale), key
 
 
 def test_parameters_live_on_the_device_and_are_fetched_when_asked_for():
