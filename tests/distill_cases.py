@@ -121,3 +121,15 @@ def distiller(student, teacher, size, cases, batch, config, dtype):
     grads = {n: p.grad for n, p in mine.named_parameters() if p.grad is not None}
     numbers |= {f"grad.{n}": g for n, g in grads.items()}
     return {name: x.detach().numpy() for name, x in numbers.items()}
+
+
+def stopped_at(objective, stop):
+    """The objective's gradients raise RuntimeError at this step of a run."""
+    step = objective.gradients
+
+    def gradients(batch, **place):
+        if place["step"] == stop:
+            raise RuntimeError
+        return step(batch, **place)
+
+    objective.gradients = gradients

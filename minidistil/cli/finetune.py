@@ -1,8 +1,8 @@
-"""Train a model further: on labelled text as a classifier, or on text as a masked language model.
+"""Train a model further on the data of a task: --task says which, and what its data looks like.
 
-A model without a classifier gets a new one, with as many classes as the data has labels. Writes a
-run folder: the model as a Hugging Face folder, metrics.jsonl, report.json, report.html, and
-checkpoints from which --resume goes on.
+A model without the task's head gets a new one, with as many classes as the data has labels; images
+need no model to start from. Writes a run folder: the model as a Hugging Face folder, metrics.jsonl,
+report.json, report.html, and checkpoints from which --resume goes on.
 """
 
 from minidistil.cli import INTERRUPTED, report, tasks

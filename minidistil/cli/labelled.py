@@ -69,16 +69,12 @@ class WithoutLabels:
     def __init__(self, data):
         self.data = data
 
-    def batches(self, epoch):
-        return self.data.batches(epoch)
-
-    def evaluation_batches(self):
-        return self.data.evaluation_batches()
-
     def __getattr__(self, name):
+        """Everything but its batches is the data's own."""
         return getattr(self.data, name)
 
     def collate(self, indices, **place):
+        """As the data's; its numbers from `size` on are those to evaluate on."""
         batch = self.data.collate(indices, **place)
         if min(indices) >= self.data.size:
             return batch

@@ -38,6 +38,7 @@ from minidistil.data import (
     train_wordpiece,
 )
 from minidistil.model.checkpoint import CONFIG
+from minidistil.model.heads import family_of
 from minidistil.model.params import sinusoids
 from minidistil.model.pretrained import from_config, from_pretrained, resolve
 from minidistil.train.loop import run_loop
@@ -77,7 +78,7 @@ def add_options(parser):
 
 
 def run(args):
-    longest = load_tokenizer(resolve(args.model)).max_length if args.model else LENGTH
+    longest = _longest(resolve(args.model)) if args.model else LENGTH
     settle_length(args, longest)
     config = train_config(args, epochs=1)
     run = open_run(args, "pretrain")
@@ -98,6 +99,12 @@ def run(args):
     run.report(found)
     report.write(args.out)
     return Answer(found, summarised(found))
+
+
+def _longest(folder):
+    """The tokens that its model reads. Raises ValueError for one that reads images."""
+    family_of(read_config(folder / CONFIG))
+    return load_tokenizer(folder).max_length
 
 
 def _data(args, task, tokenizer, resumed):

@@ -27,6 +27,10 @@ SILENT = {  # of a DeiT, the losses that each classifier does not hear
     "distillation_classifier": {"alpha_hard": 0.0},
     "classifier": {},
 }
+BOTH = (
+    "a DeiT's class token learns from labels and its distillation token from the teacher, and its "
+    "answer is the mean of both"
+)
 
 
 def image_step(student, teacher, batch, config, train, seed, step, first_sequence):
@@ -61,12 +65,6 @@ def image_step(student, teacher, batch, config, train, seed, step, first_sequenc
     return Step(loss, parts, student.public(vision.backward(dh, d, cache, ops)))
 
 
-BOTH = (
-    "a DeiT's class token learns from labels and its distillation token from the teacher, and its "
-    "answer is the mean of both"
-)
-
-
 def check_images(student, teacher, config):
     """Raises ValueError for a pair that cannot read the same images, or losses it does not have."""
     s, t = student.config, teacher.config
@@ -76,14 +74,15 @@ def check_images(student, teacher, config):
             f"teacher {teacher.task!r}"
         )
     shared = ["num_channels", "image_size", "num_labels"]
+    inside = ["hidden_size", "patch_size", "specials"]  # specials: the tokens before the patches
     if config.alpha_cos:
         if getattr(teacher, "without_hidden", None):
             raise ValueError(teacher.without_hidden)
-        shared += ["hidden_size", "patch_size", "specials"]
+        shared += inside
     for name in shared:
         if getattr(s, name) != getattr(t, name):
-            said = {"specials": "the tokens before the patches"}.get(name, name)
-            remedy = "; set alpha_cos to 0" if name in shared[3:] else ""
+            said = "the tokens before the patches" if name == "specials" else name
+            remedy = "; set alpha_cos to 0" if name in inside else ""
             raise ValueError(
                 f"student and teacher must agree in {said}: {getattr(s, name)} against "
                 f"{getattr(t, name)}{remedy}"

@@ -30,3 +30,11 @@ def saved(model, folder, seed=0, size=0.3):
     })  # fmt: skip
     model.save_pretrained(folder)
     return folder
+
+
+def saved_each(models, home):
+    """{name: (config, task)}  ->  {name: the folder of such a model}."""
+    return {
+        name: saved(md.from_config(config, task=task), home / name)
+        for name, (config, task) in models.items()
+    }

@@ -10,7 +10,7 @@ import minidistil as md
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 from implementations import Modules  # noqa: E402
-from small import BERT, CONFIG, saved  # noqa: E402
+from small import BERT, CONFIG, saved, saved_each  # noqa: E402
 
 from minidistil.check.compare import STEPS  # noqa: E402
 from minidistil.check.peers import transformers_model  # noqa: E402
@@ -30,11 +30,7 @@ MODELS = {
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    home = tmp_path_factory.mktemp("models")
-    return {
-        name: saved(md.from_config(config, task=task), home / name)
-        for name, (config, task) in MODELS.items()
-    }
+    return saved_each(MODELS, tmp_path_factory.mktemp("models"))
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -7,7 +7,7 @@ import minidistil as md
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
-from small import ALBERT, BERT, CONFIG, ROBERTA, saved  # noqa: E402
+from small import ALBERT, BERT, CONFIG, ROBERTA, saved, saved_each  # noqa: E402
 
 from minidistil.check.peers import transformers_model  # noqa: E402
 from minidistil.check.trace import trace  # noqa: E402
@@ -33,11 +33,7 @@ MODELS = {
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    home = tmp_path_factory.mktemp("models")
-    return {
-        name: saved(md.from_config(config, task=task), home / name)
-        for name, (config, task) in MODELS.items()
-    }
+    return saved_each(MODELS, tmp_path_factory.mktemp("models"))
 
 
 @pytest.mark.parametrize("name", MODELS)

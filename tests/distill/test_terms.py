@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from distill_cases import stopped_at
 from model_cases import assert_same_formula, compare_array, read, unpack
 from term_cases import EVERY, QUIET, batch, pair, prepared, torch_numbers, width_of
 
@@ -134,14 +135,7 @@ def test_an_interrupted_run_goes_on_with_its_projections(name, tmp_path):
     def run(folder, stop=None, resume=False):
         student, teacher, config = prepared(name, md.backend("cpu"))
         objective = Distillation(student, teacher, config)
-        step = objective.gradients
-
-        def gradients(batch, **place):
-            if place["step"] == stop:
-                raise RuntimeError
-            return step(batch, **place)
-
-        objective.gradients = gradients
+        stopped_at(objective, stop)
         options = TrainConfig(steps=5, lr=0.01, checkpoint_every=1, schedule="constant")
         run_loop(objective, Batches(), options, run=Run(folder, resume=resume), progress=False)
         return student.params

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from distill_cases import pair
+from distill_cases import pair, stopped_at
 from model_cases import SMALL
 
 import minidistil as md
@@ -68,14 +68,7 @@ def run(folder, steps, stop=None, monkeypatch=None, resume=False):
     teacher, student, batch = pair(size=SMALL)
     objective = Distillation(student, teacher, md.DistillConfig(vary=RULES))
     config = TrainConfig(steps=steps, log_every=1, checkpoint_every=1, schedule="constant")
-    step = objective.gradients
-
-    def gradients(batch, **place):
-        if place["step"] == stop:
-            raise RuntimeError
-        return step(batch, **place)
-
-    objective.gradients = gradients
+    stopped_at(objective, stop)
     run_loop(objective, Same(batch), config, run=Run(folder, resume=resume), progress=False)
     return student
 
