@@ -58,6 +58,9 @@ def add_options(parser):
     )
     group.add_argument("--tokenizer", metavar="FOLDER", help="use this vocabulary")
     group.add_argument("--vocab-size", type=int, default=6000, metavar="V", help="learnt (6000)")
+    group.add_argument(
+        "--cased", action="store_true", help="learn word pieces that keep capitals and accents"
+    )
     group.add_argument("--layers", type=int, default=4, metavar="L")
     group.add_argument("--hidden", type=int, default=256, metavar="C")
     group.add_argument("--heads", type=int, default=4, metavar="H")
@@ -120,6 +123,11 @@ def _data(args, task, tokenizer, resumed):
 
 def _model(args, run):
     """The model to train, and its tokenizer."""
+    if args.cased and (args.model or args.tokenizer or args.family == "gpt2"):
+        raise ValueError(
+            "--cased is for word pieces that are learnt here; --model and --tokenizer bring their "
+            "own, and the byte pairs of --family gpt2 keep capitals: leave --cased out"
+        )
     if args.model:
         folder = resolve(args.model)
         decoder = read_config(folder / CONFIG).architecture.causal
@@ -138,7 +146,7 @@ def _model(args, run):
     elif args.tokenizer:
         tokenizer = load_tokenizer(args.tokenizer)
     else:
-        tokenizer = learn_words(read(args, "learning words"), args.vocab_size)
+        tokenizer = learn_words(read(args, "learning words"), args)
     causal = args.family == "gpt2"
     tokenizer = with_length(tokenizer, args.max_length, token_types=not causal)
     special = {"pad_token_id": tokenizer.pad_id}
@@ -150,6 +158,14 @@ def _model(args, run):
     if args.sinusoidal:
         _start_with_sinusoids(model)
     return model, tokenizer
+
+
+def _word_pieces(documents, args):
+    return train_wordpiece(documents, args.vocab_size, lowercase=not args.cased)
+
+
+def _byte_pairs(documents, args):
+    return train_byte_pairs(documents, args.vocab_size)
 
 
 def _bert_sizes(args):
@@ -170,8 +186,8 @@ def _gpt2_sizes(args):
 
 
 FAMILIES = {
-    "bert": (BertConfig, train_wordpiece, _bert_sizes),
-    "gpt2": (Gpt2Config, train_byte_pairs, _gpt2_sizes),
+    "bert": (BertConfig, _word_pieces, _bert_sizes),
+    "gpt2": (Gpt2Config, _byte_pairs, _gpt2_sizes),
 }
 
 

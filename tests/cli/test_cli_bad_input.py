@@ -263,6 +263,8 @@ def test_pretrain_options_that_contradict(world, tmp_path, capsys):
         (["--vocab-size", "5"], "vocab_size 5"),
         (["--dropout", "2"], "dropout", "2"),
         (["--curriculum", "500:9", "--vocab-size", "150"], "500", "128"),
+        (["--cased", "--model", world.teacher], "leave --cased out"),
+        (["--cased", "--family", "gpt2"], "keep capitals"),
     ):
         refused(capsys, [*argv, *options], *fragments, out=tmp_path / "out")
 

@@ -65,6 +65,17 @@ def test_pretrain_writes_a_run_folder(world):
     assert report["steps"] == 2 and set(report["evaluation"]) == {"loss", "accuracy"}
 
 
+def test_pretrain_keeps_capitals_and_accents_if_asked(tmp_path):
+    text = tmp_path / "both.txt"
+    lines = "Zwei Männer sitzen auf der Straße vor dem Café und lesen in aller Ruhe Bücher.\n"
+    text.write_text(lines * 40, encoding="utf-8")
+    argv = ["pretrain", "--cased", "--data", str(text), "--out", str(tmp_path / "run")]
+    assert main([*argv, *SIZES, *SMALL, "--held-out", "4", "--steps", "1"]) == 0
+    tokenizer = md.load_tokenizer(tmp_path / "run")
+    ids = tokenizer(["Zwei Männer"])["input_ids"][0]
+    assert tokenizer.decode(ids) == "Zwei Männer" and not tokenizer.lowercase
+
+
 def test_pretrain_resumes_with_the_same_bits(world, tmp_path, monkeypatch):
     argv = ["pretrain", "--data", world.text, *SIZES, *SMALL, "--steps", "6", "--checkpoint-every",
             "2", "--curriculum", "8:100,16:150", "--sinusoidal"]  # fmt: skip
