@@ -12,13 +12,14 @@ from minidistil.train import AdamW
 SIZE = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 3,
         "intermediate_size": 20, "image_size": 6, "patch_size": 2, "num_channels": 2,
         "id2label": {str(k): f"kind {k}" for k in range(5)}}  # fmt: skip
+SHALLOW = SIZE | {"num_hidden_layers": 1}
 CASES = [("vit", "image-classification"), ("deit", "image-classification"),
          ("vit", "feature-extraction")]  # fmt: skip
 
 
-def model_of(family, task, backend="cpu", depth=2):
+def model_of(family, task, backend="cpu", size=SIZE):
     """A model no γ of which is 1 and no bias 0."""
-    config = FAMILIES[family].from_dict(SIZE | {"num_hidden_layers": depth})
+    config = FAMILIES[family].from_dict(size)
     model = md.from_config(config, task, backend=backend)
     rng = np.random.default_rng(1)
     model.update({n: p + rng.normal(0, 0.2, p.shape) for n, p in model.params.items()})
@@ -37,10 +38,10 @@ def exact(model):
     return Exact(model.config, model.task, dict(model.params), md.backend("numpy", "float64"))
 
 
-def batch_of(B=5):
-    rng = np.random.default_rng(2)
-    return {"pixel_values": rng.normal(size=(B, 2, 6, 6)).astype(np.float32),
-            "labels": rng.integers(0, 5, B)}  # fmt: skip
+def batch_of(B=5, size=SIZE):
+    rng, side = np.random.default_rng(2), size["image_size"]
+    pixels = rng.normal(size=(B, size["num_channels"], side, side)).astype(np.float32)
+    return {"pixel_values": pixels, "labels": rng.integers(0, len(size["id2label"]), B)}
 
 
 def cotangents(out):
@@ -51,9 +52,9 @@ def cotangents(out):
     return {f"d{n}": rng.normal(size=x.shape).astype(np.float32) for n, x in given.items()}
 
 
-def numbers(model, d):
+def numbers(model, d, size=SIZE):
     """Outputs, gradients along d, and the parameters after ten steps of AdamW."""
-    pixels, found = batch_of()["pixel_values"], {}
+    pixels, found = batch_of(size=size)["pixel_values"], {}
     out = model.forward(pixels, hidden_states=True)
     for name in d:
         found[name[1:]] = getattr(out, name[1:])
@@ -90,7 +91,7 @@ def torch_model(folder, model, dtype):
     return theirs, {n: named[name_in_memory(n)] for n in model.params}
 
 
-def torch_numbers(folder, model, d, dtype):
+def torch_numbers(folder, model, d, dtype, size=SIZE):
     """The same as `numbers` from transformers."""
     import torch
 
@@ -99,7 +100,7 @@ def torch_numbers(folder, model, d, dtype):
     groups = [{"params": [p for p in named.values() if p.ndim > 1]},
               {"params": plain, "weight_decay": 0.0}]  # fmt: skip
     optimizer = torch.optim.AdamW(groups, **ADAMW)
-    pixels = torch.tensor(batch_of()["pixel_values"].astype(dtype))
+    pixels = torch.tensor(batch_of(size=size)["pixel_values"].astype(dtype))
     found = {}
     for _ in range(STEPS):
         optimizer.zero_grad()
@@ -128,7 +129,7 @@ def lesson(kind):
 
 def pair():
     """A ViT that teaches, and a DeiT that learns, of another depth."""
-    teacher, student = model_of("vit", "image-classification"), model_of("deit", IMAGES, depth=1)
+    teacher, student = model_of("vit", IMAGES), model_of("deit", IMAGES, size=SHALLOW)
     teacher.update({n: 2 * p for n, p in teacher.params.items() if n.startswith("classifier")})
     return teacher, student
 

@@ -54,8 +54,13 @@ def fields(case, size):
 
 
 def model_of(case, size=LARGE, seed=0, backend="cpu"):
+    """The model of a case; see `model_from`."""
+    return model_from(fields(case, size), seed, backend)
+
+
+def model_from(fields_, seed=0, backend="cpu"):
     """A model whose parameters are all away from their special values."""
-    config = EncoderDecoderConfig.from_dict(fields(case, size))
+    config = EncoderDecoderConfig.from_dict(fields_)
     model = md.from_config(config, "translation", seed=seed, backend=backend)
     rng = np.random.default_rng(seed + 1)
     scale = {1: 0.2, 2: 0.25}

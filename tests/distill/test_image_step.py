@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from image_cases import (
     LESSONS,
+    SHALLOW,
+    SIZE,
     batch_of,
     exact,
     lesson,
@@ -69,7 +71,7 @@ def test_its_code_averages_soft_targets_over_the_classes_its_paper_does_not():
 @pytest.mark.parametrize("hard", [False, True])
 def test_the_gradient_is_the_loss_s(family, hard):
     """Along a random direction, in float64; both are of one family, so hidden states compare."""
-    teacher, student = (exact(model_of(family, IMAGES, depth=n)) for n in (2, 1))
+    teacher, student = (exact(model_of(family, IMAGES, size=s)) for s in (SIZE, SHALLOW))
     config = md.DistillConfig(alpha_mse=0.3, temperature=1.7, hard_targets=hard)
     rng, eps = np.random.default_rng(5), 1e-6
     v = {n: rng.normal(size=p.shape) for n, p in student.params.items()}
