@@ -28,9 +28,22 @@ NEXT = {  # a decoder's
 }
 FIELDS = {field.name for field in dataclasses.fields(DistillConfig)}
 CONFIGS |= {f"next-{n}": {k: x for k, x in c.items() if k in FIELDS} for n, c in NEXT.items()}
-STORED = ("default", "mse-restricted", "next-all")
 BERT, STUDENT, WORDS = CASES["bert-mlm"], CASES["distilbert-mlm"], CASES["gpt2-words"]
 CLASSES = Case("distilbert", "text-classification", {"labels": 3})
+LABELS = {"extra": {"labels": 4}}
+TARGETS = {  # what a classifier says of a text, its tokens, where an answer is, choices, numbers
+    "classes": (CASES["bert-single"], CLASSES),
+    "tokens": tuple(CASES[f"{f}-tokens"]._replace(**LABELS) for f in ("bert", "distilbert")),
+    "spans": (CASES["bert-spans"], CASES["distilbert-spans"]),
+    "choice": (CASES["bert-choice"], CASES["distilbert-choice"]),
+}
+NUMBERS = {  # no question of a softmax: compared as they are
+    n: (CASES[f"distilbert-{n}"]._replace(family="bert"), CASES[f"distilbert-{n}"])
+    for n in ("regression", "multi")
+}
+CONFIGS |= {name: {"alpha_mse": 0.5, "temperature": 3.0} for name in TARGETS}
+CONFIGS |= {name: {"alpha_mse": 0.5, "alpha_ce": 0.0} for name in NUMBERS}
+STORED = ("default", "mse-restricted", "next-all", *TARGETS, *NUMBERS)
 
 
 POSITIONS = ("start_positions", "end_positions")
@@ -57,7 +70,8 @@ def questions(out, wanted, mask):
 
 def cases_of(name):
     """The teacher and the student that a config is for."""
-    return (WORDS, WORDS) if name.startswith("next") else (BERT, STUDENT)
+    usual = (WORDS, WORDS) if name.startswith("next") else (BERT, STUDENT)
+    return (TARGETS | NUMBERS).get(name, usual)
 
 
 def pair(teacher=BERT, student=STUDENT, size=LARGE, backend="cpu"):

@@ -209,6 +209,13 @@ def mse(s):
             yield f"{N}x{C}-{reduction}", (x,), fixed
 
 
+def mae(s):
+    for N, C in SHAPES:
+        x, target = s.normal(N, C), s.normal(N, C)
+        yield f"{N}x{C}", (x,), {"target": target}
+        yield f"{N}x{C}-some", (x,), {"target": target, "mask": s.some_rows(N)}
+
+
 def vocabulary(s):
     for N, C, V in ((1, 3, 5), (CHUNKS + 1, 4, 7), (31, 8, 37), (ROWS + 1, 2, 11)):
         args = s.normal(N, C), s.normal(V, C), s.normal(V)
@@ -226,7 +233,7 @@ MAKERS = {
     "attention": attention, "layernorm": layernorm, "add_layernorm": add_layernorm,
     "dropout": dropout, "cross_entropy": cross_entropy,
     "binary_cross_entropy": binary_cross_entropy, "kl_div": kl_div, "cosine": cosine, "mse": mse,
-    "moments": moments, "relation": relation, "vocabulary": vocabulary,
+    "mae": mae, "moments": moments, "relation": relation, "vocabulary": vocabulary,
 }  # fmt: skip
 
 
@@ -301,6 +308,11 @@ def torch_mse(torch, x, *, target, mask=None, reduction="mean"):
     return torch.nn.functional.mse_loss(a, b, reduction=reduction)
 
 
+def torch_mae(torch, x, *, target, mask=None):
+    a, b = (v if mask is None else v[mask] for v in (x, target))
+    return torch.nn.functional.l1_loss(a, b)
+
+
 def torch_vocabulary(torch, x, weight, bias, *, labels=None, teacher=None, tau=2.0, **alphas):
     z, loss = torch.nn.functional.linear(x, weight, bias), 0
     if teacher is not None:
@@ -340,6 +352,7 @@ def torch_op(op):
         "kl_div": lambda *args, **fixed: torch_kl_div(torch, *args, **fixed),
         "cosine": lambda *args, **fixed: torch_cosine(torch, *args, **fixed),
         "mse": lambda *args, **fixed: torch_mse(torch, *args, **fixed),
+        "mae": lambda *args, **fixed: torch_mae(torch, *args, **fixed),
         "moments": lambda x: torch.stack([x.mean(1), x.var(1, unbiased=False)]),
         "relation": lambda *args, **fixed: torch_relation(torch, *args, **fixed),
         "vocabulary": lambda *args, **fixed: torch_vocabulary(torch, *args, **fixed),

@@ -23,6 +23,7 @@ LOSSES = {
     "kl_div",
     "cosine",
     "mse",
+    "mae",
     "relation",
     "vocabulary",
 }

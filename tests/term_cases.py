@@ -26,6 +26,7 @@ TERMS = {
     "scores-padded": AttentionLoss("scores", 0.3, padded=True),
     "probs": AttentionLoss("probs", 2.0),
     "ce": AttentionLoss("ce"),
+    "ce-mean": AttentionLoss("ce", mean=True),
     "kl": AttentionLoss("kl", layers=((1, 2), (2, 4))),
     "minilm-v1": RelationLoss(("qk", "vv")),
     "minilm-v2": RelationLoss(heads=4),
@@ -144,7 +145,7 @@ def attention(term, s, t, mask, learned):
         count = rows if term.measure in ("ce", "kl") else sum(x.numel() for x in mine)
         count = HEADS * B * T * T if term.padded else count
         loss = loss + sum(distance(a, b) for a, b in zip(mine, theirs, strict=True)) / count
-    return loss
+    return loss / (2 if term.mean else 1)
 
 
 def relations(term, s, t, mask, learned):
@@ -172,15 +173,15 @@ def patient(term, s, t, mask, learned):
 
 def feature_maps(term, s, t, mask, learned):
     """MobileBERT's three, with the weights of its code."""
-    from torch.nn.functional import layer_norm, mse_loss
+    from torch.nn.functional import l1_loss, layer_norm, mse_loss
 
     loss = 0
     for i, j in ((1, 2), (2, 4)):
         a, b = s.hidden[i][mask], t.hidden[j][mask]
         na, nb = (layer_norm(z, z.shape[1:], eps=1e-12) for z in (a, b))
         loss = loss + mse_loss(na, nb) + 50 * mse_loss(a.mean(1), b.mean(1))
-        loss = loss + 0.05 * mse_loss(a.var(1, unbiased=False), b.var(1, unbiased=False))
-    return loss
+        loss = loss + 0.05 * l1_loss(a.var(1, unbiased=False), b.var(1, unbiased=False))
+    return loss / 2
 
 
 FORMULAS = {HiddenMSE: hidden, AttentionLoss: attention, RelationLoss: relations,

@@ -43,6 +43,7 @@ from minidistil.ops import (
     layernorm,
     linear,
     linear_gelu,
+    mae,
     mse,
     relu,
     softmax,
@@ -213,6 +214,7 @@ FAULTS = [
     fault("only towards the target", transpose, cosine,
           ("backward", " - a * (cos / A)[:, None]", "")),
     fault("2 missing", transpose, mse, ("backward", "2 * dy", "dy")),
+    fault("the error for its sign", transpose, mae, ("backward", "np.sign(error)", "error")),
     # forward and backward agree with each other, and not with PyTorch
     fault("τ for τ²", parity, kl_div, ("_weight", "tau**2", "tau")),
     fault("teacher and student swapped", parity, kl_div,

@@ -1,8 +1,10 @@
 """Where our numbers are not those of the code that we learnt from, and why: one test a difference.
 
 Read it as a page. Each test shows their number, by the few lines that make it, and ours. "Theirs"
-is written down from what the named source does; none of it is imported. Here are losses and models;
-`test_known_differences_in_training.py` goes on with data and optimisers.
+is written down from what the named source does; none of it is imported. Here are losses;
+`test_known_differences_in_models.py` goes on with layers and first weights,
+`test_known_differences_in_data.py` with masks and batches, and
+`test_known_differences_in_training.py` with steps and optimisers.
 """
 
 import math
@@ -92,6 +94,25 @@ def test_the_paper_prints_the_loss_without_its_sign():
     z, t = draw(4, 5), draw(4, 5, seed=1)
     printed = (softmax(t) * log_softmax(z)).sum(axis=1).mean()
     assert printed < 0 < md.losses.soft_targets(z, t, 1.0)[0]
+
+
+def test_a_temperature_that_multiplies():
+    """MobileBERT's distill_temperature is a factor of what the teacher's head reads: 4 makes its
+    targets sharper, elsewhere softer. At 1, its README's, nobody notices. Ours divides."""
+    t = draw(1, 9)
+    theirs, ours = softmax(4 * t), softmax(t / 4)
+    assert theirs.max() > softmax(t).max() > ours.max()
+    _, pull = md.losses.soft_targets(np.zeros_like(t), t, 4.0)  # τ·(p − t) of an even student
+    np.testing.assert_allclose(1 / 9 - pull / 4, ours, rtol=1e-4)
+
+
+def test_squares_of_logits_are_summed_over_the_classes():
+    """distiller.py's L_mse is Σ (s − t)² over the tokens alone; TextBrewer's kd_mse_loss is the
+    mean over classes, too, of logits over τ: V·τ² times less. Ours is the first."""
+    z, t, tau = draw(4, 5), draw(4, 5, seed=1), 3.0
+    textbrewer = np.mean((z / tau - t / tau) ** 2)
+    ours = md.losses.mse(z, t, reduction="batchmean")[0]
+    assert ours / textbrewer == pytest.approx(5 * tau**2, rel=1e-5)
 
 
 def test_padding_takes_part_in_the_squad_script():

@@ -1,81 +1,113 @@
-"""Where training differs from the code that we learnt from: data, optimisers, next words.
+"""Where training differs from the code that we learnt from: steps and optimisers.
 
-The second half of `test_known_differences.py`, which see.
+Another part of `test_known_differences.py`, which see.
 """
 
-import argparse
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from distill_cases import pair
 from model_cases import CASES, SMALL, model_of
 
 import minidistil as md
-from minidistil.cli import parser_of
-from minidistil.data.batches import WIDTH, plan
-from minidistil.data.masking import Vocabulary, mask_tokens
-from minidistil.data.next_words import Windows
+from minidistil import cli
+from minidistil.train import TrainConfig
+from minidistil.train.budget import Feed, step_gradients, steps_for
 from minidistil.train.optimizer import clip, decayed
 
-# ---------------------------------------------------------------- masking and batches
+# ---------------------------------------------------------------- steps
 
 
-def test_the_number_of_masked_words_belongs_to_the_batch():
-    """distiller.py masks ⌈0.15·all tokens⌉ words of the batch, wherever they fall: a text may get
-    none. With --masking smoothed so do we. BERT's own way, our default, draws each token alone.
-    Where rare words leave fewer to draw than that, its multinomial raises; ours takes them all."""
-    ids = np.full((3, 10), 7)
-    ids[:, 0], ids[:, -1] = 2, 3
-    batch = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-    words = Vocabulary(20, 4, (0, 1, 2, 3, 4))
-    how = {"vocabulary": words, "seed": 0, "strategy": "smoothed", "counts": np.ones(20)}
-    masked = [mask_tokens(batch, step=s, **how)["labels"] != -100 for s in range(20)]
-    assert {m.sum() for m in masked} == {math.ceil(0.15 * 30)}
-    assert any((m.sum(axis=1) == 0).any() for m in masked)
-    everything = mask_tokens(batch, step=0, **how, probability=1.0)["labels"] != -100
-    assert everything.sum() == 3 * 8  # and not 30: the special tokens cannot be drawn
+def test_gradients_that_cross_an_epoch():
+    """distiller.py counts micro-batches anew in each epoch and keeps the gradients that are left:
+    of ten with four a step, the first step of the next epoch sums six quarters. It also plans
+    int(10/4·3) + 1 = 8 steps and makes 6, so its rate ends above 0. Ours counts through."""
+    micro, accumulate, epochs = 10, 4, 3
+    theirs, waiting = [], 0
+    for _ in range(epochs):
+        for i in range(1, micro + 1):
+            waiting += 1
+            if i % accumulate == 0:
+                theirs.append(waiting)
+                waiting = 0
+    assert theirs == [4, 4, 6, 4, 6, 4] and int(micro / accumulate * epochs) + 1 == 8
+
+    class Data:
+        def batches(self, epoch):
+            return [np.array([i]) for i in range(micro)]
+
+        def collate(self, indices, *, step, first_sequence=0):
+            return {"attention_mask": np.ones((1, 1), np.int64)}
+
+    class Ones:
+        def gradients(self, batch, **place):
+            return {"loss": 1.0}, {"w": np.ones((1, 1), np.float32)}
+
+    config = TrainConfig(epochs=epochs, accumulate=accumulate)
+    feed, steps = Feed(Data()), steps_for(Ones(), Data(), config)
+    ours = [step_gradients(Ones(), feed, config, i)[1]["w"].item() for i in range(steps)]
+    assert ours == [1.0] * 8 and max(theirs) / accumulate == 1.5
 
 
-def test_a_random_word_may_be_a_special_one():
-    """distiller.py and BERT replace one masked word of ten by a draw from the whole vocabulary,
-    [CLS] and [PAD] included; so do we, for the numbers' sake."""
-    ids = np.full((2000, 12), 15)
-    batch = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-    found = mask_tokens(batch, vocabulary=Vocabulary(16, 4, (0, 1, 2, 3, 4)), seed=0, step=0)
-    assert {0, 1, 2, 3} <= set(np.unique(found["input_ids"]))
+def test_a_loss_that_is_not_a_number_ends_well(monkeypatch, capsys):
+    """distiller.py calls exit() when the loss is NaN, which tells the shell that all went well.
+    Ours names the place where the first NaN came from, and its exit code is 1."""
+    with pytest.raises(SystemExit) as left:
+        exit()
+    assert left.value.code is None  # 0 to the shell
+
+    def diverged(parser, argv):
+        raise FloatingPointError("the loss is nan at step 7")
+
+    monkeypatch.setattr(cli, "_answer", diverged)
+    assert cli.main(["distill"]) == 1 and "at step 7" in capsys.readouterr().err
 
 
-def test_asking_for_groups_of_one_size_switches_them_off():
-    """train.py declares --group_by_size with action "store_false" and default True: whoever passes
-    it gets batches of mixed lengths. Ours groups always, and there is no such option."""
-    theirs = argparse.ArgumentParser()
-    theirs.add_argument("--group_by_size", action="store_false")
-    assert theirs.parse_args([]).group_by_size is True
-    assert theirs.parse_args(["--group_by_size"]).group_by_size is False
-    with pytest.raises(ValueError, match="group_by_size"):
-        parser_of("distill").parse_args(["--group_by_size"])
-    lengths = np.random.default_rng(0).integers(3, 128, 2000)
-    spread = [np.ptp(lengths[batch]) for batch in plan(lengths, tokens=512, seed=0, epoch=0)]
-    assert np.mean(spread) < WIDTH
+def test_a_run_that_goes_on_without_its_moments():
+    """distiller.py's checkpoint is weights alone: whoever goes on from it starts Adam anew, and the
+    next step is as long as a first one. Ours keeps the moments, and the next step has its bits."""
+    grads = [{"w": np.array([[g]], np.float32)} for g in (8.0, 0.1)]
+    params = {"w": np.zeros((1, 1), np.float32)}
 
+    def optimizer():
+        return md.AdamW(params, 1e-3, (0.9, 0.999), 1e-6, 0.0)
 
-def test_frozen_positions_that_are_not():
-    """train.py --freeze_pos_embs, which its README passes, has branches for RoBERTa and GPT-2 only:
-    a DistilBERT's positions go on learning. We have no such option, and say so."""
-    student_type, frozen = "distilbert", 0
-    if student_type in ("roberta", "gpt2"):
-        frozen += 1
-    assert frozen == 0
-    with pytest.raises(ValueError, match="freeze_pos_embs"):
-        parser_of("distill").parse_args(["--freeze_pos_embs"])
-    teacher, student, batch = pair(size=SMALL)
-    grads = md.distill_step(student, teacher, batch, md.DistillConfig()).grads
-    assert grads["distilbert.embeddings.position_embeddings.weight"].any()
+    whole = optimizer()
+    whole.step(grads[0])
+    again, forgetful = optimizer(), optimizer()
+    again.load(whole.state())
+    expected = whole.step(grads[1])["w"]
+    assert again.step(grads[1])["w"] == expected
+    theirs = forgetful.step(grads[1])["w"]
+    assert abs(theirs / expected) > 1.3
 
 
 # ---------------------------------------------------------------- optimisers
+
+
+def test_a_decay_that_nobody_sets():
+    """TinyBERT's scripts have --weight_decay and give 0.01 to the optimiser whatever it says. Ours
+    is what is asked for."""
+    theirs = {"asked": 0.0, "used": 0.01}
+    w = np.ones((1, 1), np.float32)
+    none, some = (
+        md.AdamW({"w": w}, 0.1, weight_decay=d).step({"w": 0 * w})["w"].item()
+        for d in theirs.values()
+    )
+    assert none == 1 and some == pytest.approx(1 - 0.1 * 0.01)
+
+
+def test_projections_that_are_not_clipped():
+    """TextBrewer clips the student's gradients; its projections have a group and a rate of their
+    own, and no clip. Ours are parameters like any other: one length for all."""
+    grads = {
+        "w": np.array([3.0], np.float32),
+        "terms.0.project.weight": np.array([4.0], np.float32),
+    }
+    theirs = grads | {"w": grads["w"] / 3}
+    assert math.hypot(*(g.item() for g in theirs.values())) == pytest.approx(math.sqrt(17))
+    clip(grads, 1.0)
+    assert math.hypot(*(g.item() for g in grads.values())) == pytest.approx(1, rel=1e-4)
 
 
 def test_decayed_layer_norms():
@@ -130,54 +162,3 @@ def test_the_weights_that_made_distilbert():
     config = md.DistillConfig()
     ours = config.alpha_ce, config.alpha_mlm, config.alpha_cos, config.alpha_clm
     assert ours == (5.0, 2.0, 1.0, 0.0)
-
-
-# ---------------------------------------------------------------- next words
-
-
-def test_restricted_to_every_word():
-    """With next words, restrict_ce_to_mask selects `lm_labels > -1` without the shift that the loss
-    itself makes: every token has a label, so it restricts nothing. Ours compares rows that predict
-    a label, which the last token of a text does not."""
-    words = CASES["gpt2-words"]
-    teacher, student, batch = pair(words, words, SMALL)
-    mask = np.tri(4, batch["input_ids"].shape[1], 3)[::-1] > 0  # texts of 7, 6, 5 and 4 tokens
-    batch = {"input_ids": batch["input_ids"], "attention_mask": mask.astype(np.int64)}
-    batch["labels"] = np.where(mask, batch["input_ids"], -100)
-    z, t = (
-        x.forward(batch["input_ids"], batch["attention_mask"]).logits for x in (student, teacher)
-    )
-    theirs, ours = batch["labels"] > -1, np.pad(mask[:, 1:], ((0, 0), (0, 1)))
-    np.testing.assert_array_equal(theirs, mask)
-    config = {"alpha_cos": 0.0, "alpha_ce": 1.0}
-    for restrict, rows in ((False, theirs), (True, ours)):
-        config["restrict_ce_to_mask"] = restrict
-        step = md.distill_step(student, teacher, batch, md.DistillConfig(**config))
-        expected = md.losses.kl_divergence(z[rows], t[rows], 2.0)[0]
-        assert step.parts["ce"] == pytest.approx(expected, rel=1e-4)
-
-
-def test_a_window_less_a_word():
-    """The code beside transformers' page on perplexity takes one word off in every window, because
-    labels are shifted. From the second window on the first label has a word before it, and nothing
-    is lost: 20 words in windows of 8 that move on by 4 count as 16 instead of 19."""
-    length, T, stride, theirs, ours, end = 20, 8, 4, 0, 0, 0
-    for start in range(0, length, stride):
-        stop = min(start + T, length)
-        labelled, end = stop - end, stop
-        theirs += labelled - 1
-        ours += labelled - (start == 0)
-        if stop == length:
-            break
-    assert (theirs, ours) == (16, 19)
-
-
-def test_the_first_word_of_a_block_and_the_last_block():
-    """run_clm.py cuts its text into blocks and drops what is left over; the first word of a block
-    is never predicted. Of 100 words in blocks of 16 it learns 90, ours 99: its windows share a
-    word, and the last one may be short."""
-    T = 16
-    corpus = SimpleNamespace(lengths=np.array([99]), offsets=np.array([0, 99]), ids=np.arange(99))
-    windows = Windows(corpus, [0], 0, T, 1, packed=True)
-    ours = (windows.lengths - np.maximum(1, windows.seen)).sum()
-    assert (100 // T * (T - 1), ours) == (90, 99)

@@ -106,7 +106,26 @@ def parser_of(name):
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse whose complaints are one line, as everyone else's."""
+    """argparse whose complaints are one line, as everyone else's.
+
+    presets: what `--recipe` names  ->  {option: value}, for the options that are not on the line,
+    wherever the recipe stands there.
+    """
+
+    presets = None
+
+    def parse_args(self, args=None, namespace=None):
+        found = super().parse_args(args, namespace)
+        if getattr(found, "recipe", None):
+            options = self.presets(found.recipe)
+            vars(found).update(options | self.given(args, options))
+        return found
+
+    def given(self, args, names):
+        """Those of the options that are on the line, {name: value}."""
+        unset = []  # a list, because options that may be given again append to a copy of it
+        found = super().parse_args(args, argparse.Namespace(**dict.fromkeys(names, unset)))
+        return {n: x for n in names if (x := getattr(found, n)) is not unset}
 
     def error(self, message):
         raise ValueError(f"{message}; see {self.prog} --help")

@@ -2,7 +2,6 @@
 
 import shutil
 import sys
-from argparse import Namespace
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +35,11 @@ class Answer:
 def number_or_share(text):
     """ "500" is a number of documents, "0.02" a share of them."""
     return int(text) if text.isdecimal() else float(text)
+
+
+def number_list(text):
+    """ "0.7,0.3" -> (0.7, 0.3)."""
+    return tuple(float(part) for part in text.split(","))
 
 
 def add_model_options(parser):
@@ -83,6 +87,10 @@ def add_training_options(parser, lr, schedule="linear", weight_decay=0.01, batch
     group.add_argument("--accumulate", type=int, default=1, metavar="N", help="batches a step")
     group.add_argument("--optimizer", default="adamw", help=f"{', '.join(OPTIMIZERS)} (adamw)")
     group.add_argument("--lr", type=float, default=lr, help=f"highest learning rate ({lr:g})")
+    group.add_argument("--betas", type=number_list, default=TrainConfig.betas, metavar="B,B",
+                       help="how much the moments keep of themselves (0.9,0.999)")  # fmt: skip
+    group.add_argument("--eps", type=float, default=TrainConfig.eps, metavar="E",
+                       help=f"beside the second one's root ({TrainConfig.eps:g})")  # fmt: skip
     group.add_argument("--schedule", default=schedule, help=f"{', '.join(SCHEDULES)} ({schedule})")
     group.add_argument(
         "--warmup", type=float, default=0.05, help="a share of the steps, or their number (0.05)"
@@ -98,9 +106,9 @@ def train_config(args, **default_budget):
     budget = {name: getattr(args, name) for name in BUDGETS}
     if all(value is None for value in budget.values()):
         budget |= default_budget
-    names = ("optimizer", "lr", "schedule", "warmup", "weight_decay", "max_grad_norm", "accumulate",
-             "batch_tokens", "log_every", "eval_every", "checkpoint_every", "seed",
-             "backend")  # fmt: skip
+    names = ("optimizer", "lr", "betas", "eps", "schedule", "warmup", "weight_decay",
+             "max_grad_norm", "accumulate", "batch_tokens", "log_every", "eval_every",
+             "checkpoint_every", "seed", "backend")  # fmt: skip
     return TrainConfig(**budget, **{name: getattr(args, name) for name in names})
 
 
@@ -115,16 +123,14 @@ def parse(parser, argv):
     if args.out is None:
         raise ValueError("--resume needs --out, the folder of the run to go on with")
     stored = Run(args.out, resume=True).options
-    unset = []  # a list, because options that may be given again append to a copy of it
-    explicit = parser.parse_args(argv, Namespace(**dict.fromkeys(stored, unset)))
-    for name, began in stored.items():
-        given = getattr(explicit, name, unset)
-        if given is not unset and (given := _stored(given)) != began:
+    for name, given in parser.given(argv, stored).items():
+        began, given = stored[name], _stored(given)
+        if given != began:
             raise ValueError(
                 f"a resumed run keeps the options it began with: --{name.replace('_', '-')} was "
                 f"{began!r}, now {given!r}; leave it out, or start a new run elsewhere"
             )
-        setattr(args, name, began)
+    vars(args).update(stored)
     return args
 
 

@@ -9,7 +9,7 @@ metrics.jsonl, report.json, report.html, curves.png, and checkpoints from which 
 
 import dataclasses
 import time
-from argparse import Action, BooleanOptionalAction
+from argparse import BooleanOptionalAction
 
 from minidistil.cli import INTERRUPTED, report, tasks
 from minidistil.cli.common import (
@@ -19,6 +19,7 @@ from minidistil.cli.common import (
     add_training_options,
     keep_options,
     nothing_left,
+    number_list,
     open_run,
     progress,
     train_config,
@@ -59,19 +60,10 @@ LISTS = {  # losses that may be given several times
     },
     "terms": {
         "metavar": "NAME:OPTION=VALUE",
-        "help": f"an objective on what is inside the models: {', '.join(TERMS)}",
+        "help": f"an objective on what is inside the models, in place of those of a recipe: "
+        f"{', '.join(TERMS)}",
     },
 }
-
-
-class Preset(Action):
-    """--recipe NAME: its options, but for those that are given."""
-
-    def __call__(self, parser, namespace, name, option=None):
-        setattr(namespace, self.dest, name)
-        for key, value in recipe(name).options.items():
-            if getattr(namespace, key) == parser.get_default(key):
-                setattr(namespace, key, value)
 
 
 def layer_list(text):
@@ -79,16 +71,12 @@ def layer_list(text):
     return tuple(int(part) for part in text.split(","))
 
 
-def number_list(text):
-    """ "0.7,0.3" -> (0.7, 0.3)."""
-    return tuple(float(part) for part in text.split(","))
-
-
 def add_options(parser):
     parser.add_argument(
-        "--recipe", action=Preset, metavar="NAME",
-        help=f"a paper's settings, which options after it change: {', '.join(RECIPES)}",
+        "--recipe", metavar="NAME",
+        help=f"a paper's settings, each of which its option changes: {', '.join(RECIPES)}",
     )  # fmt: skip
+    parser.presets = lambda name: recipe(name).options
     group = parser.add_argument_group("models")
     group.add_argument(
         "--teacher", metavar="FOLDER", action="append",
@@ -143,7 +131,7 @@ def add_options(parser):
     for field in dataclasses.fields(DistillConfig):
         option = f"--{field.name.replace('_', '-')}"
         if isinstance(field.default, bool):
-            group.add_argument(option, action="store_true")
+            group.add_argument(option, action=BooleanOptionalAction, default=field.default)
         elif isinstance(field.default, tuple):
             group.add_argument(option, action="append", **LISTS[field.name])
         elif isinstance(field.default, str):

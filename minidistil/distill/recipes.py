@@ -1,8 +1,9 @@
 """Recipes: the settings that papers and their code distil with, each open to change.
 
-A recipe holds what differs from the options' own defaults. What cannot be carried over is left
-out: the number of steps and the size of a batch, which belong to other machines. `None` for a
-number that neither paper nor code gives would be a guess, so such a number keeps its default.
+A recipe holds what differs from the options' own defaults, or what must not follow them. What
+cannot be carried over is left out: the number of steps and the size of a batch, which belong to
+other machines, and label smoothing, augmented images and averaged weights, which are not here. A
+number that neither paper nor code gives would be a guess, and keeps its default.
 """
 
 from typing import NamedTuple
@@ -19,13 +20,21 @@ class Recipe(NamedTuple):
 
 QUIET = {"alpha_ce": 0.0, "alpha_mlm": 0.0, "alpha_cos": 0.0, "alpha_hard": 0.0}
 TRIPLE = {
-    "temperature": 2.0, "alpha_ce": 5.0, "alpha_mlm": 2.0, "alpha_cos": 1.0,
+    "temperature": 2.0, "alpha_ce": 5.0, "alpha_mlm": 2.0, "alpha_cos": 1.0, "betas": (0.9, 0.98),
     "lr": 5e-4, "warmup": 0.05, "schedule": "linear", "weight_decay": 0.0, "max_grad_norm": 5.0,
 }  # fmt: skip
-
+BERTADAM = {  # which clips each parameter by itself, and has a decay of 0.01 in its scripts
+    "optimizer": "bertadam", "max_grad_norm": 0.0, "schedule": "linear", "warmup": 0.1,
+    "weight_decay": 0.01,
+}  # fmt: skip
+MINILM = {**QUIET, "schedule": "linear", "warmup": 0.01, "weight_decay": 0.01}
+LAMB = {
+    "optimizer": "lamb", "lr": 1.5e-3, "schedule": "linear", "warmup": 0.02, "weight_decay": 0.01,
+    "max_grad_norm": 1.0,
+}  # fmt: skip
 TOUVRON = {
     "alpha_mlm": 0.0, "alpha_cos": 0.0, "student_family": "deit", "lr": 5e-4, "schedule": "cosine",
-    "weight_decay": 0.05,
+    "warmup": 5 / 300, "weight_decay": 0.05, "eps": 1e-8, "max_grad_norm": 0.0,
 }  # fmt: skip
 
 RECIPES = {
@@ -42,36 +51,51 @@ RECIPES = {
         "the same script's own defaults: no weights are published for DistilGPT2", ("gpt2",),
     ),
     "tinybert": Recipe(
-        {**QUIET, "terms": ["attention:measure=scores", "hidden:projection=shared"],
-         "lr": 5e-5, "warmup": 0.1, "schedule": "linear", "weight_decay": 0.01,
-         "max_grad_norm": 1.0},
-        "Jiao et al., 2020; general_distill.py, and the first stage of task_distill.py; the second "
-        "is `--convention tinybert --temperature 1` on the labels' task",
+        {**QUIET, **BERTADAM, "lr": 5e-5,
+         "terms": ["attention:measure=scores", "hidden:projection=shared"]},
+        "Jiao et al., 2020; general_distill.py, and the first step of task_distill.py, which has a "
+        "constant rate instead: `--schedule constant --warmup 0`",
+    ),
+    "tinybert-prediction": Recipe(
+        {**QUIET, **BERTADAM, "lr": 3e-5, "alpha_ce": 1.0, "temperature": 1.0,
+         "convention": "tinybert"},
+        "the same, task_distill.py --pred_distill, for classes; a regression learns there from its "
+        "labels alone, `--alpha-ce 0 --alpha-hard 1`", task="text-classification",
     ),
     "minilm": Recipe(
-        {**QUIET, "terms": ["relations:pairs=qk,vv"], "lr": 5e-4, "schedule": "linear",
-         "weight_decay": 0.01},
-        "Wang et al., MiniLM, 2020, §4.1",
+        {**MINILM, "terms": ["relations:pairs=qk,vv"], "lr": 5e-4},
+        "Wang et al., MiniLM, 2020, §4.1: 4,000 of 400,000 steps to warm up; the rate is that of "
+        "6 layers of 768 channels with 1,024 texts a step, for smaller ones 3e-4 with 256",
     ),
     "minilmv2": Recipe(
-        {**QUIET, "terms": ["relations:pairs=qq,kk,vv:heads=48"], "lr": 6e-4,
-         "schedule": "linear", "weight_decay": 0.01},
-        "Wang et al., MiniLMv2, 2021, §4.1: 48 relation heads of a base-size teacher",
+        {**MINILM, "terms": ["relations:pairs=qq,kk,vv:heads=48"], "lr": 6e-4},
+        "Wang et al., MiniLMv2, 2021, §4.1: 48 relation heads of a base-size teacher; rate and "
+        "warm-up as in its open implementation, bloomberg/minilmv2.bb",
     ),
     "pkd": Recipe(
-        {"alpha_hard": 0.3, "alpha_ce": 0.7, "alpha_cos": 0.0, "temperature": 10.0,
+        {**BERTADAM, "alpha_hard": 0.3, "alpha_ce": 0.7, "alpha_cos": 0.0, "temperature": 10.0,
          "convention": "pkd", "terms": ["patient:weight=500"], "lr": 1e-5},
-        "Sun et al., 2019; the code's kd.cls preset", task="text-classification",
+        "Sun et al., 2019; its argument_parser.py's kd.cls, and NLI_KD_training.py's optimiser",
+        task="text-classification",
     ),
     "mobilebert": Recipe(
-        {**QUIET, "terms": ["feature-maps:weight=100:mean=50:variance=0.05",
-                            "attention:measure=kl:layers=first"]},
-        "Sun et al., MobileBERT, 2020; distill_util's weights 100, 1, 5000 and 5",
+        {**QUIET, **LAMB, "terms": ["feature-maps:weight=100:mean=50:variance=0.05",
+                                    "attention:measure=ce:layers=first:mean=true"]},
+        "Sun et al., MobileBERT, 2020; the command in google-research's mobilebert/README.md, with "
+        "weights 100, 5000, 5 and 1; there one layer learns at a time",
+    ),
+    "mobilebert-prediction": Recipe(
+        {**QUIET, **LAMB, "alpha_mlm": 0.5, "alpha_ce": 0.5, "temperature": 1.0,
+         "convention": "textbrewer", "restrict_ce_to_mask": True},
+        "the same command after its layers: labels that are half the text's word, half what the "
+        "teacher says there; its next sentences are left out", task="fill-mask",
     ),
     "deit": Recipe(
         {**TOUVRON, "alpha_hard": 0.5, "alpha_ce": 0.5, "hard_targets": True},
-        "Touvron et al., 2021, eq. 3 and table 9: the teacher's likeliest class, its published "
-        "models' way", ("vit", "deit"), "image-classification",
+        "Touvron et al., 2021, eq. 3 and table 9, and DeiT's main.py: the teacher's likeliest "
+        "class, its published models' way. The rate is that of 512 images a step, and grows with "
+        "their number; 5 of 300 epochs warm up, and nothing is clipped",
+        ("vit", "deit"), "image-classification",
     ),
     "deit-soft": Recipe(
         {**TOUVRON, "alpha_hard": 0.9, "alpha_ce": 0.1, "temperature": 3.0},

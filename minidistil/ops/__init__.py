@@ -25,7 +25,7 @@ __all__ = [
 OPS = (
     "add", "embedding", "linear", "gelu", "linear_gelu", "relu", "tanh", "softmax", "attention",
     "layernorm", "add_layernorm", "dropout", "cross_entropy", "binary_cross_entropy", "kl_div",
-    "cosine", "mse", "moments", "relation", "vocabulary",
+    "cosine", "mse", "mae", "moments", "relation", "vocabulary",
 )  # fmt: skip
 SUFFIX = {"numpy": "", "cpu": "_cpu"}  # of the backends that every machine has
 BACKENDS = SUFFIX | {"cuda": "_cuda"}

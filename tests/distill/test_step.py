@@ -4,7 +4,17 @@ import dataclasses
 
 import numpy as np
 import pytest
-from distill_cases import CLASSES, CONFIGS, STORED, STUDENT, WORDS, cases_of, distiller, pair
+from distill_cases import (
+    CLASSES,
+    CONFIGS,
+    STORED,
+    STUDENT,
+    TARGETS,
+    WORDS,
+    cases_of,
+    distiller,
+    pair,
+)
 from model_cases import (
     CASES,
     LARGE,
@@ -36,10 +46,11 @@ def check(student, teacher, batch, config, reference, truth):
     largest = max(rms(x) for n, x in truth.items() if n.startswith("grad."))
     losses, grads = ours(exact(student), exact(teacher))
     for name, x in truth.items():
+        rounding = rms(reference[name] - x)  # three digits of which are stored
         if name.startswith("grad."):
-            assert_same_formula(name, grads[name], x, largest)
+            assert_same_formula(name, grads[name], x, max(largest, 1e6 * rounding))
         else:
-            assert losses[name] == pytest.approx(float(x), rel=1e-9), name
+            assert losses[name] == pytest.approx(float(x), rel=1e-9, abs=1e-3 * rounding), name
     for backend in ("numpy", "cpu"):
         ops = md.backend(backend)
         losses, grads = ours(student.with_ops(ops), teacher.with_ops(ops))
@@ -82,33 +93,13 @@ def test_distilbert_as_teacher(name):
 
 @pytest.mark.parametrize("labelled", [True, False])
 @pytest.mark.parametrize("name", ["default", "mse", "hot"])
-def test_classifiers(name, labelled):
-    def change(batch):
-        if not labelled:
-            batch.pop("labels")
-
-    cases = (CASES["bert-single"], CLASSES)
-    check_live(cases, md.DistillConfig(**CONFIGS[name]), change)
-
-
-@pytest.mark.parametrize("name", ["regression", "multi"])
-def test_numbers_and_several_labels(name):
-    """Such logits are no question of a softmax: they are compared as they are."""
-    case = CASES[f"distilbert-{name}"]
-    check_live((case._replace(family="bert"), case), md.DistillConfig(alpha_ce=0.0, alpha_mse=0.5))
-
-
-@pytest.mark.parametrize("labelled", [True, False])
-@pytest.mark.parametrize("name", ["default", "mse", "hot"])
-@pytest.mark.parametrize("head", ["spans", "choice", "tokens"])
-def test_tokens_spans_and_choices(head, name, labelled):
+@pytest.mark.parametrize("head", TARGETS)
+def test_classifiers(head, name, labelled):
     def change(batch):
         for given in objective.LABELS if not labelled else ():
             batch.pop(given, None)
 
-    labels = {"extra": {"labels": 4}} if head == "tokens" else {}
-    cases = [CASES[f"{family}-{head}"]._replace(**labels) for family in ("bert", "distilbert")]
-    check_live(cases, md.DistillConfig(**CONFIGS[name]), change)
+    check_live(TARGETS[head], md.DistillConfig(**CONFIGS[name]), change)
 
 
 # ---------------------------------------------------------------- the gradient
@@ -120,22 +111,6 @@ def test_gradient(name, train):
     config = md.DistillConfig(**CONFIGS[name])
     teacher, student, batch = pair(*cases_of(name), SMALL)
     check_gradient(exact(student), exact(teacher), batch, config, train)
-
-
-@pytest.mark.parametrize("train", [False, True])
-def test_gradient_of_a_classifier(train):
-    teacher, student, batch = pair(CASES["bert-single"], CLASSES, SMALL)
-    config = md.DistillConfig(alpha_mse=0.5)
-    check_gradient(exact(student), exact(teacher), batch, config, train)
-
-
-@pytest.mark.parametrize("head", ["spans", "choice", "tokens"])
-def test_gradient_of_tokens_spans_and_choices(head):
-    labels = {"extra": {"labels": 4}} if head == "tokens" else {}
-    cases = [CASES[f"{family}-{head}"]._replace(**labels) for family in ("bert", "distilbert")]
-    teacher, student, batch = pair(*cases, SMALL)
-    config = md.DistillConfig(alpha_mse=0.5)
-    check_gradient(exact(student), exact(teacher), batch, config, True)
 
 
 def check_gradient(student, teacher, batch, config, train):

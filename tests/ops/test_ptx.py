@@ -93,6 +93,7 @@ PLAIN = (
     ("kl_div", "_forward_kernel", "mmifvm"), ("kl_div", "_backward_kernel", "fmmifmm"),
     ("cosine", "_forward_kernel", "mmifmv"), ("cosine", "_backward_kernel", "fmmimm"),
     ("mse", "_forward_kernel", "mmiv"), ("mse", "_backward_kernel", "fmmim"),
+    ("mae", "_forward_kernel", "mmiv"), ("mae", "_backward_kernel", "fmmim"),
     ("linear", "_sum_chunks_kernel", "mm"), ("adamw", "_update_kernel", "Ifffffff"),
     ("global_norm", "_square_kernel", "Iv"), ("global_norm", "_scale_kernel", "If"),
     ("moments", "_forward_kernel", "mm"), ("moments", "_backward_kernel", "mmmm"),

@@ -6,8 +6,9 @@ d is a measure of the op `relation`: squared error of the scores (TinyBERT) or o
 entropy or KL of the weights (MiniLM v1). The mean is over a head's entries for the squares and over
 its rows for the divergences, of all real tokens together. TinyBERT's code divides by B·H·T² with
 the padding: `padded=True` does so, too. It also sets scores below -100 to 0 on both sides, which
-no score of real tokens is.
-Sources: Jiao et al., "TinyBERT", 2020, eq. 7; Wang et al., "MiniLM", 2020, eq. 6.
+no score of real tokens is. MobileBERT's takes the mean over the pairs, too: `mean=True`.
+Sources: Jiao et al., "TinyBERT", 2020, eq. 7; Wang et al., "MiniLM", 2020, eq. 6; Sun et al.,
+"MobileBERT", 2020, §3.4, whose code computes ce and calls it KL.
 """
 
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ class AttentionLoss:
     weight: float = 1.0
     layers: str | tuple = "uniform"
     padded: bool = False
+    mean: bool = False
     name = "attention"
 
     def __post_init__(self):
@@ -48,8 +50,9 @@ class AttentionLoss:
     def forward(self, mine, theirs, p, ops):
         """What both show  ->  loss, cache."""
         H, total, kept = mine.architecture.H, 0.0, []
-        weights = self._weights(mine.rows, H)
-        for i, j in self.watched(mine.architecture, theirs.architecture):
+        pairs = self.watched(mine.architecture, theirs.architecture)
+        weights = self._weights(mine.rows, H) / (len(pairs) if self.mean else 1)
+        for i, j in pairs:
             loss, cache = ops.relation.forward(
                 tap(mine, i, "q"), tap(mine, i, "k"),
                 target_q=tap(theirs, j, "q"), target_k=tap(theirs, j, "k"),

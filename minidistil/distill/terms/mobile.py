@@ -2,10 +2,12 @@
 
 With μ and v the mean and the variance of a token's vector over its channels, and h̃ = (h − μ)/√v,
 
-    loss = Σ_pairs [ mean (h̃_s − h̃_t)² + β·mean (μ_s − μ_t)² + γ·mean (v_s − v_t)² ]
+    loss = mean over the pairs of mean (h̃_s − h̃_t)² + β·mean (μ_s − μ_t)² + γ·mean |v_s − v_t|
 
-The originals' weights beside the first are 5000 and 5 over 100: β = 50, γ = 0.05.
-Source: Sun et al., "MobileBERT", 2020, §3.4; google-research's distill_util.
+The originals' weights beside the first, 100, are 5000 and 5: β = 50, γ = 0.05. Their code teaches
+one layer at a time, and compares a layer's mean and variance with those of all the teacher's layers
+(`teacher_hiddens` for `teacher_hidden`); here every layer learns from its own, all the time.
+Source: Sun et al., "MobileBERT", 2020, §3.4; google-research's mobilebert/run_pretraining.py.
 """
 
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from minidistil.distill.terms.layers import pairs_of
 from minidistil.distill.terms.seen import Pull
 
 EPS = 1e-12
+MEANS, VARIANCES = np.array([True, False]), np.array([False, True])  # rows of `moments`
 
 
 @dataclass(frozen=True)
@@ -45,32 +48,30 @@ class FeatureMapTransfer:
 
     def forward(self, mine, theirs, p, ops):
         """What both show  ->  loss, cache."""
-        total, kept = 0.0, []
+        total, kept, number = 0.0, [], ops.place.number
         one = ops.place.send(np.ones(mine.architecture.C, np.float32))
         zero = ops.place.zeros_like(one)
-        weights = ((np.array([True, False]), self.mean), (np.array([False, True]), self.variance))
-        for i, j in self.pairs(mine.architecture, theirs.architecture):
+        pairs = self.pairs(mine.architecture, theirs.architecture)
+        for i, j in pairs:
             h, t = mine.hidden[i], theirs.hidden[j]
             x, norm = ops.layernorm.forward(h, one, zero, eps=EPS)
             target, _ = ops.layernorm.forward(t, one, zero, eps=EPS)
-            loss, error = ops.mse.forward(x, target=target)
-            total += ops.place.number(loss)
+            direction, error = ops.mse.forward(x, target=target)
             m, moments = ops.moments.forward(h)
             target, _ = ops.moments.forward(t)
-            gaps = []
-            for mask, weight in weights:
-                loss, gap = ops.mse.forward(m, target=target, mask=mask)
-                total += weight * ops.place.number(loss)
-                gaps.append((weight, gap))
-            kept.append((i, norm, error, moments, gaps))
-        return total, kept
+            shift, gap = ops.mse.forward(m, target=target, mask=MEANS)
+            spread, excess = ops.mae.forward(m, target=target, mask=VARIANCES)
+            total += number(direction) + self.mean * number(shift) + self.variance * number(spread)
+            kept.append((i, norm, error, moments, gap, excess))
+        return total / len(pairs), kept
 
     def backward(self, dy, cache, ops):
         """dy ()  ->  Pull."""
-        hidden = {}
-        for i, norm, error, moments, gaps in cache:
-            dm, dv = (ops.mse.backward(type(dy)(weight * dy), gap)[0] for weight, gap in gaps)
-            (dh,) = ops.moments.backward(ops.add.forward(dm, dv)[0], moments)
+        hidden, dy = {}, dy / type(dy)(len(cache))
+        for i, norm, error, moments, gap, excess in cache:
+            (dspread,) = ops.mae.backward(type(dy)(self.variance * dy), excess)
+            (dshift,) = ops.mse.backward(type(dy)(self.mean * dy), gap)
+            (dh,) = ops.moments.backward(ops.add.forward(dshift, dspread)[0], moments)
             (dx,) = ops.mse.backward(dy, error)
             ops.place.accumulate(dh, ops.layernorm.backward(dx, norm)[0])
             hidden[i] = dh
