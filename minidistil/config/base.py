@@ -44,7 +44,6 @@ class Architecture:
     E: int | None = None  # ALBERT's channels of the embeddings, mapped onto C; None: C, not mapped
     shared: tuple | None = None  # ALBERT: whose parameters each layer uses; None: its own
     drops_ffn_output: bool = True  # ALBERT does not
-    order_dropout: float = 0.0  # ALBERT's, before the head that asks for the order of two texts
     causal: bool = False  # a decoder's block, in which nobody sees what comes later
     embedding_dropout: float = 0.0  # the decoder's own; an encoder has `dropout` there
     reader: bool = False  # a BERT that sees nothing later, and attends to an encoder's output
