@@ -10,7 +10,7 @@ import dataclasses
 
 from minidistil.config import BertConfig, BertDecoderConfig, DistilBertConfig, EncoderDecoderConfig
 from minidistil.model.encoder_decoder import EncoderDecoder
-from minidistil.model.layout import first_values, layout
+from minidistil.model.layout import checked_layers, first_values, layout
 
 FAMILIES = (BertConfig, DistilBertConfig)  # the others count positions, or share layers, elsewise
 TASK = "text2text-generation"
@@ -33,11 +33,8 @@ def encoder_decoder_from(encoder, decoder=None, *, start, eos, decoder_layers=No
                 f"both halves start as BERT or DistilBERT, not {model.config.model_type}"
             )
     depth = decoder.config.architecture.L
-    layers = tuple(range(depth)) if decoder_layers is None else tuple(decoder_layers)
-    if not layers or any(not 0 <= i < depth for i in layers):
-        raise ValueError(
-            f"decoder_layers must name some of layers 0 to {depth - 1}, not {list(layers)}"
-        )
+    layers = range(depth) if decoder_layers is None else decoder_layers
+    layers = checked_layers(layers, depth, "decoder_layers", "the decoder's")
     config = _config(encoder.config, decoder.config, len(layers), start, eos)
     wanted, _ = layout(config, TASK)
     given = {f"encoder.{c}": x for c, x in encoder.named_by_role().items()}

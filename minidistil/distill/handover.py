@@ -1,0 +1,105 @@
+"""What a student takes over from its teacher: the arrays that fit, with all that belongs to them.
+
+    layer i   <-   the teacher's layer layers[i], role by role
+    a weight and its bias, a γ and its β     both, or neither where one has another shape
+    tables of positions and of token types   row by row, as far as both reach
+
+A BERT's position t is row t, a RoBERTa's row padding+1+t: between the two the rows move, and texts
+that are padded on the right find the same vectors.
+"""
+
+import numpy as np
+
+TABLES = ("embeddings.position.weight", "embeddings.type.weight")
+FIXED = "distilbert"  # the family whose ε no config can change
+
+
+def block_sources(config, teacher, layers):
+    """{a block of the student: the teacher's block that it starts as}, for two configs.
+
+    Raises ValueError for a student to which the teacher's parameters would mean something else.
+    """
+    s, t = config.architecture, teacher.architecture
+    mine, theirs = config.model_type, teacher.model_type
+    if len(layers) != s.L:
+        raise ValueError(f"config has {s.L} layers, but {len(layers)} are named: {list(layers)}")
+    if s.V != t.V:
+        raise ValueError(
+            f"student and teacher must share a vocabulary, not have {s.V} and {t.V} words: word "
+            f"by word its embeddings are copied; without them, start from_config"
+        )
+    if s.causal != t.causal:
+        raise other_direction(mine, theirs)
+    check_same_function(config, teacher)
+    sources = {}
+    for turn, block in enumerate(s.blocks):
+        source = t.blocks[layers[turn]]
+        if sources.setdefault(block, source) != source:
+            raise ValueError(
+                f"layer {turn} of this {mine} shares its parameters with an earlier one, so it "
+                f"cannot start as another layer of the teacher: {list(layers)} for blocks "
+                f"{list(s.blocks)}"
+            )
+    return sources
+
+
+def check_same_function(config, teacher):
+    """Raises ValueError where a block of the student computes something else."""
+    s, t = config.architecture, teacher.architecture
+    for what, mine, theirs in (
+        ("layer_norm_eps", s.eps, t.eps), ("activation", s.activation, t.activation),
+    ):  # fmt: skip
+        if mine != theirs:
+            fixed = what == "layer_norm_eps" and config.model_type == FIXED
+            raise ValueError(
+                f"{'DistilBERT' if fixed else 'the student'}'s {what} is {mine}, the teacher's is "
+                f"{theirs}: give {'another family' if fixed else 'the config the same'}, or start "
+                f"from_config"
+            )
+
+
+def other_direction(mine, theirs):
+    """The ValueError for a decoder and an encoder."""
+    mine, theirs = ("an albert" if x == "albert" else f"a {x}" for x in (mine, theirs))
+    return ValueError(
+        f"{mine} cannot start as {theirs}: one reads from left to right, the other both ways"
+    )
+
+
+def in_teacher(name, sources):
+    """The teacher's canonical name for a student's; sources: see `block_sources`."""
+    if not name.startswith("layer."):
+        return name
+    _, block, rest = name.split(".", 2)
+    return f"layer.{sources[int(block)]}.{rest}"
+
+
+def take_over(params, given, shift=(0, 0)):
+    """The student's first values, in place of which stand the teacher's wherever they fit.
+
+    params, given: {the student's name: array}, of its own and of the teacher. shift: the rows of
+    their tables of positions at which a text begins.
+    """
+    found, roles = dict(params), {}
+    for name in params:
+        roles.setdefault(role_of(name), []).append(name)
+    for names in roles.values():
+        if names[0] in given and names[0].endswith(TABLES):
+            rows = shift if "position" in names[0] and shift[0] != shift[1] else (0, 0)
+            found[names[0]] = _common_rows(params[names[0]], given[names[0]], *rows)
+        elif all(n in given and given[n].shape == params[n].shape for n in names):
+            found |= {n: given[n] for n in names}
+    return found
+
+
+def role_of(name):
+    """What a weight and its bias have in common."""
+    return name.removesuffix(".weight").removesuffix(".bias")
+
+
+def _common_rows(mine, theirs, m, t):
+    """Tables (·,C): the rows of mine from m on are those of theirs from t on, while there are."""
+    if mine.shape[1] != theirs.shape[1]:
+        return mine
+    n = min(len(mine) - m, len(theirs) - t)
+    return np.concatenate([mine[:m], theirs[t : t + n], mine[m + n :]])
