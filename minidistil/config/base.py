@@ -59,9 +59,14 @@ class Architecture:
         return tuple(range(self.L)) if self.shared is None else self.shared
 
     @property
+    def first_position(self):
+        """The row of the table of positions at which a text begins."""
+        return 0 if self.padding_position is None else self.padding_position + 1
+
+    @property
     def longest(self):
         """Tokens that the longest text may have."""
-        return self.P if self.padding_position is None else self.P - self.padding_position - 1
+        return self.P - self.first_position
 
 
 class Config:

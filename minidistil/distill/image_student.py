@@ -9,7 +9,8 @@ import dataclasses
 import numpy as np
 
 from minidistil.config.vit import VISION
-from minidistil.distill.handover import check_same_function, take_over
+from minidistil.distill.handover import check_same_function
+from minidistil.model.takeover import take_over
 from minidistil.model.vision import HEADS
 from minidistil.model.vision_model import fresh
 from minidistil.ops import NARROW, backend

@@ -7,9 +7,10 @@ the halves other sizes, or the encoder another family: what has another shape th
 import dataclasses
 
 from minidistil.config import EncoderDecoderConfig
-from minidistil.distill.handover import block_sources, in_teacher, take_over
+from minidistil.distill.handover import block_sources, in_teacher
 from minidistil.model.encoder_decoder import EncoderDecoder
 from minidistil.model.layout import HALVES, checked_layers, first_values, layout
+from minidistil.model.takeover import take_over
 from minidistil.ops import NARROW, backend
 
 

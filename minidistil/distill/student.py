@@ -7,7 +7,7 @@ The student is of any family whose parameters mean the same: a BERT teaches a Di
 smaller BERT; a RoBERTa a DistilRoBERTa and a GPT-2 a DistilGPT2, which have fewer layers; an ALBERT
 an ALBERT with fewer turns; of images see `image_student`, of two halves `pair_student`. Embeddings,
 their LayerNorm and the projector's bias are copied; what the other family lacks (DistilBERT: token
-types) is left behind, and what has another shape in a narrower student starts anew (`handover`). So
+types) is left behind, and what has another shape in a narrower student starts anew (`takeover`). So
 does the rest of the masked-LM head unless `vocab_transform` is set. A narrower student's hidden
 states are compared through a projection that the term `hidden` learns (`terms/hidden.py`).
 Sources: Sanh et al., "DistilBERT", 2019, §3; the choice of tensors is that of Hugging Face's
@@ -18,7 +18,7 @@ import dataclasses
 
 from minidistil.config import FAMILIES
 from minidistil.config.vit import VISION
-from minidistil.distill.handover import block_sources, in_teacher, other_direction, take_over
+from minidistil.distill.handover import block_sources, in_teacher, other_direction
 from minidistil.distill.image_student import image_config, image_student
 from minidistil.distill.pair_student import pair_student
 from minidistil.model.heads import CLASSIFIED, CLASSIFIERS, heads_of, tasks_of
@@ -26,6 +26,7 @@ from minidistil.model.layout import checked_layers
 from minidistil.model.model import Model
 from minidistil.model.params import initialise, shapes
 from minidistil.model.sentence import SENTENCES, SentenceModel
+from minidistil.model.takeover import take_over
 from minidistil.ops import NARROW, backend
 
 HANDED_ON = (
@@ -150,17 +151,12 @@ def student_from(teacher, layers=(0, 2, 4, 7, 9, 11), vocab_transform=False, see
             source = f"{ALIKE[first]}.{rest}"
         if source in given and (vocab_transform or not name.startswith("transform")):
             found[name] = given[source]
-    shift = tuple(_first_row(c.architecture) for c in (config, teacher.config))
+    shift = tuple(c.architecture.first_position for c in (config, teacher.config))
     params = take_over(params, found, shift)
     ops = backend(teacher.ops.name) if teacher.dtype in NARROW else teacher.ops
     if task == SENTENCES:
         return SentenceModel(config, params, ops, teacher.pooling)
     return Model(config, task, params, ops)
-
-
-def _first_row(a):
-    """The row of the table of positions at which a text begins."""
-    return a.P - a.longest
 
 
 def _for_layers(teacher, layers, family):
