@@ -200,7 +200,8 @@ def check_pair(student, teacher, hidden, own_words=False):
         pairs.append(("num_labels", s.num_labels, t.num_labels, ""))
     if hidden:
         channels = s.architecture.C, t.architecture.C
-        pairs.append(("the hidden size", *channels, "; set alpha_cos to 0"))
+        learnt = "; set alpha_cos to 0, and learn a projection with the term 'hidden'"
+        pairs.append(("the hidden size", *channels, learnt))
     for what, mine, theirs, rest in pairs:
         if mine != theirs:
             raise ValueError(
