@@ -7,12 +7,16 @@ from minidistil import check, losses, testing
 from minidistil.config import (
     AlbertConfig,
     BertConfig,
+    DeitConfig,
     DistilBertConfig,
     EncoderDecoderConfig,
+    Gpt2Config,
     RobertaConfig,
+    VitConfig,
 )
 from minidistil.data import load_tokenizer
 from minidistil.distill import DistillConfig, distill_step, student_config, student_from
+from minidistil.model.generation import generate, stream
 from minidistil.model.model import Model
 from minidistil.model.pairing import encoder_decoder_from
 from minidistil.model.pretrained import from_config, from_pretrained
@@ -21,10 +25,10 @@ from minidistil.pipeline import pipeline
 from minidistil.train import AdamW, TrainConfig, train
 
 __all__ = [
-    "AdamW", "AlbertConfig", "BertConfig", "DistilBertConfig", "DistillConfig",
-    "EncoderDecoderConfig", "Model", "RobertaConfig", "TrainConfig", "Workspace", "backend",
-    "check", "distill_step", "encoder_decoder_from", "from_config", "from_pretrained",
-    "load_tokenizer", "losses", "matmul_precision", "pipeline", "student_config", "student_from",
-    "testing", "train",
+    "AdamW", "AlbertConfig", "BertConfig", "DeitConfig", "DistilBertConfig", "DistillConfig",
+    "EncoderDecoderConfig", "Gpt2Config", "Model", "RobertaConfig", "TrainConfig", "VitConfig",
+    "Workspace", "backend", "check", "distill_step", "encoder_decoder_from", "from_config",
+    "from_pretrained", "generate", "load_tokenizer", "losses", "matmul_precision", "pipeline",
+    "stream", "student_config", "student_from", "testing", "train",
 ]  # fmt: skip
 __version__ = "0.1.0"

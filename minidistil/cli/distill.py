@@ -37,7 +37,6 @@ from minidistil.distill.cache import CachedTeacher
 from minidistil.distill.images import check_images
 from minidistil.distill.recipes import RECIPES, check_teacher, recipe
 from minidistil.distill.sentences import check_vectors
-from minidistil.distill.sequence import student_pair
 from minidistil.distill.step import check_reading
 from minidistil.distill.student import OF_TEXTS, check_pair
 from minidistil.distill.terms import TERMS, Projected
@@ -254,9 +253,7 @@ def _maker(args, teacher):
     start = teacher.members[0] if isinstance(teacher, Ensemble) else teacher
     L = start.config.architecture.L
     layers = args.layers = args.layers or PAPER.get(L) or tuple(range(0, L, 2))[: max(1, L // 2)]
-    if start.config.model_type == "encoder-decoder":
-        return lambda: student_pair(start, layers, decoder_layers(args))
-    how = args.vocab_transform, args.seed, args.student_family, config
+    how = args.vocab_transform, args.seed, args.student_family, config, decoder_layers(args)
     return lambda: student_from(start, layers, *how)
 
 

@@ -12,10 +12,9 @@ from minidistil.cli.common import Answer, table
 from minidistil.config.gpt2 import SIZES, published
 from minidistil.config.vit import VISION
 from minidistil.model.heads import task_of
-from minidistil.model.names import public_names
-from minidistil.model.params import shapes
+from minidistil.model.layout import layout
 from minidistil.model.pretrained import from_pretrained, resolve
-from minidistil.model.vision_model import layout
+from minidistil.model.vision_model import layout as layout_of_images
 
 EXAMPLE = "weights runs/distill"
 
@@ -60,15 +59,15 @@ def _describe(name, task):
 
 def _of_texts(config, task):
     """[(role, public name, shape)] of every parameter."""
-    sizes = shapes(config, task)
-    return [(role, name, sizes[role]) for role, name in public_names(sizes, config, task).items()]
+    sizes, names = layout(config, task)
+    return [(role, name, sizes[role]) for role, name in names.items()]
 
 
 def _of_images(config, task):
     """The same; a role of several parts, such as q, k and v in one, tells them by number."""
     return [
         (f"{role}.{i}" if len(parts) > 1 else role, name, shape)
-        for role, parts in layout(config, task).items()
+        for role, parts in layout_of_images(config, task).items()
         for i, (name, shape) in enumerate(parts.items())
     ]
 

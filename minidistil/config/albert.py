@@ -48,5 +48,5 @@ class AlbertConfig(BertConfig):
         return dataclasses.replace(
             super().architecture, L=len(blocks), E=self.embedding_size, shared=tuple(blocks),
             drops_ffn_output=False, classifier_dropout=head, choice_dropout=head,
-            token_dropout=head, order_dropout=head,
+            token_dropout=head,
         )  # fmt: skip

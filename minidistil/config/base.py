@@ -44,7 +44,6 @@ class Architecture:
     E: int | None = None  # ALBERT's channels of the embeddings, mapped onto C; None: C, not mapped
     shared: tuple | None = None  # ALBERT: whose parameters each layer uses; None: its own
     drops_ffn_output: bool = True  # ALBERT does not
-    order_dropout: float = 0.0  # ALBERT's, before the head that asks for the order of two texts
     causal: bool = False  # a decoder's block, in which nobody sees what comes later
     embedding_dropout: float = 0.0  # the decoder's own; an encoder has `dropout` there
     reader: bool = False  # a BERT that sees nothing later, and attends to an encoder's output
@@ -60,9 +59,14 @@ class Architecture:
         return tuple(range(self.L)) if self.shared is None else self.shared
 
     @property
+    def first_position(self):
+        """The row of the table of positions at which a text begins."""
+        return 0 if self.padding_position is None else self.padding_position + 1
+
+    @property
     def longest(self):
         """Tokens that the longest text may have."""
-        return self.P if self.padding_position is None else self.P - self.padding_position - 1
+        return self.P - self.first_position
 
 
 class Config:

@@ -3,10 +3,12 @@
 import dataclasses
 from dataclasses import dataclass
 
+from minidistil.config.albert import AlbertConfig
 from minidistil.config.bert import BertConfig
 from minidistil.config.distilbert import DistilBertConfig
+from minidistil.config.roberta import RobertaConfig
 
-ENCODERS = {c.model_type: c for c in (BertConfig, DistilBertConfig)}
+ENCODERS = {c.model_type: c for c in (BertConfig, DistilBertConfig, RobertaConfig, AlbertConfig)}
 SWITCHES = ("is_decoder", "add_cross_attention")  # what makes a decoder of a BERT
 
 
@@ -41,7 +43,7 @@ class EncoderDecoderConfig:
     one that is padding.
     """
 
-    encoder: BertConfig | DistilBertConfig
+    encoder: BertConfig | DistilBertConfig | RobertaConfig | AlbertConfig
     decoder: BertDecoderConfig
     decoder_start_token_id: int
     eos_token_id: int

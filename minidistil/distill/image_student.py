@@ -9,6 +9,8 @@ import dataclasses
 import numpy as np
 
 from minidistil.config.vit import VISION
+from minidistil.distill.handover import check_same_function
+from minidistil.model.takeover import take_over
 from minidistil.model.vision import HEADS
 from minidistil.model.vision_model import fresh
 from minidistil.ops import NARROW, backend
@@ -35,11 +37,7 @@ def image_student(teacher, layers, config, seed):
             f"config has {mine.num_hidden_layers} layers, but {len(layers)} are named: "
             f"{list(layers)}"
         )
-    if mine.layer_norm_eps != theirs.layer_norm_eps:
-        raise ValueError(
-            f"the student's layer_norm_eps is {mine.layer_norm_eps}, the teacher's is "
-            f"{theirs.layer_norm_eps}"
-        )
+    check_same_function(mine, theirs)
     ops = backend(teacher.ops.name) if teacher.dtype in NARROW else teacher.ops
     student, found = fresh(config, teacher.task, seed, ops), {}
     heads = (HEADS[c.model_type, teacher.task] for c in (mine, theirs))
@@ -50,9 +48,8 @@ def image_student(teacher, layers, config, seed):
             x = teacher.params[given]
             if canonical == "embeddings.position":
                 x = _positions(student.params[name], x, mine.specials, theirs.specials)
-            if x.shape == student.shapes[name]:
-                found[name] = x
-    student.update(found)
+            found[name] = x
+    student.update(take_over(student.params, found))
     return student
 
 

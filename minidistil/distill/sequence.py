@@ -15,7 +15,6 @@ together are word level on the texts of `taught_pairs`.
 Source: Kim and Rush, "Sequence-level knowledge distillation", 2016, §3.1 and §3.2.
 """
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -25,10 +24,8 @@ from minidistil.data.pairs import TextPairs
 from minidistil.files import write_together
 from minidistil.model import encoder_decoder, objective
 from minidistil.model.encoder_decoder import EncoderDecoder
-from minidistil.model.layout import layout
 from minidistil.model.network import Cotangents
 from minidistil.model.output import Step
-from minidistil.ops import NARROW, backend
 
 TAUGHT = "taught.jsonl"  # where a run folder keeps what the teacher wrote
 
@@ -94,43 +91,6 @@ def check_pairs(student, teacher, config):
     for what, mine, theirs in compared:
         if mine != theirs:
             raise ValueError(f"student and teacher must agree in {what}: {mine} against {theirs}")
-
-
-def student_pair(teacher, layers, decoder_layers=None):
-    """A student whose encoder and decoder start as some of the teacher's layers.
-
-    layers, decoder_layers: of the encoder and of the decoder, by default every other one of the
-    decoder. Embeddings, head and all that is not in a layer are the teacher's.
-    Raises ValueError for a layer the teacher does not have.
-    """
-    depths = {half: getattr(teacher.config, half).architecture.L for half in ("encoder", "decoder")}
-    chosen = {
-        "encoder": tuple(layers),
-        "decoder": tuple(decoder_layers or range(0, depths["decoder"], 2)),
-    }
-    for half, some in chosen.items():
-        if not some or any(not 0 <= i < depths[half] for i in some):
-            raise ValueError(
-                f"layers must name some of the teacher's {half} layers 0 to {depths[half] - 1}, "
-                f"not {list(some)}"
-            )
-    config = teacher.config
-    for half, some in chosen.items():
-        inner = getattr(config, half)
-        field = "n_layers" if inner.model_type == "distilbert" else "num_hidden_layers"
-        config = dataclasses.replace(
-            config, **{half: dataclasses.replace(inner, **{field: len(some)})}
-        )
-    given, params = teacher.named_by_role(), {}
-    for name in layout(config, teacher.task)[0]:
-        half, _, rest = name.partition(".")
-        if rest.startswith("layer."):
-            _, i, role = rest.split(".", 2)
-            params[name] = given[f"{half}.layer.{chosen[half][int(i)]}.{role}"]
-        else:
-            params[name] = given[name]
-    ops = backend(teacher.ops.name) if teacher.dtype in NARROW else teacher.ops
-    return EncoderDecoder(config, teacher.task, params, ops)
 
 
 def taught_pairs(teacher, tokenizer, pairs, folder=None, *, tokens=4096, max_length=None,

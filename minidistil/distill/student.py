@@ -5,24 +5,28 @@
 
 The student is of any family whose parameters mean the same: a BERT teaches a DistilBERT, or a
 smaller BERT; a RoBERTa a DistilRoBERTa and a GPT-2 a DistilGPT2, which have fewer layers; an ALBERT
-an ALBERT with fewer turns; of images see `image_student`. Embeddings, their LayerNorm and the
-projector's bias are copied; what the other family lacks (DistilBERT: token types) is left behind,
-and what has another shape in a narrower student starts anew. So does the rest of the masked-LM head
-unless `vocab_transform` is set.
+an ALBERT with fewer turns; of images see `image_student`, of two halves `pair_student`. Embeddings,
+their LayerNorm and the projector's bias are copied; what the other family lacks (DistilBERT: token
+types) is left behind, and what has another shape in a narrower student starts anew (`takeover`). So
+does the rest of the masked-LM head unless `vocab_transform` is set. A narrower student's hidden
+states are compared through a projection that the term `hidden` learns (`terms/hidden.py`).
 Sources: Sanh et al., "DistilBERT", 2019, §3; the choice of tensors is that of Hugging Face's
 extraction scripts for DistilBERT, DistilRoBERTa and DistilGPT2.
 """
 
 import dataclasses
-from numbers import Integral
 
 from minidistil.config import FAMILIES
 from minidistil.config.vit import VISION
+from minidistil.distill.handover import block_sources, in_teacher, other_direction
 from minidistil.distill.image_student import image_config, image_student
-from minidistil.model.heads import CLASSIFIED, CLASSIFIERS, heads_of
+from minidistil.distill.pair_student import pair_student
+from minidistil.model.heads import CLASSIFIED, CLASSIFIERS, heads_of, tasks_of
+from minidistil.model.layout import checked_layers
 from minidistil.model.model import Model
 from minidistil.model.params import initialise, shapes
 from minidistil.model.sentence import SENTENCES, SentenceModel
+from minidistil.model.takeover import take_over
 from minidistil.ops import NARROW, backend
 
 HANDED_ON = (
@@ -37,20 +41,22 @@ OF_TEXTS = (
 )  # no token has an answer of its own
 NATURAL = {"bert": "distilbert"}  # a teacher's usual student; of any other family: its own
 BERT = {  # what the families call the letters of the dimension key, and other fields they share
-    "vocab_size": "V", "max_position_embeddings": "P", "hidden_size": "C",
-    "num_attention_heads": "H", "intermediate_size": "F", "num_hidden_layers": "L",
-    "layer_norm_eps": "eps", "hidden_act": "activation", "hidden_dropout_prob": "dropout",
-    "attention_probs_dropout_prob": "attention_dropout",
+    "vocab_size": "V", "hidden_size": "C", "num_attention_heads": "H", "intermediate_size": "F",
+    "num_hidden_layers": "L", "layer_norm_eps": "eps", "hidden_act": "activation",
+    "hidden_dropout_prob": "dropout", "attention_probs_dropout_prob": "attention_dropout",
 }  # fmt: skip
 DISTILBERT = {
-    "vocab_size": "V", "max_position_embeddings": "P", "dim": "C", "n_heads": "H",
-    "hidden_dim": "F", "n_layers": "L", "activation": "activation", "dropout": "dropout",
-    "attention_dropout": "attention_dropout",
+    "vocab_size": "V", "dim": "C", "n_heads": "H", "hidden_dim": "F", "n_layers": "L",
+    "activation": "activation", "dropout": "dropout", "attention_dropout": "attention_dropout",
 }  # fmt: skip
 FIELDS = {
     "bert": BERT, "roberta": BERT, "albert": BERT | {"embedding_size": "width"},
     "distilbert": DISTILBERT, "gpt2": {"n_layer": "L"},
 }  # fmt: skip
+ALIKE = {  # RoBERTa's own names for what reads the first token and judges it
+    "dense": "pooler", "out_proj": "classifier", "pooler": "dense", "classifier": "out_proj",
+}  # fmt: skip
+PAIR = "encoder-decoder"
 COMMON = ("pad_token_id", "initializer_range", "num_labels", "id2label", "problem_type")
 
 
@@ -63,18 +69,21 @@ def student_config(teacher, n_layers, family=None):
     config, a = teacher.config, teacher.config.architecture
     if config.model_type in VISION:
         return image_config(config, n_layers, family)
+    if config.model_type == PAIR:
+        raise ValueError("an encoder–decoder has layers of two kinds: student_from counts them")
     family = family or NATURAL.get(config.model_type, config.model_type)
     if family not in FIELDS:
         raise ValueError(f"family must be one of {', '.join(FIELDS)}, not {family!r}")
     if family != config.model_type and "gpt2" in (family, config.model_type):
-        raise _other_direction(family, config.model_type)
+        raise other_direction(family, config.model_type)
     depth = next(name for name, letter in FIELDS[family].items() if letter == "L")
     if family == config.model_type:
         changes = _turns(config, n_layers) if family == "albert" else {depth: n_layers}
         return dataclasses.replace(config, **changes, architectures=None)
     fields = {name: getattr(a, letter) for name, letter in FIELDS[family].items()}
-    common = {name: getattr(config, name) for name in COMMON}
-    return FAMILIES[family](**fields | {depth: n_layers}, **common)
+    before = config.pad_token_id + 1 if family == "roberta" else 0  # rows that are no position's
+    fields |= {depth: n_layers, "max_position_embeddings": before + a.longest}
+    return FAMILIES[family](**fields, **{name: getattr(config, name) for name in COMMON})
 
 
 def _turns(config, n_layers):
@@ -93,28 +102,37 @@ def _turns(config, n_layers):
 
 
 def student_from(teacher, layers=(0, 2, 4, 7, 9, 11), vocab_transform=False, seed=0, family=None,
-                 config=None):  # fmt: skip
+                 config=None, decoder_layers=None):  # fmt: skip
     """A student whose layer i starts as the teacher's layer layers[i].
 
     teacher: a model for fill-mask, or with a classifier, whose head is then copied too where both
     families have it. vocab_transform: copy the masked-LM head's transform and LayerNorm as well.
     seed: for what is not copied. family: see `student_config`; config: what the student is, where
     it has other sizes: fewer heads, or fewer channels, which leaves most parameters to the seed.
-    Its labels are the teacher's.
+    Its labels are the teacher's. decoder_layers: of an encoder–decoder, see `pair_student`.
     The student computes in the teacher's dtype, but in float32 where that one is for inference
     only. Raises ValueError for a layer the teacher does not have, and for a student to which its
     parameters would mean something else, with the reason.
     """
-    layers, depth = tuple(layers), teacher.config.architecture.L
-    outside = [i for i in layers if not isinstance(i, Integral) or not 0 <= i < depth]
-    if outside or not layers:
+    if config is not None and family not in (None, config.model_type):
+        raise ValueError(f"family is {family!r}, but config is a {config.model_type}'s")
+    if teacher.config.model_type == PAIR:
+        if family not in (None, PAIR):
+            raise ValueError(f"the student of an encoder–decoder is one, too, not a {family!r}")
+        return pair_student(teacher, layers, decoder_layers, config, seed)
+    if decoder_layers is not None:
         raise ValueError(
-            f"layers must name some of the teacher's layers 0 to {depth - 1}, not {list(layers)}"
+            f"decoder_layers are an encoder–decoder's, and the teacher is a "
+            f"{teacher.config.model_type}: leave them out"
         )
+    layers = checked_layers(layers, teacher.config.architecture.L)
     if config is None:
         config = _for_layers(teacher, layers, family)
-    elif family not in (None, config.model_type):
-        raise ValueError(f"family is {family!r}, but config is a {config.model_type}'s")
+    elif config.model_type == PAIR:
+        raise ValueError(
+            f"an encoder–decoder cannot start as a {teacher.config.model_type}, which has no cross "
+            f"attention: make one of it with encoder_decoder_from"
+        )
     else:
         labels = ("num_labels", "id2label", "problem_type")
         config = dataclasses.replace(config, **{x: getattr(teacher.config, x) for x in labels})
@@ -122,14 +140,19 @@ def student_from(teacher, layers=(0, 2, 4, 7, 9, 11), vocab_transform=False, see
         return image_student(teacher, layers, config, seed)
     if config.model_type in VISION:
         raise ValueError(f"a {config.model_type} reads images, its teacher texts")
-    sources = _sources(config, teacher.config, layers)
-    task = teacher.task if teacher.task in HANDED_ON else "fill-mask"
-    params = initialise(config, shapes(config, task), seed)
-    given = teacher.named_by_role()
+    sources = block_sources(config, teacher.config, layers)
+    task = teacher.task if teacher.task in HANDED_ON else tasks_of(config)[0]
+    params, given = initialise(config, shapes(config, task), seed), teacher.named_by_role()
+    found = {}
     for name in params:
-        source = _source(name, sources, vocab_transform)
-        if source in given and given[source].shape == params[name].shape:
-            params[name] = given[source]
+        source = in_teacher(name, sources)
+        first, _, rest = source.partition(".")
+        if source not in given and first in ALIKE:
+            source = f"{ALIKE[first]}.{rest}"
+        if source in given and (vocab_transform or not name.startswith("transform")):
+            found[name] = given[source]
+    shift = tuple(c.architecture.first_position for c in (config, teacher.config))
+    params = take_over(params, found, shift)
     ops = backend(teacher.ops.name) if teacher.dtype in NARROW else teacher.ops
     if task == SENTENCES:
         return SentenceModel(config, params, ops, teacher.pooling)
@@ -144,59 +167,6 @@ def _for_layers(teacher, layers, family):
     blocks = {teacher.config.architecture.blocks[i] for i in layers}
     groups = -(-len(blocks) // config.inner_group_num)
     return dataclasses.replace(config, num_hidden_groups=groups)
-
-
-def _sources(config, teacher, layers):
-    """{a block of the student: the teacher's block that it starts as}, for two configs that fit."""
-    s, t = config.architecture, teacher.architecture
-    mine, theirs = config.model_type, teacher.model_type
-    if len(layers) != s.L:
-        raise ValueError(f"config has {s.L} layers, but {len(layers)} are named: {list(layers)}")
-    if s.V != t.V:
-        raise ValueError(
-            f"student and teacher must share a vocabulary, not have {s.V} and {t.V} words: word "
-            f"by word its embeddings are copied; without them, start from_config"
-        )
-    if s.causal != t.causal:
-        raise _other_direction(mine, theirs)
-    if s.eps != t.eps:
-        fixed = "DistilBERT's" if mine == "distilbert" else "the student's"
-        raise ValueError(f"{fixed} layer_norm_eps is {s.eps}, the teacher's is {t.eps}")
-    if s.padding_position != t.padding_position:
-        counts = [
-            "by column" if a.padding_position is None else f"from id {a.padding_position} on"
-            for a in (s, t)
-        ]
-        raise ValueError(
-            f"a {mine} counts positions {counts[0]}, its {theirs} teacher {counts[1]}: their "
-            f"tables mean different things; choose a student of the teacher's family"
-        )
-    sources = {}
-    for turn, block in enumerate(s.blocks):
-        source = t.blocks[layers[turn]]
-        if sources.setdefault(block, source) != source:
-            raise ValueError(
-                f"layer {turn} of this {mine} shares its parameters with an earlier one, so it "
-                f"cannot start as another layer of the teacher: {list(layers)} for blocks "
-                f"{list(s.blocks)}"
-            )
-    return sources
-
-
-def _other_direction(mine, theirs):
-    return ValueError(
-        f"a {mine} cannot start as a {theirs}: one reads from left to right, the other both ways"
-    )
-
-
-def _source(name, sources, vocab_transform):
-    """The teacher's canonical name of what the student's `name` starts as, or None."""
-    if name.startswith("layer."):
-        _, block, rest = name.split(".", 2)
-        return f"layer.{sources[int(block)]}.{rest}"
-    if name.startswith("transform") and not vocab_transform:
-        return None
-    return name
 
 
 def check_pair(student, teacher, hidden, own_words=False):
@@ -230,7 +200,8 @@ def check_pair(student, teacher, hidden, own_words=False):
         pairs.append(("num_labels", s.num_labels, t.num_labels, ""))
     if hidden:
         channels = s.architecture.C, t.architecture.C
-        pairs.append(("the hidden size", *channels, "; set alpha_cos to 0"))
+        learnt = "; set alpha_cos to 0, and learn a projection with the term 'hidden'"
+        pairs.append(("the hidden size", *channels, learnt))
     for what, mine, theirs, rest in pairs:
         if mine != theirs:
             raise ValueError(

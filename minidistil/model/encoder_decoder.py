@@ -246,7 +246,7 @@ class EncoderDecoder(Model):
         Raises ValueError for a batch that does not fit, or a number out of range.
         """
         a = self.config.decoder.architecture
-        most = max_new_tokens or a.P
+        most = a.P if max_new_tokens is None else max_new_tokens
         if not 1 <= most <= a.P:
             raise ValueError(f"max_new_tokens must be 1 to {a.P}, the positions, not {most}")
         if not 1 <= num_beams <= a.V // 2:

@@ -80,7 +80,7 @@ ALBERT = Family("Albert", {
     **CLASSIFIED,
     "feature-extraction": ("pooler",),
     "sentence-embedding": ("pooler",),
-    "pretraining": ("mlm", "pooler", "nsp"),
+    "pretraining": ("mlm", "pooler", "sop"),
 })  # fmt: skip
 GPT2 = Family("GPT2", {"text-generation": ("lm",), "feature-extraction": ()})
 ENCODER_DECODER = Family("EncoderDecoder", {  # the same model, whatever its answers are called
@@ -94,6 +94,7 @@ FAMILY = {
 }  # fmt: skip
 WORDS = ("mlm", "lm")  # the heads that give each word of the vocabulary a logit
 POOLERS = ("pooler", "dense")  # what reads the first token
+ORDERS = ("nsp", "sop")  # what asks, beside the words, how two texts belong together
 
 
 def family_of(config):
@@ -143,7 +144,7 @@ def task_of(config):
 
 def logits_head(config, task):
     """The head that gives the task's logits; None for a bare body."""
-    given = [head for head in heads_of(config, task) if head not in (*POOLERS, "nsp")]
+    given = [head for head in heads_of(config, task) if head not in (*POOLERS, *ORDERS)]
     return given[0] if given else None
 
 
@@ -235,7 +236,8 @@ CLASSIFIERS = {
     "choice": Classifier("classifier", "pooled", "choice_dropout", 1),
     "tokens": Classifier("classifier", "tokens", "token_dropout"),
     "spans": Classifier("spans", "tokens", "span_dropout", 2),
-    "nsp": Classifier("nsp", "pooled", "order_dropout", 2),
+    "nsp": Classifier("nsp", "pooled", "", 2),
+    "sop": Classifier("nsp", "pooled", "classifier_dropout"),
 }
 LAST = tuple(f"{last.role}." for last in CLASSIFIERS.values())  # how their parameters begin
 

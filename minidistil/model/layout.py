@@ -2,6 +2,9 @@
 with its heads, or of an encoder and a decoder.
 """
 
+from collections.abc import Iterable
+from numbers import Integral
+
 from minidistil.config import EncoderDecoderConfig
 from minidistil.model.names import public_names
 from minidistil.model.params import initialise, shapes
@@ -37,3 +40,14 @@ def first_values(config, wanted, seed):
         inner, role = (getattr(config, half), rest) if half in HALVES else (config.decoder, name)
         values[name] = initialise(inner, {role: shape}, seed, scope=half)[role]
     return values
+
+
+def checked_layers(layers, depth, name="layers", whose="the teacher's"):
+    """A list of some of `depth` layers as a tuple. Raises ValueError for any other."""
+    chosen = tuple(layers) if isinstance(layers, Iterable) else None
+    if not chosen or any(
+        isinstance(i, bool) or not isinstance(i, Integral) or not 0 <= i < depth for i in chosen
+    ):
+        given = layers if chosen is None else list(chosen)
+        raise ValueError(f"{name} must name some of {whose} layers 0 to {depth - 1}, not {given}")
+    return tuple(map(int, chosen))

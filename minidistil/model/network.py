@@ -14,7 +14,7 @@ class Result(NamedTuple):
     features: object = None  # (M,C) of the masked-LM head, before the projection
     logits: object = None  # (M,V) for the selected rows; (N,K) or (B,K) of a classifier
     pooled: object = None  # (B,C)
-    nsp: object = None  # (B,2)
+    nsp: object = None  # (B,2), or of ALBERT (B,K)
 
 
 class Cotangents(NamedTuple):
@@ -63,7 +63,7 @@ def forward(p, rows, config, task, chance, ops, select=None, taps=None, project=
             last = heads.CLASSIFIERS[head]
             x, at = (h, chance) if last.reads == "tokens" else (pooled, above)
             y, caches[head] = heads.classify(x, p, last.role, last.chance(a), at, ops)
-            logits, nsp = (logits, y) if head == "nsp" else (y, nsp)
+            logits, nsp = (logits, y) if head in heads.ORDERS else (y, nsp)
     result = Result(hidden, features, logits, pooled, nsp)
     return result, (body, caches, h) if keep else None
 
@@ -76,7 +76,7 @@ def backward(d, cache, ops, dtaps=None, release=False):
     body, caches, h = cache
     grads, dh, dpooled = {}, d.hidden[-1], d.pooled
     for head in reversed([head for head in heads.CLASSIFIERS if head in caches]):
-        dy = d.nsp if head == "nsp" else d.logits
+        dy = d.nsp if head in heads.ORDERS else d.logits
         if dy is not None:
             dpart, dp = heads.classify_backward(dy, caches[head], ops)
             grads |= dp

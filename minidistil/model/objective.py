@@ -16,7 +16,7 @@ the padding take part where an answer may start; here it does not.
 import numpy as np
 
 from minidistil.model.answers import questions, questions_backward
-from minidistil.model.heads import WORDS, heads_of, logits_head
+from minidistil.model.heads import ORDERS, WORDS, heads_of, logits_head
 from minidistil.model.network import Cotangents
 
 IGNORED = -100
@@ -43,8 +43,13 @@ def loss_of(result, rows, given, config, task, ops):
         loss, dlogits = answer_loss(result.logits, rows, given, config, head, ops)
         total, d = total + loss, d._replace(logits=dlogits)
     if nsp is not None:
-        if "nsp" not in heads_of(config, task):
+        if not set(ORDERS) & set(heads_of(config, task)):
             raise ValueError(f"task {task!r} has no head for these labels")
+        if (K := result.nsp.shape[1]) != 2:
+            raise ValueError(
+                f"two texts are in order or not: this loss needs num_labels 2, not {K}; load the "
+                f"model with num_labels=2"
+            )
         loss, dnsp = classification(result.nsp, nsp, config.with_labels(2), ops)
         total, d = total + ops.place.number(loss), d._replace(nsp=dnsp)
     return total, d

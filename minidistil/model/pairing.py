@@ -8,18 +8,25 @@ Source: `from_encoder_decoder_pretrained` of Hugging Face's EncoderDecoderModel;
 
 import dataclasses
 
-from minidistil.config import BertConfig, BertDecoderConfig, DistilBertConfig, EncoderDecoderConfig
+from minidistil.config import BertDecoderConfig, EncoderDecoderConfig
+from minidistil.config.encoder_decoder import ENCODERS
 from minidistil.model.encoder_decoder import EncoderDecoder
-from minidistil.model.layout import first_values, layout
+from minidistil.model.layout import checked_layers, first_values, layout
+from minidistil.model.takeover import take_over
 
-FAMILIES = (BertConfig, DistilBertConfig)  # the others count positions, or share layers, elsewise
+WHY_NOT = {  # what a decoder with cross attention does not start as
+    "albert": "its words are vectors of E channels, mapped onto the width",
+    "gpt2": "its blocks are of another kind (pre-norm)",
+    "encoder-decoder": "it has two halves",
+}
 TASK = "text2text-generation"
 
 
 def encoder_decoder_from(encoder, decoder=None, *, start, eos, decoder_layers=None, seed=0):
     """An EncoderDecoder that starts as a pretrained model, or as two.
 
-    encoder: a BERT or DistilBERT, with whatever head; decoder: another one, by default the same.
+    encoder: a BERT, DistilBERT, RoBERTa or ALBERT, with whatever head; decoder: another one, by
+    default the same, but no ALBERT; it becomes a BERT, whose positions are counted by column.
     start, eos: the ids that a target begins and ends with, [CLS] and [SEP]. decoder_layers: which
     of the decoder's layers are taken, by default all. What the pretrained model lacks (cross
     attention; without a masked-LM head, the head) starts anew from `seed`, as does the projection
@@ -27,17 +34,10 @@ def encoder_decoder_from(encoder, decoder=None, *, start, eos, decoder_layers=No
     Raises ValueError for another family, or a layer that is not there.
     """
     decoder = decoder or encoder
-    for model in (encoder, decoder):
-        if not isinstance(model.config, FAMILIES):
-            raise ValueError(
-                f"both halves start as BERT or DistilBERT, not {model.config.model_type}"
-            )
+    _check(encoder.config.model_type, decoder.config.model_type)
     depth = decoder.config.architecture.L
-    layers = tuple(range(depth)) if decoder_layers is None else tuple(decoder_layers)
-    if not layers or any(not 0 <= i < depth for i in layers):
-        raise ValueError(
-            f"decoder_layers must name some of layers 0 to {depth - 1}, not {list(layers)}"
-        )
+    layers = range(depth) if decoder_layers is None else decoder_layers
+    layers = checked_layers(layers, depth, "decoder_layers", "the decoder's")
     config = _config(encoder.config, decoder.config, len(layers), start, eos)
     wanted, _ = layout(config, TASK)
     given = {f"encoder.{c}": x for c, x in encoder.named_by_role().items()}
@@ -51,10 +51,22 @@ def encoder_decoder_from(encoder, decoder=None, *, start, eos, decoder_layers=No
             if chosen == int(i):
                 given[f"decoder.layer.{j}.{role}"] = x
     params = first_values(config, wanted, seed)
-    for name in params:
-        if name in given and given[name].shape == params[name].shape:
-            params[name] = given[name]
-    return EncoderDecoder(config, TASK, params, encoder.ops)
+    position = "decoder.embeddings.position.weight"
+    given[position] = given[position][decoder.config.architecture.first_position :]
+    return EncoderDecoder(config, TASK, take_over(params, given), encoder.ops)
+
+
+def _check(encoder, decoder):
+    """Raises ValueError for families of which no encoder–decoder is made."""
+    if encoder not in ENCODERS:
+        raise ValueError(f"an encoder is one of {', '.join(ENCODERS)}, not {encoder!r}")
+    if decoder not in ENCODERS or decoder in WHY_NOT:
+        starts = [kind for kind in ENCODERS if kind not in WHY_NOT]
+        why = WHY_NOT.get(decoder, "it reads images")
+        raise ValueError(
+            f"a decoder starts as one of {', '.join(starts)}, not as {decoder!r}: {why}; give "
+            f"another decoder"
+        )
 
 
 def _config(encoder, decoder, depth, start, eos):
@@ -63,7 +75,7 @@ def _config(encoder, decoder, depth, start, eos):
     inner = BertDecoderConfig(
         vocab_size=a.V, hidden_size=a.C, num_hidden_layers=depth, num_attention_heads=a.H,
         intermediate_size=a.F, hidden_act=a.activation, hidden_dropout_prob=a.dropout,
-        attention_probs_dropout_prob=a.attention_dropout, max_position_embeddings=a.P,
+        attention_probs_dropout_prob=a.attention_dropout, max_position_embeddings=a.longest,
         type_vocab_size=a.types or 1, layer_norm_eps=a.eps, pad_token_id=decoder.pad_token_id,
         initializer_range=decoder.initializer_range,
     )  # fmt: skip

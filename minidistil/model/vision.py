@@ -40,6 +40,11 @@ def task_named(config, task=None):
     """The task, or what config.architectures says. Raises ValueError for one it lacks."""
     kind, said = config.model_type, config.architectures or ()
     found = [t for (k, t), name in CLASSES.items() if k == kind and name in said]
+    if said and not found and task is None:
+        raise ValueError(
+            f"architectures names {said[0]!r}, which this version does not have; choose a task: "
+            f"{IMAGES}, {BODY}"
+        )
     task = task or (found[0] if found else IMAGES)
     if (kind, task) not in HEADS:
         raise ValueError(f"{kind} has the tasks {IMAGES} and {BODY}, not {task!r}")

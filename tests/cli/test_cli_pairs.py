@@ -4,6 +4,8 @@ import json
 
 import pytest
 from cli_world import SMALL
+from pair_cases import CASES
+from pair_cases import model_of as pair_of
 
 import minidistil as md
 from minidistil.cli import main
@@ -64,6 +66,17 @@ def test_a_summariser_reads_several_sentences(world, data, capsys):
     assert md.pipeline("summarization", out)("great", max_new_tokens=3)[0].keys() == {
         "summary_text"
     }
+
+
+def test_info_shows_both_halves(tmp_path, capsys):
+    model = pair_of(CASES["pair-distilbert"])
+    model.save_pretrained(tmp_path)
+    found = answer(capsys, "info", tmp_path)
+    shapes = {p["name"]: tuple(p["shape"]) for p in found["table"]}
+    assert shapes == {name: p.shape for name, p in model.params.items()}
+    assert found["parameters"] == sum(p.size for p in model.params.values())
+    assert main(["info", str(tmp_path), str(tmp_path)]) == 0
+    assert "decoder.layer.0.cross_q.weight" in capsys.readouterr().out
 
 
 def test_distillation_word_by_word(translator, data, capsys, tmp_path):

@@ -8,8 +8,9 @@ from model_cases import assert_same_formula
 from pair_cases import CASES, LARGE, batch_of, exact, fields, model_of, torch_model
 
 import minidistil as md
+from minidistil.config import EncoderDecoderConfig
 from minidistil.data import train_wordpiece
-from minidistil.distill.sequence import TAUGHT, student_pair, taught_pairs, word_step
+from minidistil.distill.sequence import TAUGHT, taught_pairs, word_step
 from minidistil.model.encoder_decoder import shift_right
 
 CASE = CASES["pair-distilbert"]
@@ -22,7 +23,7 @@ CONFIGS = {
 
 def pair():
     teacher = model_of(CASE)
-    return teacher, student_pair(teacher, (1,), (0,))
+    return teacher, md.student_from(teacher, (1,), decoder_layers=(0,))
 
 
 def torch_step(teacher, student, batch, config):
@@ -97,9 +98,46 @@ def test_a_student_has_its_teachers_layers():
     ):  # fmt: skip
         np.testing.assert_array_equal(p[mine], q[theirs])
     assert student.config.encoder.n_layers == student.config.decoder.num_hidden_layers == 1
-    assert student_pair(teacher, (0, 1)).config.decoder.num_hidden_layers == 1
+    assert md.student_from(teacher, (0, 1)).config.decoder.num_hidden_layers == 1
     with pytest.raises(ValueError, match=r"decoder layers 0 to 1, not \[2\]"):
-        student_pair(teacher, (0,), (2,))
+        md.student_from(teacher, (0,), decoder_layers=(2,))
+
+
+def test_a_student_of_other_sizes():
+    """A narrower decoder of another encoder: what fits is the teacher's, the rest starts anew."""
+    teacher = model_of(CASES["pair-bert"])
+    config = EncoderDecoderConfig.from_dict(fields(CASE, LARGE | {"L": 1}))
+    wide = dataclasses.replace(config, encoder=dataclasses.replace(config.encoder, dim=12))
+    student = md.student_from(teacher, (1,), decoder_layers=(0,), config=wide, seed=2)
+    assert student.config.encoder.model_type == "distilbert" and student.task == teacher.task
+    np.testing.assert_array_equal(
+        student.params["encoder.transformer.layer.0.attention.q_lin.weight"],
+        teacher.params["encoder.encoder.layer.1.attention.self.query.weight"],
+    )
+    narrow = md.student_from(teacher, (1,), decoder_layers=(0,), config=config, seed=2)
+    fresh = md.from_config(narrow.config, teacher.task, seed=2).params
+    for name in ("enc_to_dec_proj.weight", "encoder.transformer.layer.0.ffn.lin1.bias"):
+        np.testing.assert_array_equal(narrow.params[name], fresh[name])
+    assert np.isfinite(word_step(narrow, teacher, batch_of(CASE), CONFIGS["all"]).loss)
+
+
+@pytest.mark.parametrize("options, says", [
+    ({"family": "distilbert"}, "the student of an encoder–decoder is one, too, not a 'distilbert'"),
+    ({"config": md.BertConfig()}, "a bert cannot start as an encoder–decoder: it has one half"),
+    ({"layers": (2,)}, "the teacher's encoder layers 0 to 1, not"),
+    ({"vocabulary": 60}, "encoder: student and teacher must share a vocabulary, not have 60 and"),
+    ({"depth": 2}, r"encoder: config has 2 layers, but 1 are named: \[0\]"),
+])  # fmt: skip
+def test_students_that_cannot_be(options, says):
+    size = {"V": options.pop("vocabulary", 61), "L": options.pop("depth", 1)}
+    if not options:
+        options["config"] = EncoderDecoderConfig.from_dict(fields(CASE, LARGE | size))
+    with pytest.raises(ValueError, match=says):
+        md.student_from(model_of(CASE), **{"layers": (0,)} | options)
+    with pytest.raises(ValueError, match="which has no cross attention: make one of it with enc"):
+        bert = md.from_config(md.BertConfig(vocab_size=9, hidden_size=4, num_attention_heads=1,
+                                            num_hidden_layers=1, intermediate_size=4))  # fmt: skip
+        md.student_from(bert, (0,), config=model_of(CASE).config)
 
 
 def test_models_that_cannot_be_compared_are_refused():

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from folders import folder_of, same, write_by_hand
-from model_cases import CASES, SMALL, fields, model_of, torch_model
+from model_cases import CASES, SMALL, Case, batch_of, fields, model_of, torch_model
 from safetensors.numpy import load_file
 
 import minidistil as md
@@ -48,7 +48,7 @@ def test_transformers_reads_what_we_write(name, tmp_path):
         assert tuple(theirs.config.id2label[k] for k in range(len(labels))) == labels
 
 
-@pytest.mark.parametrize("name", MLM)
+@pytest.mark.parametrize("name", CASES)
 def test_we_read_what_transformers_writes(name, tmp_path):
     pytest.importorskip("torch")
     pytest.importorskip("transformers")
@@ -56,7 +56,7 @@ def test_we_read_what_transformers_writes(name, tmp_path):
     theirs = torch_model(model, fields(CASES[name], SMALL))
     theirs.save_pretrained(tmp_path / "whole")
     same(model, md.from_pretrained(tmp_path / "whole"))
-    theirs.save_pretrained(tmp_path / "sharded", max_shard_size="4KB")
+    theirs.save_pretrained(tmp_path / "sharded", max_shard_size="2KB")
     assert (tmp_path / "sharded" / "model.safetensors.index.json").exists()
     same(model, md.from_pretrained(tmp_path / "sharded"))
 
@@ -192,6 +192,29 @@ def test_num_labels_starts_the_classifier_anew(tmp_path):
     np.testing.assert_array_equal(wider.params[key], model.params[key])
     regression = md.from_pretrained(folder, problem_type="multi_label_classification")
     assert regression.config.problem_type == "multi_label_classification"
+
+
+def test_an_albert_asks_for_the_order_with_as_many_labels_as_transformers_does(tmp_path):
+    case = Case("albert", "pretraining", {"labels": 3})
+    model, batch = model_of(case, SMALL), batch_of(case, SMALL)
+    assert model.params["sop_classifier.classifier.weight"].shape == (3, SMALL["C"])
+    with pytest.raises(ValueError, match="this loss needs num_labels 2, not 3; load the model wi"):
+        model.forward(**batch)
+    model.save_pretrained(tmp_path)
+    with pytest.warns(UserWarning, match=r"to be trained: sop_classifier\.classifier\.weight"):
+        two = md.from_pretrained(tmp_path, num_labels=2)
+    assert np.isfinite(two.forward(**batch).loss)
+    torch, transformers = map(pytest.importorskip, ("torch", "transformers"))
+    theirs, info = transformers.AlbertForPreTraining.from_pretrained(
+        tmp_path, output_loading_info=True
+    )
+    assert not any(info.values()), info
+    inputs = {n: torch.tensor(x) for n, x in batch.items() if "label" not in n}
+    sop = theirs.eval()(**inputs).sop_logits.detach().numpy()
+    mine = model.forward(**{n: x.numpy() for n, x in inputs.items()}).sop_logits
+    np.testing.assert_allclose(mine, sop, atol=1e-5)
+    theirs.save_pretrained(tmp_path / "theirs")
+    same(model, md.from_pretrained(tmp_path / "theirs"))
 
 
 # ---------------------------------------------------------------- names on the hub

@@ -106,6 +106,7 @@ def test_what_cannot_be_is_refused():
     for option, message in (
         ({"num_beams": 0}, "num_beams must be 1 to"),
         ({"max_new_tokens": 99}, "max_new_tokens must be 1 to 17"),
+        ({"max_new_tokens": 0}, "max_new_tokens must be 1 to 17, the positions, not 0"),
         ({"no_repeat_ngram_size": -1}, "no_repeat_ngram_size"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -84,5 +84,8 @@ def test_a_body_without_a_pooler_loads_and_one_short_of_a_parameter_does_not(tmp
     )
     with pytest.raises(ValueError, match="pixel_values must be"):
         model.forward(pixels[:, :1])
+    one_head = SIZE | {"architectures": ["DeiTForImageClassification"]}  # and no teacher's
+    with pytest.raises(ValueError, match="'DeiTForImageClassification', which this version does n"):
+        md.from_config(FAMILIES["deit"].from_dict(one_head))
     with pytest.raises(ValueError, match="does not split into patches"):
         FAMILIES["vit"].from_dict(SIZE | {"image_size": 7})
