@@ -15,7 +15,7 @@ from minidistil.model.heads import task_of
 from minidistil.model.names import public_names
 from minidistil.model.params import shapes
 from minidistil.model.pretrained import from_pretrained, resolve
-from minidistil.model.vision_model import layout
+from minidistil.model.vision_names import layout
 
 EXAMPLE = "weights runs/distill"
 
