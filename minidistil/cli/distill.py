@@ -36,10 +36,11 @@ from minidistil.distill.cache import CachedTeacher
 from minidistil.distill.images import check_images
 from minidistil.distill.recipes import RECIPES, check_teacher, recipe
 from minidistil.distill.sentences import check_vectors
-from minidistil.distill.sequence import student_pair
+from minidistil.distill.sequence import check_pairs, student_pair
 from minidistil.distill.step import check_reading
 from minidistil.distill.student import OF_TEXTS, check_pair
 from minidistil.distill.terms import TERMS, Projected
+from minidistil.model.encoder_decoder import EncoderDecoder
 from minidistil.model.ensemble import Ensemble
 from minidistil.model.heads import WORD_TASKS
 from minidistil.model.pretrained import from_config, from_pretrained, resolve
@@ -234,7 +235,9 @@ def students(args, teacher, losses, two=False):
             f"only for {', '.join(OF_TEXTS)} may they have a tokenizer each"
         )
     check_reading(student, losses)
-    if teacher.task == IMAGES:
+    if isinstance(teacher, EncoderDecoder):
+        check_pairs(student, teacher, losses)
+    elif teacher.task == IMAGES:
         check_images(student, teacher, losses)
     elif teacher.task == SENTENCES:
         check_vectors(student, teacher, losses, two)

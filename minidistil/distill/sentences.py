@@ -16,11 +16,12 @@ distillation", 2020, §2; the mean is that of sentence-transformers' MSELoss.
 import numpy as np
 
 from minidistil.data.twice import reads_twice
+from minidistil.distill import shared
 from minidistil.distill.student import check_pair
 from minidistil.distill.teachers import lesson, types_of
 from minidistil.model import network
-from minidistil.model.model import Step
 from minidistil.model.network import Cotangents
+from minidistil.model.output import Step
 from minidistil.model.sentence import normalise, normalise_backward, pairs_loss, pool_backward
 
 
@@ -50,10 +51,8 @@ def sentence_step(student, teacher, batch, config, train, seed, step, first_sequ
     dv = np.ascontiguousarray(dv + normalise_backward(dy, length), v.dtype)
     dh = pool_backward(ops.place.send(dv), pooled, student.pooling, ops)  # (N,C)
     if config.alpha_cos:
-        h = mine.hidden[-1]
-        loss, kept = ops.cosine.forward(h, target=ops.place.send(theirs.hidden[-1]))
+        loss, dcos = shared.cosine(mine.hidden[-1], theirs.hidden[-1], config.alpha_cos, ops)
         parts["cos"] = ops.place.number(loss)
-        (dcos,) = ops.cosine.backward(h.dtype.type(config.alpha_cos), kept)
         ops.place.accumulate(dh, dcos)
     if not parts:
         raise ValueError("there is nothing to learn from: set alpha_mse above 0")

@@ -57,11 +57,14 @@ def lesson(teacher, batch, select, watched=None):
     return Lesson(result.hidden[-1:], logits_of(teacher, result._replace(hidden=())), seen)
 
 
-def logits_of(teacher, result):
-    """A function from a slice to the logits; words are projected onto only when asked for."""
+def logits_of(teacher, result, head=None):
+    """A function from a slice to the logits; words are projected onto only when asked for.
+
+    head: what projects onto them, by default the model's own.
+    """
     if result.features is None:
         return lambda rows: result.logits[rows]
-    head = projector(teacher.canonical())
+    head = head or projector(teacher.canonical())
     return lambda rows: teacher.ops.linear.forward(result.features[rows], *head)[0]
 
 

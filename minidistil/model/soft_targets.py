@@ -40,6 +40,10 @@ CONVENTIONS = {
     "sentence-transformers": Convention(False, False, True, "its DistillKLDivLoss, over scores"),
 }
 OURS = "huggingface"  # what the ops compute: factor 1, no entropy
+NO_ROW_TEMPERATURES = (
+    "temperature_by compares the rows of a batch, and a vocabulary's logits are there for a few "
+    "rows at a time; leave it out"
+)
 
 
 def check_convention(name):
@@ -118,6 +122,11 @@ class SoftTargets:
             self._sum += entropy(teacher, self.tau, self.ops) * len(teacher)
             self._rows += len(teacher)
         return teacher
+
+    def counted(self, parts):
+        """{part: loss} as ops give them  ->  {part: float}, of which ce is the convention's."""
+        found = {name: self.ops.place.number(part) for name, part in parts.items()}
+        return found | {"ce": self.loss(found["ce"])} if "ce" in found else found
 
     def loss(self, ours):
         """The op's number for the rows that were heard  ->  the convention's."""
