@@ -90,7 +90,23 @@ def add_options(parser):
         "--recipe", action=Preset, metavar="NAME",
         help=f"a paper's settings, which options after it change: {', '.join(RECIPES)}",
     )  # fmt: skip
-    group = parser.add_argument_group("models")
+    _add_model_options(parser.add_argument_group("models"))
+    _add_loss_options(parser.add_argument_group("losses (a loss of weight 0 is not computed)"))
+    add_text_options(parser)
+    add_eval_option(parser)
+    tasks.add_options(parser)
+    parser.add_argument(
+        "--labels",
+        action=BooleanOptionalAction,
+        default=True,
+        help="learn from a classifier's labels too, where the data has them",
+    )
+    add_training_options(parser, lr=1e-3, batch_tokens=2048)
+    add_run_options(parser)
+
+
+def _add_model_options(group):
+    """Who teaches whom."""
     group.add_argument(
         "--teacher", metavar="FOLDER", action="append",
         help="or a name on the hub; given again: several teachers, the mean of whose logits counts",
@@ -140,7 +156,10 @@ def add_options(parser):
         help="also train students without the teacher",
     )  # fmt: skip
     add_store_option(group)
-    group = parser.add_argument_group("losses (a loss of weight 0 is not computed)")
+
+
+def _add_loss_options(group):
+    """The fields of DistillConfig."""
     for field in dataclasses.fields(DistillConfig):
         option = f"--{field.name.replace('_', '-')}"
         if isinstance(field.default, bool):
@@ -154,17 +173,6 @@ def add_options(parser):
             group.add_argument(
                 option, type=float, default=field.default, metavar="X", help=f"({field.default:g})"
             )
-    add_text_options(parser)
-    add_eval_option(parser)
-    tasks.add_options(parser)
-    parser.add_argument(
-        "--labels",
-        action=BooleanOptionalAction,
-        default=True,
-        help="learn from a classifier's labels too, where the data has them",
-    )
-    add_training_options(parser, lr=1e-3, batch_tokens=2048)
-    add_run_options(parser)
 
 
 def run(args):
