@@ -93,7 +93,9 @@ def row_temperatures(rule, logits, teacher, tau):
     if wanted != len(numbers):
         raise ValueError(f"a temperature by row is flsw:BETA:GAMMA or cwsm:BETA, not {rule!r}")
     if name == "flsw":
-        z, t = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (logits, teacher))
+        possible = np.isfinite(logits)  # no answer starts at the padding
+        z, t = (np.where(possible, x, 0) for x in (logits, teacher))
+        z, t = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (z, t))
         w = (1 - (z * t).sum(axis=1)) ** gamma
     else:
         p = np.exp(logits - logits.max(axis=1, keepdims=True))
