@@ -7,9 +7,12 @@ from minidistil import check, losses, testing
 from minidistil.config import (
     AlbertConfig,
     BertConfig,
+    DeitConfig,
     DistilBertConfig,
     EncoderDecoderConfig,
+    Gpt2Config,
     RobertaConfig,
+    VitConfig,
 )
 from minidistil.data import load_tokenizer
 from minidistil.distill import DistillConfig, distill_step, student_config, student_from
@@ -21,10 +24,10 @@ from minidistil.pipeline import pipeline
 from minidistil.train import AdamW, TrainConfig, train
 
 __all__ = [
-    "AdamW", "AlbertConfig", "BertConfig", "DistilBertConfig", "DistillConfig",
-    "EncoderDecoderConfig", "Model", "RobertaConfig", "TrainConfig", "Workspace", "backend",
-    "check", "distill_step", "encoder_decoder_from", "from_config", "from_pretrained",
-    "load_tokenizer", "losses", "matmul_precision", "pipeline", "student_config", "student_from",
-    "testing", "train",
+    "AdamW", "AlbertConfig", "BertConfig", "DeitConfig", "DistilBertConfig", "DistillConfig",
+    "EncoderDecoderConfig", "Gpt2Config", "Model", "RobertaConfig", "TrainConfig", "VitConfig",
+    "Workspace", "backend", "check", "distill_step", "encoder_decoder_from", "from_config",
+    "from_pretrained", "load_tokenizer", "losses", "matmul_precision", "pipeline",
+    "student_config", "student_from", "testing", "train",
 ]  # fmt: skip
 __version__ = "0.1.0"

@@ -33,6 +33,7 @@ class Vocabulary:
 
     @classmethod
     def of(cls, tokenizer):
+        """A tokenizer's."""
         return cls(tokenizer.vocab_size, tokenizer.mask_id, tuple(tokenizer.special_ids))
 
 

@@ -117,7 +117,8 @@ class TextPairs(InMemory):
         super().__init__(lengths, len(pairs), tokens=tokens, seed=seed)
 
     def collate(self, indices, *, step=0, first_sequence=0):
-        """The batch of these pairs: input_ids, attention_mask (B,T), labels (B,U), −100 behind."""
+        """The batch of these pairs: input_ids, attention_mask (B,T), labels (B,U); a step changes
+        nothing here."""
         batch = collate([self.sequences[i] for i in indices], self.tokenizer.pad_id)
         labels = collate([self.labels[i] for i in indices], IGNORED)["input_ids"]
         return {**batch, "labels": labels}

@@ -1,8 +1,8 @@
 """Recipes: the settings that papers and their code distil with, each open to change.
 
 A recipe holds what differs from the options' own defaults. What cannot be carried over is left
-out: the number of steps and the size of a batch, which belong to other machines. `None` for a
-number that neither paper nor code gives would be a guess, so such a number keeps its default.
+out: the number of steps and the size of a batch, which belong to other machines. A number that
+neither paper nor code gives keeps its default: another one would be a guess.
 """
 
 from typing import NamedTuple
@@ -82,7 +82,7 @@ RECIPES = {
 
 
 def recipe(name):
-    """Raises ValueError for a name that is not there."""
+    """The Recipe of that name. Raises ValueError for a name that is not there."""
     if name not in RECIPES:
         raise ValueError(f"recipe must be one of {', '.join(RECIPES)}, not {name!r}")
     return RECIPES[name]

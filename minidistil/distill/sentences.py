@@ -7,8 +7,8 @@ With v_s and v_t the vectors (B,C) as either folder says they are compared, norm
     cos    mean over the real tokens of 1 − cos(h_s, h_t), as in `step`
 
 A batch holds texts (B,T) or pairs of texts (B,2,T), each of which is one more text; no label is
-needed. The vectors of both models are as wide; their tokens may differ (see `data.twice`), but for
-cos.
+needed. The vectors of both models must be equally wide; their tokens may differ (see `data.twice`)
+unless cos is wanted.
 Source: Reimers and Gurevych, "Making monolingual sentence embeddings multilingual using knowledge
 distillation", 2020, §2; the mean is that of sentence-transformers' MSELoss.
 """
@@ -68,7 +68,8 @@ def _squares(mine, theirs, alpha):
 
 
 def check_vectors(student, teacher, config, own_words=False):
-    """Raises ValueError for losses that vectors do not have, or two models whose differ in size."""
+    """Raises ValueError for losses that vectors do not have, or two models with vectors of two
+    sizes."""
     check_pair(student, teacher, config.alpha_cos > 0, own_words)
     if config.alpha_ce:
         raise ValueError(

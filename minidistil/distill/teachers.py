@@ -83,7 +83,7 @@ class PerTask:
     def __init__(self, teachers):
         self.teachers = tuple(teachers)
         if not self.teachers:
-            raise ValueError("there must be a teacher at least")
+            raise ValueError("PerTask needs at least one teacher, not 0")
         self.task, self.config, self.ops = (
             getattr(self.teachers[0], name) for name in ("task", "config", "ops")
         )
@@ -94,6 +94,7 @@ class PerTask:
                     raise ValueError(f"the teachers must share {what}: {first} against {mine}")
 
     def lesson(self, batch, select):
+        """What the teacher that the batch names says of it. Raises ValueError if it names none."""
         number = batch.get("teacher")
         if number is None or not 0 <= number < len(self.teachers):
             raise ValueError(

@@ -12,7 +12,7 @@ from minidistil.config import BertConfig, BertDecoderConfig, DistilBertConfig, E
 from minidistil.model.encoder_decoder import EncoderDecoder
 from minidistil.model.layout import first_values, layout
 
-FAMILIES = (BertConfig, DistilBertConfig)  # the others count positions, or share layers, elsewise
+FAMILIES = (BertConfig, DistilBertConfig)  # RoBERTa's positions and ALBERT's layers differ
 TASK = "text2text-generation"
 
 
