@@ -27,10 +27,9 @@ def soft_targets(student_logits, teacher_logits, temperature=2.0, convention=con
                  mask=None, beside_labels=True):  # fmt: skip
     """The distillation loss as a named code base counts it  ->  (loss, dstudent_logits).
 
-    convention: "huggingface", "textbrewer", "torchdistill", "tinybert", "pkd",
-    "neural-compressor", "neural-compressor-kl" or "sentence-transformers"; beside_labels: False for
-    what torchdistill returns where there is no loss on labels. Source: the file that
-    `minidistil.model.soft_targets` names for each.
+    convention: a name in the table of `minidistil.model.soft_targets`, such as "huggingface" or
+    "textbrewer", which also says the source of each. beside_labels: False for what torchdistill
+    returns where there is no loss on labels.
     """
     from minidistil.ops.kl_div import selected  # brings Numba, for which an import is not to wait
 

@@ -27,7 +27,7 @@ from model_cases import (
 from op_cases import cases_of, is_plain, stored_cases
 
 import minidistil as md
-from minidistil.distill import step
+from minidistil.distill import shared, step
 from minidistil.model import encoder, heads, network, rows
 from minidistil.ops import (
     adamw,
@@ -309,12 +309,13 @@ FAULTS = [
     fault("decay through the moments", trajectory, adamw,
           ("update", "new = p * (1 - lr * weight_decay)", "new, g = p, g + weight_decay * p")),
     fault("biases decay", trajectory, optimizer, ("decayed", "p.ndim >= 2", "p.ndim >= 1")),
-    fault("temperature not passed on", distillation, step,
-          ("_token_losses", "tau=config.temperature", "tau=1.0")),
-    fault("the weight of ce missing in its gradient", distillation, step,
-          ("_token_losses", "**weights", "**(weights | {'alpha_ce': 1.0})")),
+    fault("temperature not passed on", distillation, shared,
+          ("word_losses", "tau=soft.tau", "tau=1.0")),
+    fault("the weight of ce missing in its gradient", distillation, shared,
+          ("word_losses", "soft.factor * alphas[ce]", "1.0")),
     fault("hidden states of the embeddings", distillation, step,
-          ("_cosine", "h = mine.hidden[-1]", "h = mine.hidden[0]")),
+          ("_text_step", "mine.hidden[-1], theirs.hidden[-1]",
+           "mine.hidden[0], theirs.hidden[-1]")),
     fault("restriction ignored", distillation, step,
           ("_wanted_rows", " and not config.restrict_ce_to_mask", "")),
     fault("logits' error by classes too", parity, vocabulary,

@@ -4,7 +4,7 @@ import html
 from dataclasses import asdict, dataclass, field
 from math import isfinite, log10
 
-BOLD, RED, GREEN, GREY, PLAIN = "\033[1m", "\033[31m", "\033[32m", "\033[90m", "\033[0m"
+BOLD, RED, GREEN, PLAIN = "\033[1m", "\033[31m", "\033[32m", "\033[0m"
 
 
 @dataclass

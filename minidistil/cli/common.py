@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+import warnings
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -204,6 +205,15 @@ def nothing_left(out):
                 if folder.is_dir() and not any(folder.iterdir()):
                     folder.rmdir()
         raise
+
+
+@contextmanager
+def said_once(args):
+    """What a model's folder is warned of when a run begins is not repeated when it is resumed."""
+    with warnings.catch_warnings():
+        if args.resume:
+            warnings.simplefilter("ignore")
+        yield
 
 
 def progress(iterable, description, **options):

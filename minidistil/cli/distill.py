@@ -37,9 +37,11 @@ from minidistil.distill.cache import CachedTeacher
 from minidistil.distill.images import check_images
 from minidistil.distill.recipes import RECIPES, check_teacher, recipe
 from minidistil.distill.sentences import check_vectors
+from minidistil.distill.sequence import check_pairs
 from minidistil.distill.step import check_reading
 from minidistil.distill.student import OF_TEXTS, check_pair
 from minidistil.distill.terms import TERMS, Projected
+from minidistil.model.encoder_decoder import EncoderDecoder
 from minidistil.model.ensemble import Ensemble
 from minidistil.model.heads import WORD_TASKS
 from minidistil.model.pretrained import from_config, from_pretrained, resolve
@@ -76,7 +78,23 @@ def add_options(parser):
         help=f"a paper's settings, each of which its option changes: {', '.join(RECIPES)}",
     )  # fmt: skip
     parser.presets = lambda name: recipe(name).options
-    group = parser.add_argument_group("models")
+    _add_model_options(parser.add_argument_group("models"))
+    _add_loss_options(parser.add_argument_group("losses (a loss of weight 0 is not computed)"))
+    add_text_options(parser)
+    add_eval_option(parser)
+    tasks.add_options(parser)
+    parser.add_argument(
+        "--labels",
+        action=BooleanOptionalAction,
+        default=True,
+        help="learn from a classifier's labels too, where the data has them",
+    )
+    add_training_options(parser, lr=1e-3, batch_tokens=2048)
+    add_run_options(parser)
+
+
+def _add_model_options(group):
+    """Who teaches whom."""
     group.add_argument(
         "--teacher", metavar="FOLDER", action="append",
         help="or a name on the hub; given again: several teachers, the mean of whose logits counts",
@@ -126,7 +144,10 @@ def add_options(parser):
         help="also train students without the teacher",
     )  # fmt: skip
     add_store_option(group)
-    group = parser.add_argument_group("losses (a loss of weight 0 is not computed)")
+
+
+def _add_loss_options(group):
+    """The fields of DistillConfig."""
     for field in dataclasses.fields(DistillConfig):
         option = f"--{field.name.replace('_', '-')}"
         if isinstance(field.default, bool):
@@ -140,17 +161,6 @@ def add_options(parser):
             group.add_argument(
                 option, type=float, default=field.default, metavar="X", help=f"({field.default:g})"
             )
-    add_text_options(parser)
-    add_eval_option(parser)
-    tasks.add_options(parser)
-    parser.add_argument(
-        "--labels",
-        action=BooleanOptionalAction,
-        default=True,
-        help="learn from a classifier's labels too, where the data has them",
-    )
-    add_training_options(parser, lr=1e-3, batch_tokens=2048)
-    add_run_options(parser)
 
 
 def run(args):
@@ -221,7 +231,9 @@ def students(args, teacher, losses, two=False):
             f"only for {', '.join(OF_TEXTS)} may they have a tokenizer each"
         )
     check_reading(student, losses)
-    if teacher.task == IMAGES:
+    if isinstance(teacher, EncoderDecoder):
+        check_pairs(student, teacher, losses)
+    elif teacher.task == IMAGES:
         check_images(student, teacher, losses)
     elif teacher.task == SENTENCES:
         check_vectors(student, teacher, losses, two)

@@ -14,7 +14,7 @@ from minidistil.config.vit import VISION
 from minidistil.model.heads import task_of
 from minidistil.model.layout import layout
 from minidistil.model.pretrained import from_pretrained, resolve
-from minidistil.model.vision_model import layout as layout_of_images
+from minidistil.model.vision_names import layout as layout_of_images
 
 EXAMPLE = "weights runs/distill"
 

@@ -1,10 +1,8 @@
 """From --data to what a model with labels is trained on or distilled on."""
 
-import warnings
-
 import numpy as np
 
-from minidistil.cli.common import progress
+from minidistil.cli.common import progress, said_once
 from minidistil.cli.text import HELD_OUT_SEED
 from minidistil.config import read_config
 from minidistil.data import LabelledText, examples, label_names, split
@@ -44,9 +42,7 @@ def held_out_of(args, read):
 def relabelled(args, folder, task, labels_of):
     """The folder's model with a head of labels_of(its config) -> (K, problem type, names)."""
     K, kind, names = labels_of(read_config(folder / CONFIG))
-    with warnings.catch_warnings():
-        if args.resume:  # said when the run began
-            warnings.simplefilter("ignore")
+    with said_once(args):
         model = from_pretrained(
             folder, task=task, num_labels=K, problem_type=kind, backend=args.backend,
             dtype="float32", seed=args.seed,
@@ -61,6 +57,11 @@ def names_for(labels, problem_type, known):
         return ()
     names = label_names(labels, problem_type)
     return known if set(names) <= set(known or ()) else names
+
+
+def known_names(config):
+    """The labels' names that a model knows; their numbers where it has no names."""
+    return config.id2label or tuple(str(k) for k in range(config.num_labels))
 
 
 class WithoutLabels:

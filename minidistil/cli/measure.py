@@ -58,5 +58,20 @@ def measured(model, pairs, loss, answer, scores, reference=None, agreement=None)
     return found
 
 
+def likeliest(model):
+    """A function from logits (M,K) to the number of the largest in each row, (M,)."""
+    return lambda logits: model.ops.place.fetch(logits).argmax(axis=1)
+
+
+def cross_entropy(model):
+    """A function from logits (M,K) and labels (M,) to their loss, for `measured`."""
+    return lambda logits, labels: model.ops.cross_entropy.forward(logits, labels=labels)[0]
+
+
+def accuracy(mine, labels):
+    """{"accuracy": the share of answers that are the labels}, for `measured`."""
+    return {"accuracy": _share(mine, labels)}
+
+
 def _share(mine, reference):
     return float(np.mean(mine == reference))

@@ -1,12 +1,11 @@
 """What translation and summarization share: from --data to pairs, a model, its texts."""
 
 import dataclasses
-import warnings
 from pathlib import Path
 
 import numpy as np
 
-from minidistil.cli.common import progress
+from minidistil.cli.common import progress, said_once
 from minidistil.cli.labelled import held_out_of, training_and_evaluation
 from minidistil.config import read_config
 from minidistil.data.pairs import TextPairs, text_pairs
@@ -50,9 +49,7 @@ def training(task, args, folder, tokenizer):
     """The folder's encoder–decoder, or one that starts as the folder's model twice; TextPairs."""
     pairs, evaluation = training_and_evaluation(args, read_pairs)
     options = {"backend": args.backend, "dtype": "float32", "seed": args.seed}
-    with warnings.catch_warnings():
-        if args.resume:  # said when the run began
-            warnings.simplefilter("ignore")
+    with said_once(args):
         if read_config(folder / CONFIG).model_type == "encoder-decoder":
             model = from_pretrained(folder, task=task, **options)
         else:

@@ -5,7 +5,7 @@ from argparse import ArgumentTypeError
 import numpy as np
 
 from minidistil.cli.common import Answer
-from minidistil.cli.labelled import held_out_of, read_examples
+from minidistil.cli.labelled import held_out_of, known_names, read_examples
 from minidistil.cli.measure import results
 from minidistil.data import LabelledText
 from minidistil.data.labelled import REGRESSION, SINGLE
@@ -53,7 +53,7 @@ def evaluate_scope(args, tokenizer, model):
             f"{args.data} has {len(inside)} texts with an intent and {len(outside)} labelled "
             f"{args.out_of_scope_label!r}; give some of both, or name --out-of-scope-label"
         )
-    names = model.config.id2label or tuple(str(k) for k in range(model.config.num_labels))
+    names = known_names(model.config)
     options = {"tokens": args.batch_tokens, "max_length": args.max_length}
     data = LabelledText([], tokenizer, evaluation=inside, names=names, **options)
     sure, best, labels = _answers(model, data)

@@ -44,9 +44,9 @@ class Architecture:
     E: int | None = None  # ALBERT's channels of the embeddings, mapped onto C; None: C, not mapped
     shared: tuple | None = None  # ALBERT: whose parameters each layer uses; None: its own
     drops_ffn_output: bool = True  # ALBERT does not
-    causal: bool = False  # a decoder's block, in which nobody sees what comes later
+    causal: bool = False  # a decoder's block: no token sees a later one
     embedding_dropout: float = 0.0  # the decoder's own; an encoder has `dropout` there
-    reader: bool = False  # a BERT that sees nothing later, and attends to an encoder's output
+    reader: bool = False  # the decoder of an encoder–decoder, which reads the encoder's output
 
     @property
     def width(self):
@@ -70,7 +70,11 @@ class Architecture:
 
 
 class Config:
-    """What the families' configs share."""
+    """What the families' configs share. Each also says its `architecture`, an Architecture.
+
+    Raises ValueError for sizes that make no model, and for options that change the computation in a
+    way that this package does not have.
+    """
 
     unsaid = MappingProxyType({})  # what a config.json means that leaves these out
 
@@ -110,7 +114,10 @@ class Config:
 
     @classmethod
     def from_dict(cls, fields):
-        """A config from the fields of config.json; those that do not change a number are left."""
+        """A config from the fields of config.json; what changes no number is passed over.
+
+        Raises ValueError for a field of another type, or a value that is not supported.
+        """
         fields = {**cls.unsaid, **fields}
         labels = fields.get("id2label") or {}
         if labels:

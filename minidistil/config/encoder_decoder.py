@@ -14,7 +14,7 @@ SWITCHES = ("is_decoder", "add_cross_attention")  # what makes a decoder of a BE
 
 @dataclass(frozen=True)
 class BertDecoderConfig(BertConfig):
-    """A BERT that reads from left to right, and an encoder's output beside."""
+    """A BERT that reads from left to right and, besides, what an encoder has made of a text."""
 
     @property
     def architecture(self):
@@ -79,7 +79,7 @@ class EncoderDecoderConfig:
 
     @classmethod
     def from_dict(cls, fields):
-        """A config from the fields of config.json."""
+        """A config from the fields of config.json. Raises ValueError where one makes no model."""
         halves = {}
         for half in ("encoder", "decoder"):
             inner = fields.get(half)
@@ -95,10 +95,8 @@ class EncoderDecoderConfig:
                 halves[half] = family.from_dict(inner)
             except ValueError as error:
                 raise ValueError(f"{half}: {error}") from None
-        if (
-            inner.get("cross_attention_hidden_size", halves["decoder"].architecture.C)
-            != halves["decoder"].architecture.C
-        ):
+        C = halves["decoder"].architecture.C
+        if fields["decoder"].get("cross_attention_hidden_size", C) != C:
             raise ValueError("config: decoder.cross_attention_hidden_size must be left out")
         ids = {
             name: fields[name]

@@ -6,10 +6,9 @@ length go together so that the (B,T) arrays at the door stay dense.
 
 import numpy as np
 
-from minidistil.data.masking import IGNORE, Vocabulary, mask_tokens
+from minidistil.data.masking import IGNORED, WORDS, Vocabulary, mask_tokens
 
 WIDTH = 8  # sequences whose lengths differ by less count as equally long
-WORDS = 2**64
 SITE = 0x504C414E  # "PLAN": keeps these draws apart from others of the same seed
 EVALUATION_SEED = 0  # one for all runs, so that they are measured on the same masks
 
@@ -63,7 +62,7 @@ def collate(sequences, pad_id, token_types=False):
 
 def together(batches, pad_id):
     """Batches of one sequence each, without padding  ->  one batch, padded on the right."""
-    fill = {"input_ids": pad_id, "labels": IGNORE}
+    fill = {"input_ids": pad_id, "labels": IGNORED}
     joined = {}
     for name in batches[0]:
         rows = [batch[name][0] for batch in batches]

@@ -72,14 +72,8 @@ class Choices(InMemory):
             if labelled and example.label is None:
                 raise ValueError(f"question {i} has no label; say which choice is right")
         questions = [example.question for example in every for _ in example.choices]
-        encodings = tokenizer.encodings(
-            questions, [choice for example in every for choice in example.choices], max_length
-        )
-        real = [np.array(e.attention_mask, bool) for e in encodings]
-        self.sequences, self.types = (
-            [np.array(getattr(e, name), np.int64)[r] for e, r in zip(encodings, real, strict=True)]
-            for name in ("ids", "type_ids")
-        )
+        choices = [choice for example in every for choice in example.choices]
+        self.sequences, self.types = tokenizer.sequences(questions, choices, max_length)
         self.labels = np.array([example.label or 0 for example in every], np.int64)
         self.labelled = labelled
         lengths = np.array([len(ids) for ids in self.sequences]).reshape(-1, self.count)

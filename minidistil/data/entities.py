@@ -11,11 +11,12 @@ Source: Tjong Kim Sang and De Meulder, "CoNLL-2003", 2003; Devlin et al., "BERT"
 
 import numpy as np
 
+from minidistil.data.masking import IGNORED
 from minidistil.data.memory import InMemory, padded
 from minidistil.data.sources import kind_of, lines, records
 from minidistil.files import MissingFileError
 
-OUTSIDE, IGNORED = "O", -100
+OUTSIDE = "O"
 WORDS, TAGS = ("tokens", "words"), ("tags", "ner_tags", "labels")
 
 

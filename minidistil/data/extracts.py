@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minidistil.data.masking import IGNORED
 from minidistil.data.memory import InMemory, padded
 from minidistil.data.pairs import texts_and_targets
 
 TOGETHER = 256  # documents tokenised at once
-IGNORED = -100
 ENDS = re.compile(r"[.!?…]+[\"'”’)\]]*\s+|[。！？]+|\n\s*\n")
 SHORT = ("mr", "mrs", "ms", "dr", "prof", "st", "vs", "al", "fig", "eq", "e.g", "i.e", "cf")
 

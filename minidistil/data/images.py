@@ -19,7 +19,7 @@ INKS = 16  # scikit-learn counts ink in each cell of four by four points
 
 
 class Pictures(NamedTuple):
-    """images (n,…); labels: a list, or None; highest: what stands for white, or for black."""
+    """images (n,…); labels: a list, or None; highest: the largest number a point may have."""
 
     images: np.ndarray
     labels: list | None

@@ -10,7 +10,6 @@ SINGLE = "single_label_classification"
 MULTI = "multi_label_classification"
 REGRESSION = "regression"
 PROBLEMS = (SINGLE, MULTI, REGRESSION)
-TOGETHER = 256  # examples tokenised at once: padding is short-lived
 
 
 class LabelledText(InMemory):
@@ -127,11 +126,5 @@ def _encode(examples, tokenizer, max_length):
             )
         if not text.strip() or (paired and not pair.strip()):
             raise ValueError(f"example {i} has an empty text; remove it")
-    sequences, types = [], []
-    for start in range(0, len(examples), TOGETHER):
-        texts, pairs, _ = zip(*examples[start : start + TOGETHER], strict=True)
-        for encoding in tokenizer.encodings(texts, pairs if paired else None, max_length):
-            real = np.array(encoding.attention_mask, bool)
-            sequences.append(np.array(encoding.ids, np.int64)[real])
-            types.append(np.array(encoding.type_ids, np.int64)[real])
-    return sequences, types
+    texts, pairs, _ = zip(*examples, strict=True)
+    return tokenizer.sequences(texts, pairs if paired else None, max_length)

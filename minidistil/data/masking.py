@@ -17,9 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-IGNORE = -100
+IGNORED = -100  # the label of what is not asked for
 STRATEGIES = ("uniform", "smoothed")
-WORDS = 2**64
+WORDS = 2**64  # of a Philox key: seeds and steps are taken modulo this
 SITE = 0x4D41534B  # "MASK": keeps these draws apart from others of the same seed and step
 
 
@@ -33,6 +33,7 @@ class Vocabulary:
 
     @classmethod
     def of(cls, tokenizer):
+        """A tokenizer's."""
         return cls(tokenizer.vocab_size, tokenizer.mask_id, tuple(tokenizer.special_ids))
 
 
@@ -80,7 +81,7 @@ def mask_tokens(
     to_random = chosen & (u[..., 1] >= mask + keep)
     words = (u[..., 2] * vocabulary.vocab_size).astype(np.int64)
     masked = np.where(to_mask, vocabulary.mask_id, np.where(to_random, words, ids))
-    return {**batch, "input_ids": masked, "labels": np.where(chosen, ids, IGNORE)}
+    return {**batch, "input_ids": masked, "labels": np.where(chosen, ids, IGNORED)}
 
 
 def _weights(ids, counts, smoothing, vocabulary):

@@ -14,7 +14,7 @@ documentation of perplexity, whose stride is T − c.
 import numpy as np
 
 from minidistil.data.batches import EVALUATION_SEED, collate, plan, sample
-from minidistil.data.masking import IGNORE
+from minidistil.data.masking import IGNORED
 
 
 class NextWords:
@@ -62,8 +62,8 @@ class NextWords:
 
     def _batch(self, windows, indices):
         batch = collate([windows.ids(i) for i in indices], self.pad_id)
-        labels = np.where(batch["attention_mask"] == 1, batch["input_ids"], IGNORE)
-        labels[np.arange(labels.shape[1]) < windows.seen[indices][:, None]] = IGNORE
+        labels = np.where(batch["attention_mask"] == 1, batch["input_ids"], IGNORED)
+        labels[np.arange(labels.shape[1]) < windows.seen[indices][:, None]] = IGNORED
         return {**batch, "labels": labels}
 
 

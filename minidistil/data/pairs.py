@@ -9,16 +9,14 @@ a table        .tsv, .csv, or .txt with tabs, two columns by name or by number, 
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
-from minidistil.data.batches import collate, plan
+from minidistil.data.batches import collate
+from minidistil.data.masking import IGNORED
+from minidistil.data.memory import InMemory
 from minidistil.data.sources import files_of, lines, records
 from minidistil.files import MissingFileError
 
 NAMES = (("source", "target"), ("text", "summary"), ("document", "summary"),
          ("article", "highlights"))  # fmt: skip
-NO_LABEL = -100
-TOGETHER = 256  # texts tokenised at once
 
 
 def texts_and_targets(source, source_column=None, target_column=None):
@@ -95,7 +93,7 @@ class Wanted(NamedTuple):
     search: dict  # options of EncoderDecoder.generate
 
 
-class TextPairs:
+class TextPairs(InMemory):
     """Pairs (text, [targets]) to train on, the first target of each, and others to evaluate on.
 
     tokens: real tokens of source and target that a batch holds. max_length, max_target_length:
@@ -107,48 +105,30 @@ class TextPairs:
         pairs, evaluation = list(pairs), list(evaluation)
         if not pairs and not evaluation:
             raise ValueError("there are no pairs; give at least one")
-        self.tokenizer, self.tokens, self.seed = tokenizer, tokens, seed
-        self.size, self.search = len(pairs), search or {}
         every = pairs + evaluation
+        self.tokenizer, self.search = tokenizer, search or {}
         self.targets = [targets for _, targets in every]
-        self.sequences = _encode([text for text, _ in every], tokenizer, max_length)
-        # [CLS] is what the decoder starts with, not what it says.
+        self.sequences, _ = tokenizer.sequences([text for text, _ in every], None, max_length)
+        said, _ = tokenizer.sequences([t[0] for t in self.targets], None, max_target_length)
         self.labels = [
-            ids[1:] for ids in _encode([t[0] for t in self.targets], tokenizer, max_target_length)
-        ]
-        self.lengths = np.array(
-            [len(s) + len(t) for s, t in zip(self.sequences, self.labels, strict=True)]
-        )
-
-    def batches(self, epoch):
-        """One epoch: a list of arrays of pair numbers."""
-        return plan(self.lengths[: self.size], tokens=self.tokens, seed=self.seed, epoch=epoch)
+            ids[1:] for ids in said
+        ]  # the decoder starts with [CLS], and does not say it
+        lengths = [len(s) + len(t) for s, t in zip(self.sequences, self.labels, strict=True)]
+        super().__init__(lengths, len(pairs), tokens=tokens, seed=seed)
 
     def collate(self, indices, *, step=0, first_sequence=0):
-        """The batch of these pairs: input_ids, attention_mask (B,T), labels (B,U), −100 behind."""
+        """The batch of these pairs: input_ids, attention_mask (B,T), labels (B,U); a step changes
+        nothing here."""
         batch = collate([self.sequences[i] for i in indices], self.tokenizer.pad_id)
-        labels = collate([self.labels[i] for i in indices], NO_LABEL)["input_ids"]
+        labels = collate([self.labels[i] for i in indices], IGNORED)["input_ids"]
         return {**batch, "labels": labels}
 
     def evaluation_batches(self):
         """The evaluation pairs: a list of batches that is the same at every call, each with
         `wanted` beside its arrays."""
-        lengths = self.lengths[self.size :]
-        if not len(lengths):
-            return []
         found = []
-        for batch in plan(lengths, tokens=self.tokens, seed=0, epoch=0):
-            indices = self.size + batch
-            texts = [self.targets[i] for i in indices]
+        for numbers in self.evaluation_numbers():
+            texts = [self.targets[i] for i in numbers]
             wanted = Wanted(texts, self.tokenizer.decode, self.search)
-            found.append({**self.collate(indices), "wanted": wanted})
+            found.append({**self.collate(numbers), "wanted": wanted})
         return found
-
-
-def _encode(texts, tokenizer, max_length):
-    found = []
-    for start in range(0, len(texts), TOGETHER):
-        for encoding in tokenizer.encodings(texts[start : start + TOGETHER], None, max_length):
-            real = np.array(encoding.attention_mask, bool)
-            found.append(np.array(encoding.ids, np.int64)[real])
-    return found

@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minidistil.data.batches import plan
 from minidistil.data.memory import InMemory, padded
 from minidistil.files import MissingFileError
 
@@ -155,12 +154,8 @@ class Questions(InMemory):
 
     def evaluation_batches(self):
         """The windows of the evaluation questions: the same list at every call."""
-        if self.size == len(self.windows):
-            return []
-        batches = plan(self.lengths[self.size :], tokens=self.tokens, seed=0, epoch=0)
         found = []
-        for batch in batches:
-            indices = self.size + batch
-            asked = [(self.every[self.windows[i].number], self.windows[i]) for i in indices]
-            found.append({**self.collate(indices), "asked": asked})
+        for numbers in self.evaluation_numbers():
+            asked = [(self.every[self.windows[i].number], self.windows[i]) for i in numbers]
+            found.append({**self.collate(numbers), "asked": asked})
         return found

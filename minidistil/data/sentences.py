@@ -28,11 +28,7 @@ class SentencePairs(InMemory):
                 raise ValueError(f"example {i} is a single text; name the column of its partner")
         self.tokenizer = tokenizer
         texts = [text for example in every for text in example[:2]]
-        encodings = tokenizer.encodings(texts, None, max_length)
-        self.sequences = [
-            np.array(e.ids, np.int64)[np.array(e.attention_mask, bool)] for e in encodings
-        ]
-        self.types = [np.zeros_like(ids) for ids in self.sequences]
+        self.sequences, self.types = tokenizer.sequences(texts, None, max_length)
         lengths = np.array([len(ids) for ids in self.sequences]).reshape(-1, 2)
         super().__init__(lengths.sum(axis=1), len(examples), tokens=tokens, seed=seed)
 

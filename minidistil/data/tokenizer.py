@@ -12,6 +12,7 @@ import tokenizers
 
 SPECIAL = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 DEFAULT_LENGTH = 512  # what BERT reads, where nothing else is said
+TOGETHER = 256  # texts tokenised at once: what is noted beside their ids is short-lived
 CLASSES = {  # by the kind of model inside: which class of transformers reads the folder
     "WordPiece": "BertTokenizer",
     "BPE": "RobertaTokenizer",
@@ -72,6 +73,25 @@ class Tokenizer:
 
     def encodings(self, texts, text_pairs=None, max_length=None):
         """What a call makes its batch of: B objects with ids, type_ids, offsets and more."""
+        inputs = self._inputs(texts, text_pairs, max_length)
+        return self.backend.encode_batch(inputs)
+
+    def sequences(self, texts, text_pairs=None, max_length=None):
+        """As a call, without padding  ->  a list of B ids (T,), one of B token types (T,)."""
+        inputs = self._inputs(texts, text_pairs, max_length)
+        ids, types = [], []
+        self.backend.no_padding()
+        try:
+            for start in range(0, len(inputs), TOGETHER):
+                for encoding in self.backend.encode_batch(inputs[start : start + TOGETHER]):
+                    ids.append(np.array(encoding.ids, np.int64))
+                    types.append(np.array(encoding.type_ids, np.int64))
+        finally:
+            self.backend.enable_padding(pad_id=self.pad_id, pad_token=self.names["pad"])
+        return ids, types
+
+    def _inputs(self, texts, text_pairs, max_length):
+        """Texts, or pairs of them, as the wrapped tokenizer takes them; it then cuts them."""
         texts = [texts] if isinstance(texts, str) else list(texts)
         _check_texts(texts)
         inputs = texts
@@ -84,7 +104,7 @@ class Tokenizer:
             _check_texts(text_pairs)
             inputs = list(zip(texts, text_pairs, strict=True))
         self._limit(max_length)
-        return self.backend.encode_batch(inputs)
+        return inputs
 
     def _limit(self, max_length):
         length = self.max_length if max_length is None else max_length

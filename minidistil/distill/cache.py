@@ -33,8 +33,8 @@ from minidistil.model.model import Model
 
 INDEX = "cache.json"
 ROWS = 256  # rows whose logits are sorted at once
-BY_TOKEN = (*heads.WORD_TASKS, "token-classification", heads.EXTRACT,
-            "question-answering")  # logits for each  # fmt: skip
+# Tasks with logits for each token; the others have them for each text.
+BY_TOKEN = (*heads.WORD_TASKS, "token-classification", heads.EXTRACT, "question-answering")
 TYPES = {"whole": np.float32, "half": np.float16}
 
 
@@ -51,11 +51,13 @@ class CachedTeacher:
         words = self.task in heads.WORD_TASKS
         self.top = top_of(format)
         _check(teacher, config, format, self.top, words)
+        self.temperature = config.temperature
+        self.V = self.config.vocab_size if words else self.config.num_labels
         self.hidden = bool(config.alpha_cos) or (words and not self.top)
         self.logits = bool(self.top) or not words
         batches = data.batches(0)
         self.order = np.sort(np.concatenate(batches))  # the numbers of the sequences kept
-        key, lengths = _key(self, data, config, progress)
+        key, lengths = _key(self, data, progress)
         ends = np.concatenate([[0], np.cumsum(lengths)])
         self.token_ends = ends  # sequence i owns tokens ends[i] to ends[i+1]
         self.logit_ends = ends if self.task in BY_TOKEN else np.arange(len(ends))
@@ -77,19 +79,16 @@ class CachedTeacher:
         return None if self.hidden else "this cache of the teacher's answers holds logits alone"
 
     def layout(self):
-        """{file: (dtype, shape)}."""
-        words = self.task in heads.WORD_TASKS
-        V = self.config.vocab_size if words else self.config.num_labels
+        """{file: (dtype, shape)} of the arrays that this cache keeps."""
         C, rows, found = self.config.architecture.C, self.logit_ends[-1], {}
         if self.hidden:
             found["hidden"] = TYPES.get(self.form, np.float32), (self.token_ends[-1], C)
         if self.logits and not self.top:
-            found["logits"] = TYPES[self.form], (rows, V)
+            found["logits"] = TYPES[self.form], (rows, self.V)
         if self.top:
-            N = min(self.top, V)
+            N = min(self.top, self.V)
             found |= {"values": (np.float32, (rows, N)), "words": (np.int32, (rows, N)),
                       "rest": (np.float32, (rows,))}  # fmt: skip
-            self.V = V
         return found
 
     def lesson(self, batch, select):
@@ -191,7 +190,7 @@ def _check(teacher, config, format, top, words):
 # ------------------------------------------------------- what the answers depend on
 
 
-def _key(cache, data, config, progress):
+def _key(cache, data, progress):
     """What is compared, and the sequences' lengths in the teacher's tokens."""
     digest, lengths = blake2b(digest_size=16), []
     for number in progress(cache.order):
@@ -201,10 +200,9 @@ def _key(cache, data, config, progress):
                 digest.update(f"{name}{np.shape(batch[name])}".encode())
                 digest.update(np.ascontiguousarray(batch[name]).tobytes())
         lengths.append(int(batch.get(f"{THEIRS}attention_mask", batch["attention_mask"]).sum()))
-    cache.temperature = config.temperature
     return {
         "format": cache.form,
-        "temperature": config.temperature if cache.top else None,
+        "temperature": cache.temperature if cache.top else None,
         "hidden": cache.hidden,
         "task": cache.task,
         "teacher": weights_of(cache.teacher),

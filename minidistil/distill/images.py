@@ -16,6 +16,7 @@ attention" (DeiT), 2021, §4. Its code averages eq. 2 over the classes, too: `co
 
 import dataclasses
 
+from minidistil.distill import shared
 from minidistil.distill.targets import check_classes, class_losses, soft_targets_of
 from minidistil.distill.teachers import lesson
 from minidistil.model import objective, vision
@@ -54,13 +55,10 @@ def image_step(student, teacher, batch, config, train, seed, step, first_sequenc
         if back.logits is not None:
             d[head] = back.logits
     if config.alpha_cos:
-        parts["cos"], kept = ops.cosine.forward(seen.last, target=ops.place.send(theirs.hidden[-1]))
-        (dh,) = ops.cosine.backward(seen.last.dtype.type(config.alpha_cos), kept)
+        parts["cos"], dh = shared.cosine(seen.last, theirs.hidden[-1], config.alpha_cos, ops)
     if not parts:
         raise ValueError("every alpha is 0: there is nothing to learn from")
-    parts = {n: x if isinstance(x, float) else ops.place.number(x) for n, x in parts.items()}
-    if "ce" in parts:
-        parts["ce"] = soft.loss(parts["ce"])
+    parts = soft.counted(parts)
     loss = sum(getattr(config, f"alpha_{name}") * part for name, part in parts.items())
     return Step(loss, parts, student.public(vision.backward(dh, d, cache, ops)))
 

@@ -106,7 +106,7 @@ RECIPES = {
 
 
 def recipe(name):
-    """Raises ValueError for a name that is not there."""
+    """The Recipe of that name. Raises ValueError for a name that is not there."""
     if name not in RECIPES:
         raise ValueError(f"recipe must be one of {', '.join(RECIPES)}, not {name!r}")
     return RECIPES[name]

@@ -7,8 +7,8 @@ With v_s and v_t the vectors (B,C) as either folder says they are compared, norm
     cos    mean over the real tokens of 1 − cos(h_s, h_t), as in `step`
 
 A batch holds texts (B,T) or pairs of texts (B,2,T), each of which is one more text; no label is
-needed. The vectors of both models are as wide; their tokens may differ (see `data.twice`), but for
-cos.
+needed. The vectors of both models must be equally wide; their tokens may differ (see `data.twice`)
+unless cos is wanted.
 Source: Reimers and Gurevych, "Making monolingual sentence embeddings multilingual using knowledge
 distillation", 2020, §2; the mean is that of sentence-transformers' MSELoss.
 """
@@ -16,11 +16,12 @@ distillation", 2020, §2; the mean is that of sentence-transformers' MSELoss.
 import numpy as np
 
 from minidistil.data.twice import reads_twice
+from minidistil.distill import shared
 from minidistil.distill.student import check_pair
 from minidistil.distill.teachers import lesson, types_of
 from minidistil.model import network
-from minidistil.model.model import Step
 from minidistil.model.network import Cotangents
+from minidistil.model.output import Step
 from minidistil.model.sentence import normalise, normalise_backward, pairs_loss, pool_backward
 
 
@@ -50,10 +51,8 @@ def sentence_step(student, teacher, batch, config, train, seed, step, first_sequ
     dv = np.ascontiguousarray(dv + normalise_backward(dy, length), v.dtype)
     dh = pool_backward(ops.place.send(dv), pooled, student.pooling, ops)  # (N,C)
     if config.alpha_cos:
-        h = mine.hidden[-1]
-        loss, kept = ops.cosine.forward(h, target=ops.place.send(theirs.hidden[-1]))
+        loss, dcos = shared.cosine(mine.hidden[-1], theirs.hidden[-1], config.alpha_cos, ops)
         parts["cos"] = ops.place.number(loss)
-        (dcos,) = ops.cosine.backward(h.dtype.type(config.alpha_cos), kept)
         ops.place.accumulate(dh, dcos)
     if not parts:
         raise ValueError("there is nothing to learn from: set alpha_mse above 0")
@@ -69,7 +68,8 @@ def _squares(mine, theirs, alpha):
 
 
 def check_vectors(student, teacher, config, own_words=False):
-    """Raises ValueError for losses that vectors do not have, or two models whose differ in size."""
+    """Raises ValueError for losses that vectors do not have, or two models with vectors of two
+    sizes."""
     check_pair(student, teacher, config.alpha_cos > 0, own_words)
     if config.alpha_ce:
         raise ValueError(

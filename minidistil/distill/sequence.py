@@ -21,11 +21,14 @@ from pathlib import Path
 import numpy as np
 
 from minidistil.data.pairs import TextPairs
+from minidistil.distill import shared
+from minidistil.distill.teachers import logits_of
 from minidistil.files import write_together
 from minidistil.model import encoder_decoder, objective
 from minidistil.model.encoder_decoder import EncoderDecoder
 from minidistil.model.network import Cotangents
 from minidistil.model.output import Step
+from minidistil.model.soft_targets import NO_ROW_TEMPERATURES, SoftTargets
 
 TAUGHT = "taught.jsonl"  # where a run folder keeps what the teacher wrote
 
@@ -34,8 +37,9 @@ def word_step(student, teacher, batch, config, train=False, seed=0, step=0, firs
     """One batch of pairs through both models  ->  Step(loss, parts before weighting, grads).
 
     batch: as TextPairs makes it, or with decoder_input_ids; config: DistillConfig, of which
-    alpha_ce, alpha_hard, alpha_mse, alpha_cos and temperature are read.
-    Raises ValueError for models whose words, or with alpha_cos widths, are not the same.
+    alpha_ce, alpha_hard, alpha_mse, alpha_cos, temperature and convention are read.
+    Raises ValueError for models whose words, or with alpha_cos widths, are not the same, and for
+    losses that words do not have.
     """
     check_pairs(student, teacher, config)
     given = {name: batch.get(name) for name in encoder_decoder.BATCH}
@@ -52,37 +56,30 @@ def word_step(student, teacher, batch, config, train=False, seed=0, step=0, firs
         student.chances(pair, train, seed, step, first_sequence), student.ops, select,
         project=False,
     )  # fmt: skip
-    ops, features, hidden = student.ops, mine.decoder.features, mine.decoder.hidden
-    alphas = {"ce": config.alpha_ce, "mlm": config.alpha_hard, "mse": config.alpha_mse}
-    parts, d = {}, Cotangents((None,) * len(hidden))
-
-    def believed(rows):
-        head = teacher.projector()
-        logits, _ = teacher.ops.linear.forward(theirs.decoder.features[rows], *head)
-        return ops.place.send(logits)
-
-    if any(alphas.values()):
-        _, kept = ops.vocabulary.forward(
-            features, *student.projector(), labels=pair.labels[select], teacher=believed,
-            tau=config.temperature, **{f"alpha_{name}": alpha for name, alpha in alphas.items()},
-        )  # fmt: skip
-        d = d._replace(projection=ops.vocabulary.backward(features.dtype.type(1), kept))
-        parts = {"hard" if name == "mlm" else name: part for name, part in kept.parts.items()}
+    ops, hidden = student.ops, mine.decoder.hidden
+    soft = SoftTargets(
+        config.convention, config.temperature, student.config.vocab_size, ops, config.alpha_hard > 0
+    )
+    alphas = {"ce": config.alpha_ce, "hard": config.alpha_hard, "mse": config.alpha_mse}
+    parts, projection = shared.word_losses(
+        mine.decoder.features, student.projector(), pair.labels[select],
+        logits_of(teacher, theirs.decoder, teacher.projector()), alphas, soft, ops,
+    )  # fmt: skip
+    d = Cotangents((None,) * len(hidden), projection)
     if config.alpha_cos:
-        target = ops.place.send(theirs.decoder.hidden[-1])
-        parts["cos"], kept = ops.cosine.forward(hidden[-1], target=target)
-        (dlast,) = ops.cosine.backward(features.dtype.type(config.alpha_cos), kept)
+        target = theirs.decoder.hidden[-1]
+        parts["cos"], dlast = shared.cosine(hidden[-1], target, config.alpha_cos, ops)
         d = d._replace(hidden=(*d.hidden[:-1], dlast))
     if not parts:
         raise ValueError("every alpha is 0: there is nothing to learn from")
-    parts = {name: ops.place.number(part) for name, part in parts.items()}
+    parts = soft.counted(parts)
     loss = sum(getattr(config, f"alpha_{name}") * part for name, part in parts.items())
     grads = student.public(encoder_decoder.backward(d, cache, ops, release=True))
     return Step(loss, parts, grads)
 
 
 def check_pairs(student, teacher, config):
-    """Raises ValueError unless the two can be compared word by word."""
+    """Raises ValueError unless the config's losses can compare the two word by word."""
     if not isinstance(teacher, EncoderDecoder) or not isinstance(student, EncoderDecoder):
         raise ValueError("an encoder–decoder can be distilled into an encoder–decoder only")
     compared = [("vocab_size", student.config.vocab_size, teacher.config.vocab_size)]
@@ -91,6 +88,13 @@ def check_pairs(student, teacher, config):
     for what, mine, theirs in compared:
         if mine != theirs:
             raise ValueError(f"student and teacher must agree in {what}: {mine} against {theirs}")
+    if config.terms:
+        raise ValueError(
+            f"the term {config.terms[0].name} looks inside one model, and an encoder–decoder is "
+            f"two; leave it out"
+        )
+    if config.temperature_by:
+        raise ValueError(NO_ROW_TEMPERATURES)
 
 
 def taught_pairs(teacher, tokenizer, pairs, folder=None, *, tokens=4096, max_length=None,

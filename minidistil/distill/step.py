@@ -27,7 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from minidistil.data.twice import reads_twice
-from minidistil.distill import vary
+from minidistil.distill import shared, vary
 from minidistil.distill.images import image_step
 from minidistil.distill.sentences import sentence_step
 from minidistil.distill.sequence import word_step
@@ -46,10 +46,15 @@ from minidistil.distill.terms.spec import term_of
 from minidistil.model import network, objective
 from minidistil.model.encoder_decoder import EncoderDecoder
 from minidistil.model.heads import WORD_TASKS, projector
-from minidistil.model.model import Step
 from minidistil.model.network import Cotangents
+from minidistil.model.output import Step
 from minidistil.model.sentence import SENTENCES
-from minidistil.model.soft_targets import OURS, SoftTargets, check_convention
+from minidistil.model.soft_targets import (
+    NO_ROW_TEMPERATURES,
+    OURS,
+    SoftTargets,
+    check_convention,
+)
 from minidistil.model.taps import plus
 from minidistil.model.vision_model import VisionModel
 from minidistil.ops import frugal
@@ -120,14 +125,63 @@ def distill_step(student, teacher, batch, config, train=False, seed=0, step=0, f
             "hard_targets are the likeliest classes of a classifier; a teacher's likeliest words "
             "are what --sequence-level or its own texts give: leave it out"
         )
-    place = train, seed, step, first_sequence
     if isinstance(student, EncoderDecoder):
-        return word_step(student, teacher, batch, config, *place)
-    if isinstance(student, VisionModel):
-        return image_step(student, teacher, batch, config, *place)
-    if student.task == SENTENCES:
-        return sentence_step(student, teacher, batch, config, *place)
-    own_words = reads_twice(batch)
+        one = word_step
+    elif isinstance(student, VisionModel):
+        one = image_step
+    else:
+        one = sentence_step if student.task == SENTENCES else _text_step
+    return one(student, teacher, batch, config, train, seed, step, first_sequence)
+
+
+def _text_step(student, teacher, batch, config, *place):
+    """The step of a model that says words, or classes, of one text."""
+    _check_texts(student, teacher, config, reads_twice(batch))
+    rows = student.pack(batch["input_ids"], batch.get("attention_mask"), types_of(student, batch))
+    ops = student.ops
+    labels = select = None
+    if words := student.task in WORD_TASKS:
+        labels = _labels_of_words(student, batch, rows)
+        select = _wanted_rows(config, labels)
+        labels = labels if select is None else labels[select]
+    # The teacher goes first: what it needs on its way is free again before the student keeps any.
+    watch = _watched(config, student, teacher)
+    theirs = _teach(teacher, batch, config, select, watch)
+    taps = {f"layer.{i - 1}": {} for i in watch[0]} or None
+    mine, cache = network.forward(
+        student.canonical(), rows, student.config, student.task, student.chance(rows, *place), ops,
+        select, taps=taps, project=False,
+    )  # fmt: skip
+    given = {} if words else objective.given(batch)
+    soft = _soft_targets(config, student, rows, given)
+    if words:
+        parts, d = _token_losses(mine, theirs, labels, config, soft, student)
+    else:
+        parts, d = class_losses(mine, theirs, given, rows, config, soft, student)
+    if config.alpha_cos:
+        h, target = mine.hidden[-1], theirs.hidden[-1]
+        parts["cos"], dlast = shared.cosine(h, target, config.alpha_cos, ops)
+        d = d._replace(hidden=(*d.hidden[:-1], dlast))
+    if not parts and not config.terms:
+        raise ValueError("every alpha is 0: there is nothing to learn from")
+    weights = {name: getattr(config, f"alpha_{name}") for name in parts}
+    dtaps, learned = None, {}
+    if config.terms:
+        seen = Seen(mine.hidden, taps or {}, rows, student.config.architecture)
+        losses, sent = pull(config.terms, seen, theirs.seen, getattr(student, "learned", {}), ops)
+        d = d._replace(hidden=tuple(
+            plus(dx, sent.hidden.get(i), ops) for i, dx in enumerate(d.hidden)
+        ))  # fmt: skip
+        parts |= losses
+        weights |= {n: t.weight for n, t in zip(losses, config.terms, strict=True)}
+        dtaps, learned = sent.taps, sent.params
+    grads = student.public(network.backward(d, cache, ops, dtaps, release=True)) | learned
+    parts = soft.counted(parts)  # a device is waited for here, when it has all its work
+    return Step(sum(weights[name] * parts[name] for name in parts), parts, grads)
+
+
+def _check_texts(student, teacher, config, own_words):
+    """Raises ValueError for a pair, or losses, that no batch can make comparable."""
     check_pair(student, teacher, config.alpha_cos > 0, own_words)
     for term in config.terms if own_words else ():
         if not isinstance(term, PatientMSE):  # which looks at a text's first vector alone
@@ -137,60 +191,17 @@ def distill_step(student, teacher, batch, config, train=False, seed=0, step=0, f
             )
     if student.logits_head in BY_LABELS and config.alpha_ce:
         check_classes(student.config)
-    labels = batch.get("labels")
-    rows = student.pack(batch["input_ids"], batch.get("attention_mask"), types_of(student, batch))
-    tokens = student.task in WORD_TASKS
-    if tokens and config.temperature_by:
-        raise ValueError(
-            "temperature_by compares the rows of a batch, and a vocabulary's logits are there for "
-            "a few rows at a time; leave it out"
-        )
-    if tokens:
-        if labels is None:
-            raise ValueError("distilling a language model needs labels in the batch")
-        right = {"labels": labels}
-        (labels,) = objective.right_answers(right, rows, student.config, student.logits_head)
-    select = _wanted_rows(config, labels) if tokens else None
-    # The teacher goes first: what it needs on its way is free again before the student keeps any.
-    watch = _watched(config, student, teacher)
-    theirs = _teach(teacher, batch, config, select, watch)
-    chance = student.chance(rows, *place)
-    taps = {f"layer.{i - 1}": {} for i in watch[0]} or None
-    mine, cache = network.forward(
-        student.canonical(), rows, student.config, student.task, chance, student.ops, select,
-        taps=taps, project=False,
-    )  # fmt: skip
-    if tokens and select is not None:
-        labels = labels[select]
-    given = {} if tokens else objective.given(batch)
-    soft = _soft_targets(config, student, rows, given)
-    if tokens:
-        parts, d = _token_losses(mine, theirs, labels, config, soft, student)
-    else:
-        parts, d = class_losses(mine, theirs, given, rows, config, soft, student)
-    if config.alpha_cos:
-        parts["cos"], dlast = _cosine(mine, theirs, config, student.ops)
-        d = d._replace(hidden=(*d.hidden[:-1], dlast))
-    if not parts and not config.terms:
-        raise ValueError("every alpha is 0: there is nothing to learn from")
-    weights = {name: getattr(config, f"alpha_{name}") for name in parts}
-    dtaps, learned = None, {}
-    if config.terms:
-        seen = Seen(mine.hidden, taps or {}, rows, student.config.architecture)
-        losses, sent = pull(config.terms, seen, theirs.seen, getattr(student, "learned", {}),
-                            student.ops)  # fmt: skip
-        d = d._replace(hidden=tuple(
-            plus(dx, sent.hidden.get(i), student.ops) for i, dx in enumerate(d.hidden)
-        ))  # fmt: skip
-        parts |= losses
-        weights |= {n: t.weight for n, t in zip(losses, config.terms, strict=True)}
-        dtaps, learned = sent.taps, sent.params
-    grads = student.public(network.backward(d, cache, student.ops, dtaps, release=True)) | learned
-    number = student.ops.place.number  # a device is waited for here, when it has all its work
-    parts = {n: part if isinstance(part, float) else number(part) for n, part in parts.items()}
-    if "ce" in parts:
-        parts["ce"] = soft.loss(parts["ce"])
-    return Step(sum(weights[name] * parts[name] for name in parts), parts, grads)
+    if student.task in WORD_TASKS and config.temperature_by:
+        raise ValueError(NO_ROW_TEMPERATURES)
+
+
+def _labels_of_words(student, batch, rows):
+    """The right word (N,) for every row, IGNORED where there is none."""
+    if batch.get("labels") is None:
+        raise ValueError("distilling a language model needs labels in the batch")
+    given = {"labels": batch["labels"]}
+    (labels,) = objective.right_answers(given, rows, student.config, student.logits_head)
+    return labels
 
 
 def check_reading(student, config):
@@ -252,33 +263,14 @@ def _soft_targets(config, student, rows, given):
 
 def _token_losses(mine, theirs, labels, config, soft, student):
     """{part: loss} of the words, and the Cotangents of their weighted sum."""
-    d = Cotangents((None,) * len(mine.hidden))
-    said = _said(student)
-    alphas = {name: getattr(config, f"alpha_{name}") for name in ("ce", said, "mse")}
-    if not any(alphas.values()):
-        return {}, d
-    weights = dict(zip(("alpha_ce", "alpha_mlm", "alpha_mse"), alphas.values(), strict=True))
-    weights["alpha_ce"] *= soft.factor
-
-    def believed(rows):
-        return soft.heard(student.ops.place.send(theirs.logits(rows)))
-
-    op = student.ops.vocabulary
-    _, kept = op.forward(
-        mine.features, *projector(student.canonical()), labels=labels, teacher=believed,
-        tau=config.temperature, **weights,
+    alphas = {name: getattr(config, f"alpha_{name}") for name in ("ce", _said(student), "mse")}
+    parts, projection = shared.word_losses(
+        mine.features, projector(student.canonical()), labels, theirs and theirs.logits, alphas,
+        soft, student.ops,
     )  # fmt: skip
-    parts = {said if name == "mlm" else name: part for name, part in kept.parts.items()}
-    return parts, d._replace(projection=op.backward(mine.features.dtype.type(1), kept))
+    return parts, Cotangents((None,) * len(mine.hidden), projection)
 
 
 def _said(student):
     """The loss of what the text says: next words of a decoder, else masked ones."""
     return "clm" if student.task == "text-generation" else "mlm"
-
-
-def _cosine(mine, theirs, config, ops):
-    """The loss of the last hidden states' directions, and its weighted gradient (N,C)."""
-    h = mine.hidden[-1]
-    loss, cache = ops.cosine.forward(h, target=ops.place.send(theirs.hidden[-1]))
-    return loss, ops.cosine.backward(h.dtype.type(config.alpha_cos), cache)[0]

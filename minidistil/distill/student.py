@@ -5,11 +5,11 @@
 
 The student is of any family whose parameters mean the same: a BERT teaches a DistilBERT, or a
 smaller BERT; a RoBERTa a DistilRoBERTa and a GPT-2 a DistilGPT2, which have fewer layers; an ALBERT
-an ALBERT with fewer turns; of images see `image_student`, of two halves `pair_student`. Embeddings,
-their LayerNorm and the projector's bias are copied; what the other family lacks (DistilBERT: token
-types) is left behind, and what has another shape in a narrower student starts anew (`takeover`). So
-does the rest of the masked-LM head unless `vocab_transform` is set. A narrower student's hidden
-states are compared through a projection that the term `hidden` learns (`terms/hidden.py`).
+an ALBERT with fewer turns; for images see `image_student`, for two halves `pair_student`.
+Embeddings, their LayerNorm and the projector's bias are copied; what the other family lacks
+(DistilBERT: token types) is left behind, and what has another shape in a narrower student starts
+anew (`takeover`). So does the rest of the masked-LM head unless `vocab_transform` is set. Hidden
+states of a narrower student are compared through a projection that the term `hidden` learns.
 Sources: Sanh et al., "DistilBERT", 2019, §3; the choice of tensors is that of Hugging Face's
 extraction scripts for DistilBERT, DistilRoBERTa and DistilGPT2.
 """
@@ -29,16 +29,9 @@ from minidistil.model.sentence import SENTENCES, SentenceModel
 from minidistil.model.takeover import take_over
 from minidistil.ops import NARROW, backend
 
-HANDED_ON = (
-    *CLASSIFIED,
-    "text-generation",
-    SENTENCES,
-)  # tasks that a student takes over with their head
-OF_TEXTS = (
-    "text-classification",
-    "multiple-choice",
-    SENTENCES,
-)  # no token has an answer of its own
+# Tasks that a student takes over with their head, and those where no token has its own answer.
+HANDED_ON = (*CLASSIFIED, "text-generation", SENTENCES)
+OF_TEXTS = ("text-classification", "multiple-choice", SENTENCES)
 NATURAL = {"bert": "distilbert"}  # a teacher's usual student; of any other family: its own
 BERT = {  # what the families call the letters of the dimension key, and other fields they share
     "vocab_size": "V", "hidden_size": "C", "num_attention_heads": "H", "intermediate_size": "F",
@@ -64,7 +57,7 @@ def student_config(teacher, n_layers, family=None):
     """The config of a student with the teacher's width and `n_layers` layers.
 
     family: a model_type; None: "distilbert" for a BERT, for any other teacher its own family.
-    Raises ValueError for a family that there is not.
+    Raises ValueError for an unknown family, or one that cannot start as the teacher.
     """
     config, a = teacher.config, teacher.config.architecture
     if config.model_type in VISION:

@@ -29,8 +29,7 @@ def class_losses(mine, theirs, given, rows, config, soft, student):
     t = None if theirs is None else ops.place.send(theirs.logits(slice(0, len(mine.logits))))
     z, t, back = _asked(mine.logits, t, rows, student)
     if config.alpha_ce:
-        believed = _hard if config.hard_targets else _soft
-        parts["ce"], d = believed(z, t, rows, head, config, soft, ops)
+        parts["ce"], d = _believed(z, t, rows, config, soft, student)
         dlogits = back(d)
     if config.alpha_hard and given:
         parts["hard"], d = objective.answer_loss(
@@ -62,30 +61,31 @@ def alternatives(student, rows):
     return rows.choices if head == "choice" else student.config.num_labels
 
 
-def _soft(z, t, rows, head, config, soft, ops):
-    """Logits of the student, of the teacher  ->  their divergence (a float), its dlogits."""
-    asked, believed = (questions(x, rows, head, ops.place) for x in (z, t))
-    total, d, share = 0.0, [], 1 / len(asked)
-    for q, p in zip(asked, believed, strict=True):
-        q, p, cool = _softened(q, p, config, ops)
-        loss, cache = ops.kl_div.forward(q, teacher=soft.heard(p), tau=soft.tau)
-        weight = q.dtype.type(config.alpha_ce * soft.factor * share)
-        (dq,) = ops.kl_div.backward(weight, cache)
-        d.append(dq if cool is None else ops.place.send(ops.place.fetch(dq) * cool))
-        total += ops.place.number(loss) * share
-    return total, questions_backward(d, rows, head, ops.place)
-
-
-def _hard(z, t, rows, head, config, soft, ops):
-    """The same for the teacher's likeliest answers, which stand where labels do."""
-    asked, believed = (questions(x, rows, head, ops.place) for x in (z, t))
-    total, d, share = 0.0, [], 1 / len(asked)
-    for q, p in zip(asked, believed, strict=True):
-        likeliest = ops.place.fetch(p).argmax(axis=1)
-        loss, dq = objective.tokens(q, likeliest, ops, config.alpha_ce * share)
+def _believed(z, t, rows, config, soft, student):
+    """Logits of the student, of the teacher  ->  what sets them apart (a float), its dlogits."""
+    head, ops = student.logits_head, student.ops
+    mine, theirs = (questions(x, rows, head, ops.place) for x in (z, t))
+    total, d, share = 0.0, [], 1 / len(mine)
+    answer = _likeliest if config.hard_targets else _divergence
+    for q, p in zip(mine, theirs, strict=True):
+        loss, dq = answer(q, p, config, soft, share, ops)
         total += ops.place.number(loss) * share
         d.append(dq)
     return total, questions_backward(d, rows, head, ops.place)
+
+
+def _divergence(q, p, config, soft, share, ops):
+    """One question's logits of both  ->  KL, and α_ce·share times its gradient."""
+    q, p, cool = _softened(q, p, config, ops)
+    loss, cache = ops.kl_div.forward(q, teacher=soft.heard(p), tau=soft.tau)
+    (dq,) = ops.kl_div.backward(q.dtype.type(config.alpha_ce * soft.factor * share), cache)
+    return loss, dq if cool is None else ops.place.send(ops.place.fetch(dq) * cool)
+
+
+def _likeliest(q, p, config, soft, share, ops):
+    """The same for the teacher's likeliest answers, which stand where labels do."""
+    likeliest = ops.place.fetch(p).argmax(axis=1)
+    return objective.tokens(q, likeliest, ops, config.alpha_ce * share)
 
 
 def soft_targets_of(config, V, labelled, ops):

@@ -57,11 +57,14 @@ def lesson(teacher, batch, select, watched=None):
     return Lesson(result.hidden[-1:], logits_of(teacher, result._replace(hidden=())), seen)
 
 
-def logits_of(teacher, result):
-    """A function from a slice to the logits; words are projected onto only when asked for."""
+def logits_of(teacher, result, head=None):
+    """A function from a slice to the logits; words are projected onto only when asked for.
+
+    head: what projects onto them, by default the model's own.
+    """
     if result.features is None:
         return lambda rows: result.logits[rows]
-    head = projector(teacher.canonical())
+    head = head or projector(teacher.canonical())
     return lambda rows: teacher.ops.linear.forward(result.features[rows], *head)[0]
 
 
@@ -80,7 +83,7 @@ class PerTask:
     def __init__(self, teachers):
         self.teachers = tuple(teachers)
         if not self.teachers:
-            raise ValueError("there must be a teacher at least")
+            raise ValueError("PerTask needs at least one teacher, not 0")
         self.task, self.config, self.ops = (
             getattr(self.teachers[0], name) for name in ("task", "config", "ops")
         )
@@ -91,6 +94,7 @@ class PerTask:
                     raise ValueError(f"the teachers must share {what}: {first} against {mine}")
 
     def lesson(self, batch, select):
+        """What the teacher that the batch names says of it. Raises ValueError if it names none."""
         number = batch.get("teacher")
         if number is None or not 0 <= number < len(self.teachers):
             raise ValueError(

@@ -15,7 +15,7 @@ from minidistil.model.rows import Rows
 
 
 class Decoder:
-    """Texts that a decoder says about B sources; calling it is one `step` as in `search.py`.
+    """Texts that a decoder writes for B sources; calling it is one `step` as in `search.py`.
 
     p: canonical parameters of the decoder; memory (M,C), whose sequences `bounds` (B+1,) divide.
     At first there is one text for each source; later a source may have any number, one after

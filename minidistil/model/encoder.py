@@ -14,8 +14,8 @@ a position (RoBERTa), it is not trained. ALBERT embeds in fewer channels E and m
 and its layers take turns with a few blocks, whose gradients are the sums over their turns. Each
 backward is its forward read upwards.
 
-A decoder is the same with two differences: its words look at no later word, and between attention
-and feed-forward it attends to an encoder's output (`cross.py`).
+The decoder of an encoder–decoder is the same block with two differences: its words look at no later
+word, and between attention and feed-forward it attends to the encoder's output (`cross.py`).
 Sources: Devlin et al., "BERT", 2018, §3; Sanh et al., "DistilBERT", 2019, §3;
 Liu et al., "RoBERTa", 2019; Lan et al., "ALBERT", 2019, §3.
 """
@@ -211,8 +211,8 @@ def forward(p, rows, a, pad, chance, ops, taps=None, keep=True, memory=None):
 
     p: canonical parameters; pad: the id whose embedding is not trained; chance: None in evaluation;
     taps: {"layer.0": {}, …}, a dict to fill for each layer that is looked at. keep=False: no cache,
-    so that what a block needed is free before the next one begins. memory: what the blocks of a
-    decoder attend to.
+    so that what a block needed is free before the next one begins. memory: the cross.Memory that
+    the blocks of a decoder attend to.
     """
     x, embedding = embed(rows, scope(p, "embeddings"), a, pad, chance, ops)
     hidden, blocks = [x], []

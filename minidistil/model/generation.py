@@ -101,8 +101,8 @@ def choose(logits, randoms, temperature, top_k, top_p):
 
 
 def shares(z, temperature, top_k, top_p):
-    """z (V,)  ->  the words that are drawn from (n,), the likeliest first, and their p (n,), which
-    add up to what the words left out leave of 1."""
+    """z (V,)  ->  the words that are drawn from (n,), the likeliest first, and their p (n,): after
+    top_p they add up to less than 1, by what the words left out had."""
     z = z.astype(np.float64) / temperature
     words = np.argsort(-z, kind="stable")[: top_k or None]
     p = np.exp(z[words] - z[words[0]])

@@ -1,4 +1,5 @@
-"""`Model`: the door between batches (B,T), a checkpoint's names, and rows, canonical names."""
+"""`Model`: the door. Outside are batches (B,T) and a checkpoint's names, inside rows and canonical
+names."""
 
 from collections.abc import Mapping
 

@@ -38,7 +38,7 @@ def forward(p, rows, config, task, chance, ops, select=None, taps=None, project=
     p: canonical parameters; chance: None in evaluation; select: (M,) rows that the masked-LM head
     predicts, all when None; taps: see encoder.forward. project=False: that head stops at its
     features. keep=False: for inference, no cache. past: a decoder's earlier keys and values.
-    memory: what a decoder attends to beside.
+    memory: the encoder's output that a decoder attends to, a cross.Memory.
     """
     a = config.architecture
     lent = {"past": past, "memory": memory}

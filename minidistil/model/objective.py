@@ -9,6 +9,10 @@
     question-answering   mean of two cross entropies over a text's tokens: start and end
     multiple-choice      cross entropy over the choices
     pretraining          masked LM + next sentence, or the order of two in ALBERT, summed
+    image-classification as text-classification, see `vision_model`
+
+What pairs of sentences are trained on is in `sentence`, what an encoder–decoder writes in
+`encoder_decoder`.
 Source of the choices: the forward methods of Hugging Face's Bert and DistilBert classes. These let
 the padding take part where an answer may start; here it does not.
 """

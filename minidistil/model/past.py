@@ -1,7 +1,7 @@
 """What a decoder remembers of texts that grow: every block's keys and values, with room for more.
 
     text 0   k k k · ·        B texts of different lengths have as many rows each, `room`, which
-    text 1   k k k k k        doubles when one of them is full; a gap is a sequence that nobody asks
+    text 1   k k k k k        doubles when one of them is full; no query meets what is free
 
 The arrays lie on the host, whatever the backend: a device gets them anew at each step.
 """

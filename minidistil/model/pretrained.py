@@ -37,9 +37,9 @@ OLD_NAMES = {"gamma": "weight", "beta": "bias"}  # how the first BERT checkpoint
 def from_config(config, task=None, seed=0, backend="cpu", dtype="float32"):
     """A model with fresh parameters, drawn from `seed` as the originals initialise them.
 
-    config: BertConfig, DistilBertConfig … task: None for what config.architectures says, else for
-    the words: fill-mask, or a decoder's text-generation. dtype: see `minidistil.backend`.
-    Raises ValueError for a task the family lacks.
+    config: BertConfig, DistilBertConfig … task: None for what config.architectures says or, where
+    it says nothing, the family's first: fill-mask, for GPT-2 text-generation. dtype: see
+    `minidistil.backend`. Raises ValueError for a task the family lacks.
     """
     if config.model_type in VISION:
         return fresh(config, task, seed, load_backend(backend, dtype))
@@ -57,11 +57,11 @@ def from_pretrained(folder_or_hub_id, task=None, backend="cpu", dtype=None, num_
                     problem_type=None, seed=0):  # fmt: skip
     """A model from a Hugging Face folder, or from the hub when no such folder exists.
 
-    What is absolute or starts with a dot is never looked up elsewhere. task: one of
-    those the family has (`heads.tasks_of`), or None for what config["architectures"] says. The body
-    must match exactly; heads the task does not use are dropped, and a head the folder lacks, or
-    whose number of labels `num_labels` or another task changes, is initialised from `seed`; both
-    are said in a warning.
+    A path that is absolute or starts with a dot is never looked up on the hub. task: one of those
+    the family has (`heads.tasks_of`), or None for what config["architectures"] says. The body must
+    match exactly; heads the task does not use are dropped, and a head the folder lacks, or whose
+    number of labels `num_labels` or another task changes, is initialised from `seed`; both are said
+    in a warning.
     dtype: what computes, see `minidistil.backend`; None: int8 for a folder that `minidistil
     quantize` wrote, float32 for any other. `params` are float32 in any case.
     Raises MissingFileError or ValueError, one line that says what is wrong.

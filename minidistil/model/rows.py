@@ -47,25 +47,6 @@ class Rows(NamedTuple):
         return np.flatnonzero(self.ids == self.ids[self.bounds[:-1]][self.sequence])
 
 
-def pack_choices(input_ids, attention_mask, token_type_ids, a):
-    """The same of arrays (B,choices,T): their B·choices sequences one after another."""
-    B, choices, T = _three(np.shape(input_ids))
-    arrays = []
-    for name, x in (("input_ids", input_ids), ("attention_mask", attention_mask),
-                    ("token_type_ids", token_type_ids)):  # fmt: skip
-        if x is not None and np.shape(x) != (B, choices, T):
-            raise ValueError(f"{name} {np.shape(x)} must have the shape of input_ids "
-                             f"{(B, choices, T)}")  # fmt: skip
-        arrays.append(None if x is None else np.reshape(x, (B * choices, T)))
-    return pack(*arrays, a)._replace(choices=choices)
-
-
-def _three(shape):
-    if len(shape) != 3 or 0 in shape:
-        raise ValueError(f"input_ids must be (B,choices,T), at least one of each, not {shape}")
-    return shape
-
-
 def pack(input_ids, attention_mask, token_type_ids, a):
     """The rows of a batch, once it is known to fit the architecture.
 
@@ -109,6 +90,25 @@ def pack(input_ids, attention_mask, token_type_ids, a):
     return Rows(ids[mask], types[mask], sequence, column, position[mask], bounds, mask)
 
 
+def pack_choices(input_ids, attention_mask, token_type_ids, a):
+    """`pack` of arrays (B,choices,T): their B·choices sequences one after another."""
+    B, choices, T = _three(np.shape(input_ids))
+    arrays = []
+    for name, x in (("input_ids", input_ids), ("attention_mask", attention_mask),
+                    ("token_type_ids", token_type_ids)):  # fmt: skip
+        if x is not None and np.shape(x) != (B, choices, T):
+            raise ValueError(f"{name} {np.shape(x)} must have the shape of input_ids "
+                             f"{(B, choices, T)}")  # fmt: skip
+        arrays.append(None if x is None else np.reshape(x, (B * choices, T)))
+    return pack(*arrays, a)._replace(choices=choices)
+
+
+def _three(shape):
+    if len(shape) != 3 or 0 in shape:
+        raise ValueError(f"input_ids must be (B,choices,T), at least one of each, not {shape}")
+    return shape
+
+
 def _positions(ids, padding):
     """ids (B,T)  ->  (B,T). padding: RoBERTa's padding id, None for the others."""
     if padding is None:
@@ -145,6 +145,7 @@ class Chance(NamedTuple):
     first_site: int = 0  # above 0 for the second of two models that draw in one step
 
     def draw(self, site, p):
+        """What `ops.dropout` needs to drop with probability p at one of the model's places."""
         site += self.first_site
         return Draw(p, self.seed, self.step, site, self.sequence, self.column)
 

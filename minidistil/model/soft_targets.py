@@ -40,6 +40,10 @@ CONVENTIONS = {
     "sentence-transformers": Convention(False, False, True, "its DistillKLDivLoss, over scores"),
 }
 OURS = "huggingface"  # what the ops compute: factor 1, no entropy
+NO_ROW_TEMPERATURES = (
+    "temperature_by compares the rows of a batch, and a vocabulary's logits are there for a few "
+    "rows at a time; leave it out"
+)
 
 
 def check_convention(name):
@@ -89,7 +93,9 @@ def row_temperatures(rule, logits, teacher, tau):
     if wanted != len(numbers):
         raise ValueError(f"a temperature by row is flsw:BETA:GAMMA or cwsm:BETA, not {rule!r}")
     if name == "flsw":
-        z, t = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (logits, teacher))
+        possible = np.isfinite(logits)  # no answer starts at the padding
+        z, t = (np.where(possible, x, 0) for x in (logits, teacher))
+        z, t = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (z, t))
         w = (1 - (z * t).sum(axis=1)) ** gamma
     else:
         p = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -118,6 +124,11 @@ class SoftTargets:
             self._sum += entropy(teacher, self.tau, self.ops) * len(teacher)
             self._rows += len(teacher)
         return teacher
+
+    def counted(self, parts):
+        """{part: loss} as ops give them  ->  {part: float}, of which ce is the convention's."""
+        found = {name: self.ops.place.number(part) for name, part in parts.items()}
+        return found | {"ce": self.loss(found["ce"])} if "ce" in found else found
 
     def loss(self, ours):
         """The op's number for the rows that were heard  ->  the convention's."""

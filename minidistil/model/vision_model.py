@@ -12,51 +12,8 @@ from minidistil.model.output import Fetched, Kept, Output, Step
 from minidistil.model.params import initialise
 from minidistil.model.rows import Chance
 from minidistil.model.vision import BODY, CLASSES, HEADS, IMAGES, Places, patches, task_named
+from minidistil.model.vision_names import flat, layout
 from minidistil.ops import DTYPES, frugal
-
-PARTS = {  # of a block: canonical name, what checkpoints call it; qkv is three of theirs
-    "attention_norm": ("layernorm_before",),
-    "qkv": tuple(f"attention.attention.{name}" for name in ("query", "key", "value")),
-    "out": ("attention.output.dense",),
-    "ffn_norm": ("layernorm_after",),
-    "lin1": ("intermediate.dense",),
-    "lin2": ("output.dense",),
-}
-
-
-def layout(config, task):
-    """{canonical: {public name: its shape}}; the parts of a canonical one lie one after another."""
-    a, kind = config.architecture, config.model_type
-    before = "" if task == BODY else f"{kind}."
-    tokens = ["cls_token", "distillation_token"][: config.specials]
-    wide = (a.C, config.num_channels, config.patch_size, config.patch_size)
-    patch = f"{before}embeddings.patch_embeddings.projection"
-    s = {
-        "embeddings.specials": {f"{before}embeddings.{t}": (1, 1, a.C) for t in tokens},
-        "embeddings.position": {f"{before}embeddings.position_embeddings": (1, a.P, a.C)},
-        "embeddings.patch.weight": {f"{patch}.weight": wide},
-        "embeddings.patch.bias": {f"{patch}.bias": (a.C,)},
-    }
-
-    def add(canonical, names, outputs, inputs=None):
-        if inputs is not None:
-            s[f"{canonical}.weight"] = {f"{n}.weight": (outputs, inputs) for n in names}
-        else:
-            s[f"{canonical}.weight"] = {f"{n}.weight": (outputs,) for n in names}
-        s[f"{canonical}.bias"] = {f"{n}.bias": (outputs,) for n in names}
-
-    sizes = {"lin1": (a.F, a.C), "lin2": (a.C, a.F), "qkv": (a.C, a.C), "out": (a.C, a.C)}
-    for i in range(a.L):
-        for part, names in PARTS.items():
-            names = [f"{before}encoder.layer.{i}.{name}" for name in names]
-            add(f"layer.{i}.{part}", names, *sizes.get(part, (a.C,)))
-    add("final_norm", [f"{before}layernorm"], a.C)
-    for head in HEADS[kind, task]:
-        if head == "pooler":
-            add(head, ["pooler.dense"], a.C, a.C)
-        else:
-            add(head, [head], config.num_labels, a.C)
-    return s
 
 
 class VisionModel:
@@ -89,7 +46,7 @@ class VisionModel:
         if self._canonical is None:
             place, found = self.ops.place, {}
             for c, parts in self.layout.items():
-                arrays = [_flat(c, place.fetch(self._params[name])) for name in parts]
+                arrays = [flat(c, place.fetch(self._params[name])) for name in parts]
                 found[c] = place.send(np.concatenate(arrays) if arrays[1:] else arrays[0])
             self._canonical = found
         return self._canonical
@@ -240,13 +197,6 @@ class VisionModel:
         config = self.config.to_dict()
         config["architectures"] = [CLASSES[self.config.model_type, self.task]]
         write_folder(folder, config, self.params, dtype)
-
-
-def _flat(canonical, x):
-    """A parameter as checkpoints hold it  ->  the vector or the matrix that computes."""
-    if canonical in ("embeddings.specials", "embeddings.position"):
-        return x.reshape(-1, x.shape[-1])
-    return x.reshape(len(x), -1) if x.ndim > 1 else x
 
 
 # ---------------------------------------------------------------- made or read

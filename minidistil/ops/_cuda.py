@@ -195,6 +195,11 @@ def to_device(x):
     return _ring().send(np.ascontiguousarray(x)) if isinstance(x, np.ndarray) else x
 
 
+def floats_to_device(x):
+    """What `to_device` gives, of numbers that may come in another type: float32 on the device."""
+    return to_device(np.asarray(x, np.float32)) if isinstance(x, np.ndarray) else x
+
+
 def to_host(x):
     """An array of the device  ->  NumPy's. Waits for everything that was launched before."""
     return x.copy_to_host()

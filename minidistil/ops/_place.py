@@ -62,9 +62,9 @@ class Device:
         return self.send(x)
 
     def send(self, x):
-        from minidistil.ops._cuda import to_device
+        from minidistil.ops._cuda import floats_to_device
 
-        return to_device(np.asarray(x, np.float32)) if isinstance(x, np.ndarray) else x
+        return floats_to_device(x)
 
     def fetch(self, x):
         from minidistil.ops._cuda import to_host

@@ -18,7 +18,7 @@ from minidistil.ops._cuda import (
     cuda_kernel,
     device_empty,
     float32,
-    to_device,
+    floats_to_device,
     total,
 )
 from minidistil.ops._memory import empty_like
@@ -79,8 +79,7 @@ def _backward_rows(weight, logits, labels, dlogits):
 
 
 def forward_cuda(logits, *, labels):
-    labels = to_device(np.asarray(labels, np.float32)) if isinstance(labels, np.ndarray) else labels
-    rows = device_empty(len(logits))
+    labels, rows = floats_to_device(labels), device_empty(len(logits))
     _forward_kernel[len(logits), TEAM](logits, labels, rows)
     return total(rows, 1 / logits.size), (logits, labels)
 

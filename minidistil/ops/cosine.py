@@ -35,7 +35,10 @@ EPS = 1e-12
 
 
 def forward(x, *, target, mask=None):
-    """x (N,C), target (N,C), mask (N,) bool or None (all rows)  ->  y (), cache."""
+    """x (N,C), target (N,C), mask (N,) bool or None (all rows)  ->  y (), cache.
+
+    Raises ValueError for a mask that selects no row.
+    """
     rows = selected(mask, len(x))
     a, b = x[rows], target[rows]  # (M,C)
     A, B = (a * a).sum(axis=1) + EPS, (b * b).sum(axis=1) + EPS  # (M,)

@@ -4,6 +4,7 @@
 
 over the selected rows; n is rows times channels ("mean", PyTorch's default), rows ("batchmean",
 which Hugging Face's distiller uses on logits) or 1 ("sum").
+Source: PyTorch's `MSELoss`, whose reductions "mean" and "sum" these are.
 """
 
 import numpy as np
@@ -17,6 +18,7 @@ from minidistil.ops._cuda import (
     device_empty,
     device_zeros,
     float32,
+    floats_to_device,
     to_device,
     total,
 )
@@ -28,7 +30,10 @@ from minidistil.ops.kl_div import REDUCTIONS, selected
 
 
 def forward(x, *, target, mask=None, reduction="mean"):
-    """x (N,C), target (N,C), mask (N,) bool or None (all rows)  ->  y (), cache."""
+    """x (N,C), target (N,C), mask (N,) bool or None (all rows)  ->  y (), cache.
+
+    Raises ValueError for an unknown reduction, or a mask that selects no row.
+    """
     rows = selected(mask, len(x))
     n = _count(reduction, len(rows), x.shape[1])
     error = x[rows] - target[rows]  # (M,C)
@@ -103,9 +108,8 @@ def add_error(x, target, weight, dx):
 
 def forward_cuda(x, *, target, mask=None, reduction="mean"):
     rows = selected(mask, len(x))
-    n, sums, places = _count(reduction, len(rows), x.shape[1]), device_empty(len(rows)), None
-    places = to_device(rows)
-    target = to_device(np.asarray(target, np.float32)) if isinstance(target, np.ndarray) else target
+    n, sums = _count(reduction, len(rows), x.shape[1]), device_empty(len(rows))
+    places, target = to_device(rows), floats_to_device(target)
     _forward_kernel[len(rows), TEAM](x, target, places, sums)
     return total(sums, 1 / n), (x, target, places, n)
 

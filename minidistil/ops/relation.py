@@ -36,6 +36,7 @@ from minidistil.ops._cuda import (
     cuda_kernel,
     device_empty,
     float32,
+    floats_to_device,
     to_device,
     total,
 )
@@ -43,10 +44,14 @@ from minidistil.ops._heads import merge_heads, split_heads
 from minidistil.ops._memory import empty_like
 
 MEASURES = KL, CE, SCORES, PROBS = "kl", "ce", "scores", "probs"
+IS_KL, IS_SCORES, IS_PROBS = map(MEASURES.index, (KL, SCORES, PROBS))  # what kernels are told
 
 
 def check(q, target_q, n_heads, measure):
-    """Raises ValueError for widths that the heads do not divide, or an unknown measure."""
+    """The measure's number for the kernels.
+
+    Raises ValueError for widths that the heads do not divide, or an unknown measure.
+    """
     for channels in (q.shape[1], target_q.shape[1]):
         if channels % n_heads:
             raise ValueError(f"{channels} channels do not split into {n_heads} equal heads")
@@ -59,7 +64,10 @@ def check(q, target_q, n_heads, measure):
 
 
 def forward(q, k, *, target_q, target_k, bounds, n_heads, weights, measure=KL):
-    """q, k (N,C), target_q, target_k (N,C′), bounds (B+1,), weights (B,)  ->  y (), cache."""
+    """q, k (N,C), target_q, target_k (N,C′), bounds (B+1,), weights (B,)  ->  y (), cache.
+
+    Raises ValueError for widths that n_heads does not divide, or an unknown measure.
+    """
     check(q, target_q, n_heads, measure)
     dq, dk, y = np.empty_like(q), np.empty_like(k), q.dtype.type(0)
     for b, w in enumerate(weights):
@@ -154,7 +162,7 @@ def _dot(x, y):
 def _row(s, u, measure):
     """Scores of a row, s and u (t,)  ->  their distance; s becomes ∂s."""
     loss = 0.0
-    if measure == 2:
+    if measure == IS_SCORES:
         for j in range(len(s)):
             gap = s[j] - u[j]
             loss += gap * gap
@@ -171,14 +179,14 @@ def _row(s, u, measure):
     for j in range(len(s)):
         a, b = exp(s[j] - top) / sum_s, exp(u[j] - top_u) / sum_u
         gap = a - b
-        if measure == 3:
+        if measure == IS_PROBS:
             loss += gap * gap
             along += 2 * gap * a
             u[j] = b
         else:
-            loss += b * ((u[j] - log_u if measure == 0 else np.float32(0)) - (s[j] - log_s))
+            loss += b * ((u[j] - log_u if measure == IS_KL else np.float32(0)) - (s[j] - log_s))
             s[j] = gap
-    if measure == 3:
+    if measure == IS_PROBS:
         for j in range(len(s)):
             a = exp(s[j] - top) / sum_s
             s[j] = a * (2 * (a - u[j]) - along)
@@ -194,7 +202,7 @@ def backward_cpu(dy, cache):
 
 def forward_cuda(q, k, *, target_q, target_k, bounds, n_heads, weights, measure=KL):
     number, (N, C) = check(q, target_q, n_heads, measure), q.shape
-    q, k, target_q, target_k, weights = map(_sent, (q, k, target_q, target_k, weights))
+    q, k, target_q, target_k, weights = map(floats_to_device, (q, k, target_q, target_k, weights))
     lengths = np.diff(bounds)
     owner = np.repeat(np.arange(len(lengths)), lengths)  # (N,) which sequence a row is of
     start = np.concatenate([[0], np.cumsum(lengths[owner])])[:-1]  # (N,) scores of a head before it
@@ -207,10 +215,6 @@ def forward_cuda(q, k, *, target_q, target_k, bounds, n_heads, weights, measure=
     dq, dk = device_empty((N, C)), device_empty((N, C))
     _columns_kernel[grid, TEAM](q, k, where, weights, *scores, dq, dk)
     return total(parts, 1), (dq, dk)
-
-
-def _sent(x):
-    return to_device(np.asarray(x, np.float32)) if isinstance(x, np.ndarray) else x
 
 
 @cuda_kernel
@@ -236,23 +240,23 @@ def _rows_kernel(q, k, target_q, target_k, bounds, weights, measure, s, owner, s
         sum_u += math.exp(u[at + j] - top_u)
     sum_s, sum_u = block_sum(sum_s), block_sum(sum_u)
     for j in range(me, t, step):
-        if measure == 2:
+        if measure == IS_SCORES:
             gap = s[at + j] - u[at + j]
             loss += gap * gap
             s[at + j] = float32(2) * gap
         else:
             below, below_u = s[at + j] - top, u[at + j] - top_u
             p, o = math.exp(below) / sum_s, math.exp(below_u) / sum_u
-            if measure == 3:
+            if measure == IS_PROBS:
                 loss += (p - o) * (p - o)
                 along += float32(2) * (p - o) * p
                 s[at + j], u[at + j] = p, o
             else:
-                heard = below_u - math.log(sum_u) if measure == 0 else float32(0)
+                heard = below_u - math.log(sum_u) if measure == IS_KL else float32(0)
                 loss += o * (heard - (below - math.log(sum_s)))
                 s[at + j] = p - o
     loss, along = block_sum(loss), block_sum(along)
-    if measure == 3:
+    if measure == IS_PROBS:
         for j in range(me, t, step):
             p = s[at + j]
             s[at + j] = p * (float32(2) * (p - u[at + j]) - along)

@@ -7,6 +7,7 @@ from minidistil.pipeline.predictor import Predictor, listed
 
 class FeatureExtraction(Predictor):
     def __call__(self, inputs):
+        """A text  ->  [its T vectors of C numbers]; a list of texts  ->  a list of such lists."""
         vectors = []
         for _, rows, result in self.results(listed(inputs)):
             hidden = np.split(self.model.ops.place.fetch(result.hidden[-1]), rows.bounds[1:-1])

@@ -7,6 +7,8 @@ from minidistil.pipeline.predictor import Predictor, listed
 
 class FillMask(Predictor):
     def __call__(self, inputs, top_k=5):
+        """A text or a list  ->  for each [MASK] its top_k words, {"score", "token", "token_str",
+        "sequence"}. Raises ValueError for a text without [MASK]."""
         texts = listed(inputs)
         if not 1 <= top_k <= self.model.config.vocab_size:
             raise ValueError(
@@ -28,6 +30,7 @@ class FillMask(Predictor):
         return answers[0] if len(texts) == 1 else answers
 
     def select_rows(self, rows):
+        """The masks."""
         return np.flatnonzero(rows.ids == self.tokenizer.mask_id)
 
     def _answer(self, ids, probs, top_k):

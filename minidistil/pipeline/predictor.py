@@ -38,10 +38,12 @@ class Predictor:
                 )  # fmt: skip
 
     def select_rows(self, rows):
+        """The rows (M,) that get a word's logits; None for all of them."""
         return None
 
 
 def listed(inputs):
+    """One input or a list  ->  a list. Raises ValueError for an empty one."""
     inputs = inputs if isinstance(inputs, list) else [inputs]
     if not inputs:
         raise ValueError("there are no texts; give at least one")

@@ -8,7 +8,10 @@ from minidistil.pipeline.predictor import Predictor, listed
 
 class TextGeneration(Predictor):
     def __call__(self, inputs, **options):
-        """options: those of `model.generation.stream`."""
+        """A text or a list  ->  [{"generated_text"}] for each, the prompt and what follows it.
+
+        options: those of `model.generation.stream`.
+        """
         texts = listed(inputs)
         prompts = self.prompts(texts)
         said = generate(self.model, prompts, **{"eos": self.model.config.eos_token_id} | options)
@@ -30,6 +33,7 @@ class TextGeneration(Predictor):
                 shown = whole
 
     def prompts(self, texts):
+        """B texts  ->  B arrays of ids. Raises ValueError for one that the model cannot hold."""
         encodings = self.tokenizer.encodings(texts)
         for number, encoding in enumerate(encodings):
             if encoding.overflowing:

@@ -11,7 +11,8 @@ class TextToText(Predictor):
     key = "generated_text"
 
     def __call__(self, inputs, num_beams=4, **search):
-        """search: the other options of `EncoderDecoder.generate`."""
+        """A text or a list  ->  an answer for each. search: the other options of
+        `EncoderDecoder.generate`."""
         texts, answers = listed(inputs), []
         for start in range(0, len(texts), TOGETHER):
             encodings = self.tokenizer.encodings(texts[start : start + TOGETHER])

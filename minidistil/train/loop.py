@@ -94,6 +94,7 @@ class Loop:
     # --------------------------------------------------- one step after another
 
     def go(self, progress):
+        """Step after step, to the plan's end or Ctrl-C  ->  the summary."""
         state, plan = self.state, self.plan
         bar = budget.bar(None, progress, total=plan["steps"], initial=state["step"], unit="step")
         with Workspace(), bar, _interruptible(self.run is not None) as interrupted:
@@ -125,6 +126,7 @@ class Loop:
         return summary
 
     def due(self, name):
+        """Whether it is time for what the plan does every so many steps, and at the end."""
         step = self.state["step"]
         return step % self.plan[name] == 0 or step == self.plan["steps"]
 
@@ -154,6 +156,7 @@ class Loop:
         window["seconds"] += time.perf_counter() - before
 
     def lr(self):
+        """The learning rate of the next step."""
         plan = self.plan
         factor = SCHEDULES[self.config.schedule](
             self.state["step"], warmup=plan["warmup"], total=plan["steps"]
@@ -218,6 +221,7 @@ class Loop:
     # --------------------------------------------------- checkpoints
 
     def save(self):
+        """A checkpoint of parameters, moments and state, where there is a run to keep it."""
         if self.run is None:
             return
         moments = self.optimizer.state()

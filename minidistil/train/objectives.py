@@ -16,6 +16,7 @@ class Supervised:
         self.model = model
 
     def gradients(self, batch, *, seed, step, first_sequence):
+        """One batch  ->  {"loss": …, part: …}, {name: gradient}."""
         return _parts(_supervised(self.model, batch, seed, step, first_sequence))
 
     def diagnose(self, batch, *, seed, step, first_sequence):
@@ -39,6 +40,7 @@ class Distillation:
         self.steps = steps
 
     def gradients(self, batch, *, seed, step, first_sequence):
+        """The same; among the parts are the numbers that vary, as this step has them."""
         done = _parts(self._step(self.model, self.teacher, batch, seed, step, first_sequence))
         return {**done[0], **vary.values(self.config.vary, self._share(step))}, done[1]
 

@@ -26,7 +26,8 @@ def run_warm(tmp_path, *argv):
 
 def test_distilling_finds_its_kernels(tmp_path, world):
     run_warm(tmp_path, "distill", "--teacher", world.teacher, "--layers", "0", "--data", world.text,
-             "--steps", "2", "--out", str(tmp_path / "run"), "--alpha-mse", "1")  # fmt: skip
+             "--steps", "2", "--out", str(tmp_path / "run"), "--alpha-mse", "1",
+             "--terms", "attention", "--terms", "relations", "--terms", "feature-maps")  # fmt: skip
 
 
 def test_a_classifier_finds_its_kernels(tmp_path, world):

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minidistil.data import Vocabulary, collate, mask_tokens
-from minidistil.data.masking import IGNORE
+from minidistil.data.masking import IGNORED
 
 V = 50
 WORDS = Vocabulary(V, mask_id=4, special_ids=(0, 1, 2, 3, 4))
@@ -35,7 +35,7 @@ def test_laws_of_every_masked_batch(lengths, seed, step, strategy, probability, 
     options = {"seed": seed, "step": step, "strategy": strategy, "probability": probability}
     masked = mask_tokens(batch, vocabulary=WORDS, counts=COUNTS, **options)
     labels, ids = masked["labels"], masked["input_ids"]
-    chosen = labels != IGNORE
+    chosen = labels != IGNORED
     assert labels.dtype == ids.dtype == np.int64
     assert chosen.any()
     assert not (chosen & ~drawable).any()  # never a special token, never padding
@@ -55,7 +55,7 @@ def test_uniform_shares():
     batch = batch_of([398] * 250, np.random.default_rng(1))
     masked = mask_tokens(batch, vocabulary=WORDS, seed=0, step=0)
     ids, labels = masked["input_ids"], masked["labels"]
-    chosen = labels != IGNORE
+    chosen = labels != IGNORED
     n = chosen.sum()
 
     def share(found, of, p):
@@ -97,7 +97,7 @@ def test_a_batch_always_has_something_to_learn():
     batch = batch_of([2], np.random.default_rng(4))
     for step in range(50):
         masked = mask_tokens(batch, vocabulary=WORDS, seed=0, step=step, probability=1e-9)
-        assert (masked["labels"] != IGNORE).sum() == 1
+        assert (masked["labels"] != IGNORED).sum() == 1
 
 
 def test_smoothed_draws_follow_successive_sampling():
@@ -112,7 +112,7 @@ def test_smoothed_draws_follow_successive_sampling():
             batch, vocabulary=WORDS, seed=0, step=step, strategy="smoothed", counts=counts,
             probability=0.4,
         )  # fmt: skip
-        found += masked["labels"][0, 1:4] != IGNORE
+        found += masked["labels"][0, 1:4] != IGNORED
     p = weights / weights.sum()
     both = p[:, None] * p / (1 - p[:, None])  # i first, then j: the diagonal cannot happen
     second = both.sum(0) - both.diagonal()
@@ -125,7 +125,7 @@ def test_smoothed_counts_below_one_count_as_one():
     masked = mask_tokens(
         batch, vocabulary=WORDS, seed=0, step=0, strategy="smoothed", counts=counts
     )
-    assert (masked["labels"] != IGNORE).sum() == 1
+    assert (masked["labels"] != IGNORED).sum() == 1
 
 
 def test_bad_arguments():

@@ -12,6 +12,7 @@ from minidistil.config import EncoderDecoderConfig
 from minidistil.data import train_wordpiece
 from minidistil.distill.sequence import TAUGHT, taught_pairs, word_step
 from minidistil.model.encoder_decoder import shift_right
+from minidistil.model.soft_targets import CONVENTIONS
 
 CASE = CASES["pair-distilbert"]
 CONFIGS = {
@@ -75,6 +76,38 @@ def test_a_step_is_autograds(name):
         assert_same_formula(n, g, grads.get(n, np.zeros_like(g)), largest)
     kernels = md.distill_step(student, teacher, batch, config)
     assert kernels.loss == pytest.approx(loss, rel=1e-5)
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_soft_targets_count_as_the_convention_says(convention):
+    (teacher, student), batch = pair(), batch_of(CASE)
+    config = md.DistillConfig(1.5, alpha_cos=0.0, alpha_hard=0.0, convention=convention)
+    step = md.distill_step(exact(student), exact(teacher), batch, config)
+    words = batch["labels"] != -100
+    z, t = (exact(m).forward(**batch).logits[words] for m in (student, teacher))
+    loss, dz = md.losses.soft_targets(z, t, 1.5, convention, beside_labels=False)
+    assert step.parts == {"ce": pytest.approx(loss, rel=1e-9)}
+    dlogits = np.zeros((*words.shape, z.shape[1]))
+    dlogits[words] = config.alpha_ce * dz
+    model = exact(student)
+    grads = model.backward(model.forward(**batch), dlogits=dlogits)
+    largest = max(np.sqrt(np.mean(g**2)) for g in grads.values())
+    for n, g in step.grads.items():
+        assert_same_formula(n, g, grads[n], largest)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"terms": ("hidden",)}, "term hidden looks inside one model"),
+        ({"convention": "textbrewer", "temperature_by": "cwsm:1"}, "temperature_by compares"),
+        ({"hard_targets": True}, "hard_targets are the likeliest classes"),
+    ],
+)
+def test_losses_that_pairs_do_not_have_are_refused(options, words):
+    teacher, student = pair()
+    with pytest.raises(ValueError, match=words):
+        md.distill_step(student, teacher, batch_of(CASE), md.DistillConfig(**options))
 
 
 def test_hard_labels_alone_are_the_models_own_loss():

@@ -138,6 +138,15 @@ def textbrewer(torch, z, t, tau, rule):
     return taus.squeeze(-1), loss
 
 
+@pytest.mark.parametrize("rule", ["flsw:1:2", "cwsm:0.8"])
+def test_padding_has_no_say_in_a_temperature(rule):
+    """A question of spans holds −∞ where a text is padded."""
+    z, t = np.random.default_rng(2).normal(size=(2, 3, 5))
+    padded = [np.pad(x, ((0, 0), (0, 2)), constant_values=-np.inf) for x in (z, t)]
+    alone, beside = row_temperatures(rule, z, t, 4.0), row_temperatures(rule, *padded, 4.0)
+    np.testing.assert_allclose(beside, alone, rtol=1e-12)
+
+
 @pytest.mark.parametrize("rule", ["flsw:1:2", "flsw:0.5:1", "cwsm:0.8"])
 def test_a_temperature_for_each_text(rule):
     torch = pytest.importorskip("torch")

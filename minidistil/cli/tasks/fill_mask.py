@@ -4,7 +4,7 @@ import tempfile
 
 import numpy as np
 
-from minidistil.cli.measure import measured, results
+from minidistil.cli.measure import accuracy, cross_entropy, likeliest, measured, results
 from minidistil.cli.text import add_masking_options, masked_text, refuse_eval_data
 from minidistil.model.objective import IGNORED
 from minidistil.model.pretrained import from_pretrained
@@ -37,19 +37,14 @@ def distillation(args, tokenizer, teacher, resumed):
 
 def measure(model, batches, reference=None):
     """loss (nats a masked token), accuracy (the right word is the likeliest), agreement."""
-
-    def loss(logits, labels):
-        return model.ops.cross_entropy.forward(logits, labels=labels)[0]
-
-    def scores(words, labels):
-        return {"accuracy": float(np.mean(words == labels))}
-
-    return measured(model, _guesses(model, batches), loss, _words(model), scores, reference)
+    return measured(
+        model, _guesses(model, batches), cross_entropy(model), likeliest(model), accuracy, reference
+    )
 
 
 def answers(model, batches):
     """The likeliest word at every masked token, (M,)."""
-    words = _words(model)
+    words = likeliest(model)
     return np.concatenate([words(logits) for logits, _ in _guesses(model, batches)])
 
 
@@ -58,10 +53,6 @@ def describe(answer):
     if isinstance(answer[0], dict):
         return ", ".join(f"{a['token_str']} {a['score']:.4f}" for a in answer)
     return " | ".join(describe(words) for words in answer)
-
-
-def _words(model):
-    return lambda logits: model.ops.place.fetch(logits).argmax(axis=1)
 
 
 def _guesses(model, batches):

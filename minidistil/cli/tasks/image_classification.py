@@ -9,6 +9,7 @@ Without --model a new ViT is trained, of a size for small images; --model config
 from minidistil.cli.labelled import (
     WithoutLabels,
     held_out_of,
+    known_names,
     names_for,
     relabelled,
     training_and_evaluation,
@@ -91,8 +92,7 @@ def _read(args, path):
 
 
 def _data(args, processor, config, training, evaluation):
-    names = config.id2label or tuple(str(k) for k in range(config.num_labels))
     return Images(
-        training, processor, tokens=args.batch_tokens, names=names, evaluation=evaluation,
-        seed=args.seed,
+        training, processor, tokens=args.batch_tokens, names=known_names(config),
+        evaluation=evaluation, seed=args.seed,
     )  # fmt: skip

@@ -11,9 +11,8 @@ from minidistil.cli.labelled import (
     relabelled,
     training_and_evaluation,
 )
-from minidistil.cli.measure import measured, results
+from minidistil.cli.measure import accuracy, cross_entropy, likeliest, measured, results
 from minidistil.data.choices import Choices, choices_of
-from minidistil.model import objective
 from minidistil.model.answers import questions
 
 
@@ -57,29 +56,20 @@ def _data(args, tokenizer, training, evaluation):
 
 def measure(model, batches, reference=None):
     """loss, accuracy, agreement."""
-
-    def loss(logits, labels):
-        return objective.tokens(logits, labels, model.ops)[0]
-
-    def scores(mine, labels):
-        return {"accuracy": float(np.mean(mine == labels))}
-
-    return measured(model, _logits(model, batches), loss, _best(model), scores, reference)
+    return measured(
+        model, _logits(model, batches), cross_entropy(model), likeliest(model), accuracy, reference
+    )
 
 
 def answers(model, batches):
     """The best choice of every question, (Q,)."""
-    best = _best(model)
+    best = likeliest(model)
     return np.concatenate([best(logits) for logits, _ in _logits(model, batches)])
 
 
 def describe(answer):
     """The choice with its score."""
     return f"{answer['answer']} {answer['score']:.4f}"
-
-
-def _best(model):
-    return lambda logits: model.ops.place.fetch(logits).argmax(axis=1)
 
 
 def _logits(model, batches):

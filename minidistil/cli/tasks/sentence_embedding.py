@@ -3,13 +3,12 @@
 minidistil finetune --task sentence-embedding --data train.tsv --label-column score \
     --similarity-max 5
 minidistil distill --task sentence-embedding --teacher all-MiniLM-L6-v2 --data train.tsv \
-    --label-column score --similarity-max 5 --alpha-ce 0 --alpha-cos 0 --alpha-mse 1000
+    --label-column score --similarity-max 5 --alpha-ce 0 --alpha-cos 0 --alpha-mse 1
 """
-
-import warnings
 
 import numpy as np
 
+from minidistil.cli.common import said_once
 from minidistil.cli.labelled import (
     WithoutLabels,
     held_out_of,
@@ -34,9 +33,7 @@ def add_options(parser):
 def training(args, folder, tokenizer, resumed):
     """The model, which gets no new parameters, and SentencePairs."""
     training, evaluation = training_and_evaluation(args, read_examples)
-    with warnings.catch_warnings():
-        if args.resume:  # said when the run began
-            warnings.simplefilter("ignore")
+    with said_once(args):
         model = from_pretrained(
             folder, task=SENTENCES, backend=args.backend, dtype="float32", seed=args.seed
         )

@@ -5,6 +5,7 @@ import numpy as np
 from minidistil.cli.labelled import (
     Unlabelled,
     held_out_of,
+    known_names,
     names_for,
     read_examples,
     relabelled,
@@ -55,10 +56,9 @@ def distillation(args, tokenizer, teacher, resumed):
 
 
 def _data(args, tokenizer, config, training, evaluation):
-    names = config.id2label or tuple(str(k) for k in range(config.num_labels))
     return LabelledText(
-        training, tokenizer, problem_type=config.problem_type or SINGLE, names=names,
-        **_options(args, evaluation),
+        training, tokenizer, problem_type=config.problem_type or SINGLE,
+        names=known_names(config), **_options(args, evaluation),
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minidistil.cli.measure import measured
+from minidistil.cli.measure import accuracy, cross_entropy, likeliest, measured
 from minidistil.cli.text import HELD_OUT_SEED, read, refuse_eval_data
 from minidistil.data import Corpus, NextWords, split
 from minidistil.distill.teachers import logits_of
@@ -91,20 +91,15 @@ def measure(model, batches, reference=None):
     Predicted is every token that has one before it in its window and no label in the window
     before, ⟨end⟩ of a text included, each with the same weight whatever batch it is in.
     """
-
-    def loss(logits, labels):
-        return model.ops.cross_entropy.forward(logits, labels=labels)[0]
-
-    def scores(words, labels):
-        return {"accuracy": float(np.mean(words == labels))}
-
-    found = measured(model, _guesses(model, batches), loss, _words(model), scores, reference)
+    found = measured(
+        model, _guesses(model, batches), cross_entropy(model), likeliest(model), accuracy, reference
+    )
     return {"loss": found["loss"], "perplexity": math.exp(found["loss"]), **found}
 
 
 def answers(model, batches):
     """The likeliest next word at every predicted token, (M,)."""
-    words = _words(model)
+    words = likeliest(model)
     return np.concatenate([words(logits) for logits, _ in _guesses(model, batches)])
 
 
@@ -124,10 +119,6 @@ def samples(models, tokenizer, batches):
             (said,) = generate(model, [prompt], max_new_tokens=room, eos=config.eos_token_id)
             found[name] = tokenizer.decode([*prompt, *said])
     return found
-
-
-def _words(model):
-    return lambda logits: model.ops.place.fetch(logits).argmax(axis=1)
 
 
 def _guesses(model, batches):

@@ -11,12 +11,12 @@ from minidistil.cli.common import progress
 from minidistil.cli.labelled import (
     WithoutLabels,
     held_out_of,
+    known_names,
     relabelled,
     training_and_evaluation,
 )
-from minidistil.cli.measure import measured, results
+from minidistil.cli.measure import accuracy, cross_entropy, likeliest, measured, results
 from minidistil.data.entities import TaggedText, tag_names, tagged_sentences
-from minidistil.model import objective
 from minidistil.model.objective import IGNORED
 from minidistil.train.entities import entity_scores
 
@@ -55,11 +55,9 @@ def _read(args, path):
 
 
 def _data(args, tokenizer, model, training, evaluation):
-    config = model.config
     return TaggedText(
         training, tokenizer, tokens=args.batch_tokens, evaluation=evaluation, seed=args.seed,
-        names=config.id2label or tuple(str(k) for k in range(config.num_labels)),
-        max_length=args.max_length,
+        names=known_names(model.config), max_length=args.max_length,
     )  # fmt: skip
 
 
@@ -68,16 +66,11 @@ def _data(args, tokenizer, model, training, evaluation):
 
 def measure(model, batches, reference=None):
     """loss, accuracy (of words); precision, recall, f1 (of entities, where tags are BIO)."""
-    names, lengths = (
-        model.config.to_dict()["id2label"],
-        [count for batch in batches for count in (batch["labels"] != IGNORED).sum(axis=1)],
-    )
-
-    def loss(logits, labels):
-        return objective.tokens(logits, labels, model.ops)[0]
+    names = model.config.to_dict()["id2label"]
+    lengths = [n for batch in batches for n in (batch["labels"] != IGNORED).sum(axis=1)]
 
     def scores(mine, labels):
-        found = {"accuracy": float(np.mean(mine == labels))}
+        found = accuracy(mine, labels)
         if not any(name.startswith("B-") for name in names.values()):
             return found
         ends = np.cumsum(lengths)[:-1]
@@ -86,12 +79,14 @@ def measure(model, batches, reference=None):
         )
         return found | entity_scores(*sentences)
 
-    return measured(model, _labelled(model, batches), loss, _best(model), scores, reference)
+    return measured(
+        model, _labelled(model, batches), cross_entropy(model), likeliest(model), scores, reference
+    )
 
 
 def answers(model, batches):
     """The likeliest tag of every word, (M,)."""
-    best = _best(model)
+    best = likeliest(model)
     return np.concatenate([best(logits) for logits, _ in _labelled(model, batches)])
 
 
@@ -100,10 +95,6 @@ def describe(answer):
     kinds = [a.get("entity_group", a.get("entity")) for a in answer]
     found = zip(kinds, answer, strict=True)
     return ", ".join(f"{kind} {a['word']} {a['score']:.4f}" for kind, a in found) or "-"
-
-
-def _best(model):
-    return lambda logits: model.ops.place.fetch(logits).argmax(axis=1)
 
 
 def _labelled(model, batches):

@@ -5,6 +5,12 @@ it names their layers, at queries, keys and values; it gives a loss and, read up
 that this sends into the student. What it learns itself, such as a projection onto the teacher's
 width, lies in `Projected` beside the student, and is not saved with it.
 
+    shapes(student, teacher)            {name: shape} of what it learns, from both Architectures;
+                                        raises ValueError where it cannot compare the two
+    watched(student, teacher)           pairs of layers, from 1, whose q, k and v it looks at
+    forward(mine, theirs, p, ops)       loss (), cache; mine, theirs: Seen; p: what it has learnt
+    backward(dy, cache, ops)            Pull: gradients into what it looked at, and of p
+
     config = DistillConfig(alpha_cos=0, terms=(HiddenMSE(), AttentionLoss("scores")))
     student = Projected(student, teacher, config.terms)
 """

@@ -17,15 +17,13 @@ from minidistil.distill.terms.layers import pairs_of
 from minidistil.distill.terms.seen import Pull, tap
 from minidistil.model.taps import plus
 
-V1, V2 = ("qk", "vv"), ("qq", "kk", "vv")
-
 
 @dataclass(frozen=True)
 class RelationLoss:
     """pairs: two letters of q, k, v for each relation; heads: the relations' own, by default the
     models'; layers: as in `layers`, the last by default."""
 
-    pairs: tuple = V2
+    pairs: tuple = ("qq", "kk", "vv")  # MiniLMv2's
     weight: float = 1.0
     heads: int | None = None
     layers: str | tuple = "last"

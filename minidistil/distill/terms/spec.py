@@ -10,7 +10,8 @@ from minidistil.distill.terms import TERMS
 
 
 def term_of(text):
-    """Raises ValueError for a term or an option that is not there."""
+    """ "hidden:weight=0.5"  ->  HiddenMSE(weight=0.5). Raises ValueError for a term, an option or a
+    value that is not there."""
     name, *options = text.split(":")
     if name not in TERMS:
         raise ValueError(f"a term must be one of {', '.join(TERMS)}, not {name!r}")
