@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import soft_cases
 from model_cases import CASES, LARGE, Case, batch_of, fields, model_of, torch_inputs, torch_model
 
 from minidistil.distill import DistillConfig
@@ -43,8 +44,13 @@ NUMBERS = {  # no question of a softmax: compared as they are
 }
 CONFIGS |= {name: {"alpha_mse": 0.5, "temperature": 3.0} for name in TARGETS}
 CONFIGS |= {name: {"alpha_mse": 0.5, "alpha_ce": 0.0} for name in NUMBERS}
-STORED = ("default", "mse-restricted", "next-all", *TARGETS, *NUMBERS)
-
+TEXTBREWER = {"temperature": 4.0, "alpha_mse": 0.5, "convention": "textbrewer"}
+BY_ROW = {  # a temperature for each question: what is softened, and how
+    "flsw": ("classes", {"temperature_by": "flsw:1:2"}),
+    "cwsm": ("tokens", {"temperature_by": "cwsm:0.8"}),
+}
+CONFIGS |= {name: TEXTBREWER | rule for name, (_, rule) in BY_ROW.items()}
+STORED = ("default", "mse-restricted", "next-all", *TARGETS, *NUMBERS, *BY_ROW)
 
 POSITIONS = ("start_positions", "end_positions")
 
@@ -71,6 +77,8 @@ def questions(out, wanted, mask):
 def cases_of(name):
     """The teacher and the student that a config is for."""
     usual = (WORDS, WORDS) if name.startswith("next") else (BERT, STUDENT)
+    if name in BY_ROW:
+        name = BY_ROW[name][0]
     return (TARGETS | NUMBERS).get(name, usual)
 
 
@@ -103,8 +111,13 @@ def distiller(student, teacher, size, cases, batch, config, dtype):
     inputs.pop("token_type_ids", None)
     s = mine(**inputs, output_hidden_states=True)
 
-    tau, parts = config.temperature, {}
-    kl = nn.KLDivLoss(reduction="batchmean")
+    tau, parts, rule = config.temperature, {}, config.temperature_by
+
+    def soft(q, p):
+        if rule:
+            return soft_cases.by_row(rule, q, p, tau)[1]
+        return soft_cases.theirs(config.convention, q, p, tau)
+
     hard = {
         "regression": lambda q, y: nn.functional.mse_loss(q.flatten(), y),
         "multi_label_classification": lambda q, y: nn.BCEWithLogitsLoss()(q.flatten(), y),
@@ -114,11 +127,8 @@ def distiller(student, teacher, size, cases, batch, config, dtype):
         labels = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=-100)
         wanted = labels != -100 if config.restrict_ce_to_mask else mask
     asked, rows = zip(*(questions(x, wanted, mask) for x in (s, t)), strict=True)
-    softs = [
-        kl(torch.log_softmax(q / tau, -1), torch.softmax(p / tau, -1))
-        for q, p in zip(*asked, strict=True)
-    ]
-    parts["ce"] = sum(softs) / len(softs) * tau**2
+    softs = [soft(q, p) for q, p in zip(*asked, strict=True)]
+    parts["ce"] = sum(softs) / len(softs)
     if labels is not None or positions:
         kind = {"fill-mask": "mlm", "text-generation": "clm"}.get(student.task, "hard")
         right = positions or [labels.flatten()]
@@ -128,11 +138,16 @@ def distiller(student, teacher, size, cases, batch, config, dtype):
     mask = mask.flatten(0, -2)
     h_s, h_t = s.hidden_states[-1][mask], t.hidden_states[-1][mask]
     parts["cos"] = nn.CosineEmbeddingLoss()(h_s, h_t, torch.ones(len(h_s), dtype=h_s.dtype))
+    return weighted(parts, config, mine)
+
+
+def weighted(parts, config, student):
+    """{part: tensor}  ->  {"loss", "part.NAME", "grad.NAME": array} of the parts' weighted sum."""
     alphas = {name: getattr(config, f"alpha_{name}") for name in parts}
     loss = sum(alphas[name] * part for name, part in parts.items() if alphas[name])
     loss.backward()
     numbers = {"loss": loss} | {f"part.{n}": part for n, part in parts.items() if alphas[n]}
-    grads = {n: p.grad for n, p in mine.named_parameters() if p.grad is not None}
+    grads = {n: p.grad for n, p in student.named_parameters() if p.grad is not None}
     numbers |= {f"grad.{n}": g for n, g in grads.items()}
     return {name: x.detach().numpy() for name, x in numbers.items()}
 

@@ -14,6 +14,8 @@ import model_cases
 import numpy as np
 import op_checks
 import pair_cases
+import sentence_cases
+import sequence_cases
 import soft_cases
 import term_cases
 from distill_cases import CONFIGS, STORED, cases_of, distiller, pair
@@ -75,6 +77,19 @@ def distillation():
         save(f"distill-{name}", {"in": batch, **weights, "out": out})
 
 
+def lessons(file, cases):
+    """Every lesson of `sentence_cases` or `sequence_cases`: the same two models in each."""
+    given, out, exact = {}, {}, {}
+    for name in cases.LESSONS:
+        (teacher, student), batch = cases.pair(name, cases.SMALL), cases.batch_of(name, cases.SMALL)
+        given |= {f"{name}/{n}": x for n, x in batch.items()}
+        for part, dtype in zip((out, exact), DTYPES, strict=True):
+            found = cases.torch_numbers(name, teacher, student, batch, cases.SMALL, dtype)
+            part |= {f"{name}/{n}": x for n, x in found.items()}
+    weights = {"student": pack(student.params), "teacher": pack(teacher.params)}
+    save(file, {"in": given, **weights, "out": pack(out, exact)})
+
+
 def images():
     """ViT and DeiT, and a step of each of DeiT's losses."""
     with tempfile.TemporaryDirectory() as scratch:
@@ -129,6 +144,8 @@ if __name__ == "__main__":
     models()
     pairs()
     distillation()
+    lessons("sentences", sentence_cases)
+    lessons("sequences", sequence_cases)
     images()
     soft_targets()
     terms()

@@ -344,6 +344,12 @@ def read(name):
     return kinds
 
 
+def under(numbers, name):
+    """Those called "NAME/rest", by their rest."""
+    start = f"{name}/"
+    return {n.removeprefix(start): x for n, x in numbers.items() if n.startswith(start)}
+
+
 def pack(numbers, exact=None):
     """Few arrays instead of many: an index, and all numbers end to end in float32.
 

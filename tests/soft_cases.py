@@ -46,6 +46,24 @@ def theirs(name, z, t, T):
         return F.kl_div(log_s, p_t, reduction="mean") * T**2
 
 
+def by_row(rule, z, t, T):
+    """TextBrewer's temperature schedulers and its kd_ce_loss with what they give  ->  the rows'
+    temperatures (N,), the loss."""
+    import torch
+    from torch.nn import functional as F
+
+    name, beta, *gamma = rule.split(":")
+    with torch.no_grad():
+        if name == "flsw":
+            a, b = (x / torch.norm(x, dim=-1, keepdim=True) for x in (z, t))
+            w = torch.pow(1 - (a * b).sum(dim=-1), float(*gamma))
+        else:
+            w = 1 / (torch.softmax(z, dim=-1).max(dim=-1).values + 1e-3)
+        taus = T + (w.mean() - w) * float(beta)
+    soft_t, soft_z = t / taus[:, None], z / taus[:, None]
+    return taus, -(F.softmax(soft_t, dim=-1) * F.log_softmax(soft_z, dim=-1)).sum(dim=-1).mean()
+
+
 NAMES = (
     "huggingface", "textbrewer", "torchdistill", "torchdistill without labels", "tinybert", "pkd",
     "neural-compressor", "neural-compressor-kl", "sentence-transformers",

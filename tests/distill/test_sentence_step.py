@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 import pytest
+import sentence_cases
+from test_step import check_lesson, check_stored_lesson
 
 import minidistil as md
 from minidistil.model.sentence import SENTENCES, Pooling, SentenceModel
@@ -88,30 +90,14 @@ def test_the_gradient_is_that_of_the_loss(pooling, config):
     assert slope == pytest.approx((step(t)[1].loss - step(-t)[1].loss) / (2 * t), rel=1e-4)
 
 
-def test_pytorch_says_the_same():
-    torch = pytest.importorskip("torch")
-    transformers = pytest.importorskip("transformers")
-    teacher, batch = teacher_of(), pairs(labels=False)
-    student = md.student_from(teacher, layers=(0, 2), family="bert")
-    config = transformers.BertConfig(**student.config.to_dict())
-    body = transformers.BertModel(config).double().eval()
-    body.load_state_dict(
-        {n: torch.tensor(np.array(p, np.float64)) for n, p in student.params.items()}
-    )
-    ids, mask = (torch.tensor(x.reshape(8, 9)) for x in batch.values())
-    h, m = body(ids, attention_mask=mask).last_hidden_state, mask[:, :, None]
-    v = torch.nn.functional.normalize((h * m).sum(1) / m.sum(1), dim=1)
-    target = torch.tensor(np.asarray(vectors(teacher, batch), np.float64))
-    loss = torch.nn.functional.mse_loss(v, target)
-    loss.backward()
-    step = md.distill_step(student, teacher, batch, MSE)
-    assert step.parts["mse"] == pytest.approx(loss.item(), rel=1e-9)
-    largest = max(float(p.grad.abs().max()) for p in body.parameters() if p.grad is not None)
-    for name, p in body.named_parameters():
-        expected = 0 * p if p.grad is None else 3 * p.grad  # the pooler is not read
-        np.testing.assert_allclose(
-            step.grads[name], expected.detach(), rtol=1e-7, atol=1e-9 * largest, err_msg=name
-        )
+@pytest.mark.parametrize("name", sentence_cases.LESSONS)
+def test_pytorch_says_the_same(name):
+    check_lesson(sentence_cases, name)
+
+
+@pytest.mark.parametrize("name", sentence_cases.LESSONS)
+def test_pytorch_said_the_same(name):
+    check_stored_lesson(sentence_cases, name, "sentences")
 
 
 @pytest.mark.parametrize(("change", "said"), [

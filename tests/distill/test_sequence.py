@@ -4,22 +4,19 @@ import dataclasses
 
 import numpy as np
 import pytest
+import sequence_cases
 from model_cases import assert_same_formula
-from pair_cases import CASES, LARGE, batch_of, exact, fields, model_of, torch_model
+from pair_cases import CASES, LARGE, batch_of, exact, fields, model_of
+from test_step import check_lesson, check_stored_lesson
 
 import minidistil as md
 from minidistil.config import EncoderDecoderConfig
 from minidistil.data import train_wordpiece
 from minidistil.distill.sequence import TAUGHT, taught_pairs, word_step
-from minidistil.model.encoder_decoder import shift_right
 from minidistil.model.soft_targets import CONVENTIONS
 
 CASE = CASES["pair-distilbert"]
-CONFIGS = {
-    "default": md.DistillConfig(alpha_cos=0.0),
-    "all": md.DistillConfig(1.5, alpha_ce=2.0, alpha_mse=0.3, alpha_cos=0.7, alpha_hard=0.5),
-    "hard": md.DistillConfig(alpha_ce=0.0, alpha_cos=0.0, alpha_hard=1.0),
-}
+CONFIGS = {name: sequence_cases.config_of(name) for name in sequence_cases.LESSONS}
 
 
 def pair():
@@ -27,55 +24,14 @@ def pair():
     return teacher, md.student_from(teacher, (1,), decoder_layers=(0,))
 
 
-def torch_step(teacher, student, batch, config):
-    """loss, parts and gradients of the student by autograd in float64."""
-    import torch
-    from torch.nn import functional
-
-    big, small = fields(CASE, LARGE), fields(CASE, LARGE)
-    small["encoder"]["n_layers"] = small["decoder"]["num_hidden_layers"] = 1
-    models = [torch_model(m, f, "float64") for m, f in ((student, small), (teacher, big))]
-    labels = torch.tensor(batch["labels"])
-    target = shift_right(batch["labels"], 0, 2)
-    inputs = {
-        "input_ids": torch.tensor(batch["input_ids"]),
-        "attention_mask": torch.tensor(batch["attention_mask"]),
-        "decoder_input_ids": torch.tensor(target),
-        "decoder_attention_mask": torch.tensor((target != 0).astype(int)),
-    }
-    s, t = (m(**inputs, output_hidden_states=True) for m in models)
-    words, heard = labels != -100, torch.tensor(target != 0)
-    z, q, tau = s.logits[words], t.logits[words].detach(), config.temperature
-    h, g = (out.decoder_hidden_states[-1][heard] for out in (s, t))
-    parts = {
-        "ce": tau**2 * functional.kl_div(
-            (z / tau).log_softmax(1), (q / tau).softmax(1), reduction="batchmean"
-        ),
-        "hard": functional.cross_entropy(z, labels[words]),
-        "mse": ((z - q) ** 2).sum() / len(z),
-        "cos": (1 - functional.cosine_similarity(h, g.detach())).mean(),
-    }  # fmt: skip
-    loss = sum(getattr(config, f"alpha_{name}") * part for name, part in parts.items())
-    loss.backward()
-    grads = {n: p.grad.numpy() for n, p in models[0].named_parameters() if p.grad is not None}
-    return loss.item(), {n: part.item() for n, part in parts.items()}, grads
-
-
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", sequence_cases.LESSONS)
 def test_a_step_is_autograds(name):
-    pytest.importorskip("torch")
-    pytest.importorskip("transformers")
-    (teacher, student), config, batch = pair(), CONFIGS[name], batch_of(CASE)
-    step = md.distill_step(exact(student), exact(teacher), batch, config)
-    loss, parts, grads = torch_step(teacher, student, batch, config)
-    assert step.loss == pytest.approx(loss, rel=1e-9)
-    for part, value in step.parts.items():
-        assert value == pytest.approx(parts[part], rel=1e-9), part
-    largest = max(np.sqrt(np.mean(g**2)) for g in grads.values())
-    for n, g in step.grads.items():
-        assert_same_formula(n, g, grads.get(n, np.zeros_like(g)), largest)
-    kernels = md.distill_step(student, teacher, batch, config)
-    assert kernels.loss == pytest.approx(loss, rel=1e-5)
+    check_lesson(sequence_cases, name)
+
+
+@pytest.mark.parametrize("name", sequence_cases.LESSONS)
+def test_a_step_is_autograds_stored(name):
+    check_stored_lesson(sequence_cases, name, "sequences")
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)

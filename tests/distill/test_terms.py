@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 from distill_cases import stopped_at
-from model_cases import assert_same_formula, compare_array, read, unpack
+from model_cases import assert_same_formula, compare_array, read, under, unpack
 from term_cases import EVERY, QUIET, batch, pair, prepared, torch_numbers, width_of
 
 import minidistil as md
@@ -90,10 +90,7 @@ def test_as_the_originals_stored(name, backend):
     kinds = read("terms")
     given = [unpack(kinds[f"{of}-{width_of(name)}"])[0] for of in ("student", "teacher")]
     learned, numbers = unpack(kinds["learned"])[0], unpack(kinds["out"])
-    mine, *theirs = (
-        {n.removeprefix(f"{name}/"): x for n, x in group.items() if n.startswith(f"{name}/")}
-        for group in (learned, *numbers)
-    )
+    mine, *theirs = (under(group, name) for group in (learned, *numbers))
     check(*prepared(name, backend and md.backend(backend), (*given, mine)), backend, *theirs)
 
 

@@ -124,20 +124,6 @@ def test_its_gradient(name, cases):
 # ---------------------------------------------------------------- a temperature for each row
 
 
-def textbrewer(torch, z, t, tau, rule):
-    """Its schedulers and its kd_ce_loss, from their description."""
-    name, beta, *gamma = rule.split(":")
-    v, teacher = z.detach(), t
-    if name == "flsw":
-        a, b = (x / x.norm(dim=-1, keepdim=True) for x in (v, teacher))
-        w = (1 - (a * b).sum(dim=-1)) ** float(gamma[0])
-    else:
-        w = 1 / (torch.softmax(v, dim=-1).max(dim=-1)[0] + 1e-3)
-    taus = (tau + (w.mean() - w) * float(beta)).unsqueeze(-1)
-    loss = -(torch.softmax(t / taus, -1) * torch.log_softmax(z / taus, -1)).sum(-1).mean()
-    return taus.squeeze(-1), loss
-
-
 @pytest.mark.parametrize("rule", ["flsw:1:2", "cwsm:0.8"])
 def test_padding_has_no_say_in_a_temperature(rule):
     """A question of spans holds −∞ where a text is padded."""
@@ -148,25 +134,13 @@ def test_padding_has_no_say_in_a_temperature(rule):
 
 
 @pytest.mark.parametrize("rule", ["flsw:1:2", "flsw:0.5:1", "cwsm:0.8"])
-def test_a_temperature_for_each_text(rule):
+def test_a_temperature_for_each_row(rule):
+    """What a step makes of them: `tests/distill/test_step.py`."""
     torch = pytest.importorskip("torch")
-    teacher, student, batch = pair(CASES["bert-single"], CLASSES, SMALL)
-    student, teacher = exact(student), exact(teacher)
-    how = {"convention": "textbrewer", "temperature": 4.0, "alpha_cos": 0.0, "alpha_hard": 0.0}
-    config = md.DistillConfig(**how, temperature_by=rule)
-    inputs = {n: x for n, x in batch.items() if n != "labels"}
-    t = torch.tensor(teacher.forward(**inputs).logits)
-    inputs.pop("token_type_ids")
-    out = student.forward(**inputs)
-    z = torch.tensor(out.logits, requires_grad=True)
-    taus, loss = textbrewer(torch, z, t, 4.0, rule)
-    loss.backward()
-    np.testing.assert_allclose(row_temperatures(rule, out.logits, t.numpy(), 4.0), taus.numpy())
-    step = md.distill_step(student, teacher, batch, config)
-    assert step.parts["ce"] == pytest.approx(loss.item(), rel=1e-9)
-    expected = student.backward(out, dlogits=5.0 * z.grad.numpy())
-    for name, g in step.grads.items():
-        np.testing.assert_allclose(g, expected[name], rtol=1e-7, atol=1e-12)
+    for shape in soft_cases.SHAPES:
+        z, t = (x.astype(np.float64) for x in soft_cases.logits(*shape))
+        taus, _ = soft_cases.by_row(rule, torch.tensor(z), torch.tensor(t), 4.0)
+        np.testing.assert_allclose(row_temperatures(rule, z, t, 4.0), taus.numpy(), rtol=1e-12)
 
 
 def test_temperatures_that_make_no_sense():
