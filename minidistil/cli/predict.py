@@ -26,6 +26,7 @@ from minidistil.model.heads import task_of
 from minidistil.model.pretrained import resolve
 from minidistil.model.vision import IMAGES
 from minidistil.pipeline import PREDICTORS, TOGETHER, pipeline
+from minidistil.pipeline.token_classification import STRATEGIES
 
 EXAMPLE = '--task feature-extraction --json "A film about trains."'
 
@@ -42,7 +43,8 @@ def add_options(parser):
     parser.add_argument("--top-k", type=int, metavar="K", help="answers a text")
     parser.add_argument(
         "--aggregation-strategy", metavar="S",
-        help="token-classification: simple joins pieces to entities, none does not (none)",
+        help=f"token-classification, what becomes an entity: {', '.join(STRATEGIES)} (none); first "
+        "gives a word the tag of its first piece",
     )  # fmt: skip
     parser.add_argument(
         "--out-of-scope", type=float, metavar="P",
