@@ -7,11 +7,12 @@ from minidistil.pipeline.predictor import Predictor, listed
 
 
 class TextGeneration(Predictor):
-    def __call__(self, inputs, **options):
-        """options: those of `model.generation.stream`."""
+    def __call__(self, inputs, max_new_tokens=50, **options):
+        """options: the others of `model.generation.stream`."""
         texts = listed(inputs)
         prompts = self.prompts(texts)
-        said = generate(self.model, prompts, **{"eos": self.model.config.eos_token_id} | options)
+        options = {"eos": self.model.config.eos_token_id} | options
+        said = generate(self.model, prompts, max_new_tokens=max_new_tokens, **options)
         answers = [
             [{"generated_text": self.tokenizer.decode([*prompt, *words])}]
             for prompt, words in zip(prompts, said, strict=True)
