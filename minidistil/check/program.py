@@ -57,11 +57,11 @@ class Planted(NamedTuple):
         return names | {"heads": {"context"}, "block": {"output"}}.get(self.op, set())
 
 
-def check_family(model, families=FAMILIES, who="check"):
+def check_family(model, who="check"):
     """Raises ValueError for a model of another family."""
-    if model.config.model_type not in families:
+    if model.config.model_type not in FAMILIES:
         raise ValueError(
-            f"{who} knows {', '.join(families)}, not {model.config.model_type}; compare it by hand "
+            f"{who} knows {', '.join(FAMILIES)}, not {model.config.model_type}; compare it by hand "
             f"with md.testing.compare, a loop over names"
         )
 

@@ -17,16 +17,15 @@ from minidistil.check.right import SPEC, activation_op, heads
 from minidistil.model.encoder import scope
 from minidistil.ops import backend
 
-TRACED = ("bert", "distilbert")  # whose steps `_gradients` goes back
-
 
 def trace(model, batch):
     """{name: array} of everything: input.*, value.*, gradient.*, parameter_gradient.*, loss.
 
     batch: input_ids and, as the model likes, attention_mask and token_type_ids, (B,T).
-    Computed in float64, handed out in float32. Raises ValueError for a family not in TRACED.
+    Computed in float64, handed out in float32. Raises ValueError for a family that `Program` does
+    not know.
     """
-    check_family(model, TRACED, "trace")
+    check_family(model, "trace")
     program = Program(model, batch)
     values, mask = program.run(), program.mask
     x = values.pop(None)
@@ -93,6 +92,9 @@ def _gradients(program, values, ends):
     )
     for i in reversed(range(program.a.L)):
         dx = _layer(program, values, i, dx, d)
+    if "embeddings_mapping" in values:
+        d["embeddings_mapping"] = dx
+        dx = dx @ program.p["embeddings.mapping.weight"]
     d["embeddings"] = dx
     d["embeddings_sum"] = _norm(dx, values["embeddings_sum"], program.p, "embeddings.norm", program)
     return {name: d[name] for name in values if name in d}
@@ -125,18 +127,20 @@ def _head(program, values, ends, d):
         d["transform_norm"] = dlogits @ p["embeddings.word.weight"]
         g = values["transform_activation"]
         d["transform_activation"] = _norm(d["transform_norm"], g, p, "transform_norm", program)
-        d["transform"] = _activation(d["transform_activation"], values["transform"], a.activation)
+        z, name = values["transform"], a.transform_activation
+        d["transform"] = _activation(d["transform_activation"], z, name)
         return d["transform"] @ p["transform.weight"]
-    d["pooled"] = dlogits @ p["classifier.weight"]
+    last, first = ("out_proj", "dense") if "dense" in program.heads else ("classifier", "pooler")
+    d["pooled"] = dlogits @ p[f"{last}.weight"]
     d["pooler"] = _activation(d["pooled"], values["pooler"], a.pooler_activation)
     dh = np.zeros((*program.mask.shape, a.C))
-    dh[:, 0] = d["pooler"] @ p["pooler.weight"]
+    dh[:, 0] = d["pooler"] @ p[f"{first}.weight"]
     return dh
 
 
 def _layer(program, values, i, dy, d):
     """From a block's output to its input."""
-    p, a = scope(program.p, f"layer.{i}"), program.a
+    p, a = program.layers[i], program.a
     t = scope(values, f"layer.{i}")
     g = {"output": dy}
     g["output_sum"] = g["lin2"] = _norm(dy, t["output_sum"], p, "output_norm", program)

@@ -8,9 +8,11 @@ that it earns.
 
 import sys
 from itertools import chain, islice
+from pathlib import Path
 
 from minidistil.data.images import pictures
 from minidistil.data.pairs import NAMES
+from minidistil.data.questions import squad
 from minidistil.data.rows import decoded, kind_of, lines_of, object_of
 from minidistil.data.sources import files_of, pair_of, rows_of, text_of
 from minidistil.model.heads import EXTRACT
@@ -38,6 +40,10 @@ def chunks_of(args, task):
             raise ValueError("give texts as arguments or in --data, not both")
         numbered = ((f"text {n}", text) for n, text in enumerate(args.texts))
         return [[(place, _of_line(text, place, task, args)) for place, text in numbered]]
+    if args.data and task == "question-answering" and Path(args.data).suffix == ".json":
+        found = squad(args.data, answered=False)
+        asked = ({"question": q.question, "context": q.context} for q in found)
+        return [[(f"question {q.id}", x) for q, x in zip(found, asked, strict=True)]]
     if args.data:
         files = files_of(args.data)
         if task in OBJECTS and (other := [f for f in files if kind_of(f) != ".jsonl"]):

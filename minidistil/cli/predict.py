@@ -8,6 +8,7 @@ wrong with it, and the exit code is 2 once the others are printed.
 
 A line of stdin or an argument that begins with { is a JSON object, as are those of a .jsonl file:
 {"text", "text_pair"}, {"question", "context"}, {"question", "choices"}, {"document": [sentences]}.
+Questions may also come in SQuAD's format, in a .json file.
 """
 
 import inspect
@@ -18,6 +19,7 @@ from minidistil.cli.common import Answer, add_inference_options, progress
 from minidistil.cli.items import chunks_of
 from minidistil.cli.lines import answer_lines
 from minidistil.cli.tasks.extractive_summarization import add_choice_options
+from minidistil.cli.tasks.question_answering import add_answer_options
 from minidistil.cli.teacher import default_teacher
 from minidistil.config import read_config
 from minidistil.data.rows import strict
@@ -26,7 +28,14 @@ from minidistil.model.heads import task_of
 from minidistil.model.pretrained import resolve
 from minidistil.model.vision import IMAGES
 from minidistil.pipeline import PREDICTORS, TOGETHER, pipeline
+from minidistil.pipeline.token_classification import STRATEGIES
 
+OPTIONS = {  # what the predictors call an option
+    **{name: name for name in ("top_k", "aggregation_strategy", "out_of_scope", "sentences",
+                               "trigram_blocking", "max_new_tokens", "num_beams")},
+    "max_length": "max_seq_len", "stride": "doc_stride", "longest_answer": "max_answer_len",
+    "no_answer": "handle_impossible_answer",
+}  # fmt: skip
 EXAMPLE = '--task feature-extraction --json "A film about trains."'
 
 
@@ -42,13 +51,18 @@ def add_options(parser):
     parser.add_argument("--top-k", type=int, metavar="K", help="answers a text")
     parser.add_argument(
         "--aggregation-strategy", metavar="S",
-        help="token-classification: simple joins pieces to entities, none does not (none)",
+        help=f"token-classification, what becomes an entity: {', '.join(STRATEGIES)} (none); first "
+        "gives a word the tag of its first piece",
     )  # fmt: skip
     parser.add_argument(
         "--out-of-scope", type=float, metavar="P",
         help="text-classification: texts whose best label is less probable are out of scope",
     )  # fmt: skip
     add_choice_options(parser)
+    add_answer_options(parser)
+    group = parser.add_argument_group("what a model writes (text-generation, translation, …)")
+    group.add_argument("--max-new-tokens", type=int, metavar="N", help="at most")
+    group.add_argument("--num-beams", type=int, metavar="K", help="of a search; 1: greedy (4)")
     parser.add_argument(
         "--lines", action="store_true", help="one JSON line an answer; bad items do not stop it"
     )
@@ -95,12 +109,11 @@ def _shown(item):
 
 def _options(args, task, predict):
     """Those that were given, if this task's predictor takes them."""
-    names = ("top_k", "aggregation_strategy", "out_of_scope", "sentences", "trigram_blocking")
-    given = {name: getattr(args, name) for name in names}
-    given = {name: value for name, value in given.items() if value is not None}
-    for name in set(given) - set(inspect.signature(predict).parameters):
-        raise ValueError(f"--{name.replace('_', '-')} is not for {task}; leave it out")
-    return given
+    given = {name: getattr(args, name) for name in OPTIONS if getattr(args, name) is not None}
+    for name in given:
+        if OPTIONS[name] not in inspect.signature(predict).parameters:
+            raise ValueError(f"--{name.replace('_', '-')} is not for {task}; leave it out")
+    return {OPTIONS[name]: value for name, value in given.items()}
 
 
 def _vectors(answer):

@@ -18,7 +18,7 @@ import numpy as np
 from minidistil.data.memory import InMemory, padded
 from minidistil.files import MissingFileError
 
-LONGEST_QUESTION = 64  # pieces; what is longer is cut
+LONGEST_QUESTION, LONGEST_ANSWER = 64, 30  # pieces; a longer question is cut
 TOGETHER = 256  # questions tokenised at once
 
 
@@ -42,8 +42,11 @@ class Window(NamedTuple):
     inside: np.ndarray  # (T,) bool: pieces of the text, not of the question
 
 
-def squad(path):
-    """path of a SQuAD file  ->  list of Question. Raises ValueError with what is wrong with it."""
+def squad(path, answered=True):
+    """path of a SQuAD file  ->  list of Question. Raises ValueError with what is wrong with it.
+
+    answered: whether answers are read; without them each Question has ().
+    """
     path = Path(path)
     if not path.is_file():
         raise MissingFileError(f"no data at {path}; give a file in SQuAD's format")
@@ -52,7 +55,7 @@ def squad(path):
         found = [
             Question(
                 number, str(qa["id"]), qa["question"].strip(), part["context"],
-                () if qa.get("is_impossible") else _answers(path, qa, part["context"]),
+                _answers(path, qa, part["context"]) if answered else (),
             )
             for number, article in enumerate(articles)
             for part in article["paragraphs"]
@@ -70,7 +73,9 @@ def squad(path):
 
 
 def _answers(path, qa, context):
-    answers = tuple((a["text"], a["answer_start"]) for a in qa["answers"])
+    if qa.get("is_impossible"):
+        return ()
+    answers = tuple((a["text"], a["answer_start"]) for a in qa.get("answers", ()))
     for text, start in answers:
         if context[start : start + len(text)] != text:
             raise ValueError(
@@ -123,13 +128,15 @@ class Questions(InMemory):
     """Questions to train on, others to evaluate on, in windows of max_length pieces.
 
     A batch has start_positions and end_positions (B,); one to evaluate on also "asked", its
-    (Question, Window) pairs, from which answers are read off.
+    (Question, Window) pairs, from which answers are read off, and "longest", the most pieces that
+    an answer has.
     """
 
-    def __init__(
-        self, questions, tokenizer, *, max_length, stride, tokens, evaluation=(), seed=0
-    ):  # fmt: skip
-        every = [*questions, *evaluation]
+    def __init__(self, questions, tokenizer, *, max_length, stride, tokens, evaluation=(), seed=0,
+                 longest=LONGEST_ANSWER):  # fmt: skip
+        if longest < 1:
+            raise ValueError(f"an answer has 1 piece or more, not {longest}")
+        every, self.longest = [*questions, *evaluation], longest
         if not every:
             raise ValueError("there are no questions; give at least one")
         self.tokenizer, self.every = tokenizer, every
@@ -157,5 +164,5 @@ class Questions(InMemory):
         found = []
         for numbers in self.evaluation_numbers():
             asked = [(self.every[self.windows[i].number], self.windows[i]) for i in numbers]
-            found.append({**self.collate(numbers), "asked": asked})
+            found.append({**self.collate(numbers), "asked": asked, "longest": self.longest})
         return found

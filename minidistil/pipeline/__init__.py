@@ -53,7 +53,8 @@ def pipeline(task, folder, *, backend="cpu", dtype=None):
         text-generation      [{"generated_text"}], the prompt and what follows it; options are those
                              of `model.generation.stream`: max_new_tokens, temperature, …
         token-classification [{"entity", "score", "index", "word", "start", "end"}, …] a text, one a
-                             piece that is not "O"; with aggregation_strategy="simple"
+                             piece that is not "O"; with aggregation_strategy="simple", or
+                             "first", "average", "max", which make words of pieces before,
                              [{"entity_group", "score", "word", "start", "end"}, …]
         question-answering   {"score", "start", "end", "answer"} for {"question": …, "context": …},
                              with top_k a list of them; "" is no answer, where

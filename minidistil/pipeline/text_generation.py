@@ -7,14 +7,15 @@ from minidistil.pipeline.predictor import Predictor, listed
 
 
 class TextGeneration(Predictor):
-    def __call__(self, inputs, **options):
+    def __call__(self, inputs, max_new_tokens=50, **options):
         """A text or a list  ->  [{"generated_text"}] for each, the prompt and what follows it.
 
-        options: those of `model.generation.stream`.
+        options: the others of `model.generation.stream`.
         """
         texts = listed(inputs)
         prompts = self.prompts(texts)
-        said = generate(self.model, prompts, **{"eos": self.model.config.eos_token_id} | options)
+        options = {"eos": self.model.config.eos_token_id} | options
+        said = generate(self.model, prompts, max_new_tokens=max_new_tokens, **options)
         answers = [
             [{"generated_text": self.tokenizer.decode([*prompt, *words])}]
             for prompt, words in zip(prompts, said, strict=True)

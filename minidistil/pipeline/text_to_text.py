@@ -10,7 +10,7 @@ class TextToText(Predictor):
 
     key = "generated_text"
 
-    def __call__(self, inputs, num_beams=4, **search):
+    def __call__(self, inputs, num_beams=4, max_new_tokens=None, **search):
         """A text or a list  ->  an answer for each. search: the other options of
         `EncoderDecoder.generate`."""
         texts, answers = listed(inputs), []
@@ -21,7 +21,10 @@ class TextToText(Predictor):
                 np.array([getattr(e, name) for e in encodings], np.int64)
                 for name in ("ids", "attention_mask")
             )
-            for text in self.model.generate(ids, mask, num_beams=num_beams, **search):
+            said = self.model.generate(
+                ids, mask, num_beams=num_beams, max_new_tokens=max_new_tokens, **search
+            )
+            for text in said:
                 answers.append({self.key: self.tokenizer.decode(text)})
         return answers
 

@@ -86,9 +86,8 @@ def test_whom_check_does_not_know(tmp_path):
     saved(md.from_config(config), tmp_path)
     with pytest.raises(ValueError, match="check knows bert, distilbert, roberta, albert, not gpt2"):
         md.check.compare(torch.nn.Identity(), tmp_path)
-    model = md.from_config(ROBERTA, task="fill-mask")
-    with pytest.raises(ValueError, match="trace knows bert, distilbert, not roberta"):
-        trace(model, {"input_ids": np.ones((1, 3), int)})
+    with pytest.raises(ValueError, match="trace knows bert, distilbert, roberta, albert, not gpt2"):
+        trace(md.from_config(config), {"input_ids": np.ones((1, 3), int)})
 
 
 @pytest.mark.parametrize(("swapped", "ids"), [(False, []), (True, ["span-ends-swapped"])])

@@ -4,7 +4,7 @@ and, where PyTorch is installed, against what it retains."""
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
-from small import CONFIG, saved
+from small import ALBERT, CONFIG, ROBERTA, saved
 
 import minidistil as md
 from minidistil.check.inputs import example, load
@@ -19,10 +19,15 @@ CASES = {
     "distilbert": (CONFIG, "fill-mask"), "bert": (BERT, "fill-mask"),
     "classifier": (BERT, "text-classification"), "body": (CONFIG, "feature-extraction"),
     "tokens": (BERT, "token-classification"), "answers": (CONFIG, "question-answering"),
-    "choices": (BERT, "multiple-choice"),
+    "choices": (BERT, "multiple-choice"), "roberta": (ROBERTA, "fill-mask"),
+    "its classifier": (ROBERTA, "text-classification"), "albert": (ALBERT, "fill-mask"),
+    "its choices": (ALBERT, "multiple-choice"),
 }  # fmt: skip
 BIAS = {"q": "q", "k": "k", "v": "v", "out": "out", "lin1": "lin1", "lin2": "lin2",
         "attention_norm": "attention_norm", "output": "output_norm"}  # fmt: skip
+AROUND = (("embeddings_mapping", "embeddings.mapping"), ("transform", "transform"),
+          ("transform_norm", "transform_norm"), ("pooler", "pooler"),
+          ("pooler", "dense"))  # fmt: skip
 
 
 @pytest.fixture(params=CASES)
@@ -41,16 +46,27 @@ def close(a, b, size):
 def test_a_bias_collects_the_gradient_of_what_it_is_added_to(case):
     _, model, _, named = case
     largest = max(np.abs(x).max() for n, x in named.items() if n.startswith("parameter_gradient"))
-    for i in range(model.config.architecture.L):
+    blocks = np.array(model.config.architecture.blocks)
+    for block in set(blocks):  # ALBERT's take turns, and a bias collects from all of them
         for quantity, role in BIAS.items():
-            d = named[f"gradient.layer.{i}.{quantity}"]
-            bias = named[f"parameter_gradient.{model.names[f'layer.{i}.{role}.bias']}"]
-            close(d.sum((0, 1)), bias, largest)
+            turns = np.flatnonzero(blocks == block)
+            d = sum(named[f"gradient.layer.{i}.{quantity}"].sum((0, 1)) for i in turns)
+            bias = named[f"parameter_gradient.{model.names[f'layer.{block}.{role}.bias']}"]
+            close(d, bias, largest)
+    for quantity, role in AROUND:
+        if f"gradient.{quantity}" in named and f"{role}.bias" in model.names:
+            bias = named[f"parameter_gradient.{model.names[f'{role}.bias']}"]
+            d = named[f"gradient.{quantity}"]
+            close(d.reshape(-1, d.shape[-1]).sum(0), bias, largest)
     norm = named[f"parameter_gradient.{model.names['embeddings.norm.bias']}"]
     close(named["gradient.embeddings"].sum((0, 1)), norm, largest)
     place = named[f"parameter_gradient.{model.names['embeddings.position.weight']}"]
-    T = named["gradient.embeddings_sum"].shape[1]
-    close(named["gradient.embeddings_sum"].sum(0), place[:T], largest)
+    T, padding = (
+        named["gradient.embeddings_sum"].shape[1],
+        model.config.architecture.padding_position,
+    )
+    first = 0 if padding is None else padding + 1
+    close(named["gradient.embeddings_sum"].sum(0), place[first : first + T], largest)
 
 
 def test_values_are_the_model_s(case):

@@ -3,6 +3,7 @@
 import io
 import json
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -52,6 +53,44 @@ def test_evaluate(asked, capsys):
     assert set(found) == {"loss", "exact", "f1", "has_answer_f1", "no_answer_f1", "tokens"}
     wide = answer(capsys, "evaluate", "--model", folder, "--data", data, "--stride", 1, *SMALL)
     assert wide["tokens"] < found["tokens"]
+
+
+def test_answers_are_as_long_as_one_allows(asked, capsys):
+    """In the file an answer is one word: who may say one piece only says more like it."""
+    data, folder = asked
+    short, long = (
+        answer(capsys, "evaluate", "--model", folder, "--data", data, "--longest-answer", n, *SMALL)
+        for n in (1, 30)
+    )
+    assert short["f1"] != long["f1"] and short["loss"] == long["loss"]
+    argv = ["evaluate", "--model", folder, "--data", data, "--longest-answer", "0", *SMALL]
+    assert main(argv) == 2
+    assert "an answer has 1 piece or more, not 0" in capsys.readouterr().err
+
+
+def test_predict_reads_squad_and_may_say_no_answer(asked, tmp_path, capsys):
+    """Options go by the names of evaluate; a file without answers can be answered, too."""
+    data, folder = asked
+    content = json.loads(Path(data).read_text())
+    items = []
+    for article in content["data"]:
+        for part in article["paragraphs"]:
+            for qa in part["qas"]:
+                qa.pop("answers", qa.pop("is_impossible", None))
+                items.append({"question": qa["question"], "context": part["context"]})
+    bare = tmp_path / "bare.json"
+    bare.write_text(json.dumps(content))
+    predict = pipeline("question-answering", folder, backend="numpy")
+    options = {"handle_impossible_answer": True, "max_answer_len": 1, "max_seq_len": 20,
+               "doc_stride": 4}  # fmt: skip
+    found = answer(capsys, "predict", "--model", folder, "--data", bare, "--no-answer",
+                   "--longest-answer", 1, "--max-length", 20, "--stride", 4, "--backend", "numpy",
+                   "--top-k", 40)  # fmt: skip
+    wanted = predict(items, top_k=40, **options)
+    assert [[a["answer"] for a in x] for x in found] == [[a["answer"] for a in x] for x in wanted]
+    assert all("" in [a["answer"] for a in x] for x in found)
+    assert main(["evaluate", "--model", folder, "--data", str(bare)]) == 2
+    assert "has no answers" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("labels", ["--labels", "--no-labels"])

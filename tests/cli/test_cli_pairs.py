@@ -51,6 +51,10 @@ def test_a_translator_is_measured_and_asked(translator, data, capsys):
     assert {"loss", "bleu", "tokens"} == set(found)
     (said,) = answer(capsys, "predict", "--model", translator, "the film")
     assert set(said) == {"translation_text"}
+    greedy = answer(capsys, "predict", "--model", translator, "the film", "--num-beams", "1",
+                    "--max-new-tokens", "3")  # fmt: skip
+    how = {"num_beams": 1, "max_new_tokens": 3}
+    assert greedy == md.pipeline("translation", translator)("the film", **how) != [said]
     texts = md.pipeline("translation", translator)(["the film", "great"], num_beams=1)
     assert len(texts) == 2 and texts[0].keys() == {"translation_text"}
 

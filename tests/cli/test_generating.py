@@ -70,6 +70,15 @@ def test_the_command(folder, capsys):
     assert answer["generated_text"].startswith("the cat")
 
 
+def test_predict_says_as_many_words_as_one_asks_for(folder, capsys):
+    argv = ["predict", "--model", str(folder), "--max-new-tokens", "3", "--json", *TEXTS[:2]]
+    assert main(argv) == 0
+    wanted = pipeline("text-generation", folder)(TEXTS[:2], max_new_tokens=3)
+    assert json.loads(capsys.readouterr().out) == wanted
+    assert main([*argv, "--top-k", "2"]) == 2
+    assert "--top-k is not for text-generation" in capsys.readouterr().err
+
+
 def test_drawn_words_are_the_seed_s(folder, capsys):
     how = ["generate", "the cat", "--model", str(folder), "--temperature", "2", "--top-k", "40",
            "--top-p", "0.9", "--max-new-tokens", "12", "--seed"]  # fmt: skip

@@ -3,13 +3,16 @@
 import json
 import random
 
+import numpy as np
 import pytest
 from cli_world import GOOD, SMALL
+from families_world import FAMILIES, family_folder
 from test_pipeline import ours, same, theirs
 
 import minidistil as md
 from minidistil.cli import main
 from minidistil.pipeline import pipeline
+from minidistil.pipeline.token_classification import STRATEGIES
 
 TEXTS = ["the film was great", "we loved the actors in it and what a dull plot", "actors zzz"]
 
@@ -76,10 +79,38 @@ def test_answers_are_transformers(tagged):
     task = "token-classification"
     mine, other = ours(task, tagged[1]), theirs(task, tagged[1])
     for options in ({}, {"ignore_labels": []}):
-        for how in ("none", "simple"):
+        for how in STRATEGIES:
             for inputs in (TEXTS[1], TEXTS[:1], TEXTS):
                 options = options | {"aggregation_strategy": how}
                 same(mine(inputs, **options), plain(other(inputs, **options)))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_words_of_other_tokenizers(family, tmp_path):
+    """Pieces that bear no mark make words by the spaces between them."""
+    task = "token-classification"
+    folder = family_folder(family, tmp_path, task)
+    mine, other = ours(task, folder), theirs(task, folder)
+    for how in STRATEGIES:
+        options = {"aggregation_strategy": how, "ignore_labels": []}
+        same(mine(TEXTS, **options), plain(other(TEXTS, **options)))
+
+
+def test_a_word_has_one_tag(tagged):
+    """Of several pieces: that of the first, of their mean, of the surest."""
+    predict, text = ours("token-classification", tagged[1]), "watchactorsloved"
+    assert len(predict(text, ignore_labels=[])) > 2
+    logits = next(predict.results([text]))[-1].logits[1:-1]
+    scores = predict.model.ops.softmax.forward(logits)[0]
+    surest = np.unravel_index(scores.argmax(), scores.shape)[0]
+    right = {"first": scores[0], "average": scores.mean(axis=0), "max": scores[surest]}
+    for how, p in right.items():
+        (word,) = predict(text, aggregation_strategy=how, ignore_labels=[])
+        assert (word["start"], word["end"], word["word"]) == (0, len(text), text)
+        tag = predict.model.config.id2label[int(p.argmax())]
+        assert word["entity_group"] == tag.split("-")[-1]
+        assert word["score"] == pytest.approx(p.max(), rel=1e-6)
 
 
 def plain(answer):
@@ -90,5 +121,5 @@ def plain(answer):
 
 
 def test_an_unknown_strategy_is_refused(tagged):
-    with pytest.raises(ValueError, match="none, simple, not 'max'"):
-        ours("token-classification", tagged[1])(TEXTS, aggregation_strategy="max")
+    with pytest.raises(ValueError, match="none, simple, first, average, max, not 'last'"):
+        ours("token-classification", tagged[1])(TEXTS, aggregation_strategy="last")

@@ -9,7 +9,7 @@ from minidistil.cli.labelled import WithoutLabels, relabelled
 from minidistil.cli.measure import results
 from minidistil.cli.text import HELD_OUT_SEED
 from minidistil.data import split
-from minidistil.data.questions import Questions, squad
+from minidistil.data.questions import LONGEST_ANSWER, Questions, squad
 from minidistil.data.spans import best_spans
 from minidistil.model import objective
 from minidistil.train.squad import squad_scores
@@ -21,7 +21,25 @@ def add_options(parser):
         "--stride", type=int, metavar="N",
         help="pieces that windows of --max-length share; default: a third of it",
     )  # fmt: skip
-    group.add_argument("--longest-answer", type=int, default=30, metavar="N", help="in pieces (30)")
+    group.add_argument(
+        "--longest-answer", type=int, default=LONGEST_ANSWER, metavar="N",
+        help=f"that is read off a text, in pieces ({LONGEST_ANSWER})",
+    )  # fmt: skip
+
+
+def add_answer_options(parser):
+    """Of predict: how a text is read, and what may be an answer."""
+    group = parser.add_argument_group("answers (question-answering)")
+    group.add_argument(
+        "--no-answer", action="store_true", default=None,
+        help="a text may have none, as in SQuAD 2.0: the answer is then empty, shown as -",
+    )  # fmt: skip
+    group.add_argument("--longest-answer", type=int, metavar="N", help="in pieces (15)")
+    group.add_argument("--max-length", type=int, metavar="T", help="pieces of a window (384)")
+    group.add_argument(
+        "--stride", type=int, metavar="N",
+        help="pieces that windows share (128, at most a third of --max-length)",
+    )  # fmt: skip
 
 
 def training(args, folder, tokenizer, resumed):
@@ -63,7 +81,7 @@ def _data(args, tokenizer, training, evaluation):
     stride = args.max_length // 3 if args.stride is None else args.stride
     return Questions(
         training, tokenizer, max_length=args.max_length, stride=stride, evaluation=evaluation,
-        tokens=args.batch_tokens, seed=args.seed,
+        tokens=args.batch_tokens, seed=args.seed, longest=args.longest_answer,
     )  # fmt: skip
 
 
@@ -96,7 +114,7 @@ def describe(answer):
 
 def _answered(model, batches, losses=None):
     """Answers, and their Questions in the order of their ids; (loss, windows) into losses."""
-    parts, questions, fetch = {}, {}, model.ops.place.fetch
+    parts, questions, longest, fetch = {}, {}, LONGEST_ANSWER, model.ops.place.fetch
     for batch, rows, result in results(model, batches):
         if losses is not None:
             given = objective.given(batch)
@@ -104,7 +122,7 @@ def _answered(model, batches, losses=None):
                 result.logits, rows, given, model.config, "spans", model.ops
             )
             losses.append((loss, len(batch["asked"])))
-        logits = np.split(fetch(result.logits), rows.bounds[1:-1])
+        logits, longest = np.split(fetch(result.logits), rows.bounds[1:-1]), batch["longest"]
         for (question, window), z in zip(batch["asked"], logits, strict=True):
             parts.setdefault(question.id, []).append((window, z))
             questions[question.id] = question
@@ -112,5 +130,5 @@ def _answered(model, batches, losses=None):
         raise ValueError("there is nothing to evaluate on; hold out some articles")
     asked = [questions[name] for name in sorted(parts)]
     no_answer = not all(question.answers for question in asked)
-    best = [best_spans(parts[question.id], no_answer=no_answer)[0] for question in asked]
+    best = [best_spans(parts[q.id], longest=longest, no_answer=no_answer)[0] for q in asked]
     return [q.context[a.start : a.end] for q, a in zip(asked, best, strict=True)], asked
