@@ -21,11 +21,8 @@ from minidistil.cli.lines import answer_lines
 from minidistil.cli.tasks.extractive_summarization import add_choice_options
 from minidistil.cli.tasks.question_answering import add_answer_options
 from minidistil.cli.teacher import default_teacher
-from minidistil.config import read_config
 from minidistil.data.rows import strict
-from minidistil.model.checkpoint import CONFIG
-from minidistil.model.heads import task_of
-from minidistil.model.pretrained import resolve
+from minidistil.model.pretrained import resolve, task_in
 from minidistil.model.vision import IMAGES
 from minidistil.pipeline import PREDICTORS, TOGETHER, pipeline
 from minidistil.pipeline.token_classification import STRATEGIES
@@ -71,7 +68,7 @@ def add_options(parser):
 
 def run(args):
     folder = resolve(args.model or default_teacher())
-    task = args.task or task_of(read_config(folder / CONFIG))
+    task = args.task or task_in(folder)
     if args.top_k is not None and args.top_k < 1:
         raise ValueError(f"--top-k must be 1 or more, not {args.top_k}")
     if args.lines and args.texts:

@@ -13,7 +13,7 @@ from minidistil.cli.evaluate import add_measure_options, evaluation_batches
 from minidistil.cli.measure import answers, measure
 from minidistil.cli.teacher import default_teacher
 from minidistil.files import replacing, write_json
-from minidistil.model.pretrained import TOKENIZER, from_pretrained, resolve
+from minidistil.model.pretrained import TOKENIZER, from_pretrained, resolve, task_in
 from minidistil.model.vision import IMAGES
 
 EXAMPLE = "--model runs/distill --out runs/distill-int8 --data movie-reviews"
@@ -34,8 +34,9 @@ def run(args):
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise ValueError(f"{out} already holds something; give --out a folder that is not there")
     model = from_pretrained(
-        folder, task=args.task, backend=args.backend, problem_type=args.problem_type, seed=args.seed
-    )
+        folder, task=args.task or task_in(folder), backend=args.backend,
+        problem_type=args.problem_type, seed=args.seed,
+    )  # fmt: skip
     if model.task == IMAGES:
         raise ValueError(f"{folder} reads images; int8 is for the models of texts")
     if model.dtype == "int8":
@@ -49,7 +50,7 @@ def run(args):
         for name in TOKENIZER:
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, aside / name)
-        small = from_pretrained(aside, backend=args.backend)
+        small = from_pretrained(aside, task=model.task, backend=args.backend)
         if before is not None:
             after = measure(small, batches, right)
         found = {

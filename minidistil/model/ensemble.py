@@ -10,6 +10,15 @@ import math
 
 from minidistil.config.vit import VISION
 from minidistil.model import network
+from minidistil.model.heads import ENCODER_DECODER
+
+ALONE = {  # tasks whose answers are no logits to take the mean of, and why there is no other mean
+    **dict.fromkeys(
+        ("feature-extraction", "sentence-embedding"),
+        "vectors of several models live in different spaces",
+    ),
+    **dict.fromkeys(ENCODER_DECODER.heads, "several models do not write one text together"),
+}
 
 
 class Ensemble:
@@ -17,7 +26,8 @@ class Ensemble:
 
     weights: one for each, above 0, which are divided by their sum; equal when None. It is asked as
     a Model is, by `pack` and `infer`, and `params` holds all of theirs.
-    Raises ValueError for models that share no task, vocabulary, classes or rule for positions.
+    Raises ValueError for models that share no task, vocabulary, classes or rule for positions, or
+    that give vectors or write texts.
     """
 
     without_hidden = "several teachers share no hidden state; set alpha_cos to 0"
@@ -32,6 +42,8 @@ class Ensemble:
             )
         if not all(0 < w < math.inf for w in weights):
             raise ValueError(f"the weights must be finite numbers above 0, not {weights}")
+        if (task := self.members[0].task) in ALONE:
+            raise ValueError(f"{ALONE[task]}: give one folder for {task}")
         self.weights = tuple(w / sum(weights) for w in weights)
         for what, of in SHARED.items():
             found = [of(m) for m in self.members]

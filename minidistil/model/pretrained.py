@@ -22,7 +22,13 @@ from minidistil.model.layout import HALVES, first_values, layout
 from minidistil.model.model import Model
 from minidistil.model.names import BODY, BUFFERS, TIED, checkpoint_name
 from minidistil.model.params import body_shapes, head_shapes, initialise, shapes
-from minidistil.model.sentence import SENTENCE_FILES, SENTENCES, Pooling, SentenceModel
+from minidistil.model.sentence import (
+    MODULES,
+    SENTENCE_FILES,
+    SENTENCES,
+    Pooling,
+    SentenceModel,
+)
 from minidistil.model.vision_model import fresh, loaded
 from minidistil.ops import backend as load_backend
 
@@ -97,6 +103,14 @@ def _stored_task(config):
         return task_of(config)
     except ValueError:
         return None
+
+
+def task_in(folder):
+    """What a folder's model is for: sentence vectors, where a bare body has sentence-transformers'
+    files beside it; else what its config says."""
+    task = task_of(read_config(Path(folder) / CONFIG))
+    pooled = task == "feature-extraction" and (Path(folder) / MODULES).exists()
+    return SENTENCES if pooled else task
 
 
 def resolve(name):

@@ -2,15 +2,16 @@
 
 from minidistil.data.reader import check_reader, load_reader, read_alike
 from minidistil.model.ensemble import Ensemble
-from minidistil.model.pretrained import from_pretrained, resolve
+from minidistil.model.pretrained import from_pretrained, resolve, task_in
 
 
-def load(folders, weights=None, **options):
+def load(folders, weights=None, task=None, **options):
     """A folder or a list of them  ->  Model or Ensemble, what reads for it: a Tokenizer or an
     ImageProcessor (of the first).
 
-    weights: of an ensemble, see there. options: those of `from_pretrained`. Raises ValueError for
-    models whose tokenizers differ, since one text is to be the same ids for all of them.
+    weights: of an ensemble, see there. task: None for the first folder's own. options: the others
+    of `from_pretrained`. Raises ValueError for models whose tokenizers differ, since one text is to
+    be the same ids for all of them.
     """
     folders = [resolve(f) for f in (folders if isinstance(folders, list | tuple) else [folders])]
     readers = [load_reader(folder) for folder in folders]
@@ -20,7 +21,8 @@ def load(folders, weights=None, **options):
                 f"several models are asked about the same input, and {folder} reads it in another "
                 f"way than {folders[0]}; take models that share a tokenizer, or an image's scale"
             )
-    models = [from_pretrained(folder, **options) for folder in folders]
+    task = task or task_in(folders[0])
+    models = [from_pretrained(folder, task=task, **options) for folder in folders]
     for model in models:
         check_reader(readers[0], model.config)
     if len(models) == 1 and weights is None:

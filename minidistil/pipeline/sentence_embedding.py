@@ -8,8 +8,6 @@ from minidistil.pipeline.predictor import Predictor, listed
 class SentenceEmbedding(Predictor):
     def __init__(self, model, tokenizer):
         super().__init__(model, tokenizer)
-        if not hasattr(model, "pooling"):
-            raise ValueError("vectors of several models live in different spaces: give one folder")
         length = model.pooling.max_length
         tokenizer.max_length = min(tokenizer.max_length, length or tokenizer.max_length)
 

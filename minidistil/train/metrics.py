@@ -5,6 +5,9 @@ Source of the definitions: scikit-learn and SciPy, whose values these are.
 
 import numpy as np
 
+QUERIES = 1024  # whose scores are there at once
+EQUAL = 1e-6  # cosines of the same two texts differ by less, computed in other company
+
 
 def classification(predicted, labels, K):
     """predicted (B,), labels (B,) classes below K  ->  accuracy, macro_f1, matthews."""
@@ -38,6 +41,25 @@ def regression(predicted, labels):
         "pearson": _correlation(predicted, labels),
         "spearman": _correlation(_ranks(predicted), _ranks(labels)),
     }
+
+
+def retrieval(u, w):
+    """u, w (B,C) of length 1, wᵢ what uᵢ looks for among all w  ->  accuracy, how often it comes
+    first, and mrr, the mean of 1/rank; among equally near ones, such as the same text twice, it
+    counts as the middle one.
+
+    Source: Voorhees, "The TREC-8 question answering track report", 1999 (mean reciprocal rank).
+    """
+    ranks = []
+    for start in range(0, len(u), QUERIES):
+        some = np.arange(start, min(start + QUERIES, len(u)))
+        scores = u[some] @ w.T  # (b,B)
+        own = scores[np.arange(len(some)), some][:, None]
+        nearer = (scores > own + EQUAL).sum(axis=1)
+        equal = (np.abs(scores - own) <= EQUAL).sum(axis=1)
+        ranks.append(1 + nearer + (equal - 1) / 2)
+    ranks = np.concatenate(ranks)
+    return {"accuracy": float(np.mean(ranks == 1)), "mrr": float(np.mean(1 / ranks))}
 
 
 def _macro_f1(right, given, said):

@@ -59,6 +59,11 @@ def test_a_translator_is_measured_and_asked(translator, data, capsys):
     assert len(texts) == 2 and texts[0].keys() == {"translation_text"}
 
 
+def test_several_translators_are_refused(translator, data, capsys):
+    assert main(["evaluate", *2 * ["--model", str(translator)], *_files(data)]) == 2
+    assert "several models do not write one text together" in capsys.readouterr().err
+
+
 def test_a_summariser_reads_several_sentences(world, data, capsys):
     pytest.importorskip("rouge_score")
     out = data / "summariser"

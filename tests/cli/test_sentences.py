@@ -51,6 +51,50 @@ def test_partners_alone(world, data, tmp_path, capsys):
     assert 0 <= found["accuracy"] <= 1 and "spearman" not in found
 
 
+def test_how_well_partners_are_found_is_no_matter_of_batches(world, data, capsys):
+    common = ["evaluate", "--task", "sentence-embedding", "--model", world.teacher, "--data",
+              data[1], "--backend", "numpy", "--batch-tokens"]  # fmt: skip
+    small, large = (answer(capsys, *common, tokens) for tokens in (64, 4096))
+    assert small["loss"] < large["loss"]  # of a batch, where fewer texts are the choice
+    for name in ("accuracy", "mrr"):
+        assert small[name] == pytest.approx(large[name])
+
+
+def test_a_folder_of_vectors_is_for_vectors(world, data, tmp_path, capsys):
+    """--pooling cls is kept beside the model, and no later command needs to be told of either."""
+    out, student, small = (tmp_path / name for name in ("out", "student", "small"))
+    common = ["--data", data[1], "--backend", "numpy"]
+    answer(capsys, "finetune", "--task", "sentence-embedding", "--model", world.teacher,
+           "--pooling", "cls", "--steps", 1, "--eval-data", data[1], "--out", out,
+           *common)  # fmt: skip
+    assert Pooling.read(out).mode == "cls"
+    cls, mean = (
+        answer(capsys, "evaluate", "--model", out, *more, *common)
+        for more in ([], ["--pooling", "mean"])
+    )
+    assert "mrr" in cls and cls["loss"] != mean["loss"]
+    (vector,) = answer(capsys, "predict", "--model", out, GOOD, "--backend", "numpy")
+    whole = md.from_pretrained(out, task="feature-extraction", backend="numpy")
+    first = whole.forward(**load_tokenizer(out)([GOOD]), keep=False).last_hidden_state[0, 0]
+    np.testing.assert_allclose(vector, first / np.linalg.norm(first), rtol=1e-4, atol=1e-6)
+    learn = ["distill", "--teacher", out, "--alpha-ce", 0, "--alpha-cos", 0, "--alpha-mse", 1,
+             "--layers", 0, "--steps", 1, "--eval-data", data[1], *common]  # fmt: skip
+    answer(capsys, *learn, "--out", student)
+    answer(capsys, "quantize", "--model", out, "--out", small, *common)
+    assert Pooling.read(student).mode == Pooling.read(small).mode == "cls"
+    assert main([*map(str, learn), "--pooling", "mean", "--out", str(tmp_path / "no")]) == 2
+    assert "a student pools as its teacher, cls" in capsys.readouterr().err
+    assert main(["evaluate", "--model", str(out), "--pooling", "max", *map(str, common)]) == 2
+    assert "cls, mean, not 'max'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("task", ["sentence-embedding", "feature-extraction"])
+def test_vectors_of_several_models_are_refused(task, world, data, capsys):
+    argv = ["evaluate", "--task", task, *2 * ["--model", world.teacher], "--data", str(data[1])]
+    assert main(argv) == 2
+    assert "live in different spaces: give one folder" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("labels", ["--labels", "--no-labels"])
 def test_a_student_learns_its_teachers_vectors(labels, world, data, tmp_path, capsys):
     scored, out = data[0], tmp_path / "out"

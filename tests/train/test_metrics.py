@@ -55,3 +55,23 @@ def test_constants_correlate_with_nothing():
     assert metrics.classification(np.zeros(4, int), np.array([0, 1, 0, 1]), 2)["matthews"] == 0
     found = metrics.regression(np.ones(3), np.arange(3.0))
     assert found["pearson"] == found["spearman"] == 0
+
+
+def test_retrieval_by_hand():
+    """Ranks 1, 2 and 3 of three, and of four that are all the same the middle, 2.5."""
+    items = np.eye(3)
+    queries = np.array([[9, 1, 0], [9, 8, 0], [9, 8, 7]]) / 12
+    found = metrics.retrieval(queries, items)
+    assert found == {
+        "accuracy": pytest.approx(1 / 3),
+        "mrr": pytest.approx((1 + 1 / 2 + 1 / 3) / 3),
+    }
+    same = metrics.retrieval(np.ones((4, 2)), np.ones((4, 2)))
+    assert same == {"accuracy": 0.0, "mrr": pytest.approx(1 / 2.5)}
+
+
+def test_retrieval_in_pieces_is_that_of_all(monkeypatch):
+    u, w = np.random.default_rng(0).normal(size=(2, 23, 5))
+    whole = metrics.retrieval(u, w)
+    monkeypatch.setattr(metrics, "QUERIES", 4)
+    assert metrics.retrieval(u, w) == whole and 0 < whole["accuracy"] < whole["mrr"] < 1

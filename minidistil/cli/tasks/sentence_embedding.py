@@ -6,6 +6,8 @@ minidistil distill --task sentence-embedding --teacher all-MiniLM-L6-v2 --data t
     --label-column score --similarity-max 5 --alpha-ce 0 --alpha-cos 0 --alpha-mse 1
 """
 
+import dataclasses
+
 import numpy as np
 
 from minidistil.cli.common import said_once
@@ -18,7 +20,7 @@ from minidistil.cli.labelled import (
 from minidistil.cli.measure import results
 from minidistil.data.sentences import SentencePairs
 from minidistil.model.pretrained import from_pretrained
-from minidistil.model.sentence import SENTENCES, normalise, pairs_loss
+from minidistil.model.sentence import MODES, SENTENCES, normalise, pairs_loss
 from minidistil.train import metrics
 
 
@@ -27,6 +29,11 @@ def add_options(parser):
     group.add_argument(
         "--similarity-max", type=float, default=1.0, metavar="S",
         help="the label that stands for a cosine of 1 (1); STS-B: 5",
+    )  # fmt: skip
+    group.add_argument(
+        "--pooling", metavar="P",
+        help=f"how tokens become one vector: {', '.join(MODES)} ([CLS]); default: as the folder "
+        "says, else mean",
     )  # fmt: skip
 
 
@@ -37,11 +44,13 @@ def training(args, folder, tokenizer, resumed):
         model = from_pretrained(
             folder, task=SENTENCES, backend=args.backend, dtype="float32", seed=args.seed
         )
+    _pool_as_told(args, model)
     return model, _data(args, tokenizer, training, evaluation)
 
 
 def evaluation(args, tokenizer, model):
-    """Batches of the pairs."""
+    """Batches of the pairs; the model pools as --pooling says."""
+    _pool_as_told(args, model)
     return _data(args, tokenizer, [], held_out_of(args, read_examples)).evaluation_batches()
 
 
@@ -51,8 +60,17 @@ def distillation(args, tokenizer, teacher, resumed):
         raise ValueError(
             "--cache-teacher keeps words and logits, not sentence vectors; leave it out"
         )
+    if args.pooling is not None:
+        raise ValueError(
+            f"a student pools as its teacher, {teacher.pooling.mode}; leave --pooling out"
+        )
     data = _data(args, tokenizer, *training_and_evaluation(args, read_examples))
     return data if args.labels else WithoutLabels(data)
+
+
+def _pool_as_told(args, model):
+    if args.pooling is not None:
+        model.pooling = dataclasses.replace(model.pooling, mode=args.pooling)
 
 
 def _data(args, tokenizer, training, evaluation):
@@ -70,21 +88,23 @@ def _data(args, tokenizer, training, evaluation):
 def measure(model, batches, reference=None):
     """loss, mse, pearson, spearman of the cosines with the labels; agreement is Pearson's.
 
-    Without labels: loss, and accuracy, how often a text's partner is the nearest of its batch.
+    Without labels: loss (of each batch, whose texts are the choice), and what semantic search is
+    measured by, the second texts of all pairs being the items and the first the queries: accuracy,
+    how often a text's partner is the first that is found, and mrr, the mean of 1/its rank.
     """
-    losses, sizes, cosines, labels, nearest = [], [], [], [], []
+    losses, sizes, sides, cosines, labels = [], [], [], [], []
     for batch, rows, u, w in _vectors(model, batches):
         given = batch.get("labels")
         losses.append(pairs_loss(_joined(u, w), rows, given)[0])
         sizes.append(len(u))
         cosines.append((u * w).sum(axis=1))
-        nearest.append((u @ w.T).argmax(axis=1) == np.arange(len(u)))
+        sides.append((u, w))
         labels.append(given)
     if not sizes:
         raise ValueError("there is nothing to evaluate on; hold out some pairs")
     found, mine = {"loss": float(np.average(losses, weights=sizes))}, np.concatenate(cosines)
     if labels[0] is None:
-        found["accuracy"] = float(np.concatenate(nearest).mean())
+        found |= metrics.retrieval(*map(np.concatenate, zip(*sides, strict=True)))
     else:
         found |= metrics.regression(mine, np.concatenate(labels))
     if reference is not None:
