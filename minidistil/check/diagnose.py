@@ -12,7 +12,7 @@ import numpy as np
 from minidistil.check.catalogue import mistakes_of
 from minidistil.check.explain import NEARER
 from minidistil.check.program import SITES, Planted, stage_of
-from minidistil.check.right import RIGHT
+from minidistil.check.right import OBJECTIVES, RIGHT
 from minidistil.testing import rms
 
 ENOUGH = 3  # so many more quantities must agree, or all that are left
@@ -69,7 +69,7 @@ def _by_distance(known, stage, names, first):
     place = names.index(first)
     window = {name.rpartition(".")[2] for name in names[max(0, place - 2) : place + 1]}
     near, far = [], []
-    for m in mistakes_of(*RIGHT):
+    for m in mistakes_of(*(op for op in RIGHT if op not in OBJECTIVES)):
         for value, wrong in m.forms(known):
             for sites in _sites(m, stage):
                 planted = Planted(m.op, wrong, sites)

@@ -31,8 +31,9 @@ def explain(op, attempt, *inputs, **fixed):
 
     op: "embedding_sum", "layernorm", "linear", "gelu" (or "activation", name=…), "add", "scores",
     "softmax", "weights", "attention", "pool", "projection", "kl_div", "cosine", "cross_entropy",
-    "mse" or "adamw"; the inputs are those of the function of that name in `check/right.py` and
-    `check/steps.py`, arrays (B,T,·) or, for LayerNorm, linear and GELU, with any leading axes.
+    "mse", "mae", "moments", "relation", "binary_cross_entropy" or "adamw"; the inputs are those of
+    the function of that name in `check/right.py` and `check/steps.py`, arrays (B,T,·) or, for
+    LayerNorm, linear and GELU, with any leading axes.
     attempt: an array, a number, or {name: array}.
     Raises ValueError for an op that is not there.
     """

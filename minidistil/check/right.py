@@ -152,9 +152,51 @@ def mse(student, teacher, *, mask=None):
     return losses.mse(student, teacher, mask, "batchmean")[0]
 
 
+def mae(student, teacher, *, mask=None):
+    """Arrays (…,C), mask (…)  ->  absolute error, mean over real tokens and channels."""
+    picked = None if mask is None else np.asarray(mask, bool).reshape(-1)
+    return SPEC.mae.forward(_rows(student), target=_rows(teacher), mask=picked)[0]
+
+
+def moments(x):
+    """x (…,C)  ->  (2,…): each token's mean and variance over its channels."""
+    return SPEC.moments.forward(_rows(x))[0].reshape(2, *x.shape[:-1])
+
+
+def relation(q, k, teacher_q, teacher_k, *, n_heads, mask=None, measure="kl", weights=None):
+    """q, k (B,T,C) and the teacher's (B,T,C′), mask (B,T)  ->  how far softmax(q·kᵀ/√D) is from
+    the teacher's.
+
+    measure: of the op `relation`. weights (B,): what each sequence counts; by default the mean of
+    AttentionLoss, over a head's rows ("kl", "ce") or entries ("scores", "probs") of all sequences.
+    """
+    mask = np.ones(q.shape[:2], bool) if mask is None else np.asarray(mask, bool)
+    lengths = mask.sum(axis=1)
+    if weights is None:
+        count = (lengths if measure in ("kl", "ce") else lengths**2).sum()
+        weights = np.full(len(mask), 1 / (n_heads * count))
+    bounds = np.concatenate([[0], np.cumsum(lengths)])
+    return SPEC.relation.forward(
+        q[mask], k[mask], target_q=teacher_q[mask], target_k=teacher_k[mask], bounds=bounds,
+        n_heads=n_heads, weights=weights, measure=measure,
+    )[0]  # fmt: skip
+
+
+def binary_cross_entropy(logits, labels):
+    """logits, labels (N,K)  ->  mean over texts and labels of −ln σ(±z)."""
+    return SPEC.binary_cross_entropy.forward(logits, labels=labels)[0]
+
+
+def _rows(x):
+    return x.reshape(-1, x.shape[-1])
+
+
+OBJECTIVES = {  # no part of a model's own forward
+    f.__name__: f
+    for f in (kl_div, cosine, cross_entropy, mse, mae, moments, relation, binary_cross_entropy)
+}
 RIGHT = {
     f.__name__: f
     for f in (embedding_sum, layernorm, linear, activation, residual, heads, scores, softmax,
-              weights, attention, block, layer_of, pool, projection, spans, text_vector, kl_div,
-              cosine, cross_entropy, mse)
-}  # fmt: skip
+              weights, attention, block, layer_of, pool, projection, spans, text_vector)
+} | OBJECTIVES  # fmt: skip

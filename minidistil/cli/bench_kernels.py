@@ -8,6 +8,7 @@ operations are those that the mathematics needs, so whatever a kernel moves twic
 import statistics
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,13 +21,23 @@ from minidistil.ops import (
     add,
     add_layernorm,
     attention,
+    binary_cross_entropy,
+    cosine,
+    cross_entropy,
     embedding,
     gelu,
+    kl_div,
     layernorm,
     linear,
     linear_gelu,
+    mae,
     matmul_precision,
+    moments,
+    mse,
+    relation,
+    relu,
     softmax,
+    tanh,
     vocabulary,
 )
 from minidistil.ops._cuda import module, to_device, to_host
@@ -92,6 +103,9 @@ def _kernels(size):
     row = 4 * N * C  # bytes
     _, norm = layernorm.forward_cuda(x, gamma, beta)
     _, softened = softmax.forward_cuda(x)
+    _, bent = tanh.forward_cuda(x)
+    _, spread = moments.forward_cuda(x)
+    pulls = array(2, N)
     ids = rng.integers(0, V, N)
     table = array(V, C)
     for name, run, rows in (
@@ -102,9 +116,19 @@ def _kernels(size):
         ("softmax", lambda: softmax.forward_cuda(x), 2),
         ("softmax backward", lambda: softmax.backward_cuda(z, softened), 3),
         ("gelu", lambda: gelu.forward_cuda(x), 2),
+        ("relu", lambda: relu.forward_cuda(x), 2),
+        ("relu backward", lambda: relu.backward_cuda(z, x), 3),
+        ("tanh", lambda: tanh.forward_cuda(x), 2),
+        ("tanh backward", lambda: tanh.backward_cuda(z, bent), 3),
+        # A token's two moments are too few to count beside its channels.
+        ("moments", lambda: moments.forward_cuda(x), 1),
+        ("moments backward", lambda: moments.backward_cuda(pulls, spread), 2),
         ("embedding", lambda: embedding.forward_cuda(table, ids=ids), 2),
     ):
         yield Kernel(name, run, "bytes", rows * row)
+    labels = rng.integers(0, V, N)
+    yield from _losses(x, z, to_device(rng.random((N, C), np.float32)), labels, array(N, V),
+                       array(N, V))  # fmt: skip
     weight, shift, bounds = array(F, C), array(F), np.concatenate([[0], np.cumsum(lengths)])
     for precision in PRECISIONS:
         for name, run, products in (
@@ -123,10 +147,38 @@ def _kernels(size):
                          lambda: attention.backward_cuda(z, cache))  # fmt: skip
     yield Kernel("attention", forward, "highest", 2 * 2 * squares * C)
     yield Kernel("attention backward", backward, "highest", 5 * 2 * squares * C)
-    bias, labels = array(V), rng.integers(0, V, N)
+    relate = {"target_q": x, "target_k": z, "bounds": bounds, "n_heads": H,
+              "weights": np.full(len(lengths), 1 / (H * N), np.float32)}  # fmt: skip
+    _, apart = relation.forward_cuda(q, k, **relate)
+    # The scores of both sides and the gradients of one: four products; backward only scales these.
+    yield Kernel("relation", lambda: relation.forward_cuda(q, k, **relate), "highest",
+                 4 * 2 * squares * C)  # fmt: skip
+    yield Kernel("relation backward", lambda: tuple(relation.backward_cuda(1.0, apart)), "bytes",
+                 4 * row)  # fmt: skip
+    bias = array(V)
     losses = {"labels": labels, "alpha_mlm": 1.0}
     yield Kernel("vocabulary", lambda: vocabulary.forward_cuda(x, table, bias, **losses),
                  "highest", 3 * 2 * N * C * V)  # fmt: skip
+
+
+def _losses(x, z, shares, labels, logits, believed):
+    """x, z, shares (N,C), labels (N,), logits and the teacher's (N,V)  ->  Kernels.
+
+    Forward reads, backward reads again and writes; labels that are words are too few to count.
+    """
+    for op, mine, fixed, read in (
+        (mse, x, {"target": z}, 2),
+        (mae, x, {"target": z}, 2),
+        (cosine, x, {"target": z}, 2),
+        (kl_div, logits, {"teacher": believed}, 2),
+        (cross_entropy, logits, {"labels": labels}, 1),
+        (binary_cross_entropy, x, {"labels": shares}, 2),
+    ):
+        name, one = op.__name__.rpartition(".")[2], 4 * mine.shape[0] * mine.shape[1]  # bytes
+        _, cache = op.forward_cuda(mine, **fixed)
+        yield Kernel(name, partial(op.forward_cuda, mine, **fixed), "bytes", read * one)
+        yield Kernel(f"{name} backward", partial(op.backward_cuda, np.float32(1), cache), "bytes",
+                     (read + 1) * one)  # fmt: skip
 
 
 def _at(precision, run):

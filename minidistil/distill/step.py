@@ -37,6 +37,7 @@ from minidistil.distill.teachers import lesson, types_of
 from minidistil.distill.terms import (
     AttentionLoss,
     PatientMSE,
+    Projected,
     RelationLoss,
     Seen,
     pull,
@@ -120,15 +121,16 @@ def distill_step(student, teacher, batch, config, train=False, seed=0, step=0, f
     """
     config = config.at(0.0)
     check_reading(student, config)
-    if config.hard_targets and (student.task in WORD_TASKS or isinstance(student, EncoderDecoder)):
+    inner = student.student if isinstance(student, Projected) else student
+    if config.hard_targets and (student.task in WORD_TASKS or isinstance(inner, EncoderDecoder)):
         raise ValueError(
             "hard_targets are the likeliest classes of a classifier; a teacher's likeliest words "
             "are what --sequence-level or its own texts give: leave it out"
         )
-    if isinstance(student, EncoderDecoder):
-        one = word_step
-    elif isinstance(student, VisionModel):
-        one = image_step
+    if isinstance(inner, EncoderDecoder):
+        one, student = word_step, inner  # which has no terms, and says so
+    elif isinstance(inner, VisionModel):
+        one, student = image_step, inner  # the same
     else:
         one = sentence_step if student.task == SENTENCES else _text_step
     return one(student, teacher, batch, config, train, seed, step, first_sequence)

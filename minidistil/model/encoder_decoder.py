@@ -12,6 +12,7 @@ Source: Hugging Face's EncoderDecoderModel, whose names and numbers are matched;
 """
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -247,12 +248,20 @@ class EncoderDecoder(Model):
         """
         a = self.config.decoder.architecture
         most = a.P if max_new_tokens is None else max_new_tokens
-        if not 1 <= most <= a.P:
-            raise ValueError(f"max_new_tokens must be 1 to {a.P}, the positions, not {most}")
-        if not 1 <= num_beams <= a.V // 2:
-            raise ValueError(f"num_beams must be 1 to {a.V // 2}, half the words, not {num_beams}")
-        if no_repeat_ngram_size < 0:
-            raise ValueError(f"no_repeat_ngram_size must be 0 or more, not {no_repeat_ngram_size}")
+        if not _whole(most, 1) or most > a.P:
+            raise ValueError(
+                f"max_new_tokens must be a whole number, 1 to {a.P}, the positions, not {most!r}"
+            )
+        if not _whole(num_beams, 1) or num_beams > a.V // 2:
+            raise ValueError(
+                f"num_beams must be a whole number, 1 to {a.V // 2}, half the words, not "
+                f"{num_beams!r}"
+            )
+        if not _whole(no_repeat_ngram_size, 0):
+            raise ValueError(
+                f"no_repeat_ngram_size must be a whole number from 0 up, not "
+                f"{no_repeat_ngram_size!r}"
+            )
         config, p = self.config, self._canonical
         source = pack(input_ids, attention_mask, token_type_ids, config.encoder.architecture)
         (memory, _), _, _ = encode(p, source, config, None, self.ops, keep=False)
@@ -272,6 +281,10 @@ class EncoderDecoder(Model):
     def projector(self):
         """What projects features onto the vocabulary: weight (V,C), bias (V,)."""
         return projector(scope(self._canonical, "decoder"))
+
+
+def _whole(x, least):
+    return isinstance(x, Integral) and not isinstance(x, bool) and x >= least
 
 
 BATCH = (

@@ -1,5 +1,7 @@
 """`explain` names every mistake of the catalogue from its numbers alone, and nothing else."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,7 @@ from minidistil.train.schedule import linear
 B, T, C, H, V = 3, 7, 16, 2, 11
 RNG = np.random.default_rng(0)
 MASK = np.arange(T) < np.array([[7], [5], [4]])
+REAL = MASK.sum()
 LABELS = np.where(RNG.random((B, T)) < 0.6, RNG.integers(0, V, (B, T)), -100)
 LABELS[0, :2] = 0  # a label that looks like padding
 
@@ -42,6 +45,11 @@ INPUTS = {
     "cosine": ((normal(B, T, C), normal(B, T, C)), {"mask": MASK}),
     "cross_entropy": ((normal(B, T, V), LABELS), {}),
     "mse": ((normal(B, T, V), normal(B, T, V)), {"mask": MASK}),
+    "mae": ((normal(B, T, V), normal(B, T, V)), {"mask": MASK}),
+    "moments": ((normal(B, T, C) + 0.5,), {}),
+    "relation": ((normal(B, T, C), normal(B, T, C), normal(B, T, 2 * C), normal(B, T, 2 * C)),
+                 {"n_heads": H, "mask": MASK}),
+    "binary_cross_entropy": ((3 * normal(B, V), RNG.integers(0, 2, (B, V))), {}),
     "steps": ((PARAMS, GRADIENTS), {"max_grad_norm": 2.0, "warmup": 3, "total": 10,
                                     "lr": 0.1, "eps": 0.1}),
 }  # fmt: skip
@@ -75,6 +83,84 @@ def test_a_mistake_is_named(m, value, wrong):
         np.testing.assert_allclose(attempt, truth, rtol=1e-4, atol=1e-6)
         return
     assert said.split(":")[0] == m.id, said
+
+
+@pytest.mark.parametrize("measure", ["ce", "scores", "probs"])
+def test_a_mistake_in_any_measure_of_relations_is_named(measure):
+    inputs, fixed = INPUTS["relation"]
+    fixed = fixed | {"measure": measure}
+    truth = right.relation(*inputs, **fixed)
+    named = set()
+    for m in mistakes_of("relation"):
+        for _, wrong in m.forms():
+            attempt = wrong(*inputs, **fixed)
+            said = explain("relation", attempt, *inputs, **fixed)
+            if abs(attempt - truth) <= 1e-9 * truth:  # a square has no sides to be swapped
+                assert said is None
+                continue
+            assert said.split(":")[0] == m.id, said
+            named.add(m.id)
+    assert len(named) >= 6
+
+
+def relations(q, k, teacher_q, teacher_k, scaled=True, rows=REAL):
+    """MiniLM's loss head by head and text by text, as somebody would write it."""
+    total = 0
+    for b, t in enumerate(MASK.sum(axis=1)):
+        for h in range(H):
+            sides = []
+            for x, y in ((q, k), (teacher_q, teacher_k)):
+                D = x.shape[2] // H
+                x, y = (z[b, :t, h * D : (h + 1) * D] for z in (x, y))
+                sides.append(right.softmax(x @ y.T / (np.sqrt(D) if scaled else 1)))
+            mine, wanted = sides
+            total += (wanted * np.log(wanted / mine)).sum()
+    return total / (rows * H)
+
+
+def plain_bce(z, labels):
+    p = 1 / (1 + np.exp(-z))
+    return -(labels * np.log(p) + (1 - labels) * np.log(1 - p))
+
+
+PLANTED = {  # written without a line of the catalogue: the op, the attempt, what is said of it
+    "relations": ("relation", relations, None),
+    "unscaled": ("relation", lambda *x: relations(*x, scaled=False),
+                 r"relation-scale-missing: .*\(both sides\)"),
+    "by columns": ("relation", lambda *x: relations(*x, rows=B * T),
+                   "relation-count: .*all B·T columns and the heads"),
+    "moments": ("moments", lambda x: np.stack([x.mean(-1), x.var(-1)]), None),
+    "unbiased": ("moments", lambda x: np.stack([x.mean(-1), x.var(-1, ddof=1)]),
+                 "moments-variance: .*divided by C − 1"),
+    "mae": ("mae", lambda s, t: abs(s - t)[MASK].mean(), None),
+    "by rows": ("mae", lambda s, t: abs(s - t)[MASK].sum(-1).mean(), "mae-count: .*rows alone"),
+    "padded": ("mae", lambda s, t: abs(s - t).mean(), "mae-over-padding: "),
+    "bce": ("binary_cross_entropy", lambda z, y: plain_bce(z, y).mean(), None),
+    "sum": ("binary_cross_entropy", lambda z, y: plain_bce(z, y).sum(-1).mean(),
+            "bce-sum: .*summed over the labels, mean over texts"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_what_others_write_of_the_objectives_is_told_apart(name):
+    op, function, says = PLANTED[name]
+    inputs, fixed = INPUTS[op]
+    said = explain(op, single(function(*inputs)), *inputs, **fixed)
+    assert said is None if says is None else re.match(says, said), said
+    if says:  # neither of these numbers is exactly the mistake's
+        off = function(*inputs) * 1.001
+        assert "None of the known mistakes" in explain(op, off, *inputs, **fixed)
+
+
+def test_a_sequence_may_count_as_its_recipe_says():
+    """RelationLoss: the mean over sequences of means over their rows."""
+    inputs, fixed = INPUTS["relation"]
+    t = MASK.sum(axis=1)
+    fair = relations(*inputs)
+    assert "relation-count" in explain("relation", fair, *inputs, **fixed, weights=1 / (B * H * t))
+    own = right.relation(*inputs, **fixed, weights=1 / (B * H * t))
+    assert "each sequence by its own rows" in explain("relation", own, *inputs, **fixed)
+    assert explain("relation", own, *inputs, **fixed, weights=1 / (B * H * t)) is None
 
 
 def test_a_mistake_inside_attention_is_named():

@@ -35,6 +35,9 @@ def test_every_kernel_of_the_table_runs(monkeypatch):
     assert all(x > 0 for x in found["ceilings"].values())
     names = [k["name"] for k in found["kernels"]]
     assert len(names) == len(set(names)) and {"attention backward", "linear medium"} <= set(names)
+    both = ("relu", "tanh", "moments", "relation", "mae", "mse", "cosine", "kl_div",
+            "cross_entropy", "binary_cross_entropy")  # fmt: skip
+    assert {f"{op}{way}" for op in both for way in ("", " backward")} <= set(names)
     for k in found["kernels"]:
         assert k["share"] == pytest.approx(k["rate"] / found["ceilings"][k["bound"]])
 

@@ -18,6 +18,7 @@ from model_cases import assert_same_formula, compare_array, compare_gradients, r
 
 import minidistil as md
 from minidistil.distill.images import image_step
+from minidistil.distill.terms import Projected
 from minidistil.model.vision import IMAGES
 from minidistil.testing import rms
 
@@ -125,6 +126,9 @@ def test_what_does_not_fit_is_refused():
     ]:
         with pytest.raises(ValueError, match=says):
             md.distill_step(student, teacher, batch_of(), md.DistillConfig(**config))
+    config = md.DistillConfig(alpha_cos=0, terms=("hidden",))
+    with pytest.raises(ValueError, match="leave terms out of images"):
+        md.distill_step(Projected(student, teacher, config.terms), teacher, batch_of(), config)
     unlabelled = {"pixel_values": batch_of()["pixel_values"]}
     with pytest.raises(ValueError, match="this batch has no labels"):
         md.distill_step(student, teacher, unlabelled, lesson("soft"))

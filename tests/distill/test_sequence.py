@@ -13,6 +13,7 @@ import minidistil as md
 from minidistil.config import EncoderDecoderConfig
 from minidistil.data import train_wordpiece
 from minidistil.distill.sequence import TAUGHT, taught_pairs, word_step
+from minidistil.distill.terms import HiddenMSE, Projected
 from minidistil.model.soft_targets import CONVENTIONS
 
 CASE = CASES["pair-distilbert"]
@@ -64,6 +65,20 @@ def test_losses_that_pairs_do_not_have_are_refused(options, words):
     teacher, student = pair()
     with pytest.raises(ValueError, match=words):
         md.distill_step(student, teacher, batch_of(CASE), md.DistillConfig(**options))
+
+
+def test_a_projected_pair_is_a_pair():
+    """What a term has to say of a pair is said, and without terms the step is the pair's own."""
+    (teacher, student), batch = pair(), batch_of(CASE)
+    terms = (HiddenMSE(projection="shared"),)
+    wrapped = Projected(student, teacher, terms)
+    with pytest.raises(ValueError, match="term hidden looks inside one model"):
+        md.distill_step(wrapped, teacher, batch, md.DistillConfig(terms=terms))
+    with pytest.raises(ValueError, match="hard_targets are the likeliest classes"):
+        md.distill_step(wrapped, teacher, batch, md.DistillConfig(hard_targets=True))
+    config = CONFIGS["default"]
+    mine, own = (md.distill_step(s, teacher, batch, config) for s in (wrapped, student))
+    assert mine.loss == own.loss and mine.grads.keys() == own.grads.keys()
 
 
 def test_hard_labels_alone_are_the_models_own_loss():

@@ -104,10 +104,15 @@ def test_a_beam_finds_what_greed_misses():
 def test_what_cannot_be_is_refused():
     model, batch = model_of(CASE), batch_of(CASE)
     for option, message in (
-        ({"num_beams": 0}, "num_beams must be 1 to"),
-        ({"max_new_tokens": 99}, "max_new_tokens must be 1 to 17"),
-        ({"max_new_tokens": 0}, "max_new_tokens must be 1 to 17, the positions, not 0"),
-        ({"no_repeat_ngram_size": -1}, "no_repeat_ngram_size"),
+        ({"num_beams": 0}, "num_beams must be a whole number, 1 to 30, half the words, not 0"),
+        ({"num_beams": 1.5}, "num_beams must be a whole number, .* not 1.5"),
+        ({"num_beams": True}, "num_beams must be a whole number, .* not True"),
+        ({"num_beams": "2"}, "num_beams must be a whole number, .* not '2'"),
+        ({"max_new_tokens": 99}, "max_new_tokens must be a whole number, 1 to 17"),
+        ({"max_new_tokens": 0}, "a whole number, 1 to 17, the positions, not 0"),
+        ({"max_new_tokens": 2.5}, "max_new_tokens must be a whole number, .* not 2.5"),
+        ({"no_repeat_ngram_size": -1}, "no_repeat_ngram_size must be a whole number from 0 up"),
+        ({"no_repeat_ngram_size": 1.5}, "no_repeat_ngram_size must be a whole number .* not 1.5"),
     ):
         with pytest.raises(ValueError, match=message):
             model.generate(batch["input_ids"], **option)

@@ -8,5 +8,6 @@ from minidistil.check.mistakes import (  # noqa: F401
     head,
     loss,
     norm,
+    objectives,
     optimiser,
 )
