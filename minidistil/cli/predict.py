@@ -21,6 +21,7 @@ from minidistil.cli.lines import answer_lines
 from minidistil.cli.tasks.extractive_summarization import add_choice_options
 from minidistil.cli.tasks.question_answering import add_answer_options
 from minidistil.cli.teacher import default_teacher
+from minidistil.cli.writing import WRITING, add_writing_options
 from minidistil.data.rows import strict
 from minidistil.model.pretrained import resolve, task_in
 from minidistil.model.vision import IMAGES
@@ -29,8 +30,8 @@ from minidistil.pipeline.token_classification import STRATEGIES
 
 OPTIONS = {  # what the predictors call an option
     **{name: name for name in ("top_k", "aggregation_strategy", "out_of_scope", "sentences",
-                               "trigram_blocking", "max_new_tokens", "num_beams",
-                               "align_to_words")},
+                               "trigram_blocking", "max_new_tokens", "align_to_words",
+                               *WRITING)},
     "max_length": "max_seq_len", "stride": "doc_stride", "longest_answer": "max_answer_len",
     "no_answer": "handle_impossible_answer",
 }  # fmt: skip
@@ -60,7 +61,7 @@ def add_options(parser):
     add_answer_options(parser)
     group = parser.add_argument_group("what a model writes (text-generation, translation, …)")
     group.add_argument("--max-new-tokens", type=int, metavar="N", help="at most")
-    group.add_argument("--num-beams", type=int, metavar="K", help="of a search; 1: greedy (4)")
+    add_writing_options(group, "4, of a text-generation 1")
     parser.add_argument(
         "--lines", action="store_true", help="one JSON line an answer; bad items do not stop it"
     )

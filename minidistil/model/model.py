@@ -2,9 +2,13 @@
 names."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
+from minidistil.config.generation import NAME as GENERATION
+from minidistil.config.generation import Generation
+from minidistil.files import write_json
 from minidistil.model import answers, network, objective, taps
 from minidistil.model.checkpoint import write_folder
 from minidistil.model.heads import (
@@ -27,7 +31,10 @@ class Model:
     """A transformer of one of the families with the heads of one task. Make one with
     `from_pretrained` or `from_config`; `params` maps checkpoint names to read-only float32 arrays.
 
-    ops: a `minidistil.backend`; its dtype is what the model computes in."""
+    ops: a `minidistil.backend`; its dtype is what the model computes in. generation: how it writes,
+    as its folder says."""
+
+    generation = Generation()
 
     def __init__(self, config, task, canonical, ops):
         self.config, self.task, self.ops, self.dtype = config, task, ops, ops.dtype
@@ -71,7 +78,9 @@ class Model:
 
     def with_ops(self, ops):
         """The same parameters behind another backend."""
-        return type(self)(self.config, self.task, self.named_by_role(), ops)
+        model = type(self)(self.config, self.task, self.named_by_role(), ops)
+        model.generation = self.generation
+        return model
 
     # ------------------------------------------------------------ forward
 
@@ -313,3 +322,5 @@ class Model:
         config = self.config.to_dict()
         config["architectures"] = [architecture_name(self.config, self.task)]
         write_folder(folder, config, self.params, dtype)
+        if said := self.generation.to_dict():
+            write_json(Path(folder) / GENERATION, said)
