@@ -87,7 +87,7 @@ def check_array(shape, itemsize, held):
             f"its shape {short(shape)} takes {size:,} bytes, of which at most {ARRAYS:,} are "
             f"read; split it"
         )
-    if size != held:
+    if size != held or min(shape, default=0) < 0:
         raise ValueError(
             f"its shape {short(shape)} takes {size:,} bytes, where {held:,} are there; save it "
             f"again"

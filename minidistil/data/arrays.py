@@ -5,6 +5,7 @@ shape those bytes have. Both are held against the bounds, and against each other
 read. Arrays of Python objects are pickles and are not read.
 """
 
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -14,7 +15,7 @@ from numpy.lib import format as npy
 from minidistil import limits
 
 BROKEN = (ValueError, OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile,
-          zlib.error)  # fmt: skip
+          zlib.error, tokenize.TokenError)  # fmt: skip
 
 
 def read_arrays(path, names):
