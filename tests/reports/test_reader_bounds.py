@@ -267,7 +267,7 @@ def test_an_archive_grows_so_far(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "locked", "empty"])
 def test_a_damaged_archive_is_one_line(tmp_path, damage):
-    """Was: zlib.error and NotImplementedError were tracebacks.
+    """Was: a locked entry (RuntimeError) and a damaged header (TokenError) were tracebacks.
     Right: one line with the file's name."""
     path = npz(tmp_path / "a.npz", np.arange(900.0).reshape(1, 30, 30),
                compression=zipfile.ZIP_DEFLATED)  # fmt: skip
