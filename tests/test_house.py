@@ -14,7 +14,7 @@ HOUSE = Path(__file__).resolve().parent.parent
 PACKAGE = HOUSE / "minidistil"
 FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = {
-    "files": -1, "config": 0, "testing": 0, "ops": 1, "model": 2, "data": 2, "distill": 3,
+    "files": -1, "distilbert": 0, "config": 0, "testing": 0, "ops": 1, "model": 2, "data": 2, "distill": 3,
     "losses": 3, "pipeline": 3, "train": 4, "check": 4, "lesson": 5, "cli": 5, "__main__": 6,
 }  # fmt: skip
 PEERS = {"torch", "transformers", "onnx", "onnxruntime"}
@@ -22,6 +22,7 @@ FRAMEWORKS = PEERS | {"matplotlib", "pandas", "scipy", "sklearn"}
 NOT_OPS = {"adamw", "global_norm"}  # arithmetic of the optimiser: nothing to differentiate
 NARROW_OPS = {f"{op}_{form}" for op in ROUNDED for form in NARROW.values()}
 LINES, COLUMNS = 350, 100
+PAGE = 400  # of distilbert.py, the whole algorithm in one file
 
 
 def name_of(path):
@@ -73,7 +74,7 @@ def test_a_file(path):
     if path.name not in ("_cpu.py", "_cuda.py", "_simulator.py"):
         assert not everywhere & {"numba", "llvmlite"}, "the doors alone import numba"
     lines = text.splitlines()
-    assert len(lines) <= LINES, "two ideas in one file?"
+    assert len(lines) <= (PAGE if part == "distilbert" else LINES), "two ideas in one file?"
     assert max(map(len, lines), default=0) <= COLUMNS
     assert ast.get_docstring(tree), "a file says what it is"
 
