@@ -19,7 +19,7 @@ gradient of each differentiable argument, in order. Parameters are a flat dict {
 
     python -m minidistil.distilbert      # distils the teacher in weights/ for a minute
 
-Sources: Devlin et al. 2018 (BERT); Sanh et al. 2019 (DistilBERT); Hinton et al. 2015 (soft targets).
+Sources: Devlin et al. 2018; Sanh et al. 2019; Hinton et al. 2015; Loshchilov and Hutter 2019.
 """
 
 import math
@@ -272,7 +272,9 @@ def cosine(h_s, h_t):
 
 
 class Weights(NamedTuple):
-    tau: float = 2.0  # these are the numbers of the released DistilBERT
+    """Of the losses; the numbers are those of the released DistilBERT."""
+
+    tau: float = 2.0
     alpha_ce: float = 5.0
     alpha_mlm: float = 2.0
     alpha_cos: float = 1.0
@@ -332,10 +334,9 @@ def schedule(step, warmup, total):
     return rising if step < warmup else max(0.0, falling)
 
 
-def adamw(params, grads, state, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
+def adamw(params, grads, state, lr, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.01):
     """One step of AdamW, in place. Matrices decay; biases and LayerNorms, of one axis, do not.
     state: {} at first. m, v: running means of g and g², over 1 − βᵗ as they start at 0."""
-    beta1, beta2 = betas
     t = state["t"] = state.get("t", 0) + 1
     for name, g in grads.items():
         p = params[name]
@@ -361,7 +362,6 @@ def train(student, teacher, batches, steps, lr, rng):
 SENTENCES = [
     "the movie was great and the actors were wonderful .",
     "the film was boring , and the plot was a mess .",
-    "one of the best films of the year , with a brilliant cast .",
     "this is a bad movie with a silly ending , a waste of time .",
 ]
 
