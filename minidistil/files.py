@@ -105,3 +105,28 @@ def read_json(path):
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not JSON ({error}); it was not written by a run") from None
+
+
+LARGEST_JSON = 2**26  # bytes of a settings file
+
+
+def read_object(path):
+    """The JSON object in a settings file of a model's folder.
+
+    Raises MissingFileError or ValueError naming the file: no regular file, larger than
+    LARGEST_JSON, no UTF-8, no JSON, or JSON of another kind.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise MissingFileError(f"{path} is missing")
+    if not path.is_file():
+        raise ValueError(f"{path} is not a regular file")
+    if (size := path.stat().st_size) > LARGEST_JSON:
+        raise ValueError(f"{path} has {size} bytes; a settings file has at most {LARGEST_JSON}")
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # an error of decoding is a ValueError
+        raise ValueError(f"{path} is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} must hold one JSON object, not {type(value).__name__}")
+    return value

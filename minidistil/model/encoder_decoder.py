@@ -252,9 +252,11 @@ class EncoderDecoder(Model):
             raise ValueError(
                 f"max_new_tokens must be a whole number, 1 to {a.P}, the positions, not {most!r}"
             )
-        if not _whole(num_beams, 1) or num_beams > a.V // 2:
+        ends = len(self.ends)
+        widest, part = a.V // (1 + ends), "half" if ends == 1 else f"1/{1 + ends} of"
+        if not _whole(num_beams, 1) or num_beams > widest:
             raise ValueError(
-                f"num_beams must be a whole number, 1 to {a.V // 2}, half the words, not "
+                f"num_beams must be a whole number, 1 to {widest}, {part} the words, not "
                 f"{num_beams!r}"
             )
         if not _whole(no_repeat_ngram_size, 0):
@@ -266,10 +268,12 @@ class EncoderDecoder(Model):
         source = pack(input_ids, attention_mask, token_type_ids, config.encoder.architecture)
         (memory, _), _, _ = encode(p, source, config, None, self.ops, keep=False)
         step = Decoder(scope(p, "decoder"), config.decoder, memory, source.bounds, self.ops)
-        start = np.full(len(source.mask), config.decoder_start_token_id)
+        first = self.generation.start
+        first = config.decoder_start_token_id if first is None else first
+        start = np.full(len(source.mask), first)
         if num_beams == 1:
-            return greedy(step, start, config.eos_token_id, most, no_repeat_ngram_size)
-        return beam(step, start, config.eos_token_id, most, num_beams, length_penalty,
+            return greedy(step, start, self.ends, most, no_repeat_ngram_size)
+        return beam(step, start, self.ends, most, num_beams, length_penalty,
                     early_stopping, no_repeat_ngram_size)  # fmt: skip
 
     def loss_of(self, pair):
