@@ -1,10 +1,13 @@
 """Files that are either whole or absent: written aside, flushed to disk, then renamed."""
 
 import json
+import math
 import os
 import shutil
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import numpy as np
 
 ASIDE = ".writing-"  # a name that starts so is the leftover of a killed run
 
@@ -96,7 +99,19 @@ def write_json(path, value):
 
 
 def to_json(value):
-    return json.dumps(value, indent=1, allow_nan=False) + "\n"
+    """Indented JSON; see `jsonable`."""
+    return json.dumps(jsonable(value), indent=1, allow_nan=False) + "\n"
+
+
+def jsonable(value):
+    """What JSON can hold: NumPy's numbers become Python's; NaN and infinity become null."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, dict):
+        return {key: jsonable(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_json(path):

@@ -9,6 +9,7 @@ from minidistil import files
 from minidistil.config.generation import GENERATION, Generation, token_ids
 from minidistil.model import answers, network, objective, taps
 from minidistil.model.checkpoint import write_folder
+from minidistil.model.finite import answer
 from minidistil.model.heads import (
     POOLERS,
     WORD_TASKS,
@@ -105,9 +106,14 @@ class Model:
         rows = self.pack(input_ids, attention_mask, token_type_ids)
         inner = self._inner(taps, attentions)
         chance = self.chance(rows, train, seed, step, first_sequence)
-        result, cache = network.forward(
-            self._canonical, rows, self.config, self.task, chance, self.ops, taps=inner, keep=keep
-        )
+
+        def run(model):
+            return network.forward(
+                model.canonical(), rows, self.config, self.task, chance, model.ops, taps=inner,
+                keep=keep,
+            )  # fmt: skip
+
+        result, cache = answer(self, run, lambda done: network.answers(done[0]))
         loss, gradient = None, None
         given = (labels, next_sentence_label, sentence_order_label, start_positions, end_positions)
         if given := objective.given(dict(zip(objective.LABELS, given, strict=True))):
@@ -156,13 +162,20 @@ class Model:
             )
         return rows
 
-    def infer(self, rows, select=None, project=True, taps=None):
-        """Rows  ->  network.Result, in evaluation; the rest: see `network.forward`."""
-        result, _ = network.forward(
-            self._canonical, rows, self.config, self.task, None, self.ops, select,
-            taps=taps, project=project, keep=False,
-        )  # fmt: skip
-        return result
+    def infer(self, rows, select=None, project=True, taps=None, checked=True):
+        """Rows  ->  network.Result, in evaluation; the rest: see `network.forward`.
+
+        Raises NotFiniteError where an answer is not finite, unless the caller looks for that
+        (checked=False).
+        """
+
+        def run(model):
+            return network.forward(
+                model.canonical(), rows, self.config, self.task, None, model.ops, select,
+                taps=taps, project=project, keep=False,
+            )[0]  # fmt: skip
+
+        return answer(self, run, network.answers) if checked else run(self)
 
     def pack_batch(self, batch):
         """The rows of a collator's batch; token types are left to the models that tell them

@@ -127,7 +127,11 @@ def pool_backward(dv, cache, pooling, ops):
 
 def normalise(v):
     """v (B,C)  ->  v/|v|, cache; a vector of zeros stays one."""
-    length = np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-12)  # (B,1)
+    with np.errstate(over="ignore"):
+        length = np.linalg.norm(v, axis=1, keepdims=True)  # (B,1)
+    if not np.isfinite(length).all():  # squares beyond float32 of numbers that are not
+        length = np.linalg.norm(v.astype(np.float64), axis=1, keepdims=True).astype(v.dtype)
+    length = np.maximum(length, 1e-12)
     y = v / length
     return y, (y, length)
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from minidistil.model import objective, vision
 from minidistil.model.checkpoint import misfit, stored_in, with_scales, write_folder
+from minidistil.model.finite import answer
 from minidistil.model.network import Result
 from minidistil.model.output import Fetched, Kept, Output, Step
 from minidistil.model.params import LARGEST, check_size, initialise
@@ -85,10 +86,15 @@ class VisionModel:
         seen, cache = self._through(flat, places, chance if train else None, keep)
         return seen, cache, places
 
-    def infer(self, packed, select=None):
+    def infer(self, packed, select=None, checked=True):
         """What `pack_batch` gave  ->  network.Result in evaluation; its last hidden state is the
-        one after the final norm. select is for words, and says nothing here."""
-        seen, _ = self._through(*packed, None, False)
+        one after the final norm. select is for words, and says nothing here. checked: as
+        `Model.infer`."""
+
+        def run(model):
+            return model._through(*packed, None, False)
+
+        seen, _ = answer(self, run, _numbers) if checked else run(self)
         logits = vision.mean(seen.answers, self.ops) if self.task == IMAGES else None
         return Result((*seen.hidden[:-1], seen.last), logits=logits)
 
@@ -108,7 +114,12 @@ class VisionModel:
         transformers' ViT; last_hidden_state is after it. Raises ValueError for a wrong shape.
         """
         batch = {"pixel_values": pixel_values}
-        seen, cache, places = self.see(batch, train, seed, step, first_sequence, keep)
+
+        def run(model):
+            seen, cache, places = model.see(batch, train, seed, step, first_sequence, keep)
+            return seen, (cache, places)
+
+        seen, (cache, places) = answer(self, run, _numbers)
         B, fetch = len(places.bounds) - 1, self.ops.place.fetch
         answers = {head: fetch(z) for head, z in seen.answers.items()}
         loss, gradient = None, None
@@ -197,6 +208,11 @@ class VisionModel:
         config = self.config.to_dict()
         config["architectures"] = [CLASSES[self.config.model_type, self.task]]
         write_folder(folder, config, self.params, dtype)
+
+
+def _numbers(done):
+    seen, _ = done
+    return seen.last, *seen.answers.values()
 
 
 # ---------------------------------------------------------------- made or read
