@@ -125,8 +125,8 @@ def read_json(path):
 LARGEST_JSON = 2**26  # bytes of a settings file
 
 
-def read_object(path):
-    """The JSON object in a settings file of a model's folder.
+def read_settings(path, kind=dict):
+    """The JSON object (or list) in a settings file of a model's folder.
 
     Raises MissingFileError or ValueError naming the file: no regular file, larger than
     LARGEST_JSON, no UTF-8, no JSON, or JSON of another kind.
@@ -142,6 +142,7 @@ def read_object(path):
         value = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # an error of decoding is a ValueError
         raise ValueError(f"{path} is not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} must hold one JSON object, not {type(value).__name__}")
+    if not isinstance(value, kind):
+        name = "object" if kind is dict else kind.__name__
+        raise ValueError(f"{path} must hold one JSON {name}, not {type(value).__name__}")
     return value

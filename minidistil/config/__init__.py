@@ -13,7 +13,7 @@ from minidistil.config.generation import GENERATION, Generation
 from minidistil.config.gpt2 import Gpt2Config
 from minidistil.config.roberta import RobertaConfig
 from minidistil.config.vit import VISION, DeitConfig, VitConfig
-from minidistil.files import MissingFileError, read_object
+from minidistil.files import MissingFileError, read_settings
 
 __all__ = [
     "FAMILIES", "PROBLEM_TYPES", "QUANTIZATION", "AlbertConfig", "Architecture", "BertConfig",
@@ -40,7 +40,7 @@ def read_config(path):
     path = Path(path)
     if not path.exists():
         raise MissingFileError(f"{path} is missing: a model folder holds a config.json")
-    fields = read_object(path)
+    fields = read_settings(path)
     kind = fields.get("model_type")
     if not isinstance(kind, str) or kind not in FAMILIES:
         raise ValueError(f"{path}: model_type must be one of {', '.join(FAMILIES)}, not {kind!r}")
@@ -48,7 +48,7 @@ def read_config(path):
         kind == EncoderDecoderConfig.model_type
         and (written := path.with_name(GENERATION)).is_file()
     ):
-        fields = read_object(written) | {k: v for k, v in fields.items() if v is not None}
+        fields = read_settings(written) | {k: v for k, v in fields.items() if v is not None}
     try:
         return FAMILIES[kind].from_dict(fields)
     except (ValueError, TypeError) as error:

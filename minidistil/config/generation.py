@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from numbers import Integral, Real
 from pathlib import Path
 
-from minidistil.files import read_object
+from minidistil.files import read_settings
 
 GENERATION = "generation_config.json"
 WHOLE = {
@@ -61,7 +61,7 @@ class Generation:
         path = Path(folder) / GENERATION
         if not path.is_file():
             path = Path(folder) / "config.json"
-        fields = {k: v for k, v in read_object(path).items() if v is not None}
+        fields = {k: v for k, v in read_settings(path).items() if v is not None}
         try:
             eos = token_ids(fields, "eos_token_id")
             start = first_id(fields, "decoder_start_token_id", "bos_token_id")

@@ -17,7 +17,7 @@ from safetensors.numpy import save
 
 from minidistil import files
 from minidistil.config import QUANTIZATION
-from minidistil.files import MissingFileError, read_object
+from minidistil.files import MissingFileError, read_settings
 from minidistil.model.stored import Scaled, tensors_of
 from minidistil.ops._formats import quantize
 
@@ -48,7 +48,7 @@ def stored_in(folder):
 
 
 def _shards(folder):
-    places = read_object(folder / INDEX).get("weight_map")
+    places = read_settings(folder / INDEX).get("weight_map")
     if not isinstance(places, dict) or not places:
         raise ValueError(f"{folder / INDEX} has no weight_map from names to files")
     tensors = {}

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from minidistil.config import Generation, read_config
+from minidistil.config.folder import body_of, modules_around
 from minidistil.config.generation import GENERATION
 from minidistil.config.vit import VISION
 from minidistil.files import MissingFileError
@@ -24,13 +25,8 @@ from minidistil.model.params import (
     initialise,
     shapes,
 )
-from minidistil.model.sentence import (
-    MODULES,
-    SENTENCE_FILES,
-    SENTENCES,
-    Pooling,
-    SentenceModel,
-)
+from minidistil.model.pooling import OLD, SENTENCE_FILES, Pooling
+from minidistil.model.sentence import SENTENCES, SentenceModel
 from minidistil.model.vision_model import fresh, loaded
 from minidistil.ops import backend as load_backend
 
@@ -38,6 +34,7 @@ TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json
              "special_tokens_map.json")  # fmt: skip
 PIXELS = "preprocessor_config.json"  # how a ViT's images are scaled
 FILES = (CONFIG, INDEX, GENERATION, "*.safetensors", PIXELS, *TOKENIZER, *SENTENCE_FILES)
+FILES += tuple(f"{OLD}/{name}" for name in FILES)
 MODELS = {"encoder-decoder": EncoderDecoder}  # the others are one `Model`
 OLD_NAMES = {"gamma": "weight", "beta": "bias"}  # how the first BERT checkpoints call LayerNorm's
 
@@ -117,22 +114,23 @@ def task_in(folder):
     """What a folder's model is for: sentence vectors, where a bare body has sentence-transformers'
     files beside it; else what its config says."""
     task = task_of(read_config(Path(folder) / CONFIG))
-    pooled = task == "feature-extraction" and (Path(folder) / MODULES).exists()
+    pooled = task == "feature-extraction" and modules_around(folder) is not None
     return SENTENCES if pooled else task
 
 
 def resolve(name):
-    """The folder that `name` is, or a snapshot of the hub's repository of that name."""
+    """The folder that `name` is, or a snapshot of the hub's repository of that name; of a folder
+    that keeps its model in a folder within, that one."""
     path = Path(name).expanduser()
     if path.is_dir():
-        return path
+        return body_of(path)
     if path.is_absolute() or str(name).startswith(".") or path.exists():
         raise MissingFileError(f"{name} is not a folder; give one that holds {CONFIG}")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(str(name), allow_patterns=list(FILES)))
+        return body_of(snapshot_download(str(name), allow_patterns=list(FILES)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise MissingFileError(
