@@ -32,8 +32,11 @@ def folder(tmp_path):
     md.from_config(config, "feature-extraction").save_pretrained(tmp_path)
     (tmp_path / "vocab.txt").write_text("\n".join(WORDS) + "\n")
     write(tmp_path / "tokenizer_config.json", {"do_lower_case": False})
-    modules = zip(("", "1_Pooling", "2_Normalize"), MODULES, strict=True)
-    write(tmp_path / "modules.json", [{"path": path, "type": kind} for path, kind in modules])
+    modules = enumerate(zip(("", "1_Pooling", "2_Normalize"), MODULES, strict=True))
+    write(
+        tmp_path / "modules.json",
+        [{"idx": i, "name": str(i), "path": p, "type": kind} for i, (p, kind) in modules],
+    )
     write(tmp_path / "1_Pooling/config.json",
           {"embedding_dimension": 8, "pooling_mode": "mean", "include_prompt": True})  # fmt: skip
     write(tmp_path / "sentence_bert_config.json", {
@@ -61,6 +64,23 @@ def test_pooling_as_version_5_4_writes_it(folder):
         write(folder / "1_Pooling/config.json", {"embedding_dimension": 8, "pooling_mode": mode})
         with pytest.raises(ValueError, match=r"1_Pooling.config\.json asks for .*; this version"):
             Pooling.read(folder)
+
+
+STORED = {  # the first four numbers that 5.4.1's encode gives, with the prompt, in lower case
+    "mean": [-0.37399942, 0.47108248, 0.42781860, -0.45200230],
+    "cls": [-0.39307633, -0.13488862, 0.19583231, -0.65083550],
+}
+
+
+@pytest.mark.parametrize("mode", STORED)
+def test_vectors_are_those_of_sentence_transformers(folder, mode):
+    """Was: refused, or the vector of another text.
+    Right: the numbers that sentence-transformers 5.4.1 gives for this very folder."""
+    write(folder / "1_Pooling/config.json", {"embedding_dimension": 8, "pooling_mode": mode})
+    said = {"prompts": {"query": "query: "}, "default_prompt_name": "query"}
+    write(folder / "config_sentence_transformers.json", said)
+    write(folder / "sentence_bert_config.json", {"max_seq_length": 16, "do_lower_case": True})
+    np.testing.assert_allclose(vectors(folder, "A good Film")[0, :4], STORED[mode], atol=1e-6)
 
 
 def test_the_layout_before_version_2(folder):
