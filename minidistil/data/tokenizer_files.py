@@ -13,7 +13,6 @@ Sources: Sennrich et al., 2016, and Radford et al., "GPT-2", 2019, §2.2; Kudo, 
 regularization", 2018.
 """
 
-
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers
 
