@@ -18,14 +18,15 @@ import numpy as np
 
 from minidistil.model import encoder, network, objective
 from minidistil.model.cross import Memory
-from minidistil.model.decode import Decoder
+from minidistil.model.decode import Decoder, checked
 from minidistil.model.encoder import scope, site_of
+from minidistil.model.finite import answer
 from minidistil.model.generation import picker
 from minidistil.model.heads import projector
 from minidistil.model.layout import BRIDGE, HALVES
 from minidistil.model.model import Model
 from minidistil.model.network import Cotangents
-from minidistil.model.options import ends_of, of_beams, settled, writing
+from minidistil.model.options import of_beams, settled, writing
 from minidistil.model.output import Step
 from minidistil.model.rows import pack
 from minidistil.model.search import beam, listed, words
@@ -168,9 +169,11 @@ class EncoderDecoder(Model):
             labels,
         )  # fmt: skip
         chances = self.chances(pair, train, seed, step, first_sequence)
-        result, cache = forward(
-            self._canonical, *pair[:2], self.config, chances, self.ops, keep=keep
-        )
+
+        def run(model):
+            return forward(model.canonical(), *pair[:2], self.config, chances, model.ops, keep=keep)
+
+        result, cache = answer(self, run, lambda done: _numbers(done[0]))
         loss, d = None, None
         if pair.labels is not None:
             loss, dlogits = objective.tokens(result.decoder.logits, pair.labels, self.ops)
@@ -248,27 +251,44 @@ class EncoderDecoder(Model):
         Raises ValueError for a batch that does not fit, or a number out of range; TypeError for
         other options.
         """
-        config, p = self.config, self._canonical
-        how = settled(self, options, 1, config.decoder.architecture.P, bounded=True)
+        how = settled(self, options, 1, self.config.decoder.architecture.P, bounded=True)
+        config = self.config
         source = pack(input_ids, attention_mask, token_type_ids, config.encoder.architecture)
-        (memory, _), _, _ = encode(p, source, config, None, self.ops, keep=False)
-        step = Decoder(scope(p, "decoder"), config.decoder, memory, source.bounds, self.ops)
-        start = np.full(len(source.mask), config.decoder_start_token_id)
-        eos = ends_of(self)
+
+        def decoder(model):
+            p = model.canonical()
+            (memory, _), _, _ = encode(p, source, config, None, model.ops, keep=False)
+            return Decoder(scope(p, "decoder"), config.decoder, memory, source.bounds, model.ops)
+
+        step = checked(self, decoder)
+        first = self.generation.start
+        first = config.decoder_start_token_id if first is None else first
+        start = np.full(len(source.mask), first)
         begun = step, step(start, np.arange(len(start))), start[:, None].tolist()
         if how["num_beams"] == 1:
-            return listed(words(*begun, writing(how, eos), picker(len(start), seed, how)))
-        return beam(*begun, writing(how, eos), **of_beams(how))
+            return listed(words(*begun, writing(how, self.ends), picker(len(start), seed, how)))
+        return beam(*begun, writing(how, self.ends), **of_beams(how))
 
     def loss_of(self, pair):
         """The loss of a Pair with labels in evaluation, a float."""
-        result, _ = forward(self._canonical, *pair[:2], self.config, None, self.ops, keep=False)
+
+        def run(model):
+            return forward(model.canonical(), *pair[:2], self.config, None, model.ops, keep=False)[
+                0
+            ]
+
+        result = answer(self, run, _numbers)
         loss, _ = self.ops.cross_entropy.forward(result.decoder.logits, labels=pair.labels)
         return self.ops.place.number(loss)
 
     def projector(self):
         """What projects features onto the vocabulary: weight (V,C), bias (V,)."""
         return projector(scope(self._canonical, "decoder"))
+
+
+def _numbers(result):
+    """The arrays of a Result in which any number that is not finite shows."""
+    return result.hidden[-1], *network.answers(result.decoder)
 
 
 BATCH = (

@@ -17,6 +17,7 @@ Face's `generate`, top_k is applied before top_p.
 import numpy as np
 
 from minidistil.model import network
+from minidistil.model.finite import answer
 from minidistil.model.options import DRAWS, of_beams, settled, writing
 from minidistil.model.past import KeyValues
 from minidistil.model.rows import Rows
@@ -48,10 +49,13 @@ def step(model, ids, past):
 
 
 def _read(model, rows, past):
-    result, _ = network.forward(
-        model.canonical(), rows, model.config, model.task, None, model.ops,
-        select=rows.bounds[1:] - 1, keep=False, past=past,
-    )  # fmt: skip
+    def run(model):
+        return network.forward(
+            model.canonical(), rows, model.config, model.task, None, model.ops,
+            select=rows.bounds[1:] - 1, keep=False, past=past,
+        )[0]  # fmt: skip
+
+    result = answer(model, run, network.answers)
     past.grow(rows.bounds)
     return model.ops.place.fetch(result.logits)
 
