@@ -213,8 +213,8 @@ class Loop:
             if self.state["step"] == 0:  # the weights that were given
                 raise
             raise FloatingPointError(
-                f"the evaluation after step {self.state['step']} gives no number: {error.place}; try a "
-                f"lower learning rate or a longer warm-up"
+                f"the evaluation after step {self.state['step']} gives no number: {error.place}; "
+                f"try a lower learning rate or a longer warm-up"
             ) from None
 
     def write(self, line, **times):
