@@ -48,9 +48,6 @@ def label_numbers(labels, problem_type, names):
     check_labelled(labels, problem_type, names)
     if problem_type == REGRESSION:
         return np.array([number_of(i, label) for i, label in enumerate(labels)], np.float32)
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"two classes are called {twice!r}; give each a name of its own")
     if K := hot_classes(labels, problem_type):
         return _hot(labels, K, names)
     given = [_given(i, label, problem_type) for i, label in enumerate(labels)]
@@ -80,7 +77,11 @@ def number_of(i, label):
 
 def places_of(given, names):
     """{name: its number} of a model's names and, where none of these is itself a number, of those
-    given that are numbers of a name; a warning says so where the names are words."""
+    given that are numbers of a name; a warning says so where the names are words. Raises ValueError
+    for two equal names."""
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if list(names).count(name) > 1)
+        raise ValueError(f"two classes are called {twice!r}; give each a name of its own")
     numbers = {name: k for k, name in enumerate(names)}
     if any(map(_whole, names)):
         return numbers
