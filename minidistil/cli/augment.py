@@ -24,7 +24,7 @@ def add_options(parser):
     parser.add_argument("--out", metavar="FILE", required=True, help="a .jsonl file, not there yet")
     parser.add_argument("--text-column", metavar="NAME")
     parser.add_argument("--text-pair-column", metavar="NAME", help="the second of two texts")
-    parser.add_argument("--label-column", metavar="NAME", help="default: label")
+    parser.add_argument("--label-column", metavar="NAME", help="default: label or labels")
     parser.add_argument("--copies", type=int, default=20, metavar="N", help="of a text (20)")
     parser.add_argument("--candidates", type=int, default=15, metavar="M", help="of a word (15)")
     parser.add_argument("--probability", type=float, default=0.4, metavar="P", help="(0.4)")

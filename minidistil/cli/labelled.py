@@ -115,8 +115,10 @@ def known_names(config):
 
 
 def labels_of(config):
-    """problem type, names: what a model takes a label for."""
-    return config.problem_type or SINGLE, known_names(config)
+    """problem type, names: what a model takes a label for; one output alone is a number, as
+    transformers takes it."""
+    alone = REGRESSION if config.num_labels == 1 else SINGLE
+    return config.problem_type or alone, known_names(config)
 
 
 class WithoutLabels:

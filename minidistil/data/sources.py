@@ -153,9 +153,14 @@ def _text(place, record, column):
             f"{place}: text must be a string, but {column!r} is a {type(value).__name__}; "
             "name another column"
         )
-    if not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
+    if half(value):
         raise ValueError(f"{place}: {column!r} holds half of a surrogate pair, which is no text")
     return value
+
+
+def half(value):
+    """Whether a str of JSON holds half of a surrogate pair, which no file of UTF-8 can."""
+    return not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value)
 
 
 def _words(place, record, column):
