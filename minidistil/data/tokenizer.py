@@ -82,8 +82,7 @@ class Tokenizer:
     @property
     def lowercase(self):
         """Whether capitals are read as small letters."""
-        normalizer = self.backend.normalizer
-        return normalizer is not None and "A" not in normalizer.normalize_str("A")
+        return lowers(self.backend)
 
     def __call__(self, texts, text_pairs=None, max_length=None):
         """texts (str or B strs), text_pairs (the same)  ->  dict of int64 arrays (B,T).
@@ -226,6 +225,11 @@ class Tokenizer:
         token_types = self.token_types if token_types is None else token_types
         texts = contents(self, token_types)
         write_together(Path(folder), {name: text.encode() for name, text in texts.items()})
+
+
+def lowers(backend):
+    """Whether a tokenizers.Tokenizer reads capitals as small letters."""
+    return backend.normalizer is not None and "A" not in backend.normalizer.normalize_str("A")
 
 
 def check_vocabulary(tokenizer, vocab_size):
