@@ -214,6 +214,15 @@ class Tokenizer:
         """The number of ids: one more than the largest."""
         return max(self.backend.get_vocab().values()) + 1
 
+    def to_json(self):
+        """The wrapped tokenizer as tokenizer.json, without the padding and cutting set here."""
+        self.backend.no_truncation()
+        try:
+            with self._unpadded():
+                return self.backend.to_str(pretty=True)
+        finally:
+            self._cut(self.max_length)
+
     def save(self, folder, token_types=None):
         """Write tokenizer.json, tokenizer_config.json and the vocabulary in the form of its kind:
         vocab.txt, or vocab.json and merges.txt; unigrams have tokenizer.json alone.

@@ -185,7 +185,7 @@ def _byte_pairs(folder, said, family):
     vocabulary, pairs = Fields(folder / "vocab.json"), folder / "merges.txt"
     numbers = {vocabulary.whole(piece, number) for piece, number in vocabulary.values.items()}
     if len(numbers) < len(vocabulary.values) or None in numbers:
-        raise ValueError(f"{vocabulary.path} gives two pieces one id; each needs its own")
+        raise ValueError(f"{vocabulary.path}: each piece needs an id of its own; save it again")
     kind = next((k for k in (said.family, family) if k in BYTES), None)
     ends = kind == "roberta" if kind else ROBERTA["cls"] in vocabulary.values
     names = {**(ROBERTA if ROBERTA["cls"] in vocabulary.values else GPT2), **said.names}
