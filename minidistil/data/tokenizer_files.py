@@ -13,11 +13,10 @@ Sources: Sennrich et al., 2016, and Radford et al., "GPT-2", 2019, §2.2; Kudo, 
 regularization", 2018.
 """
 
-from pathlib import Path
-
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers
 
+from minidistil.config.folder import body_of
 from minidistil.data.fields import LARGEST, Fields
 from minidistil.data.kinds import (
     GPT2,
@@ -51,7 +50,7 @@ def load_tokenizer(folder):
     pieces and the longest text; config.json the positions and whether the model is a BERT or an
     ALBERT, which read token_type_ids. Raises MissingFileError or ValueError.
     """
-    folder = Path(folder)
+    folder = body_of(folder)
     said, model = read_tokenizer_config(folder), Fields(folder / "config.json")
     family = model.get("model_type") or ("bert" if "token_type_ids" in said.inputs else "")
     path, backend, ends = _read(folder, said, family)
