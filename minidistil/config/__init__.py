@@ -9,7 +9,6 @@ from minidistil.config.base import PROBLEM_TYPES, QUANTIZATION, Architecture
 from minidistil.config.bert import BertConfig
 from minidistil.config.distilbert import DistilBertConfig
 from minidistil.config.encoder_decoder import BertDecoderConfig, EncoderDecoderConfig
-from minidistil.config.generation import GENERATION, Generation
 from minidistil.config.gpt2 import Gpt2Config
 from minidistil.config.roberta import RobertaConfig
 from minidistil.config.vit import VISION, DeitConfig, VitConfig
@@ -17,11 +16,12 @@ from minidistil.files import MissingFileError, read_settings
 
 __all__ = [
     "FAMILIES", "PROBLEM_TYPES", "QUANTIZATION", "AlbertConfig", "Architecture", "BertConfig",
-    "BertDecoderConfig", "DeitConfig", "DistilBertConfig", "EncoderDecoderConfig", "Generation",
-    "Gpt2Config", "RobertaConfig", "VitConfig", "read_config",
+    "BertDecoderConfig", "DeitConfig", "DistilBertConfig", "EncoderDecoderConfig", "Gpt2Config",
+    "RobertaConfig", "VitConfig", "read_config",
 ]  # fmt: skip
 
 
+GENERATION = "generation_config.json"  # where a folder may keep the ids of its ends, too
 FAMILIES = {
     c.model_type: c
     for c in (

@@ -9,8 +9,13 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from types import MappingProxyType
 
-from minidistil.config.fields import EVERYWHERE, by_own_names, check_fixed, class_names
-from minidistil.config.generation import token_ids
+from minidistil.config.fields import (
+    EVERYWHERE,
+    by_own_names,
+    check_fixed,
+    class_names,
+    token_ids,
+)
 
 LARGEST_SIZE, MOST_LAYERS, MOST_LABELS = 2**31 - 1, 2**12, 2**20
 FLOAT32 = 3.4028234663852886e38  # the largest number
@@ -188,7 +193,8 @@ class Config:
 
     def to_dict(self):
         """The fields as config.json holds them."""
-        fields = {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
+        given = dataclasses.asdict(self).items()
+        fields = {k: v for k, v in given if v is not None or k == "eos_token_id"}
         fields.pop("num_labels")
         names = self.id2label or tuple(f"LABEL_{k}" for k in range(self.num_labels))
         fields["id2label"] = {str(k): name for k, name in enumerate(names)}

@@ -55,3 +55,24 @@ def class_names(fields):
             f"config: architectures must be a list of class names, not {reprlib.repr(names)}"
         )
     return tuple(names)
+
+
+def token_ids(fields, name):
+    """One id or a list of them  ->  a tuple, None without any. Raises ValueError for another."""
+    value = fields.get(name)
+    found = value if isinstance(value, list | tuple) else [value]
+    if value is None or not found:
+        return None
+    if not all(isinstance(i, int) and not isinstance(i, bool) for i in found):
+        raise ValueError(f"{name} must be an id or a list of ids, not {reprlib.repr(value)}")
+    return tuple(found)
+
+
+def first_id(fields, *names):
+    """The first of these fields that is given, an id; None without any."""
+    for name in names:
+        if (found := token_ids(fields, name)) is not None:
+            if len(found) > 1:
+                raise ValueError(f"{name} must be one id, not {reprlib.repr(fields[name])}")
+            return found[0]
+    return None

@@ -53,9 +53,7 @@ def pair_student(teacher, layers, decoder_layers=None, config=None, seed=0):
         if source in given:
             found[name] = given[source]
     ops = backend(teacher.ops.name) if teacher.dtype in NARROW else teacher.ops
-    student = EncoderDecoder(config, teacher.task, take_over(params, found), ops)
-    student.generation = teacher.generation
-    return student
+    return EncoderDecoder(config, teacher.task, take_over(params, found), ops)
 
 
 def _shorter(config, n_layers):

@@ -107,11 +107,10 @@ def with_scales(folder, tensors):
 # ---------------------------------------------------------------- writing
 
 
-def write_folder(folder, config, tensors, dtype="float32", beside=None):
+def write_folder(folder, config, tensors, dtype="float32"):
     """config: dict for config.json; tensors: {name: array}. Raises OSError or ValueError.
 
-    dtype: "float32", "float16", or "int8" for matrices with a scale for each row. beside: {name:
-    bytes} of further files.
+    dtype: "float32", "float16", or "int8" for matrices with a scale for each row.
     """
     if dtype not in STORED:
         raise ValueError(f"dtype must be one of {', '.join(STORED)}, not {dtype!r}")
@@ -131,6 +130,5 @@ def write_folder(folder, config, tensors, dtype="float32", beside=None):
     together = {
         WEIGHTS: save(stored, metadata={"format": "pt"}),
         CONFIG: (json.dumps(config, indent=2) + "\n").encode(),
-        **(beside or {}),
     }
     files.write_together(Path(folder), together)

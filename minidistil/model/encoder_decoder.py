@@ -255,11 +255,9 @@ class EncoderDecoder(Model):
             raise ValueError(
                 f"max_new_tokens must be a whole number, 1 to {a.P}, the positions, not {most!r}"
             )
-        ends = len(self.ends)
-        widest, part = a.V // (1 + ends), "half" if ends == 1 else f"1/{1 + ends} of"
-        if not _whole(num_beams, 1) or num_beams > widest:
+        if not _whole(num_beams, 1) or num_beams > a.V // 2:
             raise ValueError(
-                f"num_beams must be a whole number, 1 to {widest}, {part} the words, not "
+                f"num_beams must be a whole number, 1 to {a.V // 2}, half the words, not "
                 f"{num_beams!r}"
             )
         if not _whole(no_repeat_ngram_size, 0):
@@ -276,12 +274,10 @@ class EncoderDecoder(Model):
             return Decoder(scope(p, "decoder"), config.decoder, memory, source.bounds, model.ops)
 
         step = checked(self, decoder)
-        first = self.generation.start
-        first = config.decoder_start_token_id if first is None else first
-        start = np.full(len(source.mask), first)
+        start = np.full(len(source.mask), config.decoder_start_token_id)
         if num_beams == 1:
-            return greedy(step, start, self.ends, most, no_repeat_ngram_size)
-        return beam(step, start, self.ends, most, num_beams, length_penalty,
+            return greedy(step, start, config.eos_token_id, most, no_repeat_ngram_size)
+        return beam(step, start, config.eos_token_id, most, num_beams, length_penalty,
                     early_stopping, no_repeat_ngram_size)  # fmt: skip
 
     def loss_of(self, pair):

@@ -61,9 +61,8 @@ def stream(model, prompts, max_new_tokens=50, temperature=0.0, top_k=0, top_p=1.
            seed=0):  # fmt: skip
     """Yields arrays (B,) of new words, one after another; −1 for a text that has ended.
 
-    eos: the word or words that end a text, None for none; it is handed out.
-    Raises ValueError for options out of range, a model that is no decoder, and texts longer than
-    its positions.
+    eos: the word that ends a text, None for none; it is handed out. Raises ValueError for options
+    out of range, a model that is no decoder, and texts longer than its positions.
     """
     _check(model, prompts, max_new_tokens, temperature, top_k, top_p)
     randoms = [np.random.default_rng([seed, b]) for b in range(len(prompts))]
@@ -74,7 +73,7 @@ def stream(model, prompts, max_new_tokens=50, temperature=0.0, top_k=0, top_p=1.
         said = np.full(len(prompts), -1)
         said[live] = words
         yield said
-        going = np.flatnonzero(~np.isin(words, () if eos is None else eos))
+        going = np.flatnonzero(words != eos) if eos is not None else np.arange(len(words))
         if not len(going) or n == max_new_tokens - 1:
             return
         if len(going) < len(live):

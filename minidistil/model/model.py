@@ -5,8 +5,6 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from minidistil import files
-from minidistil.config.generation import GENERATION, Generation, token_ids
 from minidistil.model import answers, network, objective, taps
 from minidistil.model.checkpoint import write_folder
 from minidistil.model.finite import answer
@@ -31,8 +29,6 @@ class Model:
     `from_pretrained` or `from_config`; `params` maps checkpoint names to read-only float32 arrays.
 
     ops: a `minidistil.backend`; its dtype is what the model computes in."""
-
-    generation = Generation()  # what the folder says of writing texts
 
     def __init__(self, config, task, canonical, ops):
         self.config, self.task, self.ops, self.dtype = config, task, ops, ops.dtype
@@ -76,14 +72,7 @@ class Model:
 
     def with_ops(self, ops):
         """The same parameters behind another backend."""
-        model = type(self)(self.config, self.task, self.named_by_role(), ops)
-        model.generation = self.generation
-        return model
-
-    @property
-    def ends(self):
-        """The words that end a text which the model writes."""
-        return self.generation.eos or token_ids(vars(self.config), "eos_token_id") or ()
+        return type(self)(self.config, self.task, self.named_by_role(), ops)
 
     # ------------------------------------------------------------ forward
 
@@ -336,7 +325,4 @@ class Model:
         """
         config = self.config.to_dict()
         config["architectures"] = [architecture_name(self.config, self.task)]
-        written = {}
-        if self.generation != Generation():
-            written[GENERATION] = files.to_json(self.generation.to_dict()).encode()
-        write_folder(folder, config, self.params, dtype, written)
+        write_folder(folder, config, self.params, dtype)

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from minidistil.config import Generation, read_config
+from minidistil.config import read_config
 from minidistil.config.folder import body_of, modules_around
-from minidistil.config.generation import GENERATION
 from minidistil.config.vit import VISION
 from minidistil.files import MissingFileError
 from minidistil.model.checkpoint import CONFIG, INDEX, is_quantized, misfit, stored_in, with_scales
@@ -33,7 +32,7 @@ from minidistil.ops import backend as load_backend
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt",
              "special_tokens_map.json")  # fmt: skip
 PIXELS = "preprocessor_config.json"  # how a ViT's images are scaled
-FILES = (CONFIG, INDEX, GENERATION, "*.safetensors", PIXELS, *TOKENIZER, *SENTENCE_FILES)
+FILES = (CONFIG, INDEX, "*.safetensors", PIXELS, *TOKENIZER, *SENTENCE_FILES)
 FILES += tuple(f"{OLD}/{name}" for name in FILES)
 MODELS = {"encoder-decoder": EncoderDecoder}  # the others are one `Model`
 OLD_NAMES = {"gamma": "weight", "beta": "bias"}  # how the first BERT checkpoints call LayerNorm's
@@ -91,15 +90,11 @@ def from_pretrained(folder_or_hub_id, task=None, backend="cpu", dtype=None, num_
     tensors = with_scales(folder, stored)
     if config.model_type in MODELS:
         params = _match_halves(folder, config, task, tensors, seed)
-        model = MODELS[config.model_type](config, task, params, ops)
-    else:
-        params = _match(folder, config, task, tensors, relabelled, seed)
-        if task == SENTENCES:
-            return SentenceModel(config, params, ops, Pooling.read(folder))
-        model = Model(config, task, params, ops)
-    if task == "text-generation" or config.model_type in MODELS:
-        model.generation = Generation.read(folder, pair=config.model_type in MODELS)
-    return model
+        return MODELS[config.model_type](config, task, params, ops)
+    params = _match(folder, config, task, tensors, relabelled, seed)
+    if task == SENTENCES:
+        return SentenceModel(config, params, ops, Pooling.read(folder))
+    return Model(config, task, params, ops)
 
 
 def _stored_task(config):
