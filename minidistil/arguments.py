@@ -18,12 +18,16 @@ def whole(name, value, least=0, most=None):
     return int(value)
 
 
-def number(name, value, least=-math.inf, above=False):
-    """value, a finite number that is at least `least`, or larger than it (above), as a float."""
+def number(name, value, least=-math.inf, above=False, rule=None):
+    """value, a finite number that is at least `least`, or larger than it (above), as a float.
+
+    rule: what it must be, in words; by default made of the bound.
+    """
     right = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
     if not right or value < least or (above and value == least):
-        bound = "" if least == -math.inf else f" above {least}" if above else f" from {least} up"
-        raise ValueError(f"{name} must be a finite number{bound}, not {reprlib.repr(value)}")
+        bound = f"above {least}" if above else f"a number from {least} up"
+        bound = "a finite number" if least == -math.inf else bound
+        raise ValueError(f"{name} must be {rule or bound}, not {reprlib.repr(value)}")
     return float(value)
 
 

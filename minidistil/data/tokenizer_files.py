@@ -18,6 +18,7 @@ import json
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, processors
 
+from minidistil.arguments import path_like
 from minidistil.config.folder import body_of
 from minidistil.data.tokenizer import DEFAULT_LENGTH, SPECIAL, Tokenizer
 from minidistil.data.wordpiece import wordpiece
@@ -37,7 +38,7 @@ def load_tokenizer(folder):
     the longest text; config.json the positions and whether the model is a BERT or an ALBERT, which
     read token_type_ids. Raises MissingFileError or ValueError.
     """
-    folder = body_of(folder)
+    folder = body_of(path_like("the folder", folder))
     said, model = (_json(folder / name) for name in ("tokenizer_config.json", "config.json"))
     lowercase = said.get("do_lower_case", True)
     names = {role: name for role in SPECIAL if (name := _name(said.get(f"{role}_token")))}

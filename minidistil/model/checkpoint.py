@@ -16,6 +16,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from minidistil import files
+from minidistil.arguments import one_of
 from minidistil.config import QUANTIZATION
 from minidistil.files import MissingFileError, read_settings
 from minidistil.model.stored import Scaled, tensors_of
@@ -112,8 +113,7 @@ def write_folder(folder, config, tensors, dtype="float32"):
 
     dtype: "float32", "float16", or "int8" for matrices with a scale for each row.
     """
-    if dtype not in STORED:
-        raise ValueError(f"dtype must be one of {', '.join(STORED)}, not {dtype!r}")
+    one_of("dtype", dtype, STORED)
     limit = np.finfo(STORED[dtype]).max
     stored = {}
     for name, array in tensors.items():

@@ -26,7 +26,7 @@ from minidistil.model.heads import projector
 from minidistil.model.layout import BRIDGE, HALVES
 from minidistil.model.model import Model
 from minidistil.model.network import Cotangents
-from minidistil.model.output import Step
+from minidistil.model.output import Step, kept_by
 from minidistil.model.rows import pack
 from minidistil.model.search import beam, greedy
 from minidistil.model.taps import plus
@@ -197,7 +197,7 @@ class EncoderDecoder(Model):
         The cotangents (B,U,V) and (B,T,C) are those of what `out` holds; without any, those of
         out.loss. The encoder's pooler, which nothing reads, gets zeros. Raises as Model.backward.
         """
-        if out.kept is None:
+        if kept_by(out) is None:
             raise ValueError("nothing was kept for backward: call forward with keep=True")
         pair, result, cache, d = out.kept
         dlast = self._cotangent(

@@ -38,6 +38,14 @@ class Output:
         return self.seq_relationship_logits
 
 
+def kept_by(out):
+    """What a forward has kept for backward, None after keep=False. Raises TypeError for what is no
+    output of a forward."""
+    if not hasattr(out, "kept"):
+        raise TypeError(f"backward takes what forward gave, not a {type(out).__name__}")
+    return out.kept
+
+
 class Kept(NamedTuple):
     """What a forward keeps for `backward`."""
 
@@ -45,6 +53,15 @@ class Kept(NamedTuple):
     result: Any
     cache: Any
     loss_gradient: Any  # Cotangents of the loss, None without labels
+
+
+def copied(model):
+    """A model with dictionaries of its own, so that an `update` of one leaves the other alone."""
+    other = object.__new__(type(model))
+    other.__dict__.update(
+        {name: dict(x) if isinstance(x, dict) else x for name, x in vars(model).items()}
+    )
+    return other
 
 
 class Fetched(Mapping):

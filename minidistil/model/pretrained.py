@@ -1,12 +1,15 @@
 """Models from folders, from names on the Hugging Face hub, and from configs."""
 
 import dataclasses
+import reprlib
 import warnings
 from pathlib import Path
 
 import numpy as np
 
-from minidistil.config import read_config
+from minidistil.arguments import one_of, path_like, whole
+from minidistil.config import PROBLEM_TYPES, EncoderDecoderConfig, read_config
+from minidistil.config.base import Config
 from minidistil.config.folder import body_of, modules_around
 from minidistil.config.vit import VISION
 from minidistil.files import MissingFileError
@@ -46,6 +49,13 @@ def from_config(config, task=None, seed=0, backend="cpu", dtype="float32", max_b
     `minidistil.backend`. Raises ValueError for a task the family lacks, and before it allocates
     more than max_bytes (8 GiB) for parameters.
     """
+    if not isinstance(config, Config | EncoderDecoderConfig):
+        raise TypeError(
+            f"config must be a config of a family, such as BertConfig, not {reprlib.repr(config)}; "
+            f"BertConfig.from_dict makes one of a config.json's fields"
+        )
+    seed, max_bytes = whole("seed", seed), whole("max_bytes", max_bytes, 1)
+    _check_task(task)
     if config.model_type in VISION:
         return fresh(config, task, seed, load_backend(backend, dtype), max_bytes)
     task = task or task_of(config)
@@ -72,6 +82,13 @@ def from_pretrained(folder_or_hub_id, task=None, backend="cpu", dtype=None, num_
     quantize` wrote, float32 for any other. `params` are float32 in any case.
     Raises MissingFileError or ValueError, one line that says what is wrong.
     """
+    seed = whole("seed", seed)
+    _check_task(task)
+    if num_labels is not None:
+        num_labels = whole("num_labels", num_labels, 1)
+    if problem_type is not None:
+        one_of("problem_type", problem_type, PROBLEM_TYPES)
+    load_backend(backend, "float32" if dtype is None else dtype)
     folder = resolve(folder_or_hub_id)
     config = read_config(folder / CONFIG)
     if num_labels is not None and num_labels != config.num_labels:
@@ -97,6 +114,11 @@ def from_pretrained(folder_or_hub_id, task=None, backend="cpu", dtype=None, num_
     return Model(config, task, params, ops)
 
 
+def _check_task(task):
+    if not isinstance(task, str | None):
+        raise TypeError(f"task must be a name or None, not {reprlib.repr(task)}")
+
+
 def _stored_task(config):
     """The task that the folder was saved for, None where this version does not know it."""
     try:
@@ -116,7 +138,7 @@ def task_in(folder):
 def resolve(name):
     """The folder that `name` is, or a snapshot of the hub's repository of that name; of a folder
     that keeps its model in a folder within, that one."""
-    path = Path(name).expanduser()
+    path = Path(path_like("the folder", name)).expanduser()
     if path.is_dir():
         return body_of(path)
     if path.is_absolute() or str(name).startswith(".") or path.exists():

@@ -7,6 +7,8 @@ they are computed again here, unfused, for the layers that ask.
 """
 
 import math
+import reprlib
+from collections.abc import Collection
 from itertools import pairwise
 
 import numpy as np
@@ -25,7 +27,9 @@ SQUARE = ("scores", "probs")  # (B,H,T,T) where the others are (B,T,·)
 
 def check_names(names, layers):
     """Raises ValueError for a tap that no layer has."""
-    for name in names:
+    if isinstance(names, str) or not isinstance(names, Collection):
+        raise ValueError(f"taps are a list of names, not {reprlib.repr(names)}")
+    for name in map(str, names):
         head, _, tail = name.rpartition(".")
         if head not in [f"layer.{i}" for i in range(layers)] or tail not in PLAIN + SQUARE:
             raise ValueError(
