@@ -3,10 +3,11 @@ value."""
 
 import math
 import os
-import reprlib
 from numbers import Integral, Real
 
 import numpy as np
+
+from minidistil.limits import short
 
 
 def whole(name, value, least=0, most=None):
@@ -14,7 +15,7 @@ def whole(name, value, least=0, most=None):
     right = isinstance(value, Integral) and not isinstance(value, bool)
     if not right or value < least or (most is not None and value > most):
         bounds = f"from {least} up" if most is None else f"from {least} to {most}"
-        raise ValueError(f"{name} must be a whole number {bounds}, not {reprlib.repr(value)}")
+        raise ValueError(f"{name} must be a whole number {bounds}, not {short(value)}")
     return int(value)
 
 
@@ -27,28 +28,28 @@ def number(name, value, least=-math.inf, above=False, rule=None):
     if not right or value < least or (above and value == least):
         bound = f"above {least}" if above else f"a number from {least} up"
         bound = "a finite number" if least == -math.inf else bound
-        raise ValueError(f"{name} must be {rule or bound}, not {reprlib.repr(value)}")
+        raise ValueError(f"{name} must be {rule or bound}, not {short(value)}")
     return float(value)
 
 
 def switch(name, value):
     """value, True or False."""
     if not isinstance(value, bool | np.bool_):
-        raise ValueError(f"{name} must be True or False, not {reprlib.repr(value)}")
+        raise ValueError(f"{name} must be True or False, not {short(value)}")
     return bool(value)
 
 
 def one_of(name, value, choices):
     """value, one of the choices, which are strings."""
     if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {reprlib.repr(value)}")
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {short(value)}")
     return value
 
 
 def path_like(name, value):
     """value, the name of a file or a folder: a text that is not empty, or a path."""
     if not isinstance(value, str | os.PathLike) or not str(value):
-        raise ValueError(f"{name} must be a name or a path, not {reprlib.repr(value)}")
+        raise ValueError(f"{name} must be a name or a path, not {short(value)}")
     return value
 
 

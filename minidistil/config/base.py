@@ -4,7 +4,6 @@ One set of letters, and the few switches in which the families differ.
 """
 
 import dataclasses
-import reprlib
 from dataclasses import dataclass
 from numbers import Integral, Real
 from types import MappingProxyType
@@ -16,6 +15,7 @@ from minidistil.config.fields import (
     class_names,
     token_ids,
 )
+from minidistil.limits import short
 
 LARGEST_SIZE, MOST_LAYERS, MOST_LABELS = 2**31 - 1, 2**12, 2**20
 FLOAT32 = 3.4028234663852886e38  # the largest number
@@ -148,10 +148,10 @@ class Config:
             wanted = kind | int if isinstance(0.0, kind) else kind  # JSON writes 0 for 0.0
             if not isinstance(value, wanted) or (isinstance(value, bool) and kind is not bool):
                 kind = getattr(kind, "__name__", kind)
-                raise ValueError(f"config: {f.name} must be {kind}, not {reprlib.repr(value)}")
+                raise ValueError(f"config: {f.name} must be {kind}, not {short(value)}")
             if isinstance(value, int) and abs(value) > LARGEST_SIZE:
                 raise ValueError(
-                    f"config: {f.name} must be at most {LARGEST_SIZE}, not {reprlib.repr(value)}"
+                    f"config: {f.name} must be at most {LARGEST_SIZE}, not {short(value)}"
                 )
 
     @classmethod
@@ -165,9 +165,7 @@ class Config:
         check_fixed(fields, {**EVERYWHERE, **cls.fixed})
         labels = fields.get("id2label") or {}
         if labels:
-            if not isinstance(labels, dict) or not all(str(k).isdecimal() for k in labels):
-                raise ValueError(f"config: id2label must map numbers to names, not {labels!r}")
-            fields["id2label"] = tuple(labels[k] for k in sorted(labels, key=int))
+            fields["id2label"] = label_names_of(labels)
             if fields.get("num_labels") not in (None, len(labels)):
                 raise ValueError(
                     f"config: num_labels is {fields['num_labels']}, but id2label names "
@@ -207,3 +205,23 @@ class Config:
         return dataclasses.replace(
             self, num_labels=num_labels, problem_type=problem_type, id2label=names
         )
+
+
+def label_names_of(id2label):
+    """config.json's {number: name}  ->  the names in the order of their numbers, as str.
+
+    A class without a name has the one that transformers gives it. Raises ValueError for numbers
+    that are not 0 to K − 1, or for names that are no text, number or null.
+    """
+    if not isinstance(id2label, dict):
+        raise ValueError(f"config: id2label must map numbers to names, not {short(id2label)}")
+    if sorted(map(str, id2label)) != sorted(map(str, range(len(id2label)))):
+        raise ValueError(
+            f"config: id2label must map the numbers 0 to {len(id2label) - 1} to names, not "
+            f"{short(id2label)}"
+        )
+    names = [name for _, name in sorted(id2label.items(), key=lambda pair: int(pair[0]))]
+    wrong = [name for name in names if isinstance(name, list | dict)]
+    if wrong:
+        raise ValueError(f"config: a name in id2label must be a text, not {short(wrong[0])}")
+    return tuple(f"LABEL_{k}" if name is None else str(name) for k, name in enumerate(names))

@@ -22,7 +22,6 @@ Source: Hugging Face's `Distiller.step`, value for value; Sanh et al., "DistilBE
 """
 
 import dataclasses
-import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -48,6 +47,7 @@ from minidistil.distill.terms import (
     tapped,
 )
 from minidistil.distill.terms.spec import term_of
+from minidistil.limits import short
 from minidistil.model import network, objective
 from minidistil.model.encoder_decoder import EncoderDecoder
 from minidistil.model.heads import WORD_TASKS, projector
@@ -96,13 +96,13 @@ class DistillConfig:
             elif isinstance(field.default, bool):
                 switch(field.name, value)
             elif field.default == () and not isinstance(value, list | tuple | None):
-                raise ValueError(f"{field.name} must be a list, not {reprlib.repr(value)}")
+                raise ValueError(f"{field.name} must be a list, not {short(value)}")
         if not isinstance(self.temperature_by, str | None):
             raise ValueError(f"temperature_by must be a rule, not {self.temperature_by!r}")
         for term in self.terms or ():
             if not isinstance(term, (str, *TERMS.values())):
                 raise ValueError(
-                    f"a term is one of {', '.join(TERMS)}, or its name, not {reprlib.repr(term)}"
+                    f"a term is one of {', '.join(TERMS)}, or its name, not {short(term)}"
                 )
         terms = (term_of(t) if isinstance(t, str) else t for t in self.terms or ())
         object.__setattr__(self, "terms", tuple(terms))
@@ -135,12 +135,12 @@ def distill_step(student, teacher, batch, config, train=False, seed=0, step=0, f
     student's dropout. Raises ValueError for a pair that a loss cannot compare, or a bad batch.
     """
     if not isinstance(config, DistillConfig):
-        raise TypeError(f"config must be a DistillConfig, not {reprlib.repr(config)}")
+        raise TypeError(f"config must be a DistillConfig, not {short(config)}")
     for role, model in (("student", student), ("teacher", teacher)):
         if not hasattr(model, "task"):
-            raise TypeError(f"the {role} must be a model, not {reprlib.repr(model)}")
+            raise TypeError(f"the {role} must be a model, not {short(model)}")
     if not isinstance(batch, Mapping):
-        raise TypeError(f"a batch is a mapping from names to arrays, not {reprlib.repr(batch)}")
+        raise TypeError(f"a batch is a mapping from names to arrays, not {short(batch)}")
     config = config.at(0.0)
     check_reading(student, config)
     inner = student.student if isinstance(student, Projected) else student

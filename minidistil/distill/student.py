@@ -15,7 +15,6 @@ extraction scripts for DistilBERT, DistilRoBERTa and DistilGPT2.
 """
 
 import dataclasses
-import reprlib
 
 from minidistil.arguments import switch, whole
 from minidistil.config import FAMILIES, EncoderDecoderConfig
@@ -24,6 +23,7 @@ from minidistil.config.vit import VISION
 from minidistil.distill.handover import block_sources, in_teacher, other_direction
 from minidistil.distill.image_student import image_config, image_student
 from minidistil.distill.pair_student import pair_student
+from minidistil.limits import short
 from minidistil.model.heads import CLASSIFIED, CLASSIFIERS, heads_of, tasks_of
 from minidistil.model.layout import checked_layers
 from minidistil.model.model import Model
@@ -87,7 +87,7 @@ def student_config(teacher, n_layers, family=None):
 
 def _check_teacher(teacher):
     if not isinstance(teacher, Model | VisionModel):
-        raise TypeError(f"the teacher must be a model, not {reprlib.repr(teacher)}")
+        raise TypeError(f"the teacher must be a model, not {short(teacher)}")
 
 
 def _turns(config, n_layers):
@@ -121,9 +121,9 @@ def student_from(teacher, layers=(0, 2, 4, 7, 9, 11), vocab_transform=False, see
     _check_teacher(teacher)
     seed, _ = whole("seed", seed), switch("vocab_transform", vocab_transform)
     if not isinstance(config, Config | EncoderDecoderConfig | None):
-        raise TypeError(f"config must be a config of a family, not {reprlib.repr(config)}")
+        raise TypeError(f"config must be a config of a family, not {short(config)}")
     if not isinstance(family, str | None):
-        raise TypeError(f"family must be a model_type, not {reprlib.repr(family)}")
+        raise TypeError(f"family must be a model_type, not {short(family)}")
     if config is not None and family not in (None, config.model_type):
         raise ValueError(f"family is {family!r}, but config is a {config.model_type}'s")
     if teacher.config.model_type == PAIR:

@@ -7,11 +7,11 @@ Source: `from_encoder_decoder_pretrained` of Hugging Face's EncoderDecoderModel;
 """
 
 import dataclasses
-import reprlib
 
 from minidistil.arguments import whole
 from minidistil.config import BertDecoderConfig, EncoderDecoderConfig
 from minidistil.config.encoder_decoder import ENCODERS
+from minidistil.limits import short
 from minidistil.model.encoder_decoder import EncoderDecoder
 from minidistil.model.layout import checked_layers, first_values, layout
 from minidistil.model.model import Model
@@ -39,7 +39,7 @@ def encoder_decoder_from(encoder, decoder=None, *, start, eos, decoder_layers=No
     decoder = encoder if decoder is None else decoder
     for role, model in (("encoder", encoder), ("decoder", decoder)):
         if not isinstance(model, Model):
-            raise TypeError(f"the {role} must be a model, not {reprlib.repr(model)}")
+            raise TypeError(f"the {role} must be a model, not {short(model)}")
     seed = whole("seed", seed)
     _check(encoder.config.model_type, decoder.config.model_type)
     depth = decoder.config.architecture.L

@@ -4,13 +4,13 @@ A canonical name says the role (`layer.0.q.weight`); `names.py` says what a chec
 """
 
 import math
-import reprlib
 import zlib
 from collections.abc import Mapping
 
 import numpy as np
 
 from minidistil.arguments import real
+from minidistil.limits import short
 from minidistil.model.heads import CLASSIFIERS, POOLERS, heads_of
 
 FLOAT32 = float(np.finfo(np.float32).max)
@@ -139,7 +139,7 @@ def checked_arrays(arrays, shapes_):
     shapes_: {name: shape}. Raises TypeError for what is no mapping, ValueError for another array.
     """
     if not isinstance(arrays, Mapping):
-        raise TypeError(f"update takes {{name: array}}, not {reprlib.repr(arrays)}")
+        raise TypeError(f"update takes {{name: array}}, not {short(arrays)}")
     checked = {}
     for name, x in arrays.items():
         if name not in shapes_:

@@ -1,7 +1,6 @@
 """Models from folders, from names on the Hugging Face hub, and from configs."""
 
 import dataclasses
-import reprlib
 import warnings
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from minidistil.config.base import Config
 from minidistil.config.folder import body_of, modules_around
 from minidistil.config.vit import VISION
 from minidistil.files import MissingFileError
+from minidistil.limits import short
 from minidistil.model.checkpoint import CONFIG, INDEX, is_quantized, misfit, stored_in, with_scales
 from minidistil.model.encoder_decoder import EncoderDecoder
 from minidistil.model.heads import LAST, WORDS, heads_of, task_of, tasks_of, with_outputs
@@ -51,7 +51,7 @@ def from_config(config, task=None, seed=0, backend="cpu", dtype="float32", max_b
     """
     if not isinstance(config, Config | EncoderDecoderConfig):
         raise TypeError(
-            f"config must be a config of a family, such as BertConfig, not {reprlib.repr(config)}; "
+            f"config must be a config of a family, such as BertConfig, not {short(config)}; "
             f"BertConfig.from_dict makes one of a config.json's fields"
         )
     seed, max_bytes = whole("seed", seed), whole("max_bytes", max_bytes, 1)
@@ -116,7 +116,7 @@ def from_pretrained(folder_or_hub_id, task=None, backend="cpu", dtype=None, num_
 
 def _check_task(task):
     if not isinstance(task, str | None):
-        raise TypeError(f"task must be a name or None, not {reprlib.repr(task)}")
+        raise TypeError(f"task must be a name or None, not {short(task)}")
 
 
 def _stored_task(config):

@@ -7,12 +7,12 @@ they are computed again here, unfused, for the layers that ask.
 """
 
 import math
-import reprlib
 from collections.abc import Collection
 from itertools import pairwise
 
 import numpy as np
 
+from minidistil.limits import short
 from minidistil.ops import backend
 from minidistil.ops._heads import merge_heads, split_heads
 
@@ -28,7 +28,7 @@ SQUARE = ("scores", "probs")  # (B,H,T,T) where the others are (B,T,·)
 def check_names(names, layers):
     """Raises ValueError for a tap that no layer has."""
     if isinstance(names, str) or not isinstance(names, Collection):
-        raise ValueError(f"taps are a list of names, not {reprlib.repr(names)}")
+        raise ValueError(f"taps are a list of names, not {short(names)}")
     for name in map(str, names):
         head, _, tail = name.rpartition(".")
         if head not in [f"layer.{i}" for i in range(layers)] or tail not in PLAIN + SQUARE:

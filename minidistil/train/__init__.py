@@ -4,8 +4,7 @@ Start at `loop.py`; `optimizer.py` and `schedule.py` are what a step consists of
 `checkpoint.py` what is written down.
 """
 
-import reprlib
-
+from minidistil.limits import short
 from minidistil.train.config import TrainConfig
 from minidistil.train.loop import run_loop
 from minidistil.train.objectives import Distillation, Supervised, objective_for
@@ -25,13 +24,13 @@ def train(
     returned summary and what is raised: see `minidistil.train.loop.run_loop`.
     """
     if not isinstance(config, TrainConfig):
-        raise TypeError(f"config must be a TrainConfig, not {reprlib.repr(config)}")
+        raise TypeError(f"config must be a TrainConfig, not {short(config)}")
     for name in ("batches", "collate"):
         if not hasattr(data, name):
-            raise TypeError(f"data must have `{name}`, as LabelledText; not {reprlib.repr(data)}")
+            raise TypeError(f"data must have `{name}`, as LabelledText; not {short(data)}")
     objective = objective_for(model_or_pair, distill)
     if not hasattr(objective.model, "params"):
-        raise TypeError(f"what is trained must be a model, not {reprlib.repr(model_or_pair)}")
+        raise TypeError(f"what is trained must be a model, not {short(model_or_pair)}")
     return run_loop(
         objective, data, config, run=run, evaluate=evaluate, resume=resume, progress=progress
     )

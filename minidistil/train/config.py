@@ -1,10 +1,10 @@
 """What a training run is told: one frozen dataclass, checked when it is made."""
 
 import math
-import reprlib
 from dataclasses import asdict, dataclass, fields
 
 from minidistil.arguments import number, one_of, whole
+from minidistil.limits import short
 from minidistil.ops import BACKENDS
 from minidistil.train.schedule import SCHEDULES
 
@@ -53,7 +53,7 @@ class TrainConfig:
         pair = self.betas if isinstance(self.betas, list | tuple) else ()
         if len(pair) != 2 or not all(number("betas", beta, 0) < 1 for beta in pair):
             raise ValueError(
-                f"betas must be two numbers from 0 to below 1, not {reprlib.repr(self.betas)}"
+                f"betas must be two numbers from 0 to below 1, not {short(self.betas)}"
             )
         object.__setattr__(self, "betas", tuple(pair))
         given = [name for name in BUDGETS if getattr(self, name) is not None]

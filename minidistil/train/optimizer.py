@@ -4,13 +4,13 @@ The optimiser knows arrays and names, no model. Parameters are read-only outside
 step hands out new arrays and the model takes them: `model.update(optimizer.step(grads))`.
 """
 
-import reprlib
 from collections.abc import Collection, Mapping
 from importlib import import_module
 
 import numpy as np
 
 from minidistil.arguments import number, whole
+from minidistil.limits import short
 from minidistil.ops import BACKENDS, place_of
 
 
@@ -37,9 +37,9 @@ class AdamW:
         decay=None, backend="cpu",
     ):  # fmt: skip
         if not isinstance(params, Mapping):
-            raise TypeError(f"params must be {{name: array}}, not {reprlib.repr(params)}")
+            raise TypeError(f"params must be {{name: array}}, not {short(params)}")
         if not isinstance(decay, Collection | None) or isinstance(decay, str):
-            raise TypeError(f"decay must be a list of names, not {reprlib.repr(decay)}")
+            raise TypeError(f"decay must be a list of names, not {short(decay)}")
         if unknown := sorted(set(map(str, decay or ())) - set(params)):
             raise ValueError(f"decay names parameters that are not there: {', '.join(unknown)}")
         self.update_all = _kernel("adamw", "update_all", backend)
@@ -69,7 +69,7 @@ class AdamW:
         """The same one by one, as (name, new parameter): whoever takes each before it asks for the
         next never holds two models at once."""
         if not isinstance(grads, Mapping):
-            raise TypeError(f"step takes {{name: gradient}}, not {reprlib.repr(grads)}")
+            raise TypeError(f"step takes {{name: gradient}}, not {short(grads)}")
         lr = self.lr if lr is None else number("lr", lr, 0)
         for name, g in grads.items():
             if name not in self.m:
@@ -149,7 +149,7 @@ def _floats(name, x):
 def _betas(betas):
     pair = tuple(betas) if isinstance(betas, list | tuple) else ()
     if len(pair) != 2 or not all(number("betas", beta, 0) < 1 for beta in pair):
-        raise ValueError(f"betas must be two numbers from 0 to below 1, not {reprlib.repr(betas)}")
+        raise ValueError(f"betas must be two numbers from 0 to below 1, not {short(betas)}")
     return tuple(map(float, pair))
 
 

@@ -14,10 +14,11 @@ from minidistil.cli.common import said_once
 from minidistil.cli.labelled import (
     WithoutLabels,
     held_out_of,
-    read_examples,
+    reader_of_labelled,
     training_and_evaluation,
 )
 from minidistil.cli.measure import results
+from minidistil.data.label_values import REGRESSION
 from minidistil.data.sentences import SentencePairs, in_lower_case
 from minidistil.model.pooling import MODES
 from minidistil.model.pretrained import from_pretrained
@@ -40,7 +41,7 @@ def add_options(parser):
 
 def training(args, folder, tokenizer, resumed):
     """The model, which gets no new parameters, and SentencePairs."""
-    training, evaluation = training_and_evaluation(args, read_examples)
+    training, evaluation = training_and_evaluation(args, _read)
     with said_once(args):
         model = from_pretrained(
             folder, task=SENTENCES, backend=args.backend, dtype="float32", seed=args.seed
@@ -52,7 +53,7 @@ def training(args, folder, tokenizer, resumed):
 def evaluation(args, tokenizer, model):
     """Batches of the pairs; the model pools as --pooling says."""
     _pool_as_told(args, model)
-    held_out = held_out_of(args, read_examples)
+    held_out = held_out_of(args, _read)
     return _data(args, tokenizer, [], held_out, model.pooling).evaluation_batches()
 
 
@@ -66,9 +67,12 @@ def distillation(args, tokenizer, teacher, resumed):
         raise ValueError(
             f"a student pools as its teacher, {teacher.pooling.mode}; leave --pooling out"
         )
-    examples = training_and_evaluation(args, read_examples)
+    examples = training_and_evaluation(args, _read)
     data = _data(args, tokenizer, *examples, teacher.pooling)
     return data if args.labels else WithoutLabels(data)
+
+
+_read = reader_of_labelled(REGRESSION)
 
 
 def _pool_as_told(args, model):
