@@ -9,6 +9,7 @@ from minidistil.config.base import PROBLEM_TYPES, QUANTIZATION, Architecture
 from minidistil.config.bert import BertConfig
 from minidistil.config.distilbert import DistilBertConfig
 from minidistil.config.encoder_decoder import BertDecoderConfig, EncoderDecoderConfig
+from minidistil.config.generation import NAME as GENERATION
 from minidistil.config.gpt2 import Gpt2Config
 from minidistil.config.roberta import RobertaConfig
 from minidistil.config.vit import VISION, DeitConfig, VitConfig
@@ -21,7 +22,6 @@ __all__ = [
 ]  # fmt: skip
 
 
-GENERATION = "generation_config.json"  # where a folder may keep the ids of its ends, too
 FAMILIES = {
     c.model_type: c
     for c in (

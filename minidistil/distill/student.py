@@ -168,7 +168,9 @@ def student_from(teacher, layers=(0, 2, 4, 7, 9, 11), vocab_transform=False, see
     ops = backend(teacher.ops.name) if teacher.dtype in NARROW else teacher.ops
     if task == SENTENCES:
         return SentenceModel(config, params, ops, teacher.pooling)
-    return Model(config, task, params, ops)
+    student = Model(config, task, params, ops)
+    student.generation = teacher.generation
+    return student
 
 
 def _for_layers(teacher, layers, family):

@@ -2,10 +2,14 @@
 names."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
 from minidistil.arguments import path_like, real, whole
+from minidistil.config.generation import NAME as GENERATION
+from minidistil.config.generation import Generation
+from minidistil.files import write_json
 from minidistil.model import answers, network, objective, taps
 from minidistil.model.checkpoint import write_folder
 from minidistil.model.finite import answer
@@ -20,17 +24,20 @@ from minidistil.model.heads import (
 from minidistil.model.layout import layout
 from minidistil.model.names import is_turned
 from minidistil.model.network import Cotangents
-from minidistil.model.output import Fetched, Kept, Output, Step, copied, kept_by
+from minidistil.model.output import Copied, Fetched, Kept, Output, Step, kept_by
 from minidistil.model.params import checked_arrays
 from minidistil.model.rows import LARGEST_KEY, Chance, given_in, pack, pack_choices
 from minidistil.ops import DTYPES, frugal
 
 
-class Model:
+class Model(Copied):
     """A transformer of one of the families with the heads of one task. Make one with
     `from_pretrained` or `from_config`; `params` maps checkpoint names to read-only float32 arrays.
 
-    ops: a `minidistil.backend`; its dtype is what the model computes in."""
+    ops: a `minidistil.backend`; its dtype is what the model computes in. generation: how it writes,
+    as its folder says."""
+
+    generation = Generation()
 
     def __init__(self, config, task, canonical, ops):
         self.config, self.task, self.ops, self.dtype = config, task, ops, ops.dtype
@@ -58,13 +65,6 @@ class Model:
             c = canonical[name]
             self._canonical[c] = self._turned(c, self.ops.place.send(self._params[name]))
 
-    def __copy__(self):
-        """A model that learns apart from this one. The arrays are shared, as none is written to."""
-        return copied(self)
-
-    def __deepcopy__(self, memo):
-        return copied(self)
-
     def canonical(self):
         """The parameters by role, in the dtype and the layout that compute."""
         return self._canonical
@@ -79,7 +79,9 @@ class Model:
 
     def with_ops(self, ops):
         """The same parameters behind another backend."""
-        return type(self)(self.config, self.task, self.named_by_role(), ops)
+        model = type(self)(self.config, self.task, self.named_by_role(), ops)
+        model.generation = self.generation
+        return model
 
     # ------------------------------------------------------------ forward
 
@@ -338,3 +340,5 @@ class Model:
         config = self.config.to_dict()
         config["architectures"] = [architecture_name(self.config, self.task)]
         write_folder(folder, config, self.params, dtype)
+        if said := self.generation.to_dict():
+            write_json(Path(folder) / GENERATION, said)

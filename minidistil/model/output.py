@@ -55,13 +55,18 @@ class Kept(NamedTuple):
     loss_gradient: Any  # Cotangents of the loss, None without labels
 
 
-def copied(model):
-    """A model with dictionaries of its own, so that an `update` of one leaves the other alone."""
-    other = object.__new__(type(model))
-    other.__dict__.update(
-        {name: dict(x) if isinstance(x, dict) else x for name, x in vars(model).items()}
-    )
-    return other
+class Copied:
+    """A model whose copies, shallow or deep, learn apart from it: their dictionaries are their own,
+    and arrays are shared, since none is written to."""
+
+    def __copy__(self):
+        other = object.__new__(type(self))
+        mine = vars(self).items()
+        vars(other).update({name: dict(x) if isinstance(x, dict) else x for name, x in mine})
+        return other
+
+    def __deepcopy__(self, memo):
+        return self.__copy__()
 
 
 class Fetched(Mapping):

@@ -10,6 +10,8 @@ from minidistil.arguments import one_of, path_like, whole
 from minidistil.config import PROBLEM_TYPES, EncoderDecoderConfig, read_config
 from minidistil.config.base import Config
 from minidistil.config.folder import body_of, modules_around
+from minidistil.config.generation import NAME as GENERATION
+from minidistil.config.generation import read_generation
 from minidistil.config.vit import VISION
 from minidistil.files import MissingFileError
 from minidistil.limits import short
@@ -19,6 +21,7 @@ from minidistil.model.heads import LAST, WORDS, heads_of, task_of, tasks_of, wit
 from minidistil.model.layout import HALVES, first_values, layout
 from minidistil.model.model import Model
 from minidistil.model.names import BODY, BUFFERS, TIED, checkpoint_name
+from minidistil.model.options import ends_of
 from minidistil.model.params import (
     LARGEST,
     body_shapes,
@@ -35,7 +38,7 @@ from minidistil.ops import backend as load_backend
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt",
              "special_tokens_map.json")  # fmt: skip
 PIXELS = "preprocessor_config.json"  # how a ViT's images are scaled
-FILES = (CONFIG, INDEX, "*.safetensors", PIXELS, *TOKENIZER, *SENTENCE_FILES)
+FILES = (CONFIG, GENERATION, INDEX, "*.safetensors", PIXELS, *TOKENIZER, *SENTENCE_FILES)
 FILES += tuple(f"{OLD}/{name}" for name in FILES)
 MODELS = {"encoder-decoder": EncoderDecoder}  # the others are one `Model`
 OLD_NAMES = {"gamma": "weight", "beta": "bias"}  # how the first BERT checkpoints call LayerNorm's
@@ -107,11 +110,25 @@ def from_pretrained(folder_or_hub_id, task=None, backend="cpu", dtype=None, num_
     tensors = with_scales(folder, stored)
     if config.model_type in MODELS:
         params = _match_halves(folder, config, task, tensors, seed)
-        return MODELS[config.model_type](config, task, params, ops)
+        return _writer(MODELS[config.model_type](config, task, params, ops), folder)
     params = _match(folder, config, task, tensors, relabelled, seed)
     if task == SENTENCES:
         return SentenceModel(config, params, ops, Pooling.read(folder))
-    return Model(config, task, params, ops)
+    model = Model(config, task, params, ops)
+    return _writer(model, folder) if task == "text-generation" else model
+
+
+def _writer(model, folder):
+    """The model, which writes as its folder says. Raises ValueError for an end that is no word."""
+    model.generation = read_generation(folder)
+    ends, V = ends_of(model), model.config.vocab_size
+    said = model.generation.eos_token_id is not None
+    for end in (ends if isinstance(ends, tuple) else (ends,)) if said else ():
+        if end >= V:
+            raise ValueError(
+                f"{folder / GENERATION}: eos_token_id {end} is none of the model's {V} words"
+            )
+    return model
 
 
 def _check_task(task):

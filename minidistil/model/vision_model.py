@@ -10,7 +10,7 @@ from minidistil.model import objective, vision
 from minidistil.model.checkpoint import misfit, stored_in, with_scales, write_folder
 from minidistil.model.finite import answer
 from minidistil.model.network import Result
-from minidistil.model.output import Fetched, Kept, Output, Step, copied, kept_by
+from minidistil.model.output import Copied, Fetched, Kept, Output, Step, kept_by
 from minidistil.model.params import LARGEST, check_size, checked_arrays, initialise
 from minidistil.model.rows import LARGEST_KEY, Chance, given_in
 from minidistil.model.vision import BODY, CLASSES, HEADS, IMAGES, Places, patches, task_named
@@ -18,7 +18,7 @@ from minidistil.model.vision_names import flat, layout
 from minidistil.ops import DTYPES, frugal
 
 
-class VisionModel:
+class VisionModel(Copied):
     """ViT or DeiT with the heads of one task; `params` and the rest are as `Model`'s."""
 
     def __init__(self, config, task, params, ops):
@@ -37,12 +37,6 @@ class VisionModel:
         for name, array in checked_arrays(arrays, self.shapes).items():
             self._params[name] = self.ops.place.freeze(array)
         self._canonical = None
-
-    def __copy__(self):
-        return copied(self)
-
-    def __deepcopy__(self, memo):
-        return copied(self)
 
     def canonical(self):
         """The parameters by role, in the dtype and the shapes that compute."""

@@ -52,7 +52,8 @@ def pipeline(task, folder, *, backend="cpu", dtype=None):
         text-classification  [{"label", "score"}], with top_k that many of them (None: all);
                              for several texts one dict, or with top_k one list, each
         text-generation      [{"generated_text"}], the prompt and what follows it; options are those
-                             of `model.generation.stream`: max_new_tokens, temperature, …
+                             of `model.generation.generate`: max_new_tokens, temperature, num_beams,
+                             repetition_penalty, no_repeat_ngram_size, …
         token-classification [{"entity", "score", "index", "word", "start", "end"}, …] a text, one a
                              piece that is not "O"; with aggregation_strategy="simple", or
                              "first", "average", "max", which make words of pieces before,

@@ -4,6 +4,7 @@ import numpy as np
 
 from minidistil.arguments import number, whole
 from minidistil.data.labelled import SINGLE
+from minidistil.data.long_texts import mean_of
 from minidistil.pipeline.predictor import Predictor, listed
 
 OUT_OF_SCOPE = "out of scope"
@@ -12,8 +13,11 @@ OUT_OF_SCOPE = "out of scope"
 class TextClassification(Predictor):
     """A classifier's answers, whatever its labels are: classes, one or several, or a number."""
 
-    def __call__(self, inputs, top_k="", out_of_scope=None):
-        """top_k: how many labels; None for all; without it the best one, not in a list.
+    def __call__(self, inputs, top_k="", out_of_scope=None, max_length=None, stride=None):
+        """A text longer than max_length tokens (None: than the model reads) is read in windows that
+        share `stride` pieces, and has the mean of their logits.
+
+        top_k: how many labels; None for all; without it the best one, not in a list.
 
         out_of_scope: where the best label's probability is smaller, "out of scope" stands before
         the labels, with that probability. Raises ValueError for it if labels have no probabilities
@@ -23,8 +27,10 @@ class TextClassification(Predictor):
             top_k = whole("top_k", top_k, 1)
         self._check(out_of_scope)
         answers = []
-        for _, _, result in self.results(listed(inputs)):
-            for scores in self._scores(result.logits):
+        place = self.model.ops.place
+        for _, parts, runs in self.windowed(listed(inputs), max_length, stride):
+            logits = np.concatenate([place.fetch(result.logits) for _, result in runs])
+            for scores in self._scores(place.send(mean_of(logits, parts.owners))):
                 found = ranked(scores, self.names)
                 if out_of_scope is not None and found[0]["score"] < out_of_scope:
                     found = [{"label": OUT_OF_SCOPE, "score": found[0]["score"]}, *found]

@@ -57,7 +57,7 @@ def _read(args, path):
 def _data(args, tokenizer, model, training, evaluation):
     return TaggedText(
         training, tokenizer, tokens=args.batch_tokens, evaluation=evaluation, seed=args.seed,
-        names=known_names(model.config), max_length=args.max_length,
+        names=known_names(model.config), max_length=args.max_length, stride=args.stride,
     )  # fmt: skip
 
 
@@ -67,21 +67,34 @@ def _data(args, tokenizer, model, training, evaluation):
 def measure(model, batches, reference=None):
     """loss, accuracy (of words); precision, recall, f1 (of entities, where tags are BIO)."""
     names = model.config.to_dict()["id2label"]
-    lengths = [n for batch in batches for n in (batch["labels"] != IGNORED).sum(axis=1)]
+    order, ends = _sentences(batches)
 
     def scores(mine, labels):
         found = accuracy(mine, labels)
         if not any(name.startswith("B-") for name in names.values()):
             return found
-        ends = np.cumsum(lengths)[:-1]
         sentences = (
-            [[names[str(k)] for k in part] for part in np.split(x, ends)] for x in (mine, labels)
+            [[names[str(k)] for k in part] for part in np.split(x[order], ends)]
+            for x in (mine, labels)
         )
         return found | entity_scores(*sentences)
 
     return measured(
         model, _labelled(model, batches), cross_entropy(model), likeliest(model), scores, reference
     )
+
+
+def _sentences(batches):
+    """Of the words that have a label, batch after batch: their order in the sentences, whatever
+    windows they are in, and where in it a sentence ends."""
+    rows = [np.nonzero(batch["labels"] != IGNORED) for batch in batches]
+    sentence = [batch["owners"][row] for batch, (row, _) in zip(batches, rows, strict=True)]
+    word = [batch["words"][at] for batch, at in zip(batches, rows, strict=True)]
+    if not batches:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    sentence, word = np.concatenate(sentence), np.concatenate(word)
+    order = np.lexsort((word, sentence))
+    return order, np.flatnonzero(np.diff(sentence[order])) + 1
 
 
 def answers(model, batches):
