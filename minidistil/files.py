@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from minidistil.limits import json_of
+
 ASIDE = ".writing-"  # a name that starts so is the leftover of a killed run
 
 
@@ -139,8 +141,8 @@ def read_settings(path, kind=dict):
     if (size := path.stat().st_size) > LARGEST_JSON:
         raise ValueError(f"{path} has {size} bytes; a settings file has at most {LARGEST_JSON}")
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # an error of decoding is a ValueError
+        value = json_of(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # an error of decoding is one
         raise ValueError(f"{path} is not JSON: {error}") from None
     if not isinstance(value, kind):
         name = "object" if kind is dict else kind.__name__

@@ -129,10 +129,10 @@ def _depth(text):
 
 
 def short(value, most=60):
-    """How an error writes a value: its repr, cut where it is long."""
+    """How an error writes a value: its repr in one line, cut where it is long."""
     if isinstance(value, list | tuple | dict) and len(value) > most:
         return f"{type(value).__name__} of {len(value):,}"
-    text = repr(value)
+    text = " ".join(repr(value).split())
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 

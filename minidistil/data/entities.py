@@ -10,11 +10,15 @@ pieces has its label on the first and none (−100) on the others.
 Source: Tjong Kim Sang and De Meulder, "CoNLL-2003", 2003; Devlin et al., "BERT", 2018, §5.3.
 """
 
+from itertools import groupby
+
 import numpy as np
 
 from minidistil import limits
+from minidistil.data.batches import collate
 from minidistil.data.conll import column_sentences
 from minidistil.data.label_values import places_of
+from minidistil.data.long_texts import answering, count_cut, parts_of
 from minidistil.data.masking import IGNORED
 from minidistil.data.memory import InMemory, padded
 from minidistil.data.sources import half, kind_of, records
@@ -90,13 +94,17 @@ def tag_names(tags):
 class TaggedText(InMemory):
     """Sentences (words, tags) to train on, others to evaluate on; labels (B,T) int64.
 
-    names: the tags in the order of their numbers. Raises ValueError for a tag that is none of
-    them, or a word without one. A sentence longer than max_length loses its end, tags included.
+    names: the tags in the order of their numbers. stride: a sentence longer than max_length becomes
+    several windows that share so many pieces; a word has its label in the one in whose middle it
+    lies. None: it is cut, tags included. An evaluation batch has `owners` (B,), the sentence of
+    each row, and `words` (B,T), the number of each piece's word where there is a label.
+    Raises ValueError for a tag that is none of the names, or a word without one.
     """
 
     def __init__(
-        self, sentences, tokenizer, *, names, tokens, evaluation=(), seed=0, max_length=None
-    ):
+        self, sentences, tokenizer, *, names, tokens, evaluation=(), seed=0, max_length=None,
+        stride=None,
+    ):  # fmt: skip
         every = [*sentences, *evaluation]
         if not every:
             raise ValueError("there are no sentences; give at least one")
@@ -109,24 +117,39 @@ class TaggedText(InMemory):
                     f"{limits.few(names)}; remove it or give all names"
                 )
         self.tokenizer, self.names = tokenizer, tuple(names)
-        encodings = tokenizer.words([words for words, _ in every], max_length)
-        self.sequences = [np.array(e.ids, np.int64) for e in encodings]
-        self.types = [np.array(e.type_ids, np.int64) for e in encodings]
-        self.labels = [
-            first_pieces(e.word_ids, [numbers[tag] for tag in tags])
-            for e, (_, tags) in zip(encodings, every, strict=True)
-        ]
+        encodings = tokenizer.words([words for words, _ in every])
+        parts = parts_of(encodings, tokenizer, max_length, stride)
+        count_cut(parts, tokenizer, max_length, "sentences")
+        self.sequences, self.types, self.owners = parts.ids, parts.types, parts.owners
+        self.labels, self.words = [], []
+        for number, windows in groupby(range(len(parts.ids)), self.owners.__getitem__):
+            places, word_ids = [parts.places[i] for i in windows], encodings[number].word_ids
+            tags = [numbers[tag] for tag in every[number][1]]
+            first, words = first_pieces(word_ids, tags), first_pieces(word_ids, range(len(tags)))
+            for at, mine in zip(places, answering(places, word_ids), strict=True):
+                self.labels.append(np.where(mine, first[at], IGNORED))
+                self.words.append(words[at])
         super().__init__(
-            [len(ids) for ids in self.sequences], len(sentences), tokens=tokens, seed=seed
-        )
+            [len(ids) for ids in self.sequences], int((self.owners < len(sentences)).sum()),
+            tokens=tokens, seed=seed,
+        )  # fmt: skip
 
     def collate(self, indices, *, step=0, first_sequence=0):
         """The batch of these sentences with their labels; a step changes nothing here."""
         batch = padded(indices, self.sequences, self.types, self.tokenizer)
-        labels = np.full(batch["input_ids"].shape, IGNORED, np.int64)
-        for row, i in zip(labels, indices, strict=True):
-            row[: len(self.labels[i])] = self.labels[i]
-        return {**batch, "labels": labels}
+        return {**batch, "labels": self._beside(indices, self.labels)}
+
+    def evaluation_batches(self):
+        """As everywhere, with `owners` and `words`."""
+        return [
+            {**self.collate(numbers), "owners": self.owners[numbers],
+             "words": self._beside(numbers, self.words)}
+            for numbers in self.evaluation_numbers()
+        ]  # fmt: skip
+
+    def _beside(self, indices, arrays):
+        """One array (T,) of each of these rows  ->  (B,T), IGNORED where a row is shorter."""
+        return collate([arrays[i] for i in indices], IGNORED)["input_ids"]
 
 
 def _check_tags(sentences):

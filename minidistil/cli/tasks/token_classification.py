@@ -74,7 +74,7 @@ def _data(args, tokenizer, model, training, evaluation):
         )  # fmt: skip
     return TaggedText(
         training, tokenizer, tokens=args.batch_tokens, evaluation=evaluation, seed=args.seed,
-        names=names, max_length=args.max_length,
+        names=names, max_length=args.max_length, stride=args.stride,
     )  # fmt: skip
 
 
@@ -85,21 +85,34 @@ def measure(model, batches, reference=None):
     """loss, accuracy (of words); precision, recall, f1 (of entities, where tags mark them)."""
     names = model.config.to_dict()["id2label"]
     scheme = scheme_of(names.values())
-    lengths = [n for batch in batches for n in (batch["labels"] != IGNORED).sum(axis=1)]
+    order, ends = _sentences(batches)
 
     def scores(mine, labels):
         found = accuracy(mine, labels)
         if scheme is None:
             return found
-        ends = np.cumsum(lengths)[:-1]
         sentences = (
-            [[names[str(k)] for k in part] for part in np.split(x, ends)] for x in (mine, labels)
+            [[names[str(k)] for k in part] for part in np.split(x[order], ends)]
+            for x in (mine, labels)
         )
         return found | entity_scores(*sentences, scheme)
 
     return measured(
         model, _labelled(model, batches), cross_entropy(model), likeliest(model), scores, reference
     )
+
+
+def _sentences(batches):
+    """Of the words that have a label, batch after batch: their order in the sentences, whatever
+    windows they are in, and where in it a sentence ends."""
+    rows = [np.nonzero(batch["labels"] != IGNORED) for batch in batches]
+    sentence = [batch["owners"][row] for batch, (row, _) in zip(batches, rows, strict=True)]
+    word = [batch["words"][at] for batch, at in zip(batches, rows, strict=True)]
+    if not batches:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    sentence, word = np.concatenate(sentence), np.concatenate(word)
+    order = np.lexsort((word, sentence))
+    return order, np.flatnonzero(np.diff(sentence[order])) + 1
 
 
 def answers(model, batches):
