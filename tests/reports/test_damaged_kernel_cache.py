@@ -53,7 +53,7 @@ class World:
 @pytest.fixture
 def world(tmp_path, monkeypatch):
     world = World(tmp_path)
-    monkeypatch.setattr(_kernel_cache, "_folders", lambda: iter(world.folders))
+    monkeypatch.setattr(_kernel_cache, "_folders", lambda make=False: iter(world.folders))
     _kernel_cache._say_that_nothing_is_kept.cache_clear()
     assert world.total() == (10, 1)
     assert world.total() == (10, 0)
@@ -156,6 +156,14 @@ def test_a_folder_that_refuses_is_passed_over(world, tmp_path, capsys):
     assert world.entry(1).is_file() and "cannot be kept" not in capsys.readouterr().err
 
 
+def test_other_users_can_read_what_was_kept(world):
+    """Was: right already, with Numba's files.
+    Right: kernels that an administrator compiled ahead of time serve every user of a machine."""
+    umask = os.umask(0)
+    os.umask(umask)
+    assert world.entry().stat().st_mode & 0o777 == 0o666 & ~umask
+
+
 def test_without_any_folder_kernels_run_all_the_same(world, tmp_path, capsys):
     """Was: RuntimeError "cannot cache function" at import.
     Right: the result, and one line in a process that says what is missing."""
@@ -201,7 +209,9 @@ def test_a_read_only_installation_without_a_home(tmp_path):
 def test_a_folder_that_others_can_write_to_is_not_used(tmp_path):
     """Was: nothing, since there was no such folder.
     Right: what lies in it is executed, so it must be this user's alone."""
+    (tmp_path / "new").mkdir(mode=0o700)
     assert _kernel_cache._is_private(tmp_path / "new")
+    assert not _kernel_cache._is_private(tmp_path / "absent")
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
     assert not _kernel_cache._is_private(tmp_path / "open")
