@@ -90,6 +90,13 @@ class Tokenizer:
         """Whether capitals are read as small letters."""
         return lowers(self.backend)
 
+    @property
+    def rules(self):
+        """How a text becomes pieces, apart from the vocabulary, as text to compare."""
+        backend, around = self.backend, self.backend.encode("", "")
+        steps = backend.normalizer, backend.pre_tokenizer, backend.encode_special_tokens
+        return repr((*steps, around.ids, around.type_ids))
+
     def __call__(self, texts, text_pairs=None, max_length=None):
         """texts (str or B strs), text_pairs (the same)  ->  dict of int64 arrays (B,T).
 

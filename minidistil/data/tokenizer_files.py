@@ -18,7 +18,7 @@ from tokenizers import models, normalizers, pre_tokenizers
 
 from minidistil.arguments import path_like
 from minidistil.config.folder import body_of
-from minidistil.data.fields import LARGEST, Fields
+from minidistil.data.fields import Fields
 from minidistil.data.kinds import (
     GPT2,
     KINDS,
@@ -35,6 +35,7 @@ from minidistil.files import MissingFileError
 
 TYPED = ("bert", "albert")  # the families whose tokenizers tell a pair's texts apart
 WORDPIECE = ("", "bert", "distilbert", "electra", "mobilebert", "squeezebert", "convbert")
+LARGEST = 2**28  # bytes of a vocabulary: 256 MiB, ten times a large one
 NORMALISES = {  # keys of tokenizer_config.json, and what the normaliser calls them
     "do_lower_case": "lowercase",
     "strip_accents": "strip_accents",

@@ -67,8 +67,9 @@ def index_of(texts, predict, path=None, progress=None):
 def _key(texts, predict):
     """A digest of everything that the vectors depend on."""
     model, digest = predict.model, hashlib.sha256()
-    how = (model.config, model.pooling, model.dtype, predict.tokenizer.max_length)
-    digest.update(repr((how, fingerprint(predict.tokenizer), list(texts))).encode())
+    tokenizer = predict.tokenizer
+    how = (model.config, model.pooling, model.dtype, tokenizer.max_length, tokenizer.rules)
+    digest.update(repr((how, fingerprint(tokenizer), list(texts))).encode())
     for name, array in model.params.items():
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(array))
