@@ -132,12 +132,19 @@ def short(value, most=60):
     """How an error writes a value: its repr, cut where it is long."""
     if isinstance(value, list | tuple | dict) and len(value) > most:
         return f"{type(value).__name__} of {len(value):,}"
-    text = repr(value)
+    return cut(repr(value), most)
+
+
+def cut(text, most=200):
+    """A text for an error, its end left out where it is long."""
+    text = str(text)
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def few(names, most=10):
     """How an error lists names: the first of them, and how many more there are."""
-    shown = [name if len(str(name)) <= 30 else f"{str(name)[:29]}…" for name in names[:most]]
-    rest = len(names) - len(shown)
-    return ", ".join(map(str, shown)) + (f" … and {rest:,} more" if rest > 0 else "")
+    names = list(names)
+    rest = len(names) - most
+    return ", ".join(cut(name, 30) for name in names[:most]) + (
+        f" … and {rest:,} more" if rest > 0 else ""
+    )
