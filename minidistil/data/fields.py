@@ -10,6 +10,7 @@ import reprlib
 from tokenizers import AddedToken
 
 LARGEST = 2**28  # bytes of a JSON file: 256 MiB, ten times a large vocabulary
+MOST = 2**63  # no length and no id is as large
 DIGITS = 18  # of a number that is written as text
 FLAGS = ("lstrip", "rstrip", "single_word", "normalized", "special")
 
@@ -54,7 +55,7 @@ class Fields:
             number = int(value) if value.strip().isdigit() else value
         if number is None or (limit and _is_number(number) and number >= limit):
             return None
-        if not _is_number(number) or number != number // 1 or number < least:
+        if not _is_number(number) or number != number // 1 or not least <= number < MOST:
             raise self.refuse(key, f"a whole number of at least {least}", value)
         return int(number)
 

@@ -64,7 +64,7 @@ def test_short_and_unknown_sequences_are_dropped(tokenizer, tmp_path):
 def test_wide_vocabulary_takes_four_bytes(tokenizer, tmp_path):
     class Wide:
         vocab_size, max_length = 70_000, 64
-        ids = {"cls": 2, "sep": 3, "pad": 0, "unk": 1, "mask": 4}
+        ids = {"cls": 2, "sep": 3, "pad": 0, "unk": 1, "mask": 4}  # noqa: RUF012
         cls_id, sep_id, unk_id = 2, 3, 1
 
         def content(self, texts):
