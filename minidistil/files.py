@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minidistil.limits import json_of
+from minidistil import limits
 
 ASIDE = ".writing-"  # a name that starts so is the leftover of a killed run
 
@@ -119,31 +119,20 @@ def jsonable(value):
 def read_json(path):
     """Raises ValueError naming the file when it is not JSON."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return limits.read_json(path, limits.SETTINGS, "a file of a run")
     except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}); it was not written by a run") from None
-
-
-LARGEST_JSON = 2**26  # bytes of a settings file
+        raise ValueError(f"{error}; it was not written by a run") from None
 
 
 def read_settings(path, kind=dict):
     """The JSON object (or list) in a settings file of a model's folder.
 
-    Raises MissingFileError or ValueError naming the file: no regular file, larger than
-    LARGEST_JSON, no UTF-8, no JSON, or JSON of another kind.
+    Raises MissingFileError or ValueError naming the file: no regular file, beyond a bound of
+    `limits`, no UTF-8, no JSON, or JSON of another kind.
     """
-    path = Path(path)
-    if not path.exists():
+    if not Path(path).exists():
         raise MissingFileError(f"{path} is missing")
-    if not path.is_file():
-        raise ValueError(f"{path} is not a regular file")
-    if (size := path.stat().st_size) > LARGEST_JSON:
-        raise ValueError(f"{path} has {size} bytes; a settings file has at most {LARGEST_JSON}")
-    try:
-        value = json_of(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # an error of decoding is one
-        raise ValueError(f"{path} is not JSON: {error}") from None
+    value = limits.read_json(path, limits.SETTINGS, "a settings file")
     if not isinstance(value, kind):
         name = "object" if kind is dict else kind.__name__
         raise ValueError(f"{path} must hold one JSON {name}, not {type(value).__name__}")

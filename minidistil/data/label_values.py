@@ -127,10 +127,10 @@ def check_labelled(labels, problem_type, names=()):
     first = labels[none[0]]
     if problem_type == REGRESSION and first is not None:
         number_of(none[0], first)
+    out = "" if len(none) == len(labels) else ", or leave these out with --skip-unlabelled"
     raise ValueError(
         f"example {none[0]} has no label but {limits.short(first)}, as {len(none):,} of "
-        f"{len(labels):,} have; name the column that holds the labels, or leave these examples out "
-        f"with --skip-unlabelled"
+        f"{len(labels):,} have; name the column that holds the labels{out}"
     )
 
 

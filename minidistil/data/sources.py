@@ -177,7 +177,7 @@ def _number(column):
 
 def _list(record):
     """The columns, shortened: without a header the first one may hold a whole text."""
-    return ", ".join(repr(shorten(str(name), 30)) for name in record)
+    return limits.few(repr(shorten(str(name), 28, placeholder="…")) for name in record)
 
 
 # ------------------------------------------------------- records: (place in the file, mapping)
