@@ -30,6 +30,7 @@ COMMANDS = {
     "warmup": "compile the kernels ahead of time",
 }
 BAD_INPUT, INTERRUPTED = 2, 130
+PATHS = ("DIR", "FILE", "FOLDER", "PATH")  # what options that take one are shown with
 
 
 def main(argv=None):
@@ -119,6 +120,11 @@ class Parser(argparse.ArgumentParser):
         if getattr(found, "recipe", None):
             options = self.presets(found.recipe)
             vars(found).update(options | self.given(args, options))
+        for action in self._actions:
+            value = getattr(found, action.dest, None)
+            if action.metavar in PATHS and "" in (value if isinstance(value, list) else [value]):
+                name = max(action.option_strings, key=len, default=action.dest)
+                self.error(f"{name} is empty; name a {action.metavar.lower()}")
         return found
 
     def given(self, args, names):

@@ -39,6 +39,7 @@ def run(args):
     out = Path(args.out)
     if out.exists() or out.suffix != ".jsonl":
         raise ValueError(f"--out must be a .jsonl file that is not there yet, not {out}")
+    files.check_file(out)
     if args.copies < 1:
         raise ValueError(f"--copies must be 1 or more, not {args.copies}")
     model, tokenizer = load(args.model or default_teacher(), task="fill-mask", backend=args.backend)
@@ -47,7 +48,7 @@ def run(args):
         seed=args.seed, vectors=args.vectors,
     )  # fmt: skip
     found, written = read_examples(args, args.data), 0
-    with files.replacing(out) as aside, open(aside, "w", encoding="utf-8") as file:
+    with files.writing(out, "w") as file:
         for number, (text, text_pair, label) in enumerate(progress(found, "rewriting")):
             for first, second in augment.pair(text, text_pair, args.copies, number):
                 row = {"text": first, "text_pair": second, "label": label}

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import tokenizers
 
+from minidistil import files
+
 SPECIAL = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 DEFAULT_LENGTH = 512  # what BERT reads, where nothing else is said
 TOGETHER = 256  # texts tokenised at once: what is noted beside their ids is short-lived
@@ -177,21 +179,19 @@ class Tokenizer:
         token_types: whether the model of this folder reads token_type_ids; by default what this
         tokenizer gives. A teacher's tokenizer is saved beside its DistilBERT with False.
         """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         token_types = self.token_types if token_types is None else token_types
         plain = tokenizers.Tokenizer.from_str(self.backend.to_str())
         plain.no_padding()
         plain.no_truncation()
-        plain.save(str(folder / "tokenizer.json"))
+        contents = {"tokenizer.json": plain.to_str(pretty=True)}
         kind = json.loads(plain.to_str())["model"]
         words = dict(sorted(self.backend.get_vocab().items(), key=lambda word: word[1]))
         if kind["type"] == "WordPiece":
-            _write(folder / "vocab.txt", "".join(f"{word}\n" for word in words))
+            contents["vocab.txt"] = "".join(f"{word}\n" for word in words)
         elif kind["type"] == "BPE":
-            _write(folder / "vocab.json", json.dumps(words, ensure_ascii=False))
+            contents["vocab.json"] = json.dumps(words, ensure_ascii=False)
             pairs = "".join(f"{left} {right}\n" for left, right in kind["merges"])
-            _write(folder / "merges.txt", f"#version: 0.2\n{pairs}")
+            contents["merges.txt"] = f"#version: 0.2\n{pairs}"
         many = len(set(self.names.values())) > 1  # GPT-2 has one special token for every role
         inputs = ["input_ids", "token_type_ids", "attention_mask"]
         config = {
@@ -201,8 +201,9 @@ class Tokenizer:
             "model_input_names": inputs if token_types else [inputs[0], inputs[2]],
             **{f"{role}_token": name for role, name in self.names.items()},
         }
-        text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
-        _write(folder / "tokenizer_config.json", text)
+        contents["tokenizer_config.json"] = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+        encoded = {name: text.encode() for name, text in contents.items()}
+        files.write_together(Path(folder), encoded)
 
 
 def check_vocabulary(tokenizer, vocab_size):
@@ -226,7 +227,3 @@ def _check_texts(texts):
             raise ValueError(
                 f"text {i} holds bytes or surrogates that are no text; encode as UTF-8"
             )
-
-
-def _write(path, text):
-    path.write_text(text, encoding="utf-8", newline="\n")

@@ -83,7 +83,6 @@ class Pooling:
         folder, kinds = Path(folder), [("", "Transformer"), ("1_Pooling", "Pooling")]
         if self.normalize:
             kinds.append(("2_Normalize", "Normalize"))
-        (folder / POOLING).parent.mkdir(parents=True, exist_ok=True)
         write_json(folder / POOLING, {
             "word_embedding_dimension": channels,
             **{key: mode == self.mode for mode, key in MODES.items()},
@@ -210,8 +209,8 @@ class SentenceModel(Model):
 
     def save_pretrained(self, folder, dtype="float32"):
         """As `Model.save_pretrained`, with the files that sentence-transformers reads."""
-        super().save_pretrained(folder, dtype)
         self.pooling.write(folder, self.config.architecture.C)
+        super().save_pretrained(folder, dtype)  # last: without config.json there is no model
 
 
 def length_of(model):
