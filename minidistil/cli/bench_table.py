@@ -41,8 +41,9 @@ def _header(found):
     what = found["model"] or f"random weights, size {found['size']}"
     versions = ", ".join(f"{name} {v}" for name, v in m["versions"].items() if v is not None)
     lines = [
-        f"{m['processor']} ({', '.join(m['features'])}), {_threads(m['threads'])} of "
-        f"{m['cores']}, {m['date']}; {what}",
+        *textwrap.wrap(
+            f"{_machine(m)} of {m['cores']}, {m['date']}; {what}", WIDTH, break_on_hyphens=False
+        ),
         *textwrap.wrap(versions, WIDTH),
         f"peak of this machine, measured: {found['peak_gflops']:.0f} GFLOP/s in float32",
         "",
@@ -58,8 +59,9 @@ def _header(found):
     return lines
 
 
-def _threads(count):
-    return "1 thread" if count == 1 else f"{count} threads"
+def _machine(m):
+    threads = "1 thread" if m["threads"] == 1 else f"{m['threads']} threads"
+    return f"{m['processor']} ({', '.join(m['features'])}), {threads}"
 
 
 def _section(title, rows):
@@ -126,8 +128,7 @@ def draw(path, found):
     for i, (label, series) in enumerate(curves):
         _draw_curve(figure.add_subplot(grid[i, 1]), label, dict(sorted(series.items())))
     m = found["machine"]
-    figure.suptitle(f"{m['processor']} ({', '.join(m['features'])}), "
-                    f"{_threads(m['threads'])}, {m['date']}", fontsize=10)  # fmt: skip
+    figure.suptitle(textwrap.fill(f"{_machine(m)}, {m['date']}", WIDTH), fontsize=10)
     with writing(path) as file:
         figure.savefig(file, format="png", dpi=90, metadata=DRAWN)
 
