@@ -21,10 +21,10 @@ from pathlib import Path
 
 import numpy as np
 
+from minidistil import files
 from minidistil.data.pairs import TextPairs
 from minidistil.distill import shared
 from minidistil.distill.teachers import logits_of
-from minidistil.files import write_text
 from minidistil.model import encoder_decoder, objective
 from minidistil.model.encoder_decoder import EncoderDecoder
 from minidistil.model.network import Cotangents
@@ -128,7 +128,7 @@ def keep_pairs(folder, pairs):
     rows = [json.dumps({"source": s, "target": t}, ensure_ascii=False) for s, (t,) in pairs]
     text = "".join(f"{row}\n" for row in rows)
     seal = json.dumps({"checksum": zlib.crc32(text.encode())})
-    write_text(Path(folder) / TAUGHT, f"{seal}\n{text}")
+    files.write_text(Path(folder) / TAUGHT, f"{seal}\n{text}")
 
 
 def _kept(path):
