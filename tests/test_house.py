@@ -14,9 +14,9 @@ HOUSE = Path(__file__).resolve().parent.parent
 PACKAGE = HOUSE / "minidistil"
 FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = {
-    "lock": -2, "files": -1, "checksums": 0, "config": 0, "testing": 0, "ops": 1, "model": 2,
-    "data": 2, "distill": 3, "losses": 3, "pipeline": 3, "train": 4, "check": 4, "lesson": 5,
-    "cli": 5, "__main__": 6,
+    "limits": -2, "lock": -2, "files": -1, "checksums": 0, "config": 0, "testing": 0, "ops": 1,
+    "model": 2, "data": 2, "distill": 3, "losses": 3, "pipeline": 3, "train": 4, "check": 4,
+    "lesson": 5, "cli": 5, "__main__": 6,
 }  # fmt: skip
 PEERS = {"torch", "transformers", "onnx", "onnxruntime"}
 FRAMEWORKS = PEERS | {"matplotlib", "pandas", "scipy", "sklearn"}

@@ -7,6 +7,8 @@ import dataclasses
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from minidistil.limits import short
+
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
 # What config.json says of a folder whose matrices are int8; other methods are not read.
 QUANTIZATION = {
@@ -121,9 +123,7 @@ class Config:
         fields = {**cls.unsaid, **fields}
         labels = fields.get("id2label") or {}
         if labels:
-            if not isinstance(labels, dict) or not all(str(k).isdecimal() for k in labels):
-                raise ValueError(f"config: id2label must map numbers to names, not {labels!r}")
-            fields["id2label"] = tuple(labels[k] for k in sorted(labels, key=int))
+            fields["id2label"] = label_names_of(labels)
             fields["num_labels"] = len(labels)
         else:
             fields.pop("id2label", None)
@@ -164,3 +164,22 @@ class Config:
         return dataclasses.replace(
             self, num_labels=num_labels, problem_type=problem_type, id2label=names
         )
+
+
+def label_names_of(id2label):
+    """config.json's {number: name}  ->  the names in the order of their numbers, as str.
+
+    A class without a name has the one that transformers gives it. Raises ValueError for numbers
+    that are not 0 to K − 1, or for names that are no text, number or null.
+    """
+    numbers = list(map(str, id2label)) if isinstance(id2label, dict) else []
+    if sorted(numbers) != sorted(map(str, range(len(id2label)))):
+        raise ValueError(
+            f"config: id2label must map the numbers 0 to {len(id2label) - 1} to names, not "
+            f"{short(id2label)}"
+        )
+    names = [name for _, name in sorted(id2label.items(), key=lambda pair: int(pair[0]))]
+    wrong = [name for name in names if isinstance(name, list | dict)]
+    if wrong:
+        raise ValueError(f"config: a name in id2label must be a text, not {short(wrong[0])}")
+    return tuple(f"LABEL_{k}" if name is None else str(name) for k, name in enumerate(names))

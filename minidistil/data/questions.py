@@ -9,12 +9,12 @@ Source: Rajpurkar et al., "SQuAD", 2016, and "Know what you don't know", 2018; w
 as in Devlin et al., "BERT", 2018, §4.2, and its run_squad.py.
 """
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from minidistil import limits
 from minidistil.data.memory import InMemory, padded
 from minidistil.files import MissingFileError
 
@@ -48,10 +48,14 @@ def squad(path, answered=True):
     answered: whether answers are read; without them each Question has ().
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise MissingFileError(f"no data at {path}; give a file in SQuAD's format")
     try:
-        articles = json.loads(path.read_text(encoding="utf-8"))["data"]
+        read = limits.read_json(path)
+    except ValueError as error:
+        raise ValueError(f"{error}; it is not in SQuAD's format") from None
+    try:
+        articles = read["data"]
         found = [
             Question(
                 number, str(qa["id"]), qa["question"].strip(), part["context"],
@@ -61,7 +65,7 @@ def squad(path, answered=True):
             for part in article["paragraphs"]
             for qa in part["qas"]
         ]  # fmt: skip
-    except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
             f"{path} is not in SQuAD's format ({type(error).__name__}: {reason}); it is an object "

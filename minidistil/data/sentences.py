@@ -1,9 +1,8 @@
 """Pairs of texts, each text read for itself, with how similar people find them."""
 
-import math
-
 import numpy as np
 
+from minidistil.data.label_values import number_of
 from minidistil.data.memory import InMemory, padded
 
 
@@ -21,8 +20,14 @@ class SentencePairs(InMemory):
         every = [*examples, *evaluation]
         self.labels = None
         if any(label is not None for *_, label in every):
-            numbers = [_number(i, label) for i, (*_, label) in enumerate(every)]
-            self.labels = np.array(numbers, np.float32) / np.float32(highest)
+            numbers = [number_of(i, label) for i, (*_, label) in enumerate(every)]
+            with np.errstate(over="ignore"):
+                self.labels = np.array(numbers, np.float32) / np.float32(highest)
+            if not np.isfinite(self.labels).all():
+                raise ValueError(
+                    f"the similarities, up to {max(numbers)}, are beyond float32 where "
+                    f"{highest} stands for a cosine of 1; give the largest similarity"
+                )
         for i, (_, pair, _) in enumerate(every):
             if pair is None:
                 raise ValueError(f"example {i} is a single text; name the column of its partner")
@@ -39,13 +44,3 @@ class SentencePairs(InMemory):
         batch = padded(both, self.sequences, self.types, self.tokenizer)
         batch = {name: x.reshape(len(indices), 2, -1) for name, x in batch.items()}
         return batch if self.labels is None else {**batch, "labels": self.labels[indices]}
-
-
-def _number(i, label):
-    try:
-        value = float(label)
-    except (TypeError, ValueError):
-        value = math.nan
-    if not math.isfinite(value):
-        raise ValueError(f"example {i}: a similarity is a finite number, not {label!r}")
-    return value

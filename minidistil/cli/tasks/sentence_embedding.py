@@ -14,10 +14,11 @@ from minidistil.cli.common import said_once
 from minidistil.cli.labelled import (
     WithoutLabels,
     held_out_of,
-    read_examples,
+    reader_of_labelled,
     training_and_evaluation,
 )
 from minidistil.cli.measure import results
+from minidistil.data.label_values import REGRESSION
 from minidistil.data.sentences import SentencePairs
 from minidistil.model.pretrained import from_pretrained
 from minidistil.model.sentence import MODES, SENTENCES, normalise, pairs_loss
@@ -39,7 +40,7 @@ def add_options(parser):
 
 def training(args, folder, tokenizer, resumed):
     """The model, which gets no new parameters, and SentencePairs."""
-    training, evaluation = training_and_evaluation(args, read_examples)
+    training, evaluation = training_and_evaluation(args, _read)
     with said_once(args):
         model = from_pretrained(
             folder, task=SENTENCES, backend=args.backend, dtype="float32", seed=args.seed
@@ -51,7 +52,7 @@ def training(args, folder, tokenizer, resumed):
 def evaluation(args, tokenizer, model):
     """Batches of the pairs; the model pools as --pooling says."""
     _pool_as_told(args, model)
-    return _data(args, tokenizer, [], held_out_of(args, read_examples)).evaluation_batches()
+    return _data(args, tokenizer, [], held_out_of(args, _read)).evaluation_batches()
 
 
 def distillation(args, tokenizer, teacher, resumed):
@@ -64,8 +65,11 @@ def distillation(args, tokenizer, teacher, resumed):
         raise ValueError(
             f"a student pools as its teacher, {teacher.pooling.mode}; leave --pooling out"
         )
-    data = _data(args, tokenizer, *training_and_evaluation(args, read_examples))
+    data = _data(args, tokenizer, *training_and_evaluation(args, _read))
     return data if args.labels else WithoutLabels(data)
+
+
+_read = reader_of_labelled(REGRESSION)
 
 
 def _pool_as_told(args, model):
