@@ -11,6 +11,8 @@ import os
 import sys
 import warnings
 
+from minidistil.cli.messages import one_line
+
 COMMANDS = {
     "distill": "a small student learns from a teacher (the main job)",
     "pretrain": "train a BERT from scratch on text",
@@ -73,12 +75,12 @@ def _answer(parser, argv):
 
 
 def _say(error, code):
-    print("error:", " ".join(str(error).split()), file=sys.stderr)
+    print(one_line(f"error: {str(error) or type(error).__name__}"), file=sys.stderr)
     return code
 
 
 def _show(message, category, filename, lineno, file=None, line=None):
-    print("warning:", " ".join(str(message).split()), file=sys.stderr)
+    print(one_line(f"warning: {message}"), file=sys.stderr)
 
 
 def overview():

@@ -26,6 +26,7 @@ from minidistil.check import Report, compare, compare_loss, compare_optimizer
 from minidistil.check.compare import STEPS
 from minidistil.check.peers import transformers_model
 from minidistil.cli.common import Answer, nothing_left, progress
+from minidistil.cli.messages import one_line
 from minidistil.cli.report import PAGE, is_page
 from minidistil.data.sources import lines
 from minidistil.model.pretrained import resolve
@@ -64,7 +65,7 @@ def run(args):
     except (ValueError, OSError, ImportError) as error:
         report = Report.cannot(" ".join(str(error).split()))
     if report.verdict == "cannot-compare":
-        print(f"error: cannot compare: {report.reason}", file=sys.stderr)
+        print(one_line(f"error: cannot compare: {report.reason}"), file=sys.stderr)
         return Answer(report.to_dict(), "", report.code)
     text = report.text(colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
     if args.out:

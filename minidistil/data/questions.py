@@ -16,6 +16,7 @@ import numpy as np
 
 from minidistil import limits
 from minidistil.data.memory import InMemory, padded
+from minidistil.data.sources import half
 from minidistil.files import MissingFileError
 
 LONGEST_QUESTION, LONGEST_ANSWER = 64, 30  # pieces; a longer question is cut
@@ -73,6 +74,9 @@ def squad(path, answered=True):
         ) from None
     if not found:
         raise ValueError(f"{path} holds no question; a data file needs at least one")
+    for one in found:
+        if half(one.question) or half(one.context):
+            raise ValueError(f"{path}: question {one.id} holds half of a surrogate pair; remove it")
     return found
 
 

@@ -19,6 +19,7 @@ from safetensors.numpy import save
 from minidistil import files
 from minidistil.config import QUANTIZATION
 from minidistil.files import MissingFileError
+from minidistil.limits import several
 from minidistil.ops._formats import dequantize, quantize
 
 WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
@@ -114,7 +115,7 @@ def dequantized(folder, tensors):
             wide[name] = dequantize(q, scale)
     if problems:
         raise ValueError(
-            f"{folder} is not a whole quantised model: {'; '.join(problems)}; quantise it again"
+            f"{folder} is not a whole quantised model: {several(problems, '; ')}; quantise it again"
         )
     return wide
 

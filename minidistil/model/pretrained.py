@@ -9,6 +9,7 @@ import numpy as np
 from minidistil.config import read_config
 from minidistil.config.vit import VISION
 from minidistil.files import MissingFileError
+from minidistil.limits import several
 from minidistil.model.checkpoint import (
     CONFIG,
     INDEX,
@@ -185,9 +186,9 @@ def _match(folder, config, task, tensors, relabelled, seed):
         raise ValueError(f"{folder} does not fit its {CONFIG}: " + "; ".join(problems))
     dropped += [checkpoint_name(c, config) for c in found if c not in wanted]
     if dropped:
-        warnings.warn(f"task {task!r} does not use {', '.join(sorted(dropped))}", stacklevel=3)
+        warnings.warn(f"task {task!r} does not use {several(sorted(dropped))}", stacklevel=3)
     if fresh:
-        names = ", ".join(checkpoint_name(c, config) for c in fresh)
+        names = several(checkpoint_name(c, config) for c in fresh)
         warnings.warn(f"initialised from seed {seed}, to be trained: {names}", stacklevel=3)
     return {c: found[c] for c in wanted if c not in fresh} | initialise(config, fresh, seed)
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from minidistil.limits import several
 from minidistil.model import objective, vision
 from minidistil.model.checkpoint import CONFIG, read_tensors, write_folder
 from minidistil.model.network import Result
@@ -246,9 +247,9 @@ def loaded(folder, config, task, seed, ops, relabelled):
     if problems:
         raise ValueError(f"{folder} does not fit its {CONFIG}: " + "; ".join(problems))
     if unused:
-        warnings.warn(f"task {task!r} does not use {', '.join(unused)}", stacklevel=3)
+        warnings.warn(f"task {task!r} does not use {several(unused)}", stacklevel=3)
     if drawn:
-        warnings.warn(f"initialised from seed {seed}, to be trained: {', '.join(drawn)}",
+        warnings.warn(f"initialised from seed {seed}, to be trained: {several(drawn)}",
                       stacklevel=3)  # fmt: skip
     model.update(found)
     return model

@@ -4,6 +4,7 @@ import numpy as np
 
 from minidistil.data.memory import padded
 from minidistil.data.questions import windows
+from minidistil.data.sources import half
 from minidistil.data.spans import best_spans
 from minidistil.pipeline.predictor import TOGETHER, Predictor, listed
 
@@ -56,4 +57,6 @@ def _pair(i, asked):
     )
     if not fits:
         raise ValueError(f'input {i} must be {{"question": …, "context": …}}, neither empty')
+    if half(asked["question"]) or half(asked["context"]):
+        raise ValueError(f"input {i} holds half of a surrogate pair, which is no text")
     return asked["question"].strip(), asked["context"]

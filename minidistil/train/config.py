@@ -3,6 +3,7 @@
 import math
 from dataclasses import asdict, dataclass, fields
 
+from minidistil.limits import several
 from minidistil.train.schedule import SCHEDULES
 
 OPTIMIZERS = ("adamw", "bertadam", "lamb")
@@ -92,5 +93,5 @@ class TrainConfig:
     def from_dict(cls, values):
         """Inverse of `to_dict`. Raises ValueError for a name that is no option."""
         if unknown := sorted(set(values) - {f.name for f in fields(cls)}):
-            raise ValueError(f"no such training option: {', '.join(unknown)}")
+            raise ValueError(f"no such training option: {several(unknown)}")
         return cls(**values)

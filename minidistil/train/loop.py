@@ -14,6 +14,7 @@ from contextlib import contextmanager, nullcontext
 
 import numpy as np
 
+from minidistil.limits import several
 from minidistil.ops import Workspace
 from minidistil.train import budget
 from minidistil.train.inputs import inputs_of
@@ -267,8 +268,8 @@ def _same_options(began, now):
                if began.get(name) != now[name]]  # fmt: skip
     if changed:
         raise ValueError(
-            f"a resumed run keeps the options it began with: {'; '.join(changed)}; leave them "
-            f"out, or start a new run elsewhere"
+            f"a resumed run keeps the options it began with: {several(changed, '; ', 200)}; leave "
+            f"them out, or start a new run elsewhere"
         )
 
 

@@ -8,6 +8,7 @@ from importlib import import_module
 
 import numpy as np
 
+from minidistil.limits import several
 from minidistil.ops import BACKENDS, place_of
 
 
@@ -34,7 +35,7 @@ class AdamW:
         decay=None, backend="cpu",
     ):  # fmt: skip
         if unknown := sorted(set(decay or ()) - set(params)):
-            raise ValueError(f"decay names parameters that are not there: {', '.join(unknown)}")
+            raise ValueError(f"decay names parameters that are not there: {several(unknown)}")
         # What a model's `params` fetches from a device is updated where it lives.
         self.params = params = getattr(params, "arrays", params)
         self.lr, self.betas, self.eps = lr, tuple(betas), eps
