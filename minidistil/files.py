@@ -7,12 +7,15 @@ stays a link, and what it points to is replaced.
 
 import errno
 import json
+import math
 import os
 import shutil
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
+
+import numpy as np
 
 from minidistil.lock import WINDOWS, alone
 
@@ -21,6 +24,7 @@ LOCK = f"{ASIDE}lock-"
 LONG = 100  # bytes of a name that may still be lengthened; some file systems have 143 at most
 NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
 NO_ENTRY = {errno.EACCES, errno.EPERM}  # Windows opens no folder
+LARGEST_JSON = 2**26  # bytes of a settings file
 PATIENCE = (0.01, 0.03, 0.1, 0.3, 1.0)  # seconds before Windows is asked again
 
 
@@ -39,7 +43,7 @@ def writing(path, mode="wb"):
     and path is what it was. What the disk refuses is raised as an OSError of one line that names
     path; a folder, a device or a pipe of that name is refused with a ValueError.
     """
-    _check_kind(path)
+    check_kind(path)
     text = {"encoding": "utf-8", "newline": "\n"} if mode == "w" else {}
     with explained(path), _beside(path) as (aside, place):
         with open(aside, mode, **text) as file:
@@ -66,7 +70,7 @@ def write_together(folder, contents):
     """
     folder = Path(folder)
     for name in contents:
-        _check_kind(folder / name)
+        check_kind(folder / name)
     with explained(folder), ExitStack() as stack:
         asides = {}
         for name, data in contents.items():
@@ -133,14 +137,24 @@ def write_tensors(path, arrays):
 
 def write_arrays(path, **arrays):
     """An .npz file, which has a checksum for each array."""
-    import numpy as np
-
     with writing(path) as file:
         np.savez(file, **arrays)
 
 
 def to_json(value):
-    return json.dumps(value, indent=1, allow_nan=False) + "\n"
+    """Indented JSON; see `jsonable`."""
+    return json.dumps(jsonable(value), indent=1, allow_nan=False) + "\n"
+
+
+def jsonable(value):
+    """What JSON can hold: NumPy's numbers become Python's; NaN and infinity become null."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, dict):
+        return {key: jsonable(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_json(path):
@@ -151,23 +165,31 @@ def read_json(path):
         raise ValueError(f"{path} is not JSON ({error}); it was not written by a run") from None
 
 
-# ------------------------------------------------------- before anything is written
+def read_settings(path, kind=dict):
+    """The JSON object (or list) in a settings file of a model's folder.
 
-
-def check_file(path, what="", ours=None):
-    """Raises ValueError where a file of that name cannot be written, or must not be.
-
-    ours: path -> whether a file that is there is `what`, and may be replaced, as an empty one may;
-    another one is the user's and stays.
+    Raises MissingFileError or ValueError naming the file: no regular file, larger than
+    LARGEST_JSON, no UTF-8, no JSON, or JSON of another kind.
     """
-    _check_kind(path)
     path = Path(path)
-    if ours and path.exists() and path.stat().st_size and not ours(path):
-        raise ValueError(f"{path} is not {what} and is not overwritten; name another file")
-    check_place(path)
+    if not path.exists():
+        raise MissingFileError(f"{path} is missing")
+    if not path.is_file():
+        raise ValueError(f"{path} is not a regular file")
+    if (size := path.stat().st_size) > LARGEST_JSON:
+        raise ValueError(f"{path} has {size} bytes; a settings file has at most {LARGEST_JSON}")
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # an error of decoding is a ValueError
+        raise ValueError(f"{path} is not JSON: {error}") from None
+    if not isinstance(value, kind):
+        name = "object" if kind is dict else kind.__name__
+        raise ValueError(f"{path} must hold one JSON {name}, not {type(value).__name__}")
+    return value
 
 
-def _check_kind(path):
+def check_kind(path):
+    """Raises ValueError where there is something at path that is no file, or path has no name."""
     if not str(path) or path == Path():
         raise ValueError("the name of a file to write is empty; give one")
     path = Path(path)
@@ -175,25 +197,6 @@ def _check_kind(path):
         raise ValueError(f"{path} is a folder; name a file in it")
     if path.exists() and not path.is_file():
         raise ValueError(f"{path} is a device or a pipe; name a file")
-
-
-def check_folder(path):
-    """Raises ValueError where a new folder of that name cannot be made: one that is there must be
-    empty."""
-    path = Path(path)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ValueError(f"{path} already holds something; name a folder that is not there")
-    check_place(path)
-
-
-def check_place(path):
-    """Raises ValueError where nothing can be made in the folder of `path`."""
-    place = Path(os.path.realpath(path)).parent
-    there = next(folder for folder in (place, *place.parents) if folder.exists())
-    if not there.is_dir():
-        raise ValueError(f"cannot write {path}: {there} is a file, not a folder; name another")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise ValueError(f"cannot write {path}: {there} is read-only; name another folder")
 
 
 # ------------------------------------------------------- how it is done

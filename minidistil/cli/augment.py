@@ -12,6 +12,7 @@ from minidistil import files
 from minidistil.cli.common import Answer, add_model_options, progress
 from minidistil.cli.labelled import read_examples
 from minidistil.cli.teacher import default_teacher
+from minidistil.outputs import check_file
 from minidistil.pipeline.augmentation import Augmenter
 from minidistil.pipeline.loading import load
 
@@ -39,7 +40,7 @@ def run(args):
     out = Path(args.out)
     if out.exists() or out.suffix != ".jsonl":
         raise ValueError(f"--out must be a .jsonl file that is not there yet, not {out}")
-    files.check_file(out)
+    check_file(out)
     if args.copies < 1:
         raise ValueError(f"--copies must be 1 or more, not {args.copies}")
     model, tokenizer = load(args.model or default_teacher(), task="fill-mask", backend=args.backend)
@@ -53,7 +54,7 @@ def run(args):
             for first, second in augment.pair(text, text_pair, args.copies, number):
                 row = {"text": first, "text_pair": second, "label": label}
                 row = {name: value for name, value in row.items() if value is not None}
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                file.write(json.dumps(files.jsonable(row), ensure_ascii=False) + "\n")
                 written += 1
     answer = {"examples": len(found), "written": written, "out": str(out)}
     return Answer(answer, f"{len(found):,} examples became {written:,}: {out}")

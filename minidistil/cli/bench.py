@@ -16,7 +16,7 @@ from minidistil.cli import bench_machine, bench_table
 from minidistil.cli.bench_contestants import OURS, PEERS, TORCH, missing
 from minidistil.cli.bench_rows import KERNELS, MEMORY, QUICK, SIZES, chosen, configs_of
 from minidistil.cli.common import Answer, add_model_options, progress
-from minidistil.files import check_file
+from minidistil.outputs import check_file
 
 EXAMPLE = "--quick --threads 1 --plot bench.png"
 ROUNDS, SECONDS = 11, 60

@@ -30,6 +30,7 @@ from minidistil.cli.messages import one_line
 from minidistil.cli.report import PAGE, is_page
 from minidistil.data.sources import lines
 from minidistil.model.pretrained import resolve
+from minidistil.outputs import check_file
 
 EXAMPLE = "--model weights --against my_bert.py:build"
 TITLE = "minidistil check"
@@ -148,8 +149,8 @@ def _check_out(out):
     """Raises ValueError where the folder holds reports of something else, such as a run's."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; --out needs a folder")
-    files.check_file(out / "report.html", "a report of check", _is_own_page)
-    files.check_file(out / "report.json", "a report of check", _has_verdict)
+    check_file(out / "report.html", "a report of check", _is_own_page)
+    check_file(out / "report.json", "a report of check", _has_verdict)
 
 
 def _is_own_page(path):

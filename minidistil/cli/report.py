@@ -9,6 +9,7 @@ from string import Template
 from minidistil import files
 from minidistil.cli.common import Answer, table
 from minidistil.cli.contest import part_folder
+from minidistil.outputs import check_file
 from minidistil.train.run import Run
 
 EXAMPLE = "runs/distill"
@@ -51,7 +52,7 @@ def write(folder):
     """Draw the curves, write report.html; returns its path. Raises ValueError for no run."""
     if not (Path(folder) / "run.json").is_file():
         raise ValueError(f"{folder} holds no run: there is no run.json; name the folder of a run")
-    files.check_file(Path(folder) / "report.html", "a report of minidistil", is_page)
+    check_file(Path(folder) / "report.html", "a report of minidistil", is_page)
     own = Run(folder, resume=True)
     ended = own.folder / "report.json"
     found = files.read_json(ended) if ended.exists() else {}

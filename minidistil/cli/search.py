@@ -10,8 +10,8 @@ from pathlib import Path
 from minidistil.cli.common import Answer, add_inference_options, progress, table
 from minidistil.cli.teacher import default_teacher
 from minidistil.data import documents
-from minidistil.files import check_file
 from minidistil.model.sentence import SENTENCES
+from minidistil.outputs import check_file
 from minidistil.pipeline import pipeline
 from minidistil.pipeline.search import INDEX, index_of
 
@@ -46,7 +46,8 @@ def run(args):
         lambda steps: progress(steps, "reading the items"),
     )  # fmt: skip
     if args.queries:
-        found = index.search(predict.encode(args.queries), args.top_k)
+        prompt = predict.model.pooling.prompt_of("query")
+        found = index.search(predict.encode(args.queries, prompt), args.top_k)
         asked = [{"query": query} for query in args.queries]
     else:
         found, asked = [index.like(args.like, args.top_k)], [{"like": args.like}]

@@ -17,6 +17,7 @@ from minidistil.check.inputs import example, load
 from minidistil.check.trace import trace
 from minidistil.cli.common import Answer, table
 from minidistil.model.pretrained import resolve
+from minidistil.outputs import check_file
 
 KINDS = ("input", "value", "gradient", "parameter_gradient", "loss")
 EXAMPLE = 'weights --text "The movie was great." --out trace.safetensors'
@@ -43,7 +44,7 @@ def run(args):
     folder, out = resolve(args.model), Path(args.out)
     if not out.parent.is_dir():
         raise ValueError(f"--out: {out.parent} is not a folder")
-    files.check_file(out, "a trace", _is_trace)
+    check_file(out, "a trace", _is_trace)
     model = load(folder, args.task)
     batch = example(model, folder, args.text, args.seed)
     kept = ("input_ids", "attention_mask", "token_type_ids")

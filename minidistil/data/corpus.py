@@ -31,6 +31,7 @@ VERSION = 2
 # far and of what follows the padding
 HEADER = struct.Struct("<8s4I2Q5I16s2I12x")
 SIZE = 128
+ABSENT = 2**32 - 1  # the id of a special token that the vocabulary does not have
 DOCUMENTS = 256  # tokenised at once
 
 
@@ -183,7 +184,7 @@ def _write(file, documents, tokenizer, max_length, min_tokens, progress):
     file.write(padding)
     of_ids = zlib.crc32(padding, of_ids)
     file.write(tail)
-    special = (getattr(tokenizer, f"{role}_id") for role in ("cls", "sep", "pad", "unk", "mask"))
+    special = (tokenizer.ids.get(role, ABSENT) for role in ("cls", "sep", "pad", "unk", "mask"))
     fields = (MAGIC, VERSION, dtype.itemsize, V, max_length or 0, len(lengths), tokens, *special,
               fingerprint(tokenizer), of_ids)  # fmt: skip
     of_rest = zlib.crc32(tail, zlib.crc32(_checked(HEADER.pack(*fields, 0))))

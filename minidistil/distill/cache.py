@@ -34,6 +34,7 @@ from minidistil.data.twice import THEIRS
 from minidistil.distill.teachers import Lesson, lesson, logits_of
 from minidistil.model import heads, network
 from minidistil.model.model import Model
+from minidistil.outputs import check_folder
 
 INDEX, SUMS = "cache.json", "checksums"
 ROWS = 256  # rows whose logits are sorted at once
@@ -71,7 +72,7 @@ class CachedTeacher:
         elif self.folder.is_dir() and any(self.folder.iterdir()):
             raise ValueError(f"{folder} holds other things than a cache; name another folder")
         else:
-            files.check_folder(self.folder)
+            check_folder(self.folder)
             _write(self, data, batches, key, progress)
         self.arrays, self.sums = _opened(self)
         self.compared = np.zeros(self.sums.shape, bool)

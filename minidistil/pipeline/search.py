@@ -16,6 +16,7 @@ import numpy as np
 from minidistil import files
 from minidistil.data.corpus import fingerprint
 from minidistil.model.sentence import normalise
+from minidistil.outputs import check_file
 from minidistil.pipeline.predictor import TOGETHER
 
 ZIP, FIRST = b"PK\x03\x04", b"key.npy"  # how the file begins, and what follows 26 bytes later
@@ -58,14 +59,14 @@ def index_of(texts, predict, path=None, progress=None):
     if not texts:
         raise ValueError("there are no items to search; give at least one")
     if path is not None:
-        files.check_file(path, *INDEX)
+        check_file(path, *INDEX)
     key = _key(texts, predict)
     if path is not None and (vectors := _stored(Path(path), key)) is not None:
         return Index(texts, vectors), True
     starts = range(0, len(texts), TOGETHER)
-    vectors = np.concatenate([
-        predict.encode(texts[i : i + TOGETHER]) for i in (progress(starts) if progress else starts)
-    ])  # fmt: skip
+    prompt = predict.model.pooling.prompt_of("document")
+    steps = progress(starts) if progress else starts
+    vectors = np.concatenate([predict.encode(texts[i : i + TOGETHER], prompt) for i in steps])
     if path is not None:
         files.write_arrays(path, key=np.array(key), vectors=vectors)
     return Index(texts, vectors), False

@@ -15,6 +15,7 @@ from contextlib import contextmanager, nullcontext
 import numpy as np
 
 from minidistil.limits import several
+from minidistil.model.finite import NotFiniteError
 from minidistil.ops import Workspace
 from minidistil.train import budget
 from minidistil.train.inputs import inputs_of
@@ -208,12 +209,23 @@ class Loop:
         if self.evaluate is None:
             return
         before = time.perf_counter()
-        self.state["evaluation"] = dict(self.evaluate(self.model))
+        self.state["evaluation"] = self._evaluated()
         here = {"step": self.state["step"], "tokens": self.state["tokens"]}
         self.write(
             here | {"evaluation": self.state["evaluation"]},
             evaluation_seconds=time.perf_counter() - before,
         )
+
+    def _evaluated(self):
+        try:
+            return dict(self.evaluate(self.model))
+        except NotFiniteError as error:
+            if self.state["step"] == 0:  # the weights that were given
+                raise
+            raise FloatingPointError(
+                f"the evaluation after step {self.state['step']} gives no number: {error.place}; "
+                f"try a lower learning rate or a longer warm-up"
+            ) from None
 
     def write(self, line, **times):
         if self.run is not None:

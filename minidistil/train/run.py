@@ -8,13 +8,10 @@ report.json     how it ended
 """
 
 import json
-import math
 import shlex
 import warnings
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-
-import numpy as np
 
 from minidistil import files
 from minidistil.checksums import unsealed, write_sealed
@@ -118,7 +115,7 @@ class Run:
 
     def log(self, line):
         """Append a line to metrics.jsonl; what is not finite becomes null."""
-        text = json.dumps(_finite(line), allow_nan=False) + "\n"
+        text = json.dumps(files.jsonable(line), allow_nan=False) + "\n"
         files.append(self.folder / "metrics.jsonl", text)
 
     def metrics(self):
@@ -144,7 +141,7 @@ class Run:
     def save(self, step, arrays, state):
         """A checkpoint; the metrics so far reach the disk before it does."""
         files.sync(self.folder / "metrics.jsonl")
-        checkpoint.save(self.folder, step, arrays, _finite(state))
+        checkpoint.save(self.folder, step, arrays, files.jsonable(state))
 
     def load(self):
         """The newest whole checkpoint's (arrays, state), or None before the first one.
@@ -169,7 +166,7 @@ class Run:
         return found
 
     def report(self, summary):
-        files.write_json(self.folder / "report.json", _finite(summary))
+        files.write_json(self.folder / "report.json", summary)
 
     def discard(self):
         """Take back a run that failed before its first checkpoint; leave what is not its own."""
@@ -190,14 +187,3 @@ def _read(path):
     if isinstance(stored, dict) and stored.keys() == UNSEALED:
         return stored
     return unsealed(path, stored)
-
-
-def _finite(value):
-    """What JSON can hold: NumPy's numbers become Python's; NaN and infinity become null."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, dict):
-        return {key: _finite(v) for key, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

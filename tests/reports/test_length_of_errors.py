@@ -4,6 +4,7 @@ import json
 import shutil
 import string
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 from minidistil.cli import main
 from minidistil.cli.messages import MOST, one_line
 from minidistil.limits import several
-from minidistil.model.checkpoint import dequantized
+from minidistil.model.checkpoint import with_scales
 from minidistil.train import AdamW, TrainConfig
 
 
@@ -111,7 +112,7 @@ def test_lists_in_python():
     for refused in (
         lambda: TrainConfig.from_dict(dict.fromkeys(names)),
         lambda: AdamW({"a": np.zeros(1)}, decay=names),
-        lambda: dequantized("folder", {name: np.zeros((1, 1), np.int8) for name in names}),
+        lambda: with_scales("folder", dict.fromkeys(names, SimpleNamespace(kind="I8"))),
     ):
         with pytest.raises(ValueError, match=r" … and \d+ more") as caught:
             refused()

@@ -4,7 +4,6 @@ minidistil pretrain --family gpt2 --data books/ --out runs/gpt
 minidistil evaluate --model runs/gpt --data held-out.txt --max-length 128 --context 64
 """
 
-import math
 import tempfile
 from argparse import BooleanOptionalAction
 from pathlib import Path
@@ -94,7 +93,9 @@ def measure(model, batches, reference=None):
     found = measured(
         model, _guesses(model, batches), cross_entropy(model), likeliest(model), accuracy, reference
     )
-    return {"loss": found["loss"], "perplexity": math.exp(found["loss"]), **found}
+    with np.errstate(over="ignore"):  # beyond float64 it is infinite
+        perplexity = float(np.exp(found["loss"]))
+    return {"loss": found["loss"], "perplexity": perplexity, **found}
 
 
 def answers(model, batches):
@@ -116,7 +117,7 @@ def samples(models, tokenizer, batches):
         if isinstance(model, Model):  # several teachers have no memory of keys and values
             config = model.config
             room = min(SAMPLE, config.n_positions - len(prompt))
-            (said,) = generate(model, [prompt], max_new_tokens=room, eos=config.eos_token_id)
+            (said,) = generate(model, [prompt], max_new_tokens=room, eos=model.ends)
             found[name] = tokenizer.decode([*prompt, *said])
     return found
 
