@@ -148,3 +148,14 @@ def few(names, most=10):
     return ", ".join(cut(name, 30) for name in names[:most]) + (
         f" … and {rest:,} more" if rest > 0 else ""
     )
+
+
+def several(parts, joint=", ", room=300):
+    """How an error lists long things: whole ones, as many as `room` characters hold, and how many
+    more there are."""
+    parts = [str(part) for part in parts]
+    shown = [part for part, end in zip(parts, accumulate(len(p) + 2 for p in parts), strict=True)
+             if end <= room]  # fmt: skip
+    shown = shown or [f"{part[: room - 1]}…" for part in parts[:1]]
+    rest = len(parts) - len(shown)
+    return joint.join(shown) + (f" … and {rest:,} more" if rest else "")

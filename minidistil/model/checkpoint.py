@@ -19,6 +19,7 @@ from minidistil import files
 from minidistil.arguments import one_of
 from minidistil.config import QUANTIZATION
 from minidistil.files import MissingFileError, read_settings
+from minidistil.limits import several
 from minidistil.model.stored import Scaled, tensors_of
 from minidistil.ops._formats import quantize
 
@@ -100,7 +101,7 @@ def with_scales(folder, tensors):
             joined[name] = Scaled(q, scale)
     if problems:
         raise ValueError(
-            f"{folder} is not a whole quantised model: {'; '.join(problems)}; quantise it again"
+            f"{folder} is not a whole quantised model: {several(problems, '; ')}; quantise it again"
         )
     return joined
 

@@ -83,7 +83,6 @@ class Pooling:
         folder, kinds = Path(folder), [("", "Transformer"), ("1_Pooling", "Pooling")]
         if self.normalize:
             kinds.append(("2_Normalize", "Normalize"))
-        (folder / POOLING).parent.mkdir(parents=True, exist_ok=True)
         write_json(folder / POOLING, {
             "word_embedding_dimension": channels,
             **{key: mode == self.mode for mode, key in MODES.items()},

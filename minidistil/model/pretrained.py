@@ -14,7 +14,7 @@ from minidistil.config.generation import NAME as GENERATION
 from minidistil.config.generation import read_generation
 from minidistil.config.vit import VISION
 from minidistil.files import MissingFileError
-from minidistil.limits import short
+from minidistil.limits import several, short
 from minidistil.model.checkpoint import CONFIG, INDEX, is_quantized, misfit, stored_in, with_scales
 from minidistil.model.encoder_decoder import EncoderDecoder
 from minidistil.model.heads import LAST, WORDS, heads_of, task_of, tasks_of, with_outputs
@@ -233,9 +233,9 @@ def _match(folder, config, task, tensors, relabelled, seed):
     check_size(fresh)
     dropped += [checkpoint_name(c, config) for c in found if c not in wanted]
     if dropped:
-        warnings.warn(f"task {task!r} does not use {', '.join(sorted(dropped))}", stacklevel=3)
+        warnings.warn(f"task {task!r} does not use {several(sorted(dropped))}", stacklevel=3)
     if fresh:
-        names = ", ".join(checkpoint_name(c, config) for c in fresh)
+        names = several(checkpoint_name(c, config) for c in fresh)
         warnings.warn(f"initialised from seed {seed}, to be trained: {names}", stacklevel=3)
     return values | initialise(config, fresh, seed)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from minidistil.arguments import path_like, real, whole
+from minidistil.limits import several
 from minidistil.model import objective, vision
 from minidistil.model.checkpoint import misfit, stored_in, with_scales, write_folder
 from minidistil.model.finite import answer
@@ -269,9 +270,9 @@ def loaded(folder, config, task, seed, ops, relabelled):
         raise misfit(folder, problems)
     check_size({n: shapes[n] for n in drawn})
     if unused:
-        warnings.warn(f"task {task!r} does not use {', '.join(unused)}", stacklevel=3)
+        warnings.warn(f"task {task!r} does not use {several(unused)}", stacklevel=3)
     if drawn:
-        warnings.warn(f"initialised from seed {seed}, to be trained: {', '.join(drawn)}",
+        warnings.warn(f"initialised from seed {seed}, to be trained: {several(drawn)}",
                       stacklevel=3)  # fmt: skip
     missing = {c: {n: s for n, s in names.items() if n in drawn} for c, names in parts.items()}
     return VisionModel(config, task, found | _drawn(config, missing, seed), ops)

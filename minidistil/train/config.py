@@ -4,7 +4,7 @@ import math
 from dataclasses import asdict, dataclass, fields
 
 from minidistil.arguments import number, one_of, whole
-from minidistil.limits import short
+from minidistil.limits import several, short
 from minidistil.ops import BACKENDS
 from minidistil.train.schedule import SCHEDULES
 
@@ -92,5 +92,5 @@ class TrainConfig:
     def from_dict(cls, values):
         """Inverse of `to_dict`. Raises ValueError for a name that is no option."""
         if unknown := sorted(set(values) - {f.name for f in fields(cls)}):
-            raise ValueError(f"no such training option: {', '.join(unknown)}")
+            raise ValueError(f"no such training option: {several(unknown)}")
         return cls(**values)

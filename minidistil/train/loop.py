@@ -10,13 +10,15 @@ import signal
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 
+from minidistil.limits import several
 from minidistil.model.finite import NotFiniteError
 from minidistil.ops import Workspace
 from minidistil.train import budget
+from minidistil.train.inputs import inputs_of
 from minidistil.train.optimizer import AdamW, clip
 from minidistil.train.relatives import BertAdam, Lamb
 from minidistil.train.run import Run
@@ -56,7 +58,15 @@ def run_loop(objective, data, config, *, run=None, evaluate=None, resume=False, 
         run = Run(run, resume=resume)
     if resume and (run is None or not run.resumed):
         raise ValueError("resume needs the folder of a run: run=Run(folder, resume=True)")
+    with nullcontext() if run is None else run.held():
+        return _trained(objective, data, config, run, evaluate, progress)
+
+
+def _trained(objective, data, config, run, evaluate, progress):
+    """`run_loop` in a folder that is held."""
     resume = run is not None and run.resumed
+    if run is not None:
+        run.know(inputs_of(objective, data))
     if resume:
         _same_options(run.plan["config"], config.to_dict())
         plan = run.plan
@@ -270,8 +280,8 @@ def _same_options(began, now):
                if began.get(name) != now[name]]  # fmt: skip
     if changed:
         raise ValueError(
-            f"a resumed run keeps the options it began with: {'; '.join(changed)}; leave them "
-            f"out, or start a new run elsewhere"
+            f"a resumed run keeps the options it began with: {several(changed, '; ', 200)}; leave "
+            f"them out, or start a new run elsewhere"
         )
 
 

@@ -10,7 +10,7 @@ from importlib import import_module
 import numpy as np
 
 from minidistil.arguments import number, whole
-from minidistil.limits import short
+from minidistil.limits import several, short
 from minidistil.ops import BACKENDS, place_of
 
 
@@ -41,7 +41,7 @@ class AdamW:
         if not isinstance(decay, Collection | None) or isinstance(decay, str):
             raise TypeError(f"decay must be a list of names, not {short(decay)}")
         if unknown := sorted(set(map(str, decay or ())) - set(params)):
-            raise ValueError(f"decay names parameters that are not there: {', '.join(unknown)}")
+            raise ValueError(f"decay names parameters that are not there: {several(unknown)}")
         self.update_all = _kernel("adamw", "update_all", backend)
         # What a model's `params` fetches from a device is updated where it lives.
         self.params = params = getattr(params, "arrays", params)
