@@ -7,6 +7,7 @@ import numpy as np
 
 from minidistil.model import objective, vision
 from minidistil.model.checkpoint import CONFIG, read_tensors, write_folder
+from minidistil.model.counting import PLAIN
 from minidistil.model.network import Result
 from minidistil.model.output import Fetched, Kept, Output, Step
 from minidistil.model.params import initialise
@@ -126,13 +127,13 @@ class VisionModel:
             kept=Kept(places, seen, cache, gradient) if keep else None,
         )  # fmt: skip
 
-    def loss(self, seen, labels):
+    def loss(self, seen, labels, counting=PLAIN):
         """loss, {head: gradient}: the mean over the heads of their losses on the labels."""
         if self.task != IMAGES:
             raise ValueError(f"task {self.task!r} has no loss; leave labels out")
         total, d = 0.0, {}
         for head, z in seen.answers.items():
-            weight = 1 / len(seen.answers)
+            weight = counting.shares["labels"] / len(seen.answers)
             loss, d[head] = objective.classification(z, labels, self.config, self.ops, weight)
             total += weight * self.ops.place.number(loss)
         return total, d
@@ -185,11 +186,15 @@ class VisionModel:
                     found[name] = g[i * size : (i + 1) * size].reshape(shape)
         return found
 
+    def counts(self, batch, counting=PLAIN):
+        """What the mean of `gradients` is over."""
+        return objective.label_counts(batch, self.config, self.logits_head, counting)
+
     @frugal()
-    def gradients(self, batch, train=False, seed=0, step=0, first_sequence=0):
+    def gradients(self, batch, train=False, seed=0, step=0, first_sequence=0, counting=PLAIN):
         """The loss on a batch of pixel_values and labels  ->  Step."""
         seen, cache, _ = self.see(batch, train, seed, step, first_sequence)
-        loss, d = self.loss(seen, batch["labels"])
+        loss, d = self.loss(seen, batch["labels"], counting)
         return Step(loss, {}, self.public(vision.backward(None, d, cache, self.ops)))
 
     def save_pretrained(self, folder, dtype="float32"):

@@ -19,7 +19,7 @@ class TrainConfig:
     optimizer: adamw, or bertadam or lamb as `minidistil.train.relatives` has them.
     warmup: steps when an integer, a share of all steps when a fraction below 1.
     max_grad_norm: 0 means no clipping.
-    accumulate: micro-batches a step; their gradients are averaged.
+    accumulate: micro-batches a step, which count as one batch would: each label of them the same.
     batch_tokens: how many tokens a micro-batch holds, for whoever builds the data.
     log_every, eval_every, checkpoint_every: in steps; None means about 200 log lines, 10
         evaluations and 10 checkpoints over the run.

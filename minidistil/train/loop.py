@@ -38,8 +38,11 @@ def run_loop(objective, data, config, *, run=None, evaluate=None, resume=False, 
 
     objective: `.model` with `.params` and `.update`, and `.gradients(batch, seed=, step=,
         first_sequence=)` -> (parts, grads), where parts["loss"] is what grads belong to.
-        Optionally `.diagnose(batch, seed=, step=, first_sequence=)` -> str, and `.begin(steps)`,
-        called once the number of steps is settled.
+        Optionally `.counts(batch, step=, width=)` -> {mean: what it is over}; several batches a
+        step then count as one, and `gradients` and `diagnose` take `shares=`, see
+        `minidistil.model.counting`. `.diagnose(batch, seed=, step=, first_sequence=)` -> str.
+        `.begin(steps)`, called once the number of steps is settled. `.varying(step)` -> numbers
+        to be written down beside the parts.
     data: `.batches(epoch)` -> list of index arrays, `.collate(indices, step=, first_sequence=)`
         -> batch; both pure. first_sequence is the micro-batch's place in its step.
     run: a Run or a folder. Without one nothing is written and Ctrl-C is not caught.
@@ -168,10 +171,8 @@ class Loop:
         step, found = self.state["step"], ""
         if getattr(self.objective, "diagnose", None):
             reports = (
-                self.objective.diagnose(
-                    batch, seed=self.config.seed, step=step, first_sequence=first
-                )
-                for batch, first in batches
+                self.objective.diagnose(batch, seed=self.config.seed, step=step, **place)
+                for batch, place in budget.places(self.objective, batches, step)
             )
             found = next((f": {report}" for report in reports if report), "")
         raise FloatingPointError(
