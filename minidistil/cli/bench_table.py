@@ -33,8 +33,9 @@ def _header(found):
     what = found["model"] or f"random weights, size {found['size']}"
     versions = ", ".join(f"{name} {v}" for name, v in m["versions"].items() if v is not None)
     lines = [
-        f"{m['processor']} ({', '.join(m['features'])}), {_threads(m['threads'])} of "
-        f"{m['cores']}, {m['date']}; {what}",
+        *textwrap.wrap(
+            f"{_machine(m)} of {m['cores']}, {m['date']}; {what}", WIDTH, break_on_hyphens=False
+        ),
         *textwrap.wrap(versions, WIDTH),
         f"peak of this machine, measured: {found['peak_gflops']:.0f} GFLOP/s in float32",
         "",
@@ -50,8 +51,9 @@ def _header(found):
     return lines
 
 
-def _threads(count):
-    return "1 thread" if count == 1 else f"{count} threads"
+def _machine(m):
+    threads = "1 thread" if m["threads"] == 1 else f"{m['threads']} threads"
+    return f"{m['processor']} ({', '.join(m['features'])}), {threads}"
 
 
 def _section(title, rows):
@@ -118,8 +120,7 @@ def draw(path, found):
     for i, (label, series) in enumerate(curves):
         _draw_curve(figure.add_subplot(grid[i, 1]), label, dict(sorted(series.items())))
     m = found["machine"]
-    figure.suptitle(f"{m['processor']} ({', '.join(m['features'])}), "
-                    f"{_threads(m['threads'])}, {m['date']}", fontsize=10)  # fmt: skip
+    figure.suptitle(textwrap.fill(f"{_machine(m)}, {m['date']}", WIDTH), fontsize=10)
     with replacing(path) as aside:
         figure.savefig(aside, format="png", dpi=90)
 

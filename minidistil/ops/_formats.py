@@ -37,7 +37,8 @@ def quantize(weight):
     A row that holds NaN or infinity has no scale: NaN, and zeros for q.
     """
     weight = np.asarray(weight, np.float32)
-    fitting = np.abs(weight).max(axis=1, initial=0) / np.float32(LARGEST)
+    with np.errstate(invalid="ignore"):  # a signalling NaN
+        fitting = np.abs(weight).max(axis=1, initial=0) / np.float32(LARGEST)
     return _whole(weight, fitting, np.int8)
 
 

@@ -70,6 +70,15 @@ def test_the_table_fits_a_terminal(found):
     assert "4.00 times minidistil's" in "\n".join(lines)
 
 
+@pytest.mark.parametrize("features", [[], ["avx2", "fma"], list(bench_machine.TELLING)])
+def test_any_processor_fits_a_terminal(found, features):
+    """A processor whose features fill a line was 134 characters wide."""
+    machine = found["machine"] | {"processor": "Some(R) Processor @ 2.60GHz", "features": features}
+    lines = text(found | {"machine": machine}).splitlines()
+    assert max(map(len, lines)) <= 100
+    assert all(name in " ".join(lines[:4]) for name in features)
+
+
 def test_the_picture(found, tmp_path):
     pytest.importorskip("matplotlib")
     draw(tmp_path / "bench.png", found)

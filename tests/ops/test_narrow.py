@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rounding import compare_product
 
 from minidistil.ops import NARROW, _narrow, backend, linear_bf16, linear_int8
 from minidistil.ops._cpu import threads
@@ -13,7 +14,6 @@ from minidistil.ops._formats import round_bf16
 from minidistil.ops._gemm import matmul
 from minidistil.ops._panels import KC
 from minidistil.ops._tile import MR, NR
-from minidistil.testing import compare
 
 SIZES = [(N, I, O) for N in (1, MR - 1, MR, MR + 1, 31) for I in (1, 7, 8, 9, 61)
          for O in (1, NR - 1, NR, NR + 1, 37)]  # fmt: skip
@@ -37,8 +37,9 @@ def check_int8(*args):
 def check_bf16(*args):
     y, cache = linear_bf16.forward_cpu(*args)
     assert cache is None
-    exact, _ = linear_bf16.forward(*(a.astype(np.float64) for a in args))
-    compare("product", y, linear_bf16.forward(*args)[0], exact)
+    x, weight, bias = args
+    reference, _ = linear_bf16.forward(*args)
+    compare_product("product", y, reference, round_bf16(x), round_bf16(weight).T, bias)
     return y
 
 
