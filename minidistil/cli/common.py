@@ -12,11 +12,13 @@ from tqdm import tqdm
 from minidistil.data.images import DIGITS
 from minidistil.data.sources import MOVIE_REVIEWS
 from minidistil.model.checkpoint import STORED
+from minidistil.model.vision import IMAGES
 from minidistil.ops import GEMMS, PRECISIONS, matmul_precision
 from minidistil.train.config import BUDGETS, OPTIMIZERS, TrainConfig
 from minidistil.train.run import Run
 from minidistil.train.schedule import SCHEDULES
 
+MAY_CHANGE = ("baselines", "store")  # when a run is resumed: they change no number of its student
 NOT_STORED = ("run", "json", "out", "resume", "threads")  # they change no number
 QUIET_SECONDS = 2  # a progress bar shows up for what takes longer
 
@@ -66,6 +68,12 @@ def add_store_option(parser):
     parser.add_argument(
         "--store", default="float32", choices=list(STORED), help="how the weights are saved"
     )
+
+
+def check_store(args, task):
+    """Raises ValueError for a --store that a model of this task cannot be saved as."""
+    if args.store == "int8" and task == IMAGES:
+        raise ValueError(f"--store int8 is for the models of texts; store {task} as float16")
 
 
 def add_run_options(parser):
@@ -126,7 +134,9 @@ def parse(parser, argv):
     stored = Run(args.out, resume=True).options
     for name, given in parser.given(argv, stored).items():
         began, given = stored[name], _stored(given)
-        if given != began:
+        if name in MAY_CHANGE:
+            stored[name] = given
+        elif given != began:
             raise ValueError(
                 f"a resumed run keeps the options it began with: --{name.replace('_', '-')} was "
                 f"{began!r}, now {given!r}; leave it out, or start a new run elsewhere"

@@ -9,6 +9,7 @@ metrics.jsonl, report.json, report.html, curves.png, and checkpoints from which 
 
 import dataclasses
 import time
+import warnings
 from argparse import BooleanOptionalAction
 
 from minidistil.cli import INTERRUPTED, report, tasks
@@ -17,6 +18,7 @@ from minidistil.cli.common import (
     add_run_options,
     add_store_option,
     add_training_options,
+    check_store,
     keep_options,
     nothing_left,
     number_list,
@@ -175,28 +177,34 @@ def run(args):
             args.teacher or default_teacher(), args.teacher_weights, task=args.task,
             backend=args.backend, dtype=args.teacher_dtype, problem_type=args.problem_type,
         )  # fmt: skip
+        check_store(args, teacher.task)
         own = load_reader(resolve(args.student)) if args.student else tokenizer
         two = not read_alike(own, tokenizer)
         settle_length(args, min(tokenizer.max_length, own.max_length), length_of(teacher))
-        objectives = students(args, teacher, losses, two)
+        make, learner = student(args, teacher, losses, two)
+        objectives = {"distilled student": learner}
         keep_options(run, args)
         read = tasks.of(teacher.task).distillation
         data = read(args, tokenizer, teacher, run.resumed)
         if two:
             data = ReadTwice(read(args, own, teacher, run.resumed), data)
+        if args.baselines:
+            objectives |= baselines(args, make, learner, data)
         if args.cache_teacher:
-            data, first = Numbered(data), next(iter(objectives.values()))
-            first.teacher = CachedTeacher(
+            data = Numbered(data)
+            learner.teacher = CachedTeacher(
                 args.cache_teacher, teacher, data, losses, args.cache_format,
                 lambda steps: progress(steps, "asking the teacher"),
             )  # fmt: skip
         config = settle(config, run, objectives, data, started)
-        entries, finished = train_all(run, objectives, data, config, teacher)
-        if not finished:
-            return Answer({"interrupted": True}, "", INTERRUPTED)
-        for entry in entries:
+
+        def save(entry):
             entry.model.save_pretrained(entry.folder, args.store)
             own.save(entry.folder, token_types=entry.model.config.architecture.types > 1)
+
+        entries, finished = train_all(run, objectives, data, config, teacher, save)
+        if not finished:
+            return Answer({"interrupted": True}, "", INTERRUPTED)
     batches, found = data.evaluation_batches(), {}
     rows = compare(teacher, entries, batches)
     if sample := getattr(tasks.of(teacher.task), "samples", None):
@@ -211,8 +219,8 @@ def run(args):
     return Answer(found, text)
 
 
-def students(args, teacher, losses, two=False):
-    """{name: objective}: the distilled student, and the ones that learn without the teacher.
+def student(args, teacher, losses, two=False):
+    """A function that makes the student, and the objective by which the teacher teaches it.
 
     two: student and teacher have a tokenizer each.
     """
@@ -241,13 +249,22 @@ def students(args, teacher, losses, two=False):
         check_pair(student, teacher, losses.alpha_cos > 0, two)
     if losses.terms:
         student = Projected(student, teacher, losses.terms, args.seed)
-    objectives = {"distilled student": Distillation(student, teacher, losses)}
-    if args.baselines and (teacher.task in WORD_TASKS or args.labels):
-        objectives["same start, no teacher"] = Supervised(make())
-        if args.layers or not args.student_config:  # else it starts at random in any case
-            fresh = from_config(student.config, teacher.task, args.seed, args.backend)
-            objectives["random start, no teacher"] = Supervised(fresh)
-    return objectives
+    return make, Distillation(student, teacher, losses)
+
+
+def baselines(args, make, learner, data):
+    """{name: objective} of the students that learn without the teacher; {} where the data holds
+    nothing to learn from."""
+    if not data.labelled:
+        why = "the data has no labels" if args.labels else "--no-labels leaves the labels unread"
+        warnings.warn(f"{why}: no student is trained without the teacher", stacklevel=2)
+        return {}
+    found = {"same start, no teacher": Supervised(make())}
+    if args.layers or not args.student_config:  # else it starts at random in any case
+        config, task = learner.model.config, learner.teacher.task
+        fresh = from_config(config, task, args.seed, args.backend)
+        found["random start, no teacher"] = Supervised(fresh)
+    return found
 
 
 def _maker(args, teacher):

@@ -11,6 +11,7 @@ from minidistil.cli.common import (
     add_run_options,
     add_store_option,
     add_training_options,
+    check_store,
     keep_options,
     nothing_left,
     open_run,
@@ -45,6 +46,7 @@ def run(args):
     run = open_run(args, "finetune")
     with nothing_left(args.out):
         task = tasks.of(args.task)
+        check_store(args, args.task)
         folder, reader = getattr(task, "start", _start)(args)
         own = Pooling.read(folder).max_length if args.task == SENTENCES else None
         settle_length(args, reader.max_length, own)

@@ -198,7 +198,9 @@ class VisionModel:
         return Step(loss, {}, self.public(vision.backward(None, d, cache, self.ops)))
 
     def save_pretrained(self, folder, dtype="float32"):
-        """Write config.json and model.safetensors, as `Model.save_pretrained`."""
+        """Write config.json and model.safetensors, as `Model.save_pretrained`, but for int8."""
+        if dtype == "int8":
+            raise ValueError(f"int8 is for the models of texts; store {self.task} as float16")
         config = self.config.to_dict()
         config["architectures"] = [CLASSES[self.config.model_type, self.task]]
         write_folder(folder, config, self.params, dtype)

@@ -8,6 +8,7 @@ from minidistil.cli.labelled import (
     known_names,
     names_for,
     read_examples,
+    read_texts,
     relabelled,
     training_and_evaluation,
 )
@@ -49,14 +50,16 @@ def evaluation(args, tokenizer, model):
 
 def distillation(args, tokenizer, teacher, resumed):
     """LabelledText, or the texts alone where they have no labels or --no-labels is given."""
-    training, evaluation = training_and_evaluation(args, read_examples)
+    training, evaluation = training_and_evaluation(args, read_texts)
     if args.labels and any(label is not None for *_, label in training):
         return _data(args, tokenizer, teacher.config, training, evaluation)
-    return Unlabelled(training, tokenizer, **_options(args, evaluation))
+    if not args.labels:
+        evaluation = [(*texts, None) for *texts, _ in evaluation]
+    return _data(args, tokenizer, teacher.config, training, evaluation, Unlabelled)
 
 
-def _data(args, tokenizer, config, training, evaluation):
-    return LabelledText(
+def _data(args, tokenizer, config, training, evaluation, kind=LabelledText):
+    return kind(
         training, tokenizer, problem_type=config.problem_type or SINGLE,
         names=known_names(config), **_options(args, evaluation),
     )  # fmt: skip
