@@ -28,6 +28,7 @@ from minidistil.cli.common import (
 )
 from minidistil.cli.contest import compare, settle, train_all
 from minidistil.cli.pairs import decoder_layers
+from minidistil.cli.settling import add_label_options, settled_config
 from minidistil.cli.teacher import default_teacher
 from minidistil.cli.text import add_eval_option, add_text_options, settle_length
 from minidistil.config import read_config
@@ -50,7 +51,8 @@ from minidistil.model.pretrained import from_config, from_pretrained, resolve
 from minidistil.model.sentence import SENTENCES, length_of
 from minidistil.model.vision import IMAGES
 from minidistil.pipeline.loading import load
-from minidistil.train.objectives import Distillation, Supervised
+from minidistil.train.best import sentence
+from minidistil.train.objectives import Distillation, Supervised, counting_of
 
 EXAMPLE = "--layers 0,3 --minutes 10 --alpha-cos 0 --out runs/my-student"
 STEPS = 200  # of 2048 tokens: about five minutes on two cores, the two other students included
@@ -92,6 +94,7 @@ def add_options(parser):
         help="learn from a classifier's labels too, where the data has them",
     )
     add_training_options(parser, lr=1e-3, batch_tokens=2048)
+    add_label_options(parser)
     add_run_options(parser)
 
 
@@ -188,6 +191,8 @@ def run(args):
         data = read(args, tokenizer, teacher, run.resumed)
         if two:
             data = ReadTwice(read(args, own, teacher, run.resumed), data)
+        config = settled_config(config, args, learner.model, data)
+        learner.count_labels(counting_of(config))
         if args.baselines:
             objectives |= baselines(args, make, learner, data)
         if args.cache_teacher:
@@ -215,7 +220,11 @@ def run(args):
     }  # fmt: skip
     run.report(found)
     page = report.write(args.out)
-    text = f"{report.models_table(rows)}\n\n{config.steps} steps a student; report: {page}"
+    kept = [f"{entry.name}: {sentence(entry.summary['kept'])}"
+            for entry in entries if "kept" in entry.summary]  # fmt: skip
+    lines = [report.models_table(rows), "", *kept]
+    lines.append(f"{config.steps} steps a student{' at most' * bool(kept)}; report: {page}")
+    text = "\n".join(lines)
     return Answer(found, text)
 
 
@@ -259,11 +268,11 @@ def baselines(args, make, learner, data):
         why = "the data has no labels" if args.labels else "--no-labels leaves the labels unread"
         warnings.warn(f"{why}: no student is trained without the teacher", stacklevel=2)
         return {}
-    found = {"same start, no teacher": Supervised(make())}
+    found = {"same start, no teacher": Supervised(make(), learner.counting)}
     if args.layers or not args.student_config:  # else it starts at random in any case
         config, task = learner.model.config, learner.teacher.task
         fresh = from_config(config, task, args.seed, args.backend)
-        found["random start, no teacher"] = Supervised(fresh)
+        found["random start, no teacher"] = Supervised(fresh, learner.counting)
     return found
 
 

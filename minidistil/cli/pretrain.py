@@ -18,6 +18,7 @@ from minidistil.cli.common import (
     train_config,
 )
 from minidistil.cli.measure import measure
+from minidistil.cli.settling import settled_config
 from minidistil.cli.tasks import text_generation
 from minidistil.cli.text import (
     LENGTH,
@@ -91,6 +92,7 @@ def run(args):
         data, training = _data(args, model.task, tokenizer, run.resumed)
         tokenizer.save(args.out)
         batches = data.evaluation_batches()
+        config = settled_config(config, args, model, data)
         summary = run_loop(
             Supervised(model), training, config, run=run,
             evaluate=lambda model: measure(model, batches), resume=run.resumed,

@@ -9,6 +9,7 @@ from string import Template
 from minidistil import files
 from minidistil.cli.common import Answer, table
 from minidistil.cli.contest import part_folder
+from minidistil.train.best import sentence
 from minidistil.train.run import Run
 
 EXAMPLE = "runs/distill"
@@ -103,6 +104,8 @@ def _table(header, rows):
 
 def _body(run, found, rows, picture):
     parts = [_table(*_cells(rows)), f"<p>{TWO_SIZES}</p>"] if rows else []
+    if "kept" in found:
+        parts.append(f"<p>{html.escape(sentence(found['kept']))}</p>")
     if picture:
         data = base64.b64encode(picture.read_bytes()).decode()
         parts.append(f'<img alt="learning curves" src="data:image/png;base64,{data}">')

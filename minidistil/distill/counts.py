@@ -15,6 +15,7 @@ import numpy as np
 
 from minidistil.distill.teachers import types_of
 from minidistil.model import objective
+from minidistil.model.counting import PLAIN
 from minidistil.model.encoder_decoder import BATCH, EncoderDecoder
 from minidistil.model.heads import EXTRACT, WORD_TASKS
 from minidistil.model.sentence import SENTENCES
@@ -38,7 +39,7 @@ def weighted(config, shares):
     )
 
 
-def counts(student, batch, config, width=None):
+def counts(student, batch, config, width=None, counting=PLAIN):
     """{part of positive weight: what its mean is over}.
 
     width: the columns of the whole batch, where a convention averages over them as well; by
@@ -49,11 +50,12 @@ def counts(student, batch, config, width=None):
         found = _of_pairs(inner, batch)
     elif isinstance(inner, VisionModel):
         n = len(batch["pixel_values"])
-        found = {"ce": n, "mse": n, "cos": n, **_labels(inner, batch)}
+        found = {"ce": n, "mse": n, "cos": n, **_labels(inner, batch, counting)}
     else:
         types = types_of(student, batch)
         rows = student.pack(batch["input_ids"], batch.get("attention_mask"), types)
-        found = _of_texts(student, batch, rows, config, width or rows.mask.shape[1])
+        labels = _labels(student, batch, counting)
+        found = _of_texts(student, batch, rows, config, width or rows.mask.shape[1], labels)
     alphas = {n: getattr(config, f"alpha_{n}") for n in BY_BATCH}
     return {n: count for n, count in found.items() if alphas.get(_part(n), 1)}
 
@@ -65,12 +67,11 @@ def _of_pairs(student, batch):
     return {"ce": labelled, "mse": labelled, "hard": labelled, "cos": cos}
 
 
-def _of_texts(student, batch, rows, config, width):
+def _of_texts(student, batch, rows, config, width, labels):
     N, B = len(rows.column), len(rows.mask)
     if student.task == SENTENCES:
         labels = {"hard": len(batch["labels"])} if "labels" in batch else {}
         return {"mse": B, "cos": N, **labels}
-    labels = _labels(student, batch)
     if student.task in WORD_TASKS:
         said = "clm" if student.task == "text-generation" else "mlm"
         labels = {said: labels.pop("hard", 0)}
@@ -97,9 +98,9 @@ def _of_questions(student, rows, config, width):
     return {"ce": B // rows.choices, "mse": B}
 
 
-def _labels(student, batch):
+def _labels(student, batch, counting):
     """Counts of the labels' own loss, which is called hard but for a span's two."""
-    return {"hard" if n == "labels" else n: x for n, x in student.counts(batch).items()}
+    return {"hard" if n == "labels" else n: x for n, x in student.counts(batch, counting).items()}
 
 
 def _part(name):

@@ -53,7 +53,7 @@ def image_step(student, teacher, batch, config, train, seed, step, first_sequenc
     for head, logits in seen.answers.items():
         heard, mine = dataclasses.replace(config, **SILENT[head]), Result((), logits=logits)
         told = theirs if heard.alpha_ce or heard.alpha_mse else None
-        found, back = class_losses(mine, told, given, None, heard, soft, student)
+        found, back = class_losses(mine, told, given, None, heard, soft, student, counting)
         parts |= found
         if back.logits is not None:
             d[head] = back.logits

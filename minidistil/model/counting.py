@@ -13,6 +13,8 @@ of a loss.
 
 from typing import NamedTuple
 
+import numpy as np
+
 
 class Shares(dict):
     """{mean: nᵢ/N}; 1 for a mean that is not named, so that an empty one stands for a whole
@@ -30,9 +32,34 @@ WHOLE = Shares()
 
 
 class Counting(NamedTuple):
-    """shares: of the labels' means, under the names of the labels, and of other parts."""
+    """shares: of the labels' means, under the names of the labels, and of other parts.
+
+    class_weights (a tuple of K numbers, or None) and label_smoothing: of labels that are classes.
+    """
 
     shares: Shares = WHOLE
+    class_weights: tuple | None = None
+    label_smoothing: float = 0.0
+
+    def is_plain(self):
+        """Whether every label counts 1 and is wholly sure."""
+        return self.class_weights is None and not self.label_smoothing
+
+    def options(self):
+        """For the op `weighted_cross_entropy`."""
+        weights = None if self.class_weights is None else np.array(self.class_weights, np.float32)
+        return {"class_weights": weights, "label_smoothing": self.label_smoothing}
+
+    def how(self):
+        """In words."""
+        return f"class weights {self.class_weights}, label smoothing {self.label_smoothing:g}"
+
+    def weight_of(self, labels):
+        """The sum of the weights of some labels, none of them ignored; their number without."""
+        if self.class_weights is None:
+            return len(labels)
+        weights = np.asarray(self.class_weights)
+        return float(weights[labels[(labels >= 0) & (labels < len(weights))]].sum())
 
 
 PLAIN = Counting()

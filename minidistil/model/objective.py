@@ -39,10 +39,11 @@ def given(batch):
 
 def label_counts(batch, config, head, counting=PLAIN):
     """A batch with labels  ->  {one of LABELS: what the mean of its loss is over}."""
-    return {n: _count(n, np.asarray(x), batch, config, head) for n, x in given(batch).items()}
+    every = given(batch).items()
+    return {n: _count(n, np.asarray(x), batch, config, head, counting) for n, x in every}
 
 
-def _count(name, labels, batch, config, head):
+def _count(name, labels, batch, config, head, counting):
     ids = np.asarray(batch.get("input_ids", ()))
     if name in SPAN_LABELS:
         return np.count_nonzero(labels < ids.shape[-1])
@@ -51,7 +52,28 @@ def _count(name, labels, batch, config, head):
     if head == "lm":  # a label is predicted by the token in the column before it
         mask = np.asarray(batch.get("attention_mask", np.ones_like(ids)), bool)
         labels = labels[:, 1:][mask[:, :-1]]
-    return np.count_nonzero(labels != IGNORED)
+    labels = labels[labels != IGNORED]
+    return counting.weight_of(labels) if name == "labels" else len(labels)
+
+
+def check_counting(counting, model):
+    """Raises ValueError for class weights or a smoothing that the model's labels do not have."""
+    if counting.is_plain():
+        return
+    config, head = model.config, model.logits_head
+    kind = getattr(config, "problem_type", None)
+    if head not in ("tokens", *BY_TEXT) or kind not in (None, SINGLE) or config.num_labels < 2:
+        kind = f" ({kind})" if kind else ""
+        raise ValueError(
+            f"class weights and label smoothing are for labels that are one class of several, not "
+            f"for {model.task}{kind}; leave them out"
+        )
+    K, weights = config.num_labels, counting.class_weights
+    if weights is not None and len(weights) != K:
+        raise ValueError(
+            f"class weights must be {K}, one a class ({', '.join(config.id2label or ())}), not "
+            f"{len(weights)}"
+        )
 
 
 def loss_of(result, rows, given, config, task, ops, counting=PLAIN):
@@ -89,7 +111,9 @@ def answer_loss(logits, rows, given, config, head, ops, weight=1, counting=PLAIN
     if head in BY_TEXT:
         _only(given, "labels")
         share = shares["labels"]
-        loss, dlogits = classification(logits, given["labels"], config, ops, weight * share)
+        loss, dlogits = classification(
+            logits, given["labels"], config, ops, weight * share, counting
+        )
         return share * ops.place.number(loss), dlogits
     asked, d, total = questions(logits, rows, head, ops.place), [], 0.0
     right = right_answers(given, rows, config, head, empty=bool(shares))
@@ -98,7 +122,7 @@ def answer_loss(logits, rows, given, config, head, ops, weight=1, counting=PLAIN
         if not share:
             d.append(ops.place.zeros_like(z))
             continue
-        loss, dz = tokens(z, labels, ops, weight * share)
+        loss, dz = tokens(z, labels, ops, weight * share, counting)
         total += share * ops.place.number(loss)
         d.append(dz)
     return total, questions_backward(d, rows, head, ops.place)
@@ -195,7 +219,7 @@ def problem_type(config, labels):
     return SINGLE if whole else "multi_label_classification"
 
 
-def classification(logits, labels, config, ops, weight=1):
+def classification(logits, labels, config, ops, weight=1, counting=PLAIN):
     """logits (B,K), labels  ->  loss, dlogits (B,K) of weight times it.
 
     labels: (B,) integers; (B,K) 0/1 for multi-label; (B,) or (B,K) numbers for regression.
@@ -204,7 +228,7 @@ def classification(logits, labels, config, ops, weight=1):
     kind, labels = problem_type(config, labels), np.asarray(labels)
     B, K = logits.shape
     if kind == SINGLE:
-        return tokens(logits, _classes(labels, B, K, "classes"), ops, weight)
+        return tokens(logits, _classes(labels, B, K, "classes"), ops, weight, counting)
     if kind == "regression" and labels.size == B * K:
         labels = labels.reshape(B, K)
     if labels.shape != (B, K):
@@ -226,7 +250,10 @@ def _classes(labels, B, K, what):
     return labels.astype(np.int64)
 
 
-def tokens(logits, labels, ops, weight=1):
+def tokens(logits, labels, ops, weight=1, counting=PLAIN):
     """logits (M,V), labels (M,)  ->  loss, dlogits (M,V) of weight times it."""
-    loss, cache = ops.cross_entropy.forward(logits, labels=labels)
-    return loss, ops.cross_entropy.backward(logits.dtype.type(weight), cache)[0]
+    op, how = ops.cross_entropy, {}
+    if not counting.is_plain():
+        op, how = ops.weighted_cross_entropy, counting.options()
+    loss, cache = op.forward(logits, labels=labels, **how)
+    return loss, op.backward(logits.dtype.type(weight), cache)[0]

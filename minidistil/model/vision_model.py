@@ -134,7 +134,9 @@ class VisionModel:
         total, d = 0.0, {}
         for head, z in seen.answers.items():
             weight = counting.shares["labels"] / len(seen.answers)
-            loss, d[head] = objective.classification(z, labels, self.config, self.ops, weight)
+            loss, d[head] = objective.classification(
+                z, labels, self.config, self.ops, weight, counting
+            )
             total += weight * self.ops.place.number(loss)
         return total, d
 

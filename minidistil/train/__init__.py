@@ -6,11 +6,13 @@ Start at `loop.py`; `optimizer.py` and `schedule.py` are what a step consists of
 
 from minidistil.train.config import TrainConfig
 from minidistil.train.loop import run_loop
-from minidistil.train.objectives import Distillation, Supervised, objective_for
+from minidistil.train.objectives import Distillation, Supervised, counting_of, objective_for
 from minidistil.train.optimizer import AdamW, clip
 from minidistil.train.run import Run
 
-__all__ = ["AdamW", "Distillation", "Run", "Supervised", "TrainConfig", "clip", "train"]
+__all__ = [
+    "AdamW", "Distillation", "Run", "Supervised", "TrainConfig", "clip", "counting_of", "train",
+]  # fmt: skip
 
 
 def train(
@@ -22,7 +24,7 @@ def train(
     config: TrainConfig. distill: DistillConfig of a pair. data, run, evaluate, resume, the
     returned summary and what is raised: see `minidistil.train.loop.run_loop`.
     """
-    objective = objective_for(model_or_pair, distill)
+    objective = objective_for(model_or_pair, distill, counting_of(config))
     return run_loop(
         objective, data, config, run=run, evaluate=evaluate, resume=resume, progress=progress
     )

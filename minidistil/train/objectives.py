@@ -7,6 +7,7 @@ from minidistil.distill import DistillConfig, distill_step, vary
 from minidistil.distill.counts import counts
 from minidistil.model.counting import PLAIN, WHOLE, Counting
 from minidistil.model.model import Model
+from minidistil.model.objective import check_counting
 from minidistil.model.vision_model import VisionModel
 from minidistil.train.diagnose import first_not_finite
 
@@ -15,6 +16,7 @@ class Supervised:
     """The task's own loss: masked language modelling, or the labels of a classifier."""
 
     def __init__(self, model, counting=PLAIN):
+        check_counting(counting, model)
         self.model, self.counting = model, counting
 
     def counts(self, batch, *, step, width=None):
@@ -41,9 +43,15 @@ class Distillation:
     teacher: a Model, or one of `minidistil.distill.teachers`.
     """
 
-    def __init__(self, student, teacher, config=None):
+    def __init__(self, student, teacher, config=None, counting=PLAIN):
         self.model, self.teacher, self.config = student, teacher, config or DistillConfig()
         self.steps = None
+        self.count_labels(counting)
+
+    def count_labels(self, counting):
+        """How the labels count from now on. Raises ValueError for a student without such labels."""
+        check_counting(counting, self.model)
+        self.counting = counting
 
     def begin(self, steps):
         """Told by the loop before the first step: what varies in the config knows its end."""
@@ -55,7 +63,7 @@ class Distillation:
 
     def counts(self, batch, *, step, width=None):
         """What the means of the loss are over, {name: n}; width: columns of the whole batch."""
-        return counts(self.model, batch, self.config.at(self._share(step)), width)
+        return counts(self.model, batch, self.config.at(self._share(step)), width, self.counting)
 
     def gradients(self, batch, *, seed, step, first_sequence, shares=WHOLE):
         """The same."""
@@ -77,10 +85,10 @@ class Distillation:
         return first_not_finite(models, again)
 
     def _step(self, student, teacher, batch, seed, step, first_sequence, shares):
+        config, counting = self.config.at(self._share(step)), self.counting._replace(shares=shares)
         return distill_step(
-            student, teacher, batch, self.config.at(self._share(step)), train=True, seed=seed,
-            step=step, first_sequence=first_sequence, counting=Counting(shares),
-        )  # fmt: skip
+            student, teacher, batch, config, True, seed, step, first_sequence, counting
+        )
 
 
 def _supervised(model, batch, seed, step, first_sequence, counting):
@@ -93,7 +101,12 @@ def _parts(done):
     return {"loss": done.loss} | done.parts, done.grads
 
 
-def objective_for(model_or_pair, distill=None):
+def counting_of(config):
+    """How the labels count that a TrainConfig trains on."""
+    return Counting(class_weights=config.class_weights, label_smoothing=config.label_smoothing)
+
+
+def objective_for(model_or_pair, distill=None, counting=PLAIN):
     """A model -> Supervised; a pair (student, teacher) -> Distillation; an objective as it is."""
     if hasattr(model_or_pair, "gradients") and hasattr(model_or_pair, "model"):
         return model_or_pair
@@ -102,7 +115,7 @@ def objective_for(model_or_pair, distill=None):
             raise ValueError(
                 f"distillation takes the pair (student, teacher), not {len(model_or_pair)} models"
             )
-        return Distillation(*model_or_pair, distill)
+        return Distillation(*model_or_pair, distill, counting)
     if distill is not None:
         raise ValueError("distill options need a pair: train((student, teacher), ...)")
-    return Supervised(model_or_pair)
+    return Supervised(model_or_pair, counting)
