@@ -1,10 +1,13 @@
 """Files that are either whole or absent: written aside, flushed to disk, then renamed."""
 
 import json
+import math
 import os
 import shutil
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import numpy as np
 
 ASIDE = ".writing-"  # a name that starts so is the leftover of a killed run
 
@@ -96,7 +99,19 @@ def write_json(path, value):
 
 
 def to_json(value):
-    return json.dumps(value, indent=1, allow_nan=False) + "\n"
+    """Indented JSON; see `jsonable`."""
+    return json.dumps(jsonable(value), indent=1, allow_nan=False) + "\n"
+
+
+def jsonable(value):
+    """What JSON can hold: NumPy's numbers become Python's; NaN and infinity become null."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, dict):
+        return {key: jsonable(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_json(path):
@@ -105,3 +120,29 @@ def read_json(path):
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not JSON ({error}); it was not written by a run") from None
+
+
+LARGEST_JSON = 2**26  # bytes of a settings file
+
+
+def read_settings(path, kind=dict):
+    """The JSON object (or list) in a settings file of a model's folder.
+
+    Raises MissingFileError or ValueError naming the file: no regular file, larger than
+    LARGEST_JSON, no UTF-8, no JSON, or JSON of another kind.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise MissingFileError(f"{path} is missing")
+    if not path.is_file():
+        raise ValueError(f"{path} is not a regular file")
+    if (size := path.stat().st_size) > LARGEST_JSON:
+        raise ValueError(f"{path} has {size} bytes; a settings file has at most {LARGEST_JSON}")
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # an error of decoding is a ValueError
+        raise ValueError(f"{path} is not JSON: {error}") from None
+    if not isinstance(value, kind):
+        name = "object" if kind is dict else kind.__name__
+        raise ValueError(f"{path} must hold one JSON {name}, not {type(value).__name__}")
+    return value

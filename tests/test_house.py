@@ -14,14 +14,19 @@ HOUSE = Path(__file__).resolve().parent.parent
 PACKAGE = HOUSE / "minidistil"
 FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = {
-    "files": -1, "config": 0, "testing": 0, "ops": 1, "model": 2, "data": 2, "distill": 3,
-    "losses": 3, "pipeline": 3, "train": 4, "check": 4, "lesson": 5, "cli": 5, "__main__": 6,
+    "limits": -2, "files": -1, "distilbert": 0, "config": 0, "testing": 0, "ops": 1, "model": 2,
+    "data": 2,
+    "distill": 3, "losses": 3, "pipeline": 3, "train": 4, "check": 4, "lesson": 5, "cli": 5,
+    "__main__": 6,
 }  # fmt: skip
 PEERS = {"torch", "transformers", "onnx", "onnxruntime"}
 FRAMEWORKS = PEERS | {"matplotlib", "pandas", "scipy", "sklearn"}
 NOT_OPS = {"adamw", "global_norm"}  # arithmetic of the optimiser: nothing to differentiate
 NARROW_OPS = {f"{op}_{form}" for op in ROUNDED for form in NARROW.values()}
 LINES, COLUMNS = 350, 100
+PAGE = 400  # of distilbert.py, the whole algorithm in one file
+NUMBA = ("_cpu.py", "_cuda.py", "_simulator.py", "_machine_code.py", "_kernel_cache.py")
+COMPILED = {"kernel", "serial", "exact"}  # decorators whose functions have code of their own
 
 
 def name_of(path):
@@ -70,10 +75,10 @@ def test_a_file(path):
     everywhere = {module.split(".")[0] for module in imports(tree)}
     assert part == "check" or not everywhere & PEERS, "check/ alone compares"
     assert part == "cli" or "matplotlib" not in everywhere, "the commands alone draw"
-    if path.name not in ("_cpu.py", "_cuda.py", "_simulator.py"):
-        assert not everywhere & {"numba", "llvmlite"}, "the doors alone import numba"
+    if path.name not in NUMBA:
+        assert not everywhere & {"numba", "llvmlite"}, "these files alone import numba"
     lines = text.splitlines()
-    assert len(lines) <= LINES, "two ideas in one file?"
+    assert len(lines) <= (PAGE if part == "distilbert" else LINES), "two ideas in one file?"
     assert max(map(len, lines), default=0) <= COLUMNS
     assert ast.get_docstring(tree), "a file says what it is"
 
@@ -82,6 +87,55 @@ def test_the_floors_bite():
     assert misplaced("ops", ["minidistil.model.rows"])
     assert misplaced("data", ["minidistil.model.rows"])
     assert misplaced("model", ["minidistil.ops.linear", "minidistil.model.rows", "numpy"]) == []
+
+
+def calls(files):
+    """(compiled functions, those that compiled ones call, those that Python calls), (file, name).
+
+    A compiled function is linked into its callers, where it is optimised once more.
+    """
+    compiled, inside, outside = set(), set(), set()
+    for path in files:
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        functions = [node for node in body if isinstance(node, ast.FunctionDef)]
+        home = {node.name: path.stem for node in functions}
+        for node in body:
+            if isinstance(node, ast.ImportFrom):
+                home |= {alias.name: node.module.split(".")[-1] for alias in node.names}
+        for node in functions:
+            parts = [x for decorator in node.decorator_list for x in ast.walk(decorator)]
+            decorators = {x.id for x in parts if isinstance(x, ast.Name)}
+            called = [x.func for x in ast.walk(node) if isinstance(x, ast.Call)]
+            called = {x.id for x in called if isinstance(x, ast.Name)} & set(home)
+            if decorators & COMPILED:
+                compiled.add((path.stem, node.name))
+            where = inside if decorators & {*COMPILED, "helper"} else outside
+            where |= {(home[name], name) for name in called}
+    return compiled, inside, outside
+
+
+def test_a_compiled_function_is_called_by_kernels_or_by_python():
+    """Its copy within a kernel may round otherwise, so one result would have two values."""
+    compiled, inside, outside = calls(sorted((PACKAGE / "ops").glob("*.py")))
+    assert len(compiled & inside) > 10 and len(compiled & outside) > 15, "names are not found"
+    assert sorted(compiled & inside & outside) == []
+
+
+def test_every_compiled_function_has_the_library_and_the_cache_of_this_package():
+    """Or is a helper, which is inlined always and has no machine code of its own."""
+    from minidistil.ops._cpu import helper, kernel
+    from minidistil.ops._kernel_cache import KernelCache
+    from minidistil.ops._machine_code import Pipeline
+
+    assert helper(lambda x: x).targetoptions["inline"] == "always"
+    modules = [import_module(f"minidistil.ops.{p.stem}") for p in (PACKAGE / "ops").glob("*.py")]
+    kind = type(kernel(lambda x: x))
+    found = {x for module in modules for x in vars(module).values() if isinstance(x, kind)}
+    assert len(found) > 60
+    for function in found:
+        if function.targetoptions.get("inline") != "always":
+            assert function._compiler.pipeline_class is Pipeline, function
+            assert isinstance(function._cache, KernelCache), function
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)

@@ -6,7 +6,6 @@ A command is a module with a docstring, EXAMPLE (arguments that work), `add_opti
 
 import argparse
 import importlib
-import json
 import os
 import sys
 import warnings
@@ -60,12 +59,13 @@ def main(argv=None):
 
 def _answer(parser, argv):
     from minidistil.cli.common import parse, settings_of
+    from minidistil.files import to_json
 
     args = parse(parser, argv)
     with settings_of(args):
         answer = args.run(args)
     said = args.json and answer.data is not None
-    text = json.dumps(answer.data, indent=1) if said else answer.text
+    text = to_json(answer.data).rstrip() if said else answer.text
     if text:
         print(text)
     return answer.code

@@ -52,7 +52,7 @@ def run(args):
             for first, second in augment.pair(text, text_pair, args.copies, number):
                 row = {"text": first, "text_pair": second, "label": label}
                 row = {name: value for name, value in row.items() if value is not None}
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                file.write(json.dumps(files.jsonable(row), ensure_ascii=False) + "\n")
                 written += 1
     answer = {"examples": len(found), "written": written, "out": str(out)}
     return Answer(answer, f"{len(found):,} examples became {written:,}: {out}")

@@ -18,6 +18,7 @@ import importlib.util
 import inspect
 import os
 import sys
+from itertools import islice
 from pathlib import Path
 
 from minidistil import files
@@ -26,6 +27,7 @@ from minidistil.check.compare import STEPS
 from minidistil.check.peers import transformers_model
 from minidistil.cli.common import Answer, nothing_left, progress
 from minidistil.cli.report import PAGE
+from minidistil.data.sources import lines
 from minidistil.model.pretrained import resolve
 
 EXAMPLE = "--model weights --against my_bert.py:build"
@@ -88,8 +90,8 @@ def _model(args, folder, teacher):
     module = transformers_model(folder, args.task) if own else built(args.against, folder)
     texts = args.text
     if args.data:
-        lines = Path(args.data).read_text(encoding="utf-8").splitlines()
-        texts = [line for line in lines if line.strip()][:4]
+        some = (line for _, line in lines(Path(args.data)) if line.strip())
+        texts = list(islice(some, 4))
         if not texts:
             raise ValueError(f"{args.data} holds no line of text")
     with progress(None, "comparing", total=len(STEPS)) as bar:

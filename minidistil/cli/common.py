@@ -12,7 +12,6 @@ from tqdm import tqdm
 from minidistil.data.images import DIGITS
 from minidistil.data.sources import MOVIE_REVIEWS
 from minidistil.model.checkpoint import STORED
-from minidistil.model.vision import IMAGES
 from minidistil.ops import GEMMS, PRECISIONS, matmul_precision
 from minidistil.train.best import sentence
 from minidistil.train.config import BUDGETS, KEPT, OPTIMIZERS, TrainConfig
@@ -69,12 +68,6 @@ def add_store_option(parser):
     parser.add_argument(
         "--store", default="float32", choices=list(STORED), help="how the weights are saved"
     )
-
-
-def check_store(args, task):
-    """Raises ValueError for a --store that a model of this task cannot be saved as."""
-    if args.store == "int8" and task == IMAGES:
-        raise ValueError(f"--store int8 is for the models of texts; store {task} as float16")
 
 
 def add_run_options(parser):

@@ -18,7 +18,6 @@ from minidistil.cli.common import (
     add_run_options,
     add_store_option,
     add_training_options,
-    check_store,
     keep_options,
     nothing_left,
     number_list,
@@ -28,7 +27,7 @@ from minidistil.cli.common import (
 )
 from minidistil.cli.contest import compare, settle, train_all
 from minidistil.cli.pairs import decoder_layers
-from minidistil.cli.settling import add_label_options, settled_config
+from minidistil.cli.settling import add_class_options, settled_config
 from minidistil.cli.teacher import default_teacher
 from minidistil.cli.text import add_eval_option, add_text_options, settle_length
 from minidistil.config import read_config
@@ -94,7 +93,7 @@ def add_options(parser):
         help="learn from a classifier's labels too, where the data has them",
     )
     add_training_options(parser, lr=1e-3, batch_tokens=2048)
-    add_label_options(parser)
+    add_class_options(parser)
     add_run_options(parser)
 
 
@@ -180,7 +179,6 @@ def run(args):
             args.teacher or default_teacher(), args.teacher_weights, task=args.task,
             backend=args.backend, dtype=args.teacher_dtype, problem_type=args.problem_type,
         )  # fmt: skip
-        check_store(args, teacher.task)
         own = load_reader(resolve(args.student)) if args.student else tokenizer
         two = not read_alike(own, tokenizer)
         settle_length(args, min(tokenizer.max_length, own.max_length), length_of(teacher))

@@ -11,7 +11,6 @@ from minidistil.cli.common import (
     add_run_options,
     add_store_option,
     add_training_options,
-    check_store,
     keep_options,
     nothing_left,
     open_run,
@@ -19,7 +18,7 @@ from minidistil.cli.common import (
     train_config,
 )
 from minidistil.cli.measure import measure
-from minidistil.cli.settling import add_label_options, settled_config
+from minidistil.cli.settling import add_class_options, settled_config
 from minidistil.cli.teacher import default_teacher
 from minidistil.cli.text import add_eval_option, add_text_options, settle_length
 from minidistil.data.reader import check_reader, load_reader
@@ -39,7 +38,7 @@ def add_options(parser):
     add_eval_option(parser)
     add_store_option(parser)
     add_training_options(parser, lr=2e-4, batch_tokens=4096)
-    add_label_options(parser)
+    add_class_options(parser)
     add_run_options(parser)
 
 
@@ -48,7 +47,6 @@ def run(args):
     run = open_run(args, "finetune")
     with nothing_left(args.out):
         task = tasks.of(args.task)
-        check_store(args, args.task)
         folder, reader = getattr(task, "start", _start)(args)
         own = Pooling.read(folder).max_length if args.task == SENTENCES else None
         settle_length(args, reader.max_length, own)

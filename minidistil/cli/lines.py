@@ -7,6 +7,7 @@ import sys
 from tqdm import tqdm
 
 from minidistil.cli.common import Answer, progress
+from minidistil.files import jsonable
 from minidistil.pipeline import TOGETHER
 
 BAD_ITEMS = 2
@@ -31,7 +32,7 @@ def answer_lines(predict, ask, chunks):
                         reason = " ".join(str(answer).split())
                         print(f"error: {place}: {reason}", file=sys.stderr, flush=True)
                     else:
-                        print(json.dumps(answer, ensure_ascii=False), flush=True)
+                        print(json.dumps(jsonable(answer), ensure_ascii=False), flush=True)
     if bad:
         print(f"error: {bad} of {count} items have no answer", file=sys.stderr)
     return Answer(None, "", BAD_ITEMS if bad else 0)

@@ -29,7 +29,8 @@ from minidistil.pipeline.token_classification import STRATEGIES
 
 OPTIONS = {  # what the predictors call an option
     **{name: name for name in ("top_k", "aggregation_strategy", "out_of_scope", "sentences",
-                               "trigram_blocking", "max_new_tokens", "num_beams")},
+                               "trigram_blocking", "max_new_tokens", "num_beams", "prompt_name",
+                               "align_to_words")},
     "max_length": "max_seq_len", "stride": "doc_stride", "longest_answer": "max_answer_len",
     "no_answer": "handle_impossible_answer",
 }  # fmt: skip
@@ -54,6 +55,10 @@ def add_options(parser):
     parser.add_argument(
         "--out-of-scope", type=float, metavar="P",
         help="text-classification: texts whose best label is less probable are out of scope",
+    )  # fmt: skip
+    parser.add_argument(
+        "--prompt-name", metavar="NAME",
+        help="sentence-embedding: which of the folder's prompts stands before a text",
     )  # fmt: skip
     add_choice_options(parser)
     add_answer_options(parser)

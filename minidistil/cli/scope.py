@@ -5,7 +5,7 @@ from argparse import ArgumentTypeError
 import numpy as np
 
 from minidistil.cli.common import Answer
-from minidistil.cli.labelled import held_out_of, known_names, read_examples
+from minidistil.cli.labelled import held_out_of, known_names, reader_of_labelled
 from minidistil.cli.measure import results
 from minidistil.data import LabelledText
 from minidistil.data.labelled import REGRESSION, SINGLE
@@ -45,7 +45,9 @@ def evaluate_scope(args, tokenizer, model):
             f"--out-of-scope is for text-classification with one label a text, not {model.task} "
             f"({model.config.problem_type or SINGLE})"
         )
-    found = held_out_of(args, read_examples)
+    names = known_names(model.config)
+    read = reader_of_labelled(SINGLE, (*names, args.out_of_scope_label))
+    found = held_out_of(args, read)
     outside = [x for x in found if str(x[2]).strip() == args.out_of_scope_label]
     inside = [x for x in found if str(x[2]).strip() != args.out_of_scope_label]
     if not inside or not outside:
@@ -53,7 +55,6 @@ def evaluate_scope(args, tokenizer, model):
             f"{args.data} has {len(inside)} texts with an intent and {len(outside)} labelled "
             f"{args.out_of_scope_label!r}; give some of both, or name --out-of-scope-label"
         )
-    names = known_names(model.config)
     options = {"tokens": args.batch_tokens, "max_length": args.max_length}
     data = LabelledText([], tokenizer, evaluation=inside, names=names, **options)
     sure, best, labels = _answers(model, data)

@@ -43,7 +43,8 @@ def run(args):
         lambda steps: progress(steps, "reading the items"),
     )  # fmt: skip
     if args.queries:
-        found = index.search(predict.encode(args.queries), args.top_k)
+        prompt = predict.model.pooling.prompt_of("query")
+        found = index.search(predict.encode(args.queries, prompt), args.top_k)
         asked = [{"query": query} for query in args.queries]
     else:
         found, asked = [index.like(args.like, args.top_k)], [{"like": args.like}]

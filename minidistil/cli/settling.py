@@ -24,7 +24,7 @@ def weights_of_classes(text):
     return text if text == BALANCED else number_list(text)
 
 
-def add_label_options(parser):
+def add_class_options(parser):
     """How the labels of classes count: fields of TrainConfig."""
     group = parser.add_argument_group("labels (text, token and image classification, extracts)")
     group.add_argument(

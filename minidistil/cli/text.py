@@ -78,8 +78,7 @@ def read(args, description="reading"):
 def with_length(tokenizer, max_length, token_types):
     """The same tokenizer for a model of max_length positions, with or without token types."""
     return Tokenizer(
-        tokenizer.backend, names=tokenizer.names, max_length=max_length,
-        lowercase=tokenizer.lowercase, token_types=token_types,
+        tokenizer.backend, names=tokenizer.names, max_length=max_length, token_types=token_types
     )  # fmt: skip
 
 

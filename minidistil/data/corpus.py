@@ -30,6 +30,7 @@ VERSION = 1
 # fingerprint of the tokenizer, checksum of the header so far and of what follows the ids
 HEADER = struct.Struct("<8s4I2Q5I16sI16x")
 SIZE = 128
+ABSENT = 2**32 - 1  # the id of a special token that the vocabulary does not have
 DOCUMENTS = 256  # tokenised at once
 
 
@@ -177,7 +178,7 @@ def _write(file, documents, tokenizer, max_length, min_tokens, progress):
     end = SIZE + tokens * dtype.itemsize
     file.write(bytes(_aligned(end) - end))
     file.write(tail)
-    special = (getattr(tokenizer, f"{role}_id") for role in ("cls", "sep", "pad", "unk", "mask"))
+    special = (tokenizer.ids.get(role, ABSENT) for role in ("cls", "sep", "pad", "unk", "mask"))
     fields = (MAGIC, VERSION, dtype.itemsize, V, max_length or 0, len(lengths), tokens, *special)
     head = HEADER.pack(*fields, fingerprint(tokenizer), 0)
     checksum = zlib.crc32(tail, zlib.crc32(_checked(head)))

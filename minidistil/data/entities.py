@@ -22,7 +22,7 @@ WORDS, TAGS = ("tokens", "words"), ("tags", "ner_tags", "labels")
 
 def tagged_sentences(path):
     """path  ->  iterator of (words, tags), two lists of str. Raises ValueError with the line."""
-    if not path.is_file():
+    if not path.exists():
         raise MissingFileError(f"no data at {path}; give a file of words with tags")
     found = False
     for sentence in _objects(path) if kind_of(path) == ".jsonl" else _columns(path):

@@ -38,7 +38,7 @@ def text_pairs(source, *, target_file=None, source_column=None, target_column=No
 
 def _side_by_side(source, target):
     for path in (source, target):
-        if not path.is_file():
+        if not path.exists():
             raise MissingFileError(f"no data at {path}; give a file with a text in each line")
     sides = [[line.strip() for _, line in lines(path)] for path in (source, target)]
     if len(sides[0]) != len(sides[1]):

@@ -24,7 +24,7 @@ from minidistil.distill.pair_student import pair_student
 from minidistil.model.heads import CLASSIFIED, CLASSIFIERS, heads_of, tasks_of
 from minidistil.model.layout import checked_layers
 from minidistil.model.model import Model
-from minidistil.model.params import initialise, shapes
+from minidistil.model.params import check_size, initialise, shapes
 from minidistil.model.sentence import SENTENCES, SentenceModel
 from minidistil.model.takeover import take_over
 from minidistil.ops import NARROW, backend
@@ -135,7 +135,9 @@ def student_from(teacher, layers=(0, 2, 4, 7, 9, 11), vocab_transform=False, see
         raise ValueError(f"a {config.model_type} reads images, its teacher texts")
     sources = block_sources(config, teacher.config, layers)
     task = teacher.task if teacher.task in HANDED_ON else tasks_of(config)[0]
-    params, given = initialise(config, shapes(config, task), seed), teacher.named_by_role()
+    wanted = shapes(config, task)
+    check_size(wanted)
+    params, given = initialise(config, wanted, seed), teacher.named_by_role()
     found = {}
     for name in params:
         source = in_teacher(name, sources)
@@ -149,7 +151,9 @@ def student_from(teacher, layers=(0, 2, 4, 7, 9, 11), vocab_transform=False, see
     ops = backend(teacher.ops.name) if teacher.dtype in NARROW else teacher.ops
     if task == SENTENCES:
         return SentenceModel(config, params, ops, teacher.pooling)
-    return Model(config, task, params, ops)
+    student = Model(config, task, params, ops)
+    student.generation = teacher.generation
+    return student
 
 
 def _for_layers(teacher, layers, family):

@@ -20,8 +20,9 @@ import numpy as np
 from minidistil.model import encoder, network, objective
 from minidistil.model.counting import PLAIN
 from minidistil.model.cross import Memory
-from minidistil.model.decode import Decoder
+from minidistil.model.decode import Decoder, checked
 from minidistil.model.encoder import scope, site_of
+from minidistil.model.finite import answer
 from minidistil.model.heads import projector
 from minidistil.model.layout import BRIDGE, HALVES
 from minidistil.model.model import Model
@@ -169,9 +170,11 @@ class EncoderDecoder(Model):
             labels,
         )  # fmt: skip
         chances = self.chances(pair, train, seed, step, first_sequence)
-        result, cache = forward(
-            self._canonical, *pair[:2], self.config, chances, self.ops, keep=keep
-        )
+
+        def run(model):
+            return forward(model.canonical(), *pair[:2], self.config, chances, model.ops, keep=keep)
+
+        result, cache = answer(self, run, lambda done: _numbers(done[0]))
         loss, d = None, None
         if pair.labels is not None:
             loss, dlogits = objective.tokens(result.decoder.logits, pair.labels, self.ops)
@@ -257,9 +260,11 @@ class EncoderDecoder(Model):
             raise ValueError(
                 f"max_new_tokens must be a whole number, 1 to {a.P}, the positions, not {most!r}"
             )
-        if not _whole(num_beams, 1) or num_beams > a.V // 2:
+        ends = len(self.ends)
+        widest, part = a.V // (1 + ends), "half" if ends == 1 else f"1/{1 + ends} of"
+        if not _whole(num_beams, 1) or num_beams > widest:
             raise ValueError(
-                f"num_beams must be a whole number, 1 to {a.V // 2}, half the words, not "
+                f"num_beams must be a whole number, 1 to {widest}, {part} the words, not "
                 f"{num_beams!r}"
             )
         if not _whole(no_repeat_ngram_size, 0):
@@ -267,25 +272,43 @@ class EncoderDecoder(Model):
                 f"no_repeat_ngram_size must be a whole number from 0 up, not "
                 f"{no_repeat_ngram_size!r}"
             )
-        config, p = self.config, self._canonical
+        config = self.config
         source = pack(input_ids, attention_mask, token_type_ids, config.encoder.architecture)
-        (memory, _), _, _ = encode(p, source, config, None, self.ops, keep=False)
-        step = Decoder(scope(p, "decoder"), config.decoder, memory, source.bounds, self.ops)
-        start = np.full(len(source.mask), config.decoder_start_token_id)
+
+        def decoder(model):
+            p = model.canonical()
+            (memory, _), _, _ = encode(p, source, config, None, model.ops, keep=False)
+            return Decoder(scope(p, "decoder"), config.decoder, memory, source.bounds, model.ops)
+
+        step = checked(self, decoder)
+        first = self.generation.start
+        first = config.decoder_start_token_id if first is None else first
+        start = np.full(len(source.mask), first)
         if num_beams == 1:
-            return greedy(step, start, config.eos_token_id, most, no_repeat_ngram_size)
-        return beam(step, start, config.eos_token_id, most, num_beams, length_penalty,
+            return greedy(step, start, self.ends, most, no_repeat_ngram_size)
+        return beam(step, start, self.ends, most, num_beams, length_penalty,
                     early_stopping, no_repeat_ngram_size)  # fmt: skip
 
     def loss_of(self, pair):
         """The loss of a Pair with labels in evaluation, a float."""
-        result, _ = forward(self._canonical, *pair[:2], self.config, None, self.ops, keep=False)
+
+        def run(model):
+            return forward(model.canonical(), *pair[:2], self.config, None, model.ops, keep=False)[
+                0
+            ]
+
+        result = answer(self, run, _numbers)
         loss, _ = self.ops.cross_entropy.forward(result.decoder.logits, labels=pair.labels)
         return self.ops.place.number(loss)
 
     def projector(self):
         """What projects features onto the vocabulary: weight (V,C), bias (V,)."""
         return projector(scope(self._canonical, "decoder"))
+
+
+def _numbers(result):
+    """The arrays of a Result in which any number that is not finite shows."""
+    return result.hidden[-1], *network.answers(result.decoder)
 
 
 def _whole(x, least):

@@ -16,6 +16,7 @@ Face's `generate`, top_k is applied before top_p.
 import numpy as np
 
 from minidistil.model import network
+from minidistil.model.finite import answer
 from minidistil.model.past import KeyValues
 from minidistil.model.rows import Rows
 
@@ -45,10 +46,13 @@ def step(model, ids, past):
 
 
 def _read(model, rows, past):
-    result, _ = network.forward(
-        model.canonical(), rows, model.config, model.task, None, model.ops,
-        select=rows.bounds[1:] - 1, keep=False, past=past,
-    )  # fmt: skip
+    def run(model):
+        return network.forward(
+            model.canonical(), rows, model.config, model.task, None, model.ops,
+            select=rows.bounds[1:] - 1, keep=False, past=past,
+        )[0]  # fmt: skip
+
+    result = answer(model, run, network.answers)
     past.grow(rows.bounds)
     return model.ops.place.fetch(result.logits)
 
@@ -57,8 +61,9 @@ def stream(model, prompts, max_new_tokens=50, temperature=0.0, top_k=0, top_p=1.
            seed=0):  # fmt: skip
     """Yields arrays (B,) of new words, one after another; −1 for a text that has ended.
 
-    eos: the word that ends a text, None for none; it is handed out. Raises ValueError for options
-    out of range, a model that is no decoder, and texts longer than its positions.
+    eos: the word or words that end a text, None for none; it is handed out.
+    Raises ValueError for options out of range, a model that is no decoder, and texts longer than
+    its positions.
     """
     _check(model, prompts, max_new_tokens, temperature, top_k, top_p)
     randoms = [np.random.default_rng([seed, b]) for b in range(len(prompts))]
@@ -69,7 +74,7 @@ def stream(model, prompts, max_new_tokens=50, temperature=0.0, top_k=0, top_p=1.
         said = np.full(len(prompts), -1)
         said[live] = words
         yield said
-        going = np.flatnonzero(words != eos) if eos is not None else np.arange(len(words))
+        going = np.flatnonzero(~np.isin(words, () if eos is None else eos))
         if not len(going) or n == max_new_tokens - 1:
             return
         if len(going) < len(live):

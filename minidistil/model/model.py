@@ -1,13 +1,15 @@
-"""`Model`: the door. Outside are batches (B,T) and a checkpoint's names, inside rows and canonical
-names."""
+"""Public model class: converts padded batches to packed rows, checkpoint names to internal ones."""
 
 from collections.abc import Mapping
 
 import numpy as np
 
+from minidistil import files
+from minidistil.config.generation import GENERATION, Generation, token_ids
 from minidistil.model import answers, network, objective, taps
 from minidistil.model.checkpoint import write_folder
 from minidistil.model.counting import PLAIN
+from minidistil.model.finite import answer
 from minidistil.model.heads import (
     POOLERS,
     WORD_TASKS,
@@ -29,6 +31,8 @@ class Model:
     `from_pretrained` or `from_config`; `params` maps checkpoint names to read-only float32 arrays.
 
     ops: a `minidistil.backend`; its dtype is what the model computes in."""
+
+    generation = Generation()  # what the folder says of writing texts
 
     def __init__(self, config, task, canonical, ops):
         self.config, self.task, self.ops, self.dtype = config, task, ops, ops.dtype
@@ -72,7 +76,14 @@ class Model:
 
     def with_ops(self, ops):
         """The same parameters behind another backend."""
-        return type(self)(self.config, self.task, self.named_by_role(), ops)
+        model = type(self)(self.config, self.task, self.named_by_role(), ops)
+        model.generation = self.generation
+        return model
+
+    @property
+    def ends(self):
+        """The words that end a text which the model writes."""
+        return self.generation.eos or token_ids(vars(self.config), "eos_token_id") or ()
 
     # ------------------------------------------------------------ forward
 
@@ -95,9 +106,14 @@ class Model:
         rows = self.pack(input_ids, attention_mask, token_type_ids)
         inner = self._inner(taps, attentions)
         chance = self.chance(rows, train, seed, step, first_sequence)
-        result, cache = network.forward(
-            self._canonical, rows, self.config, self.task, chance, self.ops, taps=inner, keep=keep
-        )
+
+        def run(model):
+            return network.forward(
+                model.canonical(), rows, self.config, self.task, chance, model.ops, taps=inner,
+                keep=keep,
+            )  # fmt: skip
+
+        result, cache = answer(self, run, lambda done: network.answers(done[0]))
         loss, gradient = None, None
         given = (labels, next_sentence_label, sentence_order_label, start_positions, end_positions)
         if given := objective.given(dict(zip(objective.LABELS, given, strict=True))):
@@ -146,13 +162,20 @@ class Model:
             )
         return rows
 
-    def infer(self, rows, select=None, project=True, taps=None):
-        """Rows  ->  network.Result, in evaluation; the rest: see `network.forward`."""
-        result, _ = network.forward(
-            self._canonical, rows, self.config, self.task, None, self.ops, select,
-            taps=taps, project=project, keep=False,
-        )  # fmt: skip
-        return result
+    def infer(self, rows, select=None, project=True, taps=None, checked=True):
+        """Rows  ->  network.Result, in evaluation; the rest: see `network.forward`.
+
+        Raises NotFiniteError where an answer is not finite, unless the caller looks for that
+        (checked=False).
+        """
+
+        def run(model):
+            return network.forward(
+                model.canonical(), rows, self.config, self.task, None, model.ops, select,
+                taps=taps, project=project, keep=False,
+            )[0]  # fmt: skip
+
+        return answer(self, run, network.answers) if checked else run(self)
 
     def pack_batch(self, batch):
         """The rows of a collator's batch; token types are left to the models that tell them
@@ -278,7 +301,7 @@ class Model:
     # ------------------------------------------------------------ one training step, and disk
 
     def counts(self, batch, counting=PLAIN):
-        """What the means of `gradients` are over, {name of the labels: how many}."""
+        """What the means of `gradients` are over, {name of the labels: n}."""
         return objective.label_counts(batch, self.config, self.logits_head, counting)
 
     @frugal()
@@ -321,4 +344,7 @@ class Model:
         """
         config = self.config.to_dict()
         config["architectures"] = [architecture_name(self.config, self.task)]
-        write_folder(folder, config, self.params, dtype)
+        written = {}
+        if self.generation != Generation():
+            written[GENERATION] = files.to_json(self.generation.to_dict()).encode()
+        write_folder(folder, config, self.params, dtype, written)

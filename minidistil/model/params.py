@@ -128,6 +128,19 @@ def sinusoids(P, C):
     return table.astype(np.float32)
 
 
+LARGEST = 2**33  # bytes of new parameters, unless the caller of from_config allows more
+
+
+def check_size(shapes_, most=LARGEST):
+    """Raises ValueError where new parameters of these shapes take more than `most` bytes."""
+    size = 4 * count(shapes_)
+    if size > most:
+        raise ValueError(
+            f"the config asks for {size:,} bytes of new parameters, and max_bytes is {most:,}; "
+            f"give smaller sizes, or a larger max_bytes to from_config"
+        )
+
+
 def count(shapes_):
     """How many numbers the shapes hold."""
     return sum(math.prod(shape) for shape in shapes_.values())

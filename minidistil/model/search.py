@@ -18,7 +18,9 @@ import numpy as np
 
 
 def greedy(step, start, eos, most, no_repeat=0):
-    """start (B,)  ->  list of B arrays, each the words that follow its start, at most `most`."""
+    """start (B,)  ->  list of B arrays, each the words that follow its start, at most `most`.
+
+    eos: the word that ends a text, or several."""
     said = [[int(word)] for word in start]
     live, ids, parents = np.arange(len(said)), np.asarray(start), np.arange(len(said))
     for _ in range(most):
@@ -26,7 +28,7 @@ def greedy(step, start, eos, most, no_repeat=0):
         ids = logits.argmax(axis=1)
         for b, word in zip(live, ids, strict=True):
             said[b].append(int(word))
-        parents = np.flatnonzero(ids != eos)
+        parents = np.flatnonzero(~np.isin(ids, eos))
         live, ids = live[parents], ids[parents]
         if not len(live):
             break
@@ -60,7 +62,7 @@ class Beam:
     """The texts of one source: those that go on, and the best that have ended."""
 
     def __init__(self, start, eos, most, beams, length_penalty, early_stopping):
-        self.eos, self.most, self.beams = eos, most, beams
+        self.eos, self.most, self.beams = set(np.ravel(eos).tolist()), most, beams
         self.length_penalty, self.early_stopping = length_penalty, early_stopping
         self.texts, self.scores = [[start]], np.zeros(1)
         self.ended = []  # (score, text), the best first
@@ -70,14 +72,14 @@ class Beam:
         """scores (k,V), the log-probabilities of every next word  ->  which of the k texts those
         that go on are continuations of."""
         total = (self.scores[:, None] + scores).ravel()
-        # Twice as many as go on: half of them may end here.
-        best = np.argpartition(-total, min(2 * self.beams, len(total) - 1))[: 2 * self.beams]
+        most = (1 + len(self.eos)) * self.beams  # of which those may end here that do not go on
+        best = np.argpartition(-total, min(most, len(total) - 1))[:most]
         best = best[np.argsort(-total[best], kind="stable")]
         texts, chosen, kept = [], [], []
         for rank, candidate in enumerate(best):
             parent, word = divmod(int(candidate), scores.shape[1])
             text = [*self.texts[parent], word]
-            if word == self.eos or len(text) > self.most:
+            if word in self.eos or len(text) > self.most:
                 if rank < self.beams:
                     self._end(total[candidate], text)
             elif len(texts) < self.beams:

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 import numpy as np
 
 from minidistil.model import objective, vision
-from minidistil.model.checkpoint import CONFIG, read_tensors, write_folder
+from minidistil.model.checkpoint import misfit, stored_in, with_scales, write_folder
 from minidistil.model.counting import PLAIN
+from minidistil.model.finite import answer
 from minidistil.model.network import Result
 from minidistil.model.output import Fetched, Kept, Output, Step
-from minidistil.model.params import initialise
+from minidistil.model.params import LARGEST, check_size, initialise
 from minidistil.model.rows import Chance
 from minidistil.model.vision import BODY, CLASSES, HEADS, IMAGES, Places, patches, task_named
 from minidistil.model.vision_names import flat, layout
@@ -86,10 +87,15 @@ class VisionModel:
         seen, cache = self._through(flat, places, chance if train else None, keep)
         return seen, cache, places
 
-    def infer(self, packed, select=None):
+    def infer(self, packed, select=None, checked=True):
         """What `pack_batch` gave  ->  network.Result in evaluation; its last hidden state is the
-        one after the final norm. select is for words, and says nothing here."""
-        seen, _ = self._through(*packed, None, False)
+        one after the final norm. select is for words, and says nothing here. checked: as
+        `Model.infer`."""
+
+        def run(model):
+            return model._through(*packed, None, False)
+
+        seen, _ = answer(self, run, _numbers) if checked else run(self)
         logits = vision.mean(seen.answers, self.ops) if self.task == IMAGES else None
         return Result((*seen.hidden[:-1], seen.last), logits=logits)
 
@@ -109,7 +115,12 @@ class VisionModel:
         transformers' ViT; last_hidden_state is after it. Raises ValueError for a wrong shape.
         """
         batch = {"pixel_values": pixel_values}
-        seen, cache, places = self.see(batch, train, seed, step, first_sequence, keep)
+
+        def run(model):
+            seen, cache, places = model.see(batch, train, seed, step, first_sequence, keep)
+            return seen, (cache, places)
+
+        seen, (cache, places) = answer(self, run, _numbers)
         B, fetch = len(places.bounds) - 1, self.ops.place.fetch
         answers = {head: fetch(z) for head, z in seen.answers.items()}
         loss, gradient = None, None
@@ -200,25 +211,31 @@ class VisionModel:
         return Step(loss, {}, self.public(vision.backward(None, d, cache, self.ops)))
 
     def save_pretrained(self, folder, dtype="float32"):
-        """Write config.json and model.safetensors, as `Model.save_pretrained`, but for int8."""
-        if dtype == "int8":
-            raise ValueError(f"int8 is for the models of texts; store {self.task} as float16")
+        """Write config.json and model.safetensors, as `Model.save_pretrained`."""
         config = self.config.to_dict()
         config["architectures"] = [CLASSES[self.config.model_type, self.task]]
         write_folder(folder, config, self.params, dtype)
 
 
+def _numbers(done):
+    seen, _ = done
+    return seen.last, *seen.answers.values()
+
+
 # ---------------------------------------------------------------- made or read
 
 
-def fresh(config, task, seed, ops):
-    """A model with parameters drawn from seed."""
+def fresh(config, task, seed, ops, max_bytes=LARGEST):
+    """A model with parameters drawn from seed. Raises ValueError for more than max_bytes."""
     task = task_named(config, task)
-    return VisionModel(config, task, _drawn(config, task, seed), ops)
+    parts = layout(config, task)
+    check_size({n: s for names in parts.values() for n, s in names.items()}, max_bytes)
+    return VisionModel(config, task, _drawn(config, parts, seed), ops)
 
 
-def _drawn(config, task, seed):
-    wanted, parts = {}, layout(config, task)
+def _drawn(config, parts, seed):
+    """Initial values of the parameters in parts, {canonical name: {name: shape}}."""
+    wanted = {}
     for c, names in parts.items():
         norm = c.endswith("norm.weight")
         wanted.update({f"{n}{'.norm.weight' if norm else ''}": s for n, s in names.items()})
@@ -233,16 +250,17 @@ def loaded(folder, config, task, seed, ops, relabelled):
     prefix, inner = f"{config.model_type}.", "" if task == BODY else f"{config.model_type}."
     bodies = {n for c, names in body.items() if c.split(".")[0] != "pooler" for n in names}
     stored = {}
-    for name, x in read_tensors(folder).items():
+    for name, x in with_scales(folder, stored_in(folder)).items():
         bare = name.removeprefix(prefix)
         stored[inner + bare if bare in bodies else bare] = x
-    model = fresh(config, task, seed, ops)
+    parts = layout(config, task)
+    shapes = {n: s for names in parts.values() for n, s in names.items()}
     problems, drawn, found = [], [], {}
-    for name, shape in model.shapes.items():
+    for name, shape in shapes.items():
         is_body = name.removeprefix(prefix) in bodies
         if name in stored and stored[name].shape == shape:
-            found[name] = stored[name]
-            if not np.isfinite(stored[name]).all():
+            found[name] = stored[name].read()
+            if not np.isfinite(found[name]).all():
                 problems.append(f"{name} holds NaN or infinity")
         elif name in stored and (is_body or not relabelled):
             problems.append(f"{name} is {stored[name].shape}, expected {shape}")
@@ -250,14 +268,15 @@ def loaded(folder, config, task, seed, ops, relabelled):
             problems.append(f"missing {name} {shape}")
         else:
             drawn.append(name)
-    unused = sorted(set(stored) - set(model.shapes))
+    unused = sorted(set(stored) - set(shapes))
     problems += [f"surplus {n}" for n in unused if n.startswith((prefix, "embeddings", "encoder"))]
     if problems:
-        raise ValueError(f"{folder} does not fit its {CONFIG}: " + "; ".join(problems))
+        raise misfit(folder, problems)
+    check_size({n: shapes[n] for n in drawn})
     if unused:
         warnings.warn(f"task {task!r} does not use {', '.join(unused)}", stacklevel=3)
     if drawn:
         warnings.warn(f"initialised from seed {seed}, to be trained: {', '.join(drawn)}",
                       stacklevel=3)  # fmt: skip
-    model.update(found)
-    return model
+    missing = {c: {n: s for n, s in names.items() if n in drawn} for c, names in parts.items()}
+    return VisionModel(config, task, found | _drawn(config, missing, seed), ops)

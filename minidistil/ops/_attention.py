@@ -52,6 +52,7 @@ from minidistil.ops._cpu import (
     prange,
     serial,
     types,
+    use_threads,
 )
 from minidistil.ops._tile import MR, NR, copy, strided_tile, transpose
 from minidistil.ops.dropout import philox_words
@@ -67,15 +68,13 @@ def forward(q, k, v, meeting, H, drawn, y, lse):
     """Fill y (N,C) and, unless it is empty, lse (N,H).  drawn: see `_draw`."""
     order, spans, longest, workers = _plan(meeting, q.shape[1])
     pieces = -(-4 * workers // (len(order) * H)) if workers > 1 else 1
-    args = workers, pieces, longest, q, k, v, spans, order, H, drawn, y, lse
-    _forward_items(0, *args) if workers == 1 else _forward_together(*args)
+    _forward_together(workers, pieces, longest, q, k, v, spans, order, H, drawn, y, lse)
 
 
 def backward(dy, q, k, v, y, lse, meeting, H, drawn, dq, dk, dv):
     """Fill dq (N,C), dk and dv (M,C)."""
     order, spans, longest, workers = _plan(meeting, q.shape[1])
-    args = workers, longest, dy, q, k, v, y, lse, spans, order, H, drawn, dq, dk, dv
-    _backward_items(0, *args) if workers == 1 else _backward_together(*args)
+    _backward_together(workers, longest, dy, q, k, v, y, lse, spans, order, H, drawn, dq, dk, dv)
 
 
 def _plan(meeting, C):
@@ -91,9 +90,11 @@ def _plan(meeting, C):
 # fmt: off
 @kernel
 def _forward_together(workers, pieces, longest, q, k, v, spans, order, H, drawn, y, lse):
+    before = use_threads(workers)
     for w in prange(workers):
         _forward_items(np.int64(w), workers, pieces, longest, q, k, v, spans, order, H, drawn,
                        y, lse)
+    use_threads(before)
 
 
 @serial
@@ -167,9 +168,11 @@ def _weigh(row, seen, keys, scale, m, l, i, k0):
 
 @kernel
 def _backward_together(workers, longest, dy, q, k, v, y, lse, spans, order, H, drawn, dq, dk, dv):
+    before = use_threads(workers)
     for w in prange(workers):
         _backward_items(np.int64(w), workers, longest, dy, q, k, v, y, lse, spans, order, H, drawn,
                         dq, dk, dv)
+    use_threads(before)
 
 
 @serial

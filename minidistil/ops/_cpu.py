@@ -6,7 +6,6 @@ over them into vector instructions: about 0.4 ns. Each splits its argument where
 being accurate, computes both sides and selects, because a vector lane cannot branch.
 """
 
-import functools
 import math
 import os
 import sys
@@ -18,14 +17,17 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import numba
 import numpy as np
 from llvmlite import ir
-from numba import get_num_threads, njit, prange, types, vectorize
+from numba import get_num_threads, njit, prange, types
 from numba.core import cgutils, codegen, config, event
 from numba.extending import intrinsic
 
+from minidistil.ops._kernel_cache import KernelCache
+from minidistil.ops._machine_code import Pipeline
+
 __all__ = [
-    "CHUNKS", "FEATURES", "bits_from_float", "cgutils", "compilations", "cores", "erf", "erf_ufunc",
-    "exact", "exp", "float_from_bits", "get_num_threads", "helper", "intrinsic", "ir", "kernel",
-    "prange", "serial", "tanh", "threads", "types",
+    "CHUNKS", "FEATURES", "bits_from_float", "cgutils", "compilations", "cores", "erf",
+    "erf_of_array", "exact", "exp", "float_from_bits", "get_num_threads", "helper", "intrinsic",
+    "ir", "kernel", "prange", "serial", "tanh", "threads", "types", "use_threads",
 ]  # fmt: skip
 
 # What Numba compiles for, such as {"+avx2", "-avx512f"}; its cache keys on them.
@@ -37,10 +39,23 @@ CHUNKS = 16  # row-chunks in a sum over rows; fixed, so rounding never depends o
 # reassoc lets the compiler sum in vector lanes, contract lets it fuse a*b + c, nsz lets it ignore
 # the sign of zero. The flags that would assume NaN and infinity away are left out on purpose.
 FASTMATH = {"reassoc", "contract", "nsz"}
-kernel = njit(parallel=True, cache=True, fastmath=FASTMATH, error_model="numpy", nogil=True)
-serial = njit(cache=True, fastmath=FASTMATH, error_model="numpy", nogil=True)
-# Rounds as it is written, nothing else. The flags of a kernel reach into whatever it calls.
-exact = functools.partial(njit, cache=True, error_model="numpy", nogil=True)
+
+
+def _kept(**options):
+    """A decorator: Numba's, with machine code and a cache as this package has them."""
+    numba_decorator = njit(pipeline_class=Pipeline, error_model="numpy", nogil=True, **options)
+
+    def decorate(function):
+        dispatcher = numba_decorator(function)
+        dispatcher._cache = KernelCache(function)
+        return dispatcher
+
+    return decorate
+
+
+kernel = _kept(parallel=True, fastmath=FASTMATH)
+serial = _kept(fastmath=FASTMATH)
+exact = _kept  # rounds as it is written, nothing else; a kernel's flags reach into what it calls
 helper = njit(inline="always", fastmath=FASTMATH, error_model="numpy")
 
 
@@ -92,6 +107,26 @@ class _Compilations(event.Listener):
 
 compilations = _Compilations()
 event.register("numba:compile", compilations)
+
+
+@intrinsic
+def use_threads(typingctx, count):
+    """Inside a kernel: the loops that follow run on `count` threads; returns how many it was.
+
+    Numba's own set_num_threads holds an address of this process, and so is none for a cache.
+    """
+    integer = ir.IntType(64)  # as in Numba's own calls of these functions of C
+
+    def codegen(context, builder, sig, args):
+        ask = ir.FunctionType(integer, [])
+        tell = ir.FunctionType(ir.VoidType(), [integer])
+        ask = cgutils.get_or_insert_function(builder.module, ask, "get_num_threads")
+        tell = cgutils.get_or_insert_function(builder.module, tell, "set_num_threads")
+        before = builder.call(ask, [])
+        builder.call(tell, args)
+        return before
+
+    return types.int64(types.int64), codegen
 
 
 @intrinsic
@@ -191,16 +226,15 @@ def erf(x):
     return y if x == x else x
 
 
-def erf_ufunc(x):
-    """erf of an array in float32 or float64, which NumPy has not; compiled at the first call."""
-    return _compiled_erf()(x)
+def erf_of_array(x):
+    """erf of an array in float32 or float64, which NumPy has not."""
+    x = np.ascontiguousarray(x)
+    y = np.empty_like(x)
+    _erf_of_each(x.reshape(-1), y.reshape(-1))
+    return y
 
 
-@functools.cache
-def _compiled_erf():
-    # Signatures are declared: without, a ufunc would keep the first dtype that it meets.
-    return vectorize(["float32(float32)", "float64(float64)"], cache=True)(_erf_of_one)
-
-
-def _erf_of_one(x):
-    return math.erf(x)
+@exact()
+def _erf_of_each(x, y):
+    for i in range(len(x)):
+        y[i] = math.erf(x[i])

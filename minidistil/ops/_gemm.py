@@ -55,11 +55,11 @@ from typing import NamedTuple
 import numpy as np
 
 from minidistil.ops import _panels
-from minidistil.ops._cpu import get_num_threads, kernel, prange, serial
+from minidistil.ops._cpu import get_num_threads, kernel, prange, serial, use_threads
 from minidistil.ops._memory import empty, is_frugal
 from minidistil.ops._panels import KC, frozen, line, pack, remember, split, up
 from minidistil.ops._tile import MR, NR, get, put, tile
-from minidistil.ops.gelu import FORMS, of_erf, of_tanh
+from minidistil.ops.gelu import FORMS, activate_cpu, of_erf, of_tanh
 
 MC = 96 // MR  # counted in panels, like every row and column of tiles below
 SLAB = 3072 // NR
@@ -116,8 +116,8 @@ def matmul(a, b, out=None, *, bias=None, add=False, gelu=None, into=None):
     form, into = gelu_form(gelu), out if into is None else into
     if _product.get() == "numpy" or K == 0:
         _by_numpy(a, b, out, bias, add)
-        if form != NO_GELU:
-            _activate(out, into, form, 0, M, 0, N)
+        if gelu is not None:
+            activate_cpu(out, gelu, into)
     elif M and N:
         _by_tiles(a, b, out, bias, add, form, into)
     return out
@@ -147,12 +147,7 @@ def _by_tiles(a, b, out, bias, add, form, into):
         _address(a), *a.strides, _address(b), *b.strides, _address(panels), _address(start),
         out, into, add, form, M, N, K, _address(scratch),
     )  # fmt: skip
-    if workers == 1:
-        if kept is None:
-            _pack_right(0, 1, job)
-        _compute(0, 1, job)
-    else:
-        _together(workers, kept is None, job)
+    _together(workers, kept is None, job)
     if weight is not None and kept is None and not is_frugal():
         remember(weight, panels)
 
@@ -298,8 +293,10 @@ def _activate(c, g, form, first, last, left, right):
 @kernel
 def _together(workers, unpacked, job):
     """Everyone packs, everyone waits for the last one, everyone computes."""
+    before = use_threads(workers)
     if unpacked:
         for t in prange(workers):
             _pack_right(np.int64(t), workers, job)
     for t in prange(workers):
         _compute(np.int64(t), workers, job)
+    use_threads(before)

@@ -25,6 +25,7 @@ from minidistil.ops._cpu import (
     get_num_threads,
     helper,
     prange,
+    use_threads,
 )
 from minidistil.ops._formats import SMALLEST_SCALE, WIDTH, quantize, round_bf16
 from minidistil.ops._gemm import SMALL, activate_strip, gelu_form
@@ -134,18 +135,14 @@ def _linear(x, weight, bias, gelu, dot, pack):
         b = weight.panels.view(np.uint8).reshape(J, -1)
         job = (x, lines, a, scales, zeros, b, weight.steps, weight.sums, weight.scale, padded, y,
                gelu_form(gelu), spare)  # fmt: skip
-        if workers == 1:
-            _round(0, 0, I, *job)
-            _tiles(0, 0, I, 0, J, *job)
-        else:
-            _together(workers, *job)
+        _together(workers, *job)
     return y
 
 
 @exact(parallel=True)
 def _together(workers, x, lines, a, scales, zeros, b, steps, sums, scale, bias, y, form, spare):
     """Everyone packs x, everyone waits for the last one, everyone computes tiles."""
-    I, J = len(a), len(b)
+    I, J, before = len(a), len(b), use_threads(workers)
     for t in prange(workers):
         _round(t, t * I // workers, (t + 1) * I // workers,
                x, lines, a, scales, zeros, b, steps, sums, scale, bias, y, form, spare)  # fmt: skip
@@ -155,6 +152,7 @@ def _together(workers, x, lines, a, scales, zeros, b, steps, sums, scale, bias, 
         i, j = t // q, t % q
         _tiles(t, i * I // p, (i + 1) * I // p, j * J // q, (j + 1) * J // q,
                x, lines, a, scales, zeros, b, steps, sums, scale, bias, y, form, spare)  # fmt: skip
+    use_threads(before)
 
 
 @exact()

@@ -16,7 +16,7 @@ from functools import cache
 
 import numpy as np
 
-from minidistil.ops._cpu import erf, erf_ufunc, exp, helper, kernel, prange, tanh
+from minidistil.ops._cpu import erf, erf_of_array, exp, helper, kernel, prange, tanh
 from minidistil.ops._cuda import cuda, cuda_kernel, device_empty, device_function, flat, float32
 from minidistil.ops._memory import empty_like
 
@@ -45,7 +45,7 @@ def _distribution(x, approximate):
     if approximate == "tanh":
         t = np.tanh(ROOT_2_OVER_PI * (x + CUBIC * x**3))
         return 0.5 * (1 + t), 0.5 * (1 - t * t) * ROOT_2_OVER_PI * (1 + 3 * CUBIC * x * x)
-    return 0.5 * (1 + erf_ufunc(x * ROOT_HALF)), DENSITY * np.exp(-0.5 * x * x)
+    return 0.5 * (1 + erf_of_array(x * ROOT_HALF)), DENSITY * np.exp(-0.5 * x * x)
 
 
 # ------------------------------------------------------- Numba: rows across cores
@@ -57,8 +57,13 @@ DENSITY_32 = f(DENSITY)
 
 def forward_cpu(x, *, approximate="none"):
     y = empty_like(x)
-    (_forward_tanh if approximate == "tanh" else _forward_erf)(x, y)
+    activate_cpu(x, approximate, y)
     return y, (x, approximate)
+
+
+def activate_cpu(x, approximate, y):
+    """y = gelu(x); y may be x."""
+    (_forward_tanh if approximate == "tanh" else _forward_erf)(x, y)
 
 
 @kernel

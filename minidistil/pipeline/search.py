@@ -55,9 +55,9 @@ def index_of(texts, predict, path=None, progress=None):
     if path is not None and (vectors := _stored(Path(path), key)) is not None:
         return Index(texts, vectors), True
     starts = range(0, len(texts), TOGETHER)
-    vectors = np.concatenate([
-        predict.encode(texts[i : i + TOGETHER]) for i in (progress(starts) if progress else starts)
-    ])  # fmt: skip
+    prompt = predict.model.pooling.prompt_of("document")
+    steps = progress(starts) if progress else starts
+    vectors = np.concatenate([predict.encode(texts[i : i + TOGETHER], prompt) for i in steps])
     if path is not None:
         with replacing(path) as aside, open(aside, "wb") as file:
             np.savez(file, key=np.array(key), vectors=vectors)

@@ -1,5 +1,7 @@
 """What an encoder–decoder makes of a text."""
 
+from inspect import signature
+
 import numpy as np
 
 from minidistil.pipeline.predictor import TOGETHER, Predictor, listed
@@ -10,9 +12,16 @@ class TextToText(Predictor):
 
     key = "generated_text"
 
-    def __call__(self, inputs, num_beams=4, max_new_tokens=None, **search):
-        """A text or a list  ->  an answer for each. search: the other options of
-        `EncoderDecoder.generate`."""
+    def __call__(self, inputs, num_beams=None, max_new_tokens=None, **search):
+        """A text or a list  ->  an answer for each.
+
+        search: the other options of `EncoderDecoder.generate`; what is not given is as the
+        folder's generation_config.json says, else as there, with 4 beams.
+        """
+        search |= {"num_beams": num_beams, "max_new_tokens": max_new_tokens}
+        search = {name: value for name, value in search.items() if value is not None}
+        said = self.model.generation.given(signature(self.model.generate).parameters)
+        search = {"num_beams": 4} | said | search
         texts, answers = listed(inputs), []
         for start in range(0, len(texts), TOGETHER):
             encodings = self.tokenizer.encodings(texts[start : start + TOGETHER])
@@ -21,10 +30,7 @@ class TextToText(Predictor):
                 np.array([getattr(e, name) for e in encodings], np.int64)
                 for name in ("ids", "attention_mask")
             )
-            said = self.model.generate(
-                ids, mask, num_beams=num_beams, max_new_tokens=max_new_tokens, **search
-            )
-            for text in said:
+            for text in self.model.generate(ids, mask, **search):
                 answers.append({self.key: self.tokenizer.decode(text)})
         return answers
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from minidistil.model.counting import PLAIN
+from minidistil.model.finite import NotFiniteError
 from minidistil.ops import Workspace
 from minidistil.train import best, budget
 from minidistil.train.config import TrainConfig
@@ -222,7 +223,7 @@ class Loop:
         if self.evaluate is None:
             return
         before = time.perf_counter()
-        self.state["evaluation"] = dict(self.evaluate(self.model))
+        self.state["evaluation"] = self._evaluated()
         if best.wanted(self.config):
             self.judge()
         here = {"step": self.state["step"], "tokens": self.state["tokens"]}
@@ -238,6 +239,16 @@ class Loop:
         state["best"] = best.judged(state["best"], state["evaluation"], state["step"], config)
         if config.keep == "best" and state["best"]["step"] == state["step"]:
             self.kept = {name: np.array(x) for name, x in self.model.params.items()}
+
+    def _evaluated(self):
+        try:
+            return dict(self.evaluate(self.model))
+        except NotFiniteError as error:
+            if self.state["step"] == 0:  # the weights that were given
+                raise
+            raise FloatingPointError(
+                f"the evaluation after step {self.state['step']} failed: {error}"
+            ) from None
 
     def write(self, line, **times):
         if self.run is not None:

@@ -6,10 +6,10 @@ An objective is pure: the same batch, seed and step give the same gradients.
 from minidistil.distill import DistillConfig, distill_step, vary
 from minidistil.distill.counts import counts
 from minidistil.model.counting import PLAIN, WHOLE, Counting
+from minidistil.model.finite import first_not_finite
 from minidistil.model.model import Model
 from minidistil.model.objective import check_counting
 from minidistil.model.vision_model import VisionModel
-from minidistil.train.diagnose import first_not_finite
 
 
 class Supervised:

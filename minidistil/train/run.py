@@ -7,12 +7,9 @@ report.json     how it ended
 """
 
 import json
-import math
 import shlex
 from contextlib import suppress
 from pathlib import Path
-
-import numpy as np
 
 from minidistil import files
 from minidistil.train import checkpoint
@@ -65,7 +62,7 @@ class Run:
         path = self.folder / "metrics.jsonl"
         try:
             with open(path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(_finite(line), allow_nan=False) + "\n")
+                file.write(json.dumps(files.jsonable(line), allow_nan=False) + "\n")
         except OSError as error:
             raise files.unwritable(path, error) from error
 
@@ -82,7 +79,7 @@ class Run:
     def save(self, step, arrays, state):
         """A checkpoint; the metrics so far reach the disk before it does."""
         files.sync(self.folder / "metrics.jsonl")
-        checkpoint.save(self.folder, step, arrays, _finite(state))
+        checkpoint.save(self.folder, step, arrays, files.jsonable(state))
 
     def load(self):
         """The newest checkpoint's (arrays, state), or None before the first one."""
@@ -90,7 +87,7 @@ class Run:
         return None if path is None else checkpoint.load(path)
 
     def report(self, summary):
-        files.write_json(self.folder / "report.json", _finite(summary))
+        files.write_json(self.folder / "report.json", summary)
 
     def discard(self):
         """Take back a run that failed before its first checkpoint; leave what is not its own."""
@@ -105,14 +102,3 @@ class Run:
         if not self.command:
             return f"resume with Run({str(self.folder)!r}, resume=True)"
         return f"resume with: {self.command} --out {shlex.quote(str(self.folder))} --resume"
-
-
-def _finite(value):
-    """What JSON can hold: NumPy's numbers become Python's; NaN and infinity become null."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, dict):
-        return {key: _finite(v) for key, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

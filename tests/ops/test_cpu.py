@@ -77,11 +77,11 @@ def test_exp_at_its_ends():
     assert high == pytest.approx(math.exp(88), rel=1e-6)
 
 
-def test_erf_ufunc_has_both_precisions():
+def test_erf_of_array_has_both_precisions():
     x = np.linspace(-3, 3, 101)
     exact = np.array([math.erf(v) for v in x])
-    assert _cpu.erf_ufunc(x.astype(np.float32)).dtype == np.float32
-    np.testing.assert_allclose(_cpu.erf_ufunc(x), exact, rtol=1e-15)
+    assert _cpu.erf_of_array(x.astype(np.float32)).dtype == np.float32
+    np.testing.assert_allclose(_cpu.erf_of_array(x), exact, rtol=1e-15)
 
 
 def test_threads_are_given_back():

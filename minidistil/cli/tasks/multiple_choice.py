@@ -43,7 +43,7 @@ def distillation(args, tokenizer, teacher, resumed):
 
 
 def _read(args, path):
-    return choices_of(path)
+    return choices_of(path, args.skip_unlabelled)
 
 
 def _data(args, tokenizer, training, evaluation, labelled=True):

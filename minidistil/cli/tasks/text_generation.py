@@ -93,7 +93,7 @@ def measure(model, batches, reference=None):
     found = measured(
         model, _guesses(model, batches), cross_entropy(model), likeliest(model), accuracy, reference
     )
-    with np.errstate(over="ignore"):  # a model that has diverged has an infinite one
+    with np.errstate(over="ignore"):  # beyond float64 it is infinite
         perplexity = float(np.exp(found["loss"]))
     return {"loss": found["loss"], "perplexity": perplexity, **found}
 
@@ -123,7 +123,7 @@ def samples(models, tokenizer, batches):
         if isinstance(model, Model):  # several teachers have no memory of keys and values
             config = model.config
             room = min(SAMPLE, config.n_positions - len(prompt))
-            (said,) = generate(model, [prompt], max_new_tokens=room, eos=config.eos_token_id)
+            (said,) = generate(model, [prompt], max_new_tokens=room, eos=model.ends)
             found[name] = tokenizer.decode([*prompt, *said])
     return found
 

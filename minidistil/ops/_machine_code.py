@@ -1,0 +1,117 @@
+"""Machine code whose results depend on the source alone, and that may run in any thread or process.
+
+Numba links the functions that a kernel calls, the body of its parallel loop among them, into the
+kernel's own module and optimises the whole once more. `reassoc` then may sum in another order: the
+copy inside rounds otherwise than the function that was compiled before. Both have one name, of
+which the processor's linker keeps what it meets first: the function where it was compiled in this
+process, the copy inside where the kernel came from the cache. `Library` therefore makes every
+copy private. A kernel runs its own copies and nothing else, so its object code, which is what the
+cache keeps, is all that its results depend on. For the same reason a function that is used in two
+ways, on one thread and on several, must be reached through one kernel.
+
+A parallel loop ends in a call of Numba's `numba_parallel_for`, which hands its parts to threads.
+That ends the process where it is called in the child of a fork, which has no threads, or, on
+Numba's own threads ("workqueue"), by two threads at once. Kernels call `TEAM` in its place:
+
+    one part alone, threads that are busy or not there  →  the parts one after another, here
+    else                                                →  numba_parallel_for
+
+The parts are the same, so are the results.
+"""
+
+import ctypes
+import functools
+import os
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba.core import codegen, compiler
+from numba.core.registry import cpu_target
+from numba.np.ufunc import parallel
+
+TEAM, LAYER = "minidistil_parallel_for", "numba_parallel_for"
+SHARED = (llvm.Linkage.linkonce_odr, llvm.Linkage.weak_odr)  # how Numba links copies
+
+BYTES, SIZE, FLAG = ir.IntType(8).as_pointer(), ir.IntType(64), ir.IntType(32)
+PART = ir.FunctionType(ir.VoidType(), [BYTES] * 4)  # arguments, dimensions, steps, data
+LOOP = ir.FunctionType(ir.VoidType(), [BYTES] * 5 + [SIZE] * 3)  # part, its four, sizes, threads
+
+
+class Library(codegen.JITCodeLibrary):
+    """The module of one kernel, in which everything that it calls is private."""
+
+    def add_llvm_module(self, ll_module):
+        for function in ll_module.functions:
+            if function.name == LAYER:
+                team_flag()
+                function.name = TEAM
+        super().add_llvm_module(ll_module)
+
+    def _optimize_final_module(self):
+        for function in self._final_module.functions:
+            if not function.is_declaration and function.linkage in SHARED:
+                function.linkage = "internal"
+        super()._optimize_final_module()
+
+    def _get_module_for_linking(self):
+        if self._shared_module is None:  # by way of bytes, as the cache gives it back
+            module = super()._get_module_for_linking()
+            self._shared_module = llvm.parse_bitcode(module.as_bitcode())
+        return self._shared_module
+
+
+class Pipeline(compiler.Compiler):
+    """Numba's compiler, with `Library` for the result."""
+
+    def __init__(self, typingctx, targetctx, library, *args):
+        if library is None:
+            library = Library(targetctx.codegen(), "kernel")
+            library.enable_object_caching()
+        super().__init__(typingctx, targetctx, library, *args)
+
+
+@functools.cache
+def team_flag():
+    """Compiles TEAM; returns its flag, a c_int32: 1 while the threads work, or where none are."""
+    parallel._launch_threads()
+    library = cpu_target.target_context.codegen().create_library(TEAM)
+    module = library.create_ir_module(TEAM)
+    busy = ir.GlobalVariable(module, FLAG, f"{TEAM}_busy")
+    busy.initializer = FLAG(0)
+    _emit_team(module, busy)
+    library.add_ir_module(module)
+    library.finalize()
+    address = library.codegen._engine.get_global_value_address(busy.name)
+    flag = ctypes.c_int32.from_address(address)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=functools.partial(_leave_alone, flag))
+    return flag
+
+
+def _leave_alone(flag):
+    """In the child of a fork: its parent's threads are not there, nor can Numba start others."""
+    flag.value = 1
+
+
+def _emit_team(module, busy):
+    team = ir.Function(module, LOOP, TEAM)
+    layer = ir.Function(module, LOOP, LAYER)
+    part, *own, _, _, threads = team.args
+    names = "entry", "several", "alone", "together"
+    entry, several, alone, together = (team.append_basic_block(name) for name in names)
+
+    builder = ir.IRBuilder(entry)
+    builder.cbranch(builder.icmp_signed(">", threads, SIZE(1)), several, alone)
+
+    builder.position_at_end(several)
+    taken = builder.cmpxchg(busy, FLAG(0), FLAG(1), "acquire", "acquire")
+    builder.cbranch(builder.extract_value(taken, 1), together, alone)
+
+    builder.position_at_end(alone)
+    builder.call(builder.bitcast(part, PART.as_pointer()), own)
+    builder.ret_void()
+
+    builder.position_at_end(together)
+    builder.call(layer, team.args)
+    builder.store_atomic(FLAG(0), busy, "release", 4)
+    builder.ret_void()

@@ -1,0 +1,106 @@
+"""Kernels in one process: `python every_kernel.py FILE [OP ...]` writes a digest of each result.
+
+The cases of the named ops, forward and backward, and larger ones that several threads share. With
+no op named, those of all ops, products in every layout, the narrow formats, the optimiser. All of
+it on one thread and on two.
+"""
+
+import hashlib
+import json
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import op_checks
+from numba.core.dispatcher import Dispatcher
+from op_cases import Case, Source, all_cases, sequences
+
+from minidistil.ops import _peak, adamw, global_norm, linear_bf16, linear_int8
+from minidistil.ops._cpu import compilations, erf_of_array, threads
+from minidistil.ops._gemm import FORMS, matmul
+from minidistil.ops._tile import MR, NR
+
+OPS = Path(_peak.__file__).parent
+
+
+def larger_cases():
+    """Cases of which several threads take a part each; lengths that no vector divides."""
+    s = Source(5)
+    q, k, v = s.normal(3, 150, 64)
+    yield Case("attention", "large", (q, k, v), {"bounds": sequences(61, 89), "n_heads": 4})
+    logits, teacher = s.normal(2, 67, 1003, scale=3.0)
+    yield Case("kl_div", "large", (logits,), {"teacher": teacher})
+    yield Case("cross_entropy", "large", (logits,), {"labels": s.integers(1003, 67)})
+    yield Case("softmax", "large", (logits,), {})
+    yield Case("layernorm", "large", (logits, s.normal(1003), s.normal(1003)), {"eps": 1e-12})
+    for form in FORMS:
+        args = s.normal(97, 130), s.normal(83, 130), s.normal(83)
+        yield Case("linear_gelu", f"large-{form}", args, {"approximate": form})
+
+
+def products():
+    """{name: result} of the matrix products and the narrow formats."""
+    s, found = Source(6), {}
+    for M, K, N in ((3, 5, 7), (2 * MR + 1, 270, 3 * NR + 5)):
+        a, b, bias = (s.normal(*shape).astype(np.float32) for shape in ((M, K), (K, N), (N,)))
+        for layout, x, y in (("c", a, b), ("f", np.asfortranarray(a), np.asfortranarray(b))):
+            found[f"{M}x{K}x{N}-{layout}"] = matmul(x, y, bias=bias)
+            for form in FORMS:
+                found[f"{M}x{K}x{N}-{layout}-{form}"] = matmul(x, y, bias=bias, gelu=form)
+        for name, op in (("int8", linear_int8), ("bfloat16", linear_bf16)):
+            found[f"{M}x{K}x{N}-{name}"] = op.forward_cpu(a, b.T.copy(), bias)[0]
+    return found
+
+
+def optimiser():
+    """{name: result} of an optimiser's step and the norm before it."""
+    s = Source(7)
+    g, p = s.normal(2, 33, 31).astype(np.float32)
+    m, v = np.zeros((2, *p.shape), np.float32)
+    rule = {"lr": 0.01, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.1, "t": 1}
+    (scaled,) = global_norm.scaled_cpu([g], 0.3)
+    new = adamw.update_cpu(p, m, v, scaled, **rule)
+    norm = np.float64(global_norm.norm_cpu([g, p]))
+    both = {f"erf-{t}": erf_of_array(g.astype(t)) for t in ("float32", "float64")}
+    return {"p": new, "m": m, "v": v, "norm": norm, "scaled": scaled, **both}
+
+
+def burst():
+    """The kernel that measures a processor's peak, on ones."""
+    panels = np.ones((2, _peak.STEPS + MR + 1, MR + NR), np.float32)
+    _peak._burst(1, panels)
+    return {"burst": panels}
+
+
+def results(ops):
+    """{what and on how many threads: SHA-256 of its bytes}."""
+    found = {}
+    for count in (1, 2):
+        with threads(count):
+            numbers = [] if ops else [products(), optimiser(), burst()]
+            for case in [*all_cases(), *larger_cases()]:
+                if ops and case.op not in ops:
+                    continue
+                arrays = op_checks.run(case, "cpu", np.float32)
+                numbers.append({f"{case}-{name}": x for name, x in arrays.items()})
+        for arrays in numbers:
+            for name, x in arrays.items():
+                digest = hashlib.sha256(np.ascontiguousarray(x).tobytes()).hexdigest()
+                found[f"{name} on {count}"] = digest
+    return found
+
+
+def never_called():
+    """The kernels of the package that no result came from."""
+    modules = [import_module(f"minidistil.ops.{path.stem}") for path in OPS.glob("*.py")]
+    kernels = {f"{x.__module__}.{x.__name__}": x for module in modules
+               for x in vars(module).values()
+               if isinstance(x, Dispatcher) and "inline" not in x.targetoptions}  # fmt: skip
+    return sorted(name for name, kernel in kernels.items() if not kernel.overloads)
+
+
+if __name__ == "__main__":
+    path, *ops = sys.argv[1:]
+    found = {"results": results(ops), "compiled": compilations.count, "left": never_called()}
+    Path(path).write_text(json.dumps(found), encoding="utf-8")
