@@ -49,11 +49,13 @@ def soft_targets(student_logits, teacher_logits, temperature=2.0, convention=con
     return loss, dx.reshape(np.shape(student_logits))
 
 
-def cross_entropy(logits, labels, ignore_index=-100):
-    """Mean surprise at the labels that are not ignore_index  ->  (loss, dlogits).
+def cross_entropy(logits, labels, ignore_index=-100, class_weights=None, label_smoothing=0.0):
+    """Mean negative log-likelihood of the labels that are not ignore_index  ->  (loss, dlogits).
 
+    class_weights: a number a class, from 0 up; the mean is then weighted by those of the labels.
+    label_smoothing: how much of a label is spread over all classes, 0 to below 1.
     Source: PyTorch's CrossEntropyLoss. Raises ValueError without any label, for labels of another
-    shape or outside the classes.
+    shape or outside the classes, for weights that are none, and for a smoothing out of range.
     """
     z, labels = _rows("logits", logits), np.asarray(labels)
     ignore_index = whole("ignore_index", ignore_index, -(2**31), 2**31 - 1)
@@ -65,10 +67,27 @@ def cross_entropy(logits, labels, ignore_index=-100):
     wrong = labels[(labels != ignore_index) & ((labels < 0) | (labels >= z.shape[1]))]
     if len(wrong):
         raise ValueError(f"label {wrong[0]} is outside the {z.shape[1]} classes")
-    loss, cache = OPS.cross_entropy.forward(z, labels=labels, ignore_index=ignore_index)
-    return float(loss), OPS.cross_entropy.backward(z.dtype.type(1), cache)[0].reshape(
-        np.shape(logits)
-    )
+    op, how = OPS.cross_entropy, {"labels": labels, "ignore_index": ignore_index}
+    if class_weights is not None or label_smoothing:
+        op = OPS.weighted_cross_entropy
+        how |= {"class_weights": _weights(class_weights, z.shape[1])}
+        how |= {"label_smoothing": label_smoothing}
+    loss, cache = op.forward(z, **how)
+    return float(loss), op.backward(z.dtype.type(1), cache)[0].reshape(np.shape(logits))
+
+
+def _weights(given, K):
+    """class_weights as an array (K,), or None. Raises ValueError for what is none."""
+    if given is None:
+        return None
+    weights = np.asarray(given)
+    if weights.dtype.kind not in "iuf" or weights.shape != (K,):
+        raise ValueError(
+            f"class_weights must be {K} numbers, one a class, not {weights.dtype} {weights.shape}"
+        )
+    if not (np.isfinite(weights) & (weights >= 0)).all():
+        raise ValueError(f"class_weights must be finite and from 0 up, not {weights.tolist()}")
+    return weights
 
 
 def cosine(student_hidden, teacher_hidden, mask=None):

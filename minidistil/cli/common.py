@@ -15,12 +15,13 @@ from minidistil.data.sources import MOVIE_REVIEWS
 from minidistil.lock import InUseError
 from minidistil.model.checkpoint import STORED
 from minidistil.ops import GEMMS, PRECISIONS, matmul_precision
-from minidistil.train.config import BUDGETS, OPTIMIZERS, TrainConfig
+from minidistil.train.best import sentence
+from minidistil.train.config import BUDGETS, KEPT, OPTIMIZERS, TrainConfig
 from minidistil.train.run import Run
 from minidistil.train.schedule import SCHEDULES
 
-# They change no number.
-NOT_STORED = ("run", "json", "out", "resume", "threads", "until_the_end")
+MAY_CHANGE = ("baselines", "store")  # when a run is resumed: they change no number of its student
+NOT_STORED = ("run", "json", "out", "resume", "threads", "until_the_end")  # change no number
 QUIET_SECONDS = 2  # a progress bar shows up for what takes longer
 
 
@@ -103,6 +104,20 @@ def add_training_options(parser, lr, schedule="linear", weight_decay=0.01, batch
     group.add_argument("--max-grad-norm", type=float, default=1.0, metavar="G", help="0: no clip")
     for what in ("log", "eval", "checkpoint"):
         group.add_argument(f"--{what}-every", type=int, metavar="STEPS")
+    group.add_argument(
+        "--patience", type=int, metavar="N",
+        help="stop after N evaluations in a row (see --eval-every) that were no better; default: "
+        "after the last step",
+    )  # fmt: skip
+    group.add_argument(
+        "--keep", default="last", choices=KEPT,
+        help="which model is saved: the last, or the one whose evaluation was the best (last)",
+    )  # fmt: skip
+    group.add_argument(
+        "--measure", metavar="NAME",
+        help="which number of an evaluation --patience and --keep best go by, such as loss; "
+        "default: the task's own, such as accuracy, f1 or bleu",
+    )  # fmt: skip
 
 
 def train_config(args, **default_budget):
@@ -112,7 +127,7 @@ def train_config(args, **default_budget):
         budget |= default_budget
     names = ("optimizer", "lr", "betas", "eps", "schedule", "warmup", "weight_decay",
              "max_grad_norm", "accumulate", "batch_tokens", "log_every", "eval_every",
-             "checkpoint_every", "seed", "backend")  # fmt: skip
+             "checkpoint_every", "seed", "backend", "patience", "keep")  # fmt: skip
     return TrainConfig(**budget, **{name: getattr(args, name) for name in names})
 
 
@@ -132,7 +147,9 @@ def parse(parser, argv):
     stored = begun.options
     for name, given in parser.given(argv, stored).items():
         began, given = stored[name], _stored(name, given)
-        if given != began:
+        if name in MAY_CHANGE:
+            stored[name] = given
+        elif given != began:
             raise ValueError(
                 f"a resumed run keeps the options it began with: --{name.replace('_', '-')} was "
                 f"{began!r}, now {given!r}; leave it out, or start a new run elsewhere"
@@ -244,9 +261,10 @@ def progress(iterable, description, **options):
 def summarised(found):
     """The closing lines of a training command."""
     measured = ", ".join(f"{name} {value:.4f}" for name, value in found["evaluation"].items())
+    kept = f"{sentence(found['kept'])}\n" if "kept" in found else ""
     return (
-        f"{found['steps']} steps, {found['tokens']:,} tokens, {found['time']['seconds'] / 60:.1f} "
-        f"minutes\nheld out: {measured}\nmodel and report: {found['out']}"
+        f"{found['step']} steps, {found['tokens']:,} tokens, {found['time']['seconds'] / 60:.1f} "
+        f"minutes\nheld out: {measured}\n{kept}model and report: {found['out']}"
     )
 
 

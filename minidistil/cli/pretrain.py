@@ -21,6 +21,7 @@ from minidistil.cli.common import (
     train_config,
 )
 from minidistil.cli.measure import measure
+from minidistil.cli.settling import settled_config
 from minidistil.cli.tasks import text_generation
 from minidistil.cli.text import (
     LENGTH,
@@ -98,6 +99,7 @@ def run(args):
             tokenizer.save(args.out)
             run.know(_kept_tokenizer(args.out))
         batches = data.evaluation_batches()
+        config = settled_config(config, args, model, data)
         summary = run_loop(
             Supervised(model), training, config, run=run,
             evaluate=lambda model: measure(model, batches), resume=run.resumed,

@@ -10,6 +10,7 @@ from minidistil import files
 from minidistil.cli.common import Answer, table
 from minidistil.cli.contest import part_folder
 from minidistil.outputs import check_file
+from minidistil.train.best import sentence
 from minidistil.train.run import Run
 
 EXAMPLE = "runs/distill"
@@ -111,6 +112,8 @@ def _table(header, rows):
 
 def _body(run, found, rows, picture):
     parts = [_table(*_cells(rows)), f"<p>{TWO_SIZES}</p>"] if rows else []
+    if "kept" in found:
+        parts.append(f"<p>{html.escape(sentence(found['kept']))}</p>")
     if picture:
         data = base64.b64encode(picture.read_bytes()).decode()
         parts.append(f'<img alt="learning curves" src="data:image/png;base64,{data}">')

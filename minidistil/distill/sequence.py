@@ -24,8 +24,10 @@ import numpy as np
 from minidistil import files
 from minidistil.data.pairs import TextPairs
 from minidistil.distill import shared
+from minidistil.distill.counts import weighted
 from minidistil.distill.teachers import logits_of
 from minidistil.model import encoder_decoder, objective
+from minidistil.model.counting import PLAIN
 from minidistil.model.encoder_decoder import EncoderDecoder
 from minidistil.model.network import Cotangents
 from minidistil.model.output import Step
@@ -34,20 +36,29 @@ from minidistil.model.soft_targets import NO_ROW_TEMPERATURES, SoftTargets
 TAUGHT = "taught.jsonl"  # where a run folder keeps what the teacher wrote
 
 
-def word_step(student, teacher, batch, config, train=False, seed=0, step=0, first_sequence=0):
+def word_step(student, teacher, batch, config, train=False, seed=0, step=0, first_sequence=0,
+              counting=PLAIN):  # fmt: skip
     """One batch of pairs through both models  ->  Step(loss, parts before weighting, grads).
 
     batch: as TextPairs makes it, or with decoder_input_ids; config: DistillConfig, of which
-    alpha_ce, alpha_hard, alpha_mse, alpha_cos, temperature and convention are read.
+    alpha_ce, alpha_hard, alpha_mse, alpha_cos, temperature and convention are read. The rest: see
+    `distill_step`.
     Raises ValueError for models whose words, or with alpha_cos widths, are not the same, and for
     losses that words do not have.
     """
     check_pairs(student, teacher, config)
     given = {name: batch.get(name) for name in encoder_decoder.BATCH}
-    pair = student.pack_pair(**given)
+    pair = student.pack_pair(**given, empty=bool(counting.shares))
     if pair.labels is None:
         raise ValueError("distilling an encoder–decoder needs labels in the batch")
+    soft = SoftTargets(
+        config.convention, config.temperature, student.config.vocab_size, student.ops,
+        config.alpha_hard > 0,
+    )  # fmt: skip
+    config = weighted(config, counting.shares)
     select = np.flatnonzero(pair.labels != objective.IGNORED)  # the words that are to be said
+    if not len(select):  # of a micro-batch without labels, which has no loss of logits
+        select = slice(None)
     theirs, _ = encoder_decoder.forward(
         teacher.canonical(), *pair[:2], teacher.config, None, teacher.ops, select, project=False,
         keep=False,
@@ -58,9 +69,6 @@ def word_step(student, teacher, batch, config, train=False, seed=0, step=0, firs
         project=False,
     )  # fmt: skip
     ops, hidden = student.ops, mine.decoder.hidden
-    soft = SoftTargets(
-        config.convention, config.temperature, student.config.vocab_size, ops, config.alpha_hard > 0
-    )
     alphas = {"ce": config.alpha_ce, "hard": config.alpha_hard, "mse": config.alpha_mse}
     parts, projection = shared.word_losses(
         mine.decoder.features, student.projector(), pair.labels[select],
@@ -76,7 +84,7 @@ def word_step(student, teacher, batch, config, train=False, seed=0, step=0, firs
     parts = soft.counted(parts)
     loss = sum(getattr(config, f"alpha_{name}") * part for name, part in parts.items())
     grads = student.public(encoder_decoder.backward(d, cache, ops, release=True))
-    return Step(loss, parts, grads)
+    return Step(loss, counting.shares.of(parts), grads)
 
 
 def check_pairs(student, teacher, config):

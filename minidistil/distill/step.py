@@ -30,6 +30,7 @@ import numpy as np
 from minidistil.arguments import number, one_of, switch
 from minidistil.data.twice import reads_twice
 from minidistil.distill import shared, vary
+from minidistil.distill.counts import weighted
 from minidistil.distill.images import image_step
 from minidistil.distill.sentences import sentence_step
 from minidistil.distill.sequence import word_step
@@ -49,6 +50,7 @@ from minidistil.distill.terms import (
 from minidistil.distill.terms.spec import term_of
 from minidistil.limits import short
 from minidistil.model import network, objective
+from minidistil.model.counting import PLAIN
 from minidistil.model.encoder_decoder import EncoderDecoder
 from minidistil.model.heads import WORD_TASKS, projector
 from minidistil.model.network import Cotangents
@@ -127,12 +129,15 @@ class DistillConfig:
 
 
 @frugal()
-def distill_step(student, teacher, batch, config, train=False, seed=0, step=0, first_sequence=0):
+def distill_step(student, teacher, batch, config, train=False, seed=0, step=0, first_sequence=0,
+                 counting=PLAIN):  # fmt: skip
     """One batch through both models  ->  Step(loss, parts before weighting, grads of the student).
 
     config: what varies in it has the value of the first step, unless `config.at` chose another.
     batch: as a data collator makes it; token_type_ids go to the model that has them. train: the
-    student's dropout. Raises ValueError for a pair that a loss cannot compare, or a bad batch.
+    student's dropout. counting: what each mean counts for in a larger batch, see
+    `minidistil.model.counting`; parts are then shares of the larger batch's.
+    Raises ValueError for a pair that a loss cannot compare, or a bad batch.
     """
     if not isinstance(config, DistillConfig):
         raise TypeError(f"config must be a DistillConfig, not {short(config)}")
@@ -156,17 +161,20 @@ def distill_step(student, teacher, batch, config, train=False, seed=0, step=0, f
         one, student = image_step, inner  # the same
     else:
         one = sentence_step if student.task == SENTENCES else _text_step
-    return one(student, teacher, batch, config, train, seed, step, first_sequence)
+    return one(
+        student, teacher, batch, config, train, seed, step, first_sequence, counting=counting
+    )
 
 
-def _text_step(student, teacher, batch, config, *place):
+def _text_step(student, teacher, batch, config, *place, counting):
     """The step of a model that says words, or classes, of one text."""
-    _check_texts(student, teacher, config, reads_twice(batch))
+    asked, config = config, weighted(config, counting.shares)
+    _check_texts(student, teacher, asked, reads_twice(batch))
     rows = student.pack(batch["input_ids"], batch.get("attention_mask"), types_of(student, batch))
     ops = student.ops
     labels = select = None
     if words := student.task in WORD_TASKS:
-        labels = _labels_of_words(student, batch, rows)
+        labels = _labels_of_words(student, batch, rows, asked, empty=bool(counting.shares))
         select = _wanted_rows(config, labels)
         labels = labels if select is None else labels[select]
     # The teacher goes first: what it needs on its way is free again before the student keeps any.
@@ -178,11 +186,11 @@ def _text_step(student, teacher, batch, config, *place):
         select, taps=taps, project=False,
     )  # fmt: skip
     given = {} if words else objective.given(batch)
-    soft = _soft_targets(config, student, rows, given)
+    soft = _soft_targets(asked, student, rows, given)
     if words:
         parts, d = _token_losses(mine, theirs, labels, config, soft, student)
     else:
-        parts, d = class_losses(mine, theirs, given, rows, config, soft, student)
+        parts, d = class_losses(mine, theirs, given, rows, config, soft, student, counting)
     if config.alpha_cos:
         h, target = mine.hidden[-1], theirs.hidden[-1]
         parts["cos"], dlast = shared.cosine(h, target, config.alpha_cos, ops)
@@ -202,7 +210,8 @@ def _text_step(student, teacher, batch, config, *place):
         dtaps, learned = sent.taps, sent.params
     grads = student.public(network.backward(d, cache, ops, dtaps, release=True)) | learned
     parts = soft.counted(parts)  # a device is waited for here, when it has all its work
-    return Step(sum(weights[name] * parts[name] for name in parts), parts, grads)
+    loss = sum(weights[name] * parts[name] for name in parts)
+    return Step(loss, counting.shares.of(parts), grads)
 
 
 def _check_texts(student, teacher, config, own_words):
@@ -220,12 +229,18 @@ def _check_texts(student, teacher, config, own_words):
         raise ValueError(NO_ROW_TEMPERATURES)
 
 
-def _labels_of_words(student, batch, rows):
+def _labels_of_words(student, batch, rows, config, empty):
     """The right word (N,) for every row, IGNORED where there is none."""
+    said = f"alpha_{_said(student)}"
     if batch.get("labels") is None:
-        raise ValueError("distilling a language model needs labels in the batch")
+        if getattr(config, said) or config.restrict_ce_to_mask:
+            raise ValueError(
+                f"distilling a language model needs labels in the batch; without them set {said} "
+                f"to 0 and leave restrict_ce_to_mask out"
+            )
+        return np.full(len(rows.column), objective.IGNORED)
     given = {"labels": batch["labels"]}
-    (labels,) = objective.right_answers(given, rows, student.config, student.logits_head)
+    (labels,) = objective.right_answers(given, rows, student.config, student.logits_head, empty)
     return labels
 
 
@@ -263,11 +278,13 @@ def _watched(config, student, teacher):
 
 
 def _wanted_rows(config, labels):
-    """The rows whose logits a loss looks at, (M,), or None for all of them."""
+    """The rows whose logits a loss looks at, (M,), or None for all of them; all, too, where a
+    micro-batch has no label, and so no loss of logits."""
     everywhere = config.alpha_ce > 0 or config.alpha_mse > 0
     if everywhere and not config.restrict_ce_to_mask:
         return None
-    return np.flatnonzero(labels != objective.IGNORED)
+    rows = np.flatnonzero(labels != objective.IGNORED)
+    return rows if len(rows) else None
 
 
 def _teach(teacher, batch, config, select, watch):

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minidistil.model import encoder, network, objective
+from minidistil.model.counting import PLAIN
 from minidistil.model.cross import Memory
 from minidistil.model.decode import Decoder, checked
 from minidistil.model.encoder import scope, site_of
@@ -122,7 +123,8 @@ class EncoderDecoder(Model):
     `encoder_decoder_from` out of one or two pretrained models."""
 
     def pack_pair(self, input_ids, attention_mask=None, token_type_ids=None,
-                  decoder_input_ids=None, decoder_attention_mask=None, labels=None):  # fmt: skip
+                  decoder_input_ids=None, decoder_attention_mask=None, labels=None,
+                  empty=False):  # fmt: skip
         """A batch of integer arrays, source (B,T) and target (B,U)  ->  Pair.
 
         Without decoder_input_ids they are the labels, shifted to the right.
@@ -143,7 +145,7 @@ class EncoderDecoder(Model):
         if len(target.mask) != len(source.mask):
             raise ValueError(f"{len(source.mask)} sources but {len(target.mask)} targets")
         if labels is not None:
-            labels = objective.check_token_labels(labels, target, a.V)
+            labels = objective.check_token_labels(labels, target, a.V, empty=empty)
         return Pair(source, target, labels)
 
     def chances(self, pair, train, seed, step, first_sequence):
@@ -219,7 +221,7 @@ class EncoderDecoder(Model):
         return {name: self._fetch(grad) for name, grad in grads.items()}
 
     @frugal()
-    def gradients(self, batch, train=False, seed=0, step=0, first_sequence=0):
+    def gradients(self, batch, train=False, seed=0, step=0, first_sequence=0, counting=PLAIN):
         """The loss on a batch with labels  ->  Step, without any logits of all words at once."""
         pair = self.pack_pair(**{name: batch.get(name) for name in BATCH})
         if pair.labels is None:
@@ -231,7 +233,10 @@ class EncoderDecoder(Model):
         )  # fmt: skip
         features, vocabulary = result.decoder.features, self.ops.vocabulary
         loss, kept = vocabulary.forward(
-            features, *self.projector(), labels=pair.labels[select], alpha_mlm=1.0
+            features,
+            *self.projector(),
+            labels=pair.labels[select],
+            alpha_mlm=counting.shares["labels"],
         )
         d = Cotangents(
             (None,) * len(result.decoder.hidden), vocabulary.backward(features.dtype.type(1), kept)

@@ -1,5 +1,4 @@
-"""`Model`: the door. Outside are batches (B,T) and a checkpoint's names, inside rows and canonical
-names."""
+"""Public model class: converts padded batches to packed rows, checkpoint names to internal ones."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from minidistil.config.generation import Generation
 from minidistil.files import write_json
 from minidistil.model import answers, network, objective, taps
 from minidistil.model.checkpoint import write_folder
+from minidistil.model.counting import PLAIN
 from minidistil.model.finite import answer
 from minidistil.model.heads import (
     POOLERS,
@@ -190,9 +190,9 @@ class Model(Copied):
         key = whole("seed", seed, 0, LARGEST_KEY), whole("step", step, 0, LARGEST_KEY)
         return Chance(*key, rows.sequence + first * rows.choices, rows.column)
 
-    def _loss(self, result, rows, given):
+    def _loss(self, result, rows, given, counting=PLAIN):
         """float, Cotangents for every row's logits."""
-        return objective.loss_of(result, rows, given, self.config, self.task, self.ops)
+        return objective.loss_of(result, rows, given, self.config, self.task, self.ops, counting)
 
     def _inner(self, names, attentions):
         taps.check_names(names, self.config.architecture.L)
@@ -302,11 +302,16 @@ class Model(Copied):
 
     # ------------------------------------------------------------ one training step, and disk
 
+    def counts(self, batch, counting=PLAIN):
+        """What the means of `gradients` are over, {name of the labels: n}."""
+        return objective.label_counts(batch, self.config, self.logits_head, counting)
+
     @frugal()
-    def gradients(self, batch, train=False, seed=0, step=0, first_sequence=0):
+    def gradients(self, batch, train=False, seed=0, step=0, first_sequence=0, counting=PLAIN):
         """The task's own loss on a batch with labels  ->  Step.
 
         The same numbers as forward and backward, without the logits of rows that have no label.
+        counting: what the batch counts for in a larger one, see `minidistil.model.counting`.
         """
         rows = self.pack_batch(batch)
         chance = self.chance(rows, train, seed, step, first_sequence)
@@ -319,13 +324,16 @@ class Model(Copied):
             select = np.flatnonzero(labels != objective.IGNORED)  # (M,)
             result, cache = network.forward(*args, select=select, project=False)
             loss, kept = self.ops.vocabulary.forward(
-                result.features, *projector(self._canonical), labels=labels[select], alpha_mlm=1.0
+                result.features,
+                *projector(self._canonical),
+                labels=labels[select],
+                alpha_mlm=counting.shares["labels"],
             )
             projection = self.ops.vocabulary.backward(result.features.dtype.type(1), kept)
             d = Cotangents((None,) * len(result.hidden), projection)
         else:
             result, cache = network.forward(*args)
-            loss, d = self._loss(result, rows, given)
+            loss, d = self._loss(result, rows, given, counting)
         grads = self.public(network.backward(d, cache, self.ops, release=True))
         return Step(self.ops.place.number(loss), {}, grads)
 

@@ -9,6 +9,7 @@ from minidistil.arguments import path_like, real, whole
 from minidistil.limits import several
 from minidistil.model import objective, vision
 from minidistil.model.checkpoint import misfit, stored_in, with_scales, write_folder
+from minidistil.model.counting import PLAIN
 from minidistil.model.finite import answer
 from minidistil.model.network import Result
 from minidistil.model.output import Copied, Fetched, Kept, Output, Step, kept_by
@@ -138,14 +139,16 @@ class VisionModel(Copied):
             kept=Kept(places, seen, cache, gradient) if keep else None,
         )  # fmt: skip
 
-    def loss(self, seen, labels):
+    def loss(self, seen, labels, counting=PLAIN):
         """loss, {head: gradient}: the mean over the heads of their losses on the labels."""
         if self.task != IMAGES:
             raise ValueError(f"task {self.task!r} has no loss; leave labels out")
         total, d = 0.0, {}
         for head, z in seen.answers.items():
-            weight = 1 / len(seen.answers)
-            loss, d[head] = objective.classification(z, labels, self.config, self.ops, weight)
+            weight = counting.shares["labels"] / len(seen.answers)
+            loss, d[head] = objective.classification(
+                z, labels, self.config, self.ops, weight, counting
+            )
             total += weight * self.ops.place.number(loss)
         return total, d
 
@@ -198,11 +201,15 @@ class VisionModel(Copied):
                     found[name] = g[i * size : (i + 1) * size].reshape(shape)
         return found
 
+    def counts(self, batch, counting=PLAIN):
+        """What the mean of `gradients` is over."""
+        return objective.label_counts(batch, self.config, self.logits_head, counting)
+
     @frugal()
-    def gradients(self, batch, train=False, seed=0, step=0, first_sequence=0):
+    def gradients(self, batch, train=False, seed=0, step=0, first_sequence=0, counting=PLAIN):
         """The loss on a batch of pixel_values and labels  ->  Step."""
         seen, cache, _ = self.see(batch, train, seed, step, first_sequence)
-        loss, d = self.loss(seen, batch["labels"])
+        loss, d = self.loss(seen, batch["labels"], counting)
         return Step(loss, {}, self.public(vision.backward(None, d, cache, self.ops)))
 
     def save_pretrained(self, folder, dtype="float32"):

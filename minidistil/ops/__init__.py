@@ -25,8 +25,8 @@ __all__ = [
 
 OPS = (
     "add", "embedding", "linear", "gelu", "linear_gelu", "relu", "tanh", "softmax", "attention",
-    "layernorm", "add_layernorm", "dropout", "cross_entropy", "binary_cross_entropy", "kl_div",
-    "cosine", "mse", "mae", "moments", "relation", "vocabulary",
+    "layernorm", "add_layernorm", "dropout", "cross_entropy", "weighted_cross_entropy",
+    "binary_cross_entropy", "kl_div", "cosine", "mse", "mae", "moments", "relation", "vocabulary",
 )  # fmt: skip
 SUFFIX = {"numpy": "", "cpu": "_cpu"}  # of the backends that every machine has
 BACKENDS = SUFFIX | {"cuda": "_cuda"}

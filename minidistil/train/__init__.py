@@ -7,11 +7,13 @@ Start at `loop.py`; `optimizer.py` and `schedule.py` are what a step consists of
 from minidistil.limits import short
 from minidistil.train.config import TrainConfig
 from minidistil.train.loop import run_loop
-from minidistil.train.objectives import Distillation, Supervised, objective_for
+from minidistil.train.objectives import Distillation, Supervised, counting_of, objective_for
 from minidistil.train.optimizer import AdamW, clip
 from minidistil.train.run import Run
 
-__all__ = ["AdamW", "Distillation", "Run", "Supervised", "TrainConfig", "clip", "train"]
+__all__ = [
+    "AdamW", "Distillation", "Run", "Supervised", "TrainConfig", "clip", "counting_of", "train",
+]  # fmt: skip
 
 
 def train(
@@ -28,7 +30,7 @@ def train(
     for name in ("batches", "collate"):
         if not hasattr(data, name):
             raise TypeError(f"data must have `{name}`, as LabelledText; not {short(data)}")
-    objective = objective_for(model_or_pair, distill)
+    objective = objective_for(model_or_pair, distill, counting_of(config))
     if not hasattr(objective.model, "params"):
         raise TypeError(f"what is trained must be a model, not {short(model_or_pair)}")
     return run_loop(

@@ -88,6 +88,8 @@ PLAIN = (
     ("add_layernorm", "_forward_kernel", "mmvvfmmm"), ("dropout", "_mask_kernel", "miiuuuufm"),
     ("embedding", "_gather_kernel", "mim"), ("embedding", "_add_rows_kernel", "miiim"),
     ("cross_entropy", "_forward_kernel", "minvm"), ("cross_entropy", "_backward_kernel", "fminmm"),
+    ("weighted_cross_entropy", "_forward_kernel", "minvffvm"),
+    ("weighted_cross_entropy", "_backward_kernel", "fminvfffmm"),
     ("binary_cross_entropy", "_forward_kernel", "mmv"),
     ("binary_cross_entropy", "_backward_kernel", "fmmm"),
     ("kl_div", "_forward_kernel", "mmifvm"), ("kl_div", "_backward_kernel", "fmmifmm"),

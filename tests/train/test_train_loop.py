@@ -322,7 +322,7 @@ def test_tokens_and_epochs_become_steps():
 
 def start(folder):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    script = Path(__file__).with_name("train_toy.py")
+    script = Path(__file__).parent.with_name("train_toy.py")
     process = subprocess.Popen(
         [sys.executable, str(script), str(folder), "0.015"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
