@@ -28,7 +28,7 @@ def run(args):
     predict = pipeline("text-generation", args.model, backend=args.backend, dtype=args.dtype)
     names = ("max_new_tokens", "temperature", "top_k", "top_p", "seed", *WRITING)
     options = given(args, names)
-    searches = options.get("num_beams", predict.model.generation.options.get("num_beams", 1)) > 1
+    searches = options.get("num_beams", predict.model.generation.num_beams or 1) > 1
     if args.json or searches:  # a beam's text is known at its end
         answers = predict(args.texts, **options)
         text = "\n".join(answer[0]["generated_text"] for answer in answers)

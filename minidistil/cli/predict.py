@@ -30,8 +30,8 @@ from minidistil.pipeline.token_classification import STRATEGIES
 
 OPTIONS = {  # what the predictors call an option
     **{name: (name,) for name in ("top_k", "aggregation_strategy", "out_of_scope", "sentences",
-                                  "trigram_blocking", "max_new_tokens", "align_to_words",
-                                  "prompt_name", *WRITING)},
+                               "trigram_blocking", "max_new_tokens", "align_to_words",
+                               "prompt_name", *WRITING)},
     "max_length": ("max_length", "max_seq_len"), "stride": ("stride", "doc_stride"),
     "longest_answer": ("max_answer_len",), "no_answer": ("handle_impossible_answer",),
 }  # fmt: skip

@@ -88,8 +88,14 @@ class Tokenizer:
     @property
     def lowercase(self):
         """Whether capitals are read as small letters."""
-        normalizer = self.backend.normalizer
-        return normalizer is not None and "A" not in normalizer.normalize_str("A")
+        return lowers(self.backend)
+
+    @property
+    def rules(self):
+        """How a text becomes pieces, apart from the vocabulary, as text to compare."""
+        backend, around = self.backend, self.backend.encode("", "")
+        steps = backend.normalizer, backend.pre_tokenizer, backend.encode_special_tokens
+        return repr((*steps, around.ids, around.type_ids))
 
     def __call__(self, texts, text_pairs=None, max_length=None):
         """texts (str or B strs), text_pairs (the same)  ->  dict of int64 arrays (B,T).
@@ -247,6 +253,15 @@ class Tokenizer:
         """The number of ids: one more than the largest."""
         return max(self.backend.get_vocab().values()) + 1
 
+    def to_json(self):
+        """The wrapped tokenizer as tokenizer.json, without the padding and cutting set here."""
+        self.backend.no_truncation()
+        try:
+            with self._unpadded():
+                return self.backend.to_str(pretty=True)
+        finally:
+            self._cut(self.max_length)
+
     def save(self, folder, token_types=None):
         """Write tokenizer.json, tokenizer_config.json and the vocabulary in the form of its kind:
         vocab.txt, or vocab.json and merges.txt; unigrams have tokenizer.json alone.
@@ -258,6 +273,11 @@ class Tokenizer:
         token_types = self.token_types if token_types is None else token_types
         texts = contents(self, token_types)
         write_together(Path(folder), {name: text.encode() for name, text in texts.items()})
+
+
+def lowers(backend):
+    """Whether a tokenizers.Tokenizer reads capitals as small letters."""
+    return backend.normalizer is not None and "A" not in backend.normalizer.normalize_str("A")
 
 
 def check_vocabulary(tokenizer, vocab_size):

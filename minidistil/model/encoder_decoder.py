@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minidistil.model import encoder, network, objective
+from minidistil.model.counting import PLAIN
 from minidistil.model.cross import Memory
 from minidistil.model.decode import Decoder, checked
 from minidistil.model.encoder import scope, site_of
@@ -26,8 +27,8 @@ from minidistil.model.heads import projector
 from minidistil.model.layout import BRIDGE, HALVES
 from minidistil.model.model import Model
 from minidistil.model.network import Cotangents
-from minidistil.model.options import of_beams, settled, writing
-from minidistil.model.output import Step
+from minidistil.model.options import ends_of, of_beams, settled, writing
+from minidistil.model.output import Step, kept_by
 from minidistil.model.rows import pack
 from minidistil.model.search import beam, listed, words
 from minidistil.model.taps import plus
@@ -122,7 +123,8 @@ class EncoderDecoder(Model):
     `encoder_decoder_from` out of one or two pretrained models."""
 
     def pack_pair(self, input_ids, attention_mask=None, token_type_ids=None,
-                  decoder_input_ids=None, decoder_attention_mask=None, labels=None):  # fmt: skip
+                  decoder_input_ids=None, decoder_attention_mask=None, labels=None,
+                  empty=False):  # fmt: skip
         """A batch of integer arrays, source (B,T) and target (B,U)  ->  Pair.
 
         Without decoder_input_ids they are the labels, shifted to the right.
@@ -143,7 +145,7 @@ class EncoderDecoder(Model):
         if len(target.mask) != len(source.mask):
             raise ValueError(f"{len(source.mask)} sources but {len(target.mask)} targets")
         if labels is not None:
-            labels = objective.check_token_labels(labels, target, a.V)
+            labels = objective.check_token_labels(labels, target, a.V, empty=empty)
         return Pair(source, target, labels)
 
     def chances(self, pair, train, seed, step, first_sequence):
@@ -198,7 +200,7 @@ class EncoderDecoder(Model):
         The cotangents (B,U,V) and (B,T,C) are those of what `out` holds; without any, those of
         out.loss. The encoder's pooler, which nothing reads, gets zeros. Raises as Model.backward.
         """
-        if out.kept is None:
+        if kept_by(out) is None:
             raise ValueError("nothing was kept for backward: call forward with keep=True")
         pair, result, cache, d = out.kept
         dlast = self._cotangent(
@@ -219,7 +221,7 @@ class EncoderDecoder(Model):
         return {name: self._fetch(grad) for name, grad in grads.items()}
 
     @frugal()
-    def gradients(self, batch, train=False, seed=0, step=0, first_sequence=0):
+    def gradients(self, batch, train=False, seed=0, step=0, first_sequence=0, counting=PLAIN):
         """The loss on a batch with labels  ->  Step, without any logits of all words at once."""
         pair = self.pack_pair(**{name: batch.get(name) for name in BATCH})
         if pair.labels is None:
@@ -231,7 +233,10 @@ class EncoderDecoder(Model):
         )  # fmt: skip
         features, vocabulary = result.decoder.features, self.ops.vocabulary
         loss, kept = vocabulary.forward(
-            features, *self.projector(), labels=pair.labels[select], alpha_mlm=1.0
+            features,
+            *self.projector(),
+            labels=pair.labels[select],
+            alpha_mlm=counting.shares["labels"],
         )
         d = Cotangents(
             (None,) * len(result.decoder.hidden), vocabulary.backward(features.dtype.type(1), kept)
@@ -251,8 +256,8 @@ class EncoderDecoder(Model):
         Raises ValueError for a batch that does not fit, or a number out of range; TypeError for
         other options.
         """
-        how = settled(self, options, 1, self.config.decoder.architecture.P, bounded=True)
         config = self.config
+        how = settled(self, options, 1, config.decoder.architecture.P, bounded=True)
         source = pack(input_ids, attention_mask, token_type_ids, config.encoder.architecture)
 
         def decoder(model):
@@ -261,13 +266,12 @@ class EncoderDecoder(Model):
             return Decoder(scope(p, "decoder"), config.decoder, memory, source.bounds, model.ops)
 
         step = checked(self, decoder)
-        first = self.generation.start
-        first = config.decoder_start_token_id if first is None else first
-        start = np.full(len(source.mask), first)
+        start = np.full(len(source.mask), config.decoder_start_token_id)
+        eos = ends_of(self)
         begun = step, step(start, np.arange(len(start))), start[:, None].tolist()
         if how["num_beams"] == 1:
-            return listed(words(*begun, writing(how, self.ends), picker(len(start), seed, how)))
-        return beam(*begun, writing(how, self.ends), **of_beams(how))
+            return listed(words(*begun, writing(how, eos), picker(len(start), seed, how)))
+        return beam(*begun, writing(how, eos), **of_beams(how))
 
     def loss_of(self, pair):
         """The loss of a Pair with labels in evaluation, a float."""

@@ -1,6 +1,6 @@
 """The options of generation: what a caller gives, else what the model's folder says, else these."""
 
-from minidistil.config.generation import RULES, check
+from minidistil.config.generation import RULES
 from minidistil.model.rules import Rules
 from minidistil.model.search import Writing
 
@@ -25,27 +25,31 @@ def settled(model, given, read, P, bounded=False):
             f"{min(unknown)!r} is no option of generation; these are: {', '.join(DEFAULTS)}"
         )
     given = {name: value for name, value in given.items() if value is not None}
-    stored = model.generation.told(read)
+    stored = model.generation.options(read)
     if "max_new_tokens" in stored:
         stored["max_new_tokens"] = min(stored["max_new_tokens"], max(1, P - read + 1))
+    limits = {"num_beams": (model.config.vocab_size // 2, "half the words")}
     found = DEFAULTS | ({"max_new_tokens": P} if bounded else {}) | stored | given
-    parts = max(2, 1 + len(model.ends))  # a beam looks at so many times as many words
-    limits = {"num_beams": (model.config.vocab_size // parts,
-                            f"{'half' if parts == 2 else f'1/{parts} of'} the words")}  # fmt: skip
     if bounded:
         limits["max_new_tokens"] = P, "the positions"
     for name, value in found.items():
-        if name not in limits:
-            check(name, value)
-        elif not RULES[name][0](value) or value > limits[name][0]:
-            most, why = limits[name]
-            raise ValueError(f"{name} must be a whole number, 1 to {most}, {why}, not {value!r}")
+        (fits, rule), (most, why) = RULES[name], limits.get(name, (None, None))
+        if most is not None:
+            rule = f"a whole number, 1 to {most}, {why}"
+        if not fits(value) or (most is not None and value > most):
+            raise ValueError(f"{name} must be {rule}, not {value!r}")
     if found["num_beams"] > 1 and found["temperature"] > 0:
         raise ValueError(
             f"num_beams {found['num_beams']} with temperature {found['temperature']}: a beam draws "
             f"no words; give temperature 0, or num_beams 1"
         )
     return found
+
+
+def ends_of(model):
+    """What ends a text of the model: as its folder says of writing, else of the model."""
+    stored = model.generation.eos_token_id
+    return model.config.eos_token_id if stored is None else stored
 
 
 def writing(options, eos):

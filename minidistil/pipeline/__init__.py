@@ -4,6 +4,7 @@ predict = pipeline("fill-mask", folder)
 predict("The movie was [MASK].")      [{"score", "token", "token_str", "sequence"}, …]
 """
 
+from minidistil.arguments import one_of
 from minidistil.pipeline.extractive_summarization import ExtractiveSummarization
 from minidistil.pipeline.feature_extraction import FeatureExtraction
 from minidistil.pipeline.fill_mask import FillMask
@@ -74,7 +75,6 @@ def pipeline(task, folder, *, backend="cpu", dtype=None):
 
     Raises ValueError or MissingFileError for a bad folder, an empty text, a text without [MASK].
     """
-    if task not in PREDICTORS:
-        raise ValueError(f"task must be one of {', '.join(PREDICTORS)}, not {task!r}")
+    one_of("task", task, PREDICTORS)
     model, tokenizer = load(folder, task=task, backend=backend, dtype=dtype)
     return PREDICTORS[task](model, tokenizer)

@@ -5,6 +5,7 @@ import numpy as np
 from minidistil.data.long_texts import usual_stride
 from minidistil.data.memory import padded
 from minidistil.data.questions import windows
+from minidistil.data.sources import half
 from minidistil.data.spans import best_spans
 from minidistil.pipeline.predictor import TOGETHER, Predictor, listed
 
@@ -65,4 +66,6 @@ def _pair(place, asked):
     )
     if not fits:
         raise ValueError(f'{place} must be {{"question": …, "context": …}}, neither empty')
+    if half(asked["question"]) or half(asked["context"]):
+        raise ValueError(f"{place} holds half of a surrogate pair, which is no text")
     return asked["question"].strip(), asked["context"]

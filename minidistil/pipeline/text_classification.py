@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from minidistil.arguments import number, whole
 from minidistil.data.labelled import SINGLE
 from minidistil.data.long_texts import mean_of
 from minidistil.pipeline.predictor import Predictor, listed
@@ -22,6 +23,8 @@ class TextClassification(Predictor):
         the labels, with that probability. Raises ValueError for it if labels have no probabilities
         that sum to 1.
         """
+        if top_k not in ("", None):
+            top_k = whole("top_k", top_k, 1)
         self._check(out_of_scope)
         answers = []
         place = self.model.ops.place
@@ -50,7 +53,7 @@ class TextClassification(Predictor):
                 f"out_of_scope needs one label a text, not {config.problem_type} with "
                 f"{config.num_labels} labels; leave it out"
             )
-        if not 0 <= out_of_scope <= 1:
+        if number("out_of_scope", out_of_scope, 0) > 1:
             raise ValueError(f"out_of_scope must be a probability, 0 to 1, not {out_of_scope}")
 
     def _scores(self, logits):

@@ -6,6 +6,7 @@ import numpy as np
 
 from minidistil.data.wordpiece import PREFIX
 from minidistil.model.generation import generate, stream
+from minidistil.model.options import ends_of
 from minidistil.pipeline.predictor import Predictor, listed
 
 
@@ -21,7 +22,7 @@ class TextGeneration(Predictor):
         said = generate(
             self.model, prompts, max_new_tokens=max_new_tokens, num_beams=num_beams,
             repetition_penalty=repetition_penalty, no_repeat_ngram_size=no_repeat_ngram_size,
-            length_penalty=length_penalty, **{"eos": self.model.ends} | options,
+            length_penalty=length_penalty, **{"eos": ends_of(self.model)} | options,
         )  # fmt: skip
         answers = [
             [{"generated_text": self.tokenizer.decode([*prompt, *words])}]
@@ -36,7 +37,7 @@ class TextGeneration(Predictor):
         ids, shown = list(prompt), self.tokenizer.decode(prompt)
         by_word = getattr(self.tokenizer.backend.model, "continuing_subword_prefix", None) == PREFIX
         whole = shown
-        for word in stream(self.model, [prompt], **{"eos": self.model.ends} | options):
+        for word in stream(self.model, [prompt], **{"eos": ends_of(self.model)} | options):
             ids.append(int(word[0]))
             whole = self.tokenizer.decode(ids)
             ready = whole[: whole.rfind(" ") + 1] if by_word else whole

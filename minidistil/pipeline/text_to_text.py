@@ -20,9 +20,8 @@ class TextToText(Predictor):
         generation_config.json says; num_beams is else BEAMS.
         """
         texts, answers = listed(inputs), []
-        stored = self.model.generation.options
-        if num_beams is None and "num_beams" not in stored:
-            num_beams = 1 if options.get("temperature", stored.get("temperature")) else BEAMS
+        if num_beams is None and self.model.generation.num_beams is None:
+            num_beams = 1 if options.get("temperature") else BEAMS
         options |= {
             "num_beams": num_beams, "max_new_tokens": max_new_tokens,
             "repetition_penalty": repetition_penalty, "length_penalty": length_penalty,

@@ -9,7 +9,7 @@ from minidistil.cli.labelled import (
     held_out_of,
     labels_of,
     names_for,
-    read_examples,
+    read_texts,
     reader_of_labelled,
     relabelled,
     training_and_evaluation,
@@ -60,20 +60,22 @@ def distillation(args, tokenizer, teacher, resumed):
     how = labels_of(teacher.config)
 
     def read(args, path):
-        found = read_examples(args, path)
+        found = read_texts(args, path)
         wanted = args.labels and args.skip_unlabelled and has_labels(found, *how)
         return keep_labelled(found, *how) if wanted else found
 
     training, evaluation = training_and_evaluation(args, read)
     if args.labels and has_labels(training, *how):
         return _data(args, tokenizer, teacher.config, training, evaluation)
-    return Unlabelled(training, tokenizer, **_options(args, evaluation))
+    if not args.labels:
+        evaluation = [(*texts, None) for *texts, _ in evaluation]
+    return _data(args, tokenizer, teacher.config, training, evaluation, Unlabelled)
 
 
-def _data(args, tokenizer, config, training, evaluation):
-    kind, names = labels_of(config)
-    return LabelledText(
-        training, tokenizer, problem_type=kind, names=names, **_options(args, evaluation)
+def _data(args, tokenizer, config, training, evaluation, kind=LabelledText):
+    problem_type, names = labels_of(config)
+    return kind(
+        training, tokenizer, problem_type=problem_type, names=names, **_options(args, evaluation)
     )
 
 
