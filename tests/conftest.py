@@ -20,6 +20,12 @@ settings.register_profile(
 settings.load_profile("minidistil")
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--long", type=float, metavar="MINUTES", help="how long tests/fuzz tries new commands"
+    )
+
+
 def pytest_collection_modifyitems(items):
     """Kernels are launched where there is something to launch them on, compiled where there is a
     compiler for them."""

@@ -6,10 +6,11 @@ A command is a module with a docstring, EXAMPLE (arguments that work), `add_opti
 
 import argparse
 import importlib
-import json
 import os
 import sys
 import warnings
+
+from minidistil.cli.messages import one_line
 
 COMMANDS = {
     "distill": "a small student learns from a teacher (the main job)",
@@ -30,6 +31,7 @@ COMMANDS = {
     "warmup": "compile the kernels ahead of time",
 }
 BAD_INPUT, INTERRUPTED = 2, 130
+PATHS = ("DIR", "FILE", "FOLDER", "PATH")  # what options that take one are shown with
 
 
 def main(argv=None):
@@ -60,24 +62,25 @@ def main(argv=None):
 
 def _answer(parser, argv):
     from minidistil.cli.common import parse, settings_of
+    from minidistil.files import to_json
 
     args = parse(parser, argv)
     with settings_of(args):
         answer = args.run(args)
     said = args.json and answer.data is not None
-    text = json.dumps(answer.data, indent=1) if said else answer.text
+    text = to_json(answer.data).rstrip() if said else answer.text
     if text:
         print(text)
     return answer.code
 
 
 def _say(error, code):
-    print("error:", " ".join(str(error).split()), file=sys.stderr)
+    print(one_line(f"error: {str(error) or type(error).__name__}"), file=sys.stderr)
     return code
 
 
 def _show(message, category, filename, lineno, file=None, line=None):
-    print("warning:", " ".join(str(message).split()), file=sys.stderr)
+    print(one_line(f"warning: {message}"), file=sys.stderr)
 
 
 def overview():
@@ -119,6 +122,11 @@ class Parser(argparse.ArgumentParser):
         if getattr(found, "recipe", None):
             options = self.presets(found.recipe)
             vars(found).update(options | self.given(args, options))
+        for action in self._actions:
+            value = getattr(found, action.dest, None)
+            if action.metavar in PATHS and "" in (value if isinstance(value, list) else [value]):
+                name = max(action.option_strings, key=len, default=action.dest)
+                self.error(f"{name} is empty; name a {action.metavar.lower()}")
         return found
 
     def given(self, args, names):

@@ -10,6 +10,7 @@ import sys
 from itertools import chain, islice
 from pathlib import Path
 
+from minidistil import limits
 from minidistil.data.images import pictures
 from minidistil.data.pairs import NAMES
 from minidistil.data.questions import squad
@@ -88,7 +89,8 @@ def _of_stdin(task, args):
             parts = []
             yield _lines(whole, number, task, args)
             number += len(whole)
-        parts.append(rest)
+        if sum(map(len, parts)) <= limits.LINE:  # what is longer is refused, and need not be kept
+            parts.append(rest)
     yield _lines([b"".join(parts)], number, task, args)
 
 

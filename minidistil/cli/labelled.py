@@ -1,12 +1,25 @@
 """From --data to what a model with labels is trained on or distilled on."""
 
+import warnings
+
 import numpy as np
 
 from minidistil.cli.common import progress, said_once
 from minidistil.cli.text import HELD_OUT_SEED
 from minidistil.config import read_config
-from minidistil.data import LabelledText, examples, label_names, split
-from minidistil.data.labelled import REGRESSION
+from minidistil.data import LabelledText, documents, examples, label_names, split
+from minidistil.data.label_values import (
+    REGRESSION,
+    SINGLE,
+    are_words,
+    check_labelled,
+    hot_classes,
+    keep_labelled,
+    label_numbers,
+    unlabelled,
+)
+from minidistil.data.sources import files_of, kind_of
+from minidistil.limits import few
 from minidistil.model.checkpoint import CONFIG
 from minidistil.model.objective import LABELS
 from minidistil.model.pretrained import from_pretrained
@@ -17,6 +30,37 @@ def read_examples(args, data):
     columns = {"text": args.text_column, "text_pair": args.text_pair_column,
                "label": args.label_column}  # fmt: skip
     return list(progress(examples(data, **columns), "reading", unit=" texts"))
+
+
+def read_texts(args, data):
+    """As `read_examples`, for a teacher who needs no labels: the lines of a .txt, too."""
+    if any(kind_of(path) != ".txt" for path in files_of(data)):
+        return read_examples(args, data)
+    return [(text, None, None) for text in progress(documents(data), "reading", unit=" texts")]
+
+
+def add_label_options(parser):
+    parser.add_argument(
+        "--skip-unlabelled", action="store_true",
+        help='leave out examples without a label, which stop a command: null, NaN, "", "-", and -1 '
+        "beside numbers from 0 on",
+    )  # fmt: skip
+
+
+def reader_of_labelled(problem_type=SINGLE, names=(), read=read_examples):
+    """What read(args, path) gives, whose last part is a label; with --skip-unlabelled those that
+    have one."""
+
+    def labelled(args, path):
+        found = read(args, path)
+        return keep_labelled(found, problem_type, names) if args.skip_unlabelled else found
+
+    return labelled
+
+
+def has_labels(found, problem_type=SINGLE, names=()):
+    """Whether any of the examples has a label."""
+    return not all(unlabelled([label for *_, label in found], problem_type, names))
 
 
 def in_two(found, held_out):
@@ -52,11 +96,26 @@ def relabelled(args, folder, task, labels_of):
 
 
 def names_for(labels, problem_type, known):
-    """The labels' names; a model's own, in its order, where it knows all of them."""
+    """The labels' names; a model's own, in its order, where it knows all of them. A warning says
+    where the classes that it knows get other names, and keep their weights."""
+    check_labelled(labels, problem_type, known or ())
     if problem_type == REGRESSION:
         return ()
     names = label_names(labels, problem_type)
-    return known if set(names) <= set(known or ()) else names
+    rows = hot_classes(labels, problem_type)  # which name no class
+    if set(names) <= set(known or ()) or (rows and rows == len(known or ())):
+        return known
+    say_renamed(known, names)
+    return names
+
+
+def say_renamed(known, names):
+    """Warn that a head of as many classes goes on under other names."""
+    if are_words(known) and len(known) == len(names):
+        warnings.warn(
+            f"the model's classes {few(known, 5)} are called {few(names, 5)} from now on, as the "
+            f"data's labels; its head begins with the weights of the former", stacklevel=3,
+        )  # fmt: skip
 
 
 def known_names(config):
@@ -64,8 +123,17 @@ def known_names(config):
     return config.id2label or tuple(str(k) for k in range(config.num_labels))
 
 
+def labels_of(config):
+    """problem type, names: what a model takes a label for; one output alone is a number, as
+    transformers takes it."""
+    alone = REGRESSION if config.num_labels == 1 else SINGLE
+    return config.problem_type or alone, known_names(config)
+
+
 class WithoutLabels:
     """Data whose training batches say nothing of their labels; those to evaluate on do."""
+
+    labelled = False
 
     def __init__(self, data):
         self.data = data
@@ -83,13 +151,24 @@ class WithoutLabels:
 
 
 class Unlabelled(LabelledText):
-    """Texts without labels, for a student that learns from its teacher alone."""
+    """Texts without labels, for a student that learns from its teacher alone.
 
-    def __init__(self, found, tokenizer, *, evaluation=(), **options):
+    Those to evaluate on keep theirs where each has one: problem_type and names are what they are
+    read with.
+    """
+
+    labelled = False
+
+    def __init__(self, found, tokenizer, *, problem_type, names, evaluation=(), **options):
         blank, held_out = ([(*texts, 0) for *texts, _ in part] for part in (found, evaluation))
         super().__init__(blank, tokenizer, evaluation=held_out, problem_type=REGRESSION, **options)
+        given, self.answers = [label for *_, label in evaluation], None
+        if given and not any(unlabelled(given, problem_type, names)):
+            self.answers = label_numbers(given, problem_type, names)
 
     def collate(self, indices, *, step=0, first_sequence=0):
         batch = super().collate(indices)
         del batch["labels"]
-        return batch
+        if min(indices) < self.size or self.answers is None:
+            return batch
+        return {**batch, "labels": self.answers[np.asarray(indices) - self.size]}

@@ -2,7 +2,6 @@
 one file for each family.
 """
 
-import json
 from pathlib import Path
 
 from minidistil.config.albert import AlbertConfig
@@ -10,10 +9,11 @@ from minidistil.config.base import PROBLEM_TYPES, QUANTIZATION, Architecture
 from minidistil.config.bert import BertConfig
 from minidistil.config.distilbert import DistilBertConfig
 from minidistil.config.encoder_decoder import BertDecoderConfig, EncoderDecoderConfig
+from minidistil.config.generation import NAME as GENERATION
 from minidistil.config.gpt2 import Gpt2Config
 from minidistil.config.roberta import RobertaConfig
 from minidistil.config.vit import VISION, DeitConfig, VitConfig
-from minidistil.files import MissingFileError
+from minidistil.files import MissingFileError, read_settings
 
 __all__ = [
     "FAMILIES", "PROBLEM_TYPES", "QUANTIZATION", "AlbertConfig", "Architecture", "BertConfig",
@@ -38,17 +38,17 @@ FAMILIES = {
 def read_config(path):
     """The config in a config.json; ValueError names the file and what is wrong with it."""
     path = Path(path)
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise MissingFileError(f"{path} is missing: a model folder holds a config.json") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
-    if not isinstance(fields, dict):
-        raise ValueError(f"{path} must hold one JSON object, not {type(fields).__name__}")
+    if not path.exists():
+        raise MissingFileError(f"{path} is missing: a model folder holds a config.json")
+    fields = read_settings(path)
     kind = fields.get("model_type")
     if not isinstance(kind, str) or kind not in FAMILIES:
         raise ValueError(f"{path}: model_type must be one of {', '.join(FAMILIES)}, not {kind!r}")
+    if (
+        kind == EncoderDecoderConfig.model_type
+        and (written := path.with_name(GENERATION)).is_file()
+    ):
+        fields = read_settings(written) | {k: v for k, v in fields.items() if v is not None}
     try:
         return FAMILIES[kind].from_dict(fields)
     except (ValueError, TypeError) as error:

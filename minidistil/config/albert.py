@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from minidistil.config.base import MOST_LAYERS
 from minidistil.config.bert import BertConfig
 
 
@@ -24,11 +25,13 @@ class AlbertConfig(BertConfig):
     attention_probs_dropout_prob: float = 0.0
     classifier_dropout_prob: float = 0.1
     model_type = "albert"
+    fixed = MappingProxyType({"position_embedding_type": "absolute"})
     unsaid = MappingProxyType(
         {"hidden_size": 4096, "num_attention_heads": 64, "intermediate_size": 16384}
     )
 
     def __post_init__(self):
+        self.check_fields()
         for name in ("embedding_size", "num_hidden_layers", "num_hidden_groups", "inner_group_num"):
             if getattr(self, name) < 1:
                 raise ValueError(f"config: {name} must be at least 1, not {getattr(self, name)}")
@@ -37,6 +40,8 @@ class AlbertConfig(BertConfig):
                 f"num_hidden_groups {self.num_hidden_groups} is more than the num_hidden_layers "
                 f"{self.num_hidden_layers} turns; give fewer"
             )
+        if (layers := self.num_hidden_layers * self.inner_group_num) > MOST_LAYERS:
+            raise ValueError(f"config: at most {MOST_LAYERS} layers, not {layers}")
         super().__post_init__()
 
     @property

@@ -1,6 +1,7 @@
 """BERT: token types, dropout after attention's output, a tanh pooler."""
 
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from minidistil.config.base import Architecture, Config
 
@@ -29,6 +30,16 @@ class BertConfig(Config):
     id2label: tuple | None = None
     architectures: tuple | None = None
     model_type = "bert"
+    fixed = MappingProxyType(
+        {"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.type_vocab_size < 1:
+            raise ValueError(
+                f"config: type_vocab_size must be at least 1, not {self.type_vocab_size}"
+            )
 
     @property
     def architecture(self):

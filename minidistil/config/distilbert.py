@@ -1,6 +1,7 @@
 """DistilBERT: BERT without token types and pooler; ε is fixed."""
 
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from minidistil.config.base import Architecture, Config
 
@@ -29,6 +30,9 @@ class DistilBertConfig(Config):
     id2label: tuple | None = None
     architectures: tuple | None = None
     model_type = "distilbert"
+    common = MappingProxyType(
+        {"hidden_size": "dim", "num_attention_heads": "n_heads", "num_hidden_layers": "n_layers"}
+    )
 
     @property
     def architecture(self):

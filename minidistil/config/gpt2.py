@@ -1,6 +1,7 @@
 """GPT-2, DistilGPT2 and GPT-3's shapes: a decoder, which reads from left to right."""
 
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from minidistil.config.base import Architecture, Config
 
@@ -25,7 +26,7 @@ class Gpt2Config(Config):
     scale_attn_weights: bool = True
     scale_attn_by_inverse_layer_idx: bool = False
     bos_token_id: int = 50256
-    eos_token_id: int = 50256
+    eos_token_id: int | tuple | None = 50256  # several: each of them ends a text
     pad_token_id: int | None = None
     tie_word_embeddings: bool = True
     problem_type: str | None = None
@@ -33,6 +34,13 @@ class Gpt2Config(Config):
     id2label: tuple | None = None
     architectures: tuple | None = None
     model_type = "gpt2"
+    common = MappingProxyType({
+        "hidden_size": "n_embd", "max_position_embeddings": "n_positions",
+        "num_attention_heads": "n_head", "num_hidden_layers": "n_layer",
+    })  # fmt: skip
+    fixed = MappingProxyType(
+        {"add_cross_attention": False, "is_causal": True, "tie_last_hidden_states": True}
+    )
 
     def __post_init__(self):
         super().__post_init__()

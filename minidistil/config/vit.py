@@ -2,6 +2,7 @@
 teacher."""
 
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from minidistil.config.base import Architecture, Config
 
@@ -27,6 +28,7 @@ class VitConfig(Config):
     num_channels: int = 3
     qkv_bias: bool = True
     pooler_act: str = "tanh"
+    pooler_output_size: int | None = None  # None: hidden_size
     problem_type: str | None = None
     num_labels: int = 2
     id2label: tuple | None = None
@@ -35,8 +37,10 @@ class VitConfig(Config):
     specials = 1  # rows before the patches: [CLS]
     tie_word_embeddings = True  # there are no words to tie, nor an id of padding
     pad_token_id = None
+    fixed = MappingProxyType({"tie_last_hidden_states": False})
 
     def __post_init__(self):
+        self.check_fields()
         for name in ("image_size", "patch_size", "num_channels"):
             if getattr(self, name) < 1:
                 raise ValueError(f"config: {name} must be at least 1, not {getattr(self, name)}")
@@ -45,9 +49,19 @@ class VitConfig(Config):
                 f"image_size {self.image_size} does not split into patches of patch_size "
                 f"{self.patch_size}"
             )
-        if not self.qkv_bias or self.pooler_act != "tanh":
-            raise ValueError("config: qkv_bias must be true and pooler_act 'tanh'")
+        if not self.qkv_bias:
+            raise ValueError("config: qkv_bias must be true: query, key and value have biases here")
         super().__post_init__()
+
+    @classmethod
+    def from_dict(cls, fields):
+        """As of the other families; a size of [n, n] is n."""
+        fields = dict(fields)
+        for name in ("image_size", "patch_size"):
+            size = fields.get(name)
+            if isinstance(size, list) and len(size) == 2 and size[0] == size[1]:
+                fields[name] = size[0]
+        return super().from_dict(fields)
 
     @property
     def architecture(self):

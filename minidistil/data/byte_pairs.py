@@ -3,11 +3,10 @@
 Source: Sennrich et al., 2016; Radford et al., "GPT-2", 2019, §2.2.
 """
 
-import tokenizers
-from tokenizers import decoders, models, pre_tokenizers, trainers
+from tokenizers import models, pre_tokenizers, trainers
 
+from minidistil.data.kinds import GPT2, byte_pairs
 from minidistil.data.tokenizer import Tokenizer
-from minidistil.data.tokenizer_files import GPT2
 
 
 def train_byte_pairs(documents, vocab_size):
@@ -22,12 +21,10 @@ def train_byte_pairs(documents, vocab_size):
         raise ValueError(
             f"vocab_size {vocab_size} must hold {len(letters)} bytes and {end}; give a larger one"
         )
-    backend = tokenizers.Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
+    backend = byte_pairs(models.BPE(), GPT2, prefix=False, ends=False)
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size, special_tokens=[end], initial_alphabet=letters, min_frequency=2,
         show_progress=False,
     )  # fmt: skip
     backend.train_from_iterator(documents, trainer)
-    return Tokenizer(backend, names=GPT2, lowercase=False)
+    return Tokenizer(backend, names=GPT2)

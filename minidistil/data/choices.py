@@ -2,8 +2,9 @@
 
     {"question": "What do cows drink?", "choices": ["Milk.", "Water."], "label": 1}
 
-"context", a text that the question is about, stands before it. Every choice makes a pair of texts,
-the question and the choice, and a batch holds them as (B,choices,T).
+null, NaN, "", "-" and −1 are no label, as in a test set. "context", a text that the question is
+about, stands before it. Every choice makes a pair of texts, the question and the choice, and a
+batch holds them as (B,choices,T).
 Source: Zellers et al., "SWAG", 2018, in the form of Devlin et al., "BERT", 2018, §4.4.
 """
 
@@ -11,12 +12,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minidistil import limits
+from minidistil.data.label_values import say_left_out, unlabelled
 from minidistil.data.memory import InMemory, padded
-from minidistil.data.sources import files_of, records
+from minidistil.data.sources import files_of, label_column, records
 
 
 class Choice(NamedTuple):
-    """label: the number of the right choice, None where nobody says it."""
+    """label: the number of the right choice, None where it is not known."""
 
     question: str
     choices: tuple
@@ -26,26 +29,38 @@ class Choice(NamedTuple):
 def choice_of(record, place):
     """A JSON object  ->  Choice. Raises ValueError with its place."""
     question, choices = record.get("question"), record.get("choices")
+    context = record.get("context") or ""
     texts = [question, *choices] if isinstance(choices, list) else [question]
-    if len(texts) < 3 or not all(isinstance(x, str) and x.strip() for x in texts):
+    right = isinstance(context, str) and all(isinstance(x, str) and x.strip() for x in texts)
+    if len(texts) < 3 or not right:
         raise ValueError(
             f'{place}: an item is {{"question": "…", "choices": ["…", "…"]}}, two choices or more, '
             f"none of them empty"
         )
-    label = record.get("label")
+    label = record.get(label_column(record))
+    if label == -1 or unlabelled([label])[0]:
+        label = None
     if label is not None and (type(label) is not int or not 0 <= label < len(choices)):
         raise ValueError(
-            f"{place}: label must be the number of a choice, 0 to {len(choices) - 1}, not {label!r}"
+            f"{place}: label must be the number of a choice, 0 to {len(choices) - 1}, not "
+            f"{limits.short(label)}"
         )
-    return Choice(f"{record.get('context', '')} {question}".strip(), tuple(choices), label)
+    return Choice(f"{context} {question}".strip(), tuple(choices), label)
 
 
-def choices_of(source):
-    """A .jsonl file or folder of them  ->  list of Choice."""
+def choices_of(source, skip_unlabelled=False):
+    """A .jsonl file or folder of them  ->  list of Choice.
+
+    skip_unlabelled: those without a label are left out, which a warning counts.
+    """
     found = [choice_of(record, place)
              for path in files_of(source) for place, record in records(path, ())]  # fmt: skip
     if not found:
         raise ValueError(f"{source} holds no question; a data file needs at least one")
+    if skip_unlabelled:
+        kept = [choice for choice in found if choice.label is not None]
+        say_left_out(len(found) - len(kept), len(found))
+        return kept
     return found
 
 
@@ -70,7 +85,10 @@ class Choices(InMemory):
                     f"all must have as many"
                 )
             if labelled and example.label is None:
-                raise ValueError(f"question {i} has no label; say which choice is right")
+                raise ValueError(
+                    f"question {i} has no label; say which choice is right, or leave such "
+                    f"questions out with --skip-unlabelled"
+                )
         questions = [example.question for example in every for _ in example.choices]
         choices = [choice for example in every for choice in example.choices]
         self.sequences, self.types = tokenizer.sequences(questions, choices, max_length)

@@ -2,12 +2,16 @@
 
     pixel = (scale·number − mean)/std            mean and std one a channel
 
+Where the scale is for numbers up to 255, floats that all lie between 0 and 1 are scaled already;
+they are not scaled again, which a warning says (transformers warns, and scales). Where a model that
+expects 0 to 1 would get more, a warning says that, too.
+
 `preprocessor_config.json` holds scale, mean and std under the names that transformers' ViT folders
 have. What that file may ask for beyond it, a change of size, is left to whoever makes the images:
 they must have the model's size.
 """
 
-import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +25,10 @@ DEFAULTS = {  # what transformers' ViTImageProcessor takes where the file says n
 }  # fmt: skip
 
 
+SCALED = 0.5  # a smaller scale makes numbers up to 255 (or 16) into numbers up to 1
+HIGHEST = 2.0  # after scaling; what is above it has not been scaled
+
+
 class ImageProcessor:
     """What a tokenizer is to texts. config: a VitConfig; settings: the file's dictionary.
 
@@ -30,9 +38,16 @@ class ImageProcessor:
     def __init__(self, config, settings):
         self.channels, self.size = config.num_channels, config.image_size
         self.max_length = config.architecture.P
-        self.settings = dict(settings)
+        self.settings, self.said = dict(settings), set()
         said = DEFAULTS | self.settings
+        for name in ("do_rescale", "do_normalize"):
+            if not isinstance(said[name], bool):
+                raise ValueError(f"{FILE}: {name} must be true or false, not {said[name]!r}")
         self.scale = self._numbers("rescale_factor", said) if said["do_rescale"] else 1.0
+        if not np.all(self.scale > 0):
+            raise ValueError(
+                f"{FILE}: rescale_factor must be above 0, not {said['rescale_factor']}"
+            )
         self.mean, self.std = 0.0, 1.0
         if said["do_normalize"]:
             self.mean, self.std = (self._numbers(n, said) for n in ("image_mean", "image_std"))
@@ -56,22 +71,22 @@ class ImageProcessor:
     def read(cls, folder, config):
         """The folder's. Raises MissingFileError where it has none, ValueError for a broken one."""
         path = Path(folder) / FILE
-        if not path.is_file():
+        if not path.exists():
             raise files.MissingFileError(
                 f"{path} is missing: it says how the model's images are scaled; write one such as "
                 f'{{"rescale_factor": {1 / 255:.6f}, "image_mean": 0.5, "image_std": 0.5}}'
             )
-        try:
-            settings = json.loads(path.read_text(encoding="utf-8"))
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise ValueError(f"{path} is not JSON: {error}") from None
-        if not isinstance(settings, dict):
-            raise ValueError(f"{path} must hold one JSON object, not {type(settings).__name__}")
-        return cls(config, settings)
+        return cls(config, files.read_settings(path))
 
     @classmethod
     def for_numbers(cls, config, highest):
-        """For images of numbers from 0 to highest, which become −1 to 1."""
+        """For images of numbers from 0 to highest, which become −1 to 1. Raises ValueError for
+        None: images whose numbers have no known range."""
+        if highest is None:
+            raise ValueError(
+                "images must be finite numbers from 0 to 1 or from 0 to 255, and some of these lie "
+                "outside; scale them so"
+            )
         half = [0.5] * config.num_channels
         return cls(config, {
             "image_processor_type": "ViTImageProcessor", "do_resize": False,
@@ -102,11 +117,36 @@ class ImageProcessor:
             raise ValueError("there are no images; give at least one")
         given = (np.asarray(image) for image in images)
         shaped = np.stack([self._shaped(called(i), image) for i, image in enumerate(given)])
-        pixels = (shaped.astype(np.float32) * self.scale - self.mean) / self.std
+        with np.errstate(over="ignore", invalid="ignore"):
+            numbers = shaped.astype(np.float32)
+            pixels = (numbers * self._scale_of(shaped) - self.mean) / self.std
         if not np.isfinite(pixels).all():
             bad = np.flatnonzero(~np.isfinite(pixels).all(axis=(1, 2, 3)))[0]
             raise ValueError(f"{called(bad)} holds NaN or infinity; leave it out")
         return pixels
+
+    def _scale_of(self, images):
+        """The scale for these images: 1 for those that are between 0 and 1 already."""
+        low, high, scale = images.min(), images.max(), np.max(self.scale)
+        if images.dtype.kind in "bf" and low >= 0 and 0 < high <= 1 and scale < SCALED:
+            self._say(
+                f"the images lie between 0 and 1 already, so that rescale_factor {scale:.6g} is "
+                f"not applied; {FILE} expects numbers up to {1 / scale:.6g}"
+            )
+            return np.float32(1)
+        if np.max(self.mean) <= 1 and np.max(self.std) < 1 and scale * float(high) > HIGHEST:
+            self._say(
+                f"the images hold numbers up to {high}, which {FILE} scales by {scale:.6g}, where "
+                f"its image_mean and image_std are for numbers from 0 to 1; scale the images, or "
+                f"write do_rescale and rescale_factor"
+            )
+        return self.scale
+
+    def _say(self, text):
+        """Warn of it once."""
+        if text not in self.said:
+            self.said.add(text)
+            warnings.warn(text, stacklevel=5)
 
     def _shaped(self, name, image):
         C, S = self.channels, self.size

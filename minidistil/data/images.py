@@ -1,16 +1,16 @@
 """Pictures with labels: scikit-learn's digits, or the arrays of an .npz file.
 
-images    (n,H,W), (n,channels,H,W) or (n,H,W,channels), whole numbers to 255 or floats to 1
-labels    (n,) whole numbers or names; may be left out where nobody needs them
+images    (n,H,W), (n,channels,H,W) or (n,H,W,channels), numbers from 0 to 255 or from 0 to 1
+labels    (n,) whole numbers or names; may be left out where they are not needed
 """
 
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from minidistil.data.labelled import SINGLE, label_numbers
+from minidistil.data.arrays import read_arrays
+from minidistil.data.label_values import SINGLE, label_numbers
 from minidistil.data.memory import InMemory
 from minidistil.files import MissingFileError
 
@@ -19,11 +19,12 @@ INKS = 16  # scikit-learn counts ink in each cell of four by four points
 
 
 class Pictures(NamedTuple):
-    """images (n,…); labels: a list, or None; highest: the largest number a point may have."""
+    """images (n,…); labels: a list, or None; highest: what the largest number may be, 1 or 255, of
+    digits INKS, None where some lie outside."""
 
     images: np.ndarray
     labels: list | None
-    highest: float
+    highest: float | None
 
 
 def pictures(source):
@@ -33,13 +34,9 @@ def pictures(source):
     path = Path(source)
     if path.suffix.lower() != ".npz":
         raise ValueError(f"images are {DIGITS} or an .npz file, not {source}; give one as --data")
-    if not path.is_file():
+    if not path.exists():
         raise MissingFileError(f"{path} is not there; give an .npz file of images")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            found = {name: file[name] for name in ("images", "labels") if name in file}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} cannot be read as .npz: {error}") from None
+    found = read_arrays(path, ("images", "labels"))
     if "images" not in found:
         raise ValueError(f'{path} has no array "images"; write np.savez(path, images=…, labels=…)')
     images = found["images"]
@@ -48,8 +45,14 @@ def pictures(source):
             f"{path}: images must be numbers (n,H,W), (n,channels,H,W) or (n,H,W,channels), not "
             f"{images.dtype} {images.shape}"
         )
-    whole = images.dtype.kind in "ui"
-    return Pictures(images, _labels(path, found, len(images)), 255.0 if whole else 1.0)
+    return Pictures(images, _labels(path, found, len(images)), _highest(images))
+
+
+def _highest(images):
+    """Read off the numbers, since floats may be of either kind. NaN, refused with its image's
+    number later, says nothing."""
+    low, high = images.min(), images.max()
+    return None if low < 0 or high > 255 else 1.0 if high <= 1 else 255.0
 
 
 def _labels(path, found, n):
@@ -103,7 +106,8 @@ class Images(InMemory):
         if not every:
             raise ValueError("there are no images; give at least one")
         self.pixels, self.labels = processor([image for image, _ in every]), None
-        if every[0][1] is not None:
+        self.labelled = every[0][1] is not None
+        if self.labelled:
             self.labels = label_numbers([label for _, label in every], SINGLE, names)
         self.rows = processor.max_length
         super().__init__(np.full(len(every), self.rows), len(examples), tokens=tokens, seed=seed)

@@ -1,8 +1,7 @@
 """What turns inputs into a model's arrays: a text's tokenizer, or an ImageProcessor."""
 
-from pathlib import Path
-
 from minidistil.config import read_config
+from minidistil.config.folder import body_of
 from minidistil.config.vit import VISION
 from minidistil.data.corpus import fingerprint
 from minidistil.data.image_processor import ImageProcessor
@@ -12,7 +11,8 @@ from minidistil.data.tokenizer_files import load_tokenizer
 
 def load_reader(folder):
     """The folder's. Raises MissingFileError or ValueError, one line that says what is wrong."""
-    path = Path(folder) / "config.json"
+    folder = body_of(folder)
+    path = folder / "config.json"
     if path.is_file() and (config := read_config(path)).model_type in VISION:
         return ImageProcessor.read(folder, config)
     return load_tokenizer(folder)
@@ -29,4 +29,6 @@ def read_alike(mine, theirs):
     pixels = [isinstance(reader, ImageProcessor) for reader in (mine, theirs)]
     if all(pixels):
         return mine.same_as(theirs)
-    return not any(pixels) and fingerprint(mine) == fingerprint(theirs)
+    if any(pixels):
+        return False
+    return (fingerprint(mine), mine.rules) == (fingerprint(theirs), theirs.rules)

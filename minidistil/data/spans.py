@@ -20,31 +20,46 @@ class Span(NamedTuple):
     end: int
 
 
-def best_spans(parts, n_best=20, longest=30, no_answer=False):
+def best_spans(parts, n_best=20, longest=30, no_answer=False, whole_words=False):
     """[(Window, logits (T,2)), …] of one question  ->  at most n_best Spans, the best first.
 
-    longest: pieces of an answer; no_answer: whether the text may have none.
+    Every span of at most `longest` pieces is tried. no_answer: whether the text may have none;
+    whole_words: whether a span's ends are those of the words that its first and last piece belong
+    to. Of several spans of pieces at one place, in several windows or words, the best counts.
     """
-    scored, tops = {}, [[], []]
+    scores, places, tops = [], [], [[], []]
     for window, logits in parts:
         logits = np.asarray(logits, np.float64)
         held = np.flatnonzero(window.inside)
         seen = np.append(0, held) if no_answer else held
         for side in (0, 1):
             tops[side].append(logits[seen, side])
-        start, end = (held[np.argsort(-logits[held, side], kind="stable")[:n_best]]
-                      for side in (0, 1))  # fmt: skip
-        first, last = (x.ravel() for x in np.meshgrid(start, end, indexing="ij"))
-        fits = (last >= first) & (last - first < longest)
-        for s, e in zip(first[fits], last[fits], strict=True):
-            place = int(window.offsets[s, 0]), int(window.offsets[e, 1])
-            score = logits[s, 0] + logits[e, 1]
-            scored[place] = max(score, scored.get(place, -np.inf))
+        first = np.arange(len(held))[:, None]
+        last = first + np.arange(min(longest, len(held)))
+        first, last = (held[x[last < len(held)]] for x in np.broadcast_arrays(first, last))
+        ends = window.words if whole_words else window.offsets
+        scores.append(logits[first, 0] + logits[last, 1])
+        places.append(np.stack([ends[first, 0], ends[last, 1]], axis=1))
+    scores, places = np.concatenate(scores), np.concatenate(places)
+    found = _best(scores, places, n_best)
     if no_answer:
-        scored[0, 0] = min(float(np.sum(logits[0])) for _, logits in parts)
+        found[0, 0] = min(float(np.sum(logits[0])) for _, logits in parts)
     whole = sum(_log_sum(np.concatenate(top)) for top in tops)
-    order = sorted(scored, key=lambda place: -scored[place])[:n_best]
-    return [Span(float(np.exp(scored[place] - whole)), *place) for place in order]
+    order = sorted(found, key=lambda place: -found[place])[:n_best]
+    return [Span(float(np.exp(found[place] - whole)), *place) for place in order]
+
+
+def _best(scores, places, n_best):
+    """scores (S,), places (S,2) with repetitions  ->  {place: score} of the n_best places; a place
+    without characters is none."""
+    found = {}
+    for i in np.argsort(-scores, kind="stable"):
+        start, end = map(int, places[i])
+        if start < end and (start, end) not in found:
+            found[start, end] = float(scores[i])
+            if len(found) == n_best:
+                break
+    return found
 
 
 def _log_sum(z):

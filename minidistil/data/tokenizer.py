@@ -1,59 +1,101 @@
-"""Text to ids and back: a tokenizer of the `tokenizers` library behind a small door.
+"""Text to ids and back: a tokenizer of the `tokenizers` library with what a model needs of it.
 
-What stands inside is the folder's own: WordPiece for BERT and DistilBERT (`wordpiece.py`), pairs of
-bytes for RoBERTa, SentencePiece's unigrams for ALBERT (`tokenizer_files.py`).
+What stands inside is the folder's own: WordPiece for BERT and DistilBERT, pairs of bytes for
+RoBERTa and GPT-2, SentencePiece's unigrams for ALBERT (`kinds.py`, `tokenizer_files.py`).
 """
 
-import json
+import warnings
+from bisect import bisect_right
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-import tokenizers
 
-SPECIAL = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
+from minidistil.data.kinds import SPECIAL
+from minidistil.data.tokenizer_config import SHORTEST
+from minidistil.data.tokenizer_save import contents
+from minidistil.files import write_together
+
+OPTIONAL = ("unk", "mask")  # bytes know every text, and a classifier fills no mask
 DEFAULT_LENGTH = 512  # what BERT reads, where nothing else is said
 TOGETHER = 256  # texts tokenised at once: what is noted beside their ids is short-lived
-CLASSES = {  # by the kind of model inside: which class of transformers reads the folder
-    "WordPiece": "BertTokenizer",
-    "BPE": "RobertaTokenizer",
-    "Unigram": "AlbertTokenizer",
-}
+
+
+class Pieces(NamedTuple):
+    """The pieces (T,) of a sentence that was given as words."""
+
+    ids: list
+    type_ids: list
+    word_ids: list  # of each piece: the number of its word, None for a special token
+
+    @property
+    def sequence_ids(self):
+        """As of an Encoding: 0 for a piece of the sentence, None for a special token."""
+        return [None if word is None else 0 for word in self.word_ids]
 
 
 class Tokenizer:
     """A tokenizers.Tokenizer with padding and truncation set; calling it makes a batch.
 
-    Its ids: pad_id, unk_id, cls_id, sep_id, mask_id, special_ids (all five and any other special
-    token). token_types says whether a batch carries token_type_ids, which DistilBERT refuses.
+    Its ids: pad_id, cls_id, sep_id, unk_id (None where the vocabulary has none), mask_id (an error
+    where it has none) and special_ids (all of these and any other special token); `ids` has those
+    that there are by their roles. token_types says whether a batch carries token_type_ids, which
+    DistilBERT refuses.
     Everything else (encode, token_to_id, get_vocab, ...) is the wrapped tokenizer's own.
     """
 
-    def __init__(
-        self, backend, *, names=None, max_length=DEFAULT_LENGTH, lowercase=True, token_types=False
-    ):
+    def __init__(self, backend, *, names=None, max_length=DEFAULT_LENGTH, token_types=False):
         self.backend = backend
-        self.names = {**SPECIAL, **(names or {})}
         self.max_length = max_length
-        self.lowercase = lowercase
         self.token_types = token_types
-        for role, name in self.names.items():
+        self.names, self.ids = {}, {}
+        for role, usual in SPECIAL.items():
+            name = (names or {}).get(role, usual)
             number = backend.token_to_id(name)
-            if number is None:
+            if number is not None:
+                self.names[role], self.ids[role] = name, number
+            elif role not in OPTIONAL:
                 raise ValueError(
                     f"the vocabulary has no {role} token {name!r}; add it, or name another "
                     f"{role}_token in tokenizer_config.json"
                 )
-            setattr(self, f"{role}_id", number)
-        added = backend.get_added_tokens_decoder().items()
-        own = {getattr(self, f"{role}_id") for role in self.names}
-        self.special_ids = tuple(sorted(own | {i for i, token in added if token.special}))
-        backend.enable_padding(pad_id=self.pad_id, pad_token=self.names["pad"])
-        backend.enable_truncation(max_length)
+        self.pad_id, self.cls_id, self.sep_id = (self.ids[role] for role in ("pad", "cls", "sep"))
+        self.unk_id = self.ids.get("unk")
+        added = {token.content for token in backend.get_added_tokens_decoder().values()}
+        backend.add_special_tokens(sorted(set(self.names.values()) - added))
+        special = {i for i, t in backend.get_added_tokens_decoder().items() if t.special}
+        self.special_ids = tuple(sorted(special | set(self.ids.values())))
+        self.side = (backend.truncation or {}).get("direction", "right")  # the end that is cut off
+        self._pad()
+        self._cut(max_length)
 
     def __getattr__(self, name):
         if name == "backend":  # while a copy is being made there is none yet
             raise AttributeError(name)
         return getattr(self.backend, name)
+
+    @property
+    def mask_id(self):
+        """The id of [MASK]. Raises ValueError where the vocabulary has none."""
+        if "mask" not in self.ids:
+            raise ValueError(
+                "the tokenizer has no mask token, which masked language modelling needs; name one "
+                "of its pieces as mask_token in tokenizer_config.json"
+            )
+        return self.ids["mask"]
+
+    @property
+    def lowercase(self):
+        """Whether capitals are read as small letters."""
+        return lowers(self.backend)
+
+    @property
+    def rules(self):
+        """How a text becomes pieces, apart from the vocabulary, as text to compare."""
+        backend, around = self.backend, self.backend.encode("", "")
+        steps = backend.normalizer, backend.pre_tokenizer, backend.encode_special_tokens
+        return repr((*steps, around.ids, around.type_ids))
 
     def __call__(self, texts, text_pairs=None, max_length=None):
         """texts (str or B strs), text_pairs (the same)  ->  dict of int64 arrays (B,T).
@@ -76,18 +118,31 @@ class Tokenizer:
         inputs = self._inputs(texts, text_pairs, max_length)
         return self.backend.encode_batch(inputs)
 
+    def whole(self, texts, text_pairs=None):
+        """As `encodings`, of any length and unpadded, one after another: they are short-lived."""
+        inputs = self._inputs(texts, text_pairs, None)
+        for start in range(0, len(inputs), TOGETHER):
+            with self._uncut():
+                some = self.backend.encode_batch(inputs[start : start + TOGETHER])
+            yield from some
+
     def sequences(self, texts, text_pairs=None, max_length=None):
-        """As a call, without padding  ->  a list of B ids (T,), one of B token types (T,)."""
-        inputs = self._inputs(texts, text_pairs, max_length)
-        ids, types = [], []
-        self.backend.no_padding()
-        try:
+        """As a call, without padding  ->  a list of B ids (T,), one of B token types (T,). A
+        warning says how many were cut."""
+        length = self.checked_length(max_length)
+        ids, types, cut = [], [], 0
+        inputs = self._inputs(texts, text_pairs, length)
+        with self._unpadded():
             for start in range(0, len(inputs), TOGETHER):
                 for encoding in self.backend.encode_batch(inputs[start : start + TOGETHER]):
                     ids.append(np.array(encoding.ids, np.int64))
                     types.append(np.array(encoding.type_ids, np.int64))
-        finally:
-            self.backend.enable_padding(pad_id=self.pad_id, pad_token=self.names["pad"])
+                    cut += bool(encoding.overflowing)
+        if cut:
+            warnings.warn(
+                f"{cut} of {len(inputs)} texts are longer than {length} tokens; what is beyond is "
+                f"not read", stacklevel=3,
+            )  # fmt: skip
         return ids, types
 
     def _inputs(self, texts, text_pairs, max_length):
@@ -106,35 +161,65 @@ class Tokenizer:
         self._limit(max_length)
         return inputs
 
-    def _limit(self, max_length):
+    def checked_length(self, max_length):
+        """max_length, by default the model's. Raises ValueError for one that it does not have."""
         length = self.max_length if max_length is None else max_length
-        if not 3 <= length <= self.max_length:
+        if not SHORTEST <= length <= self.max_length:
             raise ValueError(
-                f"max_length {length} is not between 3 and the {self.max_length} positions of the "
-                "model; choose a length that it has"
+                f"max_length {length} is not between {SHORTEST} and the {self.max_length} "
+                f"positions of the model; choose a length that it has"
             )
+        return length
+
+    def _limit(self, max_length):
+        length = self.checked_length(max_length)
         if self.backend.truncation["max_length"] != length:
-            self.backend.enable_truncation(length)
+            self._cut(length)
+
+    def _cut(self, length):
+        self.backend.enable_truncation(length, direction=self.side)
+
+    def _pad(self):
+        self.backend.enable_padding(pad_id=self.pad_id, pad_token=self.names["pad"])
+
+    @contextmanager
+    def _unpadded(self):
+        """Inside, encodings are not padded."""
+        self.backend.no_padding()
+        try:
+            yield
+        finally:
+            self._pad()
+
+    @contextmanager
+    def _uncut(self):
+        """Inside, encodings are of any length and not padded."""
+        self.backend.no_truncation()
+        try:
+            with self._unpadded():
+                yield
+        finally:
+            self._cut(self.max_length)
 
     def content(self, texts):
         """B texts of any length  ->  B lists of ids without special tokens, not truncated."""
-        self.backend.no_truncation()
-        self.backend.no_padding()
-        try:
+        with self._uncut():
             encodings = self.backend.encode_batch_fast(texts, add_special_tokens=False)
-        finally:
-            self.backend.enable_truncation(self.max_length)
-            self.backend.enable_padding(pad_id=self.pad_id, pad_token=self.names["pad"])
         return [e.ids for e in encodings]
 
-    def words(self, sentences, max_length=None):
-        """B lists of words  ->  B encodings, unpadded; word_ids says which word a piece is of."""
-        self._limit(max_length)
-        self.backend.no_padding()
-        try:
-            return self.backend.encode_batch(sentences, is_pretokenized=True)
-        finally:
-            self.backend.enable_padding(pad_id=self.pad_id, pad_token=self.names["pad"])
+    def words(self, sentences):
+        """B lists of words  ->  B Pieces of any length: those of the words with a space between.
+
+        So a byte-level tokenizer, which reads a space as part of the word behind it, gives the
+        pieces of running text. A word of white space, or one that the tokenizer drops, has none.
+        """
+        texts, ends, numbers = zip(*map(_running, sentences), strict=True)
+        with self._uncut():
+            encodings = self.backend.encode_batch(list(texts))
+        return [
+            Pieces(e.ids, e.type_ids, _word_ids(e, *places))
+            for e, *places in zip(encodings, ends, numbers, strict=True)
+        ]
 
     def windows(self, questions, contexts, max_length, stride):
         """B questions, B contexts  ->  for each the encodings of the pair, unpadded: as many as it
@@ -151,12 +236,11 @@ class Tokenizer:
                 f"{max_length} beside a question of {longest}; shorten it, or lengthen the window"
             )
         self.backend.enable_truncation(max_length, stride=stride, strategy="only_second")
-        self.backend.no_padding()
         try:
-            pairs = self.backend.encode_batch(list(zip(questions, contexts, strict=True)))
+            with self._unpadded():
+                pairs = self.backend.encode_batch(list(zip(questions, contexts, strict=True)))
         finally:
-            self.backend.enable_truncation(self.max_length)
-            self.backend.enable_padding(pad_id=self.pad_id, pad_token=self.names["pad"])
+            self._cut(self.max_length)
         return [[pair, *pair.overflowing] for pair in pairs]
 
     def decode(self, ids, skip_special_tokens=True):
@@ -169,40 +253,31 @@ class Tokenizer:
         """The number of ids: one more than the largest."""
         return max(self.backend.get_vocab().values()) + 1
 
-    def save(self, folder, token_types=None):
-        """Write tokenizer.json and tokenizer_config.json, as transformers reads them.
+    def to_json(self):
+        """The wrapped tokenizer as tokenizer.json, without the padding and cutting set here."""
+        self.backend.no_truncation()
+        try:
+            with self._unpadded():
+                return self.backend.to_str(pretty=True)
+        finally:
+            self._cut(self.max_length)
 
-        With them goes the vocabulary in the form of its kind: vocab.txt, or vocab.json and
-        merges.txt; unigrams have tokenizer.json alone.
-        token_types: whether the model of this folder reads token_type_ids; by default what this
-        tokenizer gives. A teacher's tokenizer is saved beside its DistilBERT with False.
+    def save(self, folder, token_types=None):
+        """Write tokenizer.json, tokenizer_config.json and the vocabulary in the form of its kind:
+        vocab.txt, or vocab.json and merges.txt; unigrams have tokenizer.json alone.
+
+        transformers then gives the same ids. token_types: whether the model of this folder reads
+        token_type_ids; by default what this tokenizer gives. A teacher's tokenizer is saved beside
+        its DistilBERT with False.
         """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         token_types = self.token_types if token_types is None else token_types
-        plain = tokenizers.Tokenizer.from_str(self.backend.to_str())
-        plain.no_padding()
-        plain.no_truncation()
-        plain.save(str(folder / "tokenizer.json"))
-        kind = json.loads(plain.to_str())["model"]
-        words = dict(sorted(self.backend.get_vocab().items(), key=lambda word: word[1]))
-        if kind["type"] == "WordPiece":
-            _write(folder / "vocab.txt", "".join(f"{word}\n" for word in words))
-        elif kind["type"] == "BPE":
-            _write(folder / "vocab.json", json.dumps(words, ensure_ascii=False))
-            pairs = "".join(f"{left} {right}\n" for left, right in kind["merges"])
-            _write(folder / "merges.txt", f"#version: 0.2\n{pairs}")
-        many = len(set(self.names.values())) > 1  # GPT-2 has one special token for every role
-        inputs = ["input_ids", "token_type_ids", "attention_mask"]
-        config = {
-            "tokenizer_class": CLASSES[kind["type"]] if many else "GPT2Tokenizer",
-            "do_lower_case": self.lowercase,
-            "model_max_length": self.max_length,
-            "model_input_names": inputs if token_types else [inputs[0], inputs[2]],
-            **{f"{role}_token": name for role, name in self.names.items()},
-        }
-        text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
-        _write(folder / "tokenizer_config.json", text)
+        texts = contents(self, token_types)
+        write_together(Path(folder), {name: text.encode() for name, text in texts.items()})
+
+
+def lowers(backend):
+    """Whether a tokenizers.Tokenizer reads capitals as small letters."""
+    return backend.normalizer is not None and "A" not in backend.normalizer.normalize_str("A")
 
 
 def check_vocabulary(tokenizer, vocab_size):
@@ -228,5 +303,21 @@ def _check_texts(texts):
             )
 
 
-def _write(path, text):
-    path.write_text(text, encoding="utf-8", newline="\n")
+def _running(words):
+    """Words  ->  the text that they make, and of each word in it where it ends and its number."""
+    kept = [(number, word.strip()) for number, word in enumerate(words) if word.strip()]
+    ends, end = [], -1
+    for _, word in kept:
+        end += 1 + len(word)
+        ends.append(end)
+    return " ".join(word for _, word in kept), ends, [number for number, _ in kept]
+
+
+def _word_ids(encoding, ends, numbers):
+    """Of each piece the number of its word: the first that ends behind the piece's beginning, for
+    the space before a word is part of it."""
+    last = len(ends) - 1
+    return [
+        None if special else numbers[min(bisect_right(ends, start), last)]
+        for special, (start, _) in zip(encoding.special_tokens_mask, encoding.offsets, strict=True)
+    ]

@@ -13,106 +13,201 @@ Sources: Sennrich et al., 2016, and Radford et al., "GPT-2", 2019, §2.2; Kudo, 
 regularization", 2018.
 """
 
-import json
-from pathlib import Path
-
 import tokenizers
-from tokenizers import decoders, models, pre_tokenizers, processors
+from tokenizers import models, normalizers, pre_tokenizers
 
-from minidistil.data.tokenizer import DEFAULT_LENGTH, SPECIAL, Tokenizer
-from minidistil.data.wordpiece import wordpiece
+from minidistil.arguments import path_like
+from minidistil.config.folder import body_of
+from minidistil.data.fields import Fields
+from minidistil.data.kinds import (
+    GPT2,
+    KINDS,
+    ROBERTA,
+    SPECIAL,
+    bert_ends,
+    byte_pairs,
+    roberta_ends,
+    wordpiece,
+)
+from minidistil.data.tokenizer import DEFAULT_LENGTH, OPTIONAL, Tokenizer, lowers
+from minidistil.data.tokenizer_config import UNLIMITED, read_tokenizer_config
 from minidistil.files import MissingFileError
 
-UNLIMITED = 1_000_000  # transformers writes 1e30 for "no limit"
 TYPED = ("bert", "albert")  # the families whose tokenizers tell a pair's texts apart
-ROBERTA = {"pad": "<pad>", "unk": "<unk>", "cls": "<s>", "sep": "</s>", "mask": "<mask>"}
-GPT2 = dict.fromkeys(SPECIAL, "<|endoftext|>")
-ALBERT = {**SPECIAL, "pad": "<pad>", "unk": "<unk>"}
+WORDPIECE = ("", "bert", "distilbert", "electra", "mobilebert", "squeezebert", "convbert")
+LARGEST = 2**28  # bytes of a vocabulary: 256 MiB, ten times a large one
+NORMALISES = {  # keys of tokenizer_config.json, and what the normaliser calls them
+    "do_lower_case": "lowercase",
+    "strip_accents": "strip_accents",
+    "tokenize_chinese_chars": "handle_chinese_chars",
+}
+BYTES = ("roberta", "gpt2")
+PROBE = "a\u0b9f \U000123ab"  # letters that few vocabularies have
 
 
 def load_tokenizer(folder):
     """A folder with tokenizer.json, vocab.txt, or vocab.json and merges.txt  ->  Tokenizer.
 
-    tokenizer_config.json, where present, gives lower-casing, the names of the special tokens and
-    the longest text; config.json the positions and whether the model is a BERT or an ALBERT, which
-    read token_type_ids. Raises MissingFileError or ValueError.
+    Its other files (`tokenizer_config.py`) give options, the names of the special tokens, further
+    pieces and the longest text; config.json the positions and whether the model is a BERT or an
+    ALBERT, which read token_type_ids. Raises MissingFileError or ValueError.
     """
-    folder = Path(folder)
-    said, model = (_json(folder / name) for name in ("tokenizer_config.json", "config.json"))
-    lowercase = said.get("do_lower_case", True)
-    names = {role: name for role in SPECIAL if (name := _name(said.get(f"{role}_token")))}
-    if (folder / "tokenizer.json").is_file():
-        path = folder / "tokenizer.json"
-        backend = _from(path, lambda: tokenizers.Tokenizer.from_file(str(path)))
-    elif (folder / "vocab.txt").is_file():
-        backend = wordpiece(
-            _read_vocabulary(folder / "vocab.txt"),
-            {**SPECIAL, **names},
-            lowercase=lowercase,
-            strip_accents=said.get("strip_accents"),
-            chinese=said.get("tokenize_chinese_chars", True),
-        )
-    elif (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
-        usual = ROBERTA if ROBERTA["cls"] in _json(folder / "vocab.json") else GPT2
-        backend = _byte_pairs(folder, {**usual, **names}, said.get("add_prefix_space", False))
-    else:
-        raise MissingFileError(
-            f"{folder} has neither tokenizer.json nor vocab.txt, nor vocab.json with merges.txt; "
-            f"add one"
-        )
-    inputs = said.get("model_input_names", ())
-    family = model.get("model_type", "bert" if "token_type_ids" in inputs else "")
-    limits = [said.get("model_max_length"), _positions(family, model)]
-    return Tokenizer(
-        backend,
-        names={**_names(backend), **names},
-        max_length=min((int(n) for n in limits if n and n < UNLIMITED), default=DEFAULT_LENGTH),
-        lowercase=lowercase,
+    folder = body_of(path_like("the folder", folder))
+    said, model = read_tokenizer_config(folder), Fields(folder / "config.json")
+    family = model.get("model_type") or ("bert" if "token_type_ids" in said.inputs else "")
+    path, backend, ends = _read(folder, said, family)
+    _add(backend, said, model.count("vocab_size"))
+    names = {**_names(backend, said.names), **said.names}
+    _from(path, lambda: ends(backend, {**SPECIAL, **names}))
+    if said.side:
+        backend.enable_truncation(DEFAULT_LENGTH, direction=said.side)
+    backend.encode_special_tokens = said.split_special
+    limits = [n for n in (said.max_length, _positions(family, model)) if n]
+    tokenizer = Tokenizer(
+        backend, names=names, max_length=min(limits, default=DEFAULT_LENGTH),
         token_types=family in TYPED,
+    )  # fmt: skip
+    _from(path, lambda: backend.encode(PROBE, PROBE))
+    return tokenizer
+
+
+def _read(folder, said, family):
+    """The file that holds the vocabulary, the tokenizers.Tokenizer made of it, and what is done
+    about the tokens around a text once all pieces are there."""
+    whole, lines, pairs = (folder / n for n in ("tokenizer.json", "vocab.txt", "merges.txt"))
+    if whole.is_file():
+        backend = _from(whole, lambda: tokenizers.Tokenizer.from_file(str(whole)))
+        _heed(backend, said)
+        return whole, backend, lambda backend, names: _check(backend, said, whole)
+    if lines.is_file():
+        _of_class(said, lines, WORDPIECE)
+        backend = _from(lines, lambda: wordpiece(
+            _read_vocabulary(lines), {**SPECIAL, **said.names},
+            lowercase=said.fields.flag("do_lower_case") is not False,
+            strip_accents=said.fields.flag("strip_accents"),
+            chinese=said.fields.flag("tokenize_chinese_chars") is not False,
+        ))  # fmt: skip
+        return lines, backend, bert_ends
+    if (folder / "vocab.json").is_file() and pairs.is_file():
+        _of_class(said, pairs, ("", *BYTES))
+        return pairs, *_byte_pairs(folder, said, family)
+    raise MissingFileError(
+        f"{folder} has neither tokenizer.json nor vocab.txt, nor vocab.json with merges.txt; "
+        f"add one"
     )
+
+
+def _of_class(said, path, allowed):
+    """A vocabulary alone says little of how texts are cut: the class that is named must be one
+    that reads them so."""
+    if said.family not in allowed:
+        raise ValueError(
+            f"{said.fields.path}: tokenizer_class is for {said.family[:60]}, which reads "
+            f"{path.name} in its own way; this version knows {', '.join(filter(None, allowed))}: "
+            f"save the folder's tokenizer.json"
+        )
+
+
+def _heed(backend, said):
+    """Options of tokenizer_config.json that go before those in tokenizer.json, as in transformers'
+    classes; one that reads tokenizer.json as it stands has none."""
+    normalizer, pre_tokenizer = backend.normalizer, backend.pre_tokenizer
+    if said.family in WORDPIECE[1:] and isinstance(normalizer, normalizers.BertNormalizer):
+        for key, name in NORMALISES.items():
+            if (value := said.fields.flag(key)) is not None:
+                setattr(normalizer, name, value)
+    elif said.family in BYTES and isinstance(pre_tokenizer, pre_tokenizers.ByteLevel):
+        if (value := said.fields.flag("add_prefix_space")) is not None:
+            pre_tokenizer.add_prefix_space = value
+    elif said.family == "albert":
+        lower = said.fields.flag("do_lower_case")
+        if lower not in (None, lowers(backend)):
+            raise said.fields.refuse("do_lower_case", f"{not lower}, as tokenizer.json does it")
+
+
+def _check(backend, said, path):
+    """Special tokens that tokenizer.json uses are those that tokenizer_config.json names."""
+    used = {"unk": getattr(backend.model, "unk_token", None)}
+    encoding = backend.encode("")
+    if said.family in (*WORDPIECE, "roberta") and len(encoding.tokens) == 2:
+        used["cls"], used["sep"] = encoding.tokens
+    for role, name in used.items():
+        if name and said.names.get(role, name) != name:
+            raise ValueError(
+                f"{path} uses {name[:60]!r} where tokenizer_config.json says that the {role}_token "
+                f"is {said.names[role][:60]!r}; correct one of them"
+            )
+
+
+def _add(backend, said, rows):
+    """The pieces that the vocabulary does not hold, in the order of their ids; then the special
+    tokens that have no id yet, while the model has rows for them. rows: None where it is unknown.
+    """
+    for number, token in sorted(said.added.items()):
+        backend.add_tokens([token])
+        if backend.token_to_id(token.content) != number:
+            raise ValueError(
+                f"{said.fields.path.parent} gives the added token {token.content[:60]!r} the id "
+                f"{number}, but beside the vocabulary it is {backend.token_to_id(token.content)}; "
+                f"ids follow one another"
+            )
+    for token in (*said.named.values(), *said.extra):
+        known = {added.content for added in backend.get_added_tokens_decoder().values()}
+        here = backend.token_to_id(token.content) is not None
+        if token.content not in known and (here or rows is None or backend.get_vocab_size() < rows):
+            backend.add_tokens([token])
 
 
 def _positions(family, model):
     """How many tokens a config.json has positions for; None where it does not say."""
-    rows = model.get("max_position_embeddings", model.get("n_positions"))
-    reserved = model.get("pad_token_id", 1) + 1 if family == "roberta" else 0
-    return rows and rows - reserved
+    rows = model.count("max_position_embeddings", 1, UNLIMITED) or model.count("n_positions", 1)
+    if not rows or family != "roberta":
+        return rows
+    padding = model.count("pad_token_id")
+    reserved = 2 if padding is None else padding + 1
+    if rows <= reserved:
+        raise model.refuse("max_position_embeddings", f"more than the {reserved} before a text")
+    return rows - reserved
 
 
-def _names(backend):
+def _names(backend, said):
     """What the special tokens are called where no file says so: as in the first family whose
-    names are all there."""
-    for names in (SPECIAL, ROBERTA, ALBERT, GPT2):
-        if all(backend.token_to_id(name) is not None for name in names.values()):
+    names are all there; else a text begins with bos and ends with eos, which pads, too."""
+    for names in KINDS:
+        if all(backend.token_to_id(n) is not None for r, n in names.items() if r not in OPTIONAL):
             return names
-    return SPECIAL
+    roles = {"cls": "bos", "sep": "eos", "pad": "eos"}
+    return {role: said[other] for role, other in roles.items() if other in said}
 
 
-def _byte_pairs(folder, names, prefix):
-    """RoBERTa's tokenizer. prefix: whether a text's first word gets a space, as the others have."""
-    paths = [str(folder / name) for name in ("vocab.json", "merges.txt")]
-    backend = _from(
-        folder / "merges.txt", lambda: tokenizers.Tokenizer(models.BPE.from_file(*paths))
-    )
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
-    backend.decoder = decoders.ByteLevel()
-    there = {role: name for role, name in names.items() if backend.token_to_id(name) is not None}
-    backend.add_special_tokens([
-        # the space before a mask belongs to the word that it hides
-        tokenizers.AddedToken(name, lstrip=role == "mask", special=True)
-        for role, name in {name: (role, name) for role, name in there.items()}.values()
-    ])  # fmt: skip
-    if "cls" in there and "sep" in there and there["cls"] != there["sep"]:
-        ends = [(there[role], backend.token_to_id(there[role])) for role in ("sep", "cls")]
-        backend.post_processor = processors.RobertaProcessing(*ends, add_prefix_space=prefix)
-    return backend
+def _byte_pairs(folder, said, family):
+    """RoBERTa's or GPT-2's tokenizer, and its ends; which of them it is the folder names, or the
+    vocabulary shows."""
+    vocabulary, pairs = Fields(folder / "vocab.json"), folder / "merges.txt"
+    numbers = {vocabulary.whole(piece, number) for piece, number in vocabulary.values.items()}
+    if len(numbers) < len(vocabulary.values) or None in numbers:
+        raise ValueError(f"{vocabulary.path}: each piece needs an id of its own; save it again")
+    kind = next((k for k in (said.family, family) if k in BYTES), None)
+    ends = kind == "roberta" if kind else ROBERTA["cls"] in vocabulary.values
+    names = {**(ROBERTA if ROBERTA["cls"] in vocabulary.values else GPT2), **said.names}
+    model = _from(pairs, lambda: models.BPE.from_file(str(vocabulary.path), str(pairs)))
+    prefix = bool(said.fields.flag("add_prefix_space"))
+    backend = byte_pairs(model, names, prefix, ends=False)
+    return backend, lambda backend, names: ends and roberta_ends(backend, names, prefix)
 
 
 def _from(path, read):
+    """What read() makes of a file; every failure of the library is a ValueError of one line."""
+    if path.stat().st_size > LARGEST:
+        raise ValueError(f"{path} is larger than {LARGEST >> 20} MiB, the most that is read")
     try:
         return read()
-    except Exception as error:  # the library raises nothing narrower
-        reason = str(error).splitlines()[0]
+    except ValueError as error:
+        raise error from None
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise  # an interrupt; the library's own panics are no Exceptions either
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise ValueError(f"{path} is not a tokenizer ({reason}); save it again") from None
 
 
@@ -131,20 +226,3 @@ def _read_vocabulary(path):
             "must be a piece of its own"
         )
     return vocabulary
-
-
-def _json(path):
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} must hold a JSON object, not a {type(value).__name__}")
-    return value
-
-
-def _name(token):
-    """A special token in tokenizer_config.json is a string, or an object with its content."""
-    return token.get("content") if isinstance(token, dict) else token

@@ -9,12 +9,10 @@ import tempfile
 import unicodedata
 from collections import Counter
 
-import tokenizers
-from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import trainers
 
-from minidistil.data.tokenizer import SPECIAL, Tokenizer
-
-PREFIX = "##"
+from minidistil.data.kinds import PREFIX, SPECIAL, wordpiece
+from minidistil.data.tokenizer import Tokenizer
 
 
 def train_wordpiece(documents, vocab_size, *, lowercase=True, min_frequency=2):
@@ -52,7 +50,7 @@ def train_wordpiece(documents, vocab_size, *, lowercase=True, min_frequency=2):
         )
         backend.train_from_iterator(spool, trainer)
     vocabulary = backend.get_vocab(with_added_tokens=True)
-    return Tokenizer(wordpiece(vocabulary, SPECIAL, lowercase=lowercase), lowercase=lowercase)
+    return Tokenizer(wordpiece(vocabulary, SPECIAL, lowercase=lowercase))
 
 
 def _spool(documents, normalizer, spool):
@@ -69,23 +67,3 @@ def _splits(letter):
     """Whether BERT makes a word of this character alone, so that it never continues one."""
     ascii_mark = letter.isascii() and not letter.isalnum()
     return ascii_mark or unicodedata.category(letter).startswith("P")
-
-
-def wordpiece(vocabulary, names, *, lowercase, strip_accents=None, chinese=True):
-    """BERT's tokenizer over a vocabulary {piece: id}; accents go with the capitals by default."""
-    model = models.WordPiece(vocabulary, unk_token=names["unk"], continuing_subword_prefix=PREFIX)
-    backend = tokenizers.Tokenizer(model)
-    backend.normalizer = normalizers.BertNormalizer(
-        lowercase=lowercase, strip_accents=strip_accents, handle_chinese_chars=chinese
-    )
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    backend.decoder = decoders.WordPiece(prefix=PREFIX)
-    backend.add_special_tokens([n for n in names.values() if n in vocabulary])
-    cls, sep = names["cls"], names["sep"]
-    if cls in vocabulary and sep in vocabulary:
-        backend.post_processor = processors.TemplateProcessing(
-            single=f"{cls} $A {sep}",
-            pair=f"{cls} $A {sep} $B:1 {sep}:1",
-            special_tokens=[(cls, vocabulary[cls]), (sep, vocabulary[sep])],
-        )
-    return backend

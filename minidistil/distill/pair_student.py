@@ -53,7 +53,9 @@ def pair_student(teacher, layers, decoder_layers=None, config=None, seed=0):
         if source in given:
             found[name] = given[source]
     ops = backend(teacher.ops.name) if teacher.dtype in NARROW else teacher.ops
-    return EncoderDecoder(config, teacher.task, take_over(params, found), ops)
+    student = EncoderDecoder(config, teacher.task, take_over(params, found), ops)
+    student.generation = teacher.generation
+    return student
 
 
 def _shorter(config, n_layers):

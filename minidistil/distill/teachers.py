@@ -42,12 +42,12 @@ def lesson(teacher, batch, select, watched=None):
 
         return Lesson((), logits)
     if isinstance(teacher, VisionModel):
-        result = teacher.infer(teacher.pack_batch(batch))
+        result = teacher.infer(teacher.pack_batch(batch), checked=False)
         return Lesson(result.hidden[-1:], lambda images: result.logits[images])
     batch = as_teacher_reads(batch)
     rows = teacher.pack(batch["input_ids"], batch.get("attention_mask"), types_of(teacher, batch))
     taps = {f"layer.{i - 1}": {} for i in watched or ()}
-    result = teacher.infer(rows, select, project=False, taps=taps or None)
+    result = teacher.infer(rows, select, project=False, taps=taps or None, checked=False)
     seen = None
     if watched is not None:
         seen = Seen(result.hidden, taps, rows, teacher.config.architecture)

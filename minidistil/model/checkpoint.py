@@ -13,30 +13,33 @@ import json
 from pathlib import Path
 
 import numpy as np
-import safetensors
 from safetensors.numpy import save
 
 from minidistil import files
+from minidistil.arguments import one_of
 from minidistil.config import QUANTIZATION
-from minidistil.files import MissingFileError
-from minidistil.ops._formats import dequantize, quantize
+from minidistil.files import MissingFileError, read_settings
+from minidistil.limits import several
+from minidistil.model.stored import Scaled, tensors_of
+from minidistil.ops._formats import quantize
 
 WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 STORED = {"float32": np.float32, "float16": np.float16, "int8": np.float32}  # int8: its vectors
+ROOM = 410  # letters of a list of problems
 SCALE = "_scale"  # what follows a quantised matrix' name in that of its scales
 
 
-def read_tensors(folder):
-    """{name: float32 array, or int8 where it is stored so} of a folder.
+def stored_in(folder):
+    """{name: Stored} of a folder, whose numbers are not read yet.
 
     Raises MissingFileError or ValueError, one clear line.
     """
     folder = Path(folder)
     if (folder / WEIGHTS).exists():  # before an index, whose shards may be older; as transformers
-        return _read_file(folder / WEIGHTS)
+        return tensors_of(folder / WEIGHTS)
     if (folder / INDEX).exists():
-        return _read_shards(folder)
+        return _shards(folder)
     pickles = sorted(p.name for pattern in PICKLES for p in folder.glob(pattern))
     if pickles:
         raise ValueError(
@@ -46,77 +49,61 @@ def read_tensors(folder):
     raise MissingFileError(f"{folder} holds neither {WEIGHTS} nor {INDEX}")
 
 
-def _read_shards(folder):
-    try:
-        places = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
-        shards = sorted(set(places.values()))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise ValueError(f"{folder / INDEX} has no weight_map from names to files") from None
+def _shards(folder):
+    places = read_settings(folder / INDEX).get("weight_map")
+    if not isinstance(places, dict) or not places:
+        raise ValueError(f"{folder / INDEX} has no weight_map from names to files")
     tensors = {}
-    for name in shards:
+    for name in places.values():
         if not isinstance(name, str) or Path(name).name != name:
             raise ValueError(f"{folder / INDEX} names {name!r}, which is not a file of the folder")
-        tensors.update(_read_file(folder / name))
+    for name in set(places.values()):
+        tensors.update(tensors_of(folder / name))
     missing = sorted(set(places) - set(tensors))
     if missing:
         raise ValueError(f"{folder / INDEX} lists {missing[0]}, which no file holds")
     return tensors
 
 
-def _read_file(path):
-    try:
-        entries = safetensors.deserialize(path.read_bytes())
-    except FileNotFoundError:
-        raise MissingFileError(f"{path} is missing, though {INDEX} names it") from None
-    except safetensors.SafetensorError as error:
-        raise ValueError(
-            f"{path} is not a whole safetensors file ({error}); fetch or save it again"
-        ) from None
-    return {name: _to_array(f"{path}: {name}", entry) for name, entry in entries}
-
-
-def _to_array(name, entry):
-    data, kind = entry["data"], entry["dtype"]
-    if kind == "BF16":  # the upper half of a float32; NumPy has no such type
-        bits = np.frombuffer(data, "<u2").astype(np.uint32) << 16
-        array = bits.view(np.float32)
-    elif kind in ("F32", "F16", "F64"):
-        array = np.frombuffer(data, f"<f{int(kind[1:]) // 8}").astype(np.float32)
-    elif kind in ("I64", "I32"):
-        array = np.frombuffer(data, f"<i{int(kind[1:]) // 8}").astype(np.float32)
-    elif kind == "I8":
-        array = np.frombuffer(data, np.int8)
-    else:
-        raise ValueError(f"{name} is {kind}; F32, F16, BF16 and F64 can be read, I8 with scales")
-    return array.reshape(entry["shape"])
+def misfit(folder, problems):
+    """The ValueError of a folder whose tensors are not its config's, with as many of the problems
+    as a line has room for."""
+    shown = problems[:1]
+    for problem in problems[1:]:
+        if len("; ".join([*shown, problem])) > ROOM:
+            break
+        shown.append(problem)
+    rest = len(problems) - len(shown)
+    more = [f"… and {rest} more"] if rest else []
+    return ValueError(f"{folder} does not fit its {CONFIG}: {'; '.join([*shown, *more])}")
 
 
 def is_quantized(tensors):
-    """Whether any matrix among what `read_tensors` found is stored as int8."""
-    return any(array.dtype == np.int8 for array in tensors.values())
+    """Whether any matrix among what `stored_in` found is stored as int8."""
+    return any(x.kind == "I8" for x in tensors.values())
 
 
-def dequantized(folder, tensors):
-    """The same in float32, without the scales. Raises ValueError where a scale cannot be one."""
-    wide, problems = dict(tensors), []
+def with_scales(folder, tensors):
+    """The same with each int8 matrix and its scales as one Scaled.
+
+    Raises ValueError where a matrix has no scale for each row.
+    """
+    joined, problems = dict(tensors), []
     for name, q in tensors.items():
-        if q.dtype != np.int8:
+        if q.kind != "I8":
             continue
-        scale = wide.pop(name + SCALE, None)
+        scale = joined.pop(name + SCALE, None)
         if scale is None:
             problems.append(f"{name} is I8, and {name + SCALE} is missing")
-        elif q.ndim != 2 or scale.dtype == np.int8 or scale.shape != q.shape[:1]:
+        elif len(q.shape) != 2 or scale.kind == "I8" or scale.shape != q.shape[:1]:
             problems.append(f"{name} {q.shape} needs a scale for each row, not {scale.shape}")
-        elif not (np.isfinite(scale) & (scale > 0)).all():
-            row = int(np.flatnonzero(~(np.isfinite(scale) & (scale > 0)))[0])
-            problems.append(f"{name + SCALE} holds {scale[row]} at {row}, not a number above 0")
         else:
-            wide[name] = dequantize(q, scale)
+            joined[name] = Scaled(q, scale)
     if problems:
         raise ValueError(
-            f"{folder} is not a whole quantised model: {'; '.join(problems)}; quantise it again"
+            f"{folder} is not a whole quantised model: {several(problems, '; ')}; quantise it again"
         )
-    return wide
+    return joined
 
 
 # ---------------------------------------------------------------- writing
@@ -127,8 +114,7 @@ def write_folder(folder, config, tensors, dtype="float32"):
 
     dtype: "float32", "float16", or "int8" for matrices with a scale for each row.
     """
-    if dtype not in STORED:
-        raise ValueError(f"dtype must be one of {', '.join(STORED)}, not {dtype!r}")
+    one_of("dtype", dtype, STORED)
     limit = np.finfo(STORED[dtype]).max
     stored = {}
     for name, array in tensors.items():

@@ -10,8 +10,37 @@ import numpy as np
 from minidistil.model import encoder, heads
 from minidistil.model.cross import Memory, keys_and_values
 from minidistil.model.encoder import scope
+from minidistil.model.finite import not_finite
 from minidistil.model.past import KeyValues
 from minidistil.model.rows import Rows
+
+
+def checked(model, make):
+    """The decoder make(model), a function of ids and parents, whose logits are all finite.
+
+    make: another model with the same parameters  ->  its decoder. Raises NotFiniteError.
+    """
+    asked = []
+
+    def again(other):
+        with np.errstate(all="ignore"):
+            step = make(other)
+            for ids, parents in asked:
+                logits = step(ids, parents)
+        return logits
+
+    with np.errstate(all="ignore"):
+        step = make(model)
+
+    def words(ids, parents):
+        asked.append((ids, parents))
+        with np.errstate(all="ignore"):  # what is not finite is looked for just below
+            logits = step(ids, parents)
+        if not np.isfinite(logits).all():
+            raise not_finite(model, again)
+        return logits
+
+    return words
 
 
 class Decoder:

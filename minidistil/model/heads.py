@@ -110,13 +110,19 @@ def tasks_of(config):
 
 
 def heads_of(config, task):
-    """The heads of a model of this family and task. Raises ValueError for a task it lacks."""
+    """The heads of a model of this family and task. Raises ValueError for a task it lacks, and
+    for words whose head has a table of its own."""
     if task not in tasks_of(config):
         raise ValueError(
             f"task must be one of {', '.join(tasks_of(config))} for {config.model_type}, "
             f"not {task!r}"
         )
-    return family_of(config).heads[task]
+    heads = family_of(config).heads[task]
+    if not config.tie_word_embeddings and set(WORDS) & set(heads):
+        raise ValueError(
+            f"tie_word_embeddings must be true for {task}: its head shares the word embeddings"
+        )
+    return heads
 
 
 def architecture_name(config, task):

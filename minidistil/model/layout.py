@@ -7,7 +7,7 @@ from numbers import Integral
 
 from minidistil.config import EncoderDecoderConfig
 from minidistil.model.names import public_names
-from minidistil.model.params import initialise, shapes
+from minidistil.model.params import LARGEST, check_size, initialise, shapes
 
 HALVES = {"encoder": "feature-extraction", "decoder": "fill-mask"}  # the task whose heads it has
 BRIDGE = ("enc_to_dec_proj.weight", "enc_to_dec_proj.bias")  # between halves of unequal width
@@ -30,8 +30,12 @@ def layout(config, task):
     return sizes, names
 
 
-def first_values(config, wanted, seed):
-    """Initial values, float32, of the canonical names and shapes in `wanted`; see `initialise`."""
+def first_values(config, wanted, seed, max_bytes=LARGEST):
+    """Initial values, float32, of the canonical names and shapes in `wanted`; see `initialise`.
+
+    Raises ValueError, before it allocates any, for more than max_bytes of them.
+    """
+    check_size(wanted, max_bytes)
     if not isinstance(config, EncoderDecoderConfig):
         return initialise(config, wanted, seed)
     values = {}

@@ -17,6 +17,12 @@ class Result(NamedTuple):
     nsp: object = None  # (B,2), or of ALBERT (B,K)
 
 
+def answers(result):
+    """The arrays of a Result in which any number that is not finite shows: every op passes it on,
+    so that the hidden states before the last need no look."""
+    return result.hidden[-1], result.features, result.logits, result.pooled, result.nsp
+
+
 class Cotangents(NamedTuple):
     """Gradients of the loss with respect to a Result, with its shapes; None is zero.
 

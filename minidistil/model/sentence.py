@@ -15,92 +15,20 @@ Sources: Reimers and Gurevych, "Sentence-BERT", 2019, §3; Henderson et al., "Ef
 language response suggestion", 2017, §4; the scale is that of sentence-transformers.
 """
 
-import json
-from dataclasses import dataclass
-from pathlib import Path
-
 import numpy as np
 
-from minidistil.files import write_json
 from minidistil.model import network
+from minidistil.model.counting import PLAIN
 from minidistil.model.model import Model
 from minidistil.model.network import Cotangents
 from minidistil.model.output import Step
+from minidistil.model.pooling import Pooling
 from minidistil.model.rows import pack, pack_choices
 from minidistil.model.taps import SPEC
 from minidistil.ops import frugal
 
 SENTENCES = "sentence-embedding"
-MODULES, POOLING, LENGTH = "modules.json", "1_Pooling/config.json", "sentence_bert_config.json"
-SENTENCE_FILES = (MODULES, POOLING, LENGTH)
-TYPES = "sentence_transformers.models."
-MODES = {"cls": "pooling_mode_cls_token", "mean": "pooling_mode_mean_tokens"}
 SCALE = 20.0  # of the cosines, before the softmax over a batch
-
-
-@dataclass(frozen=True)
-class Pooling:
-    """How the tokens' vectors become one: as sentence-transformers' folders say it."""
-
-    mode: str = "mean"  # or cls
-    normalize: bool = True
-    max_length: int | None = None  # tokens that are read; None: as many as the model has positions
-
-    def __post_init__(self):
-        if self.mode not in MODES:
-            raise ValueError(f"pooling must be one of {', '.join(MODES)}, not {self.mode!r}")
-
-    @classmethod
-    def read(cls, folder):
-        """What the folder's files say; the mean, normalised, where it has none.
-
-        Raises ValueError for another pooling, or a module that this version does not know.
-        """
-        folder = Path(folder)
-        if not (folder / MODULES).exists():
-            return cls()
-        kinds = [module["type"].rpartition(".")[2] for module in _json(folder / MODULES)]
-        if kinds[:2] != ["Transformer", "Pooling"] or set(kinds[2:]) - {"Normalize"}:
-            raise ValueError(
-                f"{folder / MODULES} lists {', '.join(kinds)}; this version reads Transformer, "
-                f"Pooling and Normalize"
-            )
-        given = _json(folder / POOLING)
-        chosen = sorted(
-            k for k, on in given.items() if k.startswith("pooling_mode_") and on is True
-        )
-        modes = [mode for mode, key in MODES.items() if chosen == [key]]
-        if not modes:
-            raise ValueError(
-                f"{folder / POOLING} asks for {', '.join(chosen) or 'no pooling'}; this version "
-                f"has {', '.join(MODES.values())}, one at a time"
-            )
-        length = _json(folder / LENGTH) if (folder / LENGTH).exists() else {}
-        return cls(modes[0], "Normalize" in kinds, length.get("max_seq_length"))
-
-    def write(self, folder, channels):
-        """The files that sentence-transformers looks for beside config.json."""
-        folder, kinds = Path(folder), [("", "Transformer"), ("1_Pooling", "Pooling")]
-        if self.normalize:
-            kinds.append(("2_Normalize", "Normalize"))
-        (folder / POOLING).parent.mkdir(parents=True, exist_ok=True)
-        write_json(folder / POOLING, {
-            "word_embedding_dimension": channels,
-            **{key: mode == self.mode for mode, key in MODES.items()},
-        })  # fmt: skip
-        write_json(folder / MODULES, [
-            {"idx": i, "name": str(i), "path": path, "type": TYPES + kind}
-            for i, (path, kind) in enumerate(kinds)
-        ])  # fmt: skip
-        if self.max_length is not None:
-            write_json(folder / LENGTH, {"max_seq_length": self.max_length, "do_lower_case": False})
-
-
-def _json(path):
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} is not there or not JSON: {error}") from None
 
 
 # ---------------------------------------------------------------- from tokens to a vector
@@ -127,7 +55,11 @@ def pool_backward(dv, cache, pooling, ops):
 
 def normalise(v):
     """v (B,C)  ->  v/|v|, cache; a vector of zeros stays one."""
-    length = np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-12)  # (B,1)
+    with np.errstate(over="ignore"):
+        length = np.linalg.norm(v, axis=1, keepdims=True)  # (B,1)
+    if not np.isfinite(length).all():  # squares beyond float32 of numbers that are not
+        length = np.linalg.norm(v.astype(np.float64), axis=1, keepdims=True).astype(v.dtype)
+    length = np.maximum(length, 1e-12)
     y = v / length
     return y, (y, length)
 
@@ -202,16 +134,30 @@ class SentenceModel(Model):
         d = Cotangents((*(None,) * (len(result.hidden) - 1), dh))
         return Step(loss, parts, self.public(network.backward(d, cache, self.ops, release=True)))
 
-    def gradients(self, batch, train=False, seed=0, step=0, first_sequence=0):
-        """Pairs (B,2,T), with labels (B,) for regression, without for contrastive  ->  Step."""
+    def counts(self, batch, counting=PLAIN):
+        """What the mean of `gradients` is over: the pairs."""
+        return {"labels": len(batch["input_ids"])}
+
+    def gradients(self, batch, train=False, seed=0, step=0, first_sequence=0, counting=PLAIN):
+        """Pairs (B,2,T), with labels (B,) for regression, without for contrastive  ->  Step.
+
+        A contrastive loss looks for a text's partner in its own batch, so that of several
+        micro-batches is not that of one large batch, whatever each counts for.
+        """
         rows = self.pack(*(batch.get(k) for k in ("input_ids", "attention_mask", "token_type_ids")))
         chance = self.chance(rows, train, seed, step, first_sequence)
-        return self.learn(rows, lambda y: pairs_loss(y, rows, batch.get("labels")), chance)
+        share = counting.shares["labels"]
+
+        def losses(y):
+            loss, parts, dy = pairs_loss(y, rows, batch.get("labels"))
+            return share * loss, parts, dy.dtype.type(share) * dy
+
+        return self.learn(rows, losses, chance)
 
     def save_pretrained(self, folder, dtype="float32"):
         """As `Model.save_pretrained`, with the files that sentence-transformers reads."""
-        super().save_pretrained(folder, dtype)
         self.pooling.write(folder, self.config.architecture.C)
+        super().save_pretrained(folder, dtype)  # last: without config.json there is no model
 
 
 def length_of(model):

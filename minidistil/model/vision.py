@@ -48,6 +48,14 @@ def task_named(config, task=None):
     task = task or (found[0] if found else IMAGES)
     if (kind, task) not in HEADS:
         raise ValueError(f"{kind} has the tasks {IMAGES} and {BODY}, not {task!r}")
+    if "pooler" in HEADS[kind, task]:
+        if config.pooler_act != "tanh":
+            raise ValueError(f"pooler_act must be 'tanh' for {task}, not {config.pooler_act!r}")
+        if config.pooler_output_size not in (None, config.hidden_size):
+            raise ValueError(
+                f"pooler_output_size must be hidden_size {config.hidden_size} for {task}, not "
+                f"{config.pooler_output_size}"
+            )
     return task
 
 

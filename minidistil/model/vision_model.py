@@ -5,18 +5,22 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from minidistil.arguments import path_like, real, whole
+from minidistil.limits import several
 from minidistil.model import objective, vision
-from minidistil.model.checkpoint import CONFIG, read_tensors, write_folder
+from minidistil.model.checkpoint import misfit, stored_in, with_scales, write_folder
+from minidistil.model.counting import PLAIN
+from minidistil.model.finite import answer
 from minidistil.model.network import Result
-from minidistil.model.output import Fetched, Kept, Output, Step
-from minidistil.model.params import initialise
-from minidistil.model.rows import Chance
+from minidistil.model.output import Copied, Fetched, Kept, Output, Step, kept_by
+from minidistil.model.params import LARGEST, check_size, checked_arrays, initialise
+from minidistil.model.rows import LARGEST_KEY, Chance, given_in
 from minidistil.model.vision import BODY, CLASSES, HEADS, IMAGES, Places, patches, task_named
 from minidistil.model.vision_names import flat, layout
 from minidistil.ops import DTYPES, frugal
 
 
-class VisionModel:
+class VisionModel(Copied):
     """ViT or DeiT with the heads of one task; `params` and the rest are as `Model`'s."""
 
     def __init__(self, config, task, params, ops):
@@ -31,13 +35,8 @@ class VisionModel:
         return Fetched(self._params, self.ops.place)
 
     def update(self, arrays):
-        """Replace parameters: {name: array of the same shape}. Raises ValueError, changing none."""
-        for name, array in arrays.items():
-            if name not in self.shapes:
-                raise ValueError(f"no parameter is called {name!r}")
-            if np.shape(array) != self.shapes[name]:
-                raise ValueError(f"{name} must be {self.shapes[name]}, not {np.shape(array)}")
-        for name, array in arrays.items():
+        """As `Model.update`."""
+        for name, array in checked_arrays(arrays, self.shapes).items():
             self._params[name] = self.ops.place.freeze(array)
         self._canonical = None
 
@@ -70,7 +69,7 @@ class VisionModel:
     def pack_batch(self, batch):
         """A batch's pixel_values (B,channels,S,S)  ->  flat patches (B·n,V), Places."""
         c = self.config
-        pixels = np.asarray(batch["pixel_values"])
+        pixels = real("pixel_values", given_in(batch, "pixel_values"))
         wanted = (c.num_channels, c.image_size, c.image_size)
         if pixels.ndim != 4 or pixels.shape[1:] != wanted or not len(pixels):
             raise ValueError(f"pixel_values must be (B,{str(wanted)[1:-1]}), not {pixels.shape}")
@@ -81,14 +80,23 @@ class VisionModel:
     def see(self, batch, train=False, seed=0, step=0, first_sequence=0, keep=True):
         """Images  ->  vision.Seen, its cache, Places: what `forward` scatters and hands out."""
         flat, places = self.pack_batch(batch)
-        chance = Chance(seed, step, places.sequence + first_sequence, places.column)
-        seen, cache = self._through(flat, places, chance if train else None, keep)
+        chance = None
+        if train:
+            first = whole("first_sequence", first_sequence, 0, LARGEST_KEY)
+            key = whole("seed", seed, 0, LARGEST_KEY), whole("step", step, 0, LARGEST_KEY)
+            chance = Chance(*key, places.sequence + first, places.column)
+        seen, cache = self._through(flat, places, chance, keep)
         return seen, cache, places
 
-    def infer(self, packed, select=None):
+    def infer(self, packed, select=None, checked=True):
         """What `pack_batch` gave  ->  network.Result in evaluation; its last hidden state is the
-        one after the final norm. select is for words, and says nothing here."""
-        seen, _ = self._through(*packed, None, False)
+        one after the final norm. select is for words, and says nothing here. checked: as
+        `Model.infer`."""
+
+        def run(model):
+            return model._through(*packed, None, False)
+
+        seen, _ = answer(self, run, _numbers) if checked else run(self)
         logits = vision.mean(seen.answers, self.ops) if self.task == IMAGES else None
         return Result((*seen.hidden[:-1], seen.last), logits=logits)
 
@@ -108,7 +116,12 @@ class VisionModel:
         transformers' ViT; last_hidden_state is after it. Raises ValueError for a wrong shape.
         """
         batch = {"pixel_values": pixel_values}
-        seen, cache, places = self.see(batch, train, seed, step, first_sequence, keep)
+
+        def run(model):
+            seen, cache, places = model.see(batch, train, seed, step, first_sequence, keep)
+            return seen, (cache, places)
+
+        seen, (cache, places) = answer(self, run, _numbers)
         B, fetch = len(places.bounds) - 1, self.ops.place.fetch
         answers = {head: fetch(z) for head, z in seen.answers.items()}
         loss, gradient = None, None
@@ -126,14 +139,16 @@ class VisionModel:
             kept=Kept(places, seen, cache, gradient) if keep else None,
         )  # fmt: skip
 
-    def loss(self, seen, labels):
+    def loss(self, seen, labels, counting=PLAIN):
         """loss, {head: gradient}: the mean over the heads of their losses on the labels."""
         if self.task != IMAGES:
             raise ValueError(f"task {self.task!r} has no loss; leave labels out")
         total, d = 0.0, {}
         for head, z in seen.answers.items():
-            weight = 1 / len(seen.answers)
-            loss, d[head] = objective.classification(z, labels, self.config, self.ops, weight)
+            weight = counting.shares["labels"] / len(seen.answers)
+            loss, d[head] = objective.classification(
+                z, labels, self.config, self.ops, weight, counting
+            )
             total += weight * self.ops.place.number(loss)
         return total, d
 
@@ -144,14 +159,14 @@ class VisionModel:
 
         Raises ValueError after keep=False, without a cotangent or a loss, or for a wrong shape.
         """
-        if out.kept is None:
+        if kept_by(out) is None:
             raise ValueError("nothing was kept for backward: call forward with keep=True")
         _, seen, cache, danswers = out.kept
         dh = None
         if any(d is not None for d in (dlogits, dlast_hidden_state, dpooler_output)):
             danswers = {}
             if dlogits is not None:
-                share = np.asarray(dlogits) / len(seen.answers)
+                share = real("dlogits", dlogits) / len(seen.answers)
                 danswers = {h: self._cotangent("dlogits", share, out.logits) for h in seen.answers}
             if dpooler_output is not None:
                 danswers["pooler"] = self._cotangent(
@@ -170,7 +185,8 @@ class VisionModel:
             raise ValueError(f"{name}: task {self.task!r} has no such output")
         if np.shape(dy) != like.shape:
             raise ValueError(f"{name} must be {like.shape}, not {np.shape(dy)}")
-        return self.ops.place.send(np.asarray(dy, DTYPES[self.dtype]).reshape(shape or like.shape))
+        dy = real(name, dy).astype(DTYPES[self.dtype])
+        return self.ops.place.send(dy.reshape(shape or like.shape))
 
     def public(self, grads):
         """Canonical gradients  ->  every parameter's, under its name in `params`."""
@@ -185,31 +201,44 @@ class VisionModel:
                     found[name] = g[i * size : (i + 1) * size].reshape(shape)
         return found
 
+    def counts(self, batch, counting=PLAIN):
+        """What the mean of `gradients` is over."""
+        return objective.label_counts(batch, self.config, self.logits_head, counting)
+
     @frugal()
-    def gradients(self, batch, train=False, seed=0, step=0, first_sequence=0):
+    def gradients(self, batch, train=False, seed=0, step=0, first_sequence=0, counting=PLAIN):
         """The loss on a batch of pixel_values and labels  ->  Step."""
         seen, cache, _ = self.see(batch, train, seed, step, first_sequence)
-        loss, d = self.loss(seen, batch["labels"])
+        loss, d = self.loss(seen, batch["labels"], counting)
         return Step(loss, {}, self.public(vision.backward(None, d, cache, self.ops)))
 
     def save_pretrained(self, folder, dtype="float32"):
         """Write config.json and model.safetensors, as `Model.save_pretrained`."""
+        path_like("folder", folder)
         config = self.config.to_dict()
         config["architectures"] = [CLASSES[self.config.model_type, self.task]]
         write_folder(folder, config, self.params, dtype)
 
 
+def _numbers(done):
+    seen, _ = done
+    return seen.last, *seen.answers.values()
+
+
 # ---------------------------------------------------------------- made or read
 
 
-def fresh(config, task, seed, ops):
-    """A model with parameters drawn from seed."""
+def fresh(config, task, seed, ops, max_bytes=LARGEST):
+    """A model with parameters drawn from seed. Raises ValueError for more than max_bytes."""
     task = task_named(config, task)
-    return VisionModel(config, task, _drawn(config, task, seed), ops)
+    parts = layout(config, task)
+    check_size({n: s for names in parts.values() for n, s in names.items()}, max_bytes)
+    return VisionModel(config, task, _drawn(config, parts, seed), ops)
 
 
-def _drawn(config, task, seed):
-    wanted, parts = {}, layout(config, task)
+def _drawn(config, parts, seed):
+    """Initial values of the parameters in parts, {canonical name: {name: shape}}."""
+    wanted = {}
     for c, names in parts.items():
         norm = c.endswith("norm.weight")
         wanted.update({f"{n}{'.norm.weight' if norm else ''}": s for n, s in names.items()})
@@ -224,16 +253,17 @@ def loaded(folder, config, task, seed, ops, relabelled):
     prefix, inner = f"{config.model_type}.", "" if task == BODY else f"{config.model_type}."
     bodies = {n for c, names in body.items() if c.split(".")[0] != "pooler" for n in names}
     stored = {}
-    for name, x in read_tensors(folder).items():
+    for name, x in with_scales(folder, stored_in(folder)).items():
         bare = name.removeprefix(prefix)
         stored[inner + bare if bare in bodies else bare] = x
-    model = fresh(config, task, seed, ops)
+    parts = layout(config, task)
+    shapes = {n: s for names in parts.values() for n, s in names.items()}
     problems, drawn, found = [], [], {}
-    for name, shape in model.shapes.items():
+    for name, shape in shapes.items():
         is_body = name.removeprefix(prefix) in bodies
         if name in stored and stored[name].shape == shape:
-            found[name] = stored[name]
-            if not np.isfinite(stored[name]).all():
+            found[name] = stored[name].read()
+            if not np.isfinite(found[name]).all():
                 problems.append(f"{name} holds NaN or infinity")
         elif name in stored and (is_body or not relabelled):
             problems.append(f"{name} is {stored[name].shape}, expected {shape}")
@@ -241,14 +271,15 @@ def loaded(folder, config, task, seed, ops, relabelled):
             problems.append(f"missing {name} {shape}")
         else:
             drawn.append(name)
-    unused = sorted(set(stored) - set(model.shapes))
+    unused = sorted(set(stored) - set(shapes))
     problems += [f"surplus {n}" for n in unused if n.startswith((prefix, "embeddings", "encoder"))]
     if problems:
-        raise ValueError(f"{folder} does not fit its {CONFIG}: " + "; ".join(problems))
+        raise misfit(folder, problems)
+    check_size({n: shapes[n] for n in drawn})
     if unused:
-        warnings.warn(f"task {task!r} does not use {', '.join(unused)}", stacklevel=3)
+        warnings.warn(f"task {task!r} does not use {several(unused)}", stacklevel=3)
     if drawn:
-        warnings.warn(f"initialised from seed {seed}, to be trained: {', '.join(drawn)}",
+        warnings.warn(f"initialised from seed {seed}, to be trained: {several(drawn)}",
                       stacklevel=3)  # fmt: skip
-    model.update(found)
-    return model
+    missing = {c: {n: s for n, s in names.items() if n in drawn} for c, names in parts.items()}
+    return VisionModel(config, task, found | _drawn(config, missing, seed), ops)

@@ -17,10 +17,14 @@ as there. The function words are a list of ours.
 """
 
 import re
+from itertools import islice
+from pathlib import Path
 
 import numpy as np
 
+from minidistil.data.sources import lines
 from minidistil.files import MissingFileError
+from minidistil.limits import cut
 from minidistil.pipeline.predictor import TOGETHER
 
 CONTINUES = "##"  # WordPiece: such a piece goes on with a word
@@ -171,23 +175,20 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 def read_vectors(path):
     """A file of lines "word x₁ x₂ …"  ->  names, vectors (words,D) of length 1."""
     names, rows = [], []
-    try:
-        with open(path, encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                name, *numbers = line.split()
-                rows.append(np.array(numbers, np.float32))
-                if not len(rows[-1]) or len(rows[-1]) != len(rows[0]):
-                    raise ValueError(f"{len(rows[-1])} numbers, the first line {len(rows[0])}")
-                names.append(name)
-                if number == LINES:
-                    break
-    except FileNotFoundError:
-        raise MissingFileError(f"{path} is not there; name a file of word vectors") from None
-    except ValueError as error:
-        raise ValueError(
-            f"{path} line {len(names) + 1} is not a word and its vector ({error}); give lines "
-            f"like those of GloVe"
-        ) from None
+    if not Path(path).exists():
+        raise MissingFileError(f"{path} is not there; name a file of word vectors")
+    for place, line in islice(lines(Path(path)), LINES):
+        try:
+            name, *numbers = line.split()
+            rows.append(np.array(numbers, np.float32))
+            if not len(rows[-1]) or len(rows[-1]) != len(rows[0]):
+                raise ValueError(f"{len(rows[-1])} numbers, the first line {len(rows[0])}")
+        except ValueError as error:
+            raise ValueError(
+                f"{place} is not a word and its vector ({cut(error)}); give lines like those of "
+                f"GloVe"
+            ) from None
+        names.append(name)
     if not names:
         raise ValueError(f"{path} holds no word; give lines like those of GloVe")
     return names, _unit(np.stack(rows))

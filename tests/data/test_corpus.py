@@ -64,7 +64,8 @@ def test_short_and_unknown_sequences_are_dropped(tokenizer, tmp_path):
 def test_wide_vocabulary_takes_four_bytes(tokenizer, tmp_path):
     class Wide:
         vocab_size, max_length = 70_000, 64
-        cls_id, sep_id, pad_id, unk_id, mask_id = 2, 3, 0, 1, 4
+        ids = {"cls": 2, "sep": 3, "pad": 0, "unk": 1, "mask": 4}  # noqa: RUF012
+        cls_id, sep_id, unk_id = 2, 3, 1
 
         def content(self, texts):
             return [[69_999] * 20 for _ in texts]

@@ -10,6 +10,7 @@ from model_cases import CASES, batch_of, model_of, torch_inputs
 
 import minidistil as md
 from minidistil.model import sentence
+from minidistil.model.pooling import TYPES
 from minidistil.model.sentence import Pooling, SentenceModel
 from minidistil.testing import check_backward
 
@@ -95,7 +96,7 @@ def test_a_folder_keeps_its_pooling(tmp_path):
     again = md.from_pretrained(tmp_path, task="sentence-embedding")
     assert again.pooling == pooling and again.with_ops(md.backend("numpy")).pooling == pooling
     kinds = [module["type"] for module in json.loads((tmp_path / "modules.json").read_text())]
-    assert kinds == [sentence.TYPES + "Transformer", sentence.TYPES + "Pooling"]
+    assert kinds == [TYPES + "Transformer", TYPES + "Pooling"]
     (tmp_path / "modules.json").unlink()
     assert Pooling.read(tmp_path) == Pooling("mean", True)
 

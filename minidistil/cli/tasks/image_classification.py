@@ -11,6 +11,7 @@ from minidistil.cli.labelled import (
     held_out_of,
     known_names,
     names_for,
+    reader_of_labelled,
     relabelled,
     training_and_evaluation,
 )
@@ -18,8 +19,9 @@ from minidistil.cli.tasks.text_classification import answers, describe, measure
 from minidistil.config import VitConfig, read_config
 from minidistil.data.image_processor import ImageProcessor
 from minidistil.data.images import Images, pictures, shape_of
-from minidistil.data.labelled import SINGLE
+from minidistil.data.label_values import SINGLE
 from minidistil.data.reader import load_reader
+from minidistil.model.checkpoint import CONFIG
 from minidistil.model.pretrained import from_config, resolve
 from minidistil.model.vision import IMAGES
 
@@ -54,7 +56,10 @@ def fitting(channels, size):
 
 def training(args, origin, processor, resumed):
     """The model with a head for the data's labels, and Images."""
-    training, evaluation = training_and_evaluation(args, _read)
+    fresh = isinstance(origin, VitConfig)
+    known = (origin if fresh else read_config(origin / CONFIG)).id2label
+    read = reader_of_labelled(SINGLE, known or (), _read)
+    training, evaluation = training_and_evaluation(args, read)
     labels = [label for _, label in training + evaluation]
     if None in labels:
         raise ValueError(f"{args.data} holds no labels to learn from; add an array of that name")
@@ -63,7 +68,7 @@ def training(args, origin, processor, resumed):
         names = names_for(labels, SINGLE, before.id2label)
         return len(names), SINGLE, names
 
-    if isinstance(origin, VitConfig):
+    if fresh:
         config = origin.with_labels(*labels_of(origin))
         model = from_config(config, IMAGES, args.seed, args.backend)
     else:
@@ -73,16 +78,18 @@ def training(args, origin, processor, resumed):
 
 def evaluation(args, processor, model):
     """Batches of the images with their labels."""
-    return _data(args, processor, model.config, [], held_out_of(args, _read)).evaluation_batches()
+    read = reader_of_labelled(SINGLE, known_names(model.config), _read)
+    return _data(args, processor, model.config, [], held_out_of(args, read)).evaluation_batches()
 
 
 def distillation(args, processor, teacher, resumed):
-    """Images; with --no-labels the student hears of their classes from the teacher alone."""
+    """Images; with --no-labels the student learns their classes from the teacher alone."""
     if args.cache_teacher:
         raise ValueError(
             "--cache-teacher keeps what was said of texts, not of images; leave it out"
         )
-    data = _data(args, processor, teacher.config, *training_and_evaluation(args, _read))
+    read = reader_of_labelled(SINGLE, known_names(teacher.config), _read)
+    data = _data(args, processor, teacher.config, *training_and_evaluation(args, read))
     return data if args.labels else WithoutLabels(data)
 
 

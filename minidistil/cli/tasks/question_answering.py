@@ -3,13 +3,15 @@
 minidistil finetune --task question-answering --data train-v1.1.json --eval-data dev-v1.1.json
 """
 
+from argparse import BooleanOptionalAction
+
 import numpy as np
 
 from minidistil.cli.labelled import WithoutLabels, relabelled
 from minidistil.cli.measure import results
 from minidistil.cli.text import HELD_OUT_SEED
 from minidistil.data import split
-from minidistil.data.questions import LONGEST_ANSWER, Questions, squad
+from minidistil.data.questions import LONGEST_ANSWER, Questions, Reading, squad
 from minidistil.data.spans import best_spans
 from minidistil.model import objective
 from minidistil.train.squad import squad_scores
@@ -18,12 +20,16 @@ from minidistil.train.squad import squad_scores
 def add_options(parser):
     group = parser.add_argument_group("questions (question-answering: --data in SQuAD's format)")
     group.add_argument(
-        "--stride", type=int, metavar="N",
-        help="pieces that windows of --max-length share; default: a third of it",
-    )  # fmt: skip
-    group.add_argument(
         "--longest-answer", type=int, default=LONGEST_ANSWER, metavar="N",
         help=f"that is read off a text, in pieces ({LONGEST_ANSWER})",
+    )  # fmt: skip
+    _add_word_option(group)
+
+
+def _add_word_option(group):
+    group.add_argument(
+        "--align-to-words", action=BooleanOptionalAction, default=None,
+        help="answers are whole words, but in scripts without spaces (yes)",
     )  # fmt: skip
 
 
@@ -35,11 +41,7 @@ def add_answer_options(parser):
         help="a text may have none, as in SQuAD 2.0: the answer is then empty, shown as -",
     )  # fmt: skip
     group.add_argument("--longest-answer", type=int, metavar="N", help="in pieces (15)")
-    group.add_argument("--max-length", type=int, metavar="T", help="pieces of a window (384)")
-    group.add_argument(
-        "--stride", type=int, metavar="N",
-        help="pieces that windows share (128, at most a third of --max-length)",
-    )  # fmt: skip
+    _add_word_option(group)
 
 
 def training(args, folder, tokenizer, resumed):
@@ -78,10 +80,10 @@ def _in_two(questions, held_out):
 
 
 def _data(args, tokenizer, training, evaluation):
-    stride = args.max_length // 3 if args.stride is None else args.stride
     return Questions(
-        training, tokenizer, max_length=args.max_length, stride=stride, evaluation=evaluation,
-        tokens=args.batch_tokens, seed=args.seed, longest=args.longest_answer,
+        training, tokenizer, max_length=args.max_length, stride=args.stride, evaluation=evaluation,
+        tokens=args.batch_tokens, seed=args.seed,
+        reading=Reading(args.longest_answer, args.align_to_words is not False),
     )  # fmt: skip
 
 
@@ -113,8 +115,8 @@ def describe(answer):
 
 
 def _answered(model, batches, losses=None):
-    """Answers, and their Questions in the order of their ids; (loss, windows) into losses."""
-    parts, questions, longest, fetch = {}, {}, LONGEST_ANSWER, model.ops.place.fetch
+    """Answers, and their Questions in the order of the data; (loss, windows) into losses."""
+    parts, questions, reading, fetch = {}, {}, None, model.ops.place.fetch
     for batch, rows, result in results(model, batches):
         if losses is not None:
             given = objective.given(batch)
@@ -122,13 +124,14 @@ def _answered(model, batches, losses=None):
                 result.logits, rows, given, model.config, "spans", model.ops
             )
             losses.append((loss, len(batch["asked"])))
-        logits, longest = np.split(fetch(result.logits), rows.bounds[1:-1]), batch["longest"]
+        logits, reading = np.split(fetch(result.logits), rows.bounds[1:-1]), batch["reading"]
         for (question, window), z in zip(batch["asked"], logits, strict=True):
-            parts.setdefault(question.id, []).append((window, z))
-            questions[question.id] = question
+            parts.setdefault(window.number, []).append((window, z))
+            questions[window.number] = question
     if not parts:
         raise ValueError("there is nothing to evaluate on; hold out some articles")
-    asked = [questions[name] for name in sorted(parts)]
-    no_answer = not all(question.answers for question in asked)
-    best = [best_spans(parts[q.id], longest=longest, no_answer=no_answer)[0] for q in asked]
+    asked = [questions[number] for number in sorted(parts)]
+    options = {"longest": reading.longest, "whole_words": reading.whole_words,
+               "no_answer": not all(question.answers for question in asked)}  # fmt: skip
+    best = [best_spans(parts[number], **options)[0] for number in sorted(parts)]
     return [q.context[a.start : a.end] for q, a in zip(asked, best, strict=True)], asked

@@ -14,13 +14,15 @@ from minidistil.cli.common import said_once
 from minidistil.cli.labelled import (
     WithoutLabels,
     held_out_of,
-    read_examples,
+    reader_of_labelled,
     training_and_evaluation,
 )
 from minidistil.cli.measure import results
-from minidistil.data.sentences import SentencePairs
+from minidistil.data.label_values import REGRESSION
+from minidistil.data.sentences import SentencePairs, in_lower_case
+from minidistil.model.pooling import MODES
 from minidistil.model.pretrained import from_pretrained
-from minidistil.model.sentence import MODES, SENTENCES, normalise, pairs_loss
+from minidistil.model.sentence import SENTENCES, normalise, pairs_loss
 from minidistil.train import metrics
 
 
@@ -39,19 +41,20 @@ def add_options(parser):
 
 def training(args, folder, tokenizer, resumed):
     """The model, which gets no new parameters, and SentencePairs."""
-    training, evaluation = training_and_evaluation(args, read_examples)
+    training, evaluation = training_and_evaluation(args, _read)
     with said_once(args):
         model = from_pretrained(
             folder, task=SENTENCES, backend=args.backend, dtype="float32", seed=args.seed
         )
     _pool_as_told(args, model)
-    return model, _data(args, tokenizer, training, evaluation)
+    return model, _data(args, tokenizer, training, evaluation, model.pooling)
 
 
 def evaluation(args, tokenizer, model):
     """Batches of the pairs; the model pools as --pooling says."""
     _pool_as_told(args, model)
-    return _data(args, tokenizer, [], held_out_of(args, read_examples)).evaluation_batches()
+    held_out = held_out_of(args, _read)
+    return _data(args, tokenizer, [], held_out, model.pooling).evaluation_batches()
 
 
 def distillation(args, tokenizer, teacher, resumed):
@@ -64,8 +67,12 @@ def distillation(args, tokenizer, teacher, resumed):
         raise ValueError(
             f"a student pools as its teacher, {teacher.pooling.mode}; leave --pooling out"
         )
-    data = _data(args, tokenizer, *training_and_evaluation(args, read_examples))
+    examples = training_and_evaluation(args, _read)
+    data = _data(args, tokenizer, *examples, teacher.pooling)
     return data if args.labels else WithoutLabels(data)
+
+
+_read = reader_of_labelled(REGRESSION)
 
 
 def _pool_as_told(args, model):
@@ -73,12 +80,14 @@ def _pool_as_told(args, model):
         model.pooling = dataclasses.replace(model.pooling, mode=args.pooling)
 
 
-def _data(args, tokenizer, training, evaluation):
+def _data(args, tokenizer, training, evaluation, pooling):
     if not args.similarity_max > 0:
         raise ValueError(f"--similarity-max must be above 0, not {args.similarity_max}")
+    if pooling.lower_case:
+        in_lower_case(tokenizer)
     return SentencePairs(
         training, tokenizer, tokens=args.batch_tokens, evaluation=evaluation, seed=args.seed,
-        max_length=args.max_length, highest=args.similarity_max,
+        max_length=args.max_length, highest=args.similarity_max, prompt=pooling.prompt(),
     )  # fmt: skip
 
 

@@ -4,67 +4,84 @@ import numpy as np
 
 from minidistil.cli.labelled import (
     Unlabelled,
+    add_label_options,
+    has_labels,
     held_out_of,
-    known_names,
+    labels_of,
     names_for,
-    read_examples,
+    read_texts,
+    reader_of_labelled,
     relabelled,
     training_and_evaluation,
 )
-from minidistil.cli.measure import measured, results
+from minidistil.cli.measure import measured, of_texts
+from minidistil.config import read_config
 from minidistil.data import LabelledText
-from minidistil.data.labelled import PROBLEMS, REGRESSION, SINGLE
+from minidistil.data.label_values import PROBLEMS, REGRESSION, SINGLE, keep_labelled
 from minidistil.model import objective
+from minidistil.model.checkpoint import CONFIG
 from minidistil.train import metrics
 
 
 def add_options(parser):
     group = parser.add_argument_group("labelled text (text-classification)")
     group.add_argument("--text-pair-column", metavar="NAME", help="the second of two texts")
-    group.add_argument("--label-column", metavar="NAME", help="default: label")
+    group.add_argument("--label-column", metavar="NAME", help="default: label or labels")
+    add_label_options(group)
     group.add_argument("--problem-type", metavar="P", help=f"{', '.join(PROBLEMS)}")
 
 
 def training(args, folder, tokenizer, resumed):
     """The model with a head for the data's labels, and LabelledText."""
-    training, evaluation = training_and_evaluation(args, read_examples)
+    before = read_config(folder / CONFIG)
+    kind = args.problem_type or before.problem_type or SINGLE
+    if kind not in PROBLEMS:
+        raise ValueError(f"--problem-type must be one of {', '.join(PROBLEMS)}, not {kind!r}")
+    read = reader_of_labelled(kind, before.id2label or ())
+    training, evaluation = training_and_evaluation(args, read)
 
-    def labels_of(before):
-        kind = args.problem_type or before.problem_type or SINGLE
-        if kind not in PROBLEMS:
-            raise ValueError(f"--problem-type must be one of {', '.join(PROBLEMS)}, not {kind!r}")
+    def head_of(before):
         labels = [label for *_, label in training + evaluation]
         names = names_for(labels, kind, before.id2label)
         return (1 if kind == REGRESSION else len(names)), kind, names
 
-    model = relabelled(args, folder, "text-classification", labels_of)
+    model = relabelled(args, folder, "text-classification", head_of)
     return model, _data(args, tokenizer, model.config, training, evaluation)
 
 
 def evaluation(args, tokenizer, model):
     """Batches of the examples with their labels."""
-    found = held_out_of(args, read_examples)
+    found = held_out_of(args, reader_of_labelled(*labels_of(model.config)))
     return _data(args, tokenizer, model.config, [], found).evaluation_batches()
 
 
 def distillation(args, tokenizer, teacher, resumed):
     """LabelledText, or the texts alone where they have no labels or --no-labels is given."""
-    training, evaluation = training_and_evaluation(args, read_examples)
-    if args.labels and any(label is not None for *_, label in training):
+    how = labels_of(teacher.config)
+
+    def read(args, path):
+        found = read_texts(args, path)
+        wanted = args.labels and args.skip_unlabelled and has_labels(found, *how)
+        return keep_labelled(found, *how) if wanted else found
+
+    training, evaluation = training_and_evaluation(args, read)
+    if args.labels and has_labels(training, *how):
         return _data(args, tokenizer, teacher.config, training, evaluation)
-    return Unlabelled(training, tokenizer, **_options(args, evaluation))
+    if not args.labels:
+        evaluation = [(*texts, None) for *texts, _ in evaluation]
+    return _data(args, tokenizer, teacher.config, training, evaluation, Unlabelled)
 
 
-def _data(args, tokenizer, config, training, evaluation):
-    return LabelledText(
-        training, tokenizer, problem_type=config.problem_type or SINGLE,
-        names=known_names(config), **_options(args, evaluation),
-    )  # fmt: skip
+def _data(args, tokenizer, config, training, evaluation, kind=LabelledText):
+    problem_type, names = labels_of(config)
+    return kind(
+        training, tokenizer, problem_type=problem_type, names=names, **_options(args, evaluation)
+    )
 
 
 def _options(args, evaluation):
     return {"tokens": args.batch_tokens, "seed": args.seed, "max_length": args.max_length,
-            "evaluation": evaluation}  # fmt: skip
+            "stride": args.stride, "evaluation": evaluation}  # fmt: skip
 
 
 # ------------------------------------------------------- measuring
@@ -73,6 +90,8 @@ def _options(args, evaluation):
 def measure(model, batches, reference=None):
     """loss and agreement; accuracy, macro_f1, matthews; for several labels accuracy, macro_f1,
     micro_f1; for a number mse, pearson, spearman, and Pearson's correlation for agreement."""
+
+    logits, labels = of_texts(model, batches)
 
     def loss(logits, labels):
         return objective.classification(logits, labels, model.config, model.ops)[0]
@@ -86,25 +105,21 @@ def measure(model, batches, reference=None):
         return metrics.multi_label(mine, labels)
 
     return measured(
-        model, _logits(model, batches), loss, lambda logits: _classes(model, logits), scores,
-        reference, _correlation if _kind(model) == REGRESSION else None,
+        model, [(model.ops.place.send(logits), labels)], loss,
+        lambda logits: _classes(model, logits), scores, reference,
+        _correlation if _kind(model) == REGRESSION else None,
     )  # fmt: skip
 
 
 def answers(model, batches):
-    """Classes (B,), 0/1 (B,K) or numbers (B,)."""
-    return np.concatenate([_classes(model, logits) for logits, _ in _logits(model, batches)])
+    """Classes (B,), 0/1 (B,K) or numbers (B,), of all texts."""
+    return _classes(model, of_texts(model, batches)[0])
 
 
 def describe(answer):
     """The label with its score, or all labels that were asked for."""
     ranked = [answer] if isinstance(answer, dict) else answer
     return ", ".join(f"{a['label']} {a['score']:.4f}" for a in ranked)
-
-
-def _logits(model, batches):
-    """Each batch's logits (B,K) and its labels, or None where it has none."""
-    return ((result.logits, batch.get("labels")) for batch, _, result in results(model, batches))
 
 
 def _kind(model):

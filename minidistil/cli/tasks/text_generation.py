@@ -4,7 +4,6 @@ minidistil pretrain --family gpt2 --data books/ --out runs/gpt
 minidistil evaluate --model runs/gpt --data held-out.txt --max-length 128 --context 64
 """
 
-import math
 import tempfile
 from argparse import BooleanOptionalAction
 from pathlib import Path
@@ -94,7 +93,9 @@ def measure(model, batches, reference=None):
     found = measured(
         model, _guesses(model, batches), cross_entropy(model), likeliest(model), accuracy, reference
     )
-    return {"loss": found["loss"], "perplexity": math.exp(found["loss"]), **found}
+    with np.errstate(over="ignore"):  # beyond float64 it is infinite
+        perplexity = float(np.exp(found["loss"]))
+    return {"loss": found["loss"], "perplexity": perplexity, **found}
 
 
 def answers(model, batches):
@@ -109,8 +110,14 @@ def describe(answer):
 
 
 def samples(models, tokenizer, batches):
-    """{name: text}: how the models go on with the first words of a held-out text."""
-    prompt = batches[0]["input_ids"][0, 1 : 1 + PROMPT]
+    """{name: text}: how the models continue the first words of the longest text of the first
+    held-out batch; {} where it has no second token."""
+    masks = batches[0]["attention_mask"].astype(bool)
+    longest = masks.sum(axis=1).argmax()
+    positions = min(getattr(m.config, "n_positions", 2 * PROMPT) for m in models.values())
+    prompt = batches[0]["input_ids"][longest][masks[longest]][1 : 1 + min(PROMPT, positions // 2)]
+    if not len(prompt):
+        return {}
     found = {"of the text": tokenizer.decode(prompt)}
     for name, model in models.items():
         if isinstance(model, Model):  # several teachers have no memory of keys and values

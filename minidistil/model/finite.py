@@ -1,4 +1,4 @@
-"""Which op was the first to give a number that is not finite.
+"""Answers are finite, or there is none: which op was the first to give a number that is not.
 
 The step that failed is run once more behind a backend whose every op looks at what it returns.
 Ops know neither layers nor names, but they are handed the parameters themselves, and a backward is
@@ -12,8 +12,39 @@ import numpy as np
 from minidistil.ops import OPS
 
 
-class NotFiniteError(Exception):
+class NotFiniteError(ValueError):
+    """A model has no answer: an op gave a number that is not finite.
+
+    place: which op it was, and with which parameters. The message names it.
+    """
+
+    def __init__(self, place):
+        super().__init__(
+            f"there is no answer: {place}; the weights are damaged or too large for float32: fetch "
+            f"them or train them again"
+        )
+        self.place = place
+
+
+class Found(Exception):  # noqa: N818, it is no error but a place
     """Carries the place; never leaves this module."""
+
+
+def answer(model, run, numbers):
+    """run(model), whose numbers(result), arrays or None, are all finite.
+
+    run: does the work with the model it is given, and may be asked twice. Raises NotFiniteError.
+    """
+    with np.errstate(all="ignore"):  # what is not finite is looked for just below
+        result = run(model)
+    if finite(tuple(numbers(result)), model.ops.place):
+        return result
+    raise not_finite(model, run)
+
+
+def not_finite(model, run):
+    """The NotFiniteError of what run(model) does, with the op that it comes from."""
+    return NotFiniteError(first_not_finite({"": model}, run) or "a number is not finite")
 
 
 def first_not_finite(models, run):
@@ -29,26 +60,27 @@ def first_not_finite(models, run):
                 return f"{_of(role)}parameter {name} is not finite"
         names = {}
         watched = model.with_ops(_watch(model.ops, role, names))
-        names.update({id(p): watched.names[c] for c, p in watched.canonical().items()})
+        known = watched.canonical()  # with a bias of zeros that a decoder's checkpoint lacks
+        names.update({id(known[c]): name for c, name in watched.names.items()})
         checked.append(watched)
     try:
         with np.errstate(all="ignore"):
             run(*checked)
-    except NotFiniteError as place:
+    except Found as place:
         return f"the first number that is not finite came out of {place}"
     return ""
 
 
 def _watch(ops, role, names):
-    """The same ops, each raising NotFiniteError with its place.
+    """The same ops, each raising Found with its place.
 
     names: the id of a parameter -> its name.
     """
     places, last = {}, ["no parameter"]  # id of a cache -> where it was made, and the cache itself
 
     def check(place, result):
-        if not _finite(result, ops.place):
-            raise NotFiniteError(_of(role) + place)
+        if not finite(result, ops.place):
+            raise Found(_of(role) + place)
 
     def watched(op, pair):
         def forward(*args, **fixed):
@@ -73,9 +105,10 @@ def _watch(ops, role, names):
     return SimpleNamespace(name=ops.name, dtype=ops.dtype, place=ops.place, **pairs)
 
 
-def _finite(value, place):
+def finite(value, place):
+    """Whether every number of an array, or of a tuple of them, is finite; None is."""
     if isinstance(value, tuple):
-        return all(_finite(v, place) for v in value)
+        return all(finite(v, place) for v in value)
     return value is None or bool(np.isfinite(place.fetch(value)).all())
 
 

@@ -1,0 +1,87 @@
+"""The three kinds of tokenizers, built from a vocabulary as the classes of transformers build them.
+
+    BertTokenizer                     words as pieces of WordPiece, the longest first
+    RobertaTokenizer, GPT2Tokenizer   bytes, and pairs of pieces that become one
+    AlbertTokenizer                   SentencePiece's unigrams
+
+`KINDS` names the special tokens of each family.
+"""
+
+import tokenizers
+from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
+
+SPECIAL = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
+ROBERTA = {"pad": "<pad>", "unk": "<unk>", "cls": "<s>", "sep": "</s>", "mask": "<mask>"}
+GPT2 = dict.fromkeys(SPECIAL, "<|endoftext|>")
+ALBERT = {**SPECIAL, "pad": "<pad>", "unk": "<unk>"}
+KINDS = (SPECIAL, ROBERTA, ALBERT, GPT2)
+PREFIX = "##"  # WordPiece: such a piece continues a word
+
+
+def wordpiece(vocabulary, names, *, lowercase, strip_accents=None, chinese=True):
+    """BERT's tokenizer over a vocabulary {piece: id}; accents go with the capitals by default."""
+    model = models.WordPiece(vocabulary, unk_token=names["unk"], continuing_subword_prefix=PREFIX)
+    backend = tokenizers.Tokenizer(model)
+    backend.normalizer = normalizers.BertNormalizer(
+        lowercase=lowercase, strip_accents=strip_accents, handle_chinese_chars=chinese
+    )
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece(prefix=PREFIX)
+    backend.add_special_tokens([n for n in names.values() if n in vocabulary])
+    bert_ends(backend, names)
+    return backend
+
+
+def byte_pairs(model, names, prefix, ends=True):
+    """RoBERTa's tokenizer over a BPE model; without ends GPT-2's, which adds no token to a text.
+
+    prefix: whether a text's first word gets a space before it, as the others have.
+    """
+    backend = tokenizers.Tokenizer(model)
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
+    backend.decoder = decoders.ByteLevel()
+    there = {role: name for role, name in names.items() if backend.token_to_id(name) is not None}
+    backend.add_special_tokens([
+        # the space before a mask belongs to the word that it hides
+        AddedToken(name, lstrip=role == "mask", special=True)
+        for role, name in {name: (role, name) for role, name in there.items()}.values()
+    ])  # fmt: skip
+    if ends:
+        roberta_ends(backend, names, prefix)
+    return backend
+
+
+def unigrams(model, lowercase, keep_accents, prefix):
+    """ALBERT's tokenizer over a Unigram model that holds [CLS] and [SEP]."""
+    backend = tokenizers.Tokenizer(model)
+    steps = [normalizers.Replace("``", '"'), normalizers.Replace("''", '"')]
+    if not keep_accents:
+        steps += [normalizers.NFKD(), normalizers.StripAccents()]
+    if lowercase:
+        steps.append(normalizers.Lowercase())
+    backend.normalizer = normalizers.Sequence(steps)
+    scheme = "always" if prefix else "never"
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(prepend_scheme=scheme)]
+    )
+    backend.decoder = decoders.Metaspace(prepend_scheme=scheme)
+    bert_ends(backend, ALBERT)
+    return backend
+
+
+def bert_ends(backend, names):
+    """[CLS] a [SEP], or [CLS] a [SEP] b [SEP], whose b and last [SEP] have type 1; where both are
+    pieces of the vocabulary."""
+    cls, sep = names["cls"], names["sep"]
+    ends = [(name, backend.token_to_id(name)) for name in dict.fromkeys((cls, sep))]
+    if all(number is not None for _, number in ends):
+        backend.post_processor = processors.TemplateProcessing(
+            single=f"{cls} $A {sep}", pair=f"{cls} $A {sep} $B:1 {sep}:1", special_tokens=ends
+        )
+
+
+def roberta_ends(backend, names, prefix):
+    """<s> a </s>, or <s> a </s></s> b </s>; where both are pieces of the vocabulary."""
+    ends = [(names[role], backend.token_to_id(names[role])) for role in ("sep", "cls")]
+    if all(number is not None for _, number in ends):
+        backend.post_processor = processors.RobertaProcessing(*ends, add_prefix_space=prefix)

@@ -1,0 +1,400 @@
+"""DistilBERT on one page: the model, its gradient, and how a teacher trains it. NumPy only.
+
+Start here. Every other file of the package computes what this one does, faster or for more models;
+`tests/test_distilbert.py` holds the two equal in float64, number by number.
+
+    B batch    T tokens    C channels    H heads    D = C/H per head    F feed-forward
+    V vocabulary    L layers    P positions    τ temperature    z logits    h hidden states
+    dx is the gradient of the loss with respect to x, and has its shape.
+
+A student s learns from a teacher t. With R the real (unpadded) tokens and M the masked ones:
+
+    ce   = τ²·mean over R of KL(softmax(z_t/τ) ‖ softmax(z_s/τ))     soft targets
+    mlm  = mean over M of −ln softmax(z_s)[label]                    the masked words
+    cos  = mean over R of 1 − cos(h_s, h_t)                          last hidden states
+    loss = α_ce·ce + α_mlm·mlm + α_cos·cos
+
+Each function returns (y, cache). Its backward, directly below, takes (dy, cache) and returns the
+gradient of each differentiable argument, in order. Parameters are a flat dict {name: array}.
+
+    python -m minidistil.distilbert      # distils the teacher in weights/ for a minute
+
+Sources: Devlin et al. 2018; Sanh et al. 2019; Hinton et al. 2015; Loshchilov and Hutter 2019.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+EPS = 1e-12  # of LayerNorm, and of the cosine
+erf = np.vectorize(math.erf, otypes=[float])  # NumPy has none
+
+# ----------------------------------------------------------------------------- ops
+
+
+def embedding(table, ids):
+    """table (V,C), ids (B,T)  ->  (B,T,C): row ids[b,t] of the table."""
+    return table[ids], (table.shape, ids)
+
+
+def embedding_backward(dy, cache):
+    """Rows that occur several times collect the sum of their gradients."""
+    shape, ids = cache
+    dtable = np.zeros(shape, dy.dtype)
+    np.add.at(dtable, ids, dy)
+    return dtable
+
+
+def linear(x, weight, bias):
+    """x (…,I), weight (O,I), bias (O,)  ->  x·Wᵀ + b (…,O)."""
+    return x @ weight.T + bias, (x, weight)
+
+
+def linear_backward(dy, cache):
+    x, weight = cache
+    rows, drows = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
+    return dy @ weight, drows.T @ rows, drows.sum(axis=0)
+
+
+def gelu(x):
+    """x·Φ(x), where Φ(x) = ½(1 + erf(x/√2)) is the standard normal distribution function."""
+    phi = (0.5 + 0.5 * erf(x / math.sqrt(2))).astype(x.dtype)
+    return x * phi, (x, phi)
+
+
+def gelu_backward(dy, cache):
+    """d(x·Φ)/dx = Φ + x·φ, with the density φ(x) = e^(−x²/2)/√(2π)."""
+    x, phi = cache
+    return dy * (phi + x * np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi))
+
+
+def layernorm(x, gamma, beta):
+    """x (…,C), gamma (C,), beta (C,)  ->  γ·x̂ + β, with x̂ = (x − mean)/√(variance + ε)."""
+    centred = x - x.mean(axis=-1, keepdims=True)
+    inv_std = 1 / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + EPS)  # (…,1)
+    normed = centred * inv_std
+    return gamma * normed + beta, (normed, inv_std, gamma)
+
+
+def layernorm_backward(dy, cache):
+    """Mean and variance depend on every channel, so two means are subtracted from γ·dy."""
+    normed, inv_std, gamma = cache
+    g = gamma * dy
+    mean_g, mean_gx = g.mean(axis=-1, keepdims=True), (g * normed).mean(axis=-1, keepdims=True)
+    dx = inv_std * (g - mean_g - normed * mean_gx)
+    rows = tuple(range(dy.ndim - 1))
+    return dx, (dy * normed).sum(axis=rows), dy.sum(axis=rows)
+
+
+def dropout(x, rate, rng):
+    """Zeroes each value with probability rate and scales the others by 1/(1 − rate)."""
+    if rng is None or rate == 0:  # evaluation
+        return x, None
+    scale = ((rng.random(x.shape) >= rate) / (1 - rate)).astype(x.dtype)
+    return x * scale, scale
+
+
+def dropout_backward(dy, scale):
+    return dy if scale is None else dy * scale
+
+
+def softmax(s):
+    """e^s over its sum along the last axis; −inf becomes 0."""
+    e = np.exp(s - s.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def softmax_backward(dp, p):
+    return p * (dp - (dp * p).sum(axis=-1, keepdims=True))
+
+
+def split_heads(x, H):
+    """(B,T,C)  ->  (B,H,T,D)."""
+    return x.reshape(*x.shape[:2], H, -1).swapaxes(1, 2)
+
+
+def merge_heads(x):
+    """(B,H,T,D)  ->  (B,T,C)."""
+    return x.swapaxes(1, 2).reshape(x.shape[0], x.shape[2], -1)
+
+
+def attention(q, k, v, mask, config, rng):
+    """q, k, v (B,T,C), mask (B,T)  ->  (B,T,C): softmax(q·kᵀ/√D)·v in each head; no weight falls
+    on keys that are padding."""
+    q, k, v = (split_heads(x, config.H) for x in (q, k, v))
+    scores = q @ k.swapaxes(2, 3) / math.sqrt(q.shape[3])  # (B,H,T,T): queries, keys
+    p = softmax(np.where(mask[:, None, None, :], scores, -np.inf))
+    a, kept = dropout(p, config.dropout, rng)
+    return merge_heads(a @ v), (q, k, v, p, a, kept)
+
+
+def attention_backward(dy, cache):
+    q, k, v, p, a, kept = cache
+    dy = split_heads(dy, q.shape[1])
+    da, dv = dy @ v.swapaxes(2, 3), a.swapaxes(2, 3) @ dy
+    ds = softmax_backward(dropout_backward(da, kept), p) / math.sqrt(q.shape[3])
+    dq, dk = ds @ k, ds.swapaxes(2, 3) @ q
+    return tuple(merge_heads(x) for x in (dq, dk, dv))
+
+
+# ----------------------------------------------------------------------------- the model
+
+
+class Config(NamedTuple):
+    L: int
+    H: int
+    dropout: float = 0.1
+
+
+def of(params, name):
+    """The weight and the bias of a linear layer or of a LayerNorm."""
+    return params[f"{name}.weight"], params[f"{name}.bias"]
+
+
+def put(params, name, weight, bias):
+    params[f"{name}.weight"], params[f"{name}.bias"] = weight, bias
+
+
+def block(x, mask, params, i, config, rng):
+    """x (B,T,C)  ->  (B,T,C): attention, then feed-forward; a sum and a LayerNorm after each."""
+    p = {n.removeprefix(f"layer.{i}."): w for n, w in params.items() if n.startswith(f"layer.{i}.")}
+    (q, k, v), qkv = zip(*(linear(x, *of(p, name)) for name in "qkv"), strict=True)
+    context, heads = attention(q, k, v, mask, config, rng)
+    out, out_cache = linear(context, *of(p, "out"))
+    u, norm1 = layernorm(x + out, *of(p, "attention_norm"))
+    wide, lin1 = linear(u, *of(p, "lin1"))  # (B,T,F)
+    active, act = gelu(wide)
+    narrow, lin2 = linear(active, *of(p, "lin2"))
+    dropped, kept = dropout(narrow, config.dropout, rng)
+    y, norm2 = layernorm(u + dropped, *of(p, "output_norm"))
+    return y, (qkv, heads, out_cache, norm1, lin1, act, lin2, kept, norm2)
+
+
+def block_backward(dy, cache):
+    """dy (B,T,C)  ->  dx (B,T,C), gradients: the lines of the block, read upwards."""
+    qkv, heads, out_cache, norm1, lin1, act, lin2, kept, norm2 = cache
+    d = {}
+    dsum, *dnorm = layernorm_backward(dy, norm2)
+    put(d, "output_norm", *dnorm)
+    dactive, *dlin2 = linear_backward(dropout_backward(dsum, kept), lin2)
+    put(d, "lin2", *dlin2)
+    dwide = gelu_backward(dactive, act)
+    du, *dlin1 = linear_backward(dwide, lin1)
+    put(d, "lin1", *dlin1)
+    dsum, *dnorm = layernorm_backward(dsum + du, norm1)
+    put(d, "attention_norm", *dnorm)
+    dcontext, *dout = linear_backward(dsum, out_cache)
+    put(d, "out", *dout)
+    for name, dpart, c in zip("qkv", attention_backward(dcontext, heads), qkv, strict=True):
+        dx, *dlinear = linear_backward(dpart, c)
+        put(d, name, *dlinear)
+        dsum = dsum + dx
+    return dsum, d
+
+
+def forward(params, config, ids, mask, rng=None):
+    """ids, mask (B,T)  ->  logits (B,T,V), hidden states (L+1 arrays (B,T,C)), cache. rng: NumPy's,
+    for dropout; None for evaluation. A BERT adds the embedding of token type 0."""
+    T, mask = ids.shape[1], mask.astype(bool)
+    word, words = embedding(params["embeddings.word.weight"], ids)
+    x = word + params["embeddings.position.weight"][:T]
+    if "embeddings.type.weight" in params:
+        x = x + params["embeddings.type.weight"][0]
+    x, norm = layernorm(x, *of(params, "embeddings.norm"))
+    x, kept = dropout(x, config.dropout, rng)
+    hidden, blocks = [x], []
+    for i in range(config.L):
+        x, cache = block(x, mask, params, i, config, rng)
+        hidden.append(x)
+        blocks.append(cache)
+    # The masked-LM head. Its last layer is the word table again: one array, two gradients.
+    g, transform = linear(x, *of(params, "transform"))
+    g, act = gelu(g)
+    g, head_norm = layernorm(g, *of(params, "transform_norm"))
+    logits, table = linear(g, params["embeddings.word.weight"], params["decoder.bias"])
+    return logits, hidden, (words, T, norm, kept, blocks, transform, act, head_norm, table)
+
+
+def backward(dlogits, dhidden, cache, params):
+    """dlogits (B,T,V), dhidden (B,T,C) of the last hidden states  ->  {name: gradient}."""
+    words, T, norm, kept, blocks, transform, act, head_norm, table = cache
+    d = {}
+    dg, dword, d["decoder.bias"] = linear_backward(dlogits, table)
+    dg, *dnorm = layernorm_backward(dg, head_norm)
+    put(d, "transform_norm", *dnorm)
+    dx, *dtransform = linear_backward(gelu_backward(dg, act), transform)
+    put(d, "transform", *dtransform)
+    dx = dx + dhidden
+    for i in reversed(range(len(blocks))):
+        dx, dblock = block_backward(dx, blocks[i])
+        d |= {f"layer.{i}.{name}": g for name, g in dblock.items()}
+    dx, *dnorm = layernorm_backward(dropout_backward(dx, kept), norm)
+    put(d, "embeddings.norm", *dnorm)
+    d["embeddings.word.weight"] = dword + embedding_backward(dx, words)
+    d["embeddings.position.weight"] = np.zeros_like(params["embeddings.position.weight"])
+    d["embeddings.position.weight"][:T] = dx.sum(axis=0)
+    return d
+
+
+# ----------------------------------------------------------------------------- the losses
+
+
+def log_softmax(z):
+    shifted = z - z.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def kl_divergence(z_s, z_t, tau):
+    """Logits (N,V) of student and teacher  ->  τ²·mean KL(p_t ‖ p_s), its gradient τ·(p_s − p_t)/N.
+    Gradients of softened logits shrink as 1/τ²; the factor τ² undoes that."""
+    log_s, log_t = log_softmax(z_s / tau), log_softmax(z_t / tau)
+    p_s, p_t = np.exp(log_s), np.exp(log_t)
+    return tau**2 * (p_t * (log_t - log_s)).sum() / len(z_s), tau * (p_s - p_t) / len(z_s)
+
+
+def cross_entropy(z, labels):
+    """Logits (N,V), labels (N,)  ->  mean of −ln p[label], its gradient (p − onehot)/N."""
+    log_p, rows = log_softmax(z), np.arange(len(z))
+    dz = np.exp(log_p)
+    dz[rows, labels] -= 1
+    return -log_p[rows, labels].mean(), dz / len(z)
+
+
+def cosine(h_s, h_t):
+    """Hidden states (N,C)  ->  mean of 1 − cos, its gradient with respect to h_s."""
+    A, B = ((h * h).sum(axis=-1, keepdims=True) + EPS for h in (h_s, h_t))  # (N,1)
+    cos = (h_s * h_t).sum(axis=-1, keepdims=True) / np.sqrt(A * B)
+    return (1 - cos).mean(), -(h_t / np.sqrt(A * B) - cos * h_s / A) / len(h_s)
+
+
+# ----------------------------------------------------------------------------- distillation
+
+
+class Weights(NamedTuple):
+    """Of the losses; the numbers are those of the released DistilBERT."""
+
+    tau: float = 2.0
+    alpha_ce: float = 5.0
+    alpha_mlm: float = 2.0
+    alpha_cos: float = 1.0
+
+
+def distill_step(student, teacher, batch, weights=None, rng=None):
+    """student, teacher: (params, Config). batch: input_ids, attention_mask and labels (B,T), where
+    −100 is no label  ->  loss, {"ce", "mlm", "cos"}, {name: gradient} of the student."""
+    w = weights or Weights()
+    ids, mask, labels = batch["input_ids"], batch["attention_mask"].astype(bool), batch["labels"]
+    labelled = labels != -100
+    z_t, (*_, h_t), _ = forward(*teacher, ids, mask)
+    z_s, (*_, h_s), cache = forward(*student, ids, mask, rng)
+
+    ce, dce = kl_divergence(z_s[mask], z_t[mask], w.tau)
+    mlm, dmlm = cross_entropy(z_s[labelled], labels[labelled])
+    cos, dcos = cosine(h_s[mask], h_t[mask])
+    loss = w.alpha_ce * ce + w.alpha_mlm * mlm + w.alpha_cos * cos
+
+    dz, dh = np.zeros_like(z_s), np.zeros_like(h_s)
+    dz[mask] += w.alpha_ce * dce
+    dz[labelled] += w.alpha_mlm * dmlm
+    dh[mask] += w.alpha_cos * dcos
+    return loss, {"ce": ce, "mlm": mlm, "cos": cos}, backward(dz, dh, cache, student[0])
+
+
+def student_from(teacher, layers, rng):
+    """Copies the embeddings, the named layers and the head's last bias of a teacher's params.
+    Token types are left out, as DistilBERT has none; the transform of the head starts anew."""
+    student = {n: p.copy() for n, p in teacher.items() if n.startswith(("embeddings", "decoder"))}
+    student.pop("embeddings.type.weight")
+    for new, old in enumerate(layers):
+        for name in (n for n in teacher if n.startswith(f"layer.{old}.")):
+            student[name.replace(f".{old}.", f".{new}.", 1)] = teacher[name].copy()
+    C = len(teacher["transform.bias"])
+    put(student, "transform", rng.normal(0, 0.02, (C, C)), np.zeros(C))
+    put(student, "transform_norm", np.ones(C), np.zeros(C))
+    return {name: p.astype(teacher["transform.bias"].dtype) for name, p in student.items()}
+
+
+def mask_tokens(ids, mask, special, mask_id, vocab_size, rng):
+    """BERT's masking: 15 % of the real tokens get a label; of these 80 % become [MASK], 10 % a
+    random token, and 10 % stay.  ids, mask (B,T)  ->  batch for `distill_step`."""
+    u = rng.random((3, *ids.shape))
+    chosen = mask.astype(bool) & ~np.isin(ids, special) & (u[0] < 0.15)
+    random = rng.integers(0, vocab_size, ids.shape)
+    new = np.where(chosen & (u[1] < 0.8), mask_id, np.where(chosen & (u[1] >= 0.9), random, ids))
+    return {"input_ids": new, "attention_mask": mask, "labels": np.where(chosen, ids, -100)}
+
+
+# ----------------------------------------------------------------------------- training
+
+
+def schedule(step, warmup, total):
+    """Factor of the learning rate: up to 1 over `warmup` steps, then straight down to 0."""
+    rising, falling = step / max(1, warmup), (total - step) / max(1, total - warmup)
+    return rising if step < warmup else max(0.0, falling)
+
+
+def adamw(params, grads, state, lr, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.01):
+    """One step of AdamW, in place. Matrices decay; biases and LayerNorms, of one axis, do not.
+    state: {} at first. m, v: running means of g and g², over 1 − βᵗ as they start at 0."""
+    t = state["t"] = state.get("t", 0) + 1
+    for name, g in grads.items():
+        p = params[name]
+        m, v = state.setdefault(name, (np.zeros_like(p), np.zeros_like(p)))
+        m += (1 - beta1) * (g - m)
+        v += (1 - beta2) * (g * g - v)
+        if p.ndim > 1:
+            p -= lr * weight_decay * p
+        p -= lr / (1 - beta1**t) * m / (np.sqrt(v) / math.sqrt(1 - beta2**t) + eps)
+
+
+def train(student, teacher, batches, steps, lr, rng):
+    """Yields the loss and its parts after each of the steps; the student's parameters change."""
+    state = {}  # of AdamW
+    for step, batch in zip(range(steps), batches, strict=False):
+        loss, parts, grads = distill_step(student, teacher, batch, rng=rng)
+        adamw(student[0], grads, state, lr * schedule(step, steps // 20, steps))
+        yield loss, parts
+
+
+# ----------------------------------------------------------------------------- a minute of it
+
+SENTENCES = [
+    "the movie was great and the actors were wonderful .",
+    "the film was boring , and the plot was a mess .",
+    "this is a bad movie with a silly ending , a waste of time .",
+]
+
+
+def main(steps=60):
+    """Distils the teacher in weights/ on the sentences, and fills a mask before and after."""
+    from pathlib import Path
+
+    import minidistil as md  # to read files, nothing else
+
+    home = Path(md.__file__).parent
+    folder = next(f for f in (home.parent / "weights", home / "weights") if f.is_dir())
+    rng, tokenizer = np.random.default_rng(0), md.load_tokenizer(folder)
+    params = md.from_pretrained(folder, task="fill-mask").named_by_role()
+    teacher = params, Config(L=4, H=4)
+    student = student_from(params, (0, 2), rng), Config(L=2, H=4)
+
+    def guesses(model):
+        ids = tokenizer(["the movie was [MASK] ."])["input_ids"]
+        z, _, _ = forward(*model, ids, np.ones_like(ids))
+        return tokenizer.decode(z[ids == tokenizer.mask_id][0].argsort()[:-6:-1])
+
+    print(f"the movie was [MASK] .\nteacher:         {guesses(teacher)}")
+    print(f"student, before: {guesses(student)}")
+    text, special, V = tokenizer(SENTENCES), tokenizer.special_ids, tokenizer.vocab_size
+    words = text["input_ids"], text["attention_mask"], special, tokenizer.mask_id, V, rng
+    masked = (mask_tokens(*words) for _ in range(steps))
+    for step, (loss, parts) in enumerate(train(student, teacher, masked, steps, 1e-3, rng), 1):
+        if step % 10 == 0:
+            shown = "  ".join(f"{name} {x:.3f}" for name, x in parts.items())
+            print(f"step {step:3}  loss {loss:.3f}  {shown}")
+    print(f"student, after:  {guesses(student)}")
+
+
+if __name__ == "__main__":
+    main()
