@@ -324,11 +324,9 @@ class Model(Copied):
             select = np.flatnonzero(labels != objective.IGNORED)  # (M,)
             result, cache = network.forward(*args, select=select, project=False)
             loss, kept = self.ops.vocabulary.forward(
-                result.features,
-                *projector(self._canonical),
-                labels=labels[select],
+                result.features, *projector(self._canonical), labels=labels[select],
                 alpha_mlm=counting.shares["labels"],
-            )
+            )  # fmt: skip
             projection = self.ops.vocabulary.backward(result.features.dtype.type(1), kept)
             d = Cotangents((None,) * len(result.hidden), projection)
         else:

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 from cli_world import SIZES, SMALL
-from train.train_toy import ToyData, ToyObjective, config
+from train_toy import ToyData, ToyObjective, config
 
 from minidistil.cli import common, main
 from minidistil.lock import InUseError, alone

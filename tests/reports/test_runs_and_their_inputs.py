@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_world import SIZES, SMALL
-from train.train_toy import ToyData, ToyObjective, config
+from train_toy import ToyData, ToyObjective, config
 
 from minidistil import checksums
 from minidistil.cli import main
