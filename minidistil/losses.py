@@ -1,15 +1,18 @@
 """Losses with their gradients, for people who call them directly.
 
 Thin doors over the ops. Logits and hidden states are (…,V) or (…,C); a mask or labels have the
-leading axes. Arrays may be float32 or float64: the NumPy specification computes.
+leading axes. Arrays may be float32 or float64: the NumPy specification computes. A mask holds 0 and
+1. What is no array of real numbers, has no axis or an empty one is refused with a ValueError.
 """
 
 import numpy as np
 
+from minidistil.arguments import number, one_of, ones_and_zeros, real, switch, whole
 from minidistil.model import soft_targets as conventions
 from minidistil.ops import backend
 
 OPS = backend("numpy")
+REDUCTIONS = ("batchmean", "mean", "sum")
 
 
 def kl_divergence(student_logits, teacher_logits, temperature=2.0, mask=None,
@@ -19,7 +22,10 @@ def kl_divergence(student_logits, teacher_logits, temperature=2.0, mask=None,
     reduction: "batchmean" (by selected rows), "mean" (by rows and classes) or "sum"; scale: times
     temperature². Source: Hinton et al., 2015; `KLDivLoss` as Hugging Face's distiller calls it.
     """
-    options = {"tau": temperature, "reduction": reduction, "scale": scale}
+    options = {
+        "tau": number("temperature", temperature, 0, above=True),
+        "reduction": one_of("reduction", reduction, REDUCTIONS), "scale": switch("scale", scale),
+    }  # fmt: skip
     return _pair(OPS.kl_div, "teacher", student_logits, teacher_logits, mask, options)
 
 
@@ -33,6 +39,8 @@ def soft_targets(student_logits, teacher_logits, temperature=2.0, convention=con
     """
     from minidistil.ops.kl_div import selected  # brings Numba, for which an import is not to wait
 
+    temperature = number("temperature", temperature, 0, above=True)
+    one_of("convention", convention, conventions.CONVENTIONS)
     x, target, mask = _rows_of_pair(student_logits, teacher_logits, mask)
     rows = selected(mask, len(x))
     dx = np.zeros_like(x)
@@ -41,13 +49,16 @@ def soft_targets(student_logits, teacher_logits, temperature=2.0, convention=con
     return loss, dx.reshape(np.shape(student_logits))
 
 
-def cross_entropy(logits, labels, ignore_index=-100):
-    """Mean surprise at the labels that are not ignore_index  ->  (loss, dlogits).
+def cross_entropy(logits, labels, ignore_index=-100, class_weights=None, label_smoothing=0.0):
+    """Mean negative log-likelihood of the labels that are not ignore_index  ->  (loss, dlogits).
 
+    class_weights: a number a class, from 0 up; the mean is then weighted by those of the labels.
+    label_smoothing: how much of a label is spread over all classes, 0 to below 1.
     Source: PyTorch's CrossEntropyLoss. Raises ValueError without any label, for labels of another
-    shape or outside the classes.
+    shape or outside the classes, for weights that are none, and for a smoothing out of range.
     """
-    z, labels = _rows(logits), np.asarray(labels)
+    z, labels = _rows("logits", logits), np.asarray(labels)
+    ignore_index = whole("ignore_index", ignore_index, -(2**31), 2**31 - 1)
     if labels.shape != np.shape(logits)[:-1]:
         raise ValueError(f"labels {labels.shape} must be {np.shape(logits)[:-1]}, as the logits")
     if labels.dtype.kind not in "iu":
@@ -56,10 +67,27 @@ def cross_entropy(logits, labels, ignore_index=-100):
     wrong = labels[(labels != ignore_index) & ((labels < 0) | (labels >= z.shape[1]))]
     if len(wrong):
         raise ValueError(f"label {wrong[0]} is outside the {z.shape[1]} classes")
-    loss, cache = OPS.cross_entropy.forward(z, labels=labels, ignore_index=ignore_index)
-    return float(loss), OPS.cross_entropy.backward(z.dtype.type(1), cache)[0].reshape(
-        np.shape(logits)
-    )
+    op, how = OPS.cross_entropy, {"labels": labels, "ignore_index": ignore_index}
+    if class_weights is not None or label_smoothing:
+        op = OPS.weighted_cross_entropy
+        how |= {"class_weights": _weights(class_weights, z.shape[1])}
+        how |= {"label_smoothing": label_smoothing}
+    loss, cache = op.forward(z, **how)
+    return float(loss), op.backward(z.dtype.type(1), cache)[0].reshape(np.shape(logits))
+
+
+def _weights(given, K):
+    """class_weights as an array (K,), or None. Raises ValueError for what is none."""
+    if given is None:
+        return None
+    weights = np.asarray(given)
+    if weights.dtype.kind not in "iuf" or weights.shape != (K,):
+        raise ValueError(
+            f"class_weights must be {K} numbers, one a class, not {weights.dtype} {weights.shape}"
+        )
+    if not (np.isfinite(weights) & (weights >= 0)).all():
+        raise ValueError(f"class_weights must be finite and from 0 up, not {weights.tolist()}")
+    return weights
 
 
 def cosine(student_hidden, teacher_hidden, mask=None):
@@ -76,7 +104,8 @@ def mse(student, teacher, mask=None, reduction="mean"):
     reduction: "mean" as PyTorch's MSELoss, "batchmean" (by rows) as Hugging Face's distiller, or
     "sum".
     """
-    return _pair(OPS.mse, "target", student, teacher, mask, {"reduction": reduction})
+    options = {"reduction": one_of("reduction", reduction, REDUCTIONS)}
+    return _pair(OPS.mse, "target", student, teacher, mask, options)
 
 
 def _pair(op, role, mine, theirs, mask, options):
@@ -87,20 +116,19 @@ def _pair(op, role, mine, theirs, mask, options):
 
 def _rows_of_pair(mine, theirs, mask):
     """Two arrays (…,V), mask (…) or None  ->  both (N,V) in the dtype of the first, mask (N,)."""
-    if np.shape(mine) != np.shape(theirs):
+    mine, theirs = real("student", mine), real("teacher", theirs)
+    if mine.shape != theirs.shape:
         raise ValueError(
-            f"student and teacher must have one shape: {np.shape(mine)} and {np.shape(theirs)}"
+            f"student and teacher must have one shape: {mine.shape} and {theirs.shape}"
         )
-    x = _rows(mine)
-    target = _rows(theirs).astype(x.dtype, copy=False)
+    x = _rows("student", mine)
+    target = _rows("teacher", theirs).astype(x.dtype, copy=False)
     if mask is not None:
-        if np.shape(mask) != np.shape(mine)[:-1]:
-            raise ValueError(f"mask {np.shape(mask)} must be {np.shape(mine)[:-1]}, as the arrays")
-        mask = np.asarray(mask).astype(bool).reshape(-1)
+        mask = ones_and_zeros("mask", mask, mine.shape[:-1]).reshape(-1)
     return x, target, mask
 
 
-def _rows(x):
+def _rows(name, x):
     """(…,V)  ->  (N,V) in float32 or float64."""
-    x = np.asarray(x)
+    x = real(name, x)
     return x.reshape(-1, x.shape[-1]).astype(x.dtype if x.dtype == np.float64 else np.float32)

@@ -173,6 +173,18 @@ def cross_entropy(s):
         yield f"{N}x{V}-some", (logits,), {"labels": some}
 
 
+def weighted_cross_entropy(s):
+    for N, K in ((5, 100), (CHUNKS + 1, 30), (31, 37)):
+        logits, labels = s.normal(N, K, scale=3.0), s.integers(K, N)
+        labels[0] = 0  # the class whose weight becomes NaN is there
+        some = np.where(s.some_rows(N), labels, -100)
+        weights = np.abs(s.normal(K)) + 0.1
+        yield f"{N}x{K}-weights", (logits,), {"labels": some, "class_weights": weights}
+        yield f"{N}x{K}-smooth", (logits,), {"labels": labels, "label_smoothing": 0.2}
+        both = {"class_weights": weights, "label_smoothing": 0.1}
+        yield f"{N}x{K}-both", (logits,), {"labels": some, **both}
+
+
 def binary_cross_entropy(s):
     for N, K in SHAPES:
         logits, labels = s.normal(N, K, scale=3.0), s.integers(2, N, K).astype(np.float64)
@@ -232,6 +244,7 @@ MAKERS = {
     "linear_gelu": linear_gelu, "relu": elementwise, "tanh": elementwise, "softmax": softmax,
     "attention": attention, "layernorm": layernorm, "add_layernorm": add_layernorm,
     "dropout": dropout, "cross_entropy": cross_entropy,
+    "weighted_cross_entropy": weighted_cross_entropy,
     "binary_cross_entropy": binary_cross_entropy, "kl_div": kl_div, "cosine": cosine, "mse": mse,
     "mae": mae, "moments": moments, "relation": relation, "vocabulary": vocabulary,
 }  # fmt: skip
@@ -326,6 +339,12 @@ def torch_vocabulary(torch, x, weight, bias, *, labels=None, teacher=None, tau=2
     return loss
 
 
+def torch_weighted(torch, logits, *, labels, class_weights=None, label_smoothing=0.0):
+    weight = None if class_weights is None else torch.as_tensor(class_weights, dtype=logits.dtype)
+    loss = torch.nn.CrossEntropyLoss(weight=weight, label_smoothing=label_smoothing)
+    return loss(logits, labels)
+
+
 def torch_op(op):
     """PyTorch's function for an op, with the op's own arguments; None: it draws other numbers."""
     import torch
@@ -346,6 +365,7 @@ def torch_op(op):
             x + z, gamma.shape, gamma, beta, eps
         ),
         "cross_entropy": lambda logits, labels: F.cross_entropy(logits, labels),
+        "weighted_cross_entropy": lambda *args, **fixed: torch_weighted(torch, *args, **fixed),
         "binary_cross_entropy": lambda logits, labels: F.binary_cross_entropy_with_logits(
             logits, labels
         ),

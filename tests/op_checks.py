@@ -19,6 +19,7 @@ from minidistil.testing import check_backward, compare, rms
 STORED = "ops"  # the name of the file in golden/
 LOSSES = {
     "cross_entropy",
+    "weighted_cross_entropy",
     "binary_cross_entropy",
     "kl_div",
     "cosine",

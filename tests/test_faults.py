@@ -49,6 +49,7 @@ from minidistil.ops import (
     softmax,
     tanh,
     vocabulary,
+    weighted_cross_entropy,
 )
 from minidistil.testing import check_backward, rms
 from minidistil.train import AdamW, optimizer
@@ -215,6 +216,8 @@ FAULTS = [
           ("backward", " - a * (cos / A)[:, None]", "")),
     fault("2 missing", transpose, mse, ("backward", "2 * dy", "dy")),
     fault("the error for its sign", transpose, mae, ("backward", "np.sign(error)", "error")),
+    fault("smoothing only on the way there", transpose, weighted_cross_entropy,
+          ("backward", " - share * w\n", "\n")),
     # forward and backward agree with each other, and not with PyTorch
     fault("τ for τ²", parity, kl_div, ("_weight", "tau**2", "tau")),
     fault("teacher and student swapped", parity, kl_div,

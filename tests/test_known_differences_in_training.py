@@ -8,10 +8,12 @@ import math
 import numpy as np
 import pytest
 from model_cases import CASES, SMALL, model_of
+from sentence_cases import batch_of as sentence_batch
+from sentence_cases import pair as sentence_pair
 
 import minidistil as md
 from minidistil import cli
-from minidistil.train import TrainConfig
+from minidistil.train import Supervised, TrainConfig
 from minidistil.train.budget import Feed, step_gradients, steps_for
 from minidistil.train.optimizer import clip, decayed
 
@@ -47,6 +49,48 @@ def test_gradients_that_cross_an_epoch():
     feed, steps = Feed(Data()), steps_for(Ones(), Data(), config)
     ours = [step_gradients(Ones(), feed, config, i)[1]["w"].item() for i in range(steps)]
     assert ours == [1.0] * 8 and max(theirs) / accumulate == 1.5
+
+
+def test_micro_batches_of_few_words():
+    """distiller.py divides the loss of each micro-batch by their number, so that a masked word
+    weighs more the fewer there are beside it. Ours counts every word of a step the same."""
+    model = model_of(CASES["distilbert-mlm"], SMALL, backend="numpy")
+    ids = np.random.default_rng(0).integers(4, SMALL["V"], (2, 9))
+    labels = np.where(np.arange(9) < [[1], [9]], ids, -100)
+
+    class Data:
+        def batches(self, epoch):
+            return [np.array([0]), np.array([1])]
+
+        def collate(self, indices, *, step, first_sequence=0):
+            mask = np.ones((1, 9), np.int64)
+            return {"input_ids": ids[indices], "attention_mask": mask, "labels": labels[indices]}
+
+    config = TrainConfig(steps=1, accumulate=2, backend="numpy")
+    few, many = (
+        model.gradients(Data().collate([i], step=0), train=True, first_sequence=i) for i in (0, 1)
+    )
+    theirs = few.loss / 2 + many.loss / 2
+    parts, grads, _, _ = step_gradients(Supervised(model), Feed(Data()), config, 0)
+    assert parts["loss"] == pytest.approx((few.loss + 9 * many.loss) / 10, rel=1e-5)
+    assert abs(theirs - parts["loss"]) > 0.01
+    name = max(grads, key=lambda n: np.abs(grads[n]).max())
+    original, ours = (few.grads[name] + many.grads[name]) / 2, grads[name]
+    assert np.linalg.norm(original - ours) > 0.5 * np.linalg.norm(ours)
+
+
+def test_a_partner_is_looked_for_in_a_micro_batch():
+    """A contrastive loss chooses among the texts of a batch; of micro-batches it chooses among
+    fewer, in sentence-transformers without its cached losses as here: accumulating is no larger
+    batch for it. Each pair still counts the same."""
+    teacher, _ = sentence_pair("mean", SMALL)
+    batch = sentence_batch("mean", SMALL)
+    del batch["labels"]
+
+    def loss(*numbers):
+        return teacher.gradients({n: x[list(numbers)] for n, x in batch.items()}).loss
+
+    assert loss(0, 1) < loss(0, 1, 2, 3) and loss(0) == pytest.approx(0, abs=1e-6)
 
 
 def test_a_loss_that_is_not_a_number_ends_well(monkeypatch, capsys):

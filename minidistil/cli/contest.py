@@ -84,10 +84,11 @@ def settle(config, run, objectives, data, started):
     return dataclasses.replace(config, steps=steps, tokens=None, minutes=None, epochs=None)
 
 
-def train_all(run, objectives, data, config, teacher):
+def train_all(run, objectives, data, config, teacher, save):
     """Train each; the first in run's own folder. Returns entries, and whether all came to an end.
 
-    After Ctrl-C the entries end with the one that was stopped.
+    save(entry): keeps a student as soon as it is trained, whatever becomes of the next one. After
+    Ctrl-C the entries end with the one that was stopped, which is not saved.
     """
     batches = _curve_batches(data)
     reference, entries = answers(teacher, list(map(as_teacher_reads, batches))), []
@@ -101,6 +102,7 @@ def train_all(run, objectives, data, config, teacher):
         entries.append(Entry(name, Path(own.folder), trained, summary))
         if summary["interrupted"]:
             return entries, False
+        save(entries[-1])
     return entries, True
 
 

@@ -9,6 +9,7 @@ metrics.jsonl, report.json, report.html, curves.png, and checkpoints from which 
 
 import dataclasses
 import time
+import warnings
 from argparse import BooleanOptionalAction
 
 from minidistil.cli import INTERRUPTED, report, tasks
@@ -26,6 +27,7 @@ from minidistil.cli.common import (
 )
 from minidistil.cli.contest import compare, settle, train_all
 from minidistil.cli.pairs import decoder_layers
+from minidistil.cli.settling import add_class_options, settled_config
 from minidistil.cli.teacher import default_teacher
 from minidistil.cli.text import add_eval_option, add_text_options, settle_length
 from minidistil.config import read_config
@@ -48,7 +50,8 @@ from minidistil.model.pretrained import from_config, from_pretrained, resolve
 from minidistil.model.sentence import SENTENCES, length_of
 from minidistil.model.vision import IMAGES
 from minidistil.pipeline.loading import load
-from minidistil.train.objectives import Distillation, Supervised
+from minidistil.train.best import sentence
+from minidistil.train.objectives import Distillation, Supervised, counting_of
 
 EXAMPLE = "--layers 0,3 --minutes 10 --alpha-cos 0 --out runs/my-student"
 STEPS = 200  # of 2048 tokens: about five minutes on two cores, the two other students included
@@ -90,6 +93,7 @@ def add_options(parser):
         help="learn from a classifier's labels too, where the data has them",
     )
     add_training_options(parser, lr=1e-3, batch_tokens=2048)
+    add_class_options(parser)
     add_run_options(parser)
 
 
@@ -177,26 +181,36 @@ def run(args):
         )  # fmt: skip
         own = load_reader(resolve(args.student)) if args.student else tokenizer
         two = not read_alike(own, tokenizer)
-        settle_length(args, min(tokenizer.max_length, own.max_length), length_of(teacher))
-        objectives = students(args, teacher, losses, two)
+        longest = min(tokenizer.max_length, own.max_length)
+        settle_length(args, longest, teacher.task, length_of(teacher))
+        if two:
+            args.stride = None  # two tokenizers part a text at different places: it is cut
+        make, learner = student(args, teacher, losses, two)
+        objectives = {"distilled student": learner}
         keep_options(run, args)
         read = tasks.of(teacher.task).distillation
         data = read(args, tokenizer, teacher, run.resumed)
         if two:
             data = ReadTwice(read(args, own, teacher, run.resumed), data)
+        config = settled_config(config, args, learner.model, data)
+        learner.count_labels(counting_of(config))
+        if args.baselines:
+            objectives |= baselines(args, make, learner, data)
         if args.cache_teacher:
-            data, first = Numbered(data), next(iter(objectives.values()))
-            first.teacher = CachedTeacher(
+            data = Numbered(data)
+            learner.teacher = CachedTeacher(
                 args.cache_teacher, teacher, data, losses, args.cache_format,
                 lambda steps: progress(steps, "asking the teacher"),
             )  # fmt: skip
         config = settle(config, run, objectives, data, started)
-        entries, finished = train_all(run, objectives, data, config, teacher)
-        if not finished:
-            return Answer({"interrupted": True}, "", INTERRUPTED)
-        for entry in entries:
+
+        def save(entry):
             entry.model.save_pretrained(entry.folder, args.store)
             own.save(entry.folder, token_types=entry.model.config.architecture.types > 1)
+
+        entries, finished = train_all(run, objectives, data, config, teacher, save)
+        if not finished:
+            return Answer({"interrupted": True}, "", INTERRUPTED)
     batches, found = data.evaluation_batches(), {}
     rows = compare(teacher, entries, batches)
     if sample := getattr(tasks.of(teacher.task), "samples", None):
@@ -207,12 +221,16 @@ def run(args):
     }  # fmt: skip
     run.report(found)
     page = report.write(args.out)
-    text = f"{report.models_table(rows)}\n\n{config.steps} steps a student; report: {page}"
+    kept = [f"{entry.name}: {sentence(entry.summary['kept'])}"
+            for entry in entries if "kept" in entry.summary]  # fmt: skip
+    lines = [report.models_table(rows), "", *kept]
+    lines.append(f"{config.steps} steps a student{' at most' * bool(kept)}; report: {page}")
+    text = "\n".join(lines)
     return Answer(found, text)
 
 
-def students(args, teacher, losses, two=False):
-    """{name: objective}: the distilled student, and the ones that learn without the teacher.
+def student(args, teacher, losses, two=False):
+    """A function that makes the student, and the objective by which the teacher teaches it.
 
     two: student and teacher have a tokenizer each.
     """
@@ -241,13 +259,22 @@ def students(args, teacher, losses, two=False):
         check_pair(student, teacher, losses.alpha_cos > 0, two)
     if losses.terms:
         student = Projected(student, teacher, losses.terms, args.seed)
-    objectives = {"distilled student": Distillation(student, teacher, losses)}
-    if args.baselines and (teacher.task in WORD_TASKS or args.labels):
-        objectives["same start, no teacher"] = Supervised(make())
-        if args.layers or not args.student_config:  # else it starts at random in any case
-            fresh = from_config(student.config, teacher.task, args.seed, args.backend)
-            objectives["random start, no teacher"] = Supervised(fresh)
-    return objectives
+    return make, Distillation(student, teacher, losses)
+
+
+def baselines(args, make, learner, data):
+    """{name: objective} of the students that learn without the teacher; {} where the data holds
+    nothing to learn from."""
+    if not data.labelled:
+        why = "the data has no labels" if args.labels else "--no-labels leaves the labels unread"
+        warnings.warn(f"{why}: no student is trained without the teacher", stacklevel=2)
+        return {}
+    found = {"same start, no teacher": Supervised(make(), learner.counting)}
+    if args.layers or not args.student_config:  # else it starts at random in any case
+        config, task = learner.model.config, learner.teacher.task
+        fresh = from_config(config, task, args.seed, args.backend)
+        found["random start, no teacher"] = Supervised(fresh, learner.counting)
+    return found
 
 
 def _maker(args, teacher):

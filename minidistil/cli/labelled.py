@@ -7,7 +7,7 @@ import numpy as np
 from minidistil.cli.common import progress, said_once
 from minidistil.cli.text import HELD_OUT_SEED
 from minidistil.config import read_config
-from minidistil.data import LabelledText, examples, label_names, split
+from minidistil.data import LabelledText, documents, examples, label_names, split
 from minidistil.data.label_values import (
     REGRESSION,
     SINGLE,
@@ -15,8 +15,10 @@ from minidistil.data.label_values import (
     check_labelled,
     hot_classes,
     keep_labelled,
+    label_numbers,
     unlabelled,
 )
+from minidistil.data.sources import files_of, kind_of
 from minidistil.limits import few
 from minidistil.model.checkpoint import CONFIG
 from minidistil.model.objective import LABELS
@@ -28,6 +30,13 @@ def read_examples(args, data):
     columns = {"text": args.text_column, "text_pair": args.text_pair_column,
                "label": args.label_column}  # fmt: skip
     return list(progress(examples(data, **columns), "reading", unit=" texts"))
+
+
+def read_texts(args, data):
+    """As `read_examples`, for a teacher who needs no labels: the lines of a .txt, too."""
+    if any(kind_of(path) != ".txt" for path in files_of(data)):
+        return read_examples(args, data)
+    return [(text, None, None) for text in progress(documents(data), "reading", unit=" texts")]
 
 
 def add_label_options(parser):
@@ -115,12 +124,16 @@ def known_names(config):
 
 
 def labels_of(config):
-    """problem type, names: what a model takes a label for."""
-    return config.problem_type or SINGLE, known_names(config)
+    """problem type, names: what a model takes a label for; one output alone is a number, as
+    transformers takes it."""
+    alone = REGRESSION if config.num_labels == 1 else SINGLE
+    return config.problem_type or alone, known_names(config)
 
 
 class WithoutLabels:
     """Data whose training batches say nothing of their labels; those to evaluate on do."""
+
+    labelled = False
 
     def __init__(self, data):
         self.data = data
@@ -138,13 +151,24 @@ class WithoutLabels:
 
 
 class Unlabelled(LabelledText):
-    """Texts without labels, for a student that learns from its teacher alone."""
+    """Texts without labels, for a student that learns from its teacher alone.
 
-    def __init__(self, found, tokenizer, *, evaluation=(), **options):
+    Those to evaluate on keep theirs where each has one: problem_type and names are what they are
+    read with.
+    """
+
+    labelled = False
+
+    def __init__(self, found, tokenizer, *, problem_type, names, evaluation=(), **options):
         blank, held_out = ([(*texts, 0) for *texts, _ in part] for part in (found, evaluation))
         super().__init__(blank, tokenizer, evaluation=held_out, problem_type=REGRESSION, **options)
+        given, self.answers = [label for *_, label in evaluation], None
+        if given and not any(unlabelled(given, problem_type, names)):
+            self.answers = label_numbers(given, problem_type, names)
 
     def collate(self, indices, *, step=0, first_sequence=0):
         batch = super().collate(indices)
         del batch["labels"]
-        return batch
+        if min(indices) < self.size or self.answers is None:
+            return batch
+        return {**batch, "labels": self.answers[np.asarray(indices) - self.size]}

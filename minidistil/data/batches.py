@@ -84,6 +84,8 @@ class MaskedText:
     data was; otherwise anew each time.
     """
 
+    labelled = True  # the text itself is what is to be said
+
     def __init__(
         self, corpus, indices, tokenizer, *, tokens, held_out=(), seed=0, strategy="uniform",
         probability=0.15, max_sequences=None, evaluation_tokens=65_536, kept_masks=False,

@@ -9,6 +9,7 @@ Source: Liu, "Fine-tune BERT for extractive summarization" (BertSum), 2019, §2.
 """
 
 import re
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy as np
 from minidistil.data.masking import IGNORED
 from minidistil.data.memory import InMemory, padded
 from minidistil.data.pairs import texts_and_targets
+from minidistil.data.sources import half
 
 TOGETHER = 256  # documents tokenised at once
 ENDS = re.compile(r"[.!?…]+[\"'”’)\]]*\s+|[。！？]+|\n\s*\n")
@@ -78,6 +80,8 @@ def documents_of(source, source_column=None, target_column=None):
             sentences = sentences_of(text)
         except ValueError as error:
             raise ValueError(f"{place}: {error}") from None
+        if any(map(half, sentences)):
+            raise ValueError(f"{place}: the document holds half of a surrogate pair")
         if not targets or not all(isinstance(t, str) and t.strip() for t in targets):
             raise ValueError(f"{place}: a summary must be a text; remove the row")
         yield Document(sentences, targets)
@@ -86,7 +90,7 @@ def documents_of(source, source_column=None, target_column=None):
 def packed(documents, tokenizer, max_length=None):
     """Lists of sentences  ->  for each ids (T,), types (T,), and which sentence begins at a token,
     (T,), IGNORED elsewhere."""
-    room, found = max_length or tokenizer.max_length, []
+    room, found, cut = max_length or tokenizer.max_length, [], 0
     if not 3 <= room <= tokenizer.max_length:
         raise ValueError(
             f"max_length {room} is not between 3 and the {tokenizer.max_length} positions of the "
@@ -96,7 +100,14 @@ def packed(documents, tokenizer, max_length=None):
         some = documents[start : start + TOGETHER]
         pieces = iter(tokenizer.content([sentence for document in some for sentence in document]))
         for document in some:
-            found.append(_packed([next(pieces) for _ in document], tokenizer, room))
+            sentences = [next(pieces) for _ in document]
+            cut += len(sentences[0]) > room - 2
+            found.append(_packed(sentences, tokenizer, room))
+    if cut:
+        warnings.warn(
+            f"{cut} of {len(documents)} documents begin with a sentence of more than {room} "
+            f"tokens; its end is not read", stacklevel=3,
+        )  # fmt: skip
     return found
 
 

@@ -106,7 +106,8 @@ class Images(InMemory):
         if not every:
             raise ValueError("there are no images; give at least one")
         self.pixels, self.labels = processor([image for image, _ in every]), None
-        if every[0][1] is not None:
+        self.labelled = every[0][1] is not None
+        if self.labelled:
             self.labels = label_numbers([label for _, label in every], SINGLE, names)
         self.rows = processor.max_length
         super().__init__(np.full(len(every), self.rows), len(examples), tokens=tokens, seed=seed)

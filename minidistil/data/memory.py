@@ -9,8 +9,11 @@ class InMemory:
     """What `run_loop` reads; a subclass says in `collate(indices, ...)` what a batch holds.
 
     lengths: real tokens of each example; size: how many of the examples are to train on, those
-    after them being for evaluation. tokens: real tokens a batch.
+    after them being for evaluation. tokens: real tokens a batch. `labelled`: whether a training
+    batch says enough to learn from without a teacher.
     """
+
+    labelled = True
 
     def __init__(self, lengths, size, *, tokens, seed=0, max_sequences=None):
         self.lengths, self.size = np.asarray(lengths, np.int64), size

@@ -25,6 +25,8 @@ class NextWords:
     evaluate on, None takes all that are held out. Raises ValueError for a c that T cannot hold.
     """
 
+    labelled = True  # the text itself is what is to be said
+
     def __init__(
         self, corpus, indices, tokenizer, *, max_length, tokens, held_out=(), seed=0, packed=True,
         context=1, evaluation_tokens=65_536,

@@ -7,7 +7,7 @@ class Numbered:
     """The same data, with `numbers` (B,) in each batch: those that `batches` gives."""
 
     def __init__(self, data):
-        self.data, self.seed = data, data.seed
+        self.data, self.seed, self.labelled = data, data.seed, data.labelled
 
     def batches(self, epoch):
         return self.data.batches(epoch)

@@ -16,6 +16,7 @@ regularization", 2018.
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers
 
+from minidistil.arguments import path_like
 from minidistil.config.folder import body_of
 from minidistil.data.fields import Fields
 from minidistil.data.kinds import (
@@ -51,7 +52,7 @@ def load_tokenizer(folder):
     pieces and the longest text; config.json the positions and whether the model is a BERT or an
     ALBERT, which read token_type_ids. Raises MissingFileError or ValueError.
     """
-    folder = body_of(folder)
+    folder = body_of(path_like("the folder", folder))
     said, model = read_tokenizer_config(folder), Fields(folder / "config.json")
     family = model.get("model_type") or ("bert" if "token_type_ids" in said.inputs else "")
     path, backend, ends = _read(folder, said, family)

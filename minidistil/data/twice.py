@@ -18,6 +18,7 @@ class ReadTwice:
                 f"{len(theirs.sequences)}"
             )
         self.mine, self.theirs, self.seed = mine, theirs, mine.seed
+        self.labelled = mine.labelled
 
     def batches(self, epoch):
         return self.mine.batches(epoch)

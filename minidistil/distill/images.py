@@ -17,9 +17,11 @@ attention" (DeiT), 2021, §4. Its code averages eq. 2 over the classes, too: `co
 import dataclasses
 
 from minidistil.distill import shared
+from minidistil.distill.counts import weighted
 from minidistil.distill.targets import check_classes, class_losses, soft_targets_of
 from minidistil.distill.teachers import lesson
 from minidistil.model import objective, vision
+from minidistil.model.counting import PLAIN
 from minidistil.model.network import Result
 from minidistil.model.output import Step
 
@@ -34,23 +36,24 @@ BOTH = (
 )
 
 
-def image_step(student, teacher, batch, config, train, seed, step, first_sequence):
+def image_step(student, teacher, batch, config, train, seed, step, first_sequence,
+               counting=PLAIN):  # fmt: skip
     """A batch of pixel_values and labels through both models  ->  Step. Arguments and errors as
     `distill_step`."""
     check_images(student, teacher, config)
     given, ops = objective.given(batch), student.ops
     if student.config.model_type == "deit" and not given:
         raise ValueError(f"{BOTH}; this batch has no labels")
-    theirs = None
+    soft = soft_targets_of(config, student.config.num_labels, bool(given), ops)
+    config, theirs = weighted(config, counting.shares), None
     if config.alpha_ce or config.alpha_mse or config.alpha_cos:
         theirs = lesson(teacher, batch, None)
     seen, cache, _ = student.see(batch, train, seed, step, first_sequence)
-    soft = soft_targets_of(config, student.config.num_labels, bool(given), ops)
     parts, d, dh = {}, {}, None
     for head, logits in seen.answers.items():
         heard, mine = dataclasses.replace(config, **SILENT[head]), Result((), logits=logits)
         told = theirs if heard.alpha_ce or heard.alpha_mse else None
-        found, back = class_losses(mine, told, given, None, heard, soft, student)
+        found, back = class_losses(mine, told, given, None, heard, soft, student, counting)
         parts |= found
         if back.logits is not None:
             d[head] = back.logits
@@ -60,7 +63,8 @@ def image_step(student, teacher, batch, config, train, seed, step, first_sequenc
         raise ValueError("every alpha is 0: there is nothing to learn from")
     parts = soft.counted(parts)
     loss = sum(getattr(config, f"alpha_{name}") * part for name, part in parts.items())
-    return Step(loss, parts, student.public(vision.backward(dh, d, cache, ops)))
+    grads = student.public(vision.backward(dh, d, cache, ops))
+    return Step(loss, counting.shares.of(parts), grads)
 
 
 def check_images(student, teacher, config):

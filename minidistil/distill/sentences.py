@@ -17,17 +17,21 @@ import numpy as np
 
 from minidistil.data.twice import reads_twice
 from minidistil.distill import shared
+from minidistil.distill.counts import weighted
 from minidistil.distill.student import check_pair
 from minidistil.distill.teachers import lesson, types_of
 from minidistil.model import network
+from minidistil.model.counting import PLAIN
 from minidistil.model.network import Cotangents
 from minidistil.model.output import Step
 from minidistil.model.sentence import normalise, normalise_backward, pairs_loss, pool_backward
 
 
-def sentence_step(student, teacher, batch, config, train, seed, step, first_sequence):
+def sentence_step(student, teacher, batch, config, train, seed, step, first_sequence,
+                  counting=PLAIN):  # fmt: skip
     """A batch through both models  ->  Step. Arguments and errors as `distill_step`."""
     check_vectors(student, teacher, config, reads_twice(batch))
+    config = weighted(config, counting.shares)
     rows = student.pack(batch["input_ids"], batch.get("attention_mask"), types_of(student, batch))
     theirs, ops = lesson(teacher, batch, None), student.ops
     chance = student.chance(rows, train, seed, step, first_sequence)
@@ -58,7 +62,8 @@ def sentence_step(student, teacher, batch, config, train, seed, step, first_sequ
         raise ValueError("there is nothing to learn from: set alpha_mse above 0")
     loss = sum(getattr(config, f"alpha_{name}") * part for name, part in parts.items())
     d = Cotangents((*(None,) * (len(mine.hidden) - 1), dh))
-    return Step(loss, parts, student.public(network.backward(d, cache, ops, release=True)))
+    grads = student.public(network.backward(d, cache, ops, release=True))
+    return Step(loss, counting.shares.of(parts), grads)
 
 
 def _squares(mine, theirs, alpha):

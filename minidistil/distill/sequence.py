@@ -16,15 +16,18 @@ Source: Kim and Rush, "Sequence-level knowledge distillation", 2016, §3.1 and �
 """
 
 import json
+import zlib
 from pathlib import Path
 
 import numpy as np
 
+from minidistil import files
 from minidistil.data.pairs import TextPairs
 from minidistil.distill import shared
+from minidistil.distill.counts import weighted
 from minidistil.distill.teachers import logits_of
-from minidistil.files import write_together
 from minidistil.model import encoder_decoder, objective
+from minidistil.model.counting import PLAIN
 from minidistil.model.encoder_decoder import EncoderDecoder
 from minidistil.model.network import Cotangents
 from minidistil.model.output import Step
@@ -33,20 +36,29 @@ from minidistil.model.soft_targets import NO_ROW_TEMPERATURES, SoftTargets
 TAUGHT = "taught.jsonl"  # where a run folder keeps what the teacher wrote
 
 
-def word_step(student, teacher, batch, config, train=False, seed=0, step=0, first_sequence=0):
+def word_step(student, teacher, batch, config, train=False, seed=0, step=0, first_sequence=0,
+              counting=PLAIN):  # fmt: skip
     """One batch of pairs through both models  ->  Step(loss, parts before weighting, grads).
 
     batch: as TextPairs makes it, or with decoder_input_ids; config: DistillConfig, of which
-    alpha_ce, alpha_hard, alpha_mse, alpha_cos, temperature and convention are read.
+    alpha_ce, alpha_hard, alpha_mse, alpha_cos, temperature and convention are read. The rest: see
+    `distill_step`.
     Raises ValueError for models whose words, or with alpha_cos widths, are not the same, and for
     losses that words do not have.
     """
     check_pairs(student, teacher, config)
     given = {name: batch.get(name) for name in encoder_decoder.BATCH}
-    pair = student.pack_pair(**given)
+    pair = student.pack_pair(**given, empty=bool(counting.shares))
     if pair.labels is None:
         raise ValueError("distilling an encoder–decoder needs labels in the batch")
+    soft = SoftTargets(
+        config.convention, config.temperature, student.config.vocab_size, student.ops,
+        config.alpha_hard > 0,
+    )  # fmt: skip
+    config = weighted(config, counting.shares)
     select = np.flatnonzero(pair.labels != objective.IGNORED)  # the words that are to be said
+    if not len(select):  # of a micro-batch without labels, which has no loss of logits
+        select = slice(None)
     theirs, _ = encoder_decoder.forward(
         teacher.canonical(), *pair[:2], teacher.config, None, teacher.ops, select, project=False,
         keep=False,
@@ -57,9 +69,6 @@ def word_step(student, teacher, batch, config, train=False, seed=0, step=0, firs
         project=False,
     )  # fmt: skip
     ops, hidden = student.ops, mine.decoder.hidden
-    soft = SoftTargets(
-        config.convention, config.temperature, student.config.vocab_size, ops, config.alpha_hard > 0
-    )
     alphas = {"ce": config.alpha_ce, "hard": config.alpha_hard, "mse": config.alpha_mse}
     parts, projection = shared.word_losses(
         mine.decoder.features, student.projector(), pair.labels[select],
@@ -75,7 +84,7 @@ def word_step(student, teacher, batch, config, train=False, seed=0, step=0, firs
     parts = soft.counted(parts)
     loss = sum(getattr(config, f"alpha_{name}") * part for name, part in parts.items())
     grads = student.public(encoder_decoder.backward(d, cache, ops, release=True))
-    return Step(loss, parts, grads)
+    return Step(loss, counting.shares.of(parts), grads)
 
 
 def check_pairs(student, teacher, config):
@@ -106,8 +115,7 @@ def taught_pairs(teacher, tokenizer, pairs, folder=None, *, tokens=4096, max_len
     which the teacher makes nothing are left out. Raises ValueError when it makes nothing of any.
     """
     if folder is not None and (Path(folder) / TAUGHT).exists():
-        lines = (Path(folder) / TAUGHT).read_text(encoding="utf-8").splitlines()
-        return [(row["source"], [row["target"]]) for row in map(json.loads, lines)]
+        return _kept(Path(folder) / TAUGHT)
     data = TextPairs(pairs, tokenizer, tokens=tokens, max_length=max_length)
     written = [""] * len(pairs)
     for indices in progress(data.batches(0)):
@@ -119,6 +127,26 @@ def taught_pairs(teacher, tokenizer, pairs, folder=None, *, tokens=4096, max_len
     if not found:
         raise ValueError("the teacher writes nothing for any text; train it further")
     if folder is not None:
-        rows = [json.dumps({"source": s, "target": t}, ensure_ascii=False) for s, (t,) in found]
-        write_together(Path(folder), {TAUGHT: "".join(f"{row}\n" for row in rows).encode()})
+        keep_pairs(folder, found)
     return found
+
+
+def keep_pairs(folder, pairs):
+    """Write pairs (text, [target]) into taught.jsonl, behind the checksum of all of them."""
+    rows = [json.dumps({"source": s, "target": t}, ensure_ascii=False) for s, (t,) in pairs]
+    text = "".join(f"{row}\n" for row in rows)
+    seal = json.dumps({"checksum": zlib.crc32(text.encode())})
+    files.write_text(Path(folder) / TAUGHT, f"{seal}\n{text}")
+
+
+def _kept(path):
+    """The pairs of `keep_pairs`. Raises ValueError where a bit of them has changed."""
+    seal, _, text = path.read_bytes().partition(b"\n")
+    try:
+        whole = json.loads(seal) == {"checksum": zlib.crc32(text)}
+    except ValueError:
+        whole = False
+    if not whole:
+        raise ValueError(f"{path} is damaged; delete it, and the teacher writes it again")
+    rows = map(json.loads, text.decode().split("\n")[:-1])
+    return [(row["source"], [row["target"]]) for row in rows]

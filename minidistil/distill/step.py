@@ -22,12 +22,15 @@ Source: Hugging Face's `Distiller.step`, value for value; Sanh et al., "DistilBE
 """
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from minidistil.arguments import number, one_of, switch
 from minidistil.data.twice import reads_twice
 from minidistil.distill import shared, vary
+from minidistil.distill.counts import weighted
 from minidistil.distill.images import image_step
 from minidistil.distill.sentences import sentence_step
 from minidistil.distill.sequence import word_step
@@ -35,6 +38,7 @@ from minidistil.distill.student import check_pair
 from minidistil.distill.targets import alternatives, check_classes, class_losses, soft_targets_of
 from minidistil.distill.teachers import lesson, types_of
 from minidistil.distill.terms import (
+    TERMS,
     AttentionLoss,
     PatientMSE,
     Projected,
@@ -44,17 +48,20 @@ from minidistil.distill.terms import (
     tapped,
 )
 from minidistil.distill.terms.spec import term_of
+from minidistil.limits import short
 from minidistil.model import network, objective
+from minidistil.model.counting import PLAIN
 from minidistil.model.encoder_decoder import EncoderDecoder
 from minidistil.model.heads import WORD_TASKS, projector
 from minidistil.model.network import Cotangents
 from minidistil.model.output import Step
+from minidistil.model.rows import given_in
 from minidistil.model.sentence import SENTENCES
 from minidistil.model.soft_targets import (
+    CONVENTIONS,
     NO_ROW_TEMPERATURES,
     OURS,
     SoftTargets,
-    check_convention,
 )
 from minidistil.model.taps import plus
 from minidistil.model.vision_model import VisionModel
@@ -82,13 +89,23 @@ class DistillConfig:
     vary: tuple = ()  # numbers above that change during a run: see `minidistil.distill.vary`
 
     def __post_init__(self):
-        if not self.temperature > 0:
-            raise ValueError(f"temperature must be above 0, not {self.temperature}")
-        check_convention(self.convention)
+        number("temperature", self.temperature, 0, above=True)
+        one_of("convention", self.convention, CONVENTIONS)
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.name.startswith("alpha") and not 0 <= value < float("inf"):
-                raise ValueError(f"{field.name} must be a number from 0 up, not {value}")
+            if field.name.startswith("alpha"):
+                number(field.name, value, 0)
+            elif isinstance(field.default, bool):
+                switch(field.name, value)
+            elif field.default == () and not isinstance(value, list | tuple | None):
+                raise ValueError(f"{field.name} must be a list, not {short(value)}")
+        if not isinstance(self.temperature_by, str | None):
+            raise ValueError(f"temperature_by must be a rule, not {self.temperature_by!r}")
+        for term in self.terms or ():
+            if not isinstance(term, (str, *TERMS.values())):
+                raise ValueError(
+                    f"a term is one of {', '.join(TERMS)}, or its name, not {short(term)}"
+                )
         terms = (term_of(t) if isinstance(t, str) else t for t in self.terms or ())
         object.__setattr__(self, "terms", tuple(terms))
         if self.temperature_by and self.convention != "textbrewer":
@@ -112,13 +129,23 @@ class DistillConfig:
 
 
 @frugal()
-def distill_step(student, teacher, batch, config, train=False, seed=0, step=0, first_sequence=0):
+def distill_step(student, teacher, batch, config, train=False, seed=0, step=0, first_sequence=0,
+                 counting=PLAIN):  # fmt: skip
     """One batch through both models  ->  Step(loss, parts before weighting, grads of the student).
 
     config: what varies in it has the value of the first step, unless `config.at` chose another.
     batch: as a data collator makes it; token_type_ids go to the model that has them. train: the
-    student's dropout. Raises ValueError for a pair that a loss cannot compare, or a bad batch.
+    student's dropout. counting: what each mean counts for in a larger batch, see
+    `minidistil.model.counting`; parts are then shares of the larger batch's.
+    Raises ValueError for a pair that a loss cannot compare, or a bad batch.
     """
+    if not isinstance(config, DistillConfig):
+        raise TypeError(f"config must be a DistillConfig, not {short(config)}")
+    for role, model in (("student", student), ("teacher", teacher)):
+        if not hasattr(model, "task"):
+            raise TypeError(f"the {role} must be a model, not {short(model)}")
+    if not isinstance(batch, Mapping):
+        raise TypeError(f"a batch is a mapping from names to arrays, not {short(batch)}")
     config = config.at(0.0)
     check_reading(student, config)
     inner = student.student if isinstance(student, Projected) else student
@@ -127,23 +154,27 @@ def distill_step(student, teacher, batch, config, train=False, seed=0, step=0, f
             "hard_targets are the likeliest classes of a classifier; a teacher's likeliest words "
             "are what --sequence-level or its own texts give: leave it out"
         )
+    given_in(batch, "pixel_values" if isinstance(inner, VisionModel) else "input_ids")
     if isinstance(inner, EncoderDecoder):
         one, student = word_step, inner  # which has no terms, and says so
     elif isinstance(inner, VisionModel):
         one, student = image_step, inner  # the same
     else:
         one = sentence_step if student.task == SENTENCES else _text_step
-    return one(student, teacher, batch, config, train, seed, step, first_sequence)
+    return one(
+        student, teacher, batch, config, train, seed, step, first_sequence, counting=counting
+    )
 
 
-def _text_step(student, teacher, batch, config, *place):
+def _text_step(student, teacher, batch, config, *place, counting):
     """The step of a model that says words, or classes, of one text."""
-    _check_texts(student, teacher, config, reads_twice(batch))
+    asked, config = config, weighted(config, counting.shares)
+    _check_texts(student, teacher, asked, reads_twice(batch))
     rows = student.pack(batch["input_ids"], batch.get("attention_mask"), types_of(student, batch))
     ops = student.ops
     labels = select = None
     if words := student.task in WORD_TASKS:
-        labels = _labels_of_words(student, batch, rows)
+        labels = _labels_of_words(student, batch, rows, asked, empty=bool(counting.shares))
         select = _wanted_rows(config, labels)
         labels = labels if select is None else labels[select]
     # The teacher goes first: what it needs on its way is free again before the student keeps any.
@@ -155,11 +186,11 @@ def _text_step(student, teacher, batch, config, *place):
         select, taps=taps, project=False,
     )  # fmt: skip
     given = {} if words else objective.given(batch)
-    soft = _soft_targets(config, student, rows, given)
+    soft = _soft_targets(asked, student, rows, given)
     if words:
         parts, d = _token_losses(mine, theirs, labels, config, soft, student)
     else:
-        parts, d = class_losses(mine, theirs, given, rows, config, soft, student)
+        parts, d = class_losses(mine, theirs, given, rows, config, soft, student, counting)
     if config.alpha_cos:
         h, target = mine.hidden[-1], theirs.hidden[-1]
         parts["cos"], dlast = shared.cosine(h, target, config.alpha_cos, ops)
@@ -179,7 +210,8 @@ def _text_step(student, teacher, batch, config, *place):
         dtaps, learned = sent.taps, sent.params
     grads = student.public(network.backward(d, cache, ops, dtaps, release=True)) | learned
     parts = soft.counted(parts)  # a device is waited for here, when it has all its work
-    return Step(sum(weights[name] * parts[name] for name in parts), parts, grads)
+    loss = sum(weights[name] * parts[name] for name in parts)
+    return Step(loss, counting.shares.of(parts), grads)
 
 
 def _check_texts(student, teacher, config, own_words):
@@ -197,12 +229,18 @@ def _check_texts(student, teacher, config, own_words):
         raise ValueError(NO_ROW_TEMPERATURES)
 
 
-def _labels_of_words(student, batch, rows):
+def _labels_of_words(student, batch, rows, config, empty):
     """The right word (N,) for every row, IGNORED where there is none."""
+    said = f"alpha_{_said(student)}"
     if batch.get("labels") is None:
-        raise ValueError("distilling a language model needs labels in the batch")
+        if getattr(config, said) or config.restrict_ce_to_mask:
+            raise ValueError(
+                f"distilling a language model needs labels in the batch; without them set {said} "
+                f"to 0 and leave restrict_ce_to_mask out"
+            )
+        return np.full(len(rows.column), objective.IGNORED)
     given = {"labels": batch["labels"]}
-    (labels,) = objective.right_answers(given, rows, student.config, student.logits_head)
+    (labels,) = objective.right_answers(given, rows, student.config, student.logits_head, empty)
     return labels
 
 
@@ -228,9 +266,9 @@ def check_reading(student, config):
 def _watched(config, student, teacher):
     """The layers of both whose insides terms look at; raises where a term does not fit the pair."""
     a, b = student.config.architecture, teacher.config.architecture
-    for number, term in enumerate(config.terms):
+    for i, term in enumerate(config.terms):
         missing = [n for n in term.shapes(a, b)
-                   if f"terms.{number}.{n}" not in getattr(student, "learned", {})]  # fmt: skip
+                   if f"terms.{i}.{n}" not in getattr(student, "learned", {})]  # fmt: skip
         if missing:
             raise ValueError(
                 f"the term {term.name} learns {missing[0]}: give distill_step "
@@ -240,11 +278,13 @@ def _watched(config, student, teacher):
 
 
 def _wanted_rows(config, labels):
-    """The rows whose logits a loss looks at, (M,), or None for all of them."""
+    """The rows whose logits a loss looks at, (M,), or None for all of them; all, too, where a
+    micro-batch has no label, and so no loss of logits."""
     everywhere = config.alpha_ce > 0 or config.alpha_mse > 0
     if everywhere and not config.restrict_ce_to_mask:
         return None
-    return np.flatnonzero(labels != objective.IGNORED)
+    rows = np.flatnonzero(labels != objective.IGNORED)
+    return rows if len(rows) else None
 
 
 def _teach(teacher, batch, config, select, watch):

@@ -14,16 +14,18 @@ both distributions; here no answer starts there.
 
 from minidistil.model import objective
 from minidistil.model.answers import questions, questions_backward
+from minidistil.model.counting import PLAIN
 from minidistil.model.heads import EXTRACT
 from minidistil.model.network import Cotangents
 from minidistil.model.soft_targets import OURS, SoftTargets, row_temperatures
 from minidistil.model.taps import plus
 
 
-def class_losses(mine, theirs, given, rows, config, soft, student):
+def class_losses(mine, theirs, given, rows, config, soft, student, counting=PLAIN):
     """{part: loss} and the Cotangents of their weighted sum.
 
-    mine: the student's Result; theirs: the teacher's Lesson; given: {name: labels}, may be empty.
+    mine: the student's Result; theirs: the teacher's Lesson; given: {name: labels}, may be empty;
+    counting: of the labels, of which a span's alone have shares of their own.
     """
     ops, head, parts, dlogits = student.ops, student.logits_head, {}, None
     t = None if theirs is None else ops.place.send(theirs.logits(slice(0, len(mine.logits))))
@@ -33,7 +35,7 @@ def class_losses(mine, theirs, given, rows, config, soft, student):
         dlogits = back(d)
     if config.alpha_hard and given:
         parts["hard"], d = objective.answer_loss(
-            mine.logits, rows, given, student.config, head, ops, config.alpha_hard
+            mine.logits, rows, given, student.config, head, ops, config.alpha_hard, counting
         )
         dlogits = plus(dlogits, d, ops)
     if config.alpha_mse:

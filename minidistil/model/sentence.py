@@ -18,6 +18,7 @@ language response suggestion", 2017, §4; the scale is that of sentence-transfor
 import numpy as np
 
 from minidistil.model import network
+from minidistil.model.counting import PLAIN
 from minidistil.model.model import Model
 from minidistil.model.network import Cotangents
 from minidistil.model.output import Step
@@ -133,16 +134,30 @@ class SentenceModel(Model):
         d = Cotangents((*(None,) * (len(result.hidden) - 1), dh))
         return Step(loss, parts, self.public(network.backward(d, cache, self.ops, release=True)))
 
-    def gradients(self, batch, train=False, seed=0, step=0, first_sequence=0):
-        """Pairs (B,2,T), with labels (B,) for regression, without for contrastive  ->  Step."""
+    def counts(self, batch, counting=PLAIN):
+        """What the mean of `gradients` is over: the pairs."""
+        return {"labels": len(batch["input_ids"])}
+
+    def gradients(self, batch, train=False, seed=0, step=0, first_sequence=0, counting=PLAIN):
+        """Pairs (B,2,T), with labels (B,) for regression, without for contrastive  ->  Step.
+
+        A contrastive loss looks for a text's partner in its own batch, so that of several
+        micro-batches is not that of one large batch, whatever each counts for.
+        """
         rows = self.pack(*(batch.get(k) for k in ("input_ids", "attention_mask", "token_type_ids")))
         chance = self.chance(rows, train, seed, step, first_sequence)
-        return self.learn(rows, lambda y: pairs_loss(y, rows, batch.get("labels")), chance)
+        share = counting.shares["labels"]
+
+        def losses(y):
+            loss, parts, dy = pairs_loss(y, rows, batch.get("labels"))
+            return share * loss, parts, dy.dtype.type(share) * dy
+
+        return self.learn(rows, losses, chance)
 
     def save_pretrained(self, folder, dtype="float32"):
         """As `Model.save_pretrained`, with the files that sentence-transformers reads."""
-        super().save_pretrained(folder, dtype)
         self.pooling.write(folder, self.config.architecture.C)
+        super().save_pretrained(folder, dtype)  # last: without config.json there is no model
 
 
 def length_of(model):

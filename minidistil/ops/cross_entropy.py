@@ -33,7 +33,7 @@ from minidistil.ops._memory import empty, zeros
 
 def forward(logits, *, labels, ignore_index=-100):
     """logits (N,V), labels (N,) integers  ->  y (), cache."""
-    kept = _kept(labels, ignore_index)
+    kept = labelled_rows(labels, ignore_index)
     log_p = log_softmax(logits[kept])  # (M,V)
     picked = log_p[np.arange(len(kept)), labels[kept]]  # (M,)
     return -picked.mean(), (log_p, labels, kept, len(logits))
@@ -55,7 +55,8 @@ def log_softmax(z):
     return z - np.log(np.exp(z).sum(axis=1, keepdims=True))
 
 
-def _kept(labels, ignore_index):
+def labelled_rows(labels, ignore_index):
+    """The rows whose label is not ignore_index (M,). Raises ValueError where there is none."""
     kept = np.flatnonzero(labels != ignore_index)  # (M,)
     if len(kept) == 0:
         raise ValueError(f"cross entropy needs a label: all {len(labels)} are {ignore_index}")
@@ -68,7 +69,7 @@ BLOCK = 256  # terms that are summed in float32, in vector lanes, before float64
 
 
 def forward_cpu(logits, *, labels, ignore_index=-100):
-    kept = _kept(labels, ignore_index)
+    kept = labelled_rows(labels, ignore_index)
     rows, tops, totals = np.empty(len(kept)), empty(len(kept)), empty(len(kept))
     _forward_rows(logits, labels, kept, rows, tops, totals)
     return np.float32(rows.mean()), (logits, labels, kept, tops, totals)
@@ -135,7 +136,7 @@ def _backward_rows(weight, logits, labels, kept, tops, totals, dlogits):
 
 
 def forward_cuda(logits, *, labels, ignore_index=-100):
-    kept = _kept(labels, ignore_index)
+    kept = labelled_rows(labels, ignore_index)
     rows, sums = device_empty(len(logits)), device_empty((len(logits), 2))
     places = to_device(labels)
     _forward_kernel[len(logits), TEAM](logits, places, ignore_index, rows, sums)

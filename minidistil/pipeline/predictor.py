@@ -4,6 +4,9 @@ import warnings
 
 import numpy as np
 
+from minidistil.data.long_texts import parts_of, usual_stride
+from minidistil.data.memory import padded
+
 TOGETHER = 32  # texts computed at once
 
 
@@ -14,12 +17,15 @@ class Predictor:
         self.model, self.tokenizer = model, tokenizer
         self.called = "text {}".format  # what a warning calls the text of a number
 
-    def results(self, inputs):
-        """Each chunk's encodings, rows and network.Result; only [MASK]s get vocabulary logits."""
+    def results(self, inputs, max_length=None):
+        """Each chunk's encodings, rows and network.Result; only [MASK]s get vocabulary logits.
+
+        max_length: tokens that are read of a text; None: all that the model reads.
+        """
         for start in range(0, len(inputs), TOGETHER):
             texts, pairs = columns(inputs[start : start + TOGETHER])
-            encodings = self.tokenizer.encodings(texts, pairs)
-            self.warn_of_cuts(encodings, start)
+            encodings = self.tokenizer.encodings(texts, pairs, max_length)
+            self.warn_of_cuts(encodings, start, max_length)
             batch = {
                 name: np.array([getattr(e, name) for e in encodings], np.int64)
                 for name in ("ids", "attention_mask", "type_ids")
@@ -28,13 +34,48 @@ class Predictor:
             rows = self.model.pack(batch["ids"], batch["attention_mask"], types)
             yield encodings, rows, self.model.infer(rows, self.select_rows(rows))
 
-    def warn_of_cuts(self, encodings, start):
-        """Say which of the texts, from number `start` on, are longer than the model reads."""
+    def windowed(self, inputs, max_length, stride):
+        """Texts of any length, in windows of max_length tokens that share `stride` pieces; None:
+        as many as the model reads, and the usual share.
+
+        Yields for each chunk its whole encodings, its Parts, and (rows, network.Result) of at most
+        TOGETHER windows each.
+        """
+        length = self.tokenizer.checked_length(max_length)
+        stride = usual_stride(length) if stride is None else stride
+        for start in range(0, len(inputs), TOGETHER):
+            encodings = list(self.tokenizer.whole(*columns(inputs[start : start + TOGETHER])))
+            parts, runs = parts_of(encodings, self.tokenizer, length, stride), []
+            self._warn_of_windows(parts, start, length)
+            for first in range(0, len(parts.ids), TOGETHER):
+                some = range(first, min(first + TOGETHER, len(parts.ids)))
+                rows = self.model.pack_batch(padded(some, parts.ids, parts.types, self.tokenizer))
+                runs.append((rows, self.model.infer(rows)))
+            yield encodings, parts, runs
+
+    def _warn_of_windows(self, parts, start, length):
+        """Say which of the texts, from number `start` on, are longer than `length` tokens."""
+        counts = np.bincount(parts.owners)
+        for number in np.union1d(np.flatnonzero(counts > 1), parts.cut).astype(int):
+            how = "both of its texts are cut" if number in parts.cut else (
+                f"it is read in {counts[number]} windows")  # fmt: skip
+            warnings.warn(
+                f"{self.called(start + number)} is longer than {self.limit(length)} tokens; {how}",
+                stacklevel=5,
+            )
+
+    def limit(self, max_length):
+        """What a warning calls the number of tokens that are read."""
+        own = self.tokenizer.max_length
+        return f"the model's {own}" if max_length in (None, own) else str(max_length)
+
+    def warn_of_cuts(self, encodings, start, max_length=None):
+        """Say which of the texts, from number `start` on, are longer than is read of them."""
         for number, encoding in enumerate(encodings, start):
             if encoding.overflowing:
                 warnings.warn(
-                    f"{self.called(number)} is longer than the model's {self.tokenizer.max_length} "
-                    f"tokens; it reads the beginning", stacklevel=5,
+                    f"{self.called(number)} is longer than {self.limit(max_length)} tokens; it "
+                    f"reads the beginning", stacklevel=5,
                 )  # fmt: skip
 
     def select_rows(self, rows):

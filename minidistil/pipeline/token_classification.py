@@ -19,6 +19,7 @@ from itertools import groupby, takewhile
 import numpy as np
 
 from minidistil.data.entities import OUTSIDE
+from minidistil.data.long_texts import answering
 from minidistil.pipeline.predictor import Predictor, listed
 
 OF_WORDS = {  # pieces' probabilities (n,K)  ->  the word's (K,)
@@ -32,8 +33,13 @@ STRATEGIES = ("none", "simple", *OF_WORDS)
 class TokenClassification(Predictor):
     """A tagger's answers; a strategy says of what."""
 
-    def __call__(self, inputs, aggregation_strategy="none", ignore_labels=(OUTSIDE,)):
-        """aggregation_strategy: "none" answers for every piece, the others for entities."""
+    def __call__(self, inputs, aggregation_strategy="none", ignore_labels=(OUTSIDE,),
+                 max_length=None, stride=None):  # fmt: skip
+        """aggregation_strategy: "none" answers for every piece, the others for entities.
+
+        A text longer than max_length tokens (None: than the model reads) is read in windows that
+        share `stride` pieces; each word is answered by the one in whose middle it lies.
+        """
         if aggregation_strategy not in STRATEGIES:
             raise ValueError(
                 f"aggregation_strategy must be one of {', '.join(STRATEGIES)}, "
@@ -41,9 +47,8 @@ class TokenClassification(Predictor):
             )
         texts, answers = listed(inputs), []
         kind = "entity" if aggregation_strategy == "none" else "entity_group"
-        for encodings, rows, result in self.results(texts):
-            scores = self.model.ops.place.fetch(self.model.ops.softmax.forward(result.logits)[0])
-            for encoding, mine in zip(encodings, np.split(scores, rows.bounds[1:-1]), strict=True):
+        for encodings, parts, runs in self.windowed(texts, max_length, stride):
+            for encoding, mine in zip(encodings, self._scores(encodings, parts, runs), strict=True):
                 text = texts[len(answers)]
                 found = self._pieces(text, encoding, mine)
                 if aggregation_strategy in OF_WORDS:
@@ -55,6 +60,21 @@ class TokenClassification(Predictor):
                     found = [one for one in found if one["start"] < one["end"]]
                 answers.append([one for one in found if one[kind] not in ignore_labels])
         return answers if isinstance(inputs, list) else answers[0]
+
+    def _scores(self, encodings, parts, runs):
+        """Probabilities (T,K) of the pieces of each text, each piece's from one window."""
+        windows = []
+        for rows, result in runs:
+            scores = self.model.ops.place.fetch(self.model.ops.softmax.forward(result.logits)[0])
+            windows += np.split(scores, rows.bounds[1:-1])
+        found = [np.zeros((len(e.ids), windows[0].shape[1]), windows[0].dtype) for e in encodings]
+        for number, mine in groupby(range(len(windows)), parts.owners.__getitem__):
+            mine = list(mine)
+            places = [parts.places[w] for w in mine]
+            for w, at, own in zip(mine, places, answering(places, _numbers(encodings[number])),
+                                  strict=True):  # fmt: skip
+                found[number][at[own]] = windows[w][own]
+        return found
 
     def _pieces(self, text, encoding, scores):
         """The best tag of every piece of the text itself; white space is none."""
@@ -106,6 +126,16 @@ class TokenClassification(Predictor):
             "word": self.tokenizer.backend.decoder.decode([piece["word"] for piece in group]),
             "start": seen[0]["start"], "end": seen[-1]["end"],
         }  # fmt: skip
+
+
+def _numbers(encoding):
+    """Each piece's word, None for special tokens; a piece without a number is a word of its own."""
+    return [
+        None if special else -1 - t if word is None else word
+        for t, (word, special) in enumerate(
+            zip(encoding.word_ids, encoding.special_tokens_mask, strict=True)
+        )
+    ]
 
 
 def _trimmed(text, start, end):

@@ -11,6 +11,7 @@ import time
 
 from tqdm import tqdm
 
+from minidistil.model.counting import shares_of
 from minidistil.ops import place_of
 from minidistil.train.optimizer import AdamW, clip, scaled
 
@@ -49,29 +50,52 @@ class Feed:
 
 
 def step_gradients(objective, feed, config, step):
-    """One step's gradients: parts and grads averaged over its micro-batches.
+    """One step's gradients: parts and grads of all its micro-batches, as one batch would give them.
 
-    Returns parts, grads, tokens (real ones seen) and batches [(batch, first_sequence)].
+    An objective that does not say what its means are over (`counts`) has those of its micro-batches
+    averaged. Returns parts, grads, tokens (real ones seen) and batches [(batch, first_sequence)].
     """
-    sums, grads, tokens, first, batches = {}, {}, 0, 0, []
+    batches, tokens, first = [], 0, 0
     for _ in range(config.accumulate):
-        indices = feed.next()
-        batch = feed.data.collate(indices, step=step, first_sequence=first)
-        parts, new = objective.gradients(batch, seed=config.seed, step=step, first_sequence=first)
+        batch = feed.data.collate(feed.next(), step=step, first_sequence=first)
+        batches.append((batch, first))
+        tokens += int(batch["attention_mask"].sum())
+        first += len(batch["attention_mask"])
+    share = 1 if hasattr(objective, "counts") else 1 / len(batches)
+    sums, grads = {}, {}
+    for batch, place in places(objective, batches, step):
+        parts, new = objective.gradients(batch, seed=config.seed, step=step, **place)
         for name, part in parts.items():
-            sums[name] = sums.get(name, 0.0) + float(part) / config.accumulate
+            sums[name] = sums.get(name, 0.0) + float(part) * share
         for name, g in new.items():
             if name in grads:
                 place_of(config.backend).accumulate(grads[name], g)
             else:
                 grads[name] = g
-        tokens += int(batch["attention_mask"].sum())
-        batches.append((batch, first))
-        first += len(batch["attention_mask"])
-    if config.accumulate > 1:
-        share = 1 / config.accumulate
+    if share != 1:
         grads = dict(scaled(grads, share, config.backend))
+    if hasattr(objective, "varying"):
+        sums |= objective.varying(step)
     return sums, grads, tokens, batches
+
+
+def places(objective, batches, step):
+    """[(batch, first_sequence)]  ->  [(batch, what else `gradients` takes of its place)].
+
+    Of several micro-batches each has its shares of the whole's means, where the objective counts
+    them; one that has no share of any is left out.
+    """
+    found = [(batch, {"first_sequence": first}) for batch, first in batches]
+    if len(batches) == 1 or not hasattr(objective, "counts"):
+        return found
+    width = max(batch["attention_mask"].shape[-1] for batch, _ in batches)
+    counted = [
+        (objective.counts(batch, step=step), objective.counts(batch, step=step, width=width))
+        for batch, _ in batches
+    ]
+    for (_, place), shares in zip(found, shares_of(counted), strict=True):
+        place["shares"] = shares
+    return [one for one in found if any(one[1]["shares"].values())] or found
 
 
 def steps_for(objective, data, config, evaluate=None, progress=False):

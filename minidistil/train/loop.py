@@ -10,13 +10,18 @@ import signal
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 
+from minidistil.limits import several
+from minidistil.model.counting import PLAIN
 from minidistil.model.finite import NotFiniteError
 from minidistil.ops import Workspace
-from minidistil.train import budget
+from minidistil.train import best, budget
+from minidistil.train.config import TrainConfig
+from minidistil.train.inputs import inputs_of
+from minidistil.train.objectives import counting_of
 from minidistil.train.optimizer import AdamW, clip
 from minidistil.train.relatives import BertAdam, Lamb
 from minidistil.train.run import Run
@@ -30,7 +35,7 @@ def _window():
 def _start():
     return {
         "step": 0, "epoch": 0, "index": 0, "tokens": 0, "seconds": 0.0,
-        "window": _window(), "last": {}, "evaluation": {},
+        "window": _window(), "last": {}, "evaluation": {}, "best": None,
     }  # fmt: skip
 
 
@@ -39,8 +44,11 @@ def run_loop(objective, data, config, *, run=None, evaluate=None, resume=False, 
 
     objective: `.model` with `.params` and `.update`, and `.gradients(batch, seed=, step=,
         first_sequence=)` -> (parts, grads), where parts["loss"] is what grads belong to.
-        Optionally `.diagnose(batch, seed=, step=, first_sequence=)` -> str, and `.begin(steps)`,
-        called once the number of steps is settled.
+        Optionally `.counts(batch, step=, width=)` -> {mean: what it is over}; several batches a
+        step then count as one, and `gradients` and `diagnose` take `shares=`, see
+        `minidistil.model.counting`. `.diagnose(batch, seed=, step=, first_sequence=)` -> str.
+        `.begin(steps)`, called once the number of steps is settled. `.varying(step)` -> numbers
+        to be written down beside the parts.
     data: `.batches(epoch)` -> list of index arrays, `.collate(indices, step=, first_sequence=)`
         -> batch; both pure. first_sequence is the micro-batch's place in its step.
     run: a Run or a folder. Without one nothing is written and Ctrl-C is not caught.
@@ -48,17 +56,35 @@ def run_loop(objective, data, config, *, run=None, evaluate=None, resume=False, 
     resume: go on from the folder's newest checkpoint. The config must be the one it began with.
 
     The summary: step, steps, tokens, the last logged means, "evaluation", "interrupted" (after
-    Ctrl-C: the step was finished and a checkpoint saved) and "time".
+    Ctrl-C: the step was finished and a checkpoint saved), "kept" (where config.patience or
+    config.keep says so: which step, and why, see `minidistil.train.best`) and "time".
     Raises FloatingPointError when the loss or a gradient is no longer finite: the model and the
     checkpoints are those of the step before. Raises OSError when the disk refuses.
     """
     if run is not None and not isinstance(run, Run):
         run = Run(run, resume=resume)
+    if best.wanted(config) and evaluate is None:
+        raise ValueError("patience and keep='best' judge by evaluations: give evaluate, or neither")
+    if (counting := counting_of(config)) != getattr(objective, "counting", PLAIN):
+        raise ValueError(
+            f"the config's class_weights and label_smoothing are not the objective's: "
+            f"{counting.how()} against {getattr(objective, 'counting', PLAIN).how()}; make it with "
+            f"counting_of(config)"
+        )
     if resume and (run is None or not run.resumed):
         raise ValueError("resume needs the folder of a run: run=Run(folder, resume=True)")
+    with nullcontext() if run is None else run.held():
+        return _trained(objective, data, config, run, evaluate, progress)
+
+
+def _trained(objective, data, config, run, evaluate, progress):
+    """`run_loop` in a folder that is held."""
     resume = run is not None and run.resumed
+    if run is not None:
+        run.know(inputs_of(objective, data))
     if resume:
-        _same_options(run.plan["config"], config.to_dict())
+        began = TrainConfig.from_dict(run.plan["config"])  # with what an older version lacked
+        _same_options(began.to_dict(), config.to_dict())
         plan = run.plan
     else:
         plan = budget.plan(config, budget.steps_for(objective, data, config, evaluate, progress))
@@ -91,6 +117,7 @@ class Loop:
         self.optimizer, self.run, self.evaluate = optimizer, run, evaluate
         self.feed, self.state = budget.Feed(data), _start()
         self.saved = None  # the step of the last checkpoint
+        self.kept = {}  # the best parameters, where they are kept
 
     # --------------------------------------------------- one step after another
 
@@ -102,7 +129,7 @@ class Loop:
             clock = time.perf_counter() - state["seconds"]
             if state["step"] == 0 and not state["evaluation"]:
                 self.measure()
-            while state["step"] < plan["steps"] and not interrupted:
+            while not self.done() and not interrupted:
                 self.step()
                 state["seconds"] = time.perf_counter() - clock
                 if self.due("log_every"):
@@ -112,9 +139,13 @@ class Loop:
                 if self.due("checkpoint_every"):
                     self.save()
                 bar.update()
-            done = state["step"] >= plan["steps"]
-            if not done and self.saved != state["step"]:
+            done = self.done()
+            if state["step"] < plan["steps"] and self.saved != state["step"]:
+                if done and state["window"]["steps"]:
+                    self.log(bar)
                 self.save()
+        if done and self.kept and state["best"]["step"] != state["step"]:
+            self.model.update(self.kept)
         summary = self.summary(interrupted=not done)
         if not done:
             print(
@@ -125,6 +156,11 @@ class Loop:
         elif self.run is not None:
             self.run.report(summary)
         return summary
+
+    def done(self):
+        """Whether every step is made, or patience at its end."""
+        state = self.state
+        return state["step"] >= self.plan["steps"] or best.over(state["best"], self.config)
 
     def due(self, name):
         """Whether it is time for what the plan does every so many steps, and at the end."""
@@ -169,10 +205,8 @@ class Loop:
         step, found = self.state["step"], ""
         if getattr(self.objective, "diagnose", None):
             reports = (
-                self.objective.diagnose(
-                    batch, seed=self.config.seed, step=step, first_sequence=first
-                )
-                for batch, first in batches
+                self.objective.diagnose(batch, seed=self.config.seed, step=step, **place)
+                for batch, place in budget.places(self.objective, batches, step)
             )
             found = next((f": {report}" for report in reports if report), "")
         raise FloatingPointError(
@@ -200,11 +234,21 @@ class Loop:
             return
         before = time.perf_counter()
         self.state["evaluation"] = self._evaluated()
+        if best.wanted(self.config):
+            self.judge()
         here = {"step": self.state["step"], "tokens": self.state["tokens"]}
         self.write(
             here | {"evaluation": self.state["evaluation"]},
             evaluation_seconds=time.perf_counter() - before,
         )
+
+    def judge(self):
+        """Whether the model that was just evaluated is the best so far; its parameters are then
+        kept, where the config says so."""
+        state, config = self.state, self.config
+        state["best"] = best.judged(state["best"], state["evaluation"], state["step"], config)
+        if config.keep == "best" and state["best"]["step"] == state["step"]:
+            self.kept = {name: np.array(x) for name, x in self.model.params.items()}
 
     def _evaluated(self):
         try:
@@ -213,7 +257,8 @@ class Loop:
             if self.state["step"] == 0:  # the weights that were given
                 raise
             raise FloatingPointError(
-                f"the evaluation after step {self.state['step']} failed: {error}"
+                f"the evaluation after step {self.state['step']} gives no number: {error.place}; "
+                f"try a lower learning rate or a longer warm-up"
             ) from None
 
     def write(self, line, **times):
@@ -222,10 +267,15 @@ class Loop:
 
     def summary(self, interrupted):
         state = self.state
-        seconds = max(state["seconds"], 1e-9)
+        seconds, kept, evaluation = max(state["seconds"], 1e-9), {}, state["evaluation"]
+        if state["best"] is not None:
+            found = best.kept(state["best"], state["step"], self.plan["steps"], self.config)
+            kept = {"kept": found}
+            if self.kept and not interrupted:
+                evaluation = state["best"]["evaluation"]
         return {
             "step": state["step"], "steps": self.plan["steps"], "tokens": state["tokens"],
-            **state["last"], "evaluation": state["evaluation"], "interrupted": interrupted,
+            **state["last"], "evaluation": evaluation, "interrupted": interrupted, **kept,
             "time": {"seconds": seconds, "tokens_per_second": state["tokens"] / seconds},
         }  # fmt: skip
 
@@ -239,7 +289,8 @@ class Loop:
         arrays = {
             f"{kind}/{name}": np.ascontiguousarray(array)
             for kind, group in (
-                ("param", self.model.params), ("m", moments["m"]), ("v", moments["v"])
+                ("param", self.model.params), ("m", moments["m"]), ("v", moments["v"]),
+                ("best", self.kept),
             )
             for name, array in group.items()
         }  # fmt: skip
@@ -253,13 +304,14 @@ class Loop:
             self.run.rewind(-1)
             return
         arrays, state = loaded
-        groups = {"param": {}, "m": {}, "v": {}}
+        groups = {"param": {}, "m": {}, "v": {}, "best": {}}
         for key, array in arrays.items():
             kind, name = key.split("/", 1)
             groups[kind][name] = array
         self.optimizer.load({"t": state["t"], "m": groups["m"], "v": groups["v"]})
         self.model.update(groups["param"])
-        self.state = {name: state[name] for name in _start()}
+        self.kept = groups["best"]
+        self.state = {name: state.get(name, value) for name, value in _start().items()}
         self.feed = budget.Feed(self.feed.data, state["epoch"], state["index"])
         self.run.rewind(state["step"])
 
@@ -269,8 +321,8 @@ def _same_options(began, now):
                if began.get(name) != now[name]]  # fmt: skip
     if changed:
         raise ValueError(
-            f"a resumed run keeps the options it began with: {'; '.join(changed)}; leave them "
-            f"out, or start a new run elsewhere"
+            f"a resumed run keeps the options it began with: {several(changed, '; ', 200)}; leave "
+            f"them out, or start a new run elsewhere"
         )
 
 

@@ -60,9 +60,9 @@ def kernels():
             name = f"{D}{' dropout' * dropout}{' causal' * causal}"
             own = _attention_cuda.FORWARD_ROWS, _attention_cuda.BACKWARD_ROWS
             yield (f"attention {name}", _attention_cuda.forward_kernel(own[0], *shape),
-                   f"mmmiif{DRAW}mm", forward)  # fmt: skip
+                   f"mmmiif{DRAW}mt", forward)  # fmt: skip
             yield (f"attention dq {name}", _attention_cuda.dq_kernel(own[1], *shape),
-                   f"mmmmmmiif{DRAW}m", backward)  # fmt: skip
+                   f"mmmmtmiif{DRAW}m", backward)  # fmt: skip
             yield (f"attention dkv {name}", _attention_cuda.dkv_kernel(own[1], *shape),
                    f"mmmmmmiif{DRAW}mm", backward)  # fmt: skip
     yield "along", _attention_cuda.along_kernel, "mmmn", 40
@@ -88,6 +88,8 @@ PLAIN = (
     ("add_layernorm", "_forward_kernel", "mmvvfmmm"), ("dropout", "_mask_kernel", "miiuuuufm"),
     ("embedding", "_gather_kernel", "mim"), ("embedding", "_add_rows_kernel", "miiim"),
     ("cross_entropy", "_forward_kernel", "minvm"), ("cross_entropy", "_backward_kernel", "fminmm"),
+    ("weighted_cross_entropy", "_forward_kernel", "minvffvm"),
+    ("weighted_cross_entropy", "_backward_kernel", "fminvfffmm"),
     ("binary_cross_entropy", "_forward_kernel", "mmv"),
     ("binary_cross_entropy", "_backward_kernel", "fmmm"),
     ("kl_div", "_forward_kernel", "mmifvm"), ("kl_div", "_backward_kernel", "fmmifmm"),

@@ -248,7 +248,7 @@ def test_a_full_disk_at_the_first_checkpoint_leaves_no_folder(tmp_path, monkeypa
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr("safetensors.numpy.save_file", full)
     with pytest.raises(OSError, match=r"cannot write .*step-00000005: No space left on device; "):
         run_toy(tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -322,7 +322,7 @@ def test_tokens_and_epochs_become_steps():
 
 def start(folder):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    script = Path(__file__).with_name("train_toy.py")
+    script = Path(__file__).parent.with_name("train_toy.py")
     process = subprocess.Popen(
         [sys.executable, str(script), str(folder), "0.015"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,

@@ -35,8 +35,10 @@ def evaluation(args, tokenizer, model):
 
 
 def distillation(args, tokenizer, teacher, resumed):
-    """Choices; with --no-labels the student hears of the answers from the teacher alone."""
-    data = _data(args, tokenizer, *training_and_evaluation(args, _read))
+    """Choices; without labels, or with --no-labels, the student learns from the teacher alone."""
+    training, evaluation = training_and_evaluation(args, _read)
+    labelled = any(example.label is not None for example in training + evaluation)
+    data = _data(args, tokenizer, training, evaluation, labelled)
     return data if args.labels else WithoutLabels(data)
 
 
@@ -44,10 +46,10 @@ def _read(args, path):
     return choices_of(path, args.skip_unlabelled)
 
 
-def _data(args, tokenizer, training, evaluation):
+def _data(args, tokenizer, training, evaluation, labelled=True):
     return Choices(
         training, tokenizer, tokens=args.batch_tokens, evaluation=evaluation, seed=args.seed,
-        max_length=args.max_length,
+        max_length=args.max_length, labelled=labelled,
     )  # fmt: skip
 
 
@@ -76,4 +78,4 @@ def _logits(model, batches):
     """Each batch's logits (B,choices) and labels (B,)."""
     for batch, rows, result in results(model, batches):
         (logits,) = questions(result.logits, rows, "choice", model.ops.place)
-        yield logits, batch["labels"]
+        yield logits, batch.get("labels")

@@ -9,12 +9,12 @@ from minidistil.cli.labelled import (
     held_out_of,
     labels_of,
     names_for,
-    read_examples,
+    read_texts,
     reader_of_labelled,
     relabelled,
     training_and_evaluation,
 )
-from minidistil.cli.measure import measured, results
+from minidistil.cli.measure import measured, of_texts
 from minidistil.config import read_config
 from minidistil.data import LabelledText
 from minidistil.data.label_values import PROBLEMS, REGRESSION, SINGLE, keep_labelled
@@ -60,26 +60,28 @@ def distillation(args, tokenizer, teacher, resumed):
     how = labels_of(teacher.config)
 
     def read(args, path):
-        found = read_examples(args, path)
+        found = read_texts(args, path)
         wanted = args.labels and args.skip_unlabelled and has_labels(found, *how)
         return keep_labelled(found, *how) if wanted else found
 
     training, evaluation = training_and_evaluation(args, read)
     if args.labels and has_labels(training, *how):
         return _data(args, tokenizer, teacher.config, training, evaluation)
-    return Unlabelled(training, tokenizer, **_options(args, evaluation))
+    if not args.labels:
+        evaluation = [(*texts, None) for *texts, _ in evaluation]
+    return _data(args, tokenizer, teacher.config, training, evaluation, Unlabelled)
 
 
-def _data(args, tokenizer, config, training, evaluation):
-    kind, names = labels_of(config)
-    return LabelledText(
-        training, tokenizer, problem_type=kind, names=names, **_options(args, evaluation)
+def _data(args, tokenizer, config, training, evaluation, kind=LabelledText):
+    problem_type, names = labels_of(config)
+    return kind(
+        training, tokenizer, problem_type=problem_type, names=names, **_options(args, evaluation)
     )
 
 
 def _options(args, evaluation):
     return {"tokens": args.batch_tokens, "seed": args.seed, "max_length": args.max_length,
-            "evaluation": evaluation}  # fmt: skip
+            "stride": args.stride, "evaluation": evaluation}  # fmt: skip
 
 
 # ------------------------------------------------------- measuring
@@ -88,6 +90,8 @@ def _options(args, evaluation):
 def measure(model, batches, reference=None):
     """loss and agreement; accuracy, macro_f1, matthews; for several labels accuracy, macro_f1,
     micro_f1; for a number mse, pearson, spearman, and Pearson's correlation for agreement."""
+
+    logits, labels = of_texts(model, batches)
 
     def loss(logits, labels):
         return objective.classification(logits, labels, model.config, model.ops)[0]
@@ -101,25 +105,21 @@ def measure(model, batches, reference=None):
         return metrics.multi_label(mine, labels)
 
     return measured(
-        model, _logits(model, batches), loss, lambda logits: _classes(model, logits), scores,
-        reference, _correlation if _kind(model) == REGRESSION else None,
+        model, [(model.ops.place.send(logits), labels)], loss,
+        lambda logits: _classes(model, logits), scores, reference,
+        _correlation if _kind(model) == REGRESSION else None,
     )  # fmt: skip
 
 
 def answers(model, batches):
-    """Classes (B,), 0/1 (B,K) or numbers (B,)."""
-    return np.concatenate([_classes(model, logits) for logits, _ in _logits(model, batches)])
+    """Classes (B,), 0/1 (B,K) or numbers (B,), of all texts."""
+    return _classes(model, of_texts(model, batches)[0])
 
 
 def describe(answer):
     """The label with its score, or all labels that were asked for."""
     ranked = [answer] if isinstance(answer, dict) else answer
     return ", ".join(f"{a['label']} {a['score']:.4f}" for a in ranked)
-
-
-def _logits(model, batches):
-    """Each batch's logits (B,K) and its labels, or None where it has none."""
-    return ((result.logits, batch.get("labels")) for batch, _, result in results(model, batches))
 
 
 def _kind(model):

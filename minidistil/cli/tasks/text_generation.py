@@ -15,6 +15,7 @@ from minidistil.cli.text import HELD_OUT_SEED, read, refuse_eval_data
 from minidistil.data import Corpus, NextWords, split
 from minidistil.distill.teachers import logits_of
 from minidistil.model.ensemble import mean
+from minidistil.model.finite import NotFiniteError, finite
 from minidistil.model.generation import generate
 from minidistil.model.model import Model
 from minidistil.model.objective import IGNORED, check_token_labels, next_words
@@ -110,14 +111,20 @@ def describe(answer):
 
 
 def samples(models, tokenizer, batches):
-    """{name: text}: how the models go on with the first words of a held-out text."""
-    prompt = batches[0]["input_ids"][0, 1 : 1 + PROMPT]
+    """{name: text}: how the models continue the first words of the longest text of the first
+    held-out batch; {} where it has no second token."""
+    masks = batches[0]["attention_mask"].astype(bool)
+    longest = masks.sum(axis=1).argmax()
+    positions = min(getattr(m.config, "n_positions", 2 * PROMPT) for m in models.values())
+    prompt = batches[0]["input_ids"][longest][masks[longest]][1 : 1 + min(PROMPT, positions // 2)]
+    if not len(prompt):
+        return {}
     found = {"of the text": tokenizer.decode(prompt)}
     for name, model in models.items():
         if isinstance(model, Model):  # several teachers have no memory of keys and values
             config = model.config
             room = min(SAMPLE, config.n_positions - len(prompt))
-            (said,) = generate(model, [prompt], max_new_tokens=room, eos=model.ends)
+            (said,) = generate(model, [prompt], max_new_tokens=room, eos=config.eos_token_id)
             found[name] = tokenizer.decode([*prompt, *said])
     return found
 
@@ -132,7 +139,10 @@ def _guesses(model, batches):
         said = _said(model, rows, asked)
         for start in range(0, len(asked), ROWS):
             piece = slice(start, min(start + ROWS, len(asked)))
-            yield said(piece), labels[asked[piece]]
+            logits = said(piece)
+            if not finite(logits, model.ops.place):
+                raise NotFiniteError("the product of features and word embeddings is not finite")
+            yield logits, labels[asked[piece]]
 
 
 def _said(model, rows, asked):

@@ -10,6 +10,8 @@ width, lies in `Projected` beside the student, and is not saved with it.
     watched(student, teacher)           pairs of layers, from 1, whose q, k and v it looks at
     forward(mine, theirs, p, ops)       loss (), cache; mine, theirs: Seen; p: what it has learnt
     backward(dy, cache, ops)            Pull: gradients into what it looked at, and of p
+    count(rows, width)                  what its mean is over; width: the batch's columns, of a
+                                        micro-batch those of the whole
 
     config = DistillConfig(alpha_cos=0, terms=(HiddenMSE(), AttentionLoss("scores")))
     student = Projected(student, teacher, config.terms)

@@ -63,12 +63,15 @@ class AttentionLoss:
         return total, kept
 
     def _weights(self, rows, H):
-        lengths, (B, T) = np.diff(rows.bounds), rows.mask.shape
+        B, T = rows.mask.shape
+        return np.full(B, 1 / (H * self.count(rows, T)))
+
+    def count(self, rows, width):
+        lengths, B = np.diff(rows.bounds), len(rows.mask)
         by_row = self.measure in ("ce", "kl")
-        count = lengths.sum() if by_row else (lengths**2).sum()
         if self.padded:
-            count = B * T if by_row else B * T * T
-        return np.full(B, 1 / (H * count))
+            return B * width if by_row else B * width**2
+        return int(lengths.sum() if by_row else (lengths**2).sum())
 
     def backward(self, dy, cache, ops):
         """dy ()  ->  Pull."""

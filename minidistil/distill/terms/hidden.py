@@ -50,6 +50,9 @@ class HiddenMSE:
     def watched(self, student, teacher):
         return ()
 
+    def count(self, rows, width):
+        return len(rows.column)
+
     def forward(self, mine, theirs, p, ops):
         """What both show, what is learnt  ->  loss, cache."""
         total, kept = 0.0, []

@@ -51,6 +51,9 @@ class RelationLoss:
     def watched(self, student, teacher):
         return pairs_of(self.layers, student.L, teacher.L)
 
+    def count(self, rows, width):
+        return len(rows.mask)
+
     def forward(self, mine, theirs, p, ops):
         """What both show  ->  loss, cache."""
         H, lengths = self._heads(mine.architecture, theirs.architecture), np.diff(mine.rows.bounds)

@@ -46,6 +46,9 @@ class FeatureMapTransfer:
     def watched(self, student, teacher):
         return ()
 
+    def count(self, rows, width):
+        return len(rows.column)
+
     def forward(self, mine, theirs, p, ops):
         """What both show  ->  loss, cache."""
         total, kept, number = 0.0, [], ops.place.number
