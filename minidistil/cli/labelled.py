@@ -129,16 +129,22 @@ def labels_of(config):
 
 
 class WithoutLabels:
-    """Data whose training batches say nothing of their labels; those to evaluate on do."""
+    """Data whose training batches say nothing of their labels; those to evaluate on do, unless
+    they have none either: `unlabelled` in a batch says so."""
 
     labelled = False
 
-    def __init__(self, data):
-        self.data = data
+    def __init__(self, data, to_evaluate=True):
+        self.data, self.to_evaluate = data, to_evaluate
 
     def __getattr__(self, name):
         """Everything but its batches is the data's own."""
         return getattr(self.data, name)
+
+    def evaluation_batches(self):
+        """The data's; where there are no labels, those it holds stand in their places alone."""
+        batches = self.data.evaluation_batches()
+        return batches if self.to_evaluate else [{**b, "unlabelled": True} for b in batches]
 
     def collate(self, indices, **place):
         """As the data's; its numbers from `size` on are those to evaluate on."""
