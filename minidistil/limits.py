@@ -13,6 +13,7 @@ from pathlib import Path
 
 LINE = 2**27  # bytes of a line; text8, 100 MB of Wikipedia, is one
 DOCUMENT = 2**29  # bytes of one JSON document; SQuAD has 2**25
+SETTINGS = 2**26  # bytes of a JSON file of a model's or a run's folder
 DEPTH = 100  # lists and objects inside one another
 GROWTH = 200  # how many times its own size a packed file may unpack to; text reaches 10
 UNPACKED = 2**26  # bytes that any packed file may unpack to
@@ -47,7 +48,7 @@ def check_file(path):
         mode = Path(path).stat().st_mode
         for other, name in OTHERS:
             if other(mode):
-                raise ValueError(f"{path} is a {name}, not a file; give a file")
+                raise ValueError(f"{path} is not a regular file but a {name}; give a file")
 
 
 def binary(head):
@@ -105,18 +106,17 @@ def json_of(text):
     return json.loads(text)
 
 
-def read_json(path):
-    """The value of a JSON file. Raises ValueError, with its path, and what opening it raises."""
+def read_json(path, most=None, what="a JSON document"):
+    """The value of a JSON file, which is `what` and has at most so many bytes. Raises ValueError,
+    with its path, and what opening it raises."""
     check_file(path)
-    size = Path(path).stat().st_size
-    if size > DOCUMENT:
-        raise ValueError(
-            f"{path} has {size:,} bytes, of which a JSON document may have {DOCUMENT:,}; split it"
-        )
+    size, most = Path(path).stat().st_size, DOCUMENT if most is None else most
+    if size > most:
+        raise ValueError(f"{path} has {size} bytes; {what} has at most {most}")
     try:
         return json_of(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
+        raise ValueError(f"{path} is not JSON: {cut(error)}") from None
 
 
 def _depth(text):
@@ -129,15 +129,33 @@ def _depth(text):
 
 
 def short(value, most=60):
-    """How an error writes a value: its repr, cut where it is long."""
+    """How an error writes a value: its repr in one line, cut where it is long."""
     if isinstance(value, list | tuple | dict) and len(value) > most:
         return f"{type(value).__name__} of {len(value):,}"
-    text = repr(value)
+    return cut(repr(value), most)
+
+
+def cut(text, most=200):
+    """A text for an error in one line, its end left out where it is long."""
+    text = " ".join(str(text).split())
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def few(names, most=10):
     """How an error lists names: the first of them, and how many more there are."""
-    shown = [name if len(str(name)) <= 30 else f"{str(name)[:29]}…" for name in names[:most]]
-    rest = len(names) - len(shown)
-    return ", ".join(map(str, shown)) + (f" … and {rest:,} more" if rest > 0 else "")
+    names = list(names)
+    rest = len(names) - most
+    return ", ".join(cut(name, 30) for name in names[:most]) + (
+        f" … and {rest:,} more" if rest > 0 else ""
+    )
+
+
+def several(parts, joint=", ", room=300):
+    """How an error lists long things: whole ones, as many as `room` characters hold, and how many
+    more there are."""
+    parts = [str(part) for part in parts]
+    shown = [part for part, end in zip(parts, accumulate(len(p) + 2 for p in parts), strict=True)
+             if end <= room]  # fmt: skip
+    shown = shown or [f"{part[: room - 1]}…" for part in parts[:1]]
+    rest = len(parts) - len(shown)
+    return joint.join(shown) + (f" … and {rest:,} more" if rest else "")

@@ -1,15 +1,18 @@
 """Losses with their gradients, for people who call them directly.
 
 Thin doors over the ops. Logits and hidden states are (…,V) or (…,C); a mask or labels have the
-leading axes. Arrays may be float32 or float64: the NumPy specification computes.
+leading axes. Arrays may be float32 or float64: the NumPy specification computes. A mask holds 0 and
+1. What is no array of real numbers, has no axis or an empty one is refused with a ValueError.
 """
 
 import numpy as np
 
+from minidistil.arguments import number, one_of, ones_and_zeros, real, switch, whole
 from minidistil.model import soft_targets as conventions
 from minidistil.ops import backend
 
 OPS = backend("numpy")
+REDUCTIONS = ("batchmean", "mean", "sum")
 
 
 def kl_divergence(student_logits, teacher_logits, temperature=2.0, mask=None,
@@ -19,7 +22,10 @@ def kl_divergence(student_logits, teacher_logits, temperature=2.0, mask=None,
     reduction: "batchmean" (by selected rows), "mean" (by rows and classes) or "sum"; scale: times
     temperature². Source: Hinton et al., 2015; `KLDivLoss` as Hugging Face's distiller calls it.
     """
-    options = {"tau": temperature, "reduction": reduction, "scale": scale}
+    options = {
+        "tau": number("temperature", temperature, 0, above=True),
+        "reduction": one_of("reduction", reduction, REDUCTIONS), "scale": switch("scale", scale),
+    }  # fmt: skip
     return _pair(OPS.kl_div, "teacher", student_logits, teacher_logits, mask, options)
 
 
@@ -33,6 +39,8 @@ def soft_targets(student_logits, teacher_logits, temperature=2.0, convention=con
     """
     from minidistil.ops.kl_div import selected  # brings Numba, for which an import is not to wait
 
+    temperature = number("temperature", temperature, 0, above=True)
+    one_of("convention", convention, conventions.CONVENTIONS)
     x, target, mask = _rows_of_pair(student_logits, teacher_logits, mask)
     rows = selected(mask, len(x))
     dx = np.zeros_like(x)
@@ -49,7 +57,8 @@ def cross_entropy(logits, labels, ignore_index=-100, class_weights=None, label_s
     Source: PyTorch's CrossEntropyLoss. Raises ValueError without any label, for labels of another
     shape or outside the classes, for weights that are none, and for a smoothing out of range.
     """
-    z, labels = _rows(logits), np.asarray(labels)
+    z, labels = _rows("logits", logits), np.asarray(labels)
+    ignore_index = whole("ignore_index", ignore_index, -(2**31), 2**31 - 1)
     if labels.shape != np.shape(logits)[:-1]:
         raise ValueError(f"labels {labels.shape} must be {np.shape(logits)[:-1]}, as the logits")
     if labels.dtype.kind not in "iu":
@@ -95,7 +104,8 @@ def mse(student, teacher, mask=None, reduction="mean"):
     reduction: "mean" as PyTorch's MSELoss, "batchmean" (by rows) as Hugging Face's distiller, or
     "sum".
     """
-    return _pair(OPS.mse, "target", student, teacher, mask, {"reduction": reduction})
+    options = {"reduction": one_of("reduction", reduction, REDUCTIONS)}
+    return _pair(OPS.mse, "target", student, teacher, mask, options)
 
 
 def _pair(op, role, mine, theirs, mask, options):
@@ -106,20 +116,19 @@ def _pair(op, role, mine, theirs, mask, options):
 
 def _rows_of_pair(mine, theirs, mask):
     """Two arrays (…,V), mask (…) or None  ->  both (N,V) in the dtype of the first, mask (N,)."""
-    if np.shape(mine) != np.shape(theirs):
+    mine, theirs = real("student", mine), real("teacher", theirs)
+    if mine.shape != theirs.shape:
         raise ValueError(
-            f"student and teacher must have one shape: {np.shape(mine)} and {np.shape(theirs)}"
+            f"student and teacher must have one shape: {mine.shape} and {theirs.shape}"
         )
-    x = _rows(mine)
-    target = _rows(theirs).astype(x.dtype, copy=False)
+    x = _rows("student", mine)
+    target = _rows("teacher", theirs).astype(x.dtype, copy=False)
     if mask is not None:
-        if np.shape(mask) != np.shape(mine)[:-1]:
-            raise ValueError(f"mask {np.shape(mask)} must be {np.shape(mine)[:-1]}, as the arrays")
-        mask = np.asarray(mask).astype(bool).reshape(-1)
+        mask = ones_and_zeros("mask", mask, mine.shape[:-1]).reshape(-1)
     return x, target, mask
 
 
-def _rows(x):
+def _rows(name, x):
     """(…,V)  ->  (N,V) in float32 or float64."""
-    x = np.asarray(x)
+    x = real(name, x)
     return x.reshape(-1, x.shape[-1]).astype(x.dtype if x.dtype == np.float64 else np.float32)

@@ -1,10 +1,5 @@
-"""Before anything imports Numba: where compiled kernels are kept, and two threads at least.
+"""Before anything imports Numba: where compiled kernels are kept, and two threads at least."""
 
-Numba's cache does not notice an edit in a helper of another module, so the folder's name holds a
-hash of all of ops/.
-"""
-
-import hashlib
 import os
 import tempfile
 from pathlib import Path
@@ -12,17 +7,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-OPS = Path(__file__).parent.parent / "minidistil" / "ops"
-
-
-def _cache_folder():
-    digest = hashlib.sha256()
-    for file in sorted(OPS.glob("*.py")):
-        digest.update(file.read_bytes())
-    return Path(tempfile.gettempdir()) / f"minidistil-{os.getuid()}-{digest.hexdigest()[:16]}"
-
-
-os.environ.setdefault("NUMBA_CACHE_DIR", str(_cache_folder()))
+# Not beside the sources, so that a checkout stays clean.
+KERNELS = Path(tempfile.gettempdir()) / f"minidistil-tests-{os.getuid()}"
+os.environ.setdefault("NUMBA_CACHE_DIR", str(KERNELS))
 os.environ.setdefault("NUMBA_NUM_THREADS", str(max(2, os.cpu_count() or 2)))
 
 # Kernels compile at their first call, which no deadline should punish; the same examples each time,

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from minidistil import files
+
 FUSED = "com.microsoft"  # the domain of ONNX Runtime's own operators
 OPSET, IR = 17, 9
 # What the quantiser looks for: its own preparation would find nothing to do in this graph.
@@ -24,12 +26,11 @@ def encoder(model, folder, threads, dtype="float32"):
     """
     if dtype not in ("float32", "int8"):
         raise ValueError(f"ONNX Runtime has no {dtype} products on processors")
-    import onnx
     import onnxruntime
 
     path = Path(folder) / f"{model.config.model_type}.onnx"
     if not path.exists():
-        onnx.save(graph(model), path)
+        files.write_bytes(path, graph(model).SerializeToString())
     if dtype == "int8":
         path = _quantized(path)
     options = onnxruntime.SessionOptions()

@@ -10,6 +10,8 @@ import os
 import sys
 import warnings
 
+from minidistil.cli.messages import one_line
+
 COMMANDS = {
     "distill": "a small student learns from a teacher (the main job)",
     "pretrain": "train a BERT from scratch on text",
@@ -29,6 +31,7 @@ COMMANDS = {
     "warmup": "compile the kernels ahead of time",
 }
 BAD_INPUT, INTERRUPTED = 2, 130
+PATHS = ("DIR", "FILE", "FOLDER", "PATH")  # what options that take one are shown with
 
 
 def main(argv=None):
@@ -72,12 +75,12 @@ def _answer(parser, argv):
 
 
 def _say(error, code):
-    print("error:", " ".join(str(error).split()), file=sys.stderr)
+    print(one_line(f"error: {str(error) or type(error).__name__}"), file=sys.stderr)
     return code
 
 
 def _show(message, category, filename, lineno, file=None, line=None):
-    print("warning:", " ".join(str(message).split()), file=sys.stderr)
+    print(one_line(f"warning: {message}"), file=sys.stderr)
 
 
 def overview():
@@ -119,6 +122,11 @@ class Parser(argparse.ArgumentParser):
         if getattr(found, "recipe", None):
             options = self.presets(found.recipe)
             vars(found).update(options | self.given(args, options))
+        for action in self._actions:
+            value = getattr(found, action.dest, None)
+            if action.metavar in PATHS and "" in (value if isinstance(value, list) else [value]):
+                name = max(action.option_strings, key=len, default=action.dest)
+                self.error(f"{name} is empty; name a {action.metavar.lower()}")
         return found
 
     def given(self, args, names):

@@ -12,6 +12,7 @@ from minidistil import files
 from minidistil.cli.common import Answer, add_model_options, progress
 from minidistil.cli.labelled import read_examples
 from minidistil.cli.teacher import default_teacher
+from minidistil.outputs import check_file
 from minidistil.pipeline.augmentation import Augmenter
 from minidistil.pipeline.loading import load
 
@@ -24,7 +25,7 @@ def add_options(parser):
     parser.add_argument("--out", metavar="FILE", required=True, help="a .jsonl file, not there yet")
     parser.add_argument("--text-column", metavar="NAME")
     parser.add_argument("--text-pair-column", metavar="NAME", help="the second of two texts")
-    parser.add_argument("--label-column", metavar="NAME", help="default: label")
+    parser.add_argument("--label-column", metavar="NAME", help="default: label or labels")
     parser.add_argument("--copies", type=int, default=20, metavar="N", help="of a text (20)")
     parser.add_argument("--candidates", type=int, default=15, metavar="M", help="of a word (15)")
     parser.add_argument("--probability", type=float, default=0.4, metavar="P", help="(0.4)")
@@ -39,6 +40,7 @@ def run(args):
     out = Path(args.out)
     if out.exists() or out.suffix != ".jsonl":
         raise ValueError(f"--out must be a .jsonl file that is not there yet, not {out}")
+    check_file(out)
     if args.copies < 1:
         raise ValueError(f"--copies must be 1 or more, not {args.copies}")
     model, tokenizer = load(args.model or default_teacher(), task="fill-mask", backend=args.backend)
@@ -47,7 +49,7 @@ def run(args):
         seed=args.seed, vectors=args.vectors,
     )  # fmt: skip
     found, written = read_examples(args, args.data), 0
-    with files.replacing(out) as aside, open(aside, "w", encoding="utf-8") as file:
+    with files.writing(out, "w") as file:
         for number, (text, text_pair, label) in enumerate(progress(found, "rewriting")):
             for first, second in augment.pair(text, text_pair, args.copies, number):
                 row = {"text": first, "text_pair": second, "label": label}

@@ -16,6 +16,7 @@ from minidistil.cli import bench_machine, bench_table
 from minidistil.cli.bench_contestants import OURS, PEERS, TORCH, missing
 from minidistil.cli.bench_rows import KERNELS, MEMORY, QUICK, SIZES, chosen, configs_of
 from minidistil.cli.common import Answer, add_model_options, progress
+from minidistil.outputs import check_file
 
 EXAMPLE = "--quick --threads 1 --plot bench.png"
 ROUNDS, SECONDS = 11, 60
@@ -113,6 +114,8 @@ def _asked(args):
         raise ValueError("--clock cpu needs --threads 1: waiting costs no processor time")
     if args.plot and find_spec("matplotlib") is None:
         raise ModuleNotFoundError("--plot needs matplotlib: pip install 'minidistil[bench]'")
+    if args.plot:
+        check_file(args.plot, "a picture of bench", bench_table.is_drawn)
     if args.rows == [KERNELS]:
         return [], False
     if args.rows is None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from minidistil.config import BertConfig, DistilBertConfig
+from minidistil.limits import several
 
 # Tokens of 32 sentences drawn by chance from SST-2's development set, BERT's own word pieces.
 SENTENCES = (11, 46, 31, 24, 30, 31, 16, 23, 25, 19, 32, 21, 40, 29, 33, 25,
@@ -99,7 +100,7 @@ def chosen(names, configs):
         if name not in known:
             raise ValueError(
                 f"no row is called {name!r}; choose of {', '.join(groups)}, {MEMORY}, "
-                f"or single rows: {', '.join(row.name for row in ROWS)}"
+                f"or single rows: {several([row.name for row in ROWS], room=200)}"
             )
     wanted = [row for row in ROWS if names is None or {row.name, *row.groups} & set(names)]
     rows = [row for row in wanted if _fits(row, configs)]

@@ -26,11 +26,14 @@ from minidistil.check import Report, compare, compare_loss, compare_optimizer
 from minidistil.check.compare import STEPS
 from minidistil.check.peers import transformers_model
 from minidistil.cli.common import Answer, nothing_left, progress
-from minidistil.cli.report import PAGE
+from minidistil.cli.messages import one_line
+from minidistil.cli.report import PAGE, is_page
 from minidistil.data.sources import lines
 from minidistil.model.pretrained import resolve
+from minidistil.outputs import check_file
 
 EXAMPLE = "--model weights --against my_bert.py:build"
+TITLE = "minidistil check"
 HEAT = (
     "Errors are relative to float64; the colour says where they are more than float32 explains. "
     "The first difference is framed."
@@ -55,13 +58,15 @@ def add_options(parser):
 def run(args):
     if args.text and args.data:
         raise ValueError("--text and --data are two batches; give one of them")
+    if args.out:
+        _check_out(Path(args.out))
     try:
         folder = resolve(args.model)
         report = _everything(args, folder)
     except (ValueError, OSError, ImportError) as error:
         report = Report.cannot(" ".join(str(error).split()))
     if report.verdict == "cannot-compare":
-        print(f"error: cannot compare: {report.reason}", file=sys.stderr)
+        print(one_line(f"error: cannot compare: {report.reason}"), file=sys.stderr)
         return Answer(report.to_dict(), "", report.code)
     text = report.text(colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
     if args.out:
@@ -140,16 +145,32 @@ def built(name, folder):
         raise ValueError(f"{name} fails: {type(error).__name__}: {error}") from error
 
 
+def _check_out(out):
+    """Raises ValueError where the folder holds reports of something else, such as a run's."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file; --out needs a folder")
+    check_file(out / "report.html", "a report of check", _is_own_page)
+    check_file(out / "report.json", "a report of check", _has_verdict)
+
+
+def _is_own_page(path):
+    return is_page(path, TITLE)
+
+
+def _has_verdict(path):
+    try:
+        return "verdict" in files.read_json(path)
+    except (ValueError, TypeError):
+        return False
+
+
 def _write(out, model, report):
     """report.html and report.json in a folder; returns the path of the page."""
     out = Path(out)
     with nothing_left(out):
-        out.mkdir(parents=True, exist_ok=True)
         files.write_json(out / "report.json", report.to_dict())
         path = out / "report.html"
         body = f"<p>{html.escape(HEAT)}</p>{report.html()}"
-        title = f"minidistil check — {model}"
-        with files.replacing(path) as aside:
-            page = PAGE.substitute(title=html.escape(title), body=body)
-            aside.write_text(page, encoding="utf-8")
+        title = f"{TITLE} — {model}"
+        files.write_text(path, PAGE.substitute(title=html.escape(title), body=body))
     return path

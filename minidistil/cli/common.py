@@ -1,6 +1,5 @@
 """What the commands share: options, the run folder, and leaving nothing behind after bad input."""
 
-import shutil
 import sys
 import warnings
 from contextlib import ExitStack, contextmanager
@@ -9,8 +8,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from minidistil import files
+from minidistil.cli.inputs import MADE, PATHS, inputs_of_options
 from minidistil.data.images import DIGITS
 from minidistil.data.sources import MOVIE_REVIEWS
+from minidistil.lock import InUseError
 from minidistil.model.checkpoint import STORED
 from minidistil.ops import GEMMS, PRECISIONS, matmul_precision
 from minidistil.train.best import sentence
@@ -19,7 +21,7 @@ from minidistil.train.run import Run
 from minidistil.train.schedule import SCHEDULES
 
 MAY_CHANGE = ("baselines", "store")  # when a run is resumed: they change no number of its student
-NOT_STORED = ("run", "json", "out", "resume", "threads")  # they change no number
+NOT_STORED = ("run", "json", "out", "resume", "threads", "until_the_end")  # change no number
 QUIET_SECONDS = 2  # a progress bar shows up for what takes longer
 
 
@@ -139,9 +141,12 @@ def parse(parser, argv):
         return args
     if args.out is None:
         raise ValueError("--resume needs --out, the folder of the run to go on with")
-    stored = Run(args.out, resume=True).options
+    begun = Run(args.out, resume=True)
+    if begun.command != parser.prog:
+        raise ValueError(f"{args.out} was begun by {begun.command}; resume it with that command")
+    stored = begun.options
     for name, given in parser.given(argv, stored).items():
-        began, given = stored[name], _stored(given)
+        began, given = stored[name], _stored(name, given)
         if name in MAY_CHANGE:
             stored[name] = given
         elif given != began:
@@ -155,7 +160,8 @@ def parse(parser, argv):
 
 @contextmanager
 def settings_of(args):
-    """What a command runs in: on --threads cores, with --matmul-precision of --gemm."""
+    """What a command runs in: on --threads cores, with --matmul-precision of --gemm; what it enters
+    into args.until_the_end is left when it ends."""
     count, precision = getattr(args, "threads", None), getattr(args, "matmul_precision", "highest")
     gemm = getattr(args, "gemm", "own")
     if (precision, gemm) != ("highest", "own") and args.backend != "cuda":
@@ -164,6 +170,7 @@ def settings_of(args):
             f"{args.backend} computes its products in one way"
         )
     with ExitStack() as stack:
+        args.until_the_end = stack
         stack.enter_context(matmul_precision(precision, gemm))
         if count is not None:
             from minidistil.ops import _cpu
@@ -172,28 +179,39 @@ def settings_of(args):
         yield
 
 
-def _stored(value):
-    """An option as run.json keeps it: a path that exists from the root on, so that a run can be
-    resumed from anywhere; a tuple as a list."""
+def _stored(name, value):
+    """An option as run.json keeps it: a path from the root on, so that a run can be resumed from
+    anywhere; a tuple as a list."""
     if isinstance(value, list | tuple):
-        return [_stored(one) for one in value]
-    if isinstance(value, str) and value not in ("", MOVIE_REVIEWS, DIGITS) and Path(value).exists():
-        return str(Path(value).resolve())
-    return value
+        return [_stored(name, one) for one in value]
+    if name not in PATHS or value in (None, "", MOVIE_REVIEWS, DIGITS):
+        return value
+    there = name in MADE or Path(value).exists()  # else a name on the hub
+    return str(Path(value).resolve()) if there else value
 
 
 def open_run(args, command):
-    """The Run that the options ask for, new or to be resumed; args.out is then its folder."""
-    if args.out is None:
-        args.out = _free_folder(command)
-    run = Run(args.out, f"minidistil {command}", resume=args.resume)
+    """The Run that the options ask for, new or to be resumed; args.out is then its folder, which no
+    other process writes into until the command ends."""
+    chosen_here = args.out is None
+    while True:
+        if chosen_here:
+            args.out = _free_folder(command)
+        run = Run(args.out, f"minidistil {command}", resume=args.resume)
+        try:
+            args.until_the_end.enter_context(run.held())
+            break
+        except InUseError:  # another start chose the same name at the same moment
+            if not chosen_here:
+                raise
+    run.know(inputs_of_options(args, command))
     keep_options(run, args)
     return run
 
 
 def keep_options(run, args):
     """What a command chose where nothing was said is kept, too: who resumes the run may say so."""
-    run.options = {k: _stored(v) for k, v in vars(args).items() if k not in NOT_STORED}
+    run.options = {k: _stored(k, v) for k, v in vars(args).items() if k not in NOT_STORED}
 
 
 def _free_folder(command):
@@ -218,10 +236,8 @@ def nothing_left(out):
     except (ValueError, OSError, ImportError, KeyboardInterrupt):
         if not any(out.glob("checkpoints/step-*")):
             for path in set(out.iterdir()) - before if out.is_dir() else ():
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-            for folder in missing:
-                if folder.is_dir() and not any(folder.iterdir()):
-                    folder.rmdir()
+                files.remove(path)
+            files.remove_empty(*missing)
         raise
 
 

@@ -181,7 +181,10 @@ def run(args):
         )  # fmt: skip
         own = load_reader(resolve(args.student)) if args.student else tokenizer
         two = not read_alike(own, tokenizer)
-        settle_length(args, min(tokenizer.max_length, own.max_length), length_of(teacher))
+        longest = min(tokenizer.max_length, own.max_length)
+        settle_length(args, longest, teacher.task, length_of(teacher))
+        if two:
+            args.stride = None  # two tokenizers part a text at different places: it is cut
         make, learner = student(args, teacher, losses, two)
         objectives = {"distilled student": learner}
         keep_options(run, args)

@@ -45,7 +45,7 @@ def run(args):
         problem_type=args.problem_type, seed=args.seed,
     )  # fmt: skip
     if args.out_of_scope is not None:
-        settle_length(args, tokenizer.max_length)
+        settle_length(args, tokenizer.max_length, model.task)
         return evaluate_scope(args, tokenizer, model)
     batches = batches_of(args, model, tokenizer)
     found = measure(model, batches)
@@ -70,7 +70,7 @@ def batches_of(args, model, tokenizer):
 
     Raises ValueError for a task that cannot be measured.
     """
-    settle_length(args, tokenizer.max_length, length_of(model))
+    settle_length(args, tokenizer.max_length, model.task, length_of(model))
     if args.held_out is None and args.data in (MOVIE_REVIEWS, DIGITS):
         args.held_out = HELD_OUT
     return tasks.of(model.task).evaluation(args, tokenizer, model)

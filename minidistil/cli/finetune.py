@@ -49,7 +49,7 @@ def run(args):
         task = tasks.of(args.task)
         folder, reader = getattr(task, "start", _start)(args)
         own = Pooling.read(folder).max_length if args.task == SENTENCES else None
-        settle_length(args, reader.max_length, own)
+        settle_length(args, reader.max_length, args.task, own)
         keep_options(run, args)
         model, data = task.training(args, folder, reader, run.resumed)
         batches = data.evaluation_batches()

@@ -124,8 +124,10 @@ def known_names(config):
 
 
 def labels_of(config):
-    """problem type, names: what a model takes a label for."""
-    return config.problem_type or SINGLE, known_names(config)
+    """problem type, names: what a model takes a label for; one output alone is a number, as
+    transformers takes it."""
+    alone = REGRESSION if config.num_labels == 1 else SINGLE
+    return config.problem_type or alone, known_names(config)
 
 
 class WithoutLabels:
@@ -166,7 +168,8 @@ class Unlabelled(LabelledText):
     def __init__(self, found, tokenizer, *, problem_type, names, evaluation=(), **options):
         blank, held_out = ([(*texts, 0) for *texts, _ in part] for part in (found, evaluation))
         super().__init__(blank, tokenizer, evaluation=held_out, problem_type=REGRESSION, **options)
-        given, self.answers = [label for *_, label in evaluation], None
+        self.first, self.answers = len(blank), None  # the number of the first to evaluate on
+        given = [label for *_, label in evaluation]
         if given and not any(unlabelled(given, problem_type, names)):
             self.answers = label_numbers(given, problem_type, names)
 
@@ -175,4 +178,4 @@ class Unlabelled(LabelledText):
         del batch["labels"]
         if min(indices) < self.size or self.answers is None:
             return batch
-        return {**batch, "labels": self.answers[np.asarray(indices) - self.size]}
+        return {**batch, "labels": self.answers[self.owners[indices] - self.first]}

@@ -7,6 +7,7 @@ import sys
 from tqdm import tqdm
 
 from minidistil.cli.common import Answer, progress
+from minidistil.cli.messages import one_line
 from minidistil.files import jsonable
 from minidistil.pipeline import TOGETHER
 
@@ -29,13 +30,23 @@ def answer_lines(predict, ask, chunks):
                 with tqdm.external_write_mode(sys.stdout):
                     if isinstance(answer, ValueError):
                         bad += 1
-                        reason = " ".join(str(answer).split())
-                        print(f"error: {place}: {reason}", file=sys.stderr, flush=True)
+                        print(one_line(f"error: {place}: {answer}"), file=sys.stderr, flush=True)
                     else:
-                        print(json.dumps(jsonable(answer), ensure_ascii=False), flush=True)
+                        print(_json(answer), flush=True)
     if bad:
         print(f"error: {bad} of {count} items have no answer", file=sys.stderr)
     return Answer(None, "", BAD_ITEMS if bad else 0)
+
+
+def _json(answer):
+    """An answer in one line, in ASCII where stdout's encoding lacks one of its characters."""
+    answer = jsonable(answer)
+    text = json.dumps(answer, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(answer)
+    return text
 
 
 def answered(predict, ask, chunk):
@@ -63,12 +74,12 @@ def _size(item):
 
 
 def _together(predict, ask, some):
-    """[(place, item)]  ->  answers. Where the predictor refuses some, each is asked alone, so that
-    the refusal falls on the one that earned it."""
+    """[(place, item)]  ->  answers. Where the predictor refuses or fails on some, each is asked
+    alone, so that only the one that causes it has no answer."""
     try:
         predict.called = lambda number: some[number][0]
         return ask([item for _, item in some]) if some else []
-    except ValueError:
+    except Exception:  # a stream has others behind it; what fails alone, too, is named below
         return [_alone(predict, ask, one) for one in some]
 
 
@@ -78,3 +89,5 @@ def _alone(predict, ask, one):
         return ask([one[1]])[0]
     except ValueError as error:  # the place says which text
         return ValueError(NUMBER.sub("", str(error)))
+    except Exception as error:
+        return ValueError(f"fails: {type(error).__name__}: {error}")

@@ -4,6 +4,7 @@ import numpy as np
 
 from minidistil.cli import tasks
 from minidistil.cli.common import progress
+from minidistil.data.long_texts import mean_of
 
 
 def measure(model, batches, reference=None):
@@ -32,6 +33,25 @@ def results(model, batches, select=None):
     for batch in progress(batches, "measuring", unit=" batches"):
         rows = model.pack_batch(batch)
         yield batch, rows, model.infer(rows, select and select(rows, batch))
+
+
+def of_texts(model, batches):
+    """Logits (B,K) of all texts, each the mean of its windows', and their labels (B,) or None.
+
+    batches: with `owners`, see `LabelledText`; without, each row is a text of its own. Raises
+    ValueError where there is no text.
+    """
+    logits, owners, labels, rows = [], [], [], 0
+    for batch, _, result in results(model, batches):
+        logits.append(model.ops.place.fetch(result.logits))
+        owners.append(batch.get("owners", np.arange(rows, rows + len(logits[-1]))))
+        labels.append(batch.get("labels"))
+        rows += len(logits[-1])
+    if not rows:
+        raise ValueError("there is nothing to evaluate on; hold out some documents")
+    _, first, text = np.unique(np.concatenate(owners), return_index=True, return_inverse=True)
+    labels = None if labels[0] is None else np.concatenate(labels)[first]
+    return mean_of(np.concatenate(logits), text), labels
 
 
 def measured(model, pairs, loss, answer, scores, reference=None, agreement=None):

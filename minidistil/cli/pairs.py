@@ -7,6 +7,7 @@ import numpy as np
 
 from minidistil.cli.common import progress, said_once
 from minidistil.cli.labelled import held_out_of, training_and_evaluation
+from minidistil.cli.writing import WRITING, add_writing_options, given
 from minidistil.config import read_config
 from minidistil.data.pairs import TextPairs, text_pairs
 from minidistil.distill.sequence import taught_pairs
@@ -30,8 +31,7 @@ def add_pair_options(parser):
         help="the layers that a decoder starts from; default: all of a pretrained model's, every "
         "other one of a teacher's",
     )  # fmt: skip
-    group.add_argument("--num-beams", type=int, default=1, metavar="K", help="1: greedy")
-    group.add_argument("--length-penalty", type=float, default=1.0, metavar="X")
+    add_writing_options(group, 1)
     group.add_argument(
         "--sequence-level", action="store_true",
         help="distill: learn from what the teacher's beams say instead of the data's targets",
@@ -96,11 +96,7 @@ def data_of(args, tokenizer, pairs, evaluation):
 
 
 def _search(args):
-    return {
-        "num_beams": args.num_beams,
-        "length_penalty": args.length_penalty,
-        "max_new_tokens": args.max_target_length or args.max_length,
-    }
+    return {**given(args, WRITING), "max_new_tokens": args.max_target_length or args.max_length}
 
 
 # ------------------------------------------------------- measuring

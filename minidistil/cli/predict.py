@@ -21,6 +21,7 @@ from minidistil.cli.lines import answer_lines
 from minidistil.cli.tasks.extractive_summarization import add_choice_options
 from minidistil.cli.tasks.question_answering import add_answer_options
 from minidistil.cli.teacher import default_teacher
+from minidistil.cli.writing import WRITING, add_writing_options
 from minidistil.data.rows import strict
 from minidistil.model.pretrained import resolve, task_in
 from minidistil.model.vision import IMAGES
@@ -28,11 +29,11 @@ from minidistil.pipeline import PREDICTORS, TOGETHER, pipeline
 from minidistil.pipeline.token_classification import STRATEGIES
 
 OPTIONS = {  # what the predictors call an option
-    **{name: name for name in ("top_k", "aggregation_strategy", "out_of_scope", "sentences",
-                               "trigram_blocking", "max_new_tokens", "num_beams", "prompt_name",
-                               "align_to_words")},
-    "max_length": "max_seq_len", "stride": "doc_stride", "longest_answer": "max_answer_len",
-    "no_answer": "handle_impossible_answer",
+    **{name: (name,) for name in ("top_k", "aggregation_strategy", "out_of_scope", "sentences",
+                               "trigram_blocking", "max_new_tokens", "align_to_words",
+                               "prompt_name", *WRITING)},
+    "max_length": ("max_length", "max_seq_len"), "stride": ("stride", "doc_stride"),
+    "longest_answer": ("max_answer_len",), "no_answer": ("handle_impossible_answer",),
 }  # fmt: skip
 EXAMPLE = '--task feature-extraction --json "A film about trains."'
 
@@ -62,9 +63,15 @@ def add_options(parser):
     )  # fmt: skip
     add_choice_options(parser)
     add_answer_options(parser)
+    group = parser.add_argument_group("long texts")
+    group.add_argument(
+        "--max-length", type=int, metavar="T",
+        help="tokens that are read at once (of question-answering 384, else what the model reads)",
+    )  # fmt: skip
+    tasks.add_stride(group)
     group = parser.add_argument_group("what a model writes (text-generation, translation, …)")
     group.add_argument("--max-new-tokens", type=int, metavar="N", help="at most")
-    group.add_argument("--num-beams", type=int, metavar="K", help="of a search; 1: greedy (4)")
+    add_writing_options(group, "4, of a text-generation 1")
     parser.add_argument(
         "--lines", action="store_true", help="one JSON line an answer; bad items do not stop it"
     )
@@ -112,10 +119,13 @@ def _shown(item):
 def _options(args, task, predict):
     """Those that were given, if this task's predictor takes them."""
     given = {name: getattr(args, name) for name in OPTIONS if getattr(args, name) is not None}
-    for name in given:
-        if OPTIONS[name] not in inspect.signature(predict).parameters:
+    takes, found = inspect.signature(predict).parameters, {}
+    for name, value in given.items():
+        own = next((one for one in OPTIONS[name] if one in takes), None)
+        if own is None:
             raise ValueError(f"--{name.replace('_', '-')} is not for {task}; leave it out")
-    return {OPTIONS[name]: value for name, value in given.items()}
+        found[own] = value
+    return found
 
 
 def _vectors(answer):

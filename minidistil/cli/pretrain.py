@@ -6,6 +6,9 @@ report.json, report.html, and checkpoints from which --resume goes on. With --mo
 goes on learning on this text.
 """
 
+from pathlib import Path
+
+from minidistil.checksums import digest
 from minidistil.cli import INTERRUPTED, report
 from minidistil.cli.common import (
     Answer,
@@ -41,7 +44,7 @@ from minidistil.data import (
 from minidistil.model.checkpoint import CONFIG
 from minidistil.model.heads import family_of
 from minidistil.model.params import sinusoids
-from minidistil.model.pretrained import from_config, from_pretrained, resolve
+from minidistil.model.pretrained import TOKENIZER, from_config, from_pretrained, resolve
 from minidistil.train.loop import run_loop
 from minidistil.train.objectives import Supervised
 
@@ -87,10 +90,14 @@ def run(args):
     config = train_config(args, epochs=1)
     run = open_run(args, "pretrain")
     with nothing_left(args.out):
+        if run.resumed:
+            run.know(_kept_tokenizer(args.out))
         model, tokenizer = _model(args, run)
         check_vocabulary(tokenizer, model.config.vocab_size)
         data, training = _data(args, model.task, tokenizer, run.resumed)
-        tokenizer.save(args.out)
+        if not run.resumed:
+            tokenizer.save(args.out)
+            run.know(_kept_tokenizer(args.out))
         batches = data.evaluation_batches()
         config = settled_config(config, args, model, data)
         summary = run_loop(
@@ -104,6 +111,12 @@ def run(args):
     run.report(found)
     report.write(args.out)
     return Answer(found, summarised(found))
+
+
+def _kept_tokenizer(out):
+    """{"the tokenizer": digest} of the one in the run's folder."""
+    named = [(name, Path(out) / name) for name in TOKENIZER]
+    return {"the tokenizer": digest(x for x in named if x[1].is_file())}
 
 
 def _longest(folder):

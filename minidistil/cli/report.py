@@ -9,6 +9,7 @@ from string import Template
 from minidistil import files
 from minidistil.cli.common import Answer, table
 from minidistil.cli.contest import part_folder
+from minidistil.outputs import check_file
 from minidistil.train.best import sentence
 from minidistil.train.run import Run
 
@@ -30,6 +31,7 @@ td:first-child, th:first-child {text-align: left}
 $body
 </body></html>
 """)
+BEGIN = PAGE.template.partition("$")[0]
 
 
 def add_options(parser):
@@ -41,10 +43,17 @@ def run(args):
     return Answer({"report": str(path)}, str(path))
 
 
+def is_page(path, title=""):
+    """Whether a file begins as PAGE does with a title that begins so."""
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read(len(BEGIN + title)) == BEGIN + title
+
+
 def write(folder):
     """Draw the curves, write report.html; returns its path. Raises ValueError for no run."""
     if not (Path(folder) / "run.json").is_file():
         raise ValueError(f"{folder} holds no run: there is no run.json; name the folder of a run")
+    check_file(Path(folder) / "report.html", "a report of minidistil", is_page)
     own = Run(folder, resume=True)
     ended = own.folder / "report.json"
     found = files.read_json(ended) if ended.exists() else {}
@@ -53,9 +62,8 @@ def write(folder):
     picture = draw(own.folder / PICTURE, curves, rows[0] if rows else {})
     title = f"{own.command} — {own.folder.name}"
     path = own.folder / "report.html"
-    with files.replacing(path) as aside:
-        page = PAGE.substitute(title=html.escape(title), body=_body(own, found, rows, picture))
-        aside.write_text(page, encoding="utf-8")
+    page = PAGE.substitute(title=html.escape(title), body=_body(own, found, rows, picture))
+    files.write_text(path, page)
     return path
 
 
@@ -162,7 +170,7 @@ def draw(path, curves, teacher):
         panel.grid(alpha=0.3)
     panels[0][0].legend(frameon=False)
     figure.tight_layout()
-    with files.replacing(path) as aside:
-        figure.savefig(aside, format="png", dpi=120)
+    with files.writing(path) as file:
+        figure.savefig(file, format="png", dpi=120)
     pyplot.close(figure)
     return Path(path)

@@ -2,11 +2,9 @@
 
 from argparse import ArgumentTypeError
 
-import numpy as np
-
 from minidistil.cli.common import Answer
 from minidistil.cli.labelled import held_out_of, known_names, reader_of_labelled
-from minidistil.cli.measure import results
+from minidistil.cli.measure import of_texts
 from minidistil.data import LabelledText
 from minidistil.data.labelled import REGRESSION, SINGLE
 from minidistil.train.scope import choose_threshold, scope
@@ -55,7 +53,8 @@ def evaluate_scope(args, tokenizer, model):
             f"{args.data} has {len(inside)} texts with an intent and {len(outside)} labelled "
             f"{args.out_of_scope_label!r}; give some of both, or name --out-of-scope-label"
         )
-    options = {"tokens": args.batch_tokens, "max_length": args.max_length}
+    options = {"tokens": args.batch_tokens, "max_length": args.max_length,
+               "stride": args.stride}  # fmt: skip
     data = LabelledText([], tokenizer, evaluation=inside, names=names, **options)
     sure, best, labels = _answers(model, data)
     nameless = [(*texts, 0) for *texts, _ in outside]
@@ -74,8 +73,7 @@ def evaluate_scope(args, tokenizer, model):
 
 def _answers(model, data):
     """Every text's largest probability, its class and its label, (B,) each."""
-    parts = []
-    for batch, _, result in results(model, data.evaluation_batches()):
-        probs = model.ops.place.fetch(model.ops.softmax.forward(result.logits)[0])  # (B,K)
-        parts.append((probs.max(axis=1), probs.argmax(axis=1), batch["labels"]))
-    return tuple(np.concatenate(x) for x in zip(*parts, strict=True))
+    logits, labels = of_texts(model, data.evaluation_batches())
+    place = model.ops.place
+    probs = place.fetch(model.ops.softmax.forward(place.send(logits))[0])  # (B,K)
+    return probs.max(axis=1), probs.argmax(axis=1), labels

@@ -11,8 +11,9 @@ from minidistil.cli.common import Answer, add_inference_options, progress, table
 from minidistil.cli.teacher import default_teacher
 from minidistil.data import documents
 from minidistil.model.sentence import SENTENCES
+from minidistil.outputs import check_file
 from minidistil.pipeline import pipeline
-from minidistil.pipeline.search import index_of
+from minidistil.pipeline.search import INDEX, index_of
 
 EXAMPLE = '--items movie-reviews --model sentence-transformers/all-MiniLM-L6-v2 "a film on trains"'
 SHOWN = 70  # letters of an item in a line
@@ -34,12 +35,14 @@ def run(args):
         raise ValueError(f"--top-k must be 1 or more, not {args.top_k}")
     if bool(args.queries) == (args.like is not None):
         raise ValueError("give queries, or --like N for items like one of them")
+    place = _place(args.items) if args.index is None else args.index
+    check_file(place, *INDEX)
     texts = list(documents(args.items, field=args.text_column))
     predict = pipeline(
         SENTENCES, args.model or default_teacher(), backend=args.backend, dtype=args.dtype
     )
     index, known = index_of(
-        texts, predict, args.index or _place(args.items),
+        texts, predict, place,
         lambda steps: progress(steps, "reading the items"),
     )  # fmt: skip
     if args.queries:

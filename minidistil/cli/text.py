@@ -6,6 +6,7 @@ import numpy as np
 
 from minidistil.cli.common import number_or_share, progress
 from minidistil.data import Corpus, MaskedText, Tokenizer, documents, split
+from minidistil.data.long_texts import usual_stride
 from minidistil.data.masking import STRATEGIES
 from minidistil.data.sources import MOVIE_REVIEWS
 
@@ -15,7 +16,10 @@ HELD_OUT_SEED = 0
 HELD_OUT = 0.02
 
 
-LENGTH = 128  # tokens a sequence, where the model has room for them and nothing else is said
+# Tokens a sequence where nothing is said and the model has room: of text that is read in pieces,
+# and of questions' windows. Everything else has as many as the model reads.
+LENGTH = 128
+LENGTHS = {"fill-mask": LENGTH, "text-generation": LENGTH, "question-answering": 384}
 
 
 def add_text_options(parser):
@@ -32,7 +36,9 @@ def add_text_options(parser):
     )  # fmt: skip
     group.add_argument(
         "--max-length", type=int, metavar="T",
-        help=f"tokens a sequence; what is longer is cut ({LENGTH}, or what the model reads)",
+        help=f"tokens a sequence (of fill-mask and text-generation {LENGTH}, of question-answering "
+        f"384, else what the model reads); longer texts are classified in windows that share "
+        f"--stride, else cut, which is counted in a warning",
     )  # fmt: skip
 
 
@@ -40,10 +46,12 @@ def add_eval_option(parser):
     parser.add_argument("--eval-data", metavar="PATH", help="evaluate on this, hold nothing out")
 
 
-def settle_length(args, longest, own=None):
-    """--max-length where it is not given: the model's own choice, or LENGTH, up to the longest that
-    it reads."""
-    args.max_length = args.max_length or min(own or LENGTH, longest)
+def settle_length(args, longest, task="fill-mask", own=None):
+    """--max-length where it is not given: the model's own choice, or the task's in LENGTHS, up to
+    the longest that it reads; and --stride."""
+    args.max_length = args.max_length or min(own or LENGTHS.get(task, longest), longest)
+    if hasattr(args, "stride") and args.stride is None:
+        args.stride = usual_stride(args.max_length)
 
 
 def refuse_eval_data(args):

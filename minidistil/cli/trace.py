@@ -10,12 +10,16 @@ Arrays are (B,T,·), with zeros at the padding.
 
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
+
 from minidistil import files
 from minidistil.check.inputs import example, load
 from minidistil.check.trace import trace
 from minidistil.cli.common import Answer, table
 from minidistil.model.pretrained import resolve
+from minidistil.outputs import check_file
 
+KINDS = ("input", "value", "gradient", "parameter_gradient", "loss")
 EXAMPLE = 'weights --text "The movie was great." --out trace.safetensors'
 
 
@@ -27,20 +31,27 @@ def add_options(parser):
     parser.add_argument("--out", default="trace.safetensors", metavar="FILE")
 
 
-def run(args):
-    from safetensors.numpy import save
+def _is_trace(path):
+    """Whether all that a file holds has a name that a trace gives."""
+    try:
+        with safe_open(path, "np") as found:
+            return all(name.partition(".")[0] in KINDS for name in found.keys())  # noqa: SIM118
+    except SafetensorError:
+        return False
 
+
+def run(args):
     folder, out = resolve(args.model), Path(args.out)
     if not out.parent.is_dir():
         raise ValueError(f"--out: {out.parent} is not a folder")
+    check_file(out, "a trace", _is_trace)
     model = load(folder, args.task)
     batch = example(model, folder, args.text, args.seed)
     kept = ("input_ids", "attention_mask", "token_type_ids")
     if not model.config.architecture.types:
         kept = kept[:2]
     named = trace(model, {name: batch[name] for name in kept if name in batch})
-    with files.replacing(out) as aside:
-        aside.write_bytes(save(named))
+    files.write_tensors(out, named)
     shapes = {name: list(x.shape) for name, x in named.items()}
     rows = [(name, "×".join(map(str, shape)), str(named[name].dtype))
             for name, shape in shapes.items()

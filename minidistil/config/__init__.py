@@ -9,7 +9,7 @@ from minidistil.config.base import PROBLEM_TYPES, QUANTIZATION, Architecture
 from minidistil.config.bert import BertConfig
 from minidistil.config.distilbert import DistilBertConfig
 from minidistil.config.encoder_decoder import BertDecoderConfig, EncoderDecoderConfig
-from minidistil.config.generation import GENERATION, Generation
+from minidistil.config.generation import NAME as GENERATION
 from minidistil.config.gpt2 import Gpt2Config
 from minidistil.config.roberta import RobertaConfig
 from minidistil.config.vit import VISION, DeitConfig, VitConfig
@@ -17,8 +17,8 @@ from minidistil.files import MissingFileError, read_settings
 
 __all__ = [
     "FAMILIES", "PROBLEM_TYPES", "QUANTIZATION", "AlbertConfig", "Architecture", "BertConfig",
-    "BertDecoderConfig", "DeitConfig", "DistilBertConfig", "EncoderDecoderConfig", "Generation",
-    "Gpt2Config", "RobertaConfig", "VitConfig", "read_config",
+    "BertDecoderConfig", "DeitConfig", "DistilBertConfig", "EncoderDecoderConfig", "Gpt2Config",
+    "RobertaConfig", "VitConfig", "read_config",
 ]  # fmt: skip
 
 

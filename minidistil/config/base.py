@@ -4,13 +4,17 @@ One set of letters, and the few switches in which the families differ.
 """
 
 import dataclasses
-import reprlib
 from dataclasses import dataclass
 from numbers import Integral, Real
 from types import MappingProxyType
 
-from minidistil.config.fields import EVERYWHERE, by_own_names, check_fixed, class_names
-from minidistil.config.generation import token_ids
+from minidistil.config.fields import (
+    EVERYWHERE,
+    by_own_names,
+    check_fixed,
+    class_names,
+    token_ids,
+)
 from minidistil.limits import short
 
 LARGEST_SIZE, MOST_LAYERS, MOST_LABELS = 2**31 - 1, 2**12, 2**20
@@ -144,10 +148,10 @@ class Config:
             wanted = kind | int if isinstance(0.0, kind) else kind  # JSON writes 0 for 0.0
             if not isinstance(value, wanted) or (isinstance(value, bool) and kind is not bool):
                 kind = getattr(kind, "__name__", kind)
-                raise ValueError(f"config: {f.name} must be {kind}, not {reprlib.repr(value)}")
+                raise ValueError(f"config: {f.name} must be {kind}, not {short(value)}")
             if isinstance(value, int) and abs(value) > LARGEST_SIZE:
                 raise ValueError(
-                    f"config: {f.name} must be at most {LARGEST_SIZE}, not {reprlib.repr(value)}"
+                    f"config: {f.name} must be at most {LARGEST_SIZE}, not {short(value)}"
                 )
 
     @classmethod
@@ -187,7 +191,8 @@ class Config:
 
     def to_dict(self):
         """The fields as config.json holds them."""
-        fields = {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
+        given = dataclasses.asdict(self).items()
+        fields = {k: v for k, v in given if v is not None or k == "eos_token_id"}
         fields.pop("num_labels")
         names = self.id2label or tuple(f"LABEL_{k}" for k in range(self.num_labels))
         fields["id2label"] = {str(k): name for k, name in enumerate(names)}

@@ -7,8 +7,7 @@ from types import MappingProxyType
 from minidistil.config.albert import AlbertConfig
 from minidistil.config.bert import BertConfig
 from minidistil.config.distilbert import DistilBertConfig
-from minidistil.config.fields import class_names
-from minidistil.config.generation import first_id, token_ids
+from minidistil.config.fields import class_names, first_id, token_ids
 from minidistil.config.roberta import RobertaConfig
 
 ENCODERS = {c.model_type: c for c in (BertConfig, DistilBertConfig, RobertaConfig, AlbertConfig)}

@@ -6,7 +6,8 @@ fixed options    what a class of transformers can do besides, and this package d
 """
 
 import json
-import reprlib
+
+from minidistil.limits import short
 
 EVERYWHERE = {"per_layer_config": {}, "pruned_heads": {}}  # options of every class
 
@@ -24,7 +25,7 @@ def by_own_names(fields, common):
             continue
         if fields.get(own) not in (None, value):
             raise ValueError(
-                f"config: {name} {reprlib.repr(value)} and {own} {reprlib.repr(fields[own])} are "
+                f"config: {name} {short(value)} and {own} {short(fields[own])} are "
                 f"two names of one number; leave one of them out"
             )
         fields[own] = value
@@ -40,7 +41,7 @@ def check_fixed(fields, fixed):
         value = fields.get(name)
         if value is not None and value != needed:
             raise ValueError(
-                f"config: {name} must be {json.dumps(needed)}, not {reprlib.repr(value)}, which "
+                f"config: {name} must be {json.dumps(needed)}, not {short(value)}, which "
                 f"computes something else"
             )
 
@@ -51,7 +52,26 @@ def class_names(fields):
     if names is None:
         return None
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-        raise ValueError(
-            f"config: architectures must be a list of class names, not {reprlib.repr(names)}"
-        )
+        raise ValueError(f"config: architectures must be a list of class names, not {short(names)}")
     return tuple(names)
+
+
+def token_ids(fields, name):
+    """One id or a list of them  ->  a tuple, None without any. Raises ValueError for another."""
+    value = fields.get(name)
+    found = value if isinstance(value, list | tuple) else [value]
+    if value is None or not found:
+        return None
+    if not all(isinstance(i, int) and not isinstance(i, bool) for i in found):
+        raise ValueError(f"{name} must be an id or a list of ids, not {short(value)}")
+    return tuple(found)
+
+
+def first_id(fields, *names):
+    """The first of these fields that is given, an id; None without any."""
+    for name in names:
+        if (found := token_ids(fields, name)) is not None:
+            if len(found) > 1:
+                raise ValueError(f"{name} must be one id, not {short(fields[name])}")
+            return found[0]
+    return None

@@ -33,7 +33,7 @@ def read_arrays(path, names):
                 )
             return {name: _array(archive, entry) for name, entry in entries.items()}
     except BROKEN as error:
-        raise ValueError(f"{path} cannot be read as .npz: {error}") from None
+        raise ValueError(f"{path} cannot be read as .npz: {limits.cut(error)}") from None
 
 
 def _array(archive, entry):

@@ -25,10 +25,11 @@ import numpy as np
 from minidistil import files
 
 MAGIC = b"MINIDCRP"
-VERSION = 1
+VERSION = 2
 # magic, version, bytes an id, vocab_size, max_length, sequences, tokens, CLS, SEP, PAD, UNK, MASK,
-# fingerprint of the tokenizer, checksum of the header so far and of what follows the ids
-HEADER = struct.Struct("<8s4I2Q5I16sI16x")
+# fingerprint of the tokenizer, checksum of the ids with their padding, checksum of the header so
+# far and of what follows the padding
+HEADER = struct.Struct("<8s4I2Q5I16s2I12x")
 SIZE = 128
 ABSENT = 2**32 - 1  # the id of a special token that the vocabulary does not have
 DOCUMENTS = 256  # tokenised at once
@@ -49,7 +50,7 @@ class Corpus:
         size = self.path.stat().st_size
         if len(head) < SIZE or not head.startswith(MAGIC):
             raise ValueError(f"{path} is not a tokenised corpus of minidistil; build one from text")
-        _, version, width, V, self.max_length, M, tokens, *ids, self.fingerprint, checksum = (
+        _, version, width, V, self.max_length, M, tokens, *ids, self.fingerprint, of_ids, rest = (
             HEADER.unpack_from(head)
         )
         if version != VERSION:
@@ -65,7 +66,9 @@ class Corpus:
         self.cls_id, self.sep_id, self.pad_id, self.unk_id, self.mask_id = ids
         self.ids = np.memmap(self.path, f"<u{width}", "r", SIZE, (tokens,))
         tail = np.memmap(self.path, "<i8", "r", after)
-        if zlib.crc32(tail, zlib.crc32(_checked(head))) != checksum:
+        front = np.memmap(self.path, np.uint8, "r", SIZE, (after - SIZE,))
+        sums = zlib.crc32(front), zlib.crc32(tail, zlib.crc32(_checked(head)))
+        if sums != (of_ids, rest) or any(head[HEADER.size - 12 :]):
             raise ValueError(f"{path} fails its checksum; it is damaged, build it again")
         self.offsets, self.documents, self.counts = np.split(tail, [M + 1, M + 1 + M])
         self.lengths = np.diff(self.offsets)
@@ -89,7 +92,7 @@ class Corpus:
                 f"a sequence needs 3 <= min_tokens {min_tokens} <= max_length {max_length} <= the "
                 f"tokenizer's {tokenizer.max_length}; choose lengths in that order"
             )
-        with files.replacing(path) as aside, open(aside, "wb") as file:
+        with files.writing(path) as file:
             _write(file, documents, tokenizer, max_length, min_tokens, progress)
         return cls(path)
 
@@ -153,7 +156,7 @@ def _write(file, documents, tokenizer, max_length, min_tokens, progress):
     dtype = np.dtype("<u2" if V <= 2**16 else "<u4")
     counts, lengths, owners = np.zeros(V, np.int64), array("i"), array("q")
     file.write(bytes(SIZE))
-    done = tokens = 0
+    done = tokens = of_ids = 0
     stream = iter(documents)
     while texts := list(islice(stream, DOCUMENTS)):
         batch = []
@@ -165,6 +168,7 @@ def _write(file, documents, tokenizer, max_length, min_tokens, progress):
         ids = np.array(batch, dtype)
         counts += np.bincount(ids, minlength=V)
         file.write(ids.tobytes())
+        of_ids = zlib.crc32(ids, of_ids)
         done, tokens = done + len(texts), tokens + len(ids)
         if progress is not None:
             progress(done, tokens)
@@ -176,14 +180,16 @@ def _write(file, documents, tokenizer, max_length, min_tokens, progress):
     offsets = np.concatenate([[0], np.cumsum(np.array(lengths, np.int64))])
     tail = np.concatenate([offsets, np.array(owners, np.int64), counts]).astype("<i8")
     end = SIZE + tokens * dtype.itemsize
-    file.write(bytes(_aligned(end) - end))
+    padding = bytes(_aligned(end) - end)
+    file.write(padding)
+    of_ids = zlib.crc32(padding, of_ids)
     file.write(tail)
     special = (tokenizer.ids.get(role, ABSENT) for role in ("cls", "sep", "pad", "unk", "mask"))
-    fields = (MAGIC, VERSION, dtype.itemsize, V, max_length or 0, len(lengths), tokens, *special)
-    head = HEADER.pack(*fields, fingerprint(tokenizer), 0)
-    checksum = zlib.crc32(tail, zlib.crc32(_checked(head)))
+    fields = (MAGIC, VERSION, dtype.itemsize, V, max_length or 0, len(lengths), tokens, *special,
+              fingerprint(tokenizer), of_ids)  # fmt: skip
+    of_rest = zlib.crc32(tail, zlib.crc32(_checked(HEADER.pack(*fields, 0))))
     file.seek(0)
-    file.write(HEADER.pack(*fields, fingerprint(tokenizer), checksum))
+    file.write(HEADER.pack(*fields, of_rest))
 
 
 def _sequences(content, tokenizer, max_length, min_tokens):
@@ -206,7 +212,7 @@ def _worth_it(ids, tokenizer, min_tokens):
 
 def _checked(head):
     """The header's bytes before its checksum."""
-    return head[: HEADER.size - 20]
+    return head[: HEADER.size - 16]
 
 
 def _aligned(size):

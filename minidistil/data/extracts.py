@@ -16,6 +16,7 @@ import numpy as np
 from minidistil.data.masking import IGNORED
 from minidistil.data.memory import InMemory, padded
 from minidistil.data.pairs import texts_and_targets
+from minidistil.data.sources import half
 
 TOGETHER = 256  # documents tokenised at once
 ENDS = re.compile(r"[.!?…]+[\"'”’)\]]*\s+|[。！？]+|\n\s*\n")
@@ -78,6 +79,8 @@ def documents_of(source, source_column=None, target_column=None):
             sentences = sentences_of(text)
         except ValueError as error:
             raise ValueError(f"{place}: {error}") from None
+        if any(map(half, sentences)):
+            raise ValueError(f"{place}: the document holds half of a surrogate pair")
         if not targets or not all(isinstance(t, str) and t.strip() for t in targets):
             raise ValueError(f"{place}: a summary must be a text; remove the row")
         yield Document(sentences, targets)

@@ -4,12 +4,13 @@ A value that can mean one thing only is that thing: "512" is 512, "false" is fal
 refused in a line that names the file, the key, the value and what is allowed.
 """
 
-import json
 import reprlib
 
 from tokenizers import AddedToken
 
-LARGEST = 2**28  # bytes of a JSON file: 256 MiB, ten times a large vocabulary
+from minidistil.files import read_settings
+
+MOST = 2**63  # no length and no id is as large
 DIGITS = 18  # of a number that is written as text
 FLAGS = ("lstrip", "rstrip", "single_word", "normalized", "special")
 
@@ -21,7 +22,8 @@ class Fields:
     """A file with one JSON object; a file that is not there has no keys."""
 
     def __init__(self, path):
-        self.path, self.values = path, _object(path)
+        self.path = path
+        self.values = read_settings(path) if path.exists() else {}
 
     def get(self, key):
         """The value as it stands; None where there is none."""
@@ -54,7 +56,7 @@ class Fields:
             number = int(value) if value.strip().isdigit() else value
         if number is None or (limit and _is_number(number) and number >= limit):
             return None
-        if not _is_number(number) or number != number // 1 or number < least:
+        if not _is_number(number) or number != number // 1 or not least <= number < MOST:
             raise self.refuse(key, f"a whole number of at least {least}", value)
         return int(number)
 
@@ -108,21 +110,3 @@ class Fields:
 
 def _is_number(value):
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _object(path):
-    if not path.is_file():
-        return {}
-    if path.stat().st_size > LARGEST:
-        raise ValueError(
-            f"{path} is larger than {LARGEST >> 20} MiB, the most that is read of JSON"
-        )
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except RecursionError:
-        raise ValueError(f"{path} is nested too deeply; it is no file of a tokenizer") from None
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} must hold a JSON object, not a {type(value).__name__}")
-    return value

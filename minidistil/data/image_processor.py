@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minidistil import files, limits
+from minidistil import files
 
 FILE = "preprocessor_config.json"
 DEFAULTS = {  # what transformers' ViTImageProcessor takes where the file says nothing
@@ -71,15 +71,12 @@ class ImageProcessor:
     def read(cls, folder, config):
         """The folder's. Raises MissingFileError where it has none, ValueError for a broken one."""
         path = Path(folder) / FILE
-        if not path.is_file():
+        if not path.exists():
             raise files.MissingFileError(
                 f"{path} is missing: it says how the model's images are scaled; write one such as "
                 f'{{"rescale_factor": {1 / 255:.6f}, "image_mean": 0.5, "image_std": 0.5}}'
             )
-        settings = limits.read_json(path)
-        if not isinstance(settings, dict):
-            raise ValueError(f"{path} must hold one JSON object, not {type(settings).__name__}")
-        return cls(config, settings)
+        return cls(config, files.read_settings(path))
 
     @classmethod
     def for_numbers(cls, config, highest):

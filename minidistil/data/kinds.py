@@ -28,8 +28,7 @@ def wordpiece(vocabulary, names, *, lowercase, strip_accents=None, chinese=True)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.decoder = decoders.WordPiece(prefix=PREFIX)
     backend.add_special_tokens([n for n in names.values() if n in vocabulary])
-    if names["cls"] in vocabulary and names["sep"] in vocabulary:
-        backend.post_processor = _ends(backend, names["cls"], names["sep"])
+    bert_ends(backend, names)
     return backend
 
 
@@ -47,9 +46,8 @@ def byte_pairs(model, names, prefix, ends=True):
         AddedToken(name, lstrip=role == "mask", special=True)
         for role, name in {name: (role, name) for role, name in there.items()}.values()
     ])  # fmt: skip
-    if ends and "cls" in there and "sep" in there:
-        marks = [(there[role], backend.token_to_id(there[role])) for role in ("sep", "cls")]
-        backend.post_processor = processors.RobertaProcessing(*marks, add_prefix_space=prefix)
+    if ends:
+        roberta_ends(backend, names, prefix)
     return backend
 
 
@@ -67,14 +65,23 @@ def unigrams(model, lowercase, keep_accents, prefix):
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(prepend_scheme=scheme)]
     )
     backend.decoder = decoders.Metaspace(prepend_scheme=scheme)
-    backend.post_processor = _ends(backend, "[CLS]", "[SEP]")
+    bert_ends(backend, ALBERT)
     return backend
 
 
-def _ends(backend, cls, sep):
-    """[CLS] a [SEP], or [CLS] a [SEP] b [SEP], whose b and last [SEP] have type 1."""
-    return processors.TemplateProcessing(
-        single=f"{cls} $A {sep}",
-        pair=f"{cls} $A {sep} $B:1 {sep}:1",
-        special_tokens=[(name, backend.token_to_id(name)) for name in (cls, sep)],
-    )
+def bert_ends(backend, names):
+    """[CLS] a [SEP], or [CLS] a [SEP] b [SEP], whose b and last [SEP] have type 1; where both are
+    pieces of the vocabulary."""
+    cls, sep = names["cls"], names["sep"]
+    ends = [(name, backend.token_to_id(name)) for name in dict.fromkeys((cls, sep))]
+    if all(number is not None for _, number in ends):
+        backend.post_processor = processors.TemplateProcessing(
+            single=f"{cls} $A {sep}", pair=f"{cls} $A {sep} $B:1 {sep}:1", special_tokens=ends
+        )
+
+
+def roberta_ends(backend, names, prefix):
+    """<s> a </s>, or <s> a </s></s> b </s>; where both are pieces of the vocabulary."""
+    ends = [(names[role], backend.token_to_id(names[role])) for role in ("sep", "cls")]
+    if all(number is not None for _, number in ends):
+        backend.post_processor = processors.RobertaProcessing(*ends, add_prefix_space=prefix)

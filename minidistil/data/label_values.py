@@ -16,6 +16,7 @@ import warnings
 import numpy as np
 
 from minidistil import limits
+from minidistil.data.sources import half
 
 SINGLE = "single_label_classification"
 MULTI = "multi_label_classification"
@@ -47,16 +48,11 @@ def label_numbers(labels, problem_type, names):
     check_labelled(labels, problem_type, names)
     if problem_type == REGRESSION:
         return np.array([number_of(i, label) for i, label in enumerate(labels)], np.float32)
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"two classes are called {twice!r}; give each a name of its own")
     if K := hot_classes(labels, problem_type):
         return _hot(labels, K, names)
     given = [_given(i, label, problem_type) for i, label in enumerate(labels)]
-    numbers = {name: k for k, name in enumerate(names)}
-    found = [[_index(i, name, numbers) for name in some] for i, some in enumerate(given)]
-    if are_words(names) and (placed := {x for some in given for x in some} - set(numbers)):
-        say_positions(placed, names)
+    numbers = places_of({name for some in given for name in some}, names)
+    found = [[_index(i, name, numbers, names) for name in some] for i, some in enumerate(given)]
     if problem_type == SINGLE:
         return np.array([k for (k,) in found], np.int64)
     hot = np.zeros((len(labels), len(names)), np.float32)
@@ -79,6 +75,22 @@ def number_of(i, label):
     return value
 
 
+def places_of(given, names):
+    """{name: its number} of a model's names and, where none of these is itself a number, of those
+    given that are numbers of a name; a warning says so where the names are words. Raises ValueError
+    for two equal names."""
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if list(names).count(name) > 1)
+        raise ValueError(f"two classes are called {twice!r}; give each a name of its own")
+    numbers = {name: k for k, name in enumerate(names)}
+    if any(map(_whole, names)):
+        return numbers
+    placed = {x for x in given if _whole(x) and int(x) < len(names)}
+    if placed and are_words(names):
+        say_positions(placed, names)
+    return numbers | {x: int(x) for x in placed}
+
+
 def are_words(names):
     """Whether a model's classes have names that are no numbers."""
     return bool(names) and not any(_whole(n) or BY_DEFAULT.fullmatch(str(n)) for n in names)
@@ -89,7 +101,7 @@ def say_positions(numbers, names):
     read = [f"{k} as {names[int(k)]}" for k in sorted(numbers, key=int)]
     warnings.warn(
         f"labels are numbers where the model's classes are words: {limits.few(read, 5)}; if they "
-        f"count in another order, write the names", stacklevel=4,
+        f"count in another order, write the names", stacklevel=5,
     )  # fmt: skip
 
 
@@ -115,10 +127,10 @@ def check_labelled(labels, problem_type, names=()):
     first = labels[none[0]]
     if problem_type == REGRESSION and first is not None:
         number_of(none[0], first)
+    out = "" if len(none) == len(labels) else ", or leave these out with --skip-unlabelled"
     raise ValueError(
         f"example {none[0]} has no label but {limits.short(first)}, as {len(none):,} of "
-        f"{len(labels):,} have; name the column that holds the labels, or leave these examples out "
-        f"with --skip-unlabelled"
+        f"{len(labels):,} have; name the column that holds the labels{out}"
     )
 
 
@@ -225,7 +237,7 @@ def _whole(name):
 
 
 def _checked(i, name):
-    if not name.isascii() and any("\ud800" <= c <= "\udfff" for c in name):
+    if half(name):
         raise ValueError(f"example {i}: the label holds half of a surrogate pair, which is no text")
     return name
 
@@ -237,13 +249,10 @@ def _no_name(i, label):
     )
 
 
-def _index(i, name, numbers):
-    """A label is a name, or, where no name is itself a number, the number of a name."""
-    if name in numbers:
-        return numbers[name]
-    if _whole(name) and int(name) < len(numbers) and not any(map(_whole, numbers)):
-        return int(name)
-    raise ValueError(
-        f"example {i} has the label {limits.short(name)}, which is none of "
-        f"{limits.few(list(numbers))}; remove it or give all names"
-    )
+def _index(i, name, numbers, names):
+    if name not in numbers:
+        raise ValueError(
+            f"example {i} has the label {limits.short(name)}, which is none of "
+            f"{limits.few(names)}; remove it or give all names"
+        )
+    return numbers[name]

@@ -9,6 +9,7 @@ from minidistil.data.label_values import (
     label_names,
     label_numbers,
 )
+from minidistil.data.long_texts import count_cut, parts_of
 from minidistil.data.memory import InMemory, padded
 
 __all__ = ["MULTI", "PROBLEMS", "REGRESSION", "SINGLE", "LabelledText", "label_names"]
@@ -26,13 +27,17 @@ class LabelledText(InMemory):
                                       0 and 1 for all classes
         regression                    a number                        labels (B,) float32
 
+    stride: a text longer than max_length becomes several windows that share so many pieces, each
+    with the label of its text; None: it is cut. `owners` (M,) are the windows' examples, and stand
+    beside an evaluation batch.
+
     Raises ValueError for an example without a label (see `label_values`) or with one that is not
     among the names.
     """
 
     def __init__(
         self, examples, tokenizer, *, tokens, evaluation=(), seed=0, problem_type=SINGLE,
-        names=None, max_length=None, max_sequences=None,
+        names=None, max_length=None, stride=None, max_sequences=None,
     ):  # fmt: skip
         if problem_type not in PROBLEMS:
             raise ValueError(f"problem_type must be one of {PROBLEMS}, not {problem_type!r}")
@@ -46,11 +51,14 @@ class LabelledText(InMemory):
         if problem_type != REGRESSION:
             labels = [label for *_, label in examples or evaluation]
             self.names = tuple(names or label_names(labels, problem_type))
-        self.labels = label_numbers([label for *_, label in every], problem_type, self.names)
-        self.sequences, self.types = _encode(every, tokenizer, max_length)
+        labels = label_numbers([label for *_, label in every], problem_type, self.names)
+        parts = parts_of(_encode(every, tokenizer), tokenizer, max_length, stride)
+        count_cut(parts, tokenizer, max_length)
+        self.sequences, self.types, self.owners = parts.ids, parts.types, parts.owners
+        self.labels = labels[self.owners]
         super().__init__(
-            [len(ids) for ids in self.sequences], len(examples), tokens=tokens, seed=seed,
-            max_sequences=max_sequences,
+            [len(ids) for ids in self.sequences], int((self.owners < len(examples)).sum()),
+            tokens=tokens, seed=seed, max_sequences=max_sequences,
         )  # fmt: skip
 
     def collate(self, indices, *, step=0, first_sequence=0):
@@ -58,9 +66,16 @@ class LabelledText(InMemory):
         batch = padded(indices, self.sequences, self.types, self.tokenizer)
         return {**batch, "labels": self.labels[indices]}
 
+    def evaluation_batches(self):
+        """As everywhere, with `owners` (B,): the text that each row is a window of."""
+        return [
+            {**self.collate(numbers), "owners": self.owners[numbers]}
+            for numbers in self.evaluation_numbers()
+        ]
 
-def _encode(examples, tokenizer, max_length):
-    """Examples  ->  their ids and token types, unpadded."""
+
+def _encode(examples, tokenizer):
+    """Examples  ->  their whole encodings, one after another."""
     paired = examples[0][1] is not None
     for i, (text, pair, _) in enumerate(examples):
         if (pair is not None) != paired:
@@ -71,4 +86,4 @@ def _encode(examples, tokenizer, max_length):
         if not text.strip() or (paired and not pair.strip()):
             raise ValueError(f"example {i} has an empty text; remove it")
     texts, pairs, _ = zip(*examples, strict=True)
-    return tokenizer.sequences(texts, pairs if paired else None, max_length)
+    return tokenizer.whole(texts, pairs if paired else None)

@@ -9,6 +9,7 @@ a table        .tsv, .csv, or .txt with tabs, two columns by name or by number, 
 from pathlib import Path
 from typing import NamedTuple
 
+from minidistil import limits
 from minidistil.data.batches import collate
 from minidistil.data.masking import IGNORED
 from minidistil.data.memory import InMemory
@@ -62,7 +63,7 @@ def _records(path, first, second):
             pair = next((names for names in NAMES if set(names) <= set(record)), None)
         keys = [_key(record, name) for name in pair or ()]
         if not keys or None in keys:
-            known = ", ".join(repr(str(name)) for name in record)
+            known = limits.few(repr(str(name)) for name in record)
             raise ValueError(
                 f"{place} has no source and target, but {known}: name both columns, or give "
                 f"their numbers, from 0, if the file has no header"

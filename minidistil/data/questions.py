@@ -18,6 +18,7 @@ import numpy as np
 
 from minidistil import limits
 from minidistil.data.memory import InMemory, padded
+from minidistil.data.sources import half
 from minidistil.files import MissingFileError
 
 LONGEST_QUESTION, LONGEST_ANSWER = 64, 30  # pieces; a longer question is cut
@@ -92,6 +93,9 @@ def squad(path, answered=True):
         ) from None
     if not found:
         raise ValueError(f"{path} holds no question; a data file needs at least one")
+    for one in found:
+        if half(one.question) or half(one.context):
+            raise ValueError(f"{path}: question {one.id} holds half of a surrogate pair; remove it")
     return found
 
 
@@ -108,7 +112,11 @@ def _any_answered(articles):
 def _question(place, article, qa, context, answered):
     for name, text in (("question", qa["question"]), ("context", context)):
         if not isinstance(text, str) or not text.strip():
-            raise ValueError(f"{place}: its {name} must be a text that is not empty, not {text!r}")
+            raise ValueError(
+                f"{place}: its {name} must be a text that is not empty, not {limits.short(text)}"
+            )
+        if half(text):
+            raise ValueError(f"{place}: its {name} holds half of a surrogate pair; remove it")
     answers = _answers(place, qa, context) if answered else ()
     return Question(article, str(qa["id"]), qa["question"].strip(), context, answers)
 

@@ -29,4 +29,6 @@ def read_alike(mine, theirs):
     pixels = [isinstance(reader, ImageProcessor) for reader in (mine, theirs)]
     if all(pixels):
         return mine.same_as(theirs)
-    return not any(pixels) and fingerprint(mine) == fingerprint(theirs)
+    if any(pixels):
+        return False
+    return (fingerprint(mine), mine.rules) == (fingerprint(theirs), theirs.rules)

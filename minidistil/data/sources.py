@@ -153,9 +153,14 @@ def _text(place, record, column):
             f"{place}: text must be a string, but {column!r} is a {type(value).__name__}; "
             "name another column"
         )
-    if not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
+    if half(value):
         raise ValueError(f"{place}: {column!r} holds half of a surrogate pair, which is no text")
     return value
+
+
+def half(value):
+    """Whether a str of JSON holds half of a surrogate pair, which no file of UTF-8 can."""
+    return not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value)
 
 
 def _words(place, record, column):
@@ -172,7 +177,7 @@ def _number(column):
 
 def _list(record):
     """The columns, shortened: without a header the first one may hold a whole text."""
-    return ", ".join(repr(shorten(str(name), 30)) for name in record)
+    return limits.few(repr(shorten(str(name), 28, placeholder="…")) for name in record)
 
 
 # ------------------------------------------------------- records: (place in the file, mapping)

@@ -4,6 +4,7 @@ What stands inside is the folder's own: WordPiece for BERT and DistilBERT, pairs
 RoBERTa and GPT-2, SentencePiece's unigrams for ALBERT (`kinds.py`, `tokenizer_files.py`).
 """
 
+import warnings
 from bisect import bisect_right
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,11 @@ class Pieces(NamedTuple):
     ids: list
     type_ids: list
     word_ids: list  # of each piece: the number of its word, None for a special token
+
+    @property
+    def sequence_ids(self):
+        """As of an Encoding: 0 for a piece of the sentence, None for a special token."""
+        return [None if word is None else 0 for word in self.word_ids]
 
 
 class Tokenizer:
@@ -82,8 +88,14 @@ class Tokenizer:
     @property
     def lowercase(self):
         """Whether capitals are read as small letters."""
-        normalizer = self.backend.normalizer
-        return normalizer is not None and "A" not in normalizer.normalize_str("A")
+        return lowers(self.backend)
+
+    @property
+    def rules(self):
+        """How a text becomes pieces, apart from the vocabulary, as text to compare."""
+        backend, around = self.backend, self.backend.encode("", "")
+        steps = backend.normalizer, backend.pre_tokenizer, backend.encode_special_tokens
+        return repr((*steps, around.ids, around.type_ids))
 
     def __call__(self, texts, text_pairs=None, max_length=None):
         """texts (str or B strs), text_pairs (the same)  ->  dict of int64 arrays (B,T).
@@ -106,15 +118,31 @@ class Tokenizer:
         inputs = self._inputs(texts, text_pairs, max_length)
         return self.backend.encode_batch(inputs)
 
+    def whole(self, texts, text_pairs=None):
+        """As `encodings`, of any length and unpadded, one after another: they are short-lived."""
+        inputs = self._inputs(texts, text_pairs, None)
+        for start in range(0, len(inputs), TOGETHER):
+            with self._uncut():
+                some = self.backend.encode_batch(inputs[start : start + TOGETHER])
+            yield from some
+
     def sequences(self, texts, text_pairs=None, max_length=None):
-        """As a call, without padding  ->  a list of B ids (T,), one of B token types (T,)."""
-        inputs = self._inputs(texts, text_pairs, max_length)
-        ids, types = [], []
+        """As a call, without padding  ->  a list of B ids (T,), one of B token types (T,). A
+        warning says how many were cut."""
+        length = self.checked_length(max_length)
+        ids, types, cut = [], [], 0
+        inputs = self._inputs(texts, text_pairs, length)
         with self._unpadded():
             for start in range(0, len(inputs), TOGETHER):
                 for encoding in self.backend.encode_batch(inputs[start : start + TOGETHER]):
                     ids.append(np.array(encoding.ids, np.int64))
                     types.append(np.array(encoding.type_ids, np.int64))
+                    cut += bool(encoding.overflowing)
+        if cut:
+            warnings.warn(
+                f"{cut} of {len(inputs)} texts are longer than {length} tokens; what is beyond is "
+                f"not read", stacklevel=3,
+            )  # fmt: skip
         return ids, types
 
     def _inputs(self, texts, text_pairs, max_length):
@@ -133,13 +161,18 @@ class Tokenizer:
         self._limit(max_length)
         return inputs
 
-    def _limit(self, max_length):
+    def checked_length(self, max_length):
+        """max_length, by default the model's. Raises ValueError for one that it does not have."""
         length = self.max_length if max_length is None else max_length
         if not SHORTEST <= length <= self.max_length:
             raise ValueError(
                 f"max_length {length} is not between {SHORTEST} and the {self.max_length} "
                 f"positions of the model; choose a length that it has"
             )
+        return length
+
+    def _limit(self, max_length):
+        length = self.checked_length(max_length)
         if self.backend.truncation["max_length"] != length:
             self._cut(length)
 
@@ -158,25 +191,30 @@ class Tokenizer:
         finally:
             self._pad()
 
-    def content(self, texts):
-        """B texts of any length  ->  B lists of ids without special tokens, not truncated."""
+    @contextmanager
+    def _uncut(self):
+        """Inside, encodings are of any length and not padded."""
         self.backend.no_truncation()
         try:
             with self._unpadded():
-                encodings = self.backend.encode_batch_fast(texts, add_special_tokens=False)
+                yield
         finally:
             self._cut(self.max_length)
+
+    def content(self, texts):
+        """B texts of any length  ->  B lists of ids without special tokens, not truncated."""
+        with self._uncut():
+            encodings = self.backend.encode_batch_fast(texts, add_special_tokens=False)
         return [e.ids for e in encodings]
 
-    def words(self, sentences, max_length=None):
-        """B lists of words  ->  B Pieces, unpadded: those of the words with a space between them.
+    def words(self, sentences):
+        """B lists of words  ->  B Pieces of any length: those of the words with a space between.
 
         So a byte-level tokenizer, which reads a space as part of the word behind it, gives the
         pieces of running text. A word of white space, or one that the tokenizer drops, has none.
         """
-        self._limit(max_length)
         texts, ends, numbers = zip(*map(_running, sentences), strict=True)
-        with self._unpadded():
+        with self._uncut():
             encodings = self.backend.encode_batch(list(texts))
         return [
             Pieces(e.ids, e.type_ids, _word_ids(e, *places))
@@ -215,6 +253,15 @@ class Tokenizer:
         """The number of ids: one more than the largest."""
         return max(self.backend.get_vocab().values()) + 1
 
+    def to_json(self):
+        """The wrapped tokenizer as tokenizer.json, without the padding and cutting set here."""
+        self.backend.no_truncation()
+        try:
+            with self._unpadded():
+                return self.backend.to_str(pretty=True)
+        finally:
+            self._cut(self.max_length)
+
     def save(self, folder, token_types=None):
         """Write tokenizer.json, tokenizer_config.json and the vocabulary in the form of its kind:
         vocab.txt, or vocab.json and merges.txt; unigrams have tokenizer.json alone.
@@ -226,6 +273,11 @@ class Tokenizer:
         token_types = self.token_types if token_types is None else token_types
         texts = contents(self, token_types)
         write_together(Path(folder), {name: text.encode() for name, text in texts.items()})
+
+
+def lowers(backend):
+    """Whether a tokenizers.Tokenizer reads capitals as small letters."""
+    return backend.normalizer is not None and "A" not in backend.normalizer.normalize_str("A")
 
 
 def check_vocabulary(tokenizer, vocab_size):

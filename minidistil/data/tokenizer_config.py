@@ -15,6 +15,7 @@ from minidistil.data.fields import Fields
 
 UNLIMITED = 1_000_000  # transformers writes 1e30 for "no limit"
 ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")  # in the order in which they are added
+ENDS = ("cls", "sep")
 EXTRA = ("extra_special_tokens", "additional_special_tokens")
 SIDES = ("right", "left")
 SHORTEST = 3  # tokens of a text: two that mark its ends, and one of its own
@@ -23,15 +24,11 @@ SHORTEST = 3  # tokens of a text: two that mark its ends, and one of its own
 class TokenizerConfig(NamedTuple):
     """An option is None, and a name missing, where the folder does not say it."""
 
-    path: object  # of tokenizer_config.json
+    fields: Fields  # tokenizer_config.json
     family: str  # the class without "Tokenizer" and "Fast", in small letters; "" for none
     named: dict  # role -> AddedToken
     extra: list  # AddedTokens without a role
     added: dict  # id -> AddedToken
-    lowercase: bool | None
-    strip_accents: bool | None
-    chinese: bool | None
-    prefix_space: bool | None
     max_length: int | None
     inputs: list
     side: str  # the end of a long text that is cut off; None for the default
@@ -52,20 +49,20 @@ def read_tokenizer_config(folder):
     named, extra = {}, []
     for source in sources:
         for role in ROLES:
-            if (value := source.get(f"{role}_token")) is not None:
+            value = source.get(f"{role}_token")
+            if value is not None and (
+                value != "" or role in ENDS
+            ):  # "" is none, as in transformers
                 named[role] = source.token(f"{role}_token", value, special=True)
         extra += _extra(source)
-    lengths = [said.count(key, SHORTEST, UNLIMITED) for key in ("model_max_length", "max_len")]
+    length = "model_max_length" if said.get("model_max_length") is not None else "max_len"
     inputs = said.list("model_input_names")
     if not all(isinstance(name, str) for name in inputs):
         raise said.refuse("model_input_names", "a list of strings")
     return TokenizerConfig(
-        said.path, _family(said.text("tokenizer_class")),
+        said, _family(said.text("tokenizer_class")),
         named, extra, _added(folder, said, {t.content for t in (*named.values(), *extra)}),
-        *(said.flag(key) for key in (
-            "do_lower_case", "strip_accents", "tokenize_chinese_chars", "add_prefix_space"
-        )),
-        next((n for n in lengths if n), None), inputs,
+        said.count(length, SHORTEST, UNLIMITED), inputs,
         said.choice("truncation_side", SIDES) if said.get("truncation_side") is not None else None,
         bool(said.flag("split_special_tokens")),
     )  # fmt: skip

@@ -16,15 +16,31 @@ regularization", 2018.
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers
 
+from minidistil.arguments import path_like
 from minidistil.config.folder import body_of
-from minidistil.data.fields import LARGEST, Fields
-from minidistil.data.kinds import GPT2, KINDS, ROBERTA, SPECIAL, byte_pairs, wordpiece
-from minidistil.data.tokenizer import DEFAULT_LENGTH, OPTIONAL, Tokenizer
+from minidistil.data.fields import Fields
+from minidistil.data.kinds import (
+    GPT2,
+    KINDS,
+    ROBERTA,
+    SPECIAL,
+    bert_ends,
+    byte_pairs,
+    roberta_ends,
+    wordpiece,
+)
+from minidistil.data.tokenizer import DEFAULT_LENGTH, OPTIONAL, Tokenizer, lowers
 from minidistil.data.tokenizer_config import UNLIMITED, read_tokenizer_config
 from minidistil.files import MissingFileError
 
 TYPED = ("bert", "albert")  # the families whose tokenizers tell a pair's texts apart
 WORDPIECE = ("", "bert", "distilbert", "electra", "mobilebert", "squeezebert", "convbert")
+LARGEST = 2**28  # bytes of a vocabulary: 256 MiB, ten times a large one
+NORMALISES = {  # keys of tokenizer_config.json, and what the normaliser calls them
+    "do_lower_case": "lowercase",
+    "strip_accents": "strip_accents",
+    "tokenize_chinese_chars": "handle_chinese_chars",
+}
 BYTES = ("roberta", "gpt2")
 PROBE = "a\u0b9f \U000123ab"  # letters that few vocabularies have
 
@@ -36,19 +52,19 @@ def load_tokenizer(folder):
     pieces and the longest text; config.json the positions and whether the model is a BERT or an
     ALBERT, which read token_type_ids. Raises MissingFileError or ValueError.
     """
-    folder = body_of(folder)
+    folder = body_of(path_like("the folder", folder))
     said, model = read_tokenizer_config(folder), Fields(folder / "config.json")
     family = model.get("model_type") or ("bert" if "token_type_ids" in said.inputs else "")
-    path, backend = _read(folder, said, family)
-    _add(backend, said, model.count("vocab_size", limit=None))
+    path, backend, ends = _read(folder, said, family)
+    _add(backend, said, model.count("vocab_size"))
+    names = {**_names(backend, said.names), **said.names}
+    _from(path, lambda: ends(backend, {**SPECIAL, **names}))
     if said.side:
         backend.enable_truncation(DEFAULT_LENGTH, direction=said.side)
     backend.encode_special_tokens = said.split_special
+    limits = [n for n in (said.max_length, _positions(family, model)) if n]
     tokenizer = Tokenizer(
-        backend,
-        names={**_names(backend, said.names), **said.names},
-        max_length=min((n for n in (said.max_length, _positions(family, model)) if n),
-                       default=DEFAULT_LENGTH),
+        backend, names=names, max_length=min(limits, default=DEFAULT_LENGTH),
         token_types=family in TYPED,
     )  # fmt: skip
     _from(path, lambda: backend.encode(PROBE, PROBE))
@@ -56,22 +72,25 @@ def load_tokenizer(folder):
 
 
 def _read(folder, said, family):
-    """The file that holds the vocabulary, and the tokenizers.Tokenizer made of it."""
+    """The file that holds the vocabulary, the tokenizers.Tokenizer made of it, and what is done
+    about the tokens around a text once all pieces are there."""
     whole, lines, pairs = (folder / n for n in ("tokenizer.json", "vocab.txt", "merges.txt"))
     if whole.is_file():
         backend = _from(whole, lambda: tokenizers.Tokenizer.from_file(str(whole)))
         _heed(backend, said)
-        return whole, backend
+        return whole, backend, lambda backend, names: _check(backend, said, whole)
     if lines.is_file():
         _of_class(said, lines, WORDPIECE)
-        return lines, _from(lines, lambda: wordpiece(
+        backend = _from(lines, lambda: wordpiece(
             _read_vocabulary(lines), {**SPECIAL, **said.names},
-            lowercase=said.lowercase is not False, strip_accents=said.strip_accents,
-            chinese=said.chinese is not False,
+            lowercase=said.fields.flag("do_lower_case") is not False,
+            strip_accents=said.fields.flag("strip_accents"),
+            chinese=said.fields.flag("tokenize_chinese_chars") is not False,
         ))  # fmt: skip
+        return lines, backend, bert_ends
     if (folder / "vocab.json").is_file() and pairs.is_file():
         _of_class(said, pairs, ("", *BYTES))
-        return pairs, _byte_pairs(folder, said, family)
+        return pairs, *_byte_pairs(folder, said, family)
     raise MissingFileError(
         f"{folder} has neither tokenizer.json nor vocab.txt, nor vocab.json with merges.txt; "
         f"add one"
@@ -83,9 +102,9 @@ def _of_class(said, path, allowed):
     that reads them so."""
     if said.family not in allowed:
         raise ValueError(
-            f"{said.path}: tokenizer_class is for {said.family[:60]}, which reads {path.name} in "
-            f"its own way; this version knows {', '.join(filter(None, allowed))}: save "
-            f"the folder's tokenizer.json"
+            f"{said.fields.path}: tokenizer_class is for {said.family[:60]}, which reads "
+            f"{path.name} in its own way; this version knows {', '.join(filter(None, allowed))}: "
+            f"save the folder's tokenizer.json"
         )
 
 
@@ -93,18 +112,31 @@ def _heed(backend, said):
     """Options of tokenizer_config.json that go before those in tokenizer.json, as in transformers'
     classes; one that reads tokenizer.json as it stands has none."""
     normalizer, pre_tokenizer = backend.normalizer, backend.pre_tokenizer
-    options = {
-        "lowercase": said.lowercase,
-        "strip_accents": said.strip_accents,
-        "handle_chinese_chars": said.chinese,
-    }
     if said.family in WORDPIECE[1:] and isinstance(normalizer, normalizers.BertNormalizer):
-        for name, value in options.items():
-            if value is not None:
+        for key, name in NORMALISES.items():
+            if (value := said.fields.flag(key)) is not None:
                 setattr(normalizer, name, value)
-    bytes_only = said.family in BYTES and isinstance(pre_tokenizer, pre_tokenizers.ByteLevel)
-    if bytes_only and said.prefix_space is not None:
-        pre_tokenizer.add_prefix_space = said.prefix_space
+    elif said.family in BYTES and isinstance(pre_tokenizer, pre_tokenizers.ByteLevel):
+        if (value := said.fields.flag("add_prefix_space")) is not None:
+            pre_tokenizer.add_prefix_space = value
+    elif said.family == "albert":
+        lower = said.fields.flag("do_lower_case")
+        if lower not in (None, lowers(backend)):
+            raise said.fields.refuse("do_lower_case", f"{not lower}, as tokenizer.json does it")
+
+
+def _check(backend, said, path):
+    """Special tokens that tokenizer.json uses are those that tokenizer_config.json names."""
+    used = {"unk": getattr(backend.model, "unk_token", None)}
+    encoding = backend.encode("")
+    if said.family in (*WORDPIECE, "roberta") and len(encoding.tokens) == 2:
+        used["cls"], used["sep"] = encoding.tokens
+    for role, name in used.items():
+        if name and said.names.get(role, name) != name:
+            raise ValueError(
+                f"{path} uses {name[:60]!r} where tokenizer_config.json says that the {role}_token "
+                f"is {said.names[role][:60]!r}; correct one of them"
+            )
 
 
 def _add(backend, said, rows):
@@ -115,9 +147,9 @@ def _add(backend, said, rows):
         backend.add_tokens([token])
         if backend.token_to_id(token.content) != number:
             raise ValueError(
-                f"{said.path.parent} gives the added token {token.content[:60]!r} the id {number}, "
-                f"but beside the vocabulary it is {backend.token_to_id(token.content)}; ids follow "
-                f"one another"
+                f"{said.fields.path.parent} gives the added token {token.content[:60]!r} the id "
+                f"{number}, but beside the vocabulary it is {backend.token_to_id(token.content)}; "
+                f"ids follow one another"
             )
     for token in (*said.named.values(), *said.extra):
         known = {added.content for added in backend.get_added_tokens_decoder().values()}
@@ -129,9 +161,13 @@ def _add(backend, said, rows):
 def _positions(family, model):
     """How many tokens a config.json has positions for; None where it does not say."""
     rows = model.count("max_position_embeddings", 1, UNLIMITED) or model.count("n_positions", 1)
+    if not rows or family != "roberta":
+        return rows
     padding = model.count("pad_token_id")
-    reserved = (1 if padding is None else padding) + 1 if family == "roberta" else 0
-    return rows and rows - reserved
+    reserved = 2 if padding is None else padding + 1
+    if rows <= reserved:
+        raise model.refuse("max_position_embeddings", f"more than the {reserved} before a text")
+    return rows - reserved
 
 
 def _names(backend, said):
@@ -145,16 +181,19 @@ def _names(backend, said):
 
 
 def _byte_pairs(folder, said, family):
-    """RoBERTa's or GPT-2's tokenizer; which of them the folder names, or the vocabulary shows."""
+    """RoBERTa's or GPT-2's tokenizer, and its ends; which of them it is the folder names, or the
+    vocabulary shows."""
     vocabulary, pairs = Fields(folder / "vocab.json"), folder / "merges.txt"
     numbers = {vocabulary.whole(piece, number) for piece, number in vocabulary.values.items()}
     if len(numbers) < len(vocabulary.values) or None in numbers:
-        raise ValueError(f"{vocabulary.path} gives two pieces one id; each needs its own")
+        raise ValueError(f"{vocabulary.path}: each piece needs an id of its own; save it again")
     kind = next((k for k in (said.family, family) if k in BYTES), None)
     ends = kind == "roberta" if kind else ROBERTA["cls"] in vocabulary.values
     names = {**(ROBERTA if ROBERTA["cls"] in vocabulary.values else GPT2), **said.names}
     model = _from(pairs, lambda: models.BPE.from_file(str(vocabulary.path), str(pairs)))
-    return byte_pairs(model, names, bool(said.prefix_space), ends)
+    prefix = bool(said.fields.flag("add_prefix_space"))
+    backend = byte_pairs(model, names, prefix, ends=False)
+    return backend, lambda backend, names: ends and roberta_ends(backend, names, prefix)
 
 
 def _from(path, read):

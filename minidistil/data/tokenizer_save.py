@@ -8,7 +8,6 @@ tokenizer.json as it stands.
 
 import json
 
-import tokenizers
 from tokenizers import models
 
 from minidistil.data.kinds import byte_pairs, unigrams, wordpiece
@@ -19,10 +18,8 @@ INPUTS = ("input_ids", "token_type_ids", "attention_mask")
 
 def contents(tokenizer, token_types):
     """A Tokenizer  ->  {name of a file: its text}."""
-    plain = tokenizers.Tokenizer.from_str(tokenizer.backend.to_str())
-    plain.no_padding()
-    plain.no_truncation()
-    state = json.loads(plain.to_str())
+    whole = tokenizer.to_json()
+    state = json.loads(whole)
     name, options = _class(state, tokenizer.names, tokenizer.ids)
     config = {
         "tokenizer_class": name,
@@ -35,7 +32,7 @@ def contents(tokenizer, token_types):
         **_names(tokenizer.names, state["model"]["type"]),
     }
     return {
-        "tokenizer.json": plain.to_str(pretty=True),
+        "tokenizer.json": whole,
         **_vocabulary(state["model"], tokenizer.backend.get_vocab()),
         "tokenizer_config.json": json.dumps(config, indent=2, ensure_ascii=False) + "\n",
     }

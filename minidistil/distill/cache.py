@@ -1,6 +1,7 @@
 """What a teacher says of every training sequence, said once and kept on disk.
 
-A folder with `cache.json` and one file an array, read through the page cache of the system:
+A folder with `cache.json`, one file an array, read through the page cache of the system, and
+`checksums`: one of each sequence's rows in each array, compared when the rows are first read.
 
     whole   words: the last hidden state, float32, (tokens,C), from which the teacher's head makes
             the logits anew: BERT's weigh 40 times as much as the C numbers that they come from.
@@ -19,19 +20,23 @@ that was made with another teacher, data, masks or temperature is refused.
 """
 
 import re
+import zlib
 from contextlib import ExitStack
 from hashlib import blake2b
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from minidistil import files
+from minidistil.checksums import checksum, read_sealed, write_sealed
 from minidistil.data.twice import THEIRS
 from minidistil.distill.teachers import Lesson, lesson, logits_of
 from minidistil.model import heads, network
 from minidistil.model.model import Model
+from minidistil.outputs import check_folder
 
-INDEX = "cache.json"
+INDEX, SUMS = "cache.json", "checksums"
 ROWS = 256  # rows whose logits are sorted at once
 # Tasks with logits for each token; the others have them for each text.
 BY_TOKEN = (*heads.WORD_TASKS, "token-classification", heads.EXTRACT, "question-answering")
@@ -63,15 +68,14 @@ class CachedTeacher:
         self.logit_ends = ends if self.task in BY_TOKEN else np.arange(len(ends))
         index = self.folder / INDEX
         if index.is_file():
-            _same(self.folder, files.read_json(index), key)
-        elif self.folder.exists() and any(self.folder.iterdir()):
+            _same(self.folder, read_sealed(index), key)
+        elif self.folder.is_dir() and any(self.folder.iterdir()):
             raise ValueError(f"{folder} holds other things than a cache; name another folder")
         else:
+            check_folder(self.folder)
             _write(self, data, batches, key, progress)
-        self.arrays = {
-            name: np.memmap(self.folder / name, dtype, "r", shape=shape)
-            for name, (dtype, shape) in self.layout().items()
-        }
+        self.arrays, self.sums = _opened(self)
+        self.compared = np.zeros(self.sums.shape, bool)
 
     @property
     def without_hidden(self):
@@ -120,9 +124,17 @@ class CachedTeacher:
         return Lesson(hidden, logits)
 
     def _rows(self, name, ends, places):
-        """The kept rows of these sequences, one after another."""
-        array = self.arrays[name]
+        """The kept rows of these sequences, one after another. Raises ValueError where one of them
+        is not what was written."""
+        array, row = self.arrays[name], list(self.arrays).index(name)
         parts = [array[ends[i] : ends[i + 1]] for i in places]
+        for i, part in zip(places, parts, strict=True):
+            if not self.compared[row, i]:
+                if zlib.crc32(part) != self.sums[row, i]:
+                    raise _damaged(
+                        self.folder, f"{name} of sequence {self.order[i]} fails its checksum"
+                    )
+                self.compared[row, i] = True
         kept = np.concatenate(parts)
         return kept.astype(np.float32) if kept.dtype == np.float16 else kept
 
@@ -214,9 +226,12 @@ def _key(cache, data, progress):
 def weights_of(teacher):
     """A digest of everything that a teacher computes with."""
     digest = blake2b(digest_size=16)
-    for model in getattr(teacher, "teachers", None) or getattr(teacher, "members", (teacher,)):
-        digest.update(f"{model.dtype} {model.config}".encode())
-        for name, p in model.params.items():
+    several = getattr(teacher, "teachers", None) or getattr(teacher, "members", ())
+    for model in several:
+        digest.update(weights_of(model).encode())
+    if not several:
+        digest.update(f"{teacher.dtype} {teacher.config}".encode())
+        for name, p in teacher.params.items():
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(p).tobytes())
     digest.update(str(getattr(teacher, "weights", None)).encode())
@@ -239,21 +254,49 @@ def _same(folder, stored, key):
             )
 
 
+def _damaged(folder, reason):
+    return ValueError(
+        f"the cache in {folder} is damaged: {reason}; delete the folder, and the teacher is asked "
+        f"again"
+    )
+
+
+def _opened(cache):
+    """{name: array} and the checksums (arrays,sequences) of a cache's files, of the right size."""
+    folder, layout = cache.folder, cache.layout()
+    layout |= {SUMS: (np.uint32, (len(layout), len(cache.order)))}
+    found = {}
+    for name, (dtype, shape) in layout.items():
+        path, size = folder / name, int(np.prod(shape)) * np.dtype(dtype).itemsize
+        there = path.stat().st_size if path.is_file() else 0
+        if there != size:
+            raise _damaged(folder, f"{name} has {there} bytes where {size} were written")
+        found[name] = np.memmap(path, dtype, "r", shape=shape)
+    if checksum(folder / SUMS) != read_sealed(folder / INDEX)["checksums"]:
+        raise _damaged(folder, f"{SUMS} fails its own")
+    sums = found.pop(SUMS)
+    return found, sums
+
+
 # ------------------------------------------------------- writing
 
 
 def _write(cache, data, batches, key, progress):
     """Ask the teacher about every batch of one epoch; the folder is whole or absent."""
     layout = cache.layout()
+    sums = {name: np.zeros(len(cache.order), np.uint32) for name in layout}
     with files.replacing(cache.folder) as aside:
-        aside.mkdir()
         with ExitStack() as stack:
-            opened = {n: stack.enter_context(open(aside / n, "wb")) for n in layout}
+            opened = {n: stack.enter_context(files.writing(aside / n)) for n in layout}
             for numbers in progress(batches):
                 batch = data.collate(numbers, step=0)
+                places = np.searchsorted(cache.order, numbers)
                 for name, ends, rows, array in _said(cache, batch, numbers):
-                    _put(opened[name], cache, ends, numbers, rows, array, layout[name][0])
-        (aside / INDEX).write_text(files.to_json(key), encoding="utf-8")
+                    parts = _parts(array, rows, layout[name][0])
+                    sums[name][places] = [zlib.crc32(part) for part in parts]
+                    _put(opened[name], ends, places, parts)
+        files.write_bytes(aside / SUMS, b"".join(sums[name].tobytes() for name in layout))
+        write_sealed(aside / INDEX, key | {"checksums": checksum(aside / SUMS)})
 
 
 def _said(cache, batch, numbers):
@@ -277,12 +320,16 @@ def _said(cache, batch, numbers):
             yield name, cache.logit_ends, rows, np.concatenate(array)
 
 
-def _put(file, cache, ends, numbers, rows, array, dtype):
-    """Each sequence's rows at its place in the file."""
+def _parts(array, rows, dtype):
+    """Each sequence's rows as they are kept."""
     if dtype == np.float16 and abs(array).max(initial=0) > np.finfo(dtype).max:
         raise ValueError("a number of the teacher is too large for half precision; keep whole")
     kept = array.astype(dtype)
-    size = kept[:1].nbytes if len(kept) else 0
-    for b, place in enumerate(np.searchsorted(cache.order, numbers)):
-        file.seek(int(ends[place]) * size)
-        file.write(kept[rows[b] : rows[b + 1]].tobytes())
+    return [kept[start:end] for start, end in pairwise(rows)]
+
+
+def _put(file, ends, places, parts):
+    """Each sequence's rows at its place in the file."""
+    for place, part in zip(places, parts, strict=True):
+        file.seek(int(ends[place]) * part[:1].nbytes)
+        file.write(part)

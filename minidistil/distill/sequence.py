@@ -16,15 +16,16 @@ Source: Kim and Rush, "Sequence-level knowledge distillation", 2016, ยง3.1 and ย
 """
 
 import json
+import zlib
 from pathlib import Path
 
 import numpy as np
 
+from minidistil import files
 from minidistil.data.pairs import TextPairs
 from minidistil.distill import shared
 from minidistil.distill.counts import weighted
 from minidistil.distill.teachers import logits_of
-from minidistil.files import write_together
 from minidistil.model import encoder_decoder, objective
 from minidistil.model.counting import PLAIN
 from minidistil.model.encoder_decoder import EncoderDecoder
@@ -114,8 +115,7 @@ def taught_pairs(teacher, tokenizer, pairs, folder=None, *, tokens=4096, max_len
     which the teacher makes nothing are left out. Raises ValueError when it makes nothing of any.
     """
     if folder is not None and (Path(folder) / TAUGHT).exists():
-        lines = (Path(folder) / TAUGHT).read_text(encoding="utf-8").splitlines()
-        return [(row["source"], [row["target"]]) for row in map(json.loads, lines)]
+        return _kept(Path(folder) / TAUGHT)
     data = TextPairs(pairs, tokenizer, tokens=tokens, max_length=max_length)
     written = [""] * len(pairs)
     for indices in progress(data.batches(0)):
@@ -127,6 +127,26 @@ def taught_pairs(teacher, tokenizer, pairs, folder=None, *, tokens=4096, max_len
     if not found:
         raise ValueError("the teacher writes nothing for any text; train it further")
     if folder is not None:
-        rows = [json.dumps({"source": s, "target": t}, ensure_ascii=False) for s, (t,) in found]
-        write_together(Path(folder), {TAUGHT: "".join(f"{row}\n" for row in rows).encode()})
+        keep_pairs(folder, found)
     return found
+
+
+def keep_pairs(folder, pairs):
+    """Write pairs (text, [target]) into taught.jsonl, behind the checksum of all of them."""
+    rows = [json.dumps({"source": s, "target": t}, ensure_ascii=False) for s, (t,) in pairs]
+    text = "".join(f"{row}\n" for row in rows)
+    seal = json.dumps({"checksum": zlib.crc32(text.encode())})
+    files.write_text(Path(folder) / TAUGHT, f"{seal}\n{text}")
+
+
+def _kept(path):
+    """The pairs of `keep_pairs`. Raises ValueError where a bit of them has changed."""
+    seal, _, text = path.read_bytes().partition(b"\n")
+    try:
+        whole = json.loads(seal) == {"checksum": zlib.crc32(text)}
+    except ValueError:
+        whole = False
+    if not whole:
+        raise ValueError(f"{path} is damaged; delete it, and the teacher writes it again")
+    rows = map(json.loads, text.decode().split("\n")[:-1])
+    return [(row["source"], [row["target"]]) for row in rows]

@@ -22,10 +22,12 @@ Source: Hugging Face's `Distiller.step`, value for value; Sanh et al., "DistilBE
 """
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from minidistil.arguments import number, one_of, switch
 from minidistil.data.twice import reads_twice
 from minidistil.distill import shared, vary
 from minidistil.distill.counts import weighted
@@ -36,6 +38,7 @@ from minidistil.distill.student import check_pair
 from minidistil.distill.targets import alternatives, check_classes, class_losses, soft_targets_of
 from minidistil.distill.teachers import lesson, types_of
 from minidistil.distill.terms import (
+    TERMS,
     AttentionLoss,
     PatientMSE,
     Projected,
@@ -45,18 +48,20 @@ from minidistil.distill.terms import (
     tapped,
 )
 from minidistil.distill.terms.spec import term_of
+from minidistil.limits import short
 from minidistil.model import network, objective
 from minidistil.model.counting import PLAIN
 from minidistil.model.encoder_decoder import EncoderDecoder
 from minidistil.model.heads import WORD_TASKS, projector
 from minidistil.model.network import Cotangents
 from minidistil.model.output import Step
+from minidistil.model.rows import given_in
 from minidistil.model.sentence import SENTENCES
 from minidistil.model.soft_targets import (
+    CONVENTIONS,
     NO_ROW_TEMPERATURES,
     OURS,
     SoftTargets,
-    check_convention,
 )
 from minidistil.model.taps import plus
 from minidistil.model.vision_model import VisionModel
@@ -84,13 +89,23 @@ class DistillConfig:
     vary: tuple = ()  # numbers above that change during a run: see `minidistil.distill.vary`
 
     def __post_init__(self):
-        if not self.temperature > 0:
-            raise ValueError(f"temperature must be above 0, not {self.temperature}")
-        check_convention(self.convention)
+        number("temperature", self.temperature, 0, above=True)
+        one_of("convention", self.convention, CONVENTIONS)
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.name.startswith("alpha") and not 0 <= value < float("inf"):
-                raise ValueError(f"{field.name} must be a number from 0 up, not {value}")
+            if field.name.startswith("alpha"):
+                number(field.name, value, 0)
+            elif isinstance(field.default, bool):
+                switch(field.name, value)
+            elif field.default == () and not isinstance(value, list | tuple | None):
+                raise ValueError(f"{field.name} must be a list, not {short(value)}")
+        if not isinstance(self.temperature_by, str | None):
+            raise ValueError(f"temperature_by must be a rule, not {self.temperature_by!r}")
+        for term in self.terms or ():
+            if not isinstance(term, (str, *TERMS.values())):
+                raise ValueError(
+                    f"a term is one of {', '.join(TERMS)}, or its name, not {short(term)}"
+                )
         terms = (term_of(t) if isinstance(t, str) else t for t in self.terms or ())
         object.__setattr__(self, "terms", tuple(terms))
         if self.temperature_by and self.convention != "textbrewer":
@@ -124,6 +139,13 @@ def distill_step(student, teacher, batch, config, train=False, seed=0, step=0, f
     `minidistil.model.counting`; parts are then shares of the larger batch's.
     Raises ValueError for a pair that a loss cannot compare, or a bad batch.
     """
+    if not isinstance(config, DistillConfig):
+        raise TypeError(f"config must be a DistillConfig, not {short(config)}")
+    for role, model in (("student", student), ("teacher", teacher)):
+        if not hasattr(model, "task"):
+            raise TypeError(f"the {role} must be a model, not {short(model)}")
+    if not isinstance(batch, Mapping):
+        raise TypeError(f"a batch is a mapping from names to arrays, not {short(batch)}")
     config = config.at(0.0)
     check_reading(student, config)
     inner = student.student if isinstance(student, Projected) else student
@@ -132,6 +154,7 @@ def distill_step(student, teacher, batch, config, train=False, seed=0, step=0, f
             "hard_targets are the likeliest classes of a classifier; a teacher's likeliest words "
             "are what --sequence-level or its own texts give: leave it out"
         )
+    given_in(batch, "pixel_values" if isinstance(inner, VisionModel) else "input_ids")
     if isinstance(inner, EncoderDecoder):
         one, student = word_step, inner  # which has no terms, and says so
     elif isinstance(inner, VisionModel):
@@ -243,9 +266,9 @@ def check_reading(student, config):
 def _watched(config, student, teacher):
     """The layers of both whose insides terms look at; raises where a term does not fit the pair."""
     a, b = student.config.architecture, teacher.config.architecture
-    for number, term in enumerate(config.terms):
+    for i, term in enumerate(config.terms):
         missing = [n for n in term.shapes(a, b)
-                   if f"terms.{number}.{n}" not in getattr(student, "learned", {})]  # fmt: skip
+                   if f"terms.{i}.{n}" not in getattr(student, "learned", {})]  # fmt: skip
         if missing:
             raise ValueError(
                 f"the term {term.name} learns {missing[0]}: give distill_step "

@@ -16,17 +16,21 @@ extraction scripts for DistilBERT, DistilRoBERTa and DistilGPT2.
 
 import dataclasses
 
-from minidistil.config import FAMILIES
+from minidistil.arguments import switch, whole
+from minidistil.config import FAMILIES, EncoderDecoderConfig
+from minidistil.config.base import Config
 from minidistil.config.vit import VISION
 from minidistil.distill.handover import block_sources, in_teacher, other_direction
 from minidistil.distill.image_student import image_config, image_student
 from minidistil.distill.pair_student import pair_student
+from minidistil.limits import short
 from minidistil.model.heads import CLASSIFIED, CLASSIFIERS, heads_of, tasks_of
 from minidistil.model.layout import checked_layers
 from minidistil.model.model import Model
 from minidistil.model.params import check_size, initialise, shapes
 from minidistil.model.sentence import SENTENCES, SentenceModel
 from minidistil.model.takeover import take_over
+from minidistil.model.vision_model import VisionModel
 from minidistil.ops import NARROW, backend
 
 # Tasks that a student takes over with their head, and those where no token has its own answer.
@@ -59,6 +63,8 @@ def student_config(teacher, n_layers, family=None):
     family: a model_type; None: "distilbert" for a BERT, for any other teacher its own family.
     Raises ValueError for an unknown family, or one that cannot start as the teacher.
     """
+    _check_teacher(teacher)
+    n_layers = whole("n_layers", n_layers, 1)
     config, a = teacher.config, teacher.config.architecture
     if config.model_type in VISION:
         return image_config(config, n_layers, family)
@@ -77,6 +83,11 @@ def student_config(teacher, n_layers, family=None):
     before = config.pad_token_id + 1 if family == "roberta" else 0  # rows that are no position's
     fields |= {depth: n_layers, "max_position_embeddings": before + a.longest}
     return FAMILIES[family](**fields, **{name: getattr(config, name) for name in COMMON})
+
+
+def _check_teacher(teacher):
+    if not isinstance(teacher, Model | VisionModel):
+        raise TypeError(f"the teacher must be a model, not {short(teacher)}")
 
 
 def _turns(config, n_layers):
@@ -107,6 +118,12 @@ def student_from(teacher, layers=(0, 2, 4, 7, 9, 11), vocab_transform=False, see
     only. Raises ValueError for a layer the teacher does not have, and for a student to which its
     parameters would mean something else, with the reason.
     """
+    _check_teacher(teacher)
+    seed, _ = whole("seed", seed), switch("vocab_transform", vocab_transform)
+    if not isinstance(config, Config | EncoderDecoderConfig | None):
+        raise TypeError(f"config must be a config of a family, not {short(config)}")
+    if not isinstance(family, str | None):
+        raise TypeError(f"family must be a model_type, not {short(family)}")
     if config is not None and family not in (None, config.model_type):
         raise ValueError(f"family is {family!r}, but config is a {config.model_type}'s")
     if teacher.config.model_type == PAIR:

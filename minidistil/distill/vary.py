@@ -20,7 +20,7 @@ RISES = {
 
 def parse(rule):
     """ "temperature=linear:8:1"  ->  name, schedule, start, end. Raises ValueError."""
-    name, equals, rest = rule.partition("=")
+    name, equals, rest = str(rule).partition("=")
     schedule, *ends = rest.split(":")
     try:
         numbers = [float(number) for number in ends]

@@ -14,6 +14,7 @@ An answer cannot start at the padding, so a question of `spans` holds −∞ the
 
 import numpy as np
 
+from minidistil.arguments import real
 from minidistil.model.heads import WORDS
 
 
@@ -68,7 +69,7 @@ def shown_backward(given, logits, rows, head, place, task):
     if not given:
         return None
     nothing = np.zeros(_shape(logits, rows, head))
-    d = [np.asarray(given.get(name, nothing)) for name in names]
+    d = [real(f"d{name}", given.get(name, nothing)) for name in names]
     d = [rows.gather(dy) for dy in d] if head in BY_TOKEN else d
     return questions_backward([place.send(dy) for dy in d], rows, head, place)
 

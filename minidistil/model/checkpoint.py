@@ -16,8 +16,10 @@ import numpy as np
 from safetensors.numpy import save
 
 from minidistil import files
+from minidistil.arguments import one_of
 from minidistil.config import QUANTIZATION
 from minidistil.files import MissingFileError, read_settings
+from minidistil.limits import several
 from minidistil.model.stored import Scaled, tensors_of
 from minidistil.ops._formats import quantize
 
@@ -99,7 +101,7 @@ def with_scales(folder, tensors):
             joined[name] = Scaled(q, scale)
     if problems:
         raise ValueError(
-            f"{folder} is not a whole quantised model: {'; '.join(problems)}; quantise it again"
+            f"{folder} is not a whole quantised model: {several(problems, '; ')}; quantise it again"
         )
     return joined
 
@@ -107,14 +109,12 @@ def with_scales(folder, tensors):
 # ---------------------------------------------------------------- writing
 
 
-def write_folder(folder, config, tensors, dtype="float32", beside=None):
+def write_folder(folder, config, tensors, dtype="float32"):
     """config: dict for config.json; tensors: {name: array}. Raises OSError or ValueError.
 
-    dtype: "float32", "float16", or "int8" for matrices with a scale for each row. beside: {name:
-    bytes} of further files.
+    dtype: "float32", "float16", or "int8" for matrices with a scale for each row.
     """
-    if dtype not in STORED:
-        raise ValueError(f"dtype must be one of {', '.join(STORED)}, not {dtype!r}")
+    one_of("dtype", dtype, STORED)
     limit = np.finfo(STORED[dtype]).max
     stored = {}
     for name, array in tensors.items():
@@ -131,6 +131,5 @@ def write_folder(folder, config, tensors, dtype="float32", beside=None):
     together = {
         WEIGHTS: save(stored, metadata={"format": "pt"}),
         CONFIG: (json.dumps(config, indent=2) + "\n").encode(),
-        **(beside or {}),
     }
     files.write_together(Path(folder), together)

@@ -12,7 +12,6 @@ Source: Hugging Face's EncoderDecoderModel, whose names and numbers are matched;
 """
 
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,13 +22,15 @@ from minidistil.model.cross import Memory
 from minidistil.model.decode import Decoder, checked
 from minidistil.model.encoder import scope, site_of
 from minidistil.model.finite import answer
+from minidistil.model.generation import picker
 from minidistil.model.heads import projector
 from minidistil.model.layout import BRIDGE, HALVES
 from minidistil.model.model import Model
 from minidistil.model.network import Cotangents
-from minidistil.model.output import Step
+from minidistil.model.options import ends_of, of_beams, settled, writing
+from minidistil.model.output import Step, kept_by
 from minidistil.model.rows import pack
-from minidistil.model.search import beam, greedy
+from minidistil.model.search import beam, listed, words
 from minidistil.model.taps import plus
 from minidistil.ops import frugal
 
@@ -199,7 +200,7 @@ class EncoderDecoder(Model):
         The cotangents (B,U,V) and (B,T,C) are those of what `out` holds; without any, those of
         out.loss. The encoder's pooler, which nothing reads, gets zeros. Raises as Model.backward.
         """
-        if out.kept is None:
+        if kept_by(out) is None:
             raise ValueError("nothing was kept for backward: call forward with keep=True")
         pair, result, cache, d = out.kept
         dlast = self._cotangent(
@@ -243,36 +244,20 @@ class EncoderDecoder(Model):
         grads = self.public(backward(d, cache, self.ops, release=True))
         return Step(self.ops.place.number(loss), {}, grads)
 
-    def generate(self, input_ids, attention_mask=None, token_type_ids=None, *, num_beams=1,
-                 max_new_tokens=None, length_penalty=1.0, early_stopping=False,
-                 no_repeat_ngram_size=0):  # fmt: skip
+    def generate(self, input_ids, attention_mask=None, token_type_ids=None, *, seed=0, **options):
         """Sources (B,T)  ->  a list of B arrays of ids, without the start, with the end where it
         was said.
 
-        num_beams: 1 is greedy. max_new_tokens: by default as many as the decoder has positions.
-        length_penalty, early_stopping: of a beam, see `search.py`. no_repeat_ngram_size: so many
-        words in a row are said once only; 0 leaves repetition alone.
-        Raises ValueError for a batch that does not fit, or a number out of range.
+        options: num_beams (1: no search), max_new_tokens (as many as the decoder has positions),
+        length_penalty (1), early_stopping (False), see `search.py`; repetition_penalty (1),
+        no_repeat_ngram_size (0), min_new_tokens (0), see `rules.py`; temperature (0: the argmax),
+        top_k (0), top_p (1) and seed of draws, see `generation.py`. Without an option, what the
+        model's generation_config.json says, else the value in brackets.
+        Raises ValueError for a batch that does not fit, or a number out of range; TypeError for
+        other options.
         """
-        a = self.config.decoder.architecture
-        most = a.P if max_new_tokens is None else max_new_tokens
-        if not _whole(most, 1) or most > a.P:
-            raise ValueError(
-                f"max_new_tokens must be a whole number, 1 to {a.P}, the positions, not {most!r}"
-            )
-        ends = len(self.ends)
-        widest, part = a.V // (1 + ends), "half" if ends == 1 else f"1/{1 + ends} of"
-        if not _whole(num_beams, 1) or num_beams > widest:
-            raise ValueError(
-                f"num_beams must be a whole number, 1 to {widest}, {part} the words, not "
-                f"{num_beams!r}"
-            )
-        if not _whole(no_repeat_ngram_size, 0):
-            raise ValueError(
-                f"no_repeat_ngram_size must be a whole number from 0 up, not "
-                f"{no_repeat_ngram_size!r}"
-            )
         config = self.config
+        how = settled(self, options, 1, config.decoder.architecture.P, bounded=True)
         source = pack(input_ids, attention_mask, token_type_ids, config.encoder.architecture)
 
         def decoder(model):
@@ -281,13 +266,12 @@ class EncoderDecoder(Model):
             return Decoder(scope(p, "decoder"), config.decoder, memory, source.bounds, model.ops)
 
         step = checked(self, decoder)
-        first = self.generation.start
-        first = config.decoder_start_token_id if first is None else first
-        start = np.full(len(source.mask), first)
-        if num_beams == 1:
-            return greedy(step, start, self.ends, most, no_repeat_ngram_size)
-        return beam(step, start, self.ends, most, num_beams, length_penalty,
-                    early_stopping, no_repeat_ngram_size)  # fmt: skip
+        start = np.full(len(source.mask), config.decoder_start_token_id)
+        eos = ends_of(self)
+        begun = step, step(start, np.arange(len(start))), start[:, None].tolist()
+        if how["num_beams"] == 1:
+            return listed(words(*begun, writing(how, eos), picker(len(start), seed, how)))
+        return beam(*begun, writing(how, eos), **of_beams(how))
 
     def loss_of(self, pair):
         """The loss of a Pair with labels in evaluation, a float."""
@@ -309,10 +293,6 @@ class EncoderDecoder(Model):
 def _numbers(result):
     """The arrays of a Result in which any number that is not finite shows."""
     return result.hidden[-1], *network.answers(result.decoder)
-
-
-def _whole(x, least):
-    return isinstance(x, Integral) and not isinstance(x, bool) and x >= least
 
 
 BATCH = (

@@ -13,7 +13,17 @@ from minidistil.ops import OPS
 
 
 class NotFiniteError(ValueError):
-    """A model has no answer: an op gave a number that is not finite. The message names it."""
+    """A model has no answer: an op gave a number that is not finite.
+
+    place: which op it was, and with which parameters. The message names it.
+    """
+
+    def __init__(self, place):
+        super().__init__(
+            f"there is no answer: {place}; the weights are damaged or too large for float32: fetch "
+            f"them or train them again"
+        )
+        self.place = place
 
 
 class Found(Exception):  # noqa: N818, it is no error but a place
@@ -34,11 +44,7 @@ def answer(model, run, numbers):
 
 def not_finite(model, run):
     """The NotFiniteError of what run(model) does, with the op that it comes from."""
-    found = first_not_finite({"": model}, run)
-    return NotFiniteError(
-        f"there is no answer: {found or 'a number is not finite'}; the weights are damaged or too "
-        f"large for float32: fetch them or train them again"
-    )
+    return NotFiniteError(first_not_finite({"": model}, run) or "a number is not finite")
 
 
 def first_not_finite(models, run):

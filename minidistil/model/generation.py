@@ -3,10 +3,11 @@
     prefill   reads the prompts once     logits of the next word (B,V), and what was remembered
     step      reads one word of each     the same
 
-The next word is the likeliest (greedy, temperature 0), or is drawn from
+The next word is the argmax (greedy, temperature 0), or is drawn from
 
-    p = softmax(z/temperature)    z: the logits; with top_k only the k largest; with top_p only the
-                                  likeliest words that together have at least probability top_p
+    p = softmax(z/temperature)    z: the logits, after `rules.py`; with top_k only the k largest;
+                                  with top_p only the most probable words that together have at
+                                  least probability top_p
 
 Text b draws from a stream of its own that seed and b name: other texts beside it change nothing.
 Source: Holtzman et al., "The curious case of neural text degeneration", 2019 (top-p); as in Hugging
@@ -17,8 +18,10 @@ import numpy as np
 
 from minidistil.model import network
 from minidistil.model.finite import answer
+from minidistil.model.options import DRAWS, of_beams, settled, writing
 from minidistil.model.past import KeyValues
 from minidistil.model.rows import Rows
+from minidistil.model.search import beam, listed, words
 
 
 def prefill(model, prompts):
@@ -57,39 +60,53 @@ def _read(model, rows, past):
     return model.ops.place.fetch(result.logits)
 
 
-def stream(model, prompts, max_new_tokens=50, temperature=0.0, top_k=0, top_p=1.0, eos=None,
-           seed=0):  # fmt: skip
+def stream(model, prompts, *, eos=None, seed=0, **options):
     """Yields arrays (B,) of new words, one after another; −1 for a text that has ended.
 
-    eos: the word or words that end a text, None for none; it is handed out.
-    Raises ValueError for options out of range, a model that is no decoder, and texts longer than
-    its positions.
+    options: max_new_tokens (50), temperature (0: the argmax), top_k (0: all words), top_p (1),
+    repetition_penalty (1), no_repeat_ngram_size (0), min_new_tokens (0); without one, what the
+    model's generation_config.json says, else the value in brackets. eos: the word that ends a text,
+    or several of them, None for none; it is handed out. Raises ValueError for options out of range,
+    a model that is no decoder, and texts longer than its positions; TypeError for other options.
     """
-    _check(model, prompts, max_new_tokens, temperature, top_k, top_p)
-    randoms = [np.random.default_rng([seed, b]) for b in range(len(prompts))]
-    logits, past = prefill(model, prompts)
-    live = np.arange(len(prompts))
-    for n in range(max_new_tokens):
-        words = choose(logits, [randoms[b] for b in live], temperature, top_k, top_p)
-        said = np.full(len(prompts), -1)
-        said[live] = words
-        yield said
-        going = np.flatnonzero(~np.isin(words, () if eos is None else eos))
-        if not len(going) or n == max_new_tokens - 1:
-            return
-        if len(going) < len(live):
-            past.keep(going)
-        live = live[going]
-        logits = step(model, words[going], past)
+    how = _settled(model, prompts, options)
+    if how["num_beams"] > 1:
+        raise ValueError(
+            f"num_beams {how['num_beams']}: a beam's text is known at its end; use generate"
+        )
+    return words(*_reading(model, prompts), writing(how, eos), picker(len(prompts), seed, how))
 
 
-def generate(model, prompts, **options):
+def generate(model, prompts, *, eos=None, seed=0, **options):
     """prompts: B arrays of ids  ->  B arrays of what follows, at most max_new_tokens each.
 
-    options: those of `stream`.
+    As `stream`; options also num_beams (1), length_penalty (1), early_stopping (False), see
+    `search.py`.
     """
-    said = np.stack(list(stream(model, prompts, **options)), axis=1)
-    return [words[words >= 0] for words in said]
+    how = _settled(model, prompts, options)
+    if how["num_beams"] == 1:
+        return listed(stream(model, prompts, eos=eos, seed=seed, **options))
+    return beam(*_reading(model, prompts), writing(how, eos), **of_beams(how))
+
+
+def _reading(model, prompts):
+    """What a search starts from: its `step`, logits (B,V) behind the prompts, B lists of ids."""
+    logits, past = prefill(model, prompts)
+
+    def further(ids, parents):
+        past.keep(parents)
+        return step(model, ids, past)
+
+    return further, logits, [[int(i) for i in prompt] for prompt in prompts]
+
+
+def picker(B, seed, options):
+    """What `search.words` asks for the words of B texts: None for the argmax."""
+    draws = [options[name] for name in DRAWS]
+    if draws[0] == 0:
+        return None
+    randoms = [np.random.default_rng([seed, b]) for b in range(B)]
+    return lambda scores, live: choose(scores, [randoms[b] for b in live], *draws)
 
 
 def choose(logits, randoms, temperature, top_k, top_p):
@@ -116,19 +133,17 @@ def shares(z, temperature, top_k, top_p):
     return words[:n], p[:n]
 
 
-def _check(model, prompts, max_new_tokens, temperature, top_k, top_p):
+def _settled(model, prompts, options):
+    """The options of a model that can continue these prompts."""
     if model.task != "text-generation":
         raise ValueError(f"task must be text-generation to continue a text, not {model.task!r}")
     if not prompts or not all(len(prompt) for prompt in prompts):
         raise ValueError("a prompt needs at least one token")
-    if max_new_tokens < 1 or temperature < 0 or top_k < 0 or not 0 < top_p <= 1:
+    read, P = max(map(len, prompts)), model.config.architecture.P
+    how = settled(model, options, read, P)
+    if read + how["max_new_tokens"] - 1 > P:
         raise ValueError(
-            f"max_new_tokens must be at least 1, temperature and top_k at least 0 and top_p above "
-            f"0 and at most 1, not {max_new_tokens}, {temperature}, {top_k} and {top_p}"
+            f"{read} tokens and {how['max_new_tokens']} new ones do not fit {P} positions; ask for "
+            f"fewer, or shorten the prompt"
         )
-    longest, P = max(map(len, prompts)) + max_new_tokens - 1, model.config.architecture.P
-    if longest > P:
-        raise ValueError(
-            f"{max(map(len, prompts))} tokens and {max_new_tokens} new ones do not fit {P} "
-            f"positions; ask for fewer, or shorten the prompt"
-        )
+    return how

@@ -1,11 +1,14 @@
 """Public model class: converts padded batches to packed rows, checkpoint names to internal ones."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
-from minidistil import files
-from minidistil.config.generation import GENERATION, Generation, token_ids
+from minidistil.arguments import path_like, real, whole
+from minidistil.config.generation import NAME as GENERATION
+from minidistil.config.generation import Generation
+from minidistil.files import write_json
 from minidistil.model import answers, network, objective, taps
 from minidistil.model.checkpoint import write_folder
 from minidistil.model.counting import PLAIN
@@ -21,18 +24,20 @@ from minidistil.model.heads import (
 from minidistil.model.layout import layout
 from minidistil.model.names import is_turned
 from minidistil.model.network import Cotangents
-from minidistil.model.output import Fetched, Kept, Output, Step
-from minidistil.model.rows import Chance, pack, pack_choices
+from minidistil.model.output import Copied, Fetched, Kept, Output, Step, kept_by
+from minidistil.model.params import checked_arrays
+from minidistil.model.rows import LARGEST_KEY, Chance, given_in, pack, pack_choices
 from minidistil.ops import DTYPES, frugal
 
 
-class Model:
+class Model(Copied):
     """A transformer of one of the families with the heads of one task. Make one with
     `from_pretrained` or `from_config`; `params` maps checkpoint names to read-only float32 arrays.
 
-    ops: a `minidistil.backend`; its dtype is what the model computes in."""
+    ops: a `minidistil.backend`; its dtype is what the model computes in. generation: how it writes,
+    as its folder says."""
 
-    generation = Generation()  # what the folder says of writing texts
+    generation = Generation()
 
     def __init__(self, config, task, canonical, ops):
         self.config, self.task, self.ops, self.dtype = config, task, ops, ops.dtype
@@ -48,16 +53,14 @@ class Model:
         return Fetched(self._params, self.ops.place)
 
     def update(self, arrays):
-        """Replace parameters: {name: array of the same shape}. Raises ValueError, changing none."""
+        """Replace parameters: {name: array of the same shape}.
+
+        Raises TypeError or ValueError, changing none: for another name or shape, for objects and
+        complex numbers, and for numbers beyond float32.
+        """
         canonical = {public: c for c, public in self.names.items()}
-        for name, array in arrays.items():
-            if name not in canonical:
-                raise ValueError(f"no parameter is called {name!r}")
-            if np.shape(array) != self.shapes[canonical[name]]:
-                raise ValueError(
-                    f"{name} must be {self.shapes[canonical[name]]}, not {np.shape(array)}"
-                )
-        for name, array in arrays.items():
+        wanted = {public: self.shapes[c] for public, c in canonical.items()}
+        for name, array in checked_arrays(arrays, wanted).items():
             self._params[name] = self.ops.place.freeze(array)
             c = canonical[name]
             self._canonical[c] = self._turned(c, self.ops.place.send(self._params[name]))
@@ -79,11 +82,6 @@ class Model:
         model = type(self)(self.config, self.task, self.named_by_role(), ops)
         model.generation = self.generation
         return model
-
-    @property
-    def ends(self):
-        """The words that end a text which the model writes."""
-        return self.generation.eos or token_ids(vars(self.config), "eos_token_id") or ()
 
     # ------------------------------------------------------------ forward
 
@@ -180,13 +178,17 @@ class Model:
     def pack_batch(self, batch):
         """The rows of a collator's batch; token types are left to the models that tell them
         apart, as a student reads its teacher's batches."""
+        ids = given_in(batch, "input_ids")
         types = batch.get("token_type_ids") if self.config.architecture.types > 1 else None
-        return self.pack(batch["input_ids"], batch.get("attention_mask"), types)
+        return self.pack(ids, batch.get("attention_mask"), types)
 
     def chance(self, rows, train, seed, step, first_sequence):
         """Dropout's randomness for these rows, or None in evaluation."""
-        sequence = rows.sequence + first_sequence * rows.choices
-        return Chance(seed, step, sequence, rows.column) if train else None
+        if not train:
+            return None
+        first = whole("first_sequence", first_sequence, 0, LARGEST_KEY)
+        key = whole("seed", seed, 0, LARGEST_KEY), whole("step", step, 0, LARGEST_KEY)
+        return Chance(*key, rows.sequence + first * rows.choices, rows.column)
 
     def _loss(self, result, rows, given, counting=PLAIN):
         """float, Cotangents for every row's logits."""
@@ -223,7 +225,7 @@ class Model:
         any, they are those of out.loss. dhidden_states: a sequence of L+1, None where zero.
         Raises ValueError after keep=False, without a cotangent or a loss, or for a wrong shape.
         """
-        if out.kept is None:
+        if kept_by(out) is None:
             raise ValueError("nothing was kept for backward: call forward with keep=True")
         rows, result, cache, gradient = out.kept
         shown = {"logits": dlogits, "start_logits": dstart_logits, "end_logits": dend_logits}
@@ -254,7 +256,7 @@ class Model:
         shape = like.shape if batch is None else (*batch, *like.shape[1:])
         if np.shape(dy) != shape:
             raise ValueError(f"{name} must be {shape}, not {np.shape(dy)}")
-        dy = np.asarray(dy, DTYPES[self.dtype])
+        dy = real(name, dy).astype(DTYPES[self.dtype])
         return self.ops.place.send(dy if batch is None else rows.gather(dy))
 
     def _dhidden(self, rows, result, dhidden_states, dlast_hidden_state):
@@ -282,7 +284,7 @@ class Model:
             shape = (B, a.H, T, T) if square else (B, T, a.F if part in taps.WIDE else a.C)
             if np.shape(dy) != shape:
                 raise ValueError(f"dtaps[{name!r}] must be {shape}, not {np.shape(dy)}")
-            dy = np.asarray(dy, DTYPES[self.dtype])
+            dy = real(f"dtaps[{name!r}]", dy).astype(DTYPES[self.dtype])
             inner.setdefault(layer, {})[part] = (
                 taps.gather_squares(dy, rows.mask) if square
                 else self.ops.place.send(rows.gather(dy))
@@ -306,11 +308,8 @@ class Model:
 
     @frugal()
     def gradients(self, batch, train=False, seed=0, step=0, first_sequence=0, counting=PLAIN):
-        """The task's own loss on a batch with labels  ->  Step.
-
-        The same numbers as forward and backward, without the logits of rows that have no label.
-        counting: what the batch counts for in a larger one, see `minidistil.model.counting`.
-        """
+        """The task's own loss on a batch with labels  ->  Step, as forward and backward give it, but
+        without logits of rows that have no label. counting: see `minidistil.model.counting`."""
         rows = self.pack_batch(batch)
         chance = self.chance(rows, train, seed, step, first_sequence)
         given = objective.given(batch)
@@ -342,9 +341,9 @@ class Model:
         for each row, a quarter of the size, which `from_pretrained` alone loads. Raises OSError
         where the folder cannot be written, leaving no half-written file.
         """
+        path_like("folder", folder)
         config = self.config.to_dict()
         config["architectures"] = [architecture_name(self.config, self.task)]
-        written = {}
-        if self.generation != Generation():
-            written[GENERATION] = files.to_json(self.generation.to_dict()).encode()
-        write_folder(folder, config, self.params, dtype, written)
+        write_folder(folder, config, self.params, dtype)
+        if said := self.generation.to_dict():
+            write_json(Path(folder) / GENERATION, said)

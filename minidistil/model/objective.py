@@ -19,6 +19,7 @@ the padding take part where an answer may start; here it does not.
 
 import numpy as np
 
+from minidistil.arguments import real
 from minidistil.model.answers import questions, questions_backward
 from minidistil.model.counting import PLAIN
 from minidistil.model.heads import ORDERS, WORDS, heads_of, logits_head
@@ -233,6 +234,11 @@ def classification(logits, labels, config, ops, weight=1, counting=PLAIN):
         labels = labels.reshape(B, K)
     if labels.shape != (B, K):
         raise ValueError(f"{kind} labels must be {(B, K)}, not {labels.shape}")
+    labels = real("labels", labels)
+    if not np.isfinite(labels).all():
+        raise ValueError(f"{kind} labels must be finite numbers")
+    if kind == "multi_label_classification" and not ((labels >= 0) & (labels <= 1)).all():
+        raise ValueError(f"{kind} labels must be from 0 (no) to 1 (yes)")
     labels = ops.place.send(labels)
     if kind == "regression":
         loss, cache = ops.mse.forward(logits, target=labels)

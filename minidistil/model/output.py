@@ -38,6 +38,14 @@ class Output:
         return self.seq_relationship_logits
 
 
+def kept_by(out):
+    """What a forward has kept for backward, None after keep=False. Raises TypeError for what is no
+    output of a forward."""
+    if not hasattr(out, "kept"):
+        raise TypeError(f"backward takes what forward gave, not a {type(out).__name__}")
+    return out.kept
+
+
 class Kept(NamedTuple):
     """What a forward keeps for `backward`."""
 
@@ -45,6 +53,20 @@ class Kept(NamedTuple):
     result: Any
     cache: Any
     loss_gradient: Any  # Cotangents of the loss, None without labels
+
+
+class Copied:
+    """A model whose copies, shallow or deep, learn apart from it: their dictionaries are their own,
+    and arrays are shared, since none is written to."""
+
+    def __copy__(self):
+        other = object.__new__(type(self))
+        mine = vars(self).items()
+        vars(other).update({name: dict(x) if isinstance(x, dict) else x for name, x in mine})
+        return other
+
+    def __deepcopy__(self, memo):
+        return self.__copy__()
 
 
 class Fetched(Mapping):

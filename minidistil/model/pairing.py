@@ -8,10 +8,13 @@ Source: `from_encoder_decoder_pretrained` of Hugging Face's EncoderDecoderModel;
 
 import dataclasses
 
+from minidistil.arguments import whole
 from minidistil.config import BertDecoderConfig, EncoderDecoderConfig
 from minidistil.config.encoder_decoder import ENCODERS
+from minidistil.limits import short
 from minidistil.model.encoder_decoder import EncoderDecoder
 from minidistil.model.layout import checked_layers, first_values, layout
+from minidistil.model.model import Model
 from minidistil.model.takeover import take_over
 
 WHY_NOT = {  # what a decoder with cross attention does not start as
@@ -33,7 +36,11 @@ def encoder_decoder_from(encoder, decoder=None, *, start, eos, decoder_layers=No
     where the widths differ.
     Raises ValueError for another family, or a layer that is not there.
     """
-    decoder = decoder or encoder
+    decoder = encoder if decoder is None else decoder
+    for role, model in (("encoder", encoder), ("decoder", decoder)):
+        if not isinstance(model, Model):
+            raise TypeError(f"the {role} must be a model, not {short(model)}")
+    seed = whole("seed", seed)
     _check(encoder.config.model_type, decoder.config.model_type)
     depth = decoder.config.architecture.L
     layers = range(depth) if decoder_layers is None else decoder_layers

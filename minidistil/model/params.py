@@ -5,10 +5,15 @@ A canonical name says the role (`layer.0.q.weight`); `names.py` says what a chec
 
 import math
 import zlib
+from collections.abc import Mapping
 
 import numpy as np
 
+from minidistil.arguments import real
+from minidistil.limits import short
 from minidistil.model.heads import CLASSIFIERS, POOLERS, heads_of
+
+FLOAT32 = float(np.finfo(np.float32).max)
 
 
 def shapes(config, task):
@@ -126,6 +131,26 @@ def sinusoids(P, C):
     angle = np.arange(P)[:, None] / 10000 ** (2 * (np.arange(C) // 2) / C)
     table = np.where(np.arange(C) % 2, np.cos(angle), np.sin(angle))
     return table.astype(np.float32)
+
+
+def checked_arrays(arrays, shapes_):
+    """{name: array} for `update`: real numbers of a parameter's shape that float32 can hold.
+
+    shapes_: {name: shape}. Raises TypeError for what is no mapping, ValueError for another array.
+    """
+    if not isinstance(arrays, Mapping):
+        raise TypeError(f"update takes {{name: array}}, not {short(arrays)}")
+    checked = {}
+    for name, x in arrays.items():
+        if name not in shapes_:
+            raise ValueError(f"no parameter is called {name!r}")
+        x = x if hasattr(x, "copy_to_host") else real(name, x, axes=0)
+        if x.shape != shapes_[name]:
+            raise ValueError(f"{name} must be {shapes_[name]}, not {x.shape}")
+        if x.dtype == np.float64 and (largest := np.abs(x).max()) > FLOAT32 and largest < np.inf:
+            raise ValueError(f"{name} holds {largest:.3g}, and float32 at most {FLOAT32:.3g}")
+        checked[name] = x
+    return checked
 
 
 LARGEST = 2**33  # bytes of new parameters, unless the caller of from_config allows more

@@ -26,7 +26,9 @@ class KeyValues:
         self.lengths = self.lengths + np.diff(bounds)
 
     def keep(self, parents):
-        """Text r goes on as a copy of what text parents[r] was."""
+        """Text r continues as a copy of what text parents[r] was."""
+        if np.array_equal(parents, np.arange(len(self.lengths))):
+            return
         for i, arrays in self._layers.items():
             self._layers[i] = tuple(x[parents] for x in arrays)
         self.lengths = self.lengths[parents]

@@ -9,12 +9,12 @@ sentence-transformers keeps beside a model.
 Source: sentence-transformers 5.4, whose folders are read as it reads them.
 """
 
-import reprlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from minidistil.config.folder import MODULES, modules_around, modules_of
 from minidistil.files import read_settings, write_json
+from minidistil.limits import short
 
 POOLING, LENGTH = "1_Pooling/config.json", "sentence_bert_config.json"
 PROMPTS = "config_sentence_transformers.json"
@@ -83,7 +83,6 @@ class Pooling:
         folder, kinds = Path(folder), [("", "Transformer"), ("1_Pooling", "Pooling")]
         if self.normalize:
             kinds.append(("2_Normalize", "Normalize"))
-        (folder / POOLING).parent.mkdir(parents=True, exist_ok=True)
         write_json(folder / POOLING, {
             "word_embedding_dimension": channels,
             **{key: mode == self.mode for mode, key in MODES.items()},
@@ -109,7 +108,7 @@ def _mode(path, given):
         chosen = sorted(named.get(key, key) for key in switches)
     modes = [chosen] if isinstance(chosen, str) else chosen
     if not isinstance(modes, list) or len(modes) != 1 or modes[0] not in MODES:
-        listed = ", ".join(map(str, modes)) if isinstance(modes, list) else reprlib.repr(modes)
+        listed = ", ".join(map(str, modes)) if isinstance(modes, list) else short(modes)
         raise ValueError(
             f"{path} asks for {listed or 'no pooling'}; this version has "
             f"{', '.join(MODES)} ({', '.join(MODES.values())}), one at a time"
@@ -125,14 +124,12 @@ def _text_settings(body):
     if length is not None and (
         not isinstance(length, int) or isinstance(length, bool) or length < 3
     ):
-        raise ValueError(f"{path}: max_seq_length must be 3 or more, not {reprlib.repr(length)}")
+        raise ValueError(f"{path}: max_seq_length must be 3 or more, not {short(length)}")
     if not isinstance(lower, bool):
-        raise ValueError(f"{path}: do_lower_case must be true or false, not {reprlib.repr(lower)}")
+        raise ValueError(f"{path}: do_lower_case must be true or false, not {short(lower)}")
     shown = _last_hidden(said)
     if shown != "last_hidden_state":
-        raise ValueError(
-            f"{path}: modality_config must take last_hidden_state, not {reprlib.repr(shown)}"
-        )
+        raise ValueError(f"{path}: modality_config must take last_hidden_state, not {short(shown)}")
     return {"max_length": length, "lower_case": lower}
 
 
@@ -152,11 +149,11 @@ def _prompts(root):
     if not isinstance(prompts, dict) or any(
         not isinstance(text, str | None) for text in prompts.values()
     ):
-        raise ValueError(f"{path}: prompts must be texts by name, not {reprlib.repr(prompts)}")
+        raise ValueError(f"{path}: prompts must be texts by name, not {short(prompts)}")
     prompts = {name: text or "" for name, text in prompts.items()}
     if default is not None and default not in prompts:
         raise ValueError(
-            f"{path}: default_prompt_name {reprlib.repr(default)} is not among the prompts "
-            f"{reprlib.repr(list(prompts))}"
+            f"{path}: default_prompt_name {short(default)} is not among the prompts "
+            f"{short(list(prompts))}"
         )
     return {"prompts": prompts, "default_prompt": default}

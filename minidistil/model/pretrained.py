@@ -6,17 +6,22 @@ from pathlib import Path
 
 import numpy as np
 
-from minidistil.config import Generation, read_config
+from minidistil.arguments import one_of, path_like, whole
+from minidistil.config import PROBLEM_TYPES, EncoderDecoderConfig, read_config
+from minidistil.config.base import Config
 from minidistil.config.folder import body_of, modules_around
-from minidistil.config.generation import GENERATION
+from minidistil.config.generation import NAME as GENERATION
+from minidistil.config.generation import read_generation
 from minidistil.config.vit import VISION
 from minidistil.files import MissingFileError
+from minidistil.limits import several, short
 from minidistil.model.checkpoint import CONFIG, INDEX, is_quantized, misfit, stored_in, with_scales
 from minidistil.model.encoder_decoder import EncoderDecoder
 from minidistil.model.heads import LAST, WORDS, heads_of, task_of, tasks_of, with_outputs
 from minidistil.model.layout import HALVES, first_values, layout
 from minidistil.model.model import Model
 from minidistil.model.names import BODY, BUFFERS, TIED, checkpoint_name
+from minidistil.model.options import ends_of
 from minidistil.model.params import (
     LARGEST,
     body_shapes,
@@ -33,7 +38,7 @@ from minidistil.ops import backend as load_backend
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt",
              "special_tokens_map.json")  # fmt: skip
 PIXELS = "preprocessor_config.json"  # how a ViT's images are scaled
-FILES = (CONFIG, INDEX, GENERATION, "*.safetensors", PIXELS, *TOKENIZER, *SENTENCE_FILES)
+FILES = (CONFIG, GENERATION, INDEX, "*.safetensors", PIXELS, *TOKENIZER, *SENTENCE_FILES)
 FILES += tuple(f"{OLD}/{name}" for name in FILES)
 MODELS = {"encoder-decoder": EncoderDecoder}  # the others are one `Model`
 OLD_NAMES = {"gamma": "weight", "beta": "bias"}  # how the first BERT checkpoints call LayerNorm's
@@ -47,6 +52,13 @@ def from_config(config, task=None, seed=0, backend="cpu", dtype="float32", max_b
     `minidistil.backend`. Raises ValueError for a task the family lacks, and before it allocates
     more than max_bytes (8 GiB) for parameters.
     """
+    if not isinstance(config, Config | EncoderDecoderConfig):
+        raise TypeError(
+            f"config must be a config of a family, such as BertConfig, not {short(config)}; "
+            f"BertConfig.from_dict makes one of a config.json's fields"
+        )
+    seed, max_bytes = whole("seed", seed), whole("max_bytes", max_bytes, 1)
+    _check_task(task)
     if config.model_type in VISION:
         return fresh(config, task, seed, load_backend(backend, dtype), max_bytes)
     task = task or task_of(config)
@@ -73,6 +85,13 @@ def from_pretrained(folder_or_hub_id, task=None, backend="cpu", dtype=None, num_
     quantize` wrote, float32 for any other. `params` are float32 in any case.
     Raises MissingFileError or ValueError, one line that says what is wrong.
     """
+    seed = whole("seed", seed)
+    _check_task(task)
+    if num_labels is not None:
+        num_labels = whole("num_labels", num_labels, 1)
+    if problem_type is not None:
+        one_of("problem_type", problem_type, PROBLEM_TYPES)
+    load_backend(backend, "float32" if dtype is None else dtype)
     folder = resolve(folder_or_hub_id)
     config = read_config(folder / CONFIG)
     if num_labels is not None and num_labels != config.num_labels:
@@ -91,15 +110,30 @@ def from_pretrained(folder_or_hub_id, task=None, backend="cpu", dtype=None, num_
     tensors = with_scales(folder, stored)
     if config.model_type in MODELS:
         params = _match_halves(folder, config, task, tensors, seed)
-        model = MODELS[config.model_type](config, task, params, ops)
-    else:
-        params = _match(folder, config, task, tensors, relabelled, seed)
-        if task == SENTENCES:
-            return SentenceModel(config, params, ops, Pooling.read(folder))
-        model = Model(config, task, params, ops)
-    if task == "text-generation" or config.model_type in MODELS:
-        model.generation = Generation.read(folder, pair=config.model_type in MODELS)
+        return _writer(MODELS[config.model_type](config, task, params, ops), folder)
+    params = _match(folder, config, task, tensors, relabelled, seed)
+    if task == SENTENCES:
+        return SentenceModel(config, params, ops, Pooling.read(folder))
+    model = Model(config, task, params, ops)
+    return _writer(model, folder) if task == "text-generation" else model
+
+
+def _writer(model, folder):
+    """The model, which writes as its folder says. Raises ValueError for an end that is no word."""
+    model.generation = read_generation(folder)
+    ends, V = ends_of(model), model.config.vocab_size
+    said = model.generation.eos_token_id is not None
+    for end in (ends if isinstance(ends, tuple) else (ends,)) if said else ():
+        if end >= V:
+            raise ValueError(
+                f"{folder / GENERATION}: eos_token_id {end} is none of the model's {V} words"
+            )
     return model
+
+
+def _check_task(task):
+    if not isinstance(task, str | None):
+        raise TypeError(f"task must be a name or None, not {short(task)}")
 
 
 def _stored_task(config):
@@ -121,7 +155,7 @@ def task_in(folder):
 def resolve(name):
     """The folder that `name` is, or a snapshot of the hub's repository of that name; of a folder
     that keeps its model in a folder within, that one."""
-    path = Path(name).expanduser()
+    path = Path(path_like("the folder", name)).expanduser()
     if path.is_dir():
         return body_of(path)
     if path.is_absolute() or str(name).startswith(".") or path.exists():
@@ -199,9 +233,9 @@ def _match(folder, config, task, tensors, relabelled, seed):
     check_size(fresh)
     dropped += [checkpoint_name(c, config) for c in found if c not in wanted]
     if dropped:
-        warnings.warn(f"task {task!r} does not use {', '.join(sorted(dropped))}", stacklevel=3)
+        warnings.warn(f"task {task!r} does not use {several(sorted(dropped))}", stacklevel=3)
     if fresh:
-        names = ", ".join(checkpoint_name(c, config) for c in fresh)
+        names = several(checkpoint_name(c, config) for c in fresh)
         warnings.warn(f"initialised from seed {seed}, to be trained: {names}", stacklevel=3)
     return values | initialise(config, fresh, seed)
 

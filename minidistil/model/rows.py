@@ -13,6 +13,7 @@ not the padding id, and that id is added, for it has a position, too. The mask h
     a b 1 c 1        2 3 1 4 1
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -47,6 +48,20 @@ class Rows(NamedTuple):
         return np.flatnonzero(self.ids == self.ids[self.bounds[:-1]][self.sequence])
 
 
+LARGEST_KEY = 2**32 - 1  # of a seed, a step or a sequence: dropout's numbers are words of 32 bits
+
+
+def given_in(batch, name):
+    """An array of a batch. Raises TypeError or ValueError where there is none."""
+    if not isinstance(batch, Mapping):
+        raise TypeError(f"a batch is a mapping from names to arrays, not a {type(batch).__name__}")
+    if batch.get(name) is None:
+        raise ValueError(
+            f"the batch has no {name}; it has {', '.join(map(str, batch)) or 'nothing'}"
+        )
+    return batch[name]
+
+
 def pack(input_ids, attention_mask, token_type_ids, a):
     """The rows of a batch, once it is known to fit the architecture.
 
@@ -69,7 +84,7 @@ def pack(input_ids, attention_mask, token_type_ids, a):
     if attention_mask is not None:
         given = np.asarray(attention_mask)
         _same_shape("attention_mask", given, ids)
-        if not np.isin(given, (0, 1)).all():
+        if given.dtype.kind not in "bfiu" or not np.isin(given, (0, 1)).all():
             raise ValueError("attention_mask must hold 0 (padding) and 1 (token) only")
         mask = given.astype(bool)
     empty = np.flatnonzero(~mask.any(axis=1))
@@ -118,7 +133,10 @@ def _positions(ids, padding):
 
 
 def _integers(name, x):
-    x = np.asarray(x)
+    try:
+        x = np.asarray(x)
+    except ValueError:
+        raise ValueError(f"{name} must have rows of one length; pad them") from None
     if x.dtype.kind not in "iu":
         raise ValueError(f"{name} must be integers, not {x.dtype}")
     return x.astype(np.int64, copy=False)

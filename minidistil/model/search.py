@@ -1,48 +1,71 @@
-"""Which words a decoder says: the likeliest at each place, or the likeliest text that is found.
+"""Which words a decoder writes: one after another, or the most probable text that is found.
 
-A decoder is a function `step(ids (R,), parents (R,)) -> logits (R,V)`: row r goes on as a copy of
-what row parents[r] was, says ids[r], and expects its next word. So rows are dropped, kept or
-copied by naming their parents, and a search need not know what the decoder remembers.
+A decoder is a function `step(ids (R,), parents (R,)) -> logits (R,V)`: row r continues a copy of
+what row parents[r] was, with the word ids[r], and expects the next. So rows are dropped, kept or
+copied by naming their parents, and a search need not know what the decoder remembers. `logits`
+(B,V) are of the first new words, behind B texts that the decoder has read.
 
-    greedy   the likeliest next word, until it is the end
-    beam     K texts go on together; of all their continuations the K best by Σ log p go on.
-             A text that ends is kept with the score Σ log p / n^length_penalty, n its words with
-             the end; the K best of these are held.
+    words    one word a step: the argmax (greedy), or what `pick` draws
+    beam     K texts continue together; of all their continuations the K best by Σ log p remain.
+             A text that ends is kept with the score Σ log p / n^length_penalty, n its new words
+             with the end; the K best of these are held.
 
-A beam stops where the best text still going on, at its present length, scores no higher than the
-worst of K that have ended; with early_stopping as soon as K have ended.
-Source: Hugging Face's `generate`, whose words are matched (with early_stopping False or True).
+A beam stops where the best text that continues, at its present length, scores no higher than the
+worst of K that have ended; with early_stopping as soon as K have ended; with "never", and a
+length_penalty above 0, the greatest length stands for the present one.
+Source: Hugging Face's `generate`, whose words are matched.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
-
-def greedy(step, start, eos, most, no_repeat=0):
-    """start (B,)  ->  list of B arrays, each the words that follow its start, at most `most`.
-
-    eos: the word that ends a text, or several."""
-    said = [[int(word)] for word in start]
-    live, ids, parents = np.arange(len(said)), np.asarray(start), np.arange(len(said))
-    for _ in range(most):
-        logits = _without_repeats(step(ids, parents), [said[b] for b in live], no_repeat)
-        ids = logits.argmax(axis=1)
-        for b, word in zip(live, ids, strict=True):
-            said[b].append(int(word))
-        parents = np.flatnonzero(~np.isin(ids, eos))
-        live, ids = live[parents], ids[parents]
-        if not len(live):
-            break
-    return [np.array(words[1:], np.int64) for words in said]
+from minidistil.model.rules import Rules
 
 
-def beam(step, start, eos, most, beams, length_penalty=1.0, early_stopping=False, no_repeat=0):
-    """The same, each the best text that ended, or that came to `most` words."""
-    searches = [Beam(int(word), eos, most, beams, length_penalty, early_stopping) for word in start]
-    ids, parents, live = np.asarray(start), np.arange(len(start)), searches
-    for _ in range(most):
+class Writing(NamedTuple):
+    """most: new words of a text; ends: the words that end it; rules: see there."""
+
+    most: int
+    ends: tuple = ()
+    rules: Rules = Rules()
+
+
+def words(step, logits, texts, writing, pick=None):
+    """Yields arrays (B,) of new words, one after another; −1 for a text that has ended.
+
+    texts: B lists of ids. pick: (scores (R,V), which texts (R,)) -> words (R,); None: the argmax.
+    """
+    texts, live = [list(text) for text in texts], np.arange(len(texts))
+    for n in range(writing.most):
+        scores = writing.rules(logits, [texts[b] for b in live], n)
+        chosen = scores.argmax(axis=1) if pick is None else pick(scores, live)
+        said = np.full(len(texts), -1)
+        said[live] = chosen
+        yield said
+        for b, word in zip(live, chosen, strict=True):
+            texts[b].append(int(word))
+        going = np.flatnonzero(~np.isin(chosen, writing.ends))
+        if not len(going) or n == writing.most - 1:
+            return
+        live = live[going]
+        logits = step(chosen[going], going)
+
+
+def listed(steps):
+    """What `words` yields  ->  B arrays of new words."""
+    said = np.stack(list(steps), axis=1)
+    return [row[row >= 0] for row in said]
+
+
+def beam(step, logits, texts, writing, beams, length_penalty=1.0, early_stopping=False):
+    """B arrays of new words, each of the best text that ended, or that came to `most` words."""
+    ends, most = writing.ends, writing.most
+    searches = [Beam(text, ends, most, beams, length_penalty, early_stopping) for text in texts]
+    live = searches
+    for n in range(most):
         said = [text for search in live for text in search.texts]
-        scores = _log_softmax(step(ids, parents))
-        scores = _without_repeats(scores, said, no_repeat)
+        scores = writing.rules(_log_softmax(logits), said, n)
         ids, parents, row, going = [], [], 0, []
         for search in live:
             rows = len(search.texts)
@@ -52,34 +75,41 @@ def beam(step, start, eos, most, beams, length_penalty=1.0, early_stopping=False
                 ids += [text[-1] for text in search.texts]
                 parents += [row + i for i in chosen]
             row += rows
-        live, ids, parents = going, np.array(ids, np.int64), np.array(parents, np.int64)
+        live = going
         if not live:
             break
-    return [np.array(search.ended[0][1][1:], np.int64) for search in searches]
+        logits = step(np.array(ids, np.int64), np.array(parents, np.int64))
+    return [np.array(search.ended[0][1][search.read :], np.int64) for search in searches]
 
 
 class Beam:
-    """The texts of one source: those that go on, and the best that have ended."""
+    """The texts of one source: those that continue, and the best that have ended.
+
+    start: what the decoder has read, a word or a list of them; eos: the words that end a text, one
+    or a tuple of them.
+    """
 
     def __init__(self, start, eos, most, beams, length_penalty, early_stopping):
-        self.eos, self.most, self.beams = set(np.ravel(eos).tolist()), most, beams
+        start = [start] if np.isscalar(start) else list(map(int, start))
+        self.ends, self.most, self.beams = (eos,) if np.isscalar(eos) else eos, most, beams
         self.length_penalty, self.early_stopping = length_penalty, early_stopping
-        self.texts, self.scores = [[start]], np.zeros(1)
+        self.texts, self.scores, self.read = [start], np.zeros(1), len(start)
         self.ended = []  # (score, text), the best first
         self.done = False
 
     def advance(self, scores):
         """scores (k,V), the log-probabilities of every next word  ->  which of the k texts those
-        that go on are continuations of."""
+        that continue are continuations of."""
         total = (self.scores[:, None] + scores).ravel()
-        most = (1 + len(self.eos)) * self.beams  # of which those may end here that do not go on
-        best = np.argpartition(-total, min(most, len(total) - 1))[:most]
+        # As many more than continue as may end here.
+        wanted = max(2, 1 + len(self.ends)) * self.beams
+        best = np.argpartition(-total, min(wanted, len(total) - 1))[:wanted]
         best = best[np.argsort(-total[best], kind="stable")]
         texts, chosen, kept = [], [], []
         for rank, candidate in enumerate(best):
             parent, word = divmod(int(candidate), scores.shape[1])
             text = [*self.texts[parent], word]
-            if word in self.eos or len(text) > self.most:
+            if word in self.ends or len(text) - self.read >= self.most:
                 if rank < self.beams:
                     self._end(total[candidate], text)
             elif len(texts) < self.beams:
@@ -91,9 +121,9 @@ class Beam:
         return chosen
 
     def _end(self, total, text):
-        if self.early_stopping and len(self.ended) == self.beams:
+        if self.early_stopping is True and len(self.ended) == self.beams:
             return
-        score = total / (len(text) - 1) ** self.length_penalty
+        score = total / (len(text) - self.read) ** self.length_penalty
         self.ended.append((score, text))
         self.ended.sort(key=lambda one: -one[0])
         del self.ended[self.beams :]
@@ -101,24 +131,13 @@ class Beam:
     def _cannot_improve(self):
         if len(self.ended) < self.beams:
             return False
-        words = len(self.texts[0]) - 1
-        hope = self.scores[0] / words**self.length_penalty
-        return self.early_stopping or hope <= self.ended[-1][0]
+        if self.early_stopping is True:
+            return True
+        longest = self.early_stopping == "never" and self.length_penalty > 0
+        n = self.most if longest else len(self.texts[0]) - self.read
+        return self.scores[0] / n**self.length_penalty <= self.ended[-1][0]
 
 
 def _log_softmax(x):
     x = x - x.max(axis=1, keepdims=True)
     return x - np.log(np.exp(x).sum(axis=1, keepdims=True))
-
-
-def _without_repeats(scores, said, n):
-    """Scores (R,V) in which no word completes a run of n words that its text already holds."""
-    if n == 0:
-        return scores
-    scores = scores.copy()
-    for row, text in zip(scores, said, strict=True):
-        last = text[len(text) - n + 1 :]
-        for i in range(len(text) - n + 1):
-            if text[i : i + n - 1] == last:
-                row[text[i + n - 1]] = -np.inf
-    return scores

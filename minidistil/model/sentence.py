@@ -156,8 +156,8 @@ class SentenceModel(Model):
 
     def save_pretrained(self, folder, dtype="float32"):
         """As `Model.save_pretrained`, with the files that sentence-transformers reads."""
-        super().save_pretrained(folder, dtype)
         self.pooling.write(folder, self.config.architecture.C)
+        super().save_pretrained(folder, dtype)  # last: without config.json there is no model
 
 
 def length_of(model):

@@ -7,10 +7,12 @@ they are computed again here, unfused, for the layers that ask.
 """
 
 import math
+from collections.abc import Collection
 from itertools import pairwise
 
 import numpy as np
 
+from minidistil.limits import short
 from minidistil.ops import backend
 from minidistil.ops._heads import merge_heads, split_heads
 
@@ -25,7 +27,9 @@ SQUARE = ("scores", "probs")  # (B,H,T,T) where the others are (B,T,·)
 
 def check_names(names, layers):
     """Raises ValueError for a tap that no layer has."""
-    for name in names:
+    if isinstance(names, str) or not isinstance(names, Collection):
+        raise ValueError(f"taps are a list of names, not {short(names)}")
+    for name in map(str, names):
         head, _, tail = name.rpartition(".")
         if head not in [f"layer.{i}" for i in range(layers)] or tail not in PLAIN + SQUARE:
             raise ValueError(

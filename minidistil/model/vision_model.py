@@ -5,20 +5,22 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from minidistil.arguments import path_like, real, whole
+from minidistil.limits import several
 from minidistil.model import objective, vision
 from minidistil.model.checkpoint import misfit, stored_in, with_scales, write_folder
 from minidistil.model.counting import PLAIN
 from minidistil.model.finite import answer
 from minidistil.model.network import Result
-from minidistil.model.output import Fetched, Kept, Output, Step
-from minidistil.model.params import LARGEST, check_size, initialise
-from minidistil.model.rows import Chance
+from minidistil.model.output import Copied, Fetched, Kept, Output, Step, kept_by
+from minidistil.model.params import LARGEST, check_size, checked_arrays, initialise
+from minidistil.model.rows import LARGEST_KEY, Chance, given_in
 from minidistil.model.vision import BODY, CLASSES, HEADS, IMAGES, Places, patches, task_named
 from minidistil.model.vision_names import flat, layout
 from minidistil.ops import DTYPES, frugal
 
 
-class VisionModel:
+class VisionModel(Copied):
     """ViT or DeiT with the heads of one task; `params` and the rest are as `Model`'s."""
 
     def __init__(self, config, task, params, ops):
@@ -33,13 +35,8 @@ class VisionModel:
         return Fetched(self._params, self.ops.place)
 
     def update(self, arrays):
-        """Replace parameters: {name: array of the same shape}. Raises ValueError, changing none."""
-        for name, array in arrays.items():
-            if name not in self.shapes:
-                raise ValueError(f"no parameter is called {name!r}")
-            if np.shape(array) != self.shapes[name]:
-                raise ValueError(f"{name} must be {self.shapes[name]}, not {np.shape(array)}")
-        for name, array in arrays.items():
+        """As `Model.update`."""
+        for name, array in checked_arrays(arrays, self.shapes).items():
             self._params[name] = self.ops.place.freeze(array)
         self._canonical = None
 
@@ -72,7 +69,7 @@ class VisionModel:
     def pack_batch(self, batch):
         """A batch's pixel_values (B,channels,S,S)  ->  flat patches (B·n,V), Places."""
         c = self.config
-        pixels = np.asarray(batch["pixel_values"])
+        pixels = real("pixel_values", given_in(batch, "pixel_values"))
         wanted = (c.num_channels, c.image_size, c.image_size)
         if pixels.ndim != 4 or pixels.shape[1:] != wanted or not len(pixels):
             raise ValueError(f"pixel_values must be (B,{str(wanted)[1:-1]}), not {pixels.shape}")
@@ -83,8 +80,12 @@ class VisionModel:
     def see(self, batch, train=False, seed=0, step=0, first_sequence=0, keep=True):
         """Images  ->  vision.Seen, its cache, Places: what `forward` scatters and hands out."""
         flat, places = self.pack_batch(batch)
-        chance = Chance(seed, step, places.sequence + first_sequence, places.column)
-        seen, cache = self._through(flat, places, chance if train else None, keep)
+        chance = None
+        if train:
+            first = whole("first_sequence", first_sequence, 0, LARGEST_KEY)
+            key = whole("seed", seed, 0, LARGEST_KEY), whole("step", step, 0, LARGEST_KEY)
+            chance = Chance(*key, places.sequence + first, places.column)
+        seen, cache = self._through(flat, places, chance, keep)
         return seen, cache, places
 
     def infer(self, packed, select=None, checked=True):
@@ -158,14 +159,14 @@ class VisionModel:
 
         Raises ValueError after keep=False, without a cotangent or a loss, or for a wrong shape.
         """
-        if out.kept is None:
+        if kept_by(out) is None:
             raise ValueError("nothing was kept for backward: call forward with keep=True")
         _, seen, cache, danswers = out.kept
         dh = None
         if any(d is not None for d in (dlogits, dlast_hidden_state, dpooler_output)):
             danswers = {}
             if dlogits is not None:
-                share = np.asarray(dlogits) / len(seen.answers)
+                share = real("dlogits", dlogits) / len(seen.answers)
                 danswers = {h: self._cotangent("dlogits", share, out.logits) for h in seen.answers}
             if dpooler_output is not None:
                 danswers["pooler"] = self._cotangent(
@@ -184,7 +185,8 @@ class VisionModel:
             raise ValueError(f"{name}: task {self.task!r} has no such output")
         if np.shape(dy) != like.shape:
             raise ValueError(f"{name} must be {like.shape}, not {np.shape(dy)}")
-        return self.ops.place.send(np.asarray(dy, DTYPES[self.dtype]).reshape(shape or like.shape))
+        dy = real(name, dy).astype(DTYPES[self.dtype])
+        return self.ops.place.send(dy.reshape(shape or like.shape))
 
     def public(self, grads):
         """Canonical gradients  ->  every parameter's, under its name in `params`."""
@@ -212,6 +214,7 @@ class VisionModel:
 
     def save_pretrained(self, folder, dtype="float32"):
         """Write config.json and model.safetensors, as `Model.save_pretrained`."""
+        path_like("folder", folder)
         config = self.config.to_dict()
         config["architectures"] = [CLASSES[self.config.model_type, self.task]]
         write_folder(folder, config, self.params, dtype)
@@ -274,9 +277,9 @@ def loaded(folder, config, task, seed, ops, relabelled):
         raise misfit(folder, problems)
     check_size({n: shapes[n] for n in drawn})
     if unused:
-        warnings.warn(f"task {task!r} does not use {', '.join(unused)}", stacklevel=3)
+        warnings.warn(f"task {task!r} does not use {several(unused)}", stacklevel=3)
     if drawn:
-        warnings.warn(f"initialised from seed {seed}, to be trained: {', '.join(drawn)}",
+        warnings.warn(f"initialised from seed {seed}, to be trained: {several(drawn)}",
                       stacklevel=3)  # fmt: skip
     missing = {c: {n: s for n, s in names.items() if n in drawn} for c, names in parts.items()}
     return VisionModel(config, task, found | _drawn(config, missing, seed), ops)

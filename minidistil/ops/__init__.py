@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from minidistil.arguments import one_of
 from minidistil.ops._memory import Workspace, frugal
 from minidistil.ops._place import Device, Host, place_of
 from minidistil.ops._precision import GEMMS, PRECISIONS, matmul_precision
@@ -35,7 +36,6 @@ ROUNDED = ("linear", "linear_gelu")
 DTYPES = {"float32": np.float32, "float64": np.float64, **dict.fromkeys(NARROW, np.float32)}
 
 
-@cache
 def backend(name, dtype="float32"):
     """Every op under one name: `backend("cpu").linear.forward(x, weight, bias)`.
 
@@ -47,10 +47,8 @@ def backend(name, dtype="float32"):
     Raises ValueError for any other name or dtype, for int8 where the processor lacks it, and for
     cuda where there is no device.
     """
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
-    if name not in BACKENDS:
-        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, not {name!r}")
+    one_of("dtype", dtype, DTYPES)
+    one_of("backend", name, BACKENDS)
     if dtype == "float64" and name != "numpy":
         raise ValueError("float64 needs backend 'numpy': the kernels compute in float32")
     if name == "cuda" and dtype != "float32":
@@ -62,6 +60,11 @@ def backend(name, dtype="float32"):
         from minidistil.ops._cuda import check_device
 
         check_device()
+    return _made(name, dtype)
+
+
+@cache
+def _made(name, dtype):
     return _Backend(name, dtype)
 
 

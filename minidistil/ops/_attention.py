@@ -10,14 +10,16 @@ a larger one comes, shrink what has been summed.
       QUERIES   │          │          │     │      l = l·exp(m−m') + Σ e
       at a time ├──────────┼──────────┼─────┤      o = o·exp(m−m') + e·v   at the end y = o/l
          │      │          │          │     │
-         ▼      └──────────┴──────────┴─────┘      kept: y and lse = m + log l, no square
+         ▼      └──────────┴──────────┴─────┘      kept: y, and `norms` = m and 1/l; no square
 
 A query looks `ahead` keys past its own number: u, which is everywhere, or u − t where it must not
 look into the future. Tiles that no query of a block sees are skipped, and so is, in the tile on the
 edge, all but what the block's last query sees.
 
-Backward makes each tile again: a = exp(s − lse) needs no running maximum any more. The sum in
-softmax's gradient, Σ_keys ∂a⊙a, is Σ_channels ∂y⊙y, and so it is known before the tiles are.
+Backward makes each tile again: a = exp(s − m)/l needs no running maximum any more. The two numbers
+are kept apart because their sum m + log l is rounded to the last digit of a large m, an error that
+exp(s − m − log l) would have in all weights of a row. exp(s − m) are the very numbers that l sums.
+The sum in softmax's gradient, Σ_keys ∂a⊙a, is Σ_channels ∂y⊙y, and so it is known before the tiles.
 
 The products run on a register tile of MR × NR entries like the one of `_gemm.py`, in which the left
 factor is read where it lies, entry by entry, so that a tile of weights serves as a and as aᵀ. The
@@ -64,17 +66,17 @@ SMALL = 32_768  # multiply-adds below which waking another thread costs more tha
 f = np.float32
 
 
-def forward(q, k, v, meeting, H, drawn, y, lse):
-    """Fill y (N,C) and, unless it is empty, lse (N,H).  drawn: see `_draw`."""
+def forward(q, k, v, meeting, H, drawn, y, norms):
+    """Fill y (N,C) and, unless it is empty, norms (N,H,2): m and 1/l.  drawn: see `_draw`."""
     order, spans, longest, workers = _plan(meeting, q.shape[1])
     pieces = -(-4 * workers // (len(order) * H)) if workers > 1 else 1
-    _forward_together(workers, pieces, longest, q, k, v, spans, order, H, drawn, y, lse)
+    _forward_together(workers, pieces, longest, q, k, v, spans, order, H, drawn, y, norms)
 
 
-def backward(dy, q, k, v, y, lse, meeting, H, drawn, dq, dk, dv):
+def backward(dy, q, k, v, y, norms, meeting, H, drawn, dq, dk, dv):
     """Fill dq (N,C), dk and dv (M,C)."""
     order, spans, longest, workers = _plan(meeting, q.shape[1])
-    _backward_together(workers, longest, dy, q, k, v, y, lse, spans, order, H, drawn, dq, dk, dv)
+    _backward_together(workers, longest, dy, q, k, v, y, norms, spans, order, H, drawn, dq, dk, dv)
 
 
 def _plan(meeting, C):
@@ -89,16 +91,16 @@ def _plan(meeting, C):
 
 # fmt: off
 @kernel
-def _forward_together(workers, pieces, longest, q, k, v, spans, order, H, drawn, y, lse):
+def _forward_together(workers, pieces, longest, q, k, v, spans, order, H, drawn, y, norms):
     before = use_threads(workers)
     for w in prange(workers):
         _forward_items(np.int64(w), workers, pieces, longest, q, k, v, spans, order, H, drawn,
-                       y, lse)
+                       y, norms)
     use_threads(before)
 
 
 @serial
-def _forward_items(w, workers, pieces, longest, q, k, v, spans, order, H, drawn, y, lse):
+def _forward_items(w, workers, pieces, longest, q, k, v, spans, order, H, drawn, y, norms):
     """Every `workers`-th part of the work: sequence, head and, of `pieces`, a piece of queries."""
     D = q.shape[1] // H
     width, room = _pitch(D), _up(longest, KEYS)
@@ -142,8 +144,8 @@ def _forward_items(w, workers, pieces, longest, q, k, v, spans, order, H, drawn,
                 n, part = first + q0 + i, f(1) / l[i]
                 for c in range(D):
                     y[n, h * D + c] = o[i, c] * part
-                if len(lse) > 0:
-                    lse[n, h] = m[i] * scale + f(math.log(l[i]))
+                if len(norms) > 0:
+                    norms[n, h] = m[i], part
 
 
 @serial
@@ -167,16 +169,16 @@ def _weigh(row, seen, keys, scale, m, l, i, k0):
 
 
 @kernel
-def _backward_together(workers, longest, dy, q, k, v, y, lse, spans, order, H, drawn, dq, dk, dv):
+def _backward_together(workers, longest, dy, q, k, v, y, norms, spans, order, H, drawn, dq, dk, dv):
     before = use_threads(workers)
     for w in prange(workers):
-        _backward_items(np.int64(w), workers, longest, dy, q, k, v, y, lse, spans, order, H, drawn,
-                        dq, dk, dv)
+        _backward_items(np.int64(w), workers, longest, dy, q, k, v, y, norms, spans, order, H,
+                        drawn, dq, dk, dv)
     use_threads(before)
 
 
 @serial
-def _backward_items(w, workers, longest, dy, q, k, v, y, lse, spans, order, H, drawn, dq, dk, dv):
+def _backward_items(w, workers, longest, dy, q, k, v, y, norms, spans, order, H, drawn, dq, dk, dv):
     """Every `workers`-th pair of a sequence and a head."""
     D = q.shape[1] // H
     width, room = _pitch(D), _up(longest, KEYS)
@@ -214,9 +216,10 @@ def _backward_items(w, workers, longest, dy, q, k, v, y, lse, spans, order, H, d
                     n = first + q0 + i
                     if len(drawn[0]) > 0:
                         _draw(drawn, n, h, k0, keys, mask)
-                    norm, sum_, seen = lse[n, h], along[i], min(keys, q0 + i + 1 + ahead - k0)
+                    top, part = norms[n, h]
+                    sum_, seen = along[i], min(keys, q0 + i + 1 + ahead - k0)
                     for j in range(seen):
-                        a = exp(s[i, j] * scale - norm)
+                        a = exp((s[i, j] - top) * scale) * part
                         ds[i, j] = a * (ds[i, j] * mask[j] - sum_)
                         s[i, j] = a * mask[j]
                     for j in range(max(0, seen), keys):

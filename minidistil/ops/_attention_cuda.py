@@ -20,7 +20,8 @@ that its maximum and its sum are three shuffles.
     OTHER   32: eight threads of four.
 
 Each cell of every result is written by one thread which sums in a fixed order; ∂q and ∂k, ∂v are
-two passes over the scores, because no block has both sums whole. Kept are y and lse.
+two passes over the scores, because no block has both sums whole. Kept are y and `norms`, m and 1/l
+of each row and head; ∂q is divided by l once its sum is done, a weight of ∂k and ∂v before.
 Dropout's mask of a tile is drawn where the weights are going to be, four keys at a time.
 A causal query n of t sees the first n + 1 + u − t keys; tiles that nobody sees are skipped.
 Sources: those of `_attention.py`.
@@ -52,16 +53,16 @@ LOWEST = np.float32(-1e30)  # below every score; no infinity, whose differences 
 THREADS = 128
 
 
-def forward(q, k, v, meeting, H, drawn, y, lse):
-    """Fill y (N,C) and, unless it is empty, lse (N,H).  The meeting's bounds: on the device."""
+def forward(q, k, v, meeting, H, drawn, y, norms):
+    """Fill y (N,C) and, unless it is empty, norms (N,H,2).  The meeting's bounds: on the device."""
     C, (bounds, key_bounds, causal) = q.shape[1], meeting
     kernel = forward_kernel(FORWARD_ROWS, *_shape(C // H), _wide(C, H), drawn is not None, causal)
     kernel[_grid(q, bounds, H, FORWARD_ROWS), ACROSS * FORWARD_ROWS // 4](
-        q, k, v, bounds, key_bounds, _scale(C, H), *_filled(drawn, bounds), y, lse
+        q, k, v, bounds, key_bounds, _scale(C, H), *_filled(drawn, bounds), y, norms
     )
 
 
-def backward(dy, q, k, v, y, lse, meeting, H, drawn, dq, dk, dv):
+def backward(dy, q, k, v, y, norms, meeting, H, drawn, dq, dk, dv):
     """Fill dq (N,C), dk and dv (M,C)."""
     (N, C), (bounds, key_bounds, causal) = q.shape, meeting
     D = C // H
@@ -69,7 +70,7 @@ def backward(dy, q, k, v, y, lse, meeting, H, drawn, dq, dk, dv):
     along_kernel[-(-N * H // THREADS), THREADS](dy, y, along, D)
     threads = ACROSS * BACKWARD_ROWS // 4
     shape = (BACKWARD_ROWS, *_shape(D), _wide(C, H), drawn is not None, causal)
-    rest = (lse, along, bounds, key_bounds, _scale(C, H), *_filled(drawn, bounds))
+    rest = (norms, along, bounds, key_bounds, _scale(C, H), *_filled(drawn, bounds))
     grid = _grid(q, bounds, H, BACKWARD_ROWS)
     dq_kernel(*shape)[grid, threads](dy, q, k, v, *rest, dq)
     grid = _grid(k, key_bounds, H, BACKWARD_ROWS)
@@ -111,14 +112,14 @@ def _filled(drawn, bounds):
 
 @cache
 def forward_kernel(OWN, D, WIDTH, wide, dropout, causal):
-    """y and lse of OWN queries a block."""
+    """y and norms of OWN queries a block."""
     DOWN, THREADS = OWN // 4, ACROSS * OWN // 4
     OWN_SHARED, OTHER_SHARED = OWN * (WIDTH + 4), OTHER * (WIDTH + 4)
     TILE_SHARED, CHANNELS = OWN * (OTHER + 4), WIDTH // ACROSS
 
     @cuda_kernel
     def attention_forward(q, k, v, bounds, key_bounds, scale, sequence, column, key0, key1, site,
-                          threshold, keep, y, lse):
+                          threshold, keep, y, norms):
         q_tile = cuda.shared.array(OWN_SHARED, float32)
         k_tile = cuda.shared.array(OTHER_SHARED, float32)
         v_tile = cuda.shared.array(OTHER_SHARED, float32)
@@ -171,8 +172,8 @@ def forward_kernel(OWN, D, WIDTH, wide, dropout, causal):
         for p in range(4):
             l, n = row_sum(total[p]), i + p * DOWN
             total[p] = float32(1) / l
-            if j == 0 and q0 + n < t and len(lse) > 0:
-                lse[first + q0 + n, h] = top[p] + float32(math.log(l))
+            if j == 0 and q0 + n < t and len(norms) > 0:
+                norms[first + q0 + n, h, 0], norms[first + q0 + n, h, 1] = top[p], total[p]
         write(o, total, y, first + q0, t - q0, h * D, D, i, j, DOWN, WIDTH)
 
     return attention_forward
@@ -198,7 +199,7 @@ def dq_kernel(OWN, D, WIDTH, wide, dropout, causal):
     TILE_SHARED, CHANNELS = OWN * (OTHER + 4), WIDTH // ACROSS
 
     @cuda_kernel
-    def attention_dq(dy, q, k, v, lse, along, bounds, key_bounds, scale, sequence, column, key0,
+    def attention_dq(dy, q, k, v, norms, along, bounds, key_bounds, scale, sequence, column, key0,
                      key1, site, threshold, keep, dq):
         q_tile = cuda.shared.array(OWN_SHARED, float32)
         dy_tile = cuda.shared.array(OWN_SHARED, float32)
@@ -216,7 +217,8 @@ def dq_kernel(OWN, D, WIDTH, wide, dropout, causal):
         rows(q, first + q0, t - q0, h * D, D, wide, scale, q_tile, OWN, WIDTH, THREADS)
         rows(dy, first + q0, t - q0, h * D, D, wide, float32(1), dy_tile, OWN, WIDTH, THREADS)
         for p in range(4):
-            scales[p] = scale
+            n = q0 + i + p * DOWN
+            scales[p] = scale * norms[first + n, h, 1] if n < t else scale
             for c in range(CHANNELS):
                 sums[p, c] = float32(0)
         for k0 in range(0, min(u, q0 + OWN + u - t) if causal else u, OTHER):
@@ -236,8 +238,8 @@ def dq_kernel(OWN, D, WIDTH, wide, dropout, causal):
                     if n < t and k0 + j + r * ACROSS < seen:
                         if dropout:
                             da[p, r] *= weights[(i + p * DOWN) * (OTHER + 4) + j + r * ACROSS]
-                        a = float32(math.exp(s[p, r] - lse[first + n, h]))
-                        ds = a * (da[p, r] - along[first + n, h])
+                        e = float32(math.exp(s[p, r] - norms[first + n, h, 0]))
+                        ds = e * (da[p, r] - along[first + n, h])
                     s[p, r] = ds
             put(s, weights, i, j, DOWN)
             cuda.syncthreads()
@@ -256,7 +258,7 @@ def dkv_kernel(OWN, D, WIDTH, wide, dropout, causal):
     TILE_SHARED, CHANNELS = OWN * (OTHER + 4), WIDTH // ACROSS
 
     @cuda_kernel
-    def attention_dkv(dy, q, k, v, lse, along, bounds, key_bounds, scale, sequence, column, key0,
+    def attention_dkv(dy, q, k, v, norms, along, bounds, key_bounds, scale, sequence, column, key0,
                       key1, site, threshold, keep, dk, dv):
         k_tile = cuda.shared.array(OWN_SHARED, float32)
         v_tile = cuda.shared.array(OWN_SHARED, float32)
@@ -297,7 +299,8 @@ def dkv_kernel(OWN, D, WIDTH, wide, dropout, causal):
                         m = float32(1)
                         if dropout:
                             m = weights[(i + p * DOWN) * (OTHER + 4) + j + r * ACROSS]
-                        a = float32(math.exp(s[p, r] - lse[first + n, h]))
+                        a = float32(math.exp(s[p, r] - norms[first + n, h, 0]))
+                        a *= norms[first + n, h, 1]
                         ds = a * (m * da[p, r] - along[first + n, h])
                         a *= m
                     s[p, r], da[p, r] = a, ds

@@ -1,4 +1,4 @@
-"""The one door to Numba: how CPU kernels are compiled, and the arithmetic they share.
+"""How CPU kernels are compiled, and the arithmetic they share.
 
 `math.exp`, `math.tanh` and `math.erf` call a scalar C library from inside a Numba loop, one
 element at a time: 3 to 20 ns each. The functions below are plain arithmetic, so LLVM turns a loop

@@ -24,6 +24,7 @@ import os
 import pickle
 import sys
 import tempfile
+import uuid
 from contextlib import suppress
 from pathlib import Path
 
@@ -74,7 +75,7 @@ class KernelCache(NullCache):
         rest = self._sources + dumps(compiled._reduce())
         content = hashlib.sha256(rest).digest() + rest
         name = self._name(sig, compiled.codegen)
-        if not any(_write(folder, name, content) for folder in _folders()):
+        if not any(_write(folder, name, content) for folder in _folders(make=True)):
             _say_that_nothing_is_kept()
 
     def _read(self, path):
@@ -112,8 +113,11 @@ def _hex(text):
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _folders():
-    """Where kernels may lie, the first choice first. Several installations may share a folder."""
+def _folders(make=False):
+    """Where kernels may lie, the first choice first. Several installations may share a folder.
+
+    make: whether the private folder is made where it is not there.
+    """
     mine = f"minidistil-{_hex(str(OPS))}"
     if config.CACHE_DIR:
         yield Path(config.CACHE_DIR) / mine
@@ -121,8 +125,10 @@ def _folders():
     user = Path(AppDirs(appname="minidistil", appauthor=False).user_cache_dir)
     if user.is_absolute():  # "~/…" where there is no home
         yield user / mine
-    with suppress(FileNotFoundError):  # no folder for temporary files either
+    with suppress(OSError):  # no folder for temporary files, or none that can be written to
         private = Path(tempfile.gettempdir()) / f"minidistil-{_user()}"
+        if make and not os.path.lexists(private):
+            private.mkdir(mode=0o700)
         if _is_private(private):
             yield private / mine
 
@@ -132,29 +138,25 @@ def _user():
 
 
 def _is_private(folder):
-    """Whether a folder, made where it is not there, is one that this user alone can write to: what
-    lies in it is executed, and its name is known to everyone on the machine."""
-    with suppress(FileExistsError):
-        folder.mkdir(mode=0o700)
-    found = folder.lstat()
-    mine = not hasattr(os, "getuid") or (found.st_uid == os.getuid() and not found.st_mode & 0o022)
-    return folder.is_dir() and not folder.is_symlink() and mine
+    """Whether a folder is there that this user alone can write to: what lies in it is executed, and
+    its name is known to everyone on the machine."""
+    if folder.is_symlink() or not folder.is_dir():
+        return False
+    found = folder.stat()
+    return not hasattr(os, "getuid") or (found.st_uid == os.getuid() and not found.st_mode & 0o022)
 
 
 def _write(folder, name, content):
     """Whether the folder took the file. No sync: a file that a crash cuts off is found damaged."""
-    aside = None
+    aside = folder / f"{name}.{uuid.uuid4().hex}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle, aside = tempfile.mkstemp(dir=folder, prefix=f"{name}.")
-        with open(handle, "wb") as file:
-            file.write(content)
+        aside.write_bytes(content)
         os.replace(aside, folder / name)
         return True
     except OSError:  # read-only or full: the next one may do
-        if aside is not None:
-            with suppress(OSError):
-                os.unlink(aside)
+        with suppress(OSError):
+            aside.unlink()
         return False
 
 

@@ -11,7 +11,7 @@ ways, on one thread and on several, must be reached through one kernel.
 
 A parallel loop ends in a call of Numba's `numba_parallel_for`, which hands its parts to threads.
 That ends the process where it is called in the child of a fork, which has no threads, or, on
-Numba's own threads ("workqueue"), by two threads at once. Kernels call `TEAM` in its place:
+Numba's own threads ("workqueue"), by two threads at once. In a `Library` it leads to `TEAM`:
 
     one part alone, threads that are busy or not there  →  the parts one after another, here
     else                                                →  numba_parallel_for
@@ -26,6 +26,7 @@ import os
 import llvmlite.binding as llvm
 from llvmlite import ir
 from numba.core import codegen, compiler
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 from numba.np.ufunc import parallel
 
@@ -40,14 +41,10 @@ LOOP = ir.FunctionType(ir.VoidType(), [BYTES] * 5 + [SIZE] * 3)  # part, its fou
 class Library(codegen.JITCodeLibrary):
     """The module of one kernel, in which everything that it calls is private."""
 
-    def add_llvm_module(self, ll_module):
-        for function in ll_module.functions:
-            if function.name == LAYER:
-                team_flag()
-                function.name = TEAM
-        super().add_llvm_module(ll_module)
-
     def _optimize_final_module(self):
+        if any(function.name == LAYER for function in self._final_module.functions):
+            team_flag()
+            self._final_module.link_in(llvm.parse_assembly(_detour()))
         for function in self._final_module.functions:
             if not function.is_declaration and function.linkage in SHARED:
                 function.linkage = "internal"
@@ -79,8 +76,9 @@ def team_flag():
     busy = ir.GlobalVariable(module, FLAG, f"{TEAM}_busy")
     busy.initializer = FLAG(0)
     _emit_team(module, busy)
-    library.add_ir_module(module)
-    library.finalize()
+    with global_compiler_lock:
+        library.add_ir_module(module)
+        library.finalize()
     address = library.codegen._engine.get_global_value_address(busy.name)
     flag = ctypes.c_int32.from_address(address)
     if hasattr(os, "register_at_fork"):
@@ -91,6 +89,17 @@ def team_flag():
 def _leave_alone(flag):
     """In the child of a fork: its parent's threads are not there, nor can Numba start others."""
     flag.value = 1
+
+
+def _detour():
+    """A module in which LAYER calls TEAM, as text."""
+    module = ir.Module()
+    layer = ir.Function(module, LOOP, LAYER)
+    layer.linkage = "linkonce_odr"
+    builder = ir.IRBuilder(layer.append_basic_block())
+    builder.call(ir.Function(module, LOOP, TEAM), layer.args)
+    builder.ret_void()
+    return str(module)
 
 
 def _emit_team(module, busy):

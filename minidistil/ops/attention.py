@@ -22,7 +22,7 @@ Padding has no row, so it needs no mask. Two switches say which keys a query mee
                  the queries are the last t of u; the other scores are −∞ and their weights 0
 
 The specification keeps every weight, so its memory grows with t². The kernels, in `_attention.py`,
-go through the weights in tiles, twice, and keep one number a row and head instead.
+go through the weights in tiles, twice, and keep two numbers a row and head instead.
 Source: Vaswani et al., "Attention is all you need", 2017, eq. 1; queries are scaled before the
 product, as in Hugging Face's DistilBERT.
 """
@@ -124,17 +124,17 @@ def _mask(draw, rows, n_heads, a):
 
 def forward_cpu(q, k, v, *, bounds, n_heads, key_bounds=None, causal=False, draw=None, keep=True):
     q, k, v = (np.ascontiguousarray(x, np.float32) for x in (q, k, v))
-    y, lse = empty_like(q), empty((len(q) if keep else 0, n_heads))
+    y, norms = empty_like(q), empty((len(q) if keep else 0, n_heads, 2))
     meeting = Meeting.of(bounds, key_bounds, causal)
-    _attention.forward(q, k, v, meeting, n_heads, _drawn(draw), y, lse)
-    return y, (q, k, v, (y, lse), meeting, n_heads, draw) if keep else None
+    _attention.forward(q, k, v, meeting, n_heads, _drawn(draw), y, norms)
+    return y, (q, k, v, (y, norms), meeting, n_heads, draw) if keep else None
 
 
 def backward_cpu(dy, cache):
-    q, k, v, (y, lse), meeting, n_heads, draw = cache
+    q, k, v, (y, norms), meeting, n_heads, draw = cache
     dy = np.ascontiguousarray(dy, np.float32)
     dq, dk, dv = empty_like(q), empty_like(k), empty_like(v)
-    _attention.backward(dy, q, k, v, y, lse, meeting, n_heads, _drawn(draw), dq, dk, dv)
+    _attention.backward(dy, q, k, v, y, norms, meeting, n_heads, _drawn(draw), dq, dk, dv)
     return dq, dk, dv
 
 
@@ -152,16 +152,16 @@ def _drawn(draw):
 def forward_cuda(q, k, v, *, bounds, n_heads, key_bounds=None, causal=False, draw=None, keep=True):
     bounds, drawn = to_device(bounds), _drawn_cuda(draw)
     key_bounds = bounds if key_bounds is None else to_device(key_bounds)
-    y, lse = device_empty(q.shape), device_empty((len(q) if keep else 0, n_heads))
+    y, norms = device_empty(q.shape), device_empty((len(q) if keep else 0, n_heads, 2))
     meeting = Meeting.of(bounds, key_bounds, causal)
-    _attention_cuda.forward(q, k, v, meeting, n_heads, drawn, y, lse)
-    return y, (q, k, v, (y, lse), meeting, n_heads, drawn) if keep else None
+    _attention_cuda.forward(q, k, v, meeting, n_heads, drawn, y, norms)
+    return y, (q, k, v, (y, norms), meeting, n_heads, drawn) if keep else None
 
 
 def backward_cuda(dy, cache):
-    q, k, v, (y, lse), meeting, n_heads, drawn = cache
+    q, k, v, (y, norms), meeting, n_heads, drawn = cache
     dq, dk, dv = (device_empty(x.shape) for x in (q, k, v))
-    _attention_cuda.backward(dy, q, k, v, y, lse, meeting, n_heads, drawn, dq, dk, dv)
+    _attention_cuda.backward(dy, q, k, v, y, norms, meeting, n_heads, drawn, dq, dk, dv)
     return dq, dk, dv
 
 

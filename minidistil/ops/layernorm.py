@@ -35,6 +35,7 @@ from minidistil.ops._cuda import (
 )
 from minidistil.ops._gemm_cuda import sum_parts
 from minidistil.ops._memory import empty, empty_like
+from minidistil.ops.linear import sum_of_rows
 
 # ------------------------------------------------------- NumPy: the specification
 
@@ -55,7 +56,7 @@ def backward(dy, cache):
     along_one = dxhat.mean(axis=1, keepdims=True)  # (N,1)
     along_xhat = (dxhat * xhat).mean(axis=1, keepdims=True)  # (N,1)
     dx = rstd * (dxhat - along_one - xhat * along_xhat)  # (N,C)
-    return dx, (dy * xhat).sum(axis=0), dy.sum(axis=0)
+    return dx, sum_of_rows(dy * xhat), sum_of_rows(dy)
 
 
 # ------------------------------------------------------- Numba: rows across cores

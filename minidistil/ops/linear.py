@@ -26,10 +26,18 @@ def forward(x, weight, bias):
 def backward(dy, cache):
     """dy (N,O), cache  ->  dx (N,I), dweight (O,I), dbias (O,)."""
     x, weight = cache
-    return dy @ weight, dy.T @ x, dy.sum(axis=0)
+    return dy @ weight, dy.T @ x, sum_of_rows(dy)
+
+
+def sum_of_rows(x):
+    """x (N,C)  ->  (C,), in float64: NumPy adds rows one by one, N roundings where its sums along
+    a row have log N."""
+    return x.sum(axis=0, dtype=np.float64).astype(x.dtype)
 
 
 # ------------------------------------------------------- Numba: rows across cores
+
+RUN = 128  # rows of a chunk that are summed before their sum is added to the chunk's
 
 
 def forward_cpu(x, weight, bias):
@@ -52,9 +60,14 @@ def column_sums(dy):
 def _sum_chunks(dy, partial):
     N, O = dy.shape
     for k in prange(CHUNKS):
-        for n in range(k * N // CHUNKS, (k + 1) * N // CHUNKS):
+        stop = (k + 1) * N // CHUNKS
+        for start in range(k * N // CHUNKS, stop, RUN):
+            run = np.zeros(O, np.float32)
+            for n in range(start, min(start + RUN, stop)):
+                for o in range(O):
+                    run[o] += dy[n, o]
             for o in range(O):
-                partial[k, o] += dy[n, o]
+                partial[k, o] += run[o]
 
 
 # ------------------------------------------------------- CUDA: tiles of the product, a block each

@@ -175,16 +175,17 @@ def _row(s, u, measure):
     for j in range(len(s)):
         sum_s += exp(s[j] - top)
         sum_u += exp(u[j] - top_u)
-    log_s, log_u, along = top + np.log(sum_s), top_u + np.log(sum_u), np.float32(0)
+    log_s, log_u, along = np.log(sum_s), np.log(sum_u), np.float32(0)
     for j in range(len(s)):
-        a, b = exp(s[j] - top) / sum_s, exp(u[j] - top_u) / sum_u
+        below, below_u = s[j] - top, u[j] - top_u
+        a, b = exp(below) / sum_s, exp(below_u) / sum_u
         gap = a - b
         if measure == IS_PROBS:
             loss += gap * gap
             along += 2 * gap * a
             u[j] = b
         else:
-            loss += b * ((u[j] - log_u if measure == IS_KL else np.float32(0)) - (s[j] - log_s))
+            loss += b * ((below_u - log_u if measure == IS_KL else np.float32(0)) - (below - log_s))
             s[j] = gap
     if measure == IS_PROBS:
         for j in range(len(s)):

@@ -4,6 +4,7 @@ predict = pipeline("fill-mask", folder)
 predict("The movie was [MASK].")      [{"score", "token", "token_str", "sequence"}, …]
 """
 
+from minidistil.arguments import one_of
 from minidistil.pipeline.extractive_summarization import ExtractiveSummarization
 from minidistil.pipeline.feature_extraction import FeatureExtraction
 from minidistil.pipeline.fill_mask import FillMask
@@ -51,7 +52,8 @@ def pipeline(task, folder, *, backend="cpu", dtype=None):
         text-classification  [{"label", "score"}], with top_k that many of them (None: all);
                              for several texts one dict, or with top_k one list, each
         text-generation      [{"generated_text"}], the prompt and what follows it; options are those
-                             of `model.generation.stream`: max_new_tokens, temperature, …
+                             of `model.generation.generate`: max_new_tokens, temperature, num_beams,
+                             repetition_penalty, no_repeat_ngram_size, …
         token-classification [{"entity", "score", "index", "word", "start", "end"}, …] a text, one a
                              piece that is not "O"; with aggregation_strategy="simple", or
                              "first", "average", "max", which make words of pieces before,
@@ -73,7 +75,6 @@ def pipeline(task, folder, *, backend="cpu", dtype=None):
 
     Raises ValueError or MissingFileError for a bad folder, an empty text, a text without [MASK].
     """
-    if task not in PREDICTORS:
-        raise ValueError(f"task must be one of {', '.join(PREDICTORS)}, not {task!r}")
+    one_of("task", task, PREDICTORS)
     model, tokenizer = load(folder, task=task, backend=backend, dtype=dtype)
     return PREDICTORS[task](model, tokenizer)

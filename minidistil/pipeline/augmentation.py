@@ -24,6 +24,7 @@ import numpy as np
 
 from minidistil.data.sources import lines
 from minidistil.files import MissingFileError
+from minidistil.limits import cut
 from minidistil.pipeline.predictor import TOGETHER
 
 CONTINUES = "##"  # WordPiece: such a piece goes on with a word
@@ -184,7 +185,8 @@ def read_vectors(path):
                 raise ValueError(f"{len(rows[-1])} numbers, the first line {len(rows[0])}")
         except ValueError as error:
             raise ValueError(
-                f"{place} is not a word and its vector ({error}); give lines like those of GloVe"
+                f"{place} is not a word and its vector ({cut(error)}); give lines like those of "
+                f"GloVe"
             ) from None
         names.append(name)
     if not names:

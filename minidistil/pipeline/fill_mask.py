@@ -10,11 +10,9 @@ class FillMask(Predictor):
         """A text or a list  ->  for each [MASK] its top_k words, {"score", "token", "token_str",
         "sequence"}. Raises ValueError for a text without [MASK]."""
         texts = listed(inputs)
-        if not 1 <= top_k <= self.model.config.vocab_size:
-            raise ValueError(
-                f"top_k must be 1 to {self.model.config.vocab_size}, the words there are, "
-                f"not {top_k}"
-            )
+        V, whole = self.model.config.vocab_size, isinstance(top_k, int) and top_k is not True
+        if not whole or not 1 <= top_k <= V:
+            raise ValueError(f"top_k must be 1 to {V}, the words there are, not {top_k!r}")
         answers = []
         for encodings, rows, result in self.results(texts):
             probs = self.model.ops.place.fetch(self.model.ops.softmax.forward(result.logits)[0])

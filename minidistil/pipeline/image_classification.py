@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from minidistil.arguments import whole
 from minidistil.pipeline.predictor import TOGETHER
 from minidistil.pipeline.text_classification import TextClassification, ranked
 
@@ -19,6 +20,7 @@ class ImageClassification(TextClassification):
         top_k: how many labels, the likeliest first. Raises ValueError for an image of another size
         than the model reads.
         """
+        top_k = whole("top_k", top_k, 1)
         images = inputs if isinstance(inputs, list) else [np.asarray(inputs)]
         pixels, answers = self.tokenizer(images, self.called), []
         for start in range(0, len(images), TOGETHER):

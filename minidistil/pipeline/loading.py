@@ -13,7 +13,10 @@ def load(folders, weights=None, task=None, **options):
     of `from_pretrained`. Raises ValueError for models whose tokenizers differ, since one text is to
     be the same ids for all of them.
     """
-    folders = [resolve(f) for f in (folders if isinstance(folders, list | tuple) else [folders])]
+    folders = folders if isinstance(folders, list | tuple) else [folders]
+    if not folders:
+        raise ValueError("there is no folder; give at least one")
+    folders = [resolve(folder) for folder in folders]
     readers = [load_reader(folder) for folder in folders]
     for folder, reader in zip(folders, readers, strict=True):
         if not read_alike(reader, readers[0]):

@@ -4,6 +4,9 @@ import warnings
 
 import numpy as np
 
+from minidistil.data.long_texts import parts_of, usual_stride
+from minidistil.data.memory import padded
+
 TOGETHER = 32  # texts computed at once
 
 
@@ -27,6 +30,37 @@ class Predictor:
             types = batch["type_ids"] if self.tokenizer.token_types else None
             rows = self.model.pack(batch["ids"], batch["attention_mask"], types)
             yield encodings, rows, self.model.infer(rows, self.select_rows(rows))
+
+    def windowed(self, inputs, max_length, stride):
+        """Texts of any length, in windows of max_length tokens that share `stride` pieces; None:
+        as many as the model reads, and the usual share.
+
+        Yields for each chunk its whole encodings, its Parts, and (rows, network.Result) of at most
+        TOGETHER windows each.
+        """
+        length = self.tokenizer.checked_length(max_length)
+        stride = usual_stride(length) if stride is None else stride
+        for start in range(0, len(inputs), TOGETHER):
+            encodings = list(self.tokenizer.whole(*columns(inputs[start : start + TOGETHER])))
+            parts, runs = parts_of(encodings, self.tokenizer, length, stride), []
+            self._warn_of_windows(parts, start, length)
+            for first in range(0, len(parts.ids), TOGETHER):
+                some = range(first, min(first + TOGETHER, len(parts.ids)))
+                rows = self.model.pack_batch(padded(some, parts.ids, parts.types, self.tokenizer))
+                runs.append((rows, self.model.infer(rows)))
+            yield encodings, parts, runs
+
+    def _warn_of_windows(self, parts, start, length):
+        """Say which of the texts, from number `start` on, are longer than `length` tokens."""
+        counts = np.bincount(parts.owners)
+        for number in np.union1d(np.flatnonzero(counts > 1), parts.cut).astype(int):
+            how = "both of its texts are cut" if number in parts.cut else (
+                f"it is read in {counts[number]} windows")  # fmt: skip
+            of = "the model's " if length == self.tokenizer.max_length else ""
+            warnings.warn(
+                f"{self.called(start + number)} is longer than {of}{length} tokens; {how}",
+                stacklevel=5,
+            )
 
     def warn_of_cuts(self, encodings, start):
         """Say which of the texts, from number `start` on, are longer than the model reads."""

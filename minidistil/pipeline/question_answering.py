@@ -2,12 +2,14 @@
 
 import numpy as np
 
+from minidistil.data.long_texts import usual_stride
 from minidistil.data.memory import padded
 from minidistil.data.questions import windows
+from minidistil.data.sources import half
 from minidistil.data.spans import best_spans
 from minidistil.pipeline.predictor import TOGETHER, Predictor, listed
 
-LENGTH, STRIDE = 384, 128  # pieces of a window, and how many of them neighbours share
+LENGTH = 384  # pieces of a window
 
 
 class QuestionAnswering(Predictor):
@@ -25,7 +27,7 @@ class QuestionAnswering(Predictor):
                 f"top_k and max_answer_len must be 1 or more, not {top_k} and {max_answer_len}"
             )
         length = max_seq_len or min(LENGTH, self.tokenizer.max_length)
-        stride = min(STRIDE, length // 3) if doc_stride is None else doc_stride
+        stride = usual_stride(length) if doc_stride is None else doc_stride
         parts = [[] for _ in pairs]
         for window, logits in self._logits(
             windows(pairs, self.tokenizer, length, stride, self.called)
@@ -64,4 +66,6 @@ def _pair(place, asked):
     )
     if not fits:
         raise ValueError(f'{place} must be {{"question": …, "context": …}}, neither empty')
+    if half(asked["question"]) or half(asked["context"]):
+        raise ValueError(f"{place} holds half of a surrogate pair, which is no text")
     return asked["question"].strip(), asked["context"]

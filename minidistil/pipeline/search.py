@@ -7,14 +7,20 @@ where both are still the same and made anew where one has changed.
 """
 
 import hashlib
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 
+from minidistil import files
 from minidistil.data.corpus import fingerprint
-from minidistil.files import replacing
 from minidistil.model.sentence import normalise
+from minidistil.outputs import check_file
 from minidistil.pipeline.predictor import TOGETHER
+
+ZIP, FIRST = b"PK\x03\x04", b"key.npy"  # how the file begins, and what follows 26 bytes later
+NAMES = {"key.npy", "vectors.npy"}
 
 
 class Index:
@@ -46,11 +52,14 @@ class Index:
 def index_of(texts, predict, path=None, progress=None):
     """texts, a SentenceEmbedding  ->  Index, and whether its vectors were in the file `path`.
 
-    progress: wraps the steps of computing them, as tqdm does. Raises ValueError without a text,
-    OSError where the file cannot be written.
+    progress: wraps the steps of computing them, as tqdm does. Raises ValueError without a text, for
+    a file that is no index, which stays as it is, and for an index that is damaged; OSError where
+    the file cannot be written.
     """
     if not texts:
         raise ValueError("there are no items to search; give at least one")
+    if path is not None:
+        check_file(path, *INDEX)
     key = _key(texts, predict)
     if path is not None and (vectors := _stored(Path(path), key)) is not None:
         return Index(texts, vectors), True
@@ -59,26 +68,44 @@ def index_of(texts, predict, path=None, progress=None):
     steps = progress(starts) if progress else starts
     vectors = np.concatenate([predict.encode(texts[i : i + TOGETHER], prompt) for i in steps])
     if path is not None:
-        with replacing(path) as aside, open(aside, "wb") as file:
-            np.savez(file, key=np.array(key), vectors=vectors)
+        files.write_arrays(path, key=np.array(key), vectors=vectors)
     return Index(texts, vectors), False
 
 
 def _key(texts, predict):
     """A digest of everything that the vectors depend on."""
     model, digest = predict.model, hashlib.sha256()
-    how = (model.config, model.pooling, model.dtype, predict.tokenizer.max_length)
-    digest.update(repr((how, fingerprint(predict.tokenizer), list(texts))).encode())
+    tokenizer = predict.tokenizer
+    how = (model.config, model.pooling, model.dtype, tokenizer.max_length, tokenizer.rules)
+    digest.update(repr((how, fingerprint(tokenizer), list(texts))).encode())
     for name, array in model.params.items():
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(array))
     return digest.hexdigest()
 
 
+def is_index(path):
+    """Whether a file begins as `index_of` writes one: a zip whose first array is the key."""
+    with open(path, "rb") as file:
+        begin = file.read(30 + len(FIRST))
+    return begin.startswith(ZIP) and begin.endswith(FIRST)
+
+
+INDEX = "an index of search", is_index  # what may be replaced
+
+
 def _stored(path, key):
-    """The file's vectors, None where it is not there, no index, or another's."""
+    """The file's vectors, None where it is not there or another's. Every bit of it is compared with
+    the checksums that a zip has."""
+    if not path.exists() or not path.stat().st_size:
+        return None
     try:
+        with zipfile.ZipFile(path) as file:
+            if file.testzip() is not None or set(file.namelist()) != NAMES:
+                raise ValueError("it holds something else than its checksums say")
         with np.load(path) as file:
             return file["vectors"] if str(file["key"]) == key else None
-    except (OSError, ValueError, KeyError):
-        return None
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(
+            f"{path} is a damaged index ({error}); delete it, and the vectors are computed again"
+        ) from None

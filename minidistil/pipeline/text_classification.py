@@ -2,7 +2,9 @@
 
 import numpy as np
 
+from minidistil.arguments import number, whole
 from minidistil.data.labelled import SINGLE
+from minidistil.data.long_texts import mean_of
 from minidistil.pipeline.predictor import Predictor, listed
 
 OUT_OF_SCOPE = "out of scope"
@@ -11,17 +13,24 @@ OUT_OF_SCOPE = "out of scope"
 class TextClassification(Predictor):
     """A classifier's answers, whatever its labels are: classes, one or several, or a number."""
 
-    def __call__(self, inputs, top_k="", out_of_scope=None):
-        """top_k: how many labels; None for all; without it the best one, not in a list.
+    def __call__(self, inputs, top_k="", out_of_scope=None, max_length=None, stride=None):
+        """A text longer than max_length tokens (None: than the model reads) is read in windows that
+        share `stride` pieces, and has the mean of their logits.
+
+        top_k: how many labels; None for all; without it the best one, not in a list.
 
         out_of_scope: where the best label's probability is smaller, "out of scope" stands before
         the labels, with that probability. Raises ValueError for it if labels have no probabilities
         that sum to 1.
         """
+        if top_k not in ("", None):
+            top_k = whole("top_k", top_k, 1)
         self._check(out_of_scope)
         answers = []
-        for _, _, result in self.results(listed(inputs)):
-            for scores in self._scores(result.logits):
+        place = self.model.ops.place
+        for _, parts, runs in self.windowed(listed(inputs), max_length, stride):
+            logits = np.concatenate([place.fetch(result.logits) for _, result in runs])
+            for scores in self._scores(place.send(mean_of(logits, parts.owners))):
                 found = ranked(scores, self.names)
                 if out_of_scope is not None and found[0]["score"] < out_of_scope:
                     found = [{"label": OUT_OF_SCOPE, "score": found[0]["score"]}, *found]
@@ -44,7 +53,7 @@ class TextClassification(Predictor):
                 f"out_of_scope needs one label a text, not {config.problem_type} with "
                 f"{config.num_labels} labels; leave it out"
             )
-        if not 0 <= out_of_scope <= 1:
+        if number("out_of_scope", out_of_scope, 0) > 1:
             raise ValueError(f"out_of_scope must be a probability, 0 to 1, not {out_of_scope}")
 
     def _scores(self, logits):

@@ -1,10 +1,10 @@
 """What an encoder–decoder makes of a text."""
 
-from inspect import signature
-
 import numpy as np
 
 from minidistil.pipeline.predictor import TOGETHER, Predictor, listed
+
+BEAMS = 4
 
 
 class TextToText(Predictor):
@@ -12,17 +12,21 @@ class TextToText(Predictor):
 
     key = "generated_text"
 
-    def __call__(self, inputs, num_beams=None, max_new_tokens=None, **search):
+    def __call__(self, inputs, num_beams=None, max_new_tokens=None, repetition_penalty=None,
+                 no_repeat_ngram_size=None, length_penalty=None, **options):  # fmt: skip
         """A text or a list  ->  an answer for each.
 
-        search: the other options of `EncoderDecoder.generate`; what is not given is as the
-        folder's generation_config.json says, else as there, with 4 beams.
+        options: the others of `EncoderDecoder.generate`; without one, what the model's
+        generation_config.json says; num_beams is else BEAMS.
         """
-        search |= {"num_beams": num_beams, "max_new_tokens": max_new_tokens}
-        search = {name: value for name, value in search.items() if value is not None}
-        said = self.model.generation.given(signature(self.model.generate).parameters)
-        search = {"num_beams": 4} | said | search
         texts, answers = listed(inputs), []
+        if num_beams is None and self.model.generation.num_beams is None:
+            num_beams = 1 if options.get("temperature") else BEAMS
+        options |= {
+            "num_beams": num_beams, "max_new_tokens": max_new_tokens,
+            "repetition_penalty": repetition_penalty, "length_penalty": length_penalty,
+            "no_repeat_ngram_size": no_repeat_ngram_size,
+        }  # fmt: skip
         for start in range(0, len(texts), TOGETHER):
             encodings = self.tokenizer.encodings(texts[start : start + TOGETHER])
             self.warn_of_cuts(encodings, start)
@@ -30,7 +34,7 @@ class TextToText(Predictor):
                 np.array([getattr(e, name) for e in encodings], np.int64)
                 for name in ("ids", "attention_mask")
             )
-            for text in self.model.generate(ids, mask, **search):
+            for text in self.model.generate(ids, mask, **options):
                 answers.append({self.key: self.tokenizer.decode(text)})
         return answers
 

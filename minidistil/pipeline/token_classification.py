@@ -6,12 +6,20 @@
     average   that of the mean of its pieces' probabilities
     max       that of its surest piece; after each of these three, neighbouring words as in simple
 
+Words are those of the tokenizer's own numbers, without the punctuation at their edges: "London." is
+two. (BERT's and RoBERTa's tokenizers part it themselves; SentencePiece's does not.) Where an answer
+begins and ends there is no white space, which some tokenizers count to the piece behind it.
+
 Source: the answers of transformers' TokenClassificationPipeline.
 """
+
+import unicodedata
+from itertools import groupby, takewhile
 
 import numpy as np
 
 from minidistil.data.entities import OUTSIDE
+from minidistil.data.long_texts import answering
 from minidistil.pipeline.predictor import Predictor, listed
 
 OF_WORDS = {  # pieces' probabilities (n,K)  ->  the word's (K,)
@@ -25,8 +33,13 @@ STRATEGIES = ("none", "simple", *OF_WORDS)
 class TokenClassification(Predictor):
     """A tagger's answers; a strategy says of what."""
 
-    def __call__(self, inputs, aggregation_strategy="none", ignore_labels=(OUTSIDE,)):
-        """aggregation_strategy: "none" answers for every piece, the others for entities."""
+    def __call__(self, inputs, aggregation_strategy="none", ignore_labels=(OUTSIDE,),
+                 max_length=None, stride=None):  # fmt: skip
+        """aggregation_strategy: "none" answers for every piece, the others for entities.
+
+        A text longer than max_length tokens (None: than the model reads) is read in windows that
+        share `stride` pieces; each word is answered by the one in whose middle it lies.
+        """
         if aggregation_strategy not in STRATEGIES:
             raise ValueError(
                 f"aggregation_strategy must be one of {', '.join(STRATEGIES)}, "
@@ -34,9 +47,8 @@ class TokenClassification(Predictor):
             )
         texts, answers = listed(inputs), []
         kind = "entity" if aggregation_strategy == "none" else "entity_group"
-        for encodings, rows, result in self.results(texts):
-            scores = self.model.ops.place.fetch(self.model.ops.softmax.forward(result.logits)[0])
-            for encoding, mine in zip(encodings, np.split(scores, rows.bounds[1:-1]), strict=True):
+        for encodings, parts, runs in self.windowed(texts, max_length, stride):
+            for encoding, mine in zip(encodings, self._scores(encodings, parts, runs), strict=True):
                 text = texts[len(answers)]
                 found = self._pieces(text, encoding, mine)
                 if aggregation_strategy in OF_WORDS:
@@ -45,21 +57,39 @@ class TokenClassification(Predictor):
                     found = [self._word(word, mine, of_word) for word in words]
                 if kind == "entity_group":
                     found = [self._entity(group) for group in _groups(found)]
+                    found = [one for one in found if one["start"] < one["end"]]
                 answers.append([one for one in found if one[kind] not in ignore_labels])
         return answers if isinstance(inputs, list) else answers[0]
 
+    def _scores(self, encodings, parts, runs):
+        """Probabilities (T,K) of the pieces of each text, each piece's from one window."""
+        windows = []
+        for rows, result in runs:
+            scores = self.model.ops.place.fetch(self.model.ops.softmax.forward(result.logits)[0])
+            windows += np.split(scores, rows.bounds[1:-1])
+        found = [np.zeros((len(e.ids), windows[0].shape[1]), windows[0].dtype) for e in encodings]
+        for number, mine in groupby(range(len(windows)), parts.owners.__getitem__):
+            mine = list(mine)
+            places = [parts.places[w] for w in mine]
+            for w, at, own in zip(mine, places, answering(places, _numbers(encodings[number])),
+                                  strict=True):  # fmt: skip
+                found[number][at[own]] = windows[w][own]
+        return found
+
     def _pieces(self, text, encoding, scores):
-        """The best tag of every piece of the text itself."""
+        """The best tag of every piece of the text itself; white space is none."""
         unknown, found = self.tokenizer.unk_id, []
-        for t, special in enumerate(encoding.special_tokens_mask):
-            if special:
+        for _, places in groupby(range(len(encoding.ids)), encoding.word_ids.__getitem__):
+            places = [t for t in places if not encoding.special_tokens_mask[t]]
+            spans = [_trimmed(text, *encoding.offsets[t]) for t in places]
+            if not any(start < end for start, end in spans):
                 continue
-            start, end = encoding.offsets[t]
-            found.append({
-                **self._best(scores[t]), "index": t,
-                "word": text[start:end] if encoding.ids[t] == unknown else encoding.tokens[t],
-                "start": start, "end": end,
-            })  # fmt: skip
+            for t, (start, end) in zip(places, spans, strict=True):
+                found.append({
+                    **self._best(scores[t]), "index": t,
+                    "word": text[start:end] if encoding.ids[t] == unknown else encoding.tokens[t],
+                    "start": start, "end": end,
+                })  # fmt: skip
         return found
 
     def _best(self, scores):
@@ -68,23 +98,15 @@ class TokenClassification(Predictor):
         return {"entity": names[str(best)], "score": float(scores[best])}
 
     def _words(self, text, encoding, pieces):
-        """Lists of the pieces of each word.
-
-        A piece goes on with a word where the tokenizer marks it so (WordPiece's ##), else where no
-        space is before it or at its beginning; an unknown one is a word.
-        """
-        mark, groups = getattr(self.tokenizer.backend.model, "continuing_subword_prefix", None), []
+        """Lists of the pieces of each word; white space ends one whatever the numbers say."""
+        groups, number, end = [], None, 0
         for piece in pieces:
-            start, t = piece["start"], piece["index"]
-            if mark:
-                goes_on = encoding.tokens[t].startswith(mark)
-            else:
-                goes_on = start > 0 and " " not in text[start - 1 : start + 1]
-            if groups and goes_on and encoding.ids[t] != self.tokenizer.unk_id:
-                groups[-1].append(piece)
-            else:
-                groups.append([piece])
-        return groups
+            mine = encoding.word_ids[piece["index"]]
+            if not groups or mine != number or piece["start"] > end:
+                groups.append([])
+            groups[-1].append(piece)
+            number, end = mine, piece["end"]
+        return [part for group in groups for part in _without_edges(text, group)]
 
     def _word(self, pieces, scores, of_word):
         """The pieces of a word as one."""
@@ -99,10 +121,45 @@ class TokenClassification(Predictor):
         }
 
     def _joined(self, group):
+        seen = [piece for piece in group if piece["start"] < piece["end"]] or group[:1]
         return {
             "word": self.tokenizer.backend.decoder.decode([piece["word"] for piece in group]),
-            "start": group[0]["start"], "end": group[-1]["end"],
+            "start": seen[0]["start"], "end": seen[-1]["end"],
         }  # fmt: skip
+
+
+def _numbers(encoding):
+    """Each piece's word, None for special tokens; a piece without a number is a word of its own."""
+    return [
+        None if special else -1 - t if word is None else word
+        for t, (word, special) in enumerate(
+            zip(encoding.word_ids, encoding.special_tokens_mask, strict=True)
+        )
+    ]
+
+
+def _trimmed(text, start, end):
+    """A span of the text without the white space around it."""
+    part = text[start:end]
+    start += len(part) - len(part.lstrip())
+    return start, start + len(part.strip())
+
+
+def _without_edges(text, word):
+    """The pieces of a word  ->  lists: the punctuation before, the rest, the punctuation behind."""
+    kinds = [_kind_of(text[piece["start"] : piece["end"]]) for piece in word]
+    if "letters" not in kinds:
+        return [word]
+    front = len([*takewhile(lambda kind: kind != "letters", kinds)])
+    front = front if "marks" in kinds[:front] else 0  # a space alone belongs to what follows
+    back = len(word) - len([*takewhile(lambda kind: kind != "letters", reversed(kinds))])
+    return [part for part in (word[:front], word[front:back], word[back:]) if part]
+
+
+def _kind_of(text):
+    if not text:
+        return "space"
+    return "marks" if all(unicodedata.category(c)[0] in "PS" for c in text) else "letters"
 
 
 def _groups(pieces):

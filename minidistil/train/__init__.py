@@ -4,6 +4,7 @@ Start at `loop.py`; `optimizer.py` and `schedule.py` are what a step consists of
 `checkpoint.py` what is written down.
 """
 
+from minidistil.limits import short
 from minidistil.train.config import TrainConfig
 from minidistil.train.loop import run_loop
 from minidistil.train.objectives import Distillation, Supervised, counting_of, objective_for
@@ -24,7 +25,14 @@ def train(
     config: TrainConfig. distill: DistillConfig of a pair. data, run, evaluate, resume, the
     returned summary and what is raised: see `minidistil.train.loop.run_loop`.
     """
+    if not isinstance(config, TrainConfig):
+        raise TypeError(f"config must be a TrainConfig, not {short(config)}")
+    for name in ("batches", "collate"):
+        if not hasattr(data, name):
+            raise TypeError(f"data must have `{name}`, as LabelledText; not {short(data)}")
     objective = objective_for(model_or_pair, distill, counting_of(config))
+    if not hasattr(objective.model, "params"):
+        raise TypeError(f"what is trained must be a model, not {short(model_or_pair)}")
     return run_loop(
         objective, data, config, run=run, evaluate=evaluate, resume=resume, progress=progress
     )

@@ -3,6 +3,9 @@
 import math
 from dataclasses import asdict, dataclass, fields
 
+from minidistil.arguments import number, one_of, whole
+from minidistil.limits import several, short
+from minidistil.ops import BACKENDS
 from minidistil.train.schedule import SCHEDULES
 
 OPTIMIZERS = ("adamw", "bertadam", "lamb")
@@ -59,7 +62,12 @@ class TrainConfig:
     label_smoothing: float = 0.0
 
     def __post_init__(self):
-        object.__setattr__(self, "betas", tuple(self.betas))
+        pair = self.betas if isinstance(self.betas, list | tuple) else ()
+        if len(pair) != 2 or not all(number("betas", beta, 0) < 1 for beta in pair):
+            raise ValueError(
+                f"betas must be two numbers from 0 to below 1, not {short(self.betas)}"
+            )
+        object.__setattr__(self, "betas", tuple(pair))
         measure = (self.measure,) if isinstance(self.measure, str) else tuple(self.measure or ())
         object.__setattr__(self, "measure", measure)
         self._check_labels()
@@ -72,32 +80,23 @@ class TrainConfig:
         for name in ("steps", "tokens", "epochs", "accumulate", "batch_tokens", "log_every",
                      "eval_every", "checkpoint_every", "patience"):  # fmt: skip
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
+            if value is not None and (not isinstance(value, int) or value is True or value < 1):
                 raise ValueError(f"{name} must be a whole number above 0, not {value!r}")
         for name in ("lr", "eps", "minutes"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise ValueError(f"{name} must be a finite number above 0, not {value!r}")
+            if name != "minutes" or self.minutes is not None:
+                number(name, getattr(self, name), 0, True, "a finite number above 0")
         for name in ("weight_decay", "warmup", "max_grad_norm"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be 0 or more, not {getattr(self, name)!r}")
+            number(name, getattr(self, name), 0, rule="0 or more")
         if self.warmup >= 1 and self.warmup != int(self.warmup):
             raise ValueError(
                 f"warmup must be a share below 1 or a whole number of steps, not {self.warmup!r}"
             )
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"betas must be two numbers from 0 to below 1, not {self.betas!r}")
-        if self.optimizer not in OPTIMIZERS:
-            raise ValueError(
-                f"optimizer must be one of {', '.join(OPTIMIZERS)}, not {self.optimizer!r}"
-            )
-        if self.schedule not in SCHEDULES:
-            raise ValueError(
-                f"schedule must be one of {', '.join(SCHEDULES)}, not {self.schedule!r}"
-            )
+        one_of("optimizer", self.optimizer, OPTIMIZERS)
+        one_of("schedule", self.schedule, SCHEDULES)
+        one_of("backend", self.backend, BACKENDS)
+        whole("seed", self.seed)
 
-        if self.keep not in KEPT:
-            raise ValueError(f"keep must be one of {', '.join(KEPT)}, not {self.keep!r}")
+        one_of("keep", self.keep, KEPT)
 
     def _check_labels(self):
         """class_weights as a tuple of floats, or None; a smoothing that is one."""
@@ -126,5 +125,5 @@ class TrainConfig:
     def from_dict(cls, values):
         """Inverse of `to_dict`. Raises ValueError for a name that is no option."""
         if unknown := sorted(set(values) - {f.name for f in fields(cls)}):
-            raise ValueError(f"no such training option: {', '.join(unknown)}")
+            raise ValueError(f"no such training option: {several(unknown)}")
         return cls(**values)

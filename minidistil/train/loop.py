@@ -10,15 +10,17 @@ import signal
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 
+from minidistil.limits import several
 from minidistil.model.counting import PLAIN
 from minidistil.model.finite import NotFiniteError
 from minidistil.ops import Workspace
 from minidistil.train import best, budget
 from minidistil.train.config import TrainConfig
+from minidistil.train.inputs import inputs_of
 from minidistil.train.objectives import counting_of
 from minidistil.train.optimizer import AdamW, clip
 from minidistil.train.relatives import BertAdam, Lamb
@@ -71,7 +73,15 @@ def run_loop(objective, data, config, *, run=None, evaluate=None, resume=False, 
         )
     if resume and (run is None or not run.resumed):
         raise ValueError("resume needs the folder of a run: run=Run(folder, resume=True)")
+    with nullcontext() if run is None else run.held():
+        return _trained(objective, data, config, run, evaluate, progress)
+
+
+def _trained(objective, data, config, run, evaluate, progress):
+    """`run_loop` in a folder that is held."""
     resume = run is not None and run.resumed
+    if run is not None:
+        run.know(inputs_of(objective, data))
     if resume:
         began = TrainConfig.from_dict(run.plan["config"])  # with what an older version lacked
         _same_options(began.to_dict(), config.to_dict())
@@ -247,7 +257,8 @@ class Loop:
             if self.state["step"] == 0:  # the weights that were given
                 raise
             raise FloatingPointError(
-                f"the evaluation after step {self.state['step']} failed: {error}"
+                f"the evaluation after step {self.state['step']} gives no number: {error.place}; "
+                f"try a lower learning rate or a longer warm-up"
             ) from None
 
     def write(self, line, **times):
@@ -310,8 +321,8 @@ def _same_options(began, now):
                if began.get(name) != now[name]]  # fmt: skip
     if changed:
         raise ValueError(
-            f"a resumed run keeps the options it began with: {'; '.join(changed)}; leave them "
-            f"out, or start a new run elsewhere"
+            f"a resumed run keeps the options it began with: {several(changed, '; ', 200)}; leave "
+            f"them out, or start a new run elsewhere"
         )
 
 

@@ -4,10 +4,13 @@ The optimiser knows arrays and names, no model. Parameters are read-only outside
 step hands out new arrays and the model takes them: `model.update(optimizer.step(grads))`.
 """
 
+from collections.abc import Collection, Mapping
 from importlib import import_module
 
 import numpy as np
 
+from minidistil.arguments import number, whole
+from minidistil.limits import several, short
 from minidistil.ops import BACKENDS, place_of
 
 
@@ -33,12 +36,20 @@ class AdamW:
         self, params, lr=5e-4, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01,
         decay=None, backend="cpu",
     ):  # fmt: skip
-        if unknown := sorted(set(decay or ()) - set(params)):
-            raise ValueError(f"decay names parameters that are not there: {', '.join(unknown)}")
+        if not isinstance(params, Mapping):
+            raise TypeError(f"params must be {{name: array}}, not {short(params)}")
+        if not isinstance(decay, Collection | None) or isinstance(decay, str):
+            raise TypeError(f"decay must be a list of names, not {short(decay)}")
+        if unknown := sorted(set(map(str, decay or ())) - set(params)):
+            raise ValueError(f"decay names parameters that are not there: {several(unknown)}")
+        self.update_all = _kernel("adamw", "update_all", backend)
         # What a model's `params` fetches from a device is updated where it lives.
         self.params = params = getattr(params, "arrays", params)
-        self.lr, self.betas, self.eps = lr, tuple(betas), eps
-        self.weight_decay, self.update_all = weight_decay, _kernel("adamw", "update_all", backend)
+        for name, p in params.items():
+            _floats(f"parameter {name!r}", p)
+        self.lr, self.betas = number("lr", lr, 0), _betas(betas)
+        self.eps = number("eps", eps, 0)
+        self.weight_decay = number("weight_decay", weight_decay, 0)
         self.decay = decayed(params) if decay is None else frozenset(decay)
         self.t = 0
         self.place, self.backend = place_of(backend), backend
@@ -48,23 +59,27 @@ class AdamW:
     def step(self, grads, lr=None):
         """grads: name -> array  ->  name -> new parameter, read-only, for the names in grads.
 
-        A parameter without a gradient stays as it is. Raises ValueError for a gradient whose
-        name or shape no parameter has.
+        A parameter without a gradient stays as it is. Raises TypeError or ValueError, changing
+        nothing: for a gradient whose name or shape no parameter has, for what is no array of
+        floats, and for an lr that is no number from 0 up.
         """
         return dict(self.steps(grads, lr))
 
     def steps(self, grads, lr=None):
         """The same one by one, as (name, new parameter): whoever takes each before it asks for the
         next never holds two models at once."""
+        if not isinstance(grads, Mapping):
+            raise TypeError(f"step takes {{name: gradient}}, not {short(grads)}")
+        lr = self.lr if lr is None else number("lr", lr, 0)
         for name, g in grads.items():
             if name not in self.m:
                 raise ValueError(f"gradient {name!r} belongs to no parameter")
+            _floats(f"gradient {name!r}", g)
             if g.shape != self.m[name].shape:
                 raise ValueError(
                     f"gradient {name!r} has shape {g.shape}, its parameter {self.m[name].shape}"
                 )
         self.t += 1
-        lr = self.lr if lr is None else lr
         fresh = self.updated(grads, lr, self.t)
         for name, new in zip(grads, fresh, strict=True):
             if isinstance(new, np.ndarray):
@@ -86,7 +101,11 @@ class AdamW:
         return {"t": self.t, "m": m, "v": v}
 
     def load(self, state):
-        """Take over what `state` gave, by copying it."""
+        """Take over what `state` gave, by copying it. Raises TypeError or ValueError for what is
+        no state of these parameters, changing nothing."""
+        if not isinstance(state, Mapping) or set(state) != {"t", "m", "v"}:
+            raise TypeError("a saved optimiser holds t, m and v, as `state` gives them")
+        t = whole("t", state["t"])
         for moments, saved in ((self.m, state["m"]), (self.v, state["v"])):
             if moments.keys() != saved.keys():
                 names = ", ".join(sorted(moments.keys() ^ saved.keys()))
@@ -97,8 +116,41 @@ class AdamW:
                         f"moments of {name!r} have shape {saved[name].shape} in the saved "
                         f"optimiser, the parameter {array.shape}"
                     )
+                _floats(f"moments of {name!r}", saved[name])
+        for moments, saved in ((self.m, state["m"]), (self.v, state["v"])):
+            for name in moments:
                 moments[name] = self.place.send(np.array(saved[name]))
-        self.t = state["t"]
+        self.t = t
+
+    def __getstate__(self):
+        """For pickle and copy: arrays as NumPy's, and no functions. The parameters are those of
+        this moment; `params` of a model that goes on is to be set anew."""
+        state = vars(self) | self.state() | {"params": self.params}
+        for part in ("params", "m", "v"):
+            arrays = state[part].items()
+            state[part] = {name: np.array(self.place.fetch(x)) for name, x in arrays}
+        return {name: x for name, x in state.items() if name not in ("update_all", "place")}
+
+    def __setstate__(self, state):
+        vars(self).update(state)
+        self.place = place_of(self.backend)
+        self.update_all = _kernel("adamw", "update_all", self.backend)
+        for part in (self.params, self.m, self.v):
+            part.update({name: self.place.send(x) for name, x in part.items()})
+
+
+def _floats(name, x):
+    """Raises TypeError for what is no array of floats, here or on a device."""
+    if getattr(getattr(x, "dtype", None), "kind", None) != "f":
+        kind = getattr(x, "dtype", type(x).__name__)
+        raise TypeError(f"{name} must be an array of floats, not {kind}")
+
+
+def _betas(betas):
+    pair = tuple(betas) if isinstance(betas, list | tuple) else ()
+    if len(pair) != 2 or not all(number("betas", beta, 0) < 1 for beta in pair):
+        raise ValueError(f"betas must be two numbers from 0 to below 1, not {short(betas)}")
+    return tuple(map(float, pair))
 
 
 def clip(grads, max_norm, backend="cpu"):
@@ -131,6 +183,6 @@ def scaled(grads, factor, backend="cpu"):
 
 def _kernel(file, name, backend):
     """A function of `ops/`, imported when it is needed, as the ops are."""
-    if backend not in BACKENDS:
+    if not isinstance(backend, str) or backend not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, not {backend!r}")
     return getattr(import_module(f"minidistil.ops.{file}"), name + BACKENDS[backend])

@@ -1,29 +1,5 @@
-"""Text, a teacher and a classifier, all tiny, made by the commands themselves."""
+"""The tiny world that the commands' tests share."""
 
-import random
-from types import SimpleNamespace
+from cli_world import world
 
-import pytest
-from cli_world import BAD, GOOD, SIZES, SMALL, sentence
-
-from minidistil.cli import main
-
-
-@pytest.fixture(scope="session")
-def world(tmp_path_factory):
-    """.text .labelled .teacher .classifier: paths; all made once, none changed."""
-    home, rng = tmp_path_factory.mktemp("world"), random.Random(0)
-    text, labelled = home / "text.txt", home / "labelled.tsv"
-    text.write_text("\n".join(sentence(rng, f"{GOOD} {BAD}") for _ in range(60)))
-    kinds = 20 * [(GOOD, "good"), (BAD, "bad")]
-    rows = [f"{sentence(rng, words)}\t{name}" for words, name in kinds]
-    labelled.write_text("sentence\tlabel\n" + "\n".join(rows) + "\n")
-    teacher, classifier = home / "teacher", home / "classifier"
-    common = ("--steps", "2", *SMALL)
-    assert main(["pretrain", "--data", str(text), "--out", str(teacher), *SIZES, *common]) == 0
-    assert main(["finetune", "--model", str(teacher), "--data", str(labelled), "--out",
-                 str(classifier), *common]) == 0  # fmt: skip
-    return SimpleNamespace(
-        home=home, text=str(text), labelled=str(labelled), teacher=str(teacher),
-        classifier=str(classifier),
-    )  # fmt: skip
+__all__ = ["world"]

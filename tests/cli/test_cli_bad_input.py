@@ -318,11 +318,11 @@ def full(*args):
 
 def test_a_disk_full_before_training(world, tmp_path, capsys, monkeypatch):
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "notes.txt").write_text("mine")
+    (tmp_path / "out" / ".notes").write_text("mine")  # hidden files are passed over
     monkeypatch.setattr(os, "fsync", full)
     argv = ["distill", "--teacher", world.teacher, "--data", world.text, "--steps", 1, *SMALL]
     refused(capsys, [*argv, "--out", tmp_path / "out"], "No space left")
-    assert [p.name for p in (tmp_path / "out").iterdir()] == ["notes.txt"]
+    assert [p.name for p in (tmp_path / "out").iterdir()] == [".notes"]
 
 
 def test_a_loss_that_is_not_finite_exits_with_1(world, tmp_path, capsys):

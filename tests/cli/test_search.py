@@ -43,7 +43,7 @@ def test_the_index_is_made_anew_when_something_changed(world, items, capsys, tmp
     assert not answer(capsys, *common, "dull")["index_reused"]
     other = "--items", items, "--model", world.classifier, "--index", tmp_path / "index.npz"
     assert not answer(capsys, *other, "dull")["index_reused"]
-    (tmp_path / "index.npz").write_bytes(b"no index")
+    (tmp_path / "index.npz").write_bytes(b"")
     assert not answer(capsys, *other, "dull")["index_reused"]
 
 

@@ -14,6 +14,15 @@ from minidistil.cli import main
 from minidistil.pipeline import pipeline
 from minidistil.pipeline.token_classification import STRATEGIES
 
+MERGED = {  # in which no piece is a space alone
+    "roberta": [
+        "the dog jumps",
+        "quick foxes jump dogged",
+        "the lazy dogs jumping quickest dogged",
+    ],
+    "albert": ["lazy fox", "quick dogs and a lazy jump", "sleeping foxes a quicker dog"],
+}
+MARKED = ["the film.\nactors", "we (loved) it, what a film!"]
 TEXTS = ["the film was great", "we loved the actors in it and what a dull plot", "actors zzz"]
 
 
@@ -80,7 +89,7 @@ def test_answers_are_transformers(tagged):
     mine, other = ours(task, tagged[1]), theirs(task, tagged[1])
     for options in ({}, {"ignore_labels": []}):
         for how in STRATEGIES:
-            for inputs in (TEXTS[1], TEXTS[:1], TEXTS):
+            for inputs in (TEXTS[1], TEXTS[:1], TEXTS, MARKED):
                 options = options | {"aggregation_strategy": how}
                 same(mine(inputs, **options), plain(other(inputs, **options)))
 
@@ -88,13 +97,14 @@ def test_answers_are_transformers(tagged):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_words_of_other_tokenizers(family, tmp_path):
-    """Pieces that bear no mark make words by the spaces between them."""
+    """Pieces that bear no mark make words by the tokenizer's numbers. (transformers parts them at
+    spaces, and so a piece that is a space alone from its word: here is none.)"""
     task = "token-classification"
     folder = family_folder(family, tmp_path, task)
     mine, other = ours(task, folder), theirs(task, folder)
     for how in STRATEGIES:
         options = {"aggregation_strategy": how, "ignore_labels": []}
-        same(mine(TEXTS, **options), plain(other(TEXTS, **options)))
+        same(mine(MERGED[family], **options), plain(other(MERGED[family], **options)))
 
 
 def test_a_word_has_one_tag(tagged):

@@ -66,7 +66,8 @@ def test_what_does_not_fit_is_refused(tmp_path):
 
 def test_a_batch_says_what_the_decoder_says():
     read = tokenizer()
-    data = TextPairs(PAIRS, read, tokens=1000, max_length=6, max_target_length=4)
+    with pytest.warns(UserWarning, match="of 3 texts are longer than"):
+        data = TextPairs(PAIRS, read, tokens=1000, max_length=6, max_target_length=4)
     (indices,) = data.batches(0)
     batch = data.collate(indices)
     assert set(batch) == {"input_ids", "attention_mask", "labels"}

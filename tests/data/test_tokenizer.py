@@ -168,7 +168,7 @@ def test_bad_folders(tokenizer, tmp_path):
     with pytest.raises(ValueError, match="is not a tokenizer"):
         load_tokenizer(tmp_path)
     (tmp_path / "tokenizer_config.json").write_text("[]")
-    with pytest.raises(ValueError, match="must hold a JSON object"):
+    with pytest.raises(ValueError, match="must hold one JSON object"):
         load_tokenizer(tmp_path)
 
 

@@ -10,12 +10,13 @@ from model_cases import CASES, SMALL, model_of
 import minidistil as md
 from minidistil.data.batches import collate, plan
 from minidistil.data.numbered import Numbered
-from minidistil.distill.cache import INDEX, CachedTeacher, keep_top, spread_out
+from minidistil.distill.cache import INDEX, SUMS, CachedTeacher, keep_top, spread_out
 from minidistil.model.ensemble import Ensemble
 
 WORDS, LABELS = (BERT, STUDENT), (CASES["bert-single"], CLASSES)
 KINDS = pytest.mark.parametrize("cases", [WORDS, LABELS], ids=["words", "classes"])
 BOTH = pytest.mark.parametrize("backend", ["numpy", "cpu"])
+BESIDE = INDEX, SUMS  # what lies beside the arrays
 PLAIN = md.DistillConfig(alpha_mse=0.2)
 SOFT = md.DistillConfig(alpha_cos=0.0)
 
@@ -80,9 +81,9 @@ def test_whole_has_the_same_bits(cases, backend, restricted, tmp_path):
 def test_half_is_near(cases, tmp_path):
     student, teacher, data = world(cases)
     cached = CachedTeacher(tmp_path / "cache", teacher, data, PLAIN, "half")
-    sizes = [sum(f.stat().st_size for f in (tmp_path / "cache").iterdir() if f.name != INDEX)]
+    sizes = [sum(f.stat().st_size for f in (tmp_path / "cache").iterdir() if f.name not in BESIDE)]
     CachedTeacher(tmp_path / "whole", teacher, data, PLAIN)
-    sizes += [sum(f.stat().st_size for f in (tmp_path / "whole").iterdir() if f.name != INDEX)]
+    sizes += [sum(f.stat().st_size for f in (tmp_path / "whole").iterdir() if f.name not in BESIDE)]
     assert 2 * sizes[0] == sizes[1]
     for own, kept in zip(
         *(losses(student, t, data, PLAIN) for t in (teacher, cached)), strict=True

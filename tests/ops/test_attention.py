@@ -197,7 +197,7 @@ def test_nothing_kept_grows_with_the_square_of_the_length():
     qkv = draw_qkv(t)
     fixed = {"bounds": sequences(t), "n_heads": H}
     _, (*_, kept, _, _, _) = backend("cpu").attention.forward(*qkv, **fixed)
-    assert sum(x.size for x in kept) == t * (C + H)
+    assert sum(x.size for x in kept) == t * (C + 2 * H)
     for name in SUFFIX:
         assert backend(name).attention.forward(*qkv, **fixed, keep=False)[1] is None
 

@@ -60,9 +60,9 @@ def kernels():
             name = f"{D}{' dropout' * dropout}{' causal' * causal}"
             own = _attention_cuda.FORWARD_ROWS, _attention_cuda.BACKWARD_ROWS
             yield (f"attention {name}", _attention_cuda.forward_kernel(own[0], *shape),
-                   f"mmmiif{DRAW}mm", forward)  # fmt: skip
+                   f"mmmiif{DRAW}mt", forward)  # fmt: skip
             yield (f"attention dq {name}", _attention_cuda.dq_kernel(own[1], *shape),
-                   f"mmmmmmiif{DRAW}m", backward)  # fmt: skip
+                   f"mmmmtmiif{DRAW}m", backward)  # fmt: skip
             yield (f"attention dkv {name}", _attention_cuda.dkv_kernel(own[1], *shape),
                    f"mmmmmmiif{DRAW}mm", backward)  # fmt: skip
     yield "along", _attention_cuda.along_kernel, "mmmn", 40

@@ -10,7 +10,9 @@ from labelled_models import QUICK, TEXTS, model_folder, ran, rows
 from minidistil.config import DistilBertConfig
 from minidistil.data import LabelledText, examples, train_wordpiece
 from minidistil.data.choices import choice_of, choices_of
+from minidistil.data.extracts import documents_of
 from minidistil.data.label_values import MULTI, REGRESSION, SINGLE, keep_labelled, label_numbers
+from minidistil.data.questions import squad
 from minidistil.data.sentences import SentencePairs
 
 ABC = ("a", "b", "c")
@@ -340,6 +342,37 @@ def test_regression_refuses_before_the_first_step(folder, tmp_path, capsys):
         *QUICK
     )  # fmt: skip
     assert code == 2 and "finite number as label" in error and not (tmp_path / "out").exists()
+
+
+def test_one_output_is_a_number(tmp_path, capsys):
+    """Was: a cross-encoder of one output and no problem_type refused 0.5, "none of LABEL_0".
+    Right: regression, as transformers infers it."""
+    folder = model_folder(tmp_path / "model", num_labels=1)
+    data = rows(tmp_path / "a.jsonl", *({"text": t, "label": 0.5 * i} for i, t in enumerate(TEXTS)))
+    code, out, _, error = ran(
+        capsys, "evaluate", "--model", folder, "--data", data, *QUICK, "--json"
+    )
+    assert code == 0, error
+    assert "pearson" in json.loads(out)
+
+
+ASKED = {"id": "1", "question": "what\ud800", "answers": [{"text": "film", "answer_start": 2}]}
+SQUAD = {"data": [{"paragraphs": [{"context": "a film", "qas": [ASKED]}]}]}
+
+
+@pytest.mark.parametrize(
+    ("read", "name", "found"),
+    [
+        (lambda p: list(examples(p)), "a.jsonl", {"text": "a\ud800", "label": 1}),
+        (squad, "a.json", SQUAD),
+        (lambda p: list(documents_of(p)), "a.jsonl", {"text": "a\ud800 b", "summary": "c"}),
+    ],
+)
+def test_half_of_a_surrogate_pair_is_no_text(tmp_path, read, name, found):
+    """Was: TypeError of the tokenizer, a traceback, where texts were tokenised without a look.
+    Right: one line with the place, for every reader of JSON."""
+    with pytest.raises(ValueError, match="half of a surrogate pair"):
+        read(rows(tmp_path / name, found))
 
 
 def test_images_without_a_label():

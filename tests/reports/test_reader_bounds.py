@@ -77,7 +77,7 @@ def test_what_is_no_file(tmp_path, monkeypatch, name, make, kind):
     with pytest.raises(ValueError, match=r"\S") as error:
         READERS[name](path)
     folders = "holds no file of a known kind" if kind == "folder" else "is a folder"
-    assert f"is a {kind}, not a file" in one_line(error) or folders in one_line(error)
+    assert f"is not a regular file but a {kind}" in one_line(error) or folders in one_line(error)
 
 
 BINARIES = {
@@ -202,10 +202,11 @@ def test_a_json_document_has_so_many_bytes(tmp_path, monkeypatch):
     monkeypatch.setattr(limits, "DOCUMENT", 100)
     path = tmp_path / "i.json"
     path.write_text('{"data": "' + "x" * 100 + '"}')
-    with pytest.raises(ValueError, match="has 112 bytes, of which a JSON document may have 100"):
+    with pytest.raises(ValueError, match="has 112 bytes; a JSON document has at most 100"):
         squad(path)
+    monkeypatch.setattr(limits, "SETTINGS", 100)
     (tmp_path / "preprocessor_config.json").write_text("[" * 200)
-    with pytest.raises(ValueError, match="may have 100; split it"):
+    with pytest.raises(ValueError, match="has 200 bytes; a settings file has at most 100"):
         ImageProcessor.read(tmp_path, None)
 
 

@@ -260,3 +260,18 @@ def test_the_name_of_a_special_token_as_text(tmp_path, theirs):
     load_tokenizer(folder).save(tmp_path / "b")
     for path in (folder, tmp_path / "b"):
         assert ours(path, "a [SEP]") == theirs(path, "a [SEP]") == [2, 5, 11, 13, 12, 3]
+
+
+def test_models_that_read_a_text_alike(tmp_path):
+    """Was: tokenizers of one vocabulary were the same, and an ensemble of a model that lower-cases
+    and one that does not read the ids of the first with both.
+    Right: they differ, and are refused."""
+    for name, lower in (("a", True), ("b", False), ("c", True)):
+        folder = vocabulary(tmp_path / name, do_lower_case=lower)
+        sizes = {"n_layers": 1, "dim": 8, "hidden_dim": 8, "n_heads": 2}
+        config = md.DistilBertConfig(vocab_size=len(PIECES), max_position_embeddings=16, **sizes)
+        md.from_config(config, "text-classification").save_pretrained(folder)
+    folders = [tmp_path / "a", tmp_path / "c"]
+    assert pipeline("text-classification", folders)("a fox")
+    with pytest.raises(ValueError, match="reads it in another way"):
+        pipeline("text-classification", [*folders, tmp_path / "b"])

@@ -47,6 +47,15 @@ def of(task):
 
 
 def add_options(parser):
-    """The options of every task, a group for each."""
+    """The options of every task, a group for each, and of long texts."""
+    add_stride(parser.add_argument_group("texts longer than --max-length"))
     for task in TASKS:
         of(task).add_options(parser)
+
+
+def add_stride(parser):
+    parser.add_argument(
+        "--stride", type=int, metavar="N",
+        help="pieces that their windows share where texts or their words are classified, or "
+        "questions answered (128, at most a third of --max-length)",
+    )  # fmt: skip

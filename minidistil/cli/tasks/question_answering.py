@@ -20,10 +20,6 @@ from minidistil.train.squad import squad_scores
 def add_options(parser):
     group = parser.add_argument_group("questions (question-answering: --data in SQuAD's format)")
     group.add_argument(
-        "--stride", type=int, metavar="N",
-        help="pieces that windows of --max-length share; default: a third of it",
-    )  # fmt: skip
-    group.add_argument(
         "--longest-answer", type=int, default=LONGEST_ANSWER, metavar="N",
         help=f"that is read off a text, in pieces ({LONGEST_ANSWER})",
     )  # fmt: skip
@@ -46,11 +42,6 @@ def add_answer_options(parser):
     )  # fmt: skip
     group.add_argument("--longest-answer", type=int, metavar="N", help="in pieces (15)")
     _add_word_option(group)
-    group.add_argument("--max-length", type=int, metavar="T", help="pieces of a window (384)")
-    group.add_argument(
-        "--stride", type=int, metavar="N",
-        help="pieces that windows share (128, at most a third of --max-length)",
-    )  # fmt: skip
 
 
 def training(args, folder, tokenizer, resumed):
@@ -93,9 +84,8 @@ def _in_two(questions, held_out):
 
 
 def _data(args, tokenizer, training, evaluation):
-    stride = args.max_length // 3 if args.stride is None else args.stride
     return Questions(
-        training, tokenizer, max_length=args.max_length, stride=stride, evaluation=evaluation,
+        training, tokenizer, max_length=args.max_length, stride=args.stride, evaluation=evaluation,
         tokens=args.batch_tokens, seed=args.seed,
         reading=Reading(args.longest_answer, args.align_to_words is not False),
     )  # fmt: skip

@@ -14,7 +14,7 @@ from minidistil.cli.labelled import (
     relabelled,
     training_and_evaluation,
 )
-from minidistil.cli.measure import measured, results
+from minidistil.cli.measure import measured, of_texts
 from minidistil.config import read_config
 from minidistil.data import LabelledText
 from minidistil.data.label_values import PROBLEMS, REGRESSION, SINGLE, keep_labelled
@@ -81,7 +81,7 @@ def _data(args, tokenizer, config, training, evaluation, kind=LabelledText):
 
 def _options(args, evaluation):
     return {"tokens": args.batch_tokens, "seed": args.seed, "max_length": args.max_length,
-            "evaluation": evaluation}  # fmt: skip
+            "stride": args.stride, "evaluation": evaluation}  # fmt: skip
 
 
 # ------------------------------------------------------- measuring
@@ -90,6 +90,8 @@ def _options(args, evaluation):
 def measure(model, batches, reference=None):
     """loss and agreement; accuracy, macro_f1, matthews; for several labels accuracy, macro_f1,
     micro_f1; for a number mse, pearson, spearman, and Pearson's correlation for agreement."""
+
+    logits, labels = of_texts(model, batches)
 
     def loss(logits, labels):
         return objective.classification(logits, labels, model.config, model.ops)[0]
@@ -103,25 +105,21 @@ def measure(model, batches, reference=None):
         return metrics.multi_label(mine, labels)
 
     return measured(
-        model, _logits(model, batches), loss, lambda logits: _classes(model, logits), scores,
-        reference, _correlation if _kind(model) == REGRESSION else None,
+        model, [(model.ops.place.send(logits), labels)], loss,
+        lambda logits: _classes(model, logits), scores, reference,
+        _correlation if _kind(model) == REGRESSION else None,
     )  # fmt: skip
 
 
 def answers(model, batches):
-    """Classes (B,), 0/1 (B,K) or numbers (B,)."""
-    return np.concatenate([_classes(model, logits) for logits, _ in _logits(model, batches)])
+    """Classes (B,), 0/1 (B,K) or numbers (B,), of all texts."""
+    return _classes(model, of_texts(model, batches)[0])
 
 
 def describe(answer):
     """The label with its score, or all labels that were asked for."""
     ranked = [answer] if isinstance(answer, dict) else answer
     return ", ".join(f"{a['label']} {a['score']:.4f}" for a in ranked)
-
-
-def _logits(model, batches):
-    """Each batch's logits (B,K) and its labels, or None where it has none."""
-    return ((result.logits, batch.get("labels")) for batch, _, result in results(model, batches))
 
 
 def _kind(model):

@@ -123,7 +123,7 @@ def samples(models, tokenizer, batches):
         if isinstance(model, Model):  # several teachers have no memory of keys and values
             config = model.config
             room = min(SAMPLE, config.n_positions - len(prompt))
-            (said,) = generate(model, [prompt], max_new_tokens=room, eos=model.ends)
+            (said,) = generate(model, [prompt], max_new_tokens=room, eos=config.eos_token_id)
             found[name] = tokenizer.decode([*prompt, *said])
     return found
 

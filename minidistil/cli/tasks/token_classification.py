@@ -3,6 +3,7 @@
 minidistil finetune --task token-classification --data train.conll --eval-data dev.conll
 """
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,16 @@ from minidistil.cli.labelled import (
     held_out_of,
     known_names,
     relabelled,
+    say_renamed,
     training_and_evaluation,
 )
 from minidistil.cli.measure import accuracy, cross_entropy, likeliest, measured, results
-from minidistil.data.entities import TaggedText, tag_names, tagged_sentences
+from minidistil.data.entities import TaggedText, has_every_tag, tag_names, tagged_sentences
+from minidistil.data.label_values import say_left_out
 from minidistil.data.words import untagged_sentences
+from minidistil.limits import few
 from minidistil.model.objective import IGNORED
-from minidistil.train.entities import entity_scores
+from minidistil.train.entities import entity_scores, scheme_of
 
 
 def add_options(parser):
@@ -34,6 +38,8 @@ def training(args, folder, tokenizer, resumed):
     def labels_of(before):
         known = before.id2label or ()
         chosen = known if set(names) <= set(known) else names
+        if chosen is names:
+            say_renamed(known, names)
         return len(chosen), None, chosen
 
     model = relabelled(args, folder, "token-classification", labels_of)
@@ -65,13 +71,24 @@ def _read_words(args, path):
 
 
 def _read(args, path):
-    return list(progress(tagged_sentences(Path(path)), "reading", unit=" sentences"))
+    found = list(progress(tagged_sentences(Path(path)), "reading", unit=" sentences"))
+    if not args.skip_unlabelled:
+        return found
+    kept = [sentence for sentence in found if has_every_tag(sentence[1])]
+    say_left_out(len(found) - len(kept), len(found))
+    return kept
 
 
 def _data(args, tokenizer, model, training, evaluation):
+    names = known_names(model.config)
+    if scheme_of(names) is None and any(n.isdecimal() or n.startswith("B-") for n in names):
+        warnings.warn(
+            f"the tags {few(names, 5)} are of no scheme of entities that is known (IOB, IOE, "
+            f"IOBES, BILOU): words are counted, entities are not", stacklevel=2,
+        )  # fmt: skip
     return TaggedText(
         training, tokenizer, tokens=args.batch_tokens, evaluation=evaluation, seed=args.seed,
-        names=known_names(model.config), max_length=args.max_length,
+        names=names, max_length=args.max_length, stride=args.stride,
     )  # fmt: skip
 
 
@@ -79,23 +96,37 @@ def _data(args, tokenizer, model, training, evaluation):
 
 
 def measure(model, batches, reference=None):
-    """loss, accuracy (of words); precision, recall, f1 (of entities, where tags are BIO)."""
+    """loss, accuracy (of words); precision, recall, f1 (of entities, where tags mark them)."""
     names = model.config.to_dict()["id2label"]
-    lengths = [n for batch in batches for n in (batch["labels"] != IGNORED).sum(axis=1)]
+    scheme = scheme_of(names.values())
+    order, ends = _sentences(batches)
 
     def scores(mine, labels):
         found = accuracy(mine, labels)
-        if not any(name.startswith("B-") for name in names.values()):
+        if scheme is None:
             return found
-        ends = np.cumsum(lengths)[:-1]
         sentences = (
-            [[names[str(k)] for k in part] for part in np.split(x, ends)] for x in (mine, labels)
+            [[names[str(k)] for k in part] for part in np.split(x[order], ends)]
+            for x in (mine, labels)
         )
-        return found | entity_scores(*sentences)
+        return found | entity_scores(*sentences, scheme)
 
     return measured(
         model, _labelled(model, batches), cross_entropy(model), likeliest(model), scores, reference
     )
+
+
+def _sentences(batches):
+    """Of the words that have a label, batch after batch: their order in the sentences, whatever
+    windows they are in, and where in it a sentence ends."""
+    rows = [np.nonzero(batch["labels"] != IGNORED) for batch in batches]
+    sentence = [batch["owners"][row] for batch, (row, _) in zip(batches, rows, strict=True)]
+    word = [batch["words"][at] for batch, at in zip(batches, rows, strict=True)]
+    if not batches:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    sentence, word = np.concatenate(sentence), np.concatenate(word)
+    order = np.lexsort((word, sentence))
+    return order, np.flatnonzero(np.diff(sentence[order])) + 1
 
 
 def answers(model, batches):
