@@ -162,7 +162,7 @@ class Unlabelled(LabelledText):
     def __init__(self, found, tokenizer, *, problem_type, names, evaluation=(), **options):
         blank, held_out = ([(*texts, 0) for *texts, _ in part] for part in (found, evaluation))
         super().__init__(blank, tokenizer, evaluation=held_out, problem_type=REGRESSION, **options)
-        given, self.answers = [label for *_, label in evaluation], None
+        given, self.answers, self.first = [x[-1] for x in evaluation], None, len(blank)
         if given and not any(unlabelled(given, problem_type, names)):
             self.answers = label_numbers(given, problem_type, names)
 
@@ -171,4 +171,4 @@ class Unlabelled(LabelledText):
         del batch["labels"]
         if min(indices) < self.size or self.answers is None:
             return batch
-        return {**batch, "labels": self.answers[np.asarray(indices) - self.size]}
+        return {**batch, "labels": self.answers[self.owners[indices] - self.first]}
