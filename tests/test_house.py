@@ -176,7 +176,8 @@ def test_every_compiled_function_has_the_library_and_the_cache_of_this_package()
     from minidistil.ops._machine_code import Pipeline
 
     assert helper(lambda x: x).targetoptions["inline"] == "always"
-    modules = [import_module(f"minidistil.ops.{p.stem}") for p in (PACKAGE / "ops").glob("*.py")]
+    files = [p for p in (PACKAGE / "ops").glob("*.py") if "_cpu import" in p.read_text("utf-8")]
+    modules = [import_module(f"minidistil.ops.{path.stem}") for path in files]
     kind = type(kernel(lambda x: x))
     found = {x for module in modules for x in vars(module).values() if isinstance(x, kind)}
     assert len(found) > 60

@@ -32,7 +32,8 @@ OPTIONS = {  # what the predictors call an option
     **{name: (name,) for name in ("top_k", "aggregation_strategy", "out_of_scope", "sentences",
                                "trigram_blocking", "max_new_tokens", "align_to_words",
                                "prompt_name", *WRITING)},
-    "max_length": ("max_length", "max_seq_len"), "stride": ("stride", "doc_stride"),
+    "max_length": ("max_length", "max_seq_len", "max_source_length"),
+    "stride": ("stride", "doc_stride"),
     "longest_answer": ("max_answer_len",), "no_answer": ("handle_impossible_answer",),
 }  # fmt: skip
 EXAMPLE = '--task feature-extraction --json "A film about trains."'

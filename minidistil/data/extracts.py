@@ -9,6 +9,7 @@ Source: Liu, "Fine-tune BERT for extractive summarization" (BertSum), 2019, §2.
 """
 
 import re
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -89,7 +90,7 @@ def documents_of(source, source_column=None, target_column=None):
 def packed(documents, tokenizer, max_length=None):
     """Lists of sentences  ->  for each ids (T,), types (T,), and which sentence begins at a token,
     (T,), IGNORED elsewhere."""
-    room, found = max_length or tokenizer.max_length, []
+    room, found, cut = max_length or tokenizer.max_length, [], 0
     if not 3 <= room <= tokenizer.max_length:
         raise ValueError(
             f"max_length {room} is not between 3 and the {tokenizer.max_length} positions of the "
@@ -99,7 +100,14 @@ def packed(documents, tokenizer, max_length=None):
         some = documents[start : start + TOGETHER]
         pieces = iter(tokenizer.content([sentence for document in some for sentence in document]))
         for document in some:
-            found.append(_packed([next(pieces) for _ in document], tokenizer, room))
+            sentences = [next(pieces) for _ in document]
+            cut += len(sentences[0]) > room - 2
+            found.append(_packed(sentences, tokenizer, room))
+    if cut:
+        warnings.warn(
+            f"{cut} of {len(documents)} documents begin with a sentence of more than {room} "
+            f"tokens; its end is not read", stacklevel=3,
+        )  # fmt: skip
     return found
 
 

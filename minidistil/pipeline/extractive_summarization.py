@@ -18,16 +18,19 @@ def summary_scores(model, rows, result):
 
 
 class ExtractiveSummarization(Predictor):
-    def __call__(self, inputs, sentences=3, trigram_blocking=False):
+    def __call__(self, inputs, sentences=3, trigram_blocking=False, max_length=None):
         """A text, or a list of documents: texts, lists of sentences, or {"text": either}  ->
-        {"summary_text", "sentences": [{"index", "score", "text"}]} for each."""
+        {"summary_text", "sentences": [{"index", "score", "text"}]} for each.
+
+        max_length: tokens that are read of a document; None: all that the model reads.
+        """
         documents = [_document(i, x) for i, x in enumerate(listed(inputs))]
         answers = []
         for start in range(0, len(documents), TOGETHER):
             some = documents[start : start + TOGETHER]
-            ids, types, begins = zip(*packed(some, self.tokenizer), strict=True)
+            ids, types, begins = zip(*packed(some, self.tokenizer, max_length), strict=True)
             for number, (document, places) in enumerate(zip(some, begins, strict=True), start):
-                self._warn(number, len(document), int(places.max()) + 1)
+                self._warn(number, len(document), int(places.max()) + 1, max_length)
             rows = self.model.pack_batch(padded(range(len(some)), ids, types, self.tokenizer))
             scores = summary_scores(self.model, rows, self.model.infer(rows))
             for document, mine in zip(some, scores, strict=True):
@@ -37,11 +40,11 @@ class ExtractiveSummarization(Predictor):
                 answers.append({"summary_text": text, "sentences": chosen})
         return answers if isinstance(inputs, list) else answers[0]
 
-    def _warn(self, number, there, read):
+    def _warn(self, number, there, read, max_length):
         if read < there:
             warnings.warn(
-                f"{self.called(number)} is longer than the model's {self.tokenizer.max_length} "
-                f"tokens; it reads {read} of {there} sentences", stacklevel=3,
+                f"{self.called(number)} is longer than {self.limit(max_length)} tokens; it reads "
+                f"{read} of {there} sentences", stacklevel=3,
             )  # fmt: skip
 
 

@@ -6,14 +6,16 @@ from minidistil.pipeline.predictor import Predictor, listed
 
 
 class MultipleChoice(Predictor):
-    def __call__(self, inputs):
+    def __call__(self, inputs, max_length=None):
         """{"question", "choices"} or a list of them  ->  {"answer", "index", "score"} for each."""
         answers, ops = [], self.model.ops
         for i, record in enumerate(listed(inputs)):
             if not isinstance(record, dict):
                 raise ValueError(f'input {i} must be {{"question": …, "choices": […]}}')
             asked = choice_of({**record, "label": None}, f"input {i}")
-            batch = Choices([asked], self.tokenizer, tokens=1, labelled=False).collate([0])
+            batch = Choices(
+                [asked], self.tokenizer, tokens=1, labelled=False, max_length=max_length
+            ).collate([0])
             rows = self.model.pack_batch(batch)
             (logits,) = questions(self.model.infer(rows).logits, rows, "choice", ops.place)
             scores = ops.place.fetch(ops.softmax.forward(logits)[0])[0]

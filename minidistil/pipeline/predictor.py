@@ -17,12 +17,15 @@ class Predictor:
         self.model, self.tokenizer = model, tokenizer
         self.called = "text {}".format  # what a warning calls the text of a number
 
-    def results(self, inputs):
-        """Each chunk's encodings, rows and network.Result; only [MASK]s get vocabulary logits."""
+    def results(self, inputs, max_length=None):
+        """Each chunk's encodings, rows and network.Result; only [MASK]s get vocabulary logits.
+
+        max_length: tokens that are read of a text; None: all that the model reads.
+        """
         for start in range(0, len(inputs), TOGETHER):
             texts, pairs = columns(inputs[start : start + TOGETHER])
-            encodings = self.tokenizer.encodings(texts, pairs)
-            self.warn_of_cuts(encodings, start)
+            encodings = self.tokenizer.encodings(texts, pairs, max_length)
+            self.warn_of_cuts(encodings, start, max_length)
             batch = {
                 name: np.array([getattr(e, name) for e in encodings], np.int64)
                 for name in ("ids", "attention_mask", "type_ids")
@@ -56,19 +59,23 @@ class Predictor:
         for number in np.union1d(np.flatnonzero(counts > 1), parts.cut).astype(int):
             how = "both of its texts are cut" if number in parts.cut else (
                 f"it is read in {counts[number]} windows")  # fmt: skip
-            of = "the model's " if length == self.tokenizer.max_length else ""
             warnings.warn(
-                f"{self.called(start + number)} is longer than {of}{length} tokens; {how}",
+                f"{self.called(start + number)} is longer than {self.limit(length)} tokens; {how}",
                 stacklevel=5,
             )
 
-    def warn_of_cuts(self, encodings, start):
-        """Say which of the texts, from number `start` on, are longer than the model reads."""
+    def limit(self, max_length):
+        """What a warning calls the number of tokens that are read."""
+        own = self.tokenizer.max_length
+        return f"the model's {own}" if max_length in (None, own) else str(max_length)
+
+    def warn_of_cuts(self, encodings, start, max_length=None):
+        """Say which of the texts, from number `start` on, are longer than is read of them."""
         for number, encoding in enumerate(encodings, start):
             if encoding.overflowing:
                 warnings.warn(
-                    f"{self.called(number)} is longer than the model's {self.tokenizer.max_length} "
-                    f"tokens; it reads the beginning", stacklevel=5,
+                    f"{self.called(number)} is longer than {self.limit(max_length)} tokens; it "
+                    f"reads the beginning", stacklevel=5,
                 )  # fmt: skip
 
     def select_rows(self, rows):

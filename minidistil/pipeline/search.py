@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from minidistil import files
+from minidistil.data.arrays import read_arrays
 from minidistil.data.corpus import fingerprint
 from minidistil.model.sentence import normalise
 from minidistil.outputs import check_file
@@ -100,11 +101,11 @@ def _stored(path, key):
     if not path.exists() or not path.stat().st_size:
         return None
     try:
+        found = read_arrays(path, ("key", "vectors"))
         with zipfile.ZipFile(path) as file:
             if file.testzip() is not None or set(file.namelist()) != NAMES:
                 raise ValueError("it holds something else than its checksums say")
-        with np.load(path) as file:
-            return file["vectors"] if str(file["key"]) == key else None
+        return found["vectors"] if str(found["key"]) == key else None
     except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(
             f"{path} is a damaged index ({error}); delete it, and the vectors are computed again"

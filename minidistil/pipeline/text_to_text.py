@@ -13,9 +13,11 @@ class TextToText(Predictor):
     key = "generated_text"
 
     def __call__(self, inputs, num_beams=None, max_new_tokens=None, repetition_penalty=None,
-                 no_repeat_ngram_size=None, length_penalty=None, **options):  # fmt: skip
+                 no_repeat_ngram_size=None, length_penalty=None, max_source_length=None,
+                 **options):  # fmt: skip
         """A text or a list  ->  an answer for each.
 
+        max_source_length: tokens that are read of a text; None: all that the model reads.
         options: the others of `EncoderDecoder.generate`; without one, what the model's
         generation_config.json says; num_beams is else BEAMS.
         """
@@ -28,8 +30,10 @@ class TextToText(Predictor):
             "no_repeat_ngram_size": no_repeat_ngram_size,
         }  # fmt: skip
         for start in range(0, len(texts), TOGETHER):
-            encodings = self.tokenizer.encodings(texts[start : start + TOGETHER])
-            self.warn_of_cuts(encodings, start)
+            encodings = self.tokenizer.encodings(
+                texts[start : start + TOGETHER], max_length=max_source_length
+            )
+            self.warn_of_cuts(encodings, start, max_source_length)
             ids, mask = (
                 np.array([getattr(e, name) for e in encodings], np.int64)
                 for name in ("ids", "attention_mask")

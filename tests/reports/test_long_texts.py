@@ -292,3 +292,35 @@ def test_what_is_cut_is_counted():
         SentencePairs([(LONG, "a", 1.0)], reader, tokens=99, max_length=10)
     with pytest.warns(UserWarning, match="1 of 1 texts are longer than 20 tokens"):
         TextPairs([(LONG, ["a"])], reader, tokens=99)
+
+
+@pytest.mark.parametrize("task", ["sentence-embedding", "extractive-summarization"])
+def test_max_length_of_what_is_cut(tmp_path, capsys, task):
+    """Was: predict had --max-length for questions alone.
+    Right: as in evaluate; what is beyond is not read, which is said."""
+    reader = tokenizer()
+    config = DistilBertConfig(vocab_size=len(WORDS), dim=16, hidden_dim=32, n_layers=1, n_heads=2,
+                              max_position_embeddings=20)  # fmt: skip
+    made = md.from_config(config, task, seed=3, backend="numpy")
+    folder = saved(tmp_path, made, reader)
+    text, part = "Aa. Bb. Cc. Dd.", "Aa. Bb. Cc"
+    argv = ["predict", "--model", folder, "--task", task, "--backend", "numpy", "--json"]
+    found = []
+    for one, length in ((text, "10"), (part, "20"), (text, "20")):
+        assert main([*argv, one, "--max-length", length]) == 0
+        shown = capsys.readouterr()
+        found.append(json.loads(shown.out))
+        assert ("longer than 10 tokens" in shown.err) == (length == "10")
+    assert found[0] != found[2]
+    if task == "sentence-embedding":
+        assert found[0] == found[1]
+
+
+def test_a_documents_first_sentence_is_cut_aloud():
+    """Was: the end of a first sentence that is too long was left out without a word.
+    Right: counted."""
+    from minidistil.data.extracts import packed
+
+    with pytest.warns(UserWarning, match="1 of 2 documents begin with a sentence .* 20 tokens"):
+        (long, short) = packed([[LONG, "a"], ["a", "b"]], tokenizer())
+    assert len(long[0]) == 20 and short[2].max() == 1

@@ -187,6 +187,16 @@ def test_evaluate_and_search_too(folders, tmp_path, capsys):
     assert not (tmp_path / "index.npz").exists()
 
 
+def test_logits_that_are_computed_in_pieces_too():
+    """Was: perplexity NaN, as evaluation multiplies with the word embeddings itself.
+    Right: the same refusal for logits that no op of the model gave."""
+    model, batch = model_of(CASES["gpt2-words"], SMALL), batch_of(CASES["gpt2-words"], SMALL)
+    last = {"transformer.ln_f.weight": 3e37, "transformer.wte.weight": 3e3}
+    model.update({name: np.full_like(model.params[name], x) for name, x in last.items()})
+    with pytest.raises(NotFiniteError, match="product of features and word embeddings"):
+        text_generation.measure(model, [batch])
+
+
 def test_json_holds_null_for_what_is_no_number(monkeypatch):
     """Was: NaN and Infinity, which no JSON reader but Python's takes; a perplexity of e^800 ended
     in OverflowError.

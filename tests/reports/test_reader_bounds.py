@@ -30,6 +30,7 @@ from minidistil.data.pairs import text_pairs
 from minidistil.data.questions import squad
 from minidistil.data.rows import lines_of
 from minidistil.pipeline.augmentation import read_vectors
+from minidistil.pipeline.search import _stored
 
 READERS = {  # each kind of data, read to its end
     "a.txt": lambda p: list(documents(p)),
@@ -286,6 +287,19 @@ def test_a_damaged_archive_is_one_line(tmp_path, damage):
     with pytest.raises(ValueError, match=r"cannot be read as \.npz") as error:
         pictures(path)
     one_line(error)
+
+
+def test_an_index_of_search_is_read_as_data_is(tmp_path):
+    """Was: a header that asks for 8 TB was a MemoryError, a traceback.
+    Right: one line, as of images."""
+    path = tmp_path / "index"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, header in (("key", HUGE.replace("1000000, 1000000", "")), ("vectors", HUGE)):
+            npz(tmp_path / "a.npz", header=header, data=bytes(8))
+            with zipfile.ZipFile(tmp_path / "a.npz") as made:
+                archive.writestr(f"{name}.npy", made.read("images.npy"))
+    with pytest.raises(ValueError, match=r"is a damaged index \(.*takes 8,000,000,000,000"):
+        _stored(path, "key")
 
 
 # ------------------------------------------------------- standard input

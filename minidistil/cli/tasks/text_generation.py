@@ -15,6 +15,7 @@ from minidistil.cli.text import HELD_OUT_SEED, read, refuse_eval_data
 from minidistil.data import Corpus, NextWords, split
 from minidistil.distill.teachers import logits_of
 from minidistil.model.ensemble import mean
+from minidistil.model.finite import NotFiniteError, finite
 from minidistil.model.generation import generate
 from minidistil.model.model import Model
 from minidistil.model.objective import IGNORED, check_token_labels, next_words
@@ -138,7 +139,10 @@ def _guesses(model, batches):
         said = _said(model, rows, asked)
         for start in range(0, len(asked), ROWS):
             piece = slice(start, min(start + ROWS, len(asked)))
-            yield said(piece), labels[asked[piece]]
+            logits = said(piece)
+            if not finite(logits, model.ops.place):
+                raise NotFiniteError("the product of features and word embeddings is not finite")
+            yield logits, labels[asked[piece]]
 
 
 def _said(model, rows, asked):
