@@ -7,7 +7,8 @@ class Numbered:
     """The same data, with `numbers` (B,) in each batch: those that `batches` gives."""
 
     def __init__(self, data):
-        self.data, self.seed, self.labelled = data, data.seed, data.labelled
+        self.data, self.seed = data, data.seed
+        self.labelled = getattr(data, "labelled", True)  # data of the caller's own may not say
 
     def batches(self, epoch):
         return self.data.batches(epoch)
