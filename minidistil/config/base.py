@@ -17,7 +17,7 @@ from minidistil.config.fields import (
 )
 from minidistil.limits import short
 
-LARGEST_SIZE, MOST_LAYERS, MOST_LABELS = 2**31 - 1, 2**12, 2**20
+LARGEST_SIZE, MOST_LAYERS, MOST_LABELS = 2**31 - 1, 2**12, 2**18
 FLOAT32 = 3.4028234663852886e38  # the largest number
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
 # What config.json says of a folder whose matrices are int8; other methods are not read.

@@ -132,21 +132,27 @@ def taught_pairs(teacher, tokenizer, pairs, folder=None, *, tokens=4096, max_len
 
 
 def keep_pairs(folder, pairs):
-    """Write pairs (text, [target]) into taught.jsonl, behind the checksum of all of them."""
-    rows = [json.dumps({"source": s, "target": t}, ensure_ascii=False) for s, (t,) in pairs]
-    text = "".join(f"{row}\n" for row in rows)
-    seal = json.dumps({"checksum": zlib.crc32(text.encode())})
-    files.write_text(Path(folder) / TAUGHT, f"{seal}\n{text}")
+    """Write pairs (text, [target]) into taught.jsonl, one a line with a checksum."""
+    rows = [{"source": s, "target": t, "checksum": _checksum(i, len(pairs), s, t)}
+            for i, (s, (t,)) in enumerate(pairs)]  # fmt: skip
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    files.write_text(Path(folder) / TAUGHT, text)
+
+
+def _checksum(*line):
+    """Of the number of a line, how many there are, and what it says."""
+    return zlib.crc32(json.dumps(line).encode())
 
 
 def _kept(path):
     """The pairs of `keep_pairs`. Raises ValueError where a bit of them has changed."""
-    seal, _, text = path.read_bytes().partition(b"\n")
     try:
-        whole = json.loads(seal) == {"checksum": zlib.crc32(text)}
-    except ValueError:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+        found = [(row["source"], row["target"]) for row in rows]
+        sums = [_checksum(i, len(found), *pair) for i, pair in enumerate(found)]
+        whole = sums == [row["checksum"] for row in rows] and bool(sums)
+    except (ValueError, KeyError, TypeError):
         whole = False
     if not whole:
         raise ValueError(f"{path} is damaged; delete it, and the teacher writes it again")
-    rows = map(json.loads, text.decode().split("\n")[:-1])
-    return [(row["source"], [row["target"]]) for row in rows]
+    return [(source, [target]) for source, target in found]
