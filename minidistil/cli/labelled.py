@@ -168,12 +168,8 @@ class Unlabelled(LabelledText):
     def __init__(self, found, tokenizer, *, problem_type, names, evaluation=(), **options):
         blank, held_out = ([(*texts, 0) for *texts, _ in part] for part in (found, evaluation))
         super().__init__(blank, tokenizer, evaluation=held_out, problem_type=REGRESSION, **options)
-<<<<<<< HEAD
-        given, self.answers, self.first = [x[-1] for x in evaluation], None, len(blank)
-=======
         self.first, self.answers = len(blank), None  # the number of the first to evaluate on
         given = [label for *_, label in evaluation]
->>>>>>> main
         if given and not any(unlabelled(given, problem_type, names)):
             self.answers = label_numbers(given, problem_type, names)
 
