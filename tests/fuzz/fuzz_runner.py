@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 TESTS = Path(__file__).resolve().parent.parent
-SECONDS, MEGABYTES, LINE = 30, 2000, 500
+SECONDS, MEGABYTES, LINE = 60, 2000, 500
 
 
 class Outcome(NamedTuple):
