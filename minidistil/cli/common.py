@@ -89,7 +89,8 @@ def add_training_options(parser, lr, schedule="linear", weight_decay=0.01, batch
     group.add_argument("--minutes", type=float, metavar="M", help="budget: time, made into steps")
     group.add_argument("--epochs", type=int, metavar="N", help="budget: rounds through the text")
     group.add_argument("--batch-tokens", type=int, default=batch_tokens, metavar="N")
-    group.add_argument("--accumulate", type=int, default=1, metavar="N", help="batches a step")
+    group.add_argument("--accumulate", type=int, default=1, metavar="N",
+                       help="batches a step, which count as one batch would")  # fmt: skip
     group.add_argument("--optimizer", default="adamw", help=f"{', '.join(OPTIMIZERS)} (adamw)")
     group.add_argument("--lr", type=float, default=lr, help=f"highest learning rate ({lr:g})")
     group.add_argument("--betas", type=number_list, default=TrainConfig.betas, metavar="B,B",

@@ -131,16 +131,22 @@ def labels_of(config):
 
 
 class WithoutLabels:
-    """Data whose training batches say nothing of their labels; those to evaluate on do."""
+    """Data whose training batches say nothing of their labels; those to evaluate on do, unless
+    they have none either: `unlabelled` in a batch says so."""
 
     labelled = False
 
-    def __init__(self, data):
-        self.data = data
+    def __init__(self, data, to_evaluate=True):
+        self.data, self.to_evaluate = data, to_evaluate
 
     def __getattr__(self, name):
         """Everything but its batches is the data's own."""
         return getattr(self.data, name)
+
+    def evaluation_batches(self):
+        """The data's; where there are no labels, those it holds stand in their places alone."""
+        batches = self.data.evaluation_batches()
+        return batches if self.to_evaluate else [{**b, "unlabelled": True} for b in batches]
 
     def collate(self, indices, **place):
         """As the data's; its numbers from `size` on are those to evaluate on."""
@@ -162,7 +168,8 @@ class Unlabelled(LabelledText):
     def __init__(self, found, tokenizer, *, problem_type, names, evaluation=(), **options):
         blank, held_out = ([(*texts, 0) for *texts, _ in part] for part in (found, evaluation))
         super().__init__(blank, tokenizer, evaluation=held_out, problem_type=REGRESSION, **options)
-        given, self.answers = [label for *_, label in evaluation], None
+        self.first, self.answers = len(blank), None  # the number of the first to evaluate on
+        given = [label for *_, label in evaluation]
         if given and not any(unlabelled(given, problem_type, names)):
             self.answers = label_numbers(given, problem_type, names)
 
@@ -171,4 +178,4 @@ class Unlabelled(LabelledText):
         del batch["labels"]
         if min(indices) < self.size or self.answers is None:
             return batch
-        return {**batch, "labels": self.answers[np.asarray(indices) - self.size]}
+        return {**batch, "labels": self.answers[self.owners[indices] - self.first]}

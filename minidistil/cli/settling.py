@@ -12,8 +12,9 @@ BALANCED = "balanced"  # of --class-weights
 MEASURES = {  # by which a model is the best of its task: the first that an evaluation has
     "fill-mask": ("loss",), "text-generation": ("loss",), "translation": ("bleu",),
     "text-classification": ("micro_f1", "spearman", "accuracy", "agreement"),
-    "token-classification": ("f1", "accuracy", "agreement"), "question-answering": ("f1",),
-    "multiple-choice": ("accuracy", "agreement"), "summarization": ("rougeL",),
+    "token-classification": ("f1", "accuracy", "agreement"),
+    "question-answering": ("f1", "agreement"), "summarization": ("rougeL",),
+    "multiple-choice": ("accuracy", "agreement"),
     "sentence-embedding": ("spearman", "mrr"), "extractive-summarization": ("rougeL",),
     "image-classification": ("accuracy", "agreement"),
 }  # fmt: skip

@@ -40,7 +40,7 @@ def byte_pairs(model, names, prefix, ends=True):
     backend = tokenizers.Tokenizer(model)
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
     backend.decoder = decoders.ByteLevel()
-    there = {role: name for role, name in names.items() if backend.token_to_id(name) is not None}
+    there = {r: name for r, name in names.items() if name and backend.token_to_id(name) is not None}
     backend.add_special_tokens([
         # the space before a mask belongs to the word that it hides
         AddedToken(name, lstrip=role == "mask", special=True)

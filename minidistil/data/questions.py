@@ -65,7 +65,8 @@ READING = Reading()
 def squad(path, answered=True):
     """path of a SQuAD file  ->  list of Question. Raises ValueError with what is wrong with it.
 
-    answered: whether answers are read; without them each Question has ().
+    answered: whether answers are read; without them each Question has (). None: where the file
+    has any.
     """
     path = Path(path)
     if not path.exists():
@@ -76,6 +77,8 @@ def squad(path, answered=True):
         raise ValueError(f"{error}; it is not in SQuAD's format") from None
     try:
         articles = read["data"]
+        if answered is None:
+            answered = _any_answered(articles)
         found = [
             _question(f"{path}: question {qa['id']}", article, qa, part["context"], answered)
             for article, content in enumerate(articles)
@@ -91,6 +94,16 @@ def squad(path, answered=True):
     if not found:
         raise ValueError(f"{path} holds no question; a data file needs at least one")
     return found
+
+
+def _any_answered(articles):
+    """Whether a question says what its answer is, or that it has none."""
+    return any(
+        {"answers", "is_impossible"} & set(qa)
+        for content in articles
+        for part in content["paragraphs"]
+        for qa in part["qas"]
+    )
 
 
 def _question(place, article, qa, context, answered):

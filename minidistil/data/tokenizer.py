@@ -13,11 +13,10 @@ from typing import NamedTuple
 import numpy as np
 
 from minidistil.data.kinds import SPECIAL
-from minidistil.data.tokenizer_config import SHORTEST
+from minidistil.data.tokenizer_config import OPTIONAL, SHORTEST
 from minidistil.data.tokenizer_save import contents
 from minidistil.files import write_together
 
-OPTIONAL = ("unk", "mask")  # bytes know every text, and a classifier fills no mask
 DEFAULT_LENGTH = 512  # what BERT reads, where nothing else is said
 TOGETHER = 256  # texts tokenised at once: what is noted beside their ids is short-lived
 
@@ -52,7 +51,7 @@ class Tokenizer:
         self.names, self.ids = {}, {}
         for role, usual in SPECIAL.items():
             name = (names or {}).get(role, usual)
-            number = backend.token_to_id(name)
+            number = None if name is None else backend.token_to_id(name)
             if number is not None:
                 self.names[role], self.ids[role] = name, number
             elif role not in OPTIONAL:

@@ -15,6 +15,7 @@ from minidistil.data.fields import Fields
 
 UNLIMITED = 1_000_000  # transformers writes 1e30 for "no limit"
 ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")  # in the order in which they are added
+OPTIONAL = ("unk", "mask")  # bytes know every text, and a classifier fills no mask
 ENDS = ("cls", "sep")
 EXTRA = ("extra_special_tokens", "additional_special_tokens")
 SIDES = ("right", "left")
@@ -27,6 +28,7 @@ class TokenizerConfig(NamedTuple):
     fields: Fields  # tokenizer_config.json
     family: str  # the class without "Tokenizer" and "Fast", in small letters; "" for none
     named: dict  # role -> AddedToken
+    unmasked: bool  # whether it is said that there is no mask
     extra: list  # AddedTokens without a role
     added: dict  # id -> AddedToken
     max_length: int | None
@@ -36,8 +38,9 @@ class TokenizerConfig(NamedTuple):
 
     @property
     def names(self):
-        """Role -> name, of the special tokens that have one here."""
-        return {role: token.content for role, token in self.named.items()}
+        """Role -> name, where there is one; None of a mask that shall not be."""
+        found = {role: token.content for role, token in self.named.items()}
+        return {**({"mask": None} if self.unmasked else {}), **found}
 
 
 def read_tokenizer_config(folder):
@@ -46,22 +49,23 @@ def read_tokenizer_config(folder):
     sources = [said]
     if "added_tokens_decoder" not in said.values:
         sources.append(Fields(folder / "special_tokens_map.json"))
-    named, extra = {}, []
+    named, extra, unmasked = {}, [], False
     for source in sources:
         for role in ROLES:
-            value = source.get(f"{role}_token")
-            if value is not None and (
-                value != "" or role in ENDS
-            ):  # "" is none, as in transformers
-                named[role] = source.token(f"{role}_token", value, special=True)
+            key, value = f"{role}_token", source.get(f"{role}_token")
+            if value is not None and (value != "" or role in ENDS):  # "" is none, as null is
+                named[role] = source.token(key, value, special=True)
+            elif role == "mask":
+                unmasked = unmasked or key in source.values
         extra += _extra(source)
     length = "model_max_length" if said.get("model_max_length") is not None else "max_len"
     inputs = said.list("model_input_names")
     if not all(isinstance(name, str) for name in inputs):
         raise said.refuse("model_input_names", "a list of strings")
+    special = {token.content for token in (*named.values(), *extra)}
     return TokenizerConfig(
         said, _family(said.text("tokenizer_class")),
-        named, extra, _added(folder, said, {t.content for t in (*named.values(), *extra)}),
+        named, unmasked, extra, _added(folder, said, special),
         said.count(length, SHORTEST, UNLIMITED), inputs,
         said.choice("truncation_side", SIDES) if said.get("truncation_side") is not None else None,
         bool(said.flag("split_special_tokens")),

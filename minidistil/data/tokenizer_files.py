@@ -29,8 +29,8 @@ from minidistil.data.kinds import (
     roberta_ends,
     wordpiece,
 )
-from minidistil.data.tokenizer import DEFAULT_LENGTH, OPTIONAL, Tokenizer, lowers
-from minidistil.data.tokenizer_config import UNLIMITED, read_tokenizer_config
+from minidistil.data.tokenizer import DEFAULT_LENGTH, Tokenizer, lowers
+from minidistil.data.tokenizer_config import OPTIONAL, UNLIMITED, read_tokenizer_config
 from minidistil.files import MissingFileError
 
 TYPED = ("bert", "albert")  # the families whose tokenizers tell a pair's texts apart
@@ -57,7 +57,7 @@ def load_tokenizer(folder):
     family = model.get("model_type") or ("bert" if "token_type_ids" in said.inputs else "")
     path, backend, ends = _read(folder, said, family)
     _add(backend, said, model.count("vocab_size"))
-    names = {**_names(backend, said.names), **said.names}
+    names = {**_names(backend, said, family), **said.names}
     _from(path, lambda: ends(backend, {**SPECIAL, **names}))
     if said.side:
         backend.enable_truncation(DEFAULT_LENGTH, direction=said.side)
@@ -132,7 +132,7 @@ def _check(backend, said, path):
     if said.family in (*WORDPIECE, "roberta") and len(encoding.tokens) == 2:
         used["cls"], used["sep"] = encoding.tokens
     for role, name in used.items():
-        if name and said.names.get(role, name) != name:
+        if name and said.names.get(role) not in (None, name):
             raise ValueError(
                 f"{path} uses {name[:60]!r} where tokenizer_config.json says that the {role}_token "
                 f"is {said.names[role][:60]!r}; correct one of them"
@@ -170,14 +170,17 @@ def _positions(family, model):
     return rows - reserved
 
 
-def _names(backend, said):
-    """What the special tokens are called where no file says so: as in the first family whose
-    names are all there; else a text begins with bos and ends with eos, which pads, too."""
+def _names(backend, said, family):
+    """What the special tokens are called that no file names: as in the first family whose names are
+    all there; of a GPT-2, and else, a text begins with bos and ends with eos, which pads, too."""
+    begin, end = (said.names.get(role) for role in ("bos", "eos"))
+    ends = {**dict.fromkeys(SPECIAL, end), "cls": begin or end} if end else {}
+    if ends and (said.family or family) == "gpt2":
+        return ends
     for names in KINDS:
         if all(backend.token_to_id(n) is not None for r, n in names.items() if r not in OPTIONAL):
             return names
-    roles = {"cls": "bos", "sep": "eos", "pad": "eos"}
-    return {role: said[other] for role, other in roles.items() if other in said}
+    return ends
 
 
 def _byte_pairs(folder, said, family):

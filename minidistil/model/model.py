@@ -308,11 +308,8 @@ class Model(Copied):
 
     @frugal()
     def gradients(self, batch, train=False, seed=0, step=0, first_sequence=0, counting=PLAIN):
-        """The task's own loss on a batch with labels  ->  Step.
-
-        The same numbers as forward and backward, without the logits of rows that have no label.
-        counting: what the batch counts for in a larger one, see `minidistil.model.counting`.
-        """
+        """The task's own loss on a batch with labels  ->  Step, as forward and backward give it,
+        but without logits of rows that have no label. counting: see `model.counting`."""
         rows = self.pack_batch(batch)
         chance = self.chance(rows, train, seed, step, first_sequence)
         given = objective.given(batch)

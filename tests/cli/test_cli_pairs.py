@@ -106,7 +106,8 @@ def test_distillation_text_by_text(translator, data, capsys, tmp_path):
                    "--alpha-cos", "0", "--out", tmp_path / "out", *TINY)  # fmt: skip
     assert len(found["models"]) == 2 and "ce" not in found
     lines = (tmp_path / "out" / "data" / "taught.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
+    head, *rows = [json.loads(line) for line in lines]
+    assert set(head) == {"checksum"}
     assert len(rows) == 20 and all(row["target"] for row in rows)
 
 

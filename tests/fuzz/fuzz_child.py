@@ -1,6 +1,6 @@
 """A process that runs one command after another and says what each did.
 
-It reads a JSON line {"argv", "folder", "stdin"} and answers with another: {"code", "out", "err",
+It reads a JSON line {"argv", "folder"} and answers with another: {"code", "out", "err",
 "trace", "peak"}. The parent sees when it dies or takes too long. peak is in MB of memory, and reset
 before each command.
 """
@@ -33,10 +33,10 @@ def peak():
     return 0
 
 
-def run(argv, folder, stdin):
+def run(argv, folder):
     os.chdir(folder)
     out, err, trace, code = io.StringIO(), io.StringIO(), None, None
-    sys.stdin = io.TextIOWrapper(io.BytesIO(stdin.encode("utf-8", "surrogatepass")))
+    sys.stdin = io.TextIOWrapper(io.BytesIO())
     reset_peak()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:

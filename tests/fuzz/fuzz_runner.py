@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 TESTS = Path(__file__).resolve().parent.parent
-SECONDS, MEGABYTES, LINE = 30, 2000, 500
+SECONDS, MEGABYTES, LINE = 60, 2000, 500
 
 
 class Outcome(NamedTuple):
@@ -33,24 +33,24 @@ class Runner:
     def __init__(self, stack):
         self.child, self.stack = None, stack
 
-    def run(self, argv, folder, stdin=""):
+    def run(self, argv, folder, seconds=SECONDS):
         if self.child is None:
             self._start()
         started = time.monotonic()
-        request = json.dumps({"argv": argv, "folder": str(folder), "stdin": stdin})
+        request = json.dumps({"argv": argv, "folder": str(folder)})
         self.child.stdin.write(request.encode() + b"\n")
         self.child.stdin.flush()
-        ready, _, _ = select.select([self.child.stdout], [], [], SECONDS)
+        ready, _, _ = select.select([self.child.stdout], [], [], seconds)
         answer = self.child.stdout.readline() if ready else b""
-        seconds = time.monotonic() - started
+        took = time.monotonic() - started
         if not answer:
-            how = "the process died" if ready else f"no answer in {SECONDS} seconds"
+            how = "the process died" if ready else f"no answer in {seconds} seconds"
             code, stack = self.stop(), self.stack.read_text()
-            return Outcome(None, "", "", f"{stack}{how} (exit code {code})", 0, seconds)
+            return Outcome(None, "", "", f"{stack}{how} (exit code {code})", 0, took)
         found = json.loads(answer)
         if found["peak"] > MEGABYTES:
             self.stop()  # memory that the allocator keeps would be counted again
-        return Outcome(**found, seconds=seconds)
+        return Outcome(**found, seconds=took)
 
     def _start(self):
         environment = os.environ | {

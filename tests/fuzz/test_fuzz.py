@@ -23,6 +23,7 @@ from minidistil.cli import parser_of
 
 SHORT = 150  # cases of an ordinary run
 SECONDS = 90  # after which an ordinary run tries no more
+COLD = 600  # seconds for a command that may have to compile its kernels first
 ENDLESS = {"--steps", "--tokens", "--epochs", "--minutes", "--copies", "--batch-tokens",
            "--max-new-tokens", "--num-beams", "--accumulate", "--vocab-size", "--layers",
            "--hidden", "--intermediate", "--heads"}  # fmt: skip
@@ -78,7 +79,7 @@ def bounded(argv):
     return argv
 
 
-def tried(case, world, runner):
+def tried(case, world, runner, **limit):
     """What the case does  ->  Outcome, its faults."""
     use = USES[case.use]
     argv = list(use.argv)
@@ -95,14 +96,14 @@ def tried(case, world, runner):
             if path.is_file() and not path.is_symlink():
                 spoil(path, damage)
         before = {str(p.relative_to(folder)) for p in folder.rglob("*")}
-        outcome = runner.run(argv, folder)
+        outcome = runner.run(argv, folder, **limit)
         after = {str(p.relative_to(folder)) for p in folder.rglob("*")}
         return outcome, faults(outcome, argv, before, after)
 
 
 @pytest.mark.parametrize("use", range(len(USES)), ids=lambda i: " ".join(USES[i].argv[:5]))
 def test_undamaged_it_works(use, world, runner):
-    outcome, wrong = tried(Case(use, ()), world, runner)
+    outcome, wrong = tried(Case(use, ()), world, runner, seconds=COLD)
     assert outcome.code == 0 and not wrong, (outcome.err or outcome.trace, wrong)
 
 

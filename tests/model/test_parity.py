@@ -80,10 +80,16 @@ def real(name, x, mask):
     return x
 
 
-def idle(case):
-    """What no comparison of updates can hold for: all choices share one bias, so its gradient is
-    nothing but rounding, which AdamW divides by its own size."""
-    return {"after.classifier.bias"} if case.task == "multiple-choice" else set()
+KEY_BIASES = ("key.bias", "k_lin.bias")
+
+
+def idle(case, names=()):
+    """What no comparison of updates can hold for: all choices share one bias, and all keys one that
+    adds the same to every score of a query. Such a gradient is nothing but rounding, which AdamW
+    divides by its own size; how large it is depends on the processor and the threads of the BLAS.
+    names: of all quantities, for the keys' biases among them."""
+    shared = {"after.classifier.bias"} if case.task == "multiple-choice" else set()
+    return shared | {n for n in names if n.startswith("after.") and n.endswith(KEY_BIASES)}
 
 
 def check(case, size, reference, truth, params, batch, d):
@@ -112,7 +118,7 @@ def check(case, size, reference, truth, params, batch, d):
         mine = ours(lambda model: model, backend)
         assert {x.dtype for name, x in mine.items() if name != "loss"} == {np.dtype(np.float32)}
         compare_gradients(gradients(mine), reference, truth)
-        for name in set(reference) & set(mine) - set(gradients(mine)) - idle(case):
+        for name in set(reference) & set(mine) - set(gradients(mine)) - idle(case, mine):
             compare_array(name, mine[name], reference[name], truth[name])
 
 

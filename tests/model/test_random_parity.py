@@ -16,6 +16,7 @@ from model_cases import (
     model_of,
     torch_numbers,
 )
+from precision import Errors
 from test_parity import (
     after_training,
     assert_padding_holds_zeros,
@@ -25,7 +26,10 @@ from test_parity import (
     real,
 )
 
+import minidistil as md
+from minidistil.config import FAMILIES
 from minidistil.model.heads import CLASSIFIED, EXTRACT
+from minidistil.ops._cpu import threads
 from minidistil.testing import rms
 
 ENCODERS = ("bert", "roberta", "albert", "distilbert")
@@ -34,6 +38,7 @@ TASKS.remove(EXTRACT)  # the network of token-classification
 KINDS = [(family, task) for family in ENCODERS for task in TASKS]
 KINDS += [("bert", "pretraining"), ("albert", "pretraining"), ("gpt2", "text-generation"),
           ("gpt2", "feature-extraction")]  # fmt: skip
+BATCHES = 5
 NEAR = 1e-4  # float32, whatever the shape: a fault is far beyond
 
 
@@ -90,6 +95,44 @@ def test_as_transformers(family, task):
 
     made_up = {"loss"} if d else set()  # a body has none of its own
     check(ours, model, exact(model), truth, made_up, idle(case))
+
+
+def loud_model(case, size, rng, lot):
+    """Weights with a deviation of up to 0.3: scores of attention in the tens."""
+    spread = float(rng.choice([0.02, 0.1, 0.2, 0.3]))
+    given = fields(case, size) | {"initializer_range": spread}
+    model = md.from_config(FAMILIES[case.family].from_dict(given), case.task, seed=lot)
+    vectors = {n: p for n, p in model.params.items() if p.ndim == 1}
+    model.update({n: p + rng.normal(0, 0.2, p.shape) for n, p in vectors.items()})
+    return model
+
+
+@pytest.mark.parametrize("lot", range(4))
+@pytest.mark.parametrize("family", [*ENCODERS, "gpt2"])
+def test_gradients_are_as_precise_as_pytorchs(family, lot):
+    """At most twice as far from float64 as PyTorch's float32, by the medians of several batches.
+
+    Channels are not few: of two, LayerNorm makes ±1 whatever they are, and no gradient is left.
+    """
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    rng = np.random.default_rng([lot, ENCODERS.index(family) if family != "gpt2" else 4])
+    tasks = [task for of, task in KINDS if of == family]
+    case, size = drawn_case(family, str(rng.choice(tasks)), rng)
+    size |= {"C": size["H"] * int(rng.integers(8, 33)), "P": int(rng.integers(16, 40))}
+    model, found = loud_model(case, size, rng, lot), Errors()
+    for seed in range(BATCHES):
+        batch = batch_of(case, size, seed, mask=drawn_mask(case.task, size["P"] - 2, rng))
+        d = cotangents(case, size, seed)
+        how = model, fields(case, size), batch, d
+        theirs, exact = (gradients(torch_numbers(*how, t, steps=0)) for t in ("float32", "float64"))
+        with threads(1):  # no bit depends on it
+            mine = numbers(model, batch, d)
+        never = {n.replace("after.", "grad.") for n in idle(case)}
+        found.add(
+            mine, *({n: x for n, x in of.items() if n not in never} for of in (theirs, exact))
+        )
+    found.check(f"{case} {size}")
 
 
 def check(ours, model, precise, truth, made_up=(), idle=()):

@@ -324,3 +324,18 @@ def test_a_documents_first_sentence_is_cut_aloud():
     with pytest.warns(UserWarning, match="1 of 2 documents begin with a sentence .* 20 tokens"):
         (long, short) = packed([[LONG, "a"], ["a", "b"]], tokenizer())
     assert len(long[0]) == 20 and short[2].max() == 1
+
+
+def test_texts_without_labels_in_windows():
+    """Was: not there.
+    Right: windows to train on have no labels, those to evaluate on the label of their text."""
+    from minidistil.cli.labelled import Unlabelled
+
+    data = Unlabelled(
+        [(LONG, None, None), (SHORT, None, None)], tokenizer(), tokens=500, max_length=20, stride=6,
+        problem_type="single_label_classification", names=("p", "n"),
+        evaluation=[(SHORT, None, "p"), (LONG, None, "n")],
+    )  # fmt: skip
+    (batch,) = data.evaluation_batches()
+    assert sorted(zip(batch["owners"], batch["labels"], strict=True)) == [(2, 0)] + [(3, 1)] * 7
+    assert "labels" not in data.collate(np.arange(8)) and data.size == 8

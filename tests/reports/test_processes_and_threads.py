@@ -68,7 +68,7 @@ LAYERS = ("omp", "workqueue")  # that Numba brings along
 def run(script, layer):
     env = os.environ | {"NUMBA_THREADING_LAYER": layer, "NUMBA_NUM_THREADS": "2"}
     command = [sys.executable, "-W", "ignore", "-c", START + script]  # 3.12 warns of any fork
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
     if "No threading layer could be loaded" in done.stderr:
         pytest.skip(f"no {layer} here")
     assert (done.returncode, done.stderr) == (0, "")

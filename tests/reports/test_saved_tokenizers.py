@@ -12,6 +12,7 @@ from toy_tokenizers import TEXTS, byte_pairs
 import minidistil as md
 from minidistil.data import Tokenizer, load_tokenizer, train_byte_pairs, train_wordpiece
 from minidistil.data.kinds import GPT2, wordpiece
+from minidistil.data.kinds import byte_pairs as built
 from minidistil.pipeline import pipeline
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "fox", "café", "cafe", "狐", "##s"]
@@ -275,3 +276,26 @@ def test_models_that_read_a_text_alike(tmp_path):
     assert pipeline("text-classification", folders)("a fox")
     with pytest.raises(ValueError, match="reads it in another way"):
         pipeline("text-classification", [*folders, tmp_path / "b"])
+
+
+def test_a_mask_that_is_null(tmp_path, theirs):
+    """Was: "[MASK]" in a text was the mask of the vocabulary, although tokenizer_config.json says
+    that there is none.
+    Right: text, as in transformers."""
+    folder = vocabulary(tmp_path, [*PIECES, "[", "]", "mask"], mask_token=None, do_lower_case=True)
+    assert ours(folder, "[MASK]") == theirs(folder, "[MASK]") == [2, 11, 13, 12, 3]
+
+
+def test_the_ends_of_a_gpt2(tmp_path, theirs):
+    """Was: a GPT-2 whose vocabulary has RoBERTa's names, too, took them for its own: "<mask>" in a
+    text was one piece.
+    Right: its special tokens are those of tokenizer_config.json, bos and eos."""
+    toy = byte_pairs().backend
+    backend = built(toy.model, {"cls": "Ġ"}, prefix=False, ends=False)
+    backend.save(str(tmp_path / "tokenizer.json"))
+    names = {"bos_token": "Ġ", "eos_token": "Ġthe", "unk_token": "Ġ"}
+    write(tmp_path, "tokenizer_config.json", {"tokenizer_class": "GPT2Tokenizer", **names})
+    tokenizer = load_tokenizer(tmp_path)
+    assert tokenizer.names == {"pad": "Ġthe", "unk": "Ġ", "cls": "Ġ", "sep": "Ġthe", "mask": "Ġthe"}
+    assert ours(tmp_path, "a <mask>") == theirs(tmp_path, "a <mask>")
+    assert len(ours(tmp_path, "<mask>")) == 6

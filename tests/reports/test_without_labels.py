@@ -110,6 +110,42 @@ def test_choices(tmp_path, capsys):
     assert "agreement" in found["models"][1] and "accuracy" not in found["models"][1]
 
 
+@pytest.mark.parametrize("kind", ["words.txt", "words.jsonl"])
+def test_words_without_tags(tmp_path, capsys, kind):
+    """Was: "'the' has no tag behind the word". Right: the teacher tags them; evaluation compares
+    the two models' tags, and takes tags where the file to evaluate on has them."""
+    teacher, data = model_folder(tmp_path / "teacher", "token-classification"), tmp_path / kind
+    split, dev = [text.split() for text in sentences(20)], tmp_path / "dev.conll"
+    lines = [json.dumps({"tokens": words}) for words in split]
+    data.write_text("\n".join(lines if "jsonl" in kind else ["\n".join([*w, ""]) for w in split]))
+    found, said = distil(capsys, teacher, data, tmp_path / "run", "--held-out", 4)
+    assert names(found) == ["teacher", "distilled student"] and "no labels" in said
+    assert "agreement" in found["models"][1] and "accuracy" not in found["models"][1]
+    dev.write_text("\n".join(f"{word}\tgood" for word in split[0]) + "\n")
+    found, _ = distil(capsys, teacher, data, tmp_path / "other", "--eval-data", dev)
+    assert {"agreement", "accuracy"} <= set(found["models"][1])
+
+
+def test_questions_without_answers(tmp_path, capsys):
+    """Was: "question 0 has no answers". Right: the teacher answers, and the answers of both are
+    compared."""
+    teacher, data = model_folder(tmp_path / "teacher", "question-answering"), tmp_path / "qa.json"
+    texts = sentences(40)
+    articles = [
+        {"paragraphs": [{"context": texts[i], "qas": [{"id": str(i), "question": "what was it"}]}]}
+        for i in range(40)
+    ]
+    data.write_text(json.dumps({"data": articles}))
+    found, said = distil(capsys, teacher, data, tmp_path / "run", "--held-out", 8, "--stride", 2)
+    assert names(found) == ["teacher", "distilled student"] and "no labels" in said
+    assert "agreement" in found["models"][1] and "f1" not in found["models"][1]
+    articles[0]["paragraphs"][0]["qas"][0]["is_impossible"] = True  # now answers are asked for
+    data.write_text(json.dumps({"data": articles}))
+    code = main(["distill", "--teacher", teacher, "--data", str(data), "--out",
+                 str(tmp_path / "other"), *QUICK])  # fmt: skip
+    assert code == 2 and "has no answers" in capsys.readouterr().err
+
+
 def test_images(tmp_path, capsys):
     """Was: trained to the end, then a KeyError. Right: the teacher classifies."""
     labelled = image_file(tmp_path / "labelled.npz")

@@ -60,16 +60,20 @@ def evaluation(args, tokenizer, model):
 
 
 def distillation(args, tokenizer, teacher, resumed):
-    """Questions; with --no-labels the student hears of the answers from the teacher alone."""
-    data = _data(args, tokenizer, *_training_and_evaluation(args))
-    return data if args.labels else WithoutLabels(data)
+    """Questions; without answers, or with --no-labels, the student learns from the teacher
+    alone."""
+    training, evaluation = _training_and_evaluation(args, None)
+    answered = [any(q.answers for q in part) for part in (training, evaluation)]
+    data = _data(args, tokenizer, training, evaluation)
+    return data if args.labels and all(answered) else WithoutLabels(data, answered[1])
 
 
-def _training_and_evaluation(args):
-    """Questions of --data, and of --eval-data or else the articles held out."""
-    training = squad(args.data)
+def _training_and_evaluation(args, answered=True):
+    """Questions of --data, and of --eval-data or else the articles held out; answered: whether
+    they have to have answers, None if they may."""
+    training = squad(args.data, answered)
     if args.eval_data:
-        return training, squad(args.eval_data)
+        return training, squad(args.eval_data, answered)
     return _in_two(training, args.held_out)
 
 
@@ -93,11 +97,12 @@ def _data(args, tokenizer, training, evaluation):
 def measure(model, batches, reference=None):
     """loss; exact and f1 (shares), where some have no answer also has_answer_f1, no_answer_f1;
     agreement: the share of questions with the same answer."""
-    noted = []
+    noted, found = [], {}
     said, asked = _answered(model, batches, noted)
-    losses, sizes = zip(*noted, strict=True)
-    right = [[text for text, _ in question.answers] for question in asked]
-    found = {"loss": float(np.average(losses, weights=sizes)), **squad_scores(said, right)}
+    if noted:
+        losses, sizes = zip(*noted, strict=True)
+        right = [[text for text, _ in question.answers] for question in asked]
+        found = {"loss": float(np.average(losses, weights=sizes)), **squad_scores(said, right)}
     if reference is not None:
         found["agreement"] = float(np.mean(np.array(said) == reference))
     return found
@@ -116,9 +121,10 @@ def describe(answer):
 
 def _answered(model, batches, losses=None):
     """Answers, and their Questions in the order of the data; (loss, windows) into losses."""
-    parts, questions, reading, fetch = {}, {}, None, model.ops.place.fetch
+    parts, questions, reading, fetch, unlabelled = {}, {}, None, model.ops.place.fetch, False
     for batch, rows, result in results(model, batches):
-        if losses is not None:
+        unlabelled = "unlabelled" in batch
+        if losses is not None and not unlabelled:
             given = objective.given(batch)
             loss, _ = objective.answer_loss(
                 result.logits, rows, given, model.config, "spans", model.ops
@@ -132,6 +138,6 @@ def _answered(model, batches, losses=None):
         raise ValueError("there is nothing to evaluate on; hold out some articles")
     asked = [questions[number] for number in sorted(parts)]
     options = {"longest": reading.longest, "whole_words": reading.whole_words,
-               "no_answer": not all(question.answers for question in asked)}  # fmt: skip
+               "no_answer": not unlabelled and not all(q.answers for q in asked)}  # fmt: skip
     best = [best_spans(parts[number], **options)[0] for number in sorted(parts)]
     return [q.context[a.start : a.end] for q, a in zip(asked, best, strict=True)], asked

@@ -20,6 +20,7 @@ from minidistil.cli.labelled import (
 from minidistil.cli.measure import accuracy, cross_entropy, likeliest, measured, results
 from minidistil.data.entities import TaggedText, has_every_tag, tag_names, tagged_sentences
 from minidistil.data.label_values import say_left_out
+from minidistil.data.words import untagged_sentences
 from minidistil.limits import few
 from minidistil.model.objective import IGNORED
 from minidistil.train.entities import entity_scores, scheme_of
@@ -51,9 +52,22 @@ def evaluation(args, tokenizer, model):
 
 
 def distillation(args, tokenizer, teacher, resumed):
-    """TaggedText; with --no-labels the student learns the tags from the teacher alone."""
-    data = _data(args, tokenizer, teacher, *training_and_evaluation(args, _read))
-    return data if args.labels else WithoutLabels(data)
+    """TaggedText; without tags, or with --no-labels, the student learns from the teacher alone."""
+    training, evaluation = training_and_evaluation(args, _read_words)
+    tagged = [any(tags for _, tags in part) for part in (training, evaluation)]
+    anything = known_names(teacher.config)[:1]
+    training, evaluation = (
+        [(words, tags or [*anything] * len(words)) for words, tags in part]
+        for part in (training, evaluation)
+    )
+    data = _data(args, tokenizer, teacher, training, evaluation)
+    return data if args.labels and all(tagged) else WithoutLabels(data, tagged[1])
+
+
+def _read_words(args, path):
+    """As `_read`; the tags of a file without any are None."""
+    plain = untagged_sentences(Path(path)) if Path(path).is_file() else None
+    return _read(args, path) if not plain else [(words, None) for words in plain]
 
 
 def _read(args, path):
@@ -129,9 +143,10 @@ def describe(answer):
 
 
 def _labelled(model, batches):
-    """Each batch's logits (M,K) and labels (M,) at the words' first pieces."""
+    """Each batch's logits (M,K) and labels (M,), or None, at the words' first pieces."""
     place = model.ops.place
     for batch, rows, result in results(model, batches):
         labels = rows.gather(batch["labels"])
         words = labels != IGNORED
-        yield place.send(place.fetch(result.logits)[words]), labels[words]
+        right = None if "unlabelled" in batch else labels[words]
+        yield place.send(place.fetch(result.logits)[words]), right
