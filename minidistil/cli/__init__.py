@@ -69,8 +69,9 @@ def _answer(parser, argv):
         answer = args.run(args)
     said = args.json and answer.data is not None
     text = to_json(answer.data).rstrip() if said else answer.text
-    if text:
-        print(text)
+    if text:  # a path or a text may hold what stdout's encoding lacks
+        encoding = sys.stdout.encoding or "utf-8"
+        print(text.encode(encoding, "backslashreplace").decode(encoding))
     return answer.code
 
 

@@ -63,7 +63,7 @@ def write(folder):
     title = f"{own.command} — {own.folder.name}"
     path = own.folder / "report.html"
     page = PAGE.substitute(title=html.escape(title), body=_body(own, found, rows, picture))
-    files.write_text(path, page)
+    files.write_bytes(path, page.encode("utf-8", "backslashreplace"))  # a path may be no text
     return path
 
 
@@ -75,7 +75,8 @@ def _curves(run, names):
     parts = {part.parent.name: part.parent for part in sorted(run.folder.glob("*/run.json"))}
     labels = {part_folder(name): name for name in names if part_folder(name) in parts}
     labels = labels or {part: part.replace("-", " ") for part in parts}
-    curves = {"distilled student" if parts else run.folder.name: run.metrics()}
+    own = run.folder.name.encode("utf-8", "backslashreplace").decode()  # which may be no text
+    curves = {"distilled student" if parts else own: run.metrics()}
     for part, label in labels.items():
         curves[label] = Run(parts[part], resume=True).metrics()
     return curves

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 from cli_world import SIZES, SMALL
@@ -142,6 +143,15 @@ def test_a_lock_that_is_deleted_by_its_holder(tmp_path, monkeypatch):
         assert (tmp_path / "lock").exists()
         with pytest.raises(InUseError), alone(tmp_path / "lock", "the run"):
             raise AssertionError("two at once")
+
+
+def test_a_folder_whose_name_is_no_text(world, tmp_path):
+    """Was: a run in a folder whose name is not UTF-8 ended with 2 when its report was written.
+    Right: it ends as any other; the name is shown with escapes.
+    """
+    out = f"{tmp_path}/r\udcff"
+    assert pretrain(world, "--out", out) == 0
+    assert "r\\udcff" in (Path(out) / "report.html").read_text()
 
 
 def test_a_failure_leaves_no_lock_and_no_folder(world, tmp_path, capsys):
