@@ -64,7 +64,7 @@ def kernels():
             yield (f"attention dq {name}", _attention_cuda.dq_kernel(own[1], *shape),
                    f"mmmmtmiif{DRAW}m", backward)  # fmt: skip
             yield (f"attention dkv {name}", _attention_cuda.dkv_kernel(own[1], *shape),
-                   f"mmmmmmiif{DRAW}mm", backward)  # fmt: skip
+                   f"mmmmtmiif{DRAW}mm", backward)  # fmt: skip
     yield "along", _attention_cuda.along_kernel, "mmmn", 40
     for form in (1, 2):
         yield f"gelu {form}", gelu._forward_kernel(form), "mm", 40
