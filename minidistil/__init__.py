@@ -1,6 +1,7 @@
 """minidistil: DistilBERT and knowledge distillation, every layer and every gradient by hand.
 
-Start reading at `ops/layernorm.py`, then `model/encoder.py`, then `distill/step.py`.
+Start reading at `distilbert.py`, which is the whole algorithm on one page; then `ops/layernorm.py`,
+`model/encoder.py` and `distill/step.py`.
 """
 
 from minidistil import check, losses, testing
