@@ -110,7 +110,7 @@ def names_for(labels, problem_type, known):
 
 
 def say_renamed(known, names):
-    """Warn that a head of as many classes goes on under other names."""
+    """Warn that a head of as many classes is kept under other names."""
     if are_words(known) and len(known) == len(names):
         warnings.warn(
             f"the model's classes {few(known, 5)} are called {few(names, 5)} from now on, as the "

@@ -4,7 +4,7 @@
     .jsonl    {"tokens": [...], "tags": [...]} a line, or the names "words", "ner_tags", "labels"
 
 Tags of the last two may be numbers, as transformers' data sets have them: of a model's tags, or
-names of their own. A tag of the BIO scheme: B-X begins an entity of kind X, I-X goes on with it, O
+names of their own. A tag of the BIO scheme: B-X begins an entity of kind X, I-X continues it, O
 is outside; see `train.entities` for others. "", "-", "_" and null are no tags. A word of several
 pieces has its label on the first and none (−100) on the others.
 Source: Tjong Kim Sang and De Meulder, "CoNLL-2003", 2003; Devlin et al., "BERT", 2018, §5.3.

@@ -1,6 +1,6 @@
 """Precision, recall and F1 of entities: one counts when kind, beginning and end are all right.
 
-    IOB     B-X begins an entity, I-X goes on with it; in IOB1, I-X begins one, too, and B-X parts
+    IOB     B-X begins an entity, I-X continues it; in IOB1, I-X begins one, too, and B-X parts
             two neighbours of one kind
     IOE     E-X ends one
     IOBES   B-X, I-X …, E-X; S-X is an entity of one word

@@ -124,7 +124,7 @@ class AdamW:
 
     def __getstate__(self):
         """For pickle and copy: arrays as NumPy's, and no functions. The parameters are those of
-        this moment; `params` of a model that goes on is to be set anew."""
+        this moment; set `params` anew for a model that is trained further."""
         state = vars(self) | self.state() | {"params": self.params}
         for part in ("params", "m", "v"):
             arrays = state[part].items()

@@ -133,7 +133,7 @@ class Run:
             if not isinstance(line, dict) or not isinstance(line.get("step"), int):
                 raise ValueError(
                     f"{path} line {number} is damaged: it is no JSON object with a step; delete "
-                    f"the line, and the run goes on without it"
+                    f"the line, and the run continues without it"
                 )
             lines.append(line)
         return lines

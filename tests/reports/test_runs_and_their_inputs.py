@@ -68,7 +68,7 @@ def here(home, teacher, student, data, held_out):
 ])  # fmt: skip
 def test_an_input_that_changed(option, name, begun, capsys):
     """Was: a run resumed with other data, another teacher or tokenizer trained on without a word.
-    Right: the run says what changed, and stops; with the former file it goes on.
+    Right: the run says what changed, and stops; with the former file it continues.
     """
     path, run = begun / name, begun / "run"
     before = path.read_bytes()
