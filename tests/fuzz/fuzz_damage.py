@@ -143,7 +143,7 @@ def _json(path, damage):
     at = damage.value % len(lines)
     try:
         lines[at] = json.dumps(_changed(json.loads(lines[at]), damage)).encode()
-    except ValueError:
+    except (ValueError, RecursionError):  # damaged before
         return False
     path.write_bytes(b"\n".join(lines))
     return True
@@ -154,9 +154,12 @@ def _header(path, damage):
     if path.suffix != ".safetensors":
         return False
     content = path.read_bytes()
-    (size,) = struct.unpack("<Q", content[:8])
-    header, numbers = json.loads(content[8 : 8 + size]), content[8 + size :]
-    if damage.value % 3:
+    try:
+        (size,) = struct.unpack("<Q", content[:8])
+        header, numbers = json.loads(content[8 : 8 + size]), content[8 + size :]
+    except (struct.error, ValueError, RecursionError):  # damaged before
+        return False
+    if damage.value % 3 or len(numbers) % 4:
         written = json.dumps(_changed(header, damage)).encode()
         path.write_bytes(struct.pack("<Q", len(written)) + written + numbers)
         return True
