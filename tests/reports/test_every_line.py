@@ -125,4 +125,4 @@ def test_half_a_character_in_a_question(folders, tmp_path, capsys):
         capsys.readouterr()
         assert main([*argv, *more]) == 2
         err = capsys.readouterr().err
-        assert f"{place} holds half of a surrogate pair" in err
+        assert place in err and "holds half of a surrogate pair" in err
