@@ -12,6 +12,7 @@ the room each is cut to a half.
 """
 
 import warnings
+from bisect import bisect_left, bisect_right
 from typing import NamedTuple
 
 import numpy as np
@@ -131,18 +132,19 @@ def answering(places, word_ids):
         return [first[places[0]]]
     inside = [at[first[at]] for at in places]
     edges = [(int(at[0]), int(at[-1])) for at in inside]
-    begin, end = edges[0][0], edges[-1][1]
+    lows, highs = zip(*edges, strict=True)  # both grow
+    begin, end = lows[0], highs[-1]
     winner = np.full(len(word_ids), -1)
 
     def middle(start, stop):
         """The window that lies best around these pieces."""
         best, most = -1, -1.0
-        for w, (low, high) in enumerate(edges):
-            if low <= start <= high:
-                left = np.inf if low == begin else start - low
-                right = np.inf if high == end else high - stop
-                if best < 0 or min(left, right) > most:
-                    best, most = w, min(left, right)
+        for w in range(bisect_left(highs, start), bisect_right(lows, start)):
+            low, high = edges[w]
+            left = np.inf if low == begin else start - low
+            right = np.inf if high == end else high - stop
+            if best < 0 or min(left, right) > most:
+                best, most = w, min(left, right)
         return best
 
     t, numbers = 0, np.flatnonzero(first)

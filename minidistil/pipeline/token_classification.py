@@ -14,6 +14,7 @@ Source: the answers of transformers' TokenClassificationPipeline.
 """
 
 import unicodedata
+from functools import cached_property
 from itertools import groupby, takewhile
 
 import numpy as np
@@ -79,29 +80,37 @@ class TokenClassification(Predictor):
     def _pieces(self, text, encoding, scores):
         """The best tag of every piece of the text itself; white space is none."""
         unknown, found = self.tokenizer.unk_id, []
-        for _, places in groupby(range(len(encoding.ids)), encoding.word_ids.__getitem__):
-            places = [t for t in places if not encoding.special_tokens_mask[t]]
-            spans = [_trimmed(text, *encoding.offsets[t]) for t in places]
+        # An Encoding makes each of these lists anew whenever it is asked.
+        ids, tokens, offsets = encoding.ids, encoding.tokens, encoding.offsets
+        special = encoding.special_tokens_mask
+        for _, places in groupby(range(len(ids)), encoding.word_ids.__getitem__):
+            places = [t for t in places if not special[t]]
+            spans = [_trimmed(text, *offsets[t]) for t in places]
             if not any(start < end for start, end in spans):
                 continue
             for t, (start, end) in zip(places, spans, strict=True):
                 found.append({
                     **self._best(scores[t]), "index": t,
-                    "word": text[start:end] if encoding.ids[t] == unknown else encoding.tokens[t],
+                    "word": text[start:end] if ids[t] == unknown else tokens[t],
                     "start": start, "end": end,
                 })  # fmt: skip
         return found
 
     def _best(self, scores):
         """Probabilities (K,)  ->  the likeliest tag."""
-        names, best = self.model.config.to_dict()["id2label"], int(scores.argmax())
-        return {"entity": names[str(best)], "score": float(scores[best])}
+        best = int(scores.argmax())
+        return {"entity": self.names[str(best)], "score": float(scores[best])}
+
+    @cached_property
+    def names(self):
+        """{number of a tag as a string: its name}, as config.json has them."""
+        return self.model.config.to_dict()["id2label"]
 
     def _words(self, text, encoding, pieces):
         """Lists of the pieces of each word; white space ends one whatever the numbers say."""
-        groups, number, end = [], None, 0
+        groups, number, end, word_ids = [], None, 0, encoding.word_ids
         for piece in pieces:
-            mine = encoding.word_ids[piece["index"]]
+            mine = word_ids[piece["index"]]
             if not groups or mine != number or piece["start"] > end:
                 groups.append([])
             groups[-1].append(piece)

@@ -17,14 +17,14 @@ TEXTS = [  # as lines; what begins with { is JSON
     b"\xff\xfe not UTF-8", b"\xed\xa0\x80 a surrogate in UTF-8", b"\x00", b"the film \x00 was",
     b"[" * DEEP, b"]" * 50, b"9" * 5000, b"-" * 5000, b"\xef\xbb\xbfthe film", b"\x1b[31m film",
     "\u2028 the film\u2028".encode(), "\x85".encode(), b"\xf0\x9f\x98\x80" * 50, b"{", b"{}", b"{]",
-    b"the film " * 3_000, b"x" * 20_000, b"\rthe film\r was\r", b"[MASK]" * 9, b"[MASK]" * 3,
+    b"the film " * 400, b"x" * 20_000, b"\rthe film\r was\r", b"[MASK]" * 9, b"[MASK]" * 3,
     b"{" * DEEP, b'{"text": ' * DEEP, b'{"text": ' + b"[" * DEEP + b"]" * DEEP + b"}",
 ]  # fmt: skip
 VALUES = [  # of a field, as JSON
     b'"\\ud800"', b'"\\udfff film"', b'"\\u0000"', b'""', b'" "', b"null", b"true", b"[]", b"{}",
     b"1" + b"0" * 4000, b"1" + b"0" * 5000, b"1e400", b"NaN", b"-Infinity", b'["the", "film"]',
     b'["\\ud800", "film"]', b'[""]', b"[1]", b"[null, []]", b'[["film"]]', b'{"text": "film"}',
-    b"[" * DEEP + b"]" * DEEP, b'"' + b"film " * 900 + b'"', b"[" + b'"film",' * 300 + b'"x"]',
+    b"[" * DEEP + b"]" * DEEP, b'"' + b"film " * 200 + b'"', b"[" + b'"film",' * 300 + b'"x"]',
 ]  # fmt: skip
 WITH = ("text", "text_pair", "question", "context", "choices", "document", "source")
 
@@ -125,4 +125,4 @@ def test_half_a_character_in_a_question(folders, tmp_path, capsys):
         capsys.readouterr()
         assert main([*argv, *more]) == 2
         err = capsys.readouterr().err
-        assert f"{place} holds half of a surrogate pair" in err
+        assert place in err and "holds half of a surrogate pair" in err
