@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 MUCH = 200_000
+LARGE = 2**20  # bytes of a file
 ODD = [
     None, True, False, -1, 0, 1, 2, 3, 5.5, 1e308, 1e-45, 2**31, 2**63, 10**30, float("nan"),
     float("inf"), "", " ", "512", "-1", "no", "null", "nan", "é\u0301\u200b", "\x00", "\ud800",
@@ -35,7 +36,10 @@ class Damage(NamedTuple):
 
 
 def spoil(path, damage):
-    """Change the file at path. A kind that does not fit the file changes its bytes."""
+    """Change the file at path, unless damage has made it large. A kind that does not fit the file
+    changes its bytes."""
+    if path.stat().st_size > LARGE:
+        return
     kind = KINDS[damage.what]
     if kind in (_json, _header) and not kind(path, damage):
         kind = _bytes
