@@ -5,6 +5,7 @@ import os
 import resource
 import stat
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -31,13 +32,15 @@ def contents(folder):
     return {p.name: p.read_bytes() for p in folder.iterdir()}
 
 
-@pytest.fixture
+@contextmanager
 def small_disk():
-    """No file may grow beyond 1 KiB."""
+    """No file may grow beyond 1 KiB, pytest's own output neither: for a single call."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 10, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("moment", ["write", "sync", "rename"])
@@ -66,11 +69,12 @@ def test_a_tokenizer_killed_while_saving(moment, tokenizer, tmp_path, monkeypatc
     assert load_tokenizer(tmp_path).get_vocab() == other.get_vocab()
 
 
-def test_a_full_disk_under_a_tokenizer(tokenizer, tmp_path, small_disk):
+def test_a_full_disk_under_a_tokenizer(tokenizer, tmp_path):
     """Was: a full disk ended in a traceback of the tokenizers library and half a file.
     Right: one line that names the folder, and nothing new in it.
     """
-    with pytest.raises(OSError, match=r"cannot write .*more: File too large; free some") as caught:
+    says = r"cannot write .*more: File too large; free some"
+    with pytest.raises(OSError, match=says) as caught, small_disk():
         tokenizer.save(tmp_path / "out" / "more")
     assert "\n" not in str(caught.value)
     assert names(tmp_path) == []
@@ -82,11 +86,12 @@ def test_a_full_disk_under_a_tokenizer(tokenizer, tmp_path, small_disk):
     lambda path: files.write_text(path, "x" * 9000),
     lambda path: files.write_together(path.parent, {"a": b"", path.name: bytes(9000)}),
 ], ids=["tensors", "arrays", "text", "together"])  # fmt: skip
-def test_a_full_disk_under_each_kind_of_file(write, tmp_path, small_disk):
+def test_a_full_disk_under_each_kind_of_file(write, tmp_path):
     """Right: the error of each is one OSError that says what to do, and a file that was there is
     what it was."""
     (tmp_path / "file").write_bytes(b"before")
-    with pytest.raises(OSError, match=r"cannot write .*; free some space or choose another folder"):
+    says = r"cannot write .*; free some space or choose another folder"
+    with pytest.raises(OSError, match=says), small_disk():
         write(tmp_path / "file")
     assert contents(tmp_path) == {"file": b"before"}
 
