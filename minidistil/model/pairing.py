@@ -14,7 +14,6 @@ from minidistil.config.encoder_decoder import ENCODERS
 from minidistil.limits import short
 from minidistil.model.encoder_decoder import EncoderDecoder
 from minidistil.model.layout import checked_layers, first_values, layout
-from minidistil.model.model import Model
 from minidistil.model.takeover import take_over
 
 WHY_NOT = {  # what a decoder with cross attention does not start as
@@ -38,7 +37,7 @@ def encoder_decoder_from(encoder, decoder=None, *, start, eos, decoder_layers=No
     """
     decoder = encoder if decoder is None else decoder
     for role, model in (("encoder", encoder), ("decoder", decoder)):
-        if not isinstance(model, Model):
+        if not hasattr(model, "config"):
             raise TypeError(f"the {role} must be a model, not {short(model)}")
     seed = whole("seed", seed)
     _check(encoder.config.model_type, decoder.config.model_type)
