@@ -1,5 +1,7 @@
 """What the commands share: options, the run folder, and leaving nothing behind after bad input."""
 
+import argparse
+import math
 import sys
 import warnings
 from contextlib import ExitStack, contextmanager
@@ -39,7 +41,10 @@ class Answer:
 
 def number_or_share(text):
     """ "500" is a number of documents, "0.02" a share of them."""
-    return int(text) if text.isdecimal() else float(text)
+    value = int(text) if text.isdecimal() else float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 up, not {text!r}")
+    return value
 
 
 def number_list(text):

@@ -76,3 +76,14 @@ def test_a_store_may_change_on_resuming(tmp_path, capsys):
     answer(capsys, "finetune", "--out", out, "--resume", "--store", "float32")
     stored = load_file(out / "model.safetensors")
     assert any((x != x.astype(np.float16)).any() for x in stored.values())
+
+
+@pytest.mark.parametrize("part", ["inf", "nan", "-1"])
+def test_a_part_that_is_no_number(part, capsys, tmp_path):
+    """Was: `--held-out inf` ended in a traceback (OverflowError).
+    Right: it is refused in one line, as every number that is not finite.
+    """
+    out = tmp_path / "out"
+    assert main(["distill", "--held-out", part, "--steps", "1", "--out", str(out)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--held-out" in line and part in line and not out.exists()
