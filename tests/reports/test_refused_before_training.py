@@ -14,6 +14,7 @@ from training_world import (
 )
 
 import minidistil as md
+from minidistil.cli import main
 from minidistil.cli.tasks import text_generation
 from minidistil.data import load_tokenizer
 
