@@ -193,7 +193,7 @@ FAULTS = [
           ("backward", "(dy - (dy * y).sum(axis=1, keepdims=True))", "dy")),
     fault("repeats lost", transpose, embedding,
           ("backward", "np.add.at(dtable, ids, dy)", "dtable[ids] += dy")),
-    fault("bias of one row", transpose, linear, ("backward", "dy.sum(axis=0)", "dy[0]")),
+    fault("bias of one row", transpose, linear, ("backward", "sum_of_rows(dy)", "dy[0]")),
     fault("no x·φ", transpose, gelu, ("backward", "Phi + x * phi", "Phi")),
     fault("activation's gradient skipped", transpose, linear_gelu,
           ("backward", "gelu.backward(dy, activation)", "(dy,)")),

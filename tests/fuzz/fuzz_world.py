@@ -6,6 +6,7 @@ runs the command.
 
 import dataclasses
 import json
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -187,4 +188,13 @@ def _uses():
                "more.jsonl"), ("mlm", "labelled.tsv"))  # fmt: skip
 
 
-USES = tuple(_uses())
+MEASURED_BY = {"extractive-summarization": "rouge_score", "translation": "sacrebleu"}
+
+
+def _runs_here(use):
+    """Whether the package that measures the use's task is installed."""
+    return all(find_spec(package) for task, package in MEASURED_BY.items()
+               if task in use.argv and use.argv[0] != "predict")  # fmt: skip
+
+
+USES = tuple(use for use in _uses() if _runs_here(use))
