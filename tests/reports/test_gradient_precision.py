@@ -107,6 +107,12 @@ def cross_entropy(s, rng, N, C, scale, offset):
     return (s.normal(N, C, scale=scale, mean=offset),), {"labels": s.integers(C, N)}
 
 
+def weighted_cross_entropy(s, rng, N, C, scale, offset):
+    args, fixed = cross_entropy(s, rng, N, C, scale, offset)
+    weights = rng.uniform(0.2, 3, C).astype(np.float32)
+    return args, fixed | {"class_weights": weights, "label_smoothing": 0.1}
+
+
 def binary_cross_entropy(s, rng, N, C, scale, offset):
     return (s.normal(N, C, scale=scale),), {"labels": s.integers(2, N, C).astype(np.float64)}
 
@@ -134,6 +140,7 @@ ARGUMENTS = {
     "add": add, "embedding": embedding, "linear": linear, "gelu": gelu, "linear_gelu": linear_gelu,
     "layernorm": layernorm, "add_layernorm": add_layernorm, "attention": attention,
     "relation": relation, "moments": moments, "cross_entropy": cross_entropy,
+    "weighted_cross_entropy": weighted_cross_entropy,
     "binary_cross_entropy": binary_cross_entropy, "kl_div": kl_div, "cosine": towards,
     "mse": towards, "mae": towards, "vocabulary": vocabulary,
 }  # fmt: skip
