@@ -12,8 +12,8 @@ from zlib import crc32
 
 import numpy as np
 
-from minidistil.ops._cpu import CHUNKS
-from minidistil.ops._draw import Draw
+from minidistil.ops.runtime.cpu import CHUNKS
+from minidistil.ops.runtime.dropout_key import Draw
 from minidistil.ops.vocabulary import ROWS
 
 SHAPES = ((1, 7), (5, 1), (CHUNKS + 1, 12), (31, 37))  # (N,C)

@@ -14,7 +14,7 @@ from model_cases import CASES, SMALL, batch_of, exact, model_of
 
 import minidistil as md
 from minidistil.cli.distill import PAPER
-from minidistil.distill.terms import FeatureMapTransfer, HiddenMSE, PatientMSE, Seen, pairs_of
+from minidistil.distill.objectives import FeatureMapTransfer, HiddenMSE, PatientMSE, Seen, pairs_of
 
 OPS = md.backend("numpy", "float64")
 

@@ -8,12 +8,12 @@ said before. Teachers are in evaluation mode.
 from collections.abc import Callable
 from typing import NamedTuple
 
-from minidistil.data.twice import as_teacher_reads
-from minidistil.distill.terms.seen import Seen
+from minidistil.data.two_tokenizers import as_teacher_reads
+from minidistil.distill.objectives.auxiliary import ModelStates
 from minidistil.model.ensemble import Ensemble, mean
 from minidistil.model.heads import projector
-from minidistil.model.sentence import SENTENCES
-from minidistil.model.vision_model import VisionModel
+from minidistil.model.sentence.sentence_model import SENTENCES
+from minidistil.model.vision.vision_model import VisionModel
 
 
 class Lesson(NamedTuple):
@@ -22,7 +22,7 @@ class Lesson(NamedTuple):
     hidden: tuple  # the last one alone is x_L (N,C); () of a teacher that shows none
     logits: Callable  # a slice of the selected rows -> (·,V); of a classifier's texts -> (·,K);
     # of texts that become vectors -> (·,C)
-    seen: Seen | None = None  # all hidden states, and q, k, v, where terms look at them
+    seen: ModelStates | None = None  # all hidden states, and q, k, v, where terms look at them
 
 
 def lesson(teacher, batch, select, watched=None):
@@ -50,7 +50,7 @@ def lesson(teacher, batch, select, watched=None):
     result = teacher.infer(rows, select, project=False, taps=taps or None, checked=False)
     seen = None
     if watched is not None:
-        seen = Seen(result.hidden, taps, rows, teacher.config.architecture)
+        seen = ModelStates(result.hidden, taps, rows, teacher.config.architecture)
     if teacher.task == SENTENCES:
         vectors = teacher.vectors(result, rows)
         return Lesson(result.hidden[-1:], lambda texts: vectors[texts], seen)

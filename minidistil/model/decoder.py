@@ -51,7 +51,7 @@ def embed_backward(dx, cache, ops):
 # ---------------------------------------------------------------- one block
 
 
-class Block(NamedTuple):
+class Gpt2Block(NamedTuple):
     """What one block keeps for its backward, in the order of its forward."""
 
     attention_norm: tuple
@@ -102,7 +102,7 @@ def block(x, p, a, bounds, chance, site, ops, taps=None, keep=True, past=None):
         h, _ = ops.linear.forward(m, p["lin1.weight"], p["lin1.bias"])
         taps.update(q=q, k=k, v=v, context=context, out=o, attention_sum=u, attention_norm=n,
                     lin1=h, activation=g, lin2=f, output_sum=y, output=y)  # fmt: skip
-    return y, Block(
+    return y, Gpt2Block(
         attention_norm, q_cache, k_cache, v_cache, attention, out, out_dropped, ffn_norm,
         lin1, lin2, lin2_dropped,
     )  # fmt: skip

@@ -22,8 +22,8 @@ Liu et al., "RoBERTa", 2019; Lan et al., "ALBERT", 2019, §3.
 
 from typing import NamedTuple
 
-from minidistil.model import cross
 from minidistil.model.rows import drop, drop_backward
+from minidistil.model.seq2seq import cross_attention
 from minidistil.model.taps import plus, scores_backward
 
 EMBEDDING_SITE, HEAD_SITE, FIRST_BLOCK_SITE, SITES_PER_BLOCK = 0, 1, 2, 3
@@ -32,7 +32,7 @@ DENSE_SITE = 2**16  # RoBERTa's classifier has a second one, beyond those of all
 
 def site_of(block, a):
     """The first of a block's places of dropout; those of `block` L are the first after a model."""
-    return FIRST_BLOCK_SITE + (SITES_PER_BLOCK + cross.SITES * a.reader) * block
+    return FIRST_BLOCK_SITE + (SITES_PER_BLOCK + cross_attention.SITES * a.reader) * block
 
 
 def scope(params, prefix):
@@ -146,7 +146,9 @@ def block(x, p, a, bounds, chance, site, ops, taps=None, keep=True, memory=None,
     )
     crossed = None
     if memory is not None:
-        u, crossed = cross.attend(u, memory, p, a, chance, site + SITES_PER_BLOCK, ops, keep)
+        u, crossed = cross_attention.attend(
+            u, memory, p, a, chance, site + SITES_PER_BLOCK, ops, keep
+        )
     g, lin1 = expand(u, p["lin1.weight"], p["lin1.bias"], a.activation, ops, keep)  # (N,F)
     f, lin2 = ops.linear.forward(g, p["lin2.weight"], p["lin2.bias"])  # (N,C)
     fd, lin2_dropped = drop(f, a.dropout * a.drops_ffn_output, site + 2, chance, ops)
@@ -184,7 +186,7 @@ def block_backward(dy, cache, a, ops, dtaps=None):
     du_ffn, d["lin1.weight"], d["lin1.bias"] = dlin1
     du = plus(plus(du, du_ffn, ops), t.get("attention_norm"), ops)  # u fed the sum and lin1
     if cache.cross is not None:
-        du, d["memory"], dp = cross.attend_backward(du, cache.cross, ops)
+        du, d["memory"], dp = cross_attention.attend_backward(du, cache.cross, ops)
         d.update(dp)
     ds, _, d["attention_norm.weight"], d["attention_norm.bias"] = ops.add_layernorm.backward(
         du, cache.attention_norm

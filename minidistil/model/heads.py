@@ -18,7 +18,7 @@ from typing import NamedTuple
 from minidistil.config.vit import VISION
 from minidistil.model.encoder import DENSE_SITE, HEAD_SITE, expand, expand_backward, scope
 from minidistil.model.rows import drop, drop_backward
-from minidistil.model.vision import task_named
+from minidistil.model.vision.vision_encoder import task_named
 
 
 class Family(NamedTuple):

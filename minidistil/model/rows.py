@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minidistil.ops._draw import Draw
+from minidistil.ops.runtime.dropout_key import Draw
 
 
 class Rows(NamedTuple):

@@ -21,10 +21,10 @@ Padding has no row, so it needs no mask. Two switches say which keys a query mee
     causal       no look ahead: query i of t meets the keys up to i + (u − t), its own place where
                  the queries are the last t of u; the other scores are −∞ and their weights 0
 
-The specification keeps every weight, so its memory grows with t². The kernels, in `_attention.py`,
-go through the weights in tiles, twice, and keep two numbers a row and head instead.
-Source: Vaswani et al., "Attention is all you need", 2017, eq. 1; queries are scaled before the
-product, as in Hugging Face's DistilBERT.
+The specification keeps every weight, so its memory grows with t². The kernels, in
+`kernels/flash_attention.py`, go through the weights in tiles, twice, and keep two numbers a row and
+head instead. Source: Vaswani et al., "Attention is all you need", 2017, eq. 1; queries are scaled
+before the product, as in Hugging Face's DistilBERT.
 """
 
 import math
@@ -33,12 +33,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minidistil.ops import _attention, _attention_cuda, dropout, softmax
-from minidistil.ops._attention import HEAD_SHIFT
-from minidistil.ops._cuda import device_empty, to_device
-from minidistil.ops._heads import merge_heads, split_heads
-from minidistil.ops._memory import empty, empty_like
+from minidistil.ops import dropout, softmax
 from minidistil.ops.dropout import words_of
+from minidistil.ops.kernels import flash_attention, flash_attention_cuda
+from minidistil.ops.kernels.flash_attention import HEAD_SHIFT
+from minidistil.ops.kernels.head_views import merge_heads, split_heads
+from minidistil.ops.runtime.cuda import device_empty, to_device
+from minidistil.ops.runtime.workspace import empty, empty_like
 
 # ------------------------------------------------------- NumPy: the specification
 
@@ -119,14 +120,14 @@ def _mask(draw, rows, n_heads, a):
     return ((words[:, :, :u] >= threshold) / (1 - draw.p)).astype(a.dtype)
 
 
-# ------------------------------------------------------- Numba: tiles of scores, in `_attention.py`
+# -------------------------------------------- Numba: tiles of scores, `kernels/flash_attention.py`
 
 
 def forward_cpu(q, k, v, *, bounds, n_heads, key_bounds=None, causal=False, draw=None, keep=True):
     q, k, v = (np.ascontiguousarray(x, np.float32) for x in (q, k, v))
     y, norms = empty_like(q), empty((len(q) if keep else 0, n_heads, 2))
     meeting = Meeting.of(bounds, key_bounds, causal)
-    _attention.forward(q, k, v, meeting, n_heads, _drawn(draw), y, norms)
+    flash_attention.forward(q, k, v, meeting, n_heads, _drawn(draw), y, norms)
     return y, (q, k, v, (y, norms), meeting, n_heads, draw) if keep else None
 
 
@@ -134,7 +135,7 @@ def backward_cpu(dy, cache):
     q, k, v, (y, norms), meeting, n_heads, draw = cache
     dy = np.ascontiguousarray(dy, np.float32)
     dq, dk, dv = empty_like(q), empty_like(k), empty_like(v)
-    _attention.backward(dy, q, k, v, y, norms, meeting, n_heads, _drawn(draw), dq, dk, dv)
+    flash_attention.backward(dy, q, k, v, y, norms, meeting, n_heads, _drawn(draw), dq, dk, dv)
     return dq, dk, dv
 
 
@@ -146,7 +147,7 @@ def _drawn(draw):
     return (draw.sequence, draw.column, *words_of(draw), np.float32(1 / (1 - draw.p)))
 
 
-# ------------------------------------------------------- CUDA: the same tiles, `_attention_cuda.py`
+# ---------------------------------------- CUDA: the same tiles, `kernels/flash_attention_cuda.py`
 
 
 def forward_cuda(q, k, v, *, bounds, n_heads, key_bounds=None, causal=False, draw=None, keep=True):
@@ -154,14 +155,14 @@ def forward_cuda(q, k, v, *, bounds, n_heads, key_bounds=None, causal=False, dra
     key_bounds = bounds if key_bounds is None else to_device(key_bounds)
     y, norms = device_empty(q.shape), device_empty((len(q) if keep else 0, n_heads, 2))
     meeting = Meeting.of(bounds, key_bounds, causal)
-    _attention_cuda.forward(q, k, v, meeting, n_heads, drawn, y, norms)
+    flash_attention_cuda.forward(q, k, v, meeting, n_heads, drawn, y, norms)
     return y, (q, k, v, (y, norms), meeting, n_heads, drawn) if keep else None
 
 
 def backward_cuda(dy, cache):
     q, k, v, (y, norms), meeting, n_heads, drawn = cache
     dq, dk, dv = (device_empty(x.shape) for x in (q, k, v))
-    _attention_cuda.backward(dy, q, k, v, y, norms, meeting, n_heads, drawn, dq, dk, dv)
+    flash_attention_cuda.backward(dy, q, k, v, y, norms, meeting, n_heads, drawn, dq, dk, dv)
     return dq, dk, dv
 
 

@@ -15,8 +15,8 @@ Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011 (Phil
 
 import numpy as np
 
-from minidistil.ops._cpu import helper, kernel, prange
-from minidistil.ops._cuda import (
+from minidistil.ops.runtime.cpu import helper, kernel, prange
+from minidistil.ops.runtime.cuda import (
     cuda,
     cuda_kernel,
     device_empty,
@@ -25,8 +25,8 @@ from minidistil.ops._cuda import (
     to_device,
     uint64,
 )
-from minidistil.ops._draw import words_of
-from minidistil.ops._memory import empty_like
+from minidistil.ops.runtime.dropout_key import words_of
+from minidistil.ops.runtime.workspace import empty_like
 
 M0, M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)  # multipliers of the two lanes
 W0, W1 = np.uint32(0x9E3779B9), np.uint32(0xBB67AE85)  # the key grows by these each round

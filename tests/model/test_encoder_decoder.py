@@ -28,7 +28,7 @@ from pair_cases import (
 )
 
 import minidistil as md
-from minidistil.model.encoder_decoder import shift_right
+from minidistil.model.seq2seq.seq2seq_model import shift_right
 from minidistil.testing import rms
 from minidistil.train import AdamW
 

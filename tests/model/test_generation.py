@@ -5,7 +5,14 @@ import pytest
 from model_cases import CASES, LARGE, fields, model_of, torch_model
 
 import minidistil as md
-from minidistil.model.generation import choose, generate, prefill, shares, step, stream
+from minidistil.model.generation.generate_texts import (
+    choose,
+    generate,
+    prefill,
+    shares,
+    step,
+    stream,
+)
 
 CASE = CASES["gpt2-words"]
 PROMPTS = [np.array([3, 1, 4]), np.array([15]), np.array([9, 2, 6, 5, 35])]

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from op_cases import draw_for, sequences
 
 from minidistil.ops import SUFFIX, backend
-from minidistil.ops._attention import KEYS, QUERIES
-from minidistil.ops._cpu import threads
-from minidistil.ops._tile import MR, NR
+from minidistil.ops.kernels.flash_attention import KEYS, QUERIES
+from minidistil.ops.kernels.register_tile import MR, NR
+from minidistil.ops.runtime.cpu import threads
 from minidistil.testing import compare, rms
 
 H, C = 2, 6

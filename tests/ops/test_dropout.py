@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from op_cases import draw_for
 
 from minidistil.ops import SUFFIX, backend, dropout
-from minidistil.ops._cpu import serial
-from minidistil.ops._draw import Draw
 from minidistil.ops.dropout import philox, philox_words
+from minidistil.ops.runtime.cpu import serial
+from minidistil.ops.runtime.dropout_key import Draw
 
 ONES = 0xFFFFFFFF
 # kat_vectors of Random123 (Salmon et al.): counter, key, result of philox4x32-10
