@@ -38,7 +38,7 @@ from minidistil.distill.objectives import (
     PatientMSE,
     Projected,
     RelationLoss,
-    pull,
+    auxiliary_losses,
     tapped,
 )
 from minidistil.distill.objectives.image_step import image_step
@@ -52,11 +52,11 @@ from minidistil.distill.objectives.sentence_step import sentence_step
 from minidistil.distill.objectives.sequence_step import word_step
 from minidistil.distill.objectives.term_spec import term_of
 from minidistil.distill.student import check_pair
-from minidistil.distill.teachers import lesson, types_of
+from minidistil.distill.teachers import teacher_outputs, types_of
 from minidistil.io.arguments import number, one_of, switch
 from minidistil.io.limits import short
 from minidistil.model import network, task_loss
-from minidistil.model.heads import WORD_TASKS, projector
+from minidistil.model.heads import WORD_TASKS, lm_head
 from minidistil.model.label_counts import PLAIN
 from minidistil.model.network import Cotangents
 from minidistil.model.output import Step
@@ -182,8 +182,8 @@ def _text_step(student, teacher, batch, config, *place, counting):
     theirs = _teach(teacher, batch, config, select, watch)
     taps = {f"layer.{i - 1}": {} for i in watch[0]} or None
     mine, cache = network.forward(
-        student.canonical(), rows, student.config, student.task, student.chance(rows, *place), ops,
-        select, taps=taps, project=False,
+        student.canonical(), rows, student.config, student.task,
+        student.dropout_state(rows, *place), ops, select, taps=taps, project=False,
     )  # fmt: skip
     given = {} if words else task_loss.given(batch)
     soft = _soft_targets(asked, student, rows, given)
@@ -201,7 +201,9 @@ def _text_step(student, teacher, batch, config, *place, counting):
     dtaps, learned = None, {}
     if config.terms:
         seen = ModelStates(mine.hidden, taps or {}, rows, student.config.architecture)
-        losses, sent = pull(config.terms, seen, theirs.seen, getattr(student, "learned", {}), ops)
+        losses, sent = auxiliary_losses(
+            config.terms, seen, theirs.seen, getattr(student, "learned", {}), ops
+        )
         d = d._replace(hidden=tuple(
             plus(dx, sent.hidden.get(i), ops) for i, dx in enumerate(d.hidden)
         ))  # fmt: skip
@@ -288,10 +290,10 @@ def _wanted_rows(config, labels):
 
 
 def _teach(teacher, batch, config, select, watch):
-    """The teacher's Lesson; None where no loss asks for it."""
+    """The teacher's TeacherOutputs; None where no loss asks for it."""
     if config.alpha_ce == config.alpha_mse == config.alpha_cos == 0 and not config.terms:
         return None
-    return lesson(teacher, batch, select, watch[1] if config.terms else None)
+    return teacher_outputs(teacher, batch, select, watch[1] if config.terms else None)
 
 
 def _soft_targets(config, student, rows, given):
@@ -307,7 +309,7 @@ def _token_losses(mine, theirs, labels, config, soft, student):
     """{part: loss} of the words, and the Cotangents of their weighted sum."""
     alphas = {name: getattr(config, f"alpha_{name}") for name in ("ce", _said(student), "mse")}
     parts, projection = shared_losses.word_losses(
-        mine.features, projector(student.canonical()), labels, theirs and theirs.logits, alphas,
+        mine.features, lm_head(student.canonical()), labels, theirs and theirs.logits, alphas,
         soft, student.ops,
     )  # fmt: skip
     return parts, Cotangents((None,) * len(mine.hidden), projection)

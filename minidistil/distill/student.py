@@ -28,7 +28,7 @@ from minidistil.model.heads import CLASSIFIED, CLASSIFIERS, heads_of, tasks_of
 from minidistil.model.model import Model
 from minidistil.model.parameter_table import checked_layers
 from minidistil.model.params import check_size, initialise, shapes
-from minidistil.model.partial_initialisation import take_over
+from minidistil.model.partial_initialisation import initialise_from
 from minidistil.model.sentence.sentence_model import SENTENCES, SentenceModel
 from minidistil.model.vision.vision_model import VisionModel
 from minidistil.ops import NARROW, backend
@@ -164,7 +164,7 @@ def student_from(teacher, layers=(0, 2, 4, 7, 9, 11), vocab_transform=False, see
         if source in given and (vocab_transform or not name.startswith("transform")):
             found[name] = given[source]
     shift = tuple(c.architecture.first_position for c in (config, teacher.config))
-    params = take_over(params, found, shift)
+    params = initialise_from(params, found, shift)
     ops = backend(teacher.ops.name) if teacher.dtype in NARROW else teacher.ops
     if task == SENTENCES:
         return SentenceModel(config, params, ops, teacher.pooling)

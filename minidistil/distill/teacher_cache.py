@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 
 from minidistil.data.two_tokenizers import THEIRS
-from minidistil.distill.teachers import Lesson, lesson, logits_of
+from minidistil.distill.teachers import TeacherOutputs, logits_of, teacher_outputs
 from minidistil.io import files
 from minidistil.io.checksums import checksum, read_sealed, write_sealed
 from minidistil.io.outputs import check_folder
@@ -95,7 +95,7 @@ class CachedTeacher:
                       "rest": (np.float32, (rows,))}  # fmt: skip
         return found
 
-    def lesson(self, batch, select):
+    def teacher_outputs(self, batch, select):
         """As the teacher's own."""
         if "numbers" not in batch:
             raise ValueError("a cache needs batches that number their sequences: Numbered(data)")
@@ -121,7 +121,7 @@ class CachedTeacher:
 
         else:
             logits = logits_of(self.teacher, _head(self.teacher, hidden[-1], select))
-        return Lesson(hidden, logits)
+        return TeacherOutputs(hidden, logits)
 
     def _rows(self, name, ends, places):
         """The kept rows of these sequences, one after another. Raises ValueError where one of them
@@ -301,7 +301,7 @@ def _write(cache, data, batches, key, progress):
 
 def _said(cache, batch, numbers):
     """What the teacher says of a batch: (file, ends of its sequences on disk, in here, array)."""
-    told = lesson(cache.teacher, batch, None)
+    told = teacher_outputs(cache.teacher, batch, None)
     fetch, places = cache.teacher.ops.place.fetch, np.searchsorted(cache.order, numbers)
 
     def here(ends):

@@ -17,8 +17,8 @@ from minidistil.model.heads import (
     WORD_TASKS,
     architecture_name,
     heads_of,
+    lm_head,
     logits_head,
-    projector,
 )
 from minidistil.model.label_counts import PLAIN
 from minidistil.model.names import is_turned
@@ -26,7 +26,7 @@ from minidistil.model.network import Cotangents
 from minidistil.model.output import Copied, Fetched, Kept, Output, Step, kept_by
 from minidistil.model.parameter_table import layout
 from minidistil.model.params import checked_arrays
-from minidistil.model.rows import LARGEST_KEY, Chance, given_in, pack, pack_choices
+from minidistil.model.rows import LARGEST_KEY, DropoutState, given_in, pack, pack_choices
 from minidistil.ops import DTYPES, frugal
 
 
@@ -103,12 +103,12 @@ class Model(Copied):
         """
         rows = self.pack(input_ids, attention_mask, token_type_ids)
         inner = self._inner(taps, attentions)
-        chance = self.chance(rows, train, seed, step, first_sequence)
+        dropout_state = self.dropout_state(rows, train, seed, step, first_sequence)
 
         def run(model):
             return network.forward(
-                model.canonical(), rows, self.config, self.task, chance, model.ops, taps=inner,
-                keep=keep,
+                model.canonical(), rows, self.config, self.task, dropout_state, model.ops,
+                taps=inner, keep=keep,
             )  # fmt: skip
 
         result, cache = answer(self, run, lambda done: network.answers(done[0]))
@@ -182,13 +182,13 @@ class Model(Copied):
         types = batch.get("token_type_ids") if self.config.architecture.types > 1 else None
         return self.pack(ids, batch.get("attention_mask"), types)
 
-    def chance(self, rows, train, seed, step, first_sequence):
+    def dropout_state(self, rows, train, seed, step, first_sequence):
         """Dropout's randomness for these rows, or None in evaluation."""
         if not train:
             return None
         first = whole("first_sequence", first_sequence, 0, LARGEST_KEY)
         key = whole("seed", seed, 0, LARGEST_KEY), whole("step", step, 0, LARGEST_KEY)
-        return Chance(*key, rows.sequence + first * rows.choices, rows.column)
+        return DropoutState(*key, rows.sequence + first * rows.choices, rows.column)
 
     def _loss(self, result, rows, given, counting=PLAIN):
         """float, Cotangents for every row's logits."""
@@ -311,17 +311,17 @@ class Model(Copied):
         """The task's own loss on a batch with labels  ->  Step, as forward and backward give it,
         but without logits of rows that have no label. counting: see `model.counting`."""
         rows = self.pack_batch(batch)
-        chance = self.chance(rows, train, seed, step, first_sequence)
+        dropout_state = self.dropout_state(rows, train, seed, step, first_sequence)
         given = task_loss.given(batch)
         if not given:
             raise ValueError("a training step needs labels in the batch")
-        args = (self._canonical, rows, self.config, self.task, chance, self.ops)
+        args = (self._canonical, rows, self.config, self.task, dropout_state, self.ops)
         if self.task in WORD_TASKS:
             (labels,) = task_loss.right_answers(given, rows, self.config, self.logits_head)
             select = np.flatnonzero(labels != task_loss.IGNORED)  # (M,)
             result, cache = network.forward(*args, select=select, project=False)
             loss, kept = self.ops.vocabulary.forward(
-                result.features, *projector(self._canonical), labels=labels[select],
+                result.features, *lm_head(self._canonical), labels=labels[select],
                 alpha_mlm=counting.shares["labels"],
             )  # fmt: skip
             projection = self.ops.vocabulary.backward(result.features.dtype.type(1), kept)

@@ -12,7 +12,7 @@ import numpy as np
 TABLES = ("embeddings.position.weight", "embeddings.type.weight")
 
 
-def take_over(params, given, shift=(0, 0)):
+def initialise_from(params, given, shift=(0, 0)):
     """A model's first values, in place of which stand those of another wherever they fit.
 
     params, given: {the model's name: array}, of its own and of the other. shift: the rows of their

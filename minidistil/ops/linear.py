@@ -76,12 +76,12 @@ ACROSS, DOWN = 32, 8  # threads of a block that sums columns: neighbours read ne
 
 
 def forward_cuda(x, weight, bias):
-    return matmul_cuda.matmul(x, weight, turn_b=True, bias=bias), (x, weight)
+    return matmul_cuda.matmul(x, weight, transpose_b=True, bias=bias), (x, weight)
 
 
 def backward_cuda(dy, cache):
     x, weight = cache
-    dx, dweight = matmul_cuda.matmul(dy, weight), matmul_cuda.matmul(dy, x, turn_a=True)
+    dx, dweight = matmul_cuda.matmul(dy, weight), matmul_cuda.matmul(dy, x, transpose_a=True)
     return dx, dweight, column_sums_cuda(dy)
 
 

@@ -55,7 +55,7 @@ def backward_cpu(dy, cache):
 def forward_cuda(x, weight, bias, *, approximate="none", keep=True):
     h = device_empty((len(x), len(weight)))
     y = device_empty(h.shape) if keep else h
-    matmul_cuda.matmul(x, weight, h, turn_b=True, bias=bias, gelu=approximate, into=y)
+    matmul_cuda.matmul(x, weight, h, transpose_b=True, bias=bias, gelu=approximate, into=y)
     return y, ((x, weight), (h, approximate)) if keep else None
 
 

@@ -192,13 +192,13 @@ def forward_cuda(x, weight, bias, *, labels=None, teacher=None, tau=2.0, alpha_c
         rows = slice(start, min(start + ROWS, N))
         xs, n = x[rows], rows.stop - start
         z = logits[:n]
-        matmul_cuda.matmul(xs, weight, z, turn_b=True, bias=bias, size=(n, V, C))
+        matmul_cuda.matmul(xs, weight, z, transpose_b=True, bias=bias, size=(n, V, C))
         t = teacher(rows) if alpha_ce or alpha_mse else z
         _turn_into_gradient_kernel[n, TEAM](
             z, t, labels[rows], V, np.float32(1 / tau), *factors, sums[rows]
         )
         matmul_cuda.matmul(z, weight, dx[rows], size=(n, C, V))
-        matmul_cuda.matmul(z, xs, dweight, turn_a=True, add=True, size=(V, C, n))
+        matmul_cuda.matmul(z, xs, dweight, transpose_a=True, add=True, size=(V, C, n))
         linear.column_sums_cuda(z, dbias, V)
     y, parts = device_empty(1), device_empty(3)
     weights = [np.float32(w) for w in (tau**2 / N, 1 / M, 1 / N, alpha_ce, alpha_mlm, alpha_mse)]

@@ -145,9 +145,10 @@ def test_where_the_families_drop(monkeypatch):
             patch.setattr(
                 model.ops.dropout,
                 "forward",
-                lambda x, draw, real=real, seen=seen: (seen.append(draw.site), real(x, draw=draw))[
-                    1
-                ],
+                lambda x, key, real=real, seen=seen: (
+                    seen.append(key.site),
+                    real(x, key=key),
+                )[1],
             )
             model.forward(**batch, train=True)
         assert len(set(seen)) == len(seen)

@@ -64,13 +64,15 @@ def test_twice_gives_the_same_bits(op):
 # ------------------------------------------------------- tiles: edges, orders, parts, epilogues
 
 
-def product(M, N, K, turn_a=False, turn_b=False, seed=0, **options):
+def product(M, N, K, transpose_a=False, transpose_b=False, seed=0, **options):
     """The product of random (M,K) and (K,N), by the kernels and in float64."""
     s = Source(seed)
     a, b = s.normal(M, K).astype(np.float32), s.normal(K, N).astype(np.float32)
     given = [np.ascontiguousarray(x.T) if turned else x
-             for x, turned in ((a, turn_a), (b, turn_b))]  # fmt: skip
-    c = matmul_cuda.matmul(*map(to_device, given), turn_a=turn_a, turn_b=turn_b, **options)
+             for x, turned in ((a, transpose_a), (b, transpose_b))]  # fmt: skip
+    c = matmul_cuda.matmul(
+        *map(to_device, given), transpose_a=transpose_a, transpose_b=transpose_b, **options
+    )
     return to_host(c), a.astype(np.float64) @ b.astype(np.float64)
 
 
@@ -81,18 +83,18 @@ def assert_near(mine, exact, K, precision="highest"):
 ORDERS = ((False, False), (False, True), (True, False), (True, True))
 
 
-@pytest.mark.parametrize("turn_a, turn_b", ORDERS)
+@pytest.mark.parametrize("transpose_a, transpose_b", ORDERS)
 @pytest.mark.parametrize("M, N, K", [(1, 1, 1), (3, 2, 9), (65, 68, 12), (8, 67, 17)])
-def test_every_order_and_edge(M, N, K, turn_a, turn_b):
-    assert_near(*product(M, N, K, turn_a, turn_b), K)
+def test_every_order_and_edge(M, N, K, transpose_a, transpose_b):
+    assert_near(*product(M, N, K, transpose_a, transpose_b), K)
 
 
 @pytest.mark.parametrize("precision", ["high", "medium"])
-@pytest.mark.parametrize("turn_a, turn_b", ORDERS)
+@pytest.mark.parametrize("transpose_a, transpose_b", ORDERS)
 @pytest.mark.parametrize("M, N, K", [(3, 5, 7), (20, 68, 40)])
-def test_tensor_cores(M, N, K, turn_a, turn_b, precision):
+def test_tensor_cores(M, N, K, transpose_a, transpose_b, precision):
     with matmul_settings.matmul_precision(precision):
-        mine, exact = product(M, N, K, turn_a, turn_b)
+        mine, exact = product(M, N, K, transpose_a, transpose_b)
     assert_near(mine, exact, K, precision)
     if K > 7:  # and they do round
         assert rms(mine - exact) > ROUNDING[precision] / 8
@@ -100,7 +102,7 @@ def test_tensor_cores(M, N, K, turn_a, turn_b, precision):
 
 def test_large_tiles(monkeypatch):
     monkeypatch.setattr(matmul_cuda, "SMALL", matmul_cuda.LARGE)
-    assert_near(*product(5, 130, 11, turn_b=True), 11)
+    assert_near(*product(5, 130, 11, transpose_b=True), 11)
 
 
 @pytest.mark.parametrize("precision", ["highest", "high"])
@@ -109,7 +111,7 @@ def test_parts_of_k(monkeypatch, precision):
     monkeypatch.setattr(matmul_cuda, "BLOCKS", 3)
     assert matmul_cuda.plan(5, 6, 50, precision)[1] == 3
     with matmul_settings.matmul_precision(precision):
-        assert_near(*product(5, 6, 50, turn_a=True), 50, precision)
+        assert_near(*product(5, 6, 50, transpose_a=True), 50, precision)
 
 
 @pytest.mark.parametrize("parts", [1, 2])

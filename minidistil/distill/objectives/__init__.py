@@ -9,7 +9,7 @@ width, lies in `Projected` beside the student, and is not saved with it.
                                         raises ValueError where it cannot compare the two
     watched(student, teacher)           pairs of layers, from 1, whose q, k and v it looks at
     forward(mine, theirs, p, ops)       loss (), cache; mine, theirs: ModelStates; p: what it learns
-    backward(dy, cache, ops)            Pull: gradients into what it looked at, and of p
+    backward(dy, cache, ops)            TermGradients: gradients into what it looked at, and of p
     count(rows, width)                  what its mean is over; width: the batch's columns, of a
                                         micro-batch those of the whole
 
@@ -18,7 +18,12 @@ width, lies in `Projected` beside the student, and is not saved with it.
 """
 
 from minidistil.distill.objectives.attention_maps import AttentionLoss
-from minidistil.distill.objectives.auxiliary import ModelStates, Pull, pull, tapped
+from minidistil.distill.objectives.auxiliary import (
+    ModelStates,
+    TermGradients,
+    auxiliary_losses,
+    tapped,
+)
 from minidistil.distill.objectives.hidden_states import HiddenMSE
 from minidistil.distill.objectives.layer_pairs import pairs_of
 from minidistil.distill.objectives.minilm import RelationLoss
@@ -41,9 +46,9 @@ __all__ = [
     "ModelStates",
     "PatientMSE",
     "Projected",
-    "Pull",
     "RelationLoss",
+    "TermGradients",
+    "auxiliary_losses",
     "pairs_of",
-    "pull",
     "tapped",
 ]  # fmt: skip

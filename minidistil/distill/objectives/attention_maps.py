@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minidistil.distill.objectives.auxiliary import Pull, tap
+from minidistil.distill.objectives.auxiliary import TermGradients, tap
 from minidistil.distill.objectives.layer_pairs import pairs_of
 
 MEASURES = ("scores", "probs", "ce", "kl")  # of the op `relation`
@@ -74,9 +74,9 @@ class AttentionLoss:
         return int(lengths.sum() if by_row else (lengths**2).sum())
 
     def backward(self, dy, cache, ops):
-        """dy ()  ->  Pull."""
+        """dy ()  ->  TermGradients."""
         taps = {}
         for i, kept in cache:
             dq, dk = ops.relation.backward(dy, kept)
             taps[f"layer.{i - 1}"] = {"q": dq, "k": dk}
-        return Pull({}, taps, {})
+        return TermGradients({}, taps, {})

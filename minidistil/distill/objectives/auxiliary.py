@@ -14,7 +14,7 @@ class ModelStates(NamedTuple):
     architecture: object
 
 
-class Pull(NamedTuple):
+class TermGradients(NamedTuple):
     """Gradients into the student: {layer: (N,C)}, {"layer.0": {"q": (N,C)}}, {name: learned}."""
 
     hidden: dict
@@ -37,8 +37,9 @@ def tapped(terms, student, teacher):
     return both
 
 
-def pull(terms, mine, theirs, params, ops):
-    """Everything that the terms ask for  ->  {part: loss before its weight}, one Pull, weighted.
+def auxiliary_losses(terms, mine, theirs, params, ops):
+    """Everything that the terms ask for  ->  {part: loss before its weight}, one TermGradients,
+    weighted.
 
     params: what the terms learn, under `terms.0.…`, as `Projected` names it.
     """
@@ -57,4 +58,4 @@ def pull(terms, mine, theirs, params, ops):
             for name, dx in named.items():
                 inner[name] = plus(inner.get(name), dx, ops)
         learned |= {prefix + n: g for n, g in grads.items()}
-    return parts, Pull(all_hidden, all_taps, learned)
+    return parts, TermGradients(all_hidden, all_taps, learned)

@@ -10,7 +10,7 @@ Source: Jiao et al., "TinyBERT", 2020, eq. 8 and 9; its code has one shared W wi
 
 from dataclasses import dataclass
 
-from minidistil.distill.objectives.auxiliary import Pull
+from minidistil.distill.objectives.auxiliary import TermGradients
 from minidistil.distill.objectives.layer_pairs import pairs_of
 
 PROJECTIONS = ("shared", "each", "none")
@@ -67,7 +67,7 @@ class HiddenMSE:
         return total, kept
 
     def backward(self, dy, cache, ops):
-        """dy ()  ->  Pull."""
+        """dy ()  ->  TermGradients."""
         hidden, grads = {}, {}
         for i, name, product, error in reversed(cache):
             (dh,) = ops.mse.backward(dy, error)
@@ -82,7 +82,7 @@ class HiddenMSE:
                 ops.place.accumulate(hidden[i], dh)
             else:
                 hidden[i] = dh
-        return Pull(hidden, {}, grads)
+        return TermGradients(hidden, {}, grads)
 
 
 def _own(i):

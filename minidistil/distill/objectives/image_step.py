@@ -19,7 +19,7 @@ import dataclasses
 from minidistil.distill import shared_losses
 from minidistil.distill.mean_counts import weighted
 from minidistil.distill.objectives.label_targets import check_classes, class_losses, soft_targets_of
-from minidistil.distill.teachers import lesson
+from minidistil.distill.teachers import teacher_outputs
 from minidistil.model import task_loss
 from minidistil.model.label_counts import PLAIN
 from minidistil.model.network import Result
@@ -48,7 +48,7 @@ def image_step(student, teacher, batch, config, train, seed, step, first_sequenc
     soft = soft_targets_of(config, student.config.num_labels, bool(given), ops)
     config, theirs = weighted(config, counting.shares), None
     if config.alpha_ce or config.alpha_mse or config.alpha_cos:
-        theirs = lesson(teacher, batch, None)
+        theirs = teacher_outputs(teacher, batch, None)
     seen, cache, _ = student.see(batch, train, seed, step, first_sequence)
     parts, d, dh = {}, {}, None
     for head, logits in seen.answers.items():

@@ -24,8 +24,8 @@ from minidistil.model.task_outputs import questions, questions_backward
 def class_losses(mine, theirs, given, rows, config, soft, student, counting=PLAIN):
     """{part: loss} and the Cotangents of their weighted sum.
 
-    mine: the student's Result; theirs: the teacher's Lesson; given: {name: labels}, may be empty;
-    counting: of the labels, of which a span's alone have shares of their own.
+    mine: the student's Result; theirs: the teacher's TeacherOutputs; given: {name: labels}, may be
+    empty; counting: of the labels, of which a span's alone have shares of their own.
     """
     ops, head, parts, dlogits = student.ops, student.logits_head, {}, None
     t = None if theirs is None else ops.place.send(theirs.logits(slice(0, len(mine.logits))))

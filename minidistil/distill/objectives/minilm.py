@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minidistil.distill.objectives.auxiliary import Pull, tap
+from minidistil.distill.objectives.auxiliary import TermGradients, tap
 from minidistil.distill.objectives.layer_pairs import pairs_of
 from minidistil.model.taps import plus
 
@@ -71,10 +71,10 @@ class RelationLoss:
         return total, kept
 
     def backward(self, dy, cache, ops):
-        """dy ()  ->  Pull."""
+        """dy ()  ->  TermGradients."""
         taps = {}
         for i, x, y, kept in reversed(cache):
             inner = taps.setdefault(f"layer.{i - 1}", {})
             for name, d in zip((x, y), ops.relation.backward(dy, kept), strict=True):
                 inner[name] = plus(inner.get(name), d, ops)
-        return Pull({}, taps, {})
+        return TermGradients({}, taps, {})

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minidistil.distill.objectives.auxiliary import Pull
+from minidistil.distill.objectives.auxiliary import TermGradients
 from minidistil.distill.objectives.layer_pairs import pairs_of
 
 EPS = 1e-12
@@ -69,7 +69,7 @@ class FeatureMapTransfer:
         return total / len(pairs), kept
 
     def backward(self, dy, cache, ops):
-        """dy ()  ->  Pull."""
+        """dy ()  ->  TermGradients."""
         hidden, dy = {}, dy / type(dy)(len(cache))
         for i, norm, error, moments, gap, excess in cache:
             (dspread,) = ops.mae.backward(type(dy)(self.variance * dy), excess)
@@ -78,4 +78,4 @@ class FeatureMapTransfer:
             (dx,) = ops.mse.backward(dy, error)
             ops.place.accumulate(dh, ops.layernorm.backward(dx, norm)[0])
             hidden[i] = dh
-        return Pull(hidden, {}, {})
+        return TermGradients(hidden, {}, {})

@@ -11,7 +11,7 @@ code's mse_loss.
 
 from dataclasses import dataclass
 
-from minidistil.distill.objectives.auxiliary import Pull
+from minidistil.distill.objectives.auxiliary import TermGradients
 from minidistil.distill.objectives.layer_pairs import pairs_of
 
 
@@ -60,9 +60,9 @@ class PatientMSE:
         return total, kept
 
     def backward(self, dy, cache, ops):
-        """dy ()  ->  Pull."""
+        """dy ()  ->  TermGradients."""
         hidden = {}
         for i, gather, op, factor, kept in cache:
             (dx,) = op.backward(type(dy)(factor * dy), kept)
             (hidden[i],) = ops.embedding.backward(dx, gather)
-        return Pull(hidden, {}, {})
+        return TermGradients(hidden, {}, {})

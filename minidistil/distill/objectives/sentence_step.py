@@ -19,7 +19,7 @@ from minidistil.data.two_tokenizers import reads_twice
 from minidistil.distill import shared_losses
 from minidistil.distill.mean_counts import weighted
 from minidistil.distill.student import check_pair
-from minidistil.distill.teachers import lesson, types_of
+from minidistil.distill.teachers import teacher_outputs, types_of
 from minidistil.model import network
 from minidistil.model.label_counts import PLAIN
 from minidistil.model.network import Cotangents
@@ -38,10 +38,10 @@ def sentence_step(student, teacher, batch, config, train, seed, step, first_sequ
     check_vectors(student, teacher, config, reads_twice(batch))
     config = weighted(config, counting.shares)
     rows = student.pack(batch["input_ids"], batch.get("attention_mask"), types_of(student, batch))
-    theirs, ops = lesson(teacher, batch, None), student.ops
-    chance = student.chance(rows, train, seed, step, first_sequence)
+    theirs, ops = teacher_outputs(teacher, batch, None), student.ops
+    dropout_state = student.dropout_state(rows, train, seed, step, first_sequence)
     mine, cache = network.forward(
-        student.canonical(), rows, student.config, student.task, chance, ops
+        student.canonical(), rows, student.config, student.task, dropout_state, ops
     )
     v, pooled = student.pooled(mine.hidden[-1], rows)  # (B,C)
     y, length = normalise(v)

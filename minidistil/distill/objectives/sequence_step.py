@@ -72,8 +72,8 @@ def word_step(student, teacher, batch, config, train=False, seed=0, step=0, firs
     ops, hidden = student.ops, mine.decoder.hidden
     alphas = {"ce": config.alpha_ce, "hard": config.alpha_hard, "mse": config.alpha_mse}
     parts, projection = shared_losses.word_losses(
-        mine.decoder.features, student.projector(), pair.labels[select],
-        logits_of(teacher, theirs.decoder, teacher.projector()), alphas, soft, ops,
+        mine.decoder.features, student.lm_head(), pair.labels[select],
+        logits_of(teacher, theirs.decoder, teacher.lm_head()), alphas, soft, ops,
     )  # fmt: skip
     d = Cotangents((None,) * len(hidden), projection)
     if config.alpha_cos:

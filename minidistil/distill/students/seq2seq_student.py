@@ -9,7 +9,7 @@ import dataclasses
 from minidistil.config import EncoderDecoderConfig
 from minidistil.distill.students.layer_choice import block_sources, in_teacher
 from minidistil.model.parameter_table import HALVES, checked_layers, first_values, layout
-from minidistil.model.partial_initialisation import take_over
+from minidistil.model.partial_initialisation import initialise_from
 from minidistil.model.seq2seq.seq2seq_model import EncoderDecoder
 from minidistil.ops import NARROW, backend
 
@@ -53,7 +53,7 @@ def pair_student(teacher, layers, decoder_layers=None, config=None, seed=0):
         if source in given:
             found[name] = given[source]
     ops = backend(teacher.ops.name) if teacher.dtype in NARROW else teacher.ops
-    student = EncoderDecoder(config, teacher.task, take_over(params, found), ops)
+    student = EncoderDecoder(config, teacher.task, initialise_from(params, found), ops)
     student.generation = teacher.generation
     return student
 

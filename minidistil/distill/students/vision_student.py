@@ -10,7 +10,7 @@ import numpy as np
 
 from minidistil.config.vit import VISION
 from minidistil.distill.students.layer_choice import check_same_function
-from minidistil.model.partial_initialisation import take_over
+from minidistil.model.partial_initialisation import initialise_from
 from minidistil.model.vision.vision_encoder import HEADS
 from minidistil.model.vision.vision_model import fresh
 from minidistil.ops import NARROW, backend
@@ -49,7 +49,7 @@ def image_student(teacher, layers, config, seed):
             if canonical == "embeddings.position":
                 x = _positions(student.params[name], x, mine.specials, theirs.specials)
             found[name] = x
-    student.update(take_over(student.params, found))
+    student.update(initialise_from(student.params, found))
     return student
 
 

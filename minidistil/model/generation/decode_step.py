@@ -10,7 +10,7 @@ import numpy as np
 from minidistil.model import encoder, heads
 from minidistil.model.encoder import scope
 from minidistil.model.finite import not_finite
-from minidistil.model.generation.kv_cache import KeyValues
+from minidistil.model.generation.kv_cache import KVCache
 from minidistil.model.rows import Rows
 from minidistil.model.seq2seq.cross_attention import Memory, keys_and_values
 
@@ -55,7 +55,7 @@ class Decoder:
         self.p, self.config, self.ops, self.bounds = p, config, ops, bounds
         self.a = config.architecture
         self.owner = np.arange(len(bounds) - 1)  # the source of each text
-        self.past = KeyValues(len(self.owner), ops.place)
+        self.kv_cache = KVCache(len(self.owner), ops.place)
         self.blocks = []
         for i in range(self.a.L):
             block = scope(p, f"layer.{i}")
@@ -64,9 +64,9 @@ class Decoder:
     def __call__(self, ids, parents):
         """ids (R,), parents (R,)  ->  logits (R,V)."""
         self.owner = self.owner[parents]
-        self.past.keep(parents)
+        self.kv_cache.keep(parents)
         R, a, ops = len(ids), self.a, self.ops
-        place, each = self.past.lengths, np.arange(R + 1)
+        place, each = self.kv_cache.lengths, np.arange(R + 1)
         rows = Rows(ids, np.zeros(R, np.int64), each[:-1], place, place, each, None)
         x, _ = encoder.embed(
             rows, scope(self.p, "embeddings"), a, self.config.pad_token_id, None, ops
@@ -74,9 +74,11 @@ class Decoder:
         texts = np.bincount(self.owner, minlength=len(self.bounds) - 1)
         queries = np.concatenate([[0], np.cumsum(texts)])  # a source's texts read it together
         for i, (p, known) in enumerate(self.blocks):
-            memory, past = Memory(None, self.bounds, queries, known), self.past.layer(i)
-            x, _ = encoder.block(x, p, a, each, None, 0, ops, keep=False, memory=memory, past=past)
-        self.past.grow(each)
+            memory, kv_cache = Memory(None, self.bounds, queries, known), self.kv_cache.layer(i)
+            x, _ = encoder.block(
+                x, p, a, each, None, 0, ops, keep=False, memory=memory, kv_cache=kv_cache
+            )
+        self.kv_cache.grow(each)
         features, _ = heads.mlm(x, self.p, a, ops)
-        logits, _ = ops.linear.forward(features, *heads.projector(self.p))
+        logits, _ = ops.linear.forward(features, *heads.lm_head(self.p))
         return ops.place.fetch(logits)

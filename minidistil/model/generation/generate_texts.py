@@ -24,7 +24,7 @@ from minidistil.model.generation.generation_options import (
     settled,
     writing,
 )
-from minidistil.model.generation.kv_cache import KeyValues
+from minidistil.model.generation.kv_cache import KVCache
 from minidistil.model.generation.token_search import beam, listed, words
 from minidistil.model.rows import Rows
 
@@ -38,30 +38,30 @@ def prefill(model, prompts):
     mask = np.arange(lengths.max()) < lengths[:, None]
     ids = np.zeros(mask.shape, np.int64)
     ids[mask] = np.concatenate(prompts)
-    past = KeyValues(len(prompts), model.ops.place)
-    return _read(model, model.pack(ids, mask.astype(np.int64)), past), past
+    kv_cache = KVCache(len(prompts), model.ops.place)
+    return _read(model, model.pack(ids, mask.astype(np.int64)), kv_cache), kv_cache
 
 
-def step(model, ids, past):
-    """ids (B,): the word that each text goes on with  ->  logits (B,V); `past` remembers it."""
+def step(model, ids, kv_cache):
+    """ids (B,): the word that each text goes on with  ->  logits (B,V); `kv_cache` remembers it."""
     P, B = model.config.architecture.P, len(ids)
-    if past.lengths.max() >= P:
+    if kv_cache.lengths.max() >= P:
         raise ValueError(f"a text fills all {P} positions; ask for fewer new tokens")
-    ids, place = np.asarray(ids, np.int64), past.lengths
+    ids, place = np.asarray(ids, np.int64), kv_cache.lengths
     rows = Rows(ids, np.zeros_like(ids), np.arange(B), place, place, np.arange(B + 1),
                 np.ones((B, 1), bool))  # fmt: skip
-    return _read(model, rows, past)
+    return _read(model, rows, kv_cache)
 
 
-def _read(model, rows, past):
+def _read(model, rows, kv_cache):
     def run(model):
         return network.forward(
             model.canonical(), rows, model.config, model.task, None, model.ops,
-            select=rows.bounds[1:] - 1, keep=False, past=past,
+            select=rows.bounds[1:] - 1, keep=False, kv_cache=kv_cache,
         )[0]  # fmt: skip
 
     result = answer(model, run, network.answers)
-    past.grow(rows.bounds)
+    kv_cache.grow(rows.bounds)
     return model.ops.place.fetch(result.logits)
 
 
@@ -96,11 +96,11 @@ def generate(model, prompts, *, eos=None, seed=0, **options):
 
 def _reading(model, prompts):
     """What a search starts from: its `step`, logits (B,V) behind the prompts, B lists of ids."""
-    logits, past = prefill(model, prompts)
+    logits, kv_cache = prefill(model, prompts)
 
     def further(ids, parents):
-        past.keep(parents)
-        return step(model, ids, past)
+        kv_cache.keep(parents)
+        return step(model, ids, kv_cache)
 
     return further, logits, [[int(i) for i in prompt] for prompt in prompts]
 

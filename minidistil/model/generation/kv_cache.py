@@ -9,7 +9,7 @@ The arrays lie on the host, whatever the backend: a device gets them anew at eac
 import numpy as np
 
 
-class KeyValues:
+class KVCache:
     """Keys and values of B texts. lengths (B,): how many tokens of each are in it."""
 
     def __init__(self, texts, place):

@@ -118,13 +118,13 @@ class SentenceModel(Model):
         return normalise(v)[0] if self.pooling.normalize else v
 
     @frugal()
-    def learn(self, rows, losses, chance=None):
+    def learn(self, rows, losses, dropout_state=None):
         """One training step  ->  Step.
 
         losses: the texts' vectors (B,C), of length 1  ->  loss, parts, its gradient (B,C).
         """
         result, cache = network.forward(
-            self.canonical(), rows, self.config, self.task, chance, self.ops
+            self.canonical(), rows, self.config, self.task, dropout_state, self.ops
         )
         v, pooled = self.pooled(result.hidden[-1], rows)
         y, length = normalise(v)
@@ -145,14 +145,14 @@ class SentenceModel(Model):
         micro-batches is not that of one large batch, whatever each counts for.
         """
         rows = self.pack(*(batch.get(k) for k in ("input_ids", "attention_mask", "token_type_ids")))
-        chance = self.chance(rows, train, seed, step, first_sequence)
+        dropout_state = self.dropout_state(rows, train, seed, step, first_sequence)
         share = counting.shares["labels"]
 
         def losses(y):
             loss, parts, dy = pairs_loss(y, rows, batch.get("labels"))
             return share * loss, parts, dy.dtype.type(share) * dy
 
-        return self.learn(rows, losses, chance)
+        return self.learn(rows, losses, dropout_state)
 
     def save_pretrained(self, folder, dtype="float32"):
         """As `Model.save_pretrained`, with the files that sentence-transformers reads."""

@@ -45,19 +45,30 @@ def keys_and_values(x, p, ops):
     return k, v, k_cache, v_cache
 
 
-def attend(u, memory, p, a, chance, site, ops, keep=True):
+def attend(u, memory, p, a, dropout_state, site, ops, keep=True):
     """u (N,C), memory  ->  w (N,C), cache.  p: the parameters of one block."""
     q, q_cache = ops.linear.forward(u, p["cross_q.weight"], p["cross_q.bias"])
     if memory.known is None:
         k, v, k_cache, v_cache = keys_and_values(memory.x, p, ops)
     else:
         (k, v), k_cache, v_cache = memory.known, None, None
-    draw = chance.draw(site, a.attention_dropout) if chance and a.attention_dropout else None
+    dropout_key = (
+        dropout_state.dropout_key(site, a.attention_dropout)
+        if dropout_state and a.attention_dropout
+        else None
+    )
     context, attention = ops.attention.forward(
-        q, k, v, bounds=memory.queries, key_bounds=memory.bounds, n_heads=a.H, draw=draw, keep=keep
+        q,
+        k,
+        v,
+        bounds=memory.queries,
+        key_bounds=memory.bounds,
+        n_heads=a.H,
+        dropout_key=dropout_key,
+        keep=keep,
     )
     o, out = ops.linear.forward(context, p["cross_out.weight"], p["cross_out.bias"])
-    od, dropped = drop(o, a.dropout, site + 1, chance, ops)
+    od, dropped = drop(o, a.dropout, site + 1, dropout_state, ops)
     w, norm = ops.add_layernorm.forward(
         u, od, p["cross_norm.weight"], p["cross_norm.bias"], eps=a.eps, keep=keep
     )

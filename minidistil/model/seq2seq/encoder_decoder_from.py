@@ -13,7 +13,7 @@ from minidistil.config.encoder_decoder import ENCODERS
 from minidistil.io.arguments import whole
 from minidistil.io.limits import short
 from minidistil.model.parameter_table import checked_layers, first_values, layout
-from minidistil.model.partial_initialisation import take_over
+from minidistil.model.partial_initialisation import initialise_from
 from minidistil.model.seq2seq.seq2seq_model import EncoderDecoder
 
 WHY_NOT = {  # what a decoder with cross attention does not start as
@@ -59,7 +59,7 @@ def encoder_decoder_from(encoder, decoder=None, *, start, eos, decoder_layers=No
     params = first_values(config, wanted, seed)
     position = "decoder.embeddings.position.weight"
     given[position] = given[position][decoder.config.architecture.first_position :]
-    return EncoderDecoder(config, TASK, take_over(params, given), encoder.ops)
+    return EncoderDecoder(config, TASK, initialise_from(params, given), encoder.ops)
 
 
 def _check(encoder, decoder):

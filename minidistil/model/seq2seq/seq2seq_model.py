@@ -28,7 +28,7 @@ from minidistil.model.generation.generation_options import (
     writing,
 )
 from minidistil.model.generation.token_search import beam, listed, words
-from minidistil.model.heads import projector
+from minidistil.model.heads import lm_head
 from minidistil.model.label_counts import PLAIN
 from minidistil.model.model import Model
 from minidistil.model.network import Cotangents
@@ -93,11 +93,11 @@ def forward(p, source, target, config, chances, ops, select=None, project=True, 
     return Seq2SeqResult(hidden, result), (body, memory[1], cache) if keep else None
 
 
-def encode(p, source, config, chance, ops, keep=True):
+def encode(p, source, config, dropout_state, ops, keep=True):
     """Rows of the source  ->  (memory (M,C), the projection's cache), hidden states, cache."""
     hidden, body = encoder.forward(
         scope(p, "encoder"), source, config.encoder.architecture, config.encoder.pad_token_id,
-        chance, ops, keep=keep,
+        dropout_state, ops, keep=keep,
     )  # fmt: skip
     memory = hidden[-1], None
     if BRIDGE[0] in p:
@@ -158,7 +158,9 @@ class EncoderDecoder(Model):
         if not train:
             return None
         a = self.config.encoder.architecture
-        first, second = (self.chance(rows, train, seed, step, first_sequence) for rows in pair[:2])
+        first, second = (
+            self.dropout_state(rows, train, seed, step, first_sequence) for rows in pair[:2]
+        )
         return first, second._replace(first_site=site_of(a.L, a))
 
     def forward(self, input_ids, attention_mask=None, token_type_ids=None, labels=None,
@@ -239,7 +241,7 @@ class EncoderDecoder(Model):
         features, vocabulary = result.decoder.features, self.ops.vocabulary
         loss, kept = vocabulary.forward(
             features,
-            *self.projector(),
+            *self.lm_head(),
             labels=pair.labels[select],
             alpha_mlm=counting.shares["labels"],
         )
@@ -290,9 +292,9 @@ class EncoderDecoder(Model):
         loss, _ = self.ops.cross_entropy.forward(result.decoder.logits, labels=pair.labels)
         return self.ops.place.number(loss)
 
-    def projector(self):
+    def lm_head(self):
         """What projects features onto the vocabulary: weight (V,C), bias (V,)."""
-        return projector(scope(self._canonical, "decoder"))
+        return lm_head(scope(self._canonical, "decoder"))
 
 
 def _numbers(result):

@@ -90,14 +90,14 @@ class Places(NamedTuple):
         return cls(np.arange(B + 1) * T, sequence, column, source)
 
 
-def embed(flat, places, p, a, chance, ops):
+def embed(flat, places, p, a, dropout_state, ops):
     """flat (B·n,V) patches  ->  x (B·T,C), cache."""
     projected, linear = ops.linear.forward(flat, p["patch.weight"], p["patch.bias"])
     table = ops.place.stack([p["specials"], projected])
     tokens, gather = ops.embedding.forward(table, ids=places.source)
     position, position_cache = ops.embedding.forward(p["position"], ids=places.column)
     x, add = ops.add.forward(tokens, position)
-    x, dropped = drop(x, a.embedding_dropout, EMBEDDING_SITE, chance, ops)
+    x, dropped = drop(x, a.embedding_dropout, EMBEDDING_SITE, dropout_state, ops)
     return x, (linear, gather, position_cache, add, dropped, len(p["specials"]))
 
 
@@ -112,13 +112,15 @@ def embed_backward(dx, cache, ops):
     return d
 
 
-def forward(p, flat, places, a, heads, chance, ops, keep=True):
+def forward(p, flat, places, a, heads, dropout_state, ops, keep=True):
     """flat (B·n,V) patches, Places  ->  VisionStates, cache."""
-    x, embedding = embed(flat, places, scope(p, "embeddings"), a, chance, ops)
+    x, embedding = embed(flat, places, scope(p, "embeddings"), a, dropout_state, ops)
     hidden, blocks = [x], []
     for i in range(a.L):
         site = FIRST_BLOCK_SITE + SITES_PER_BLOCK * i
-        x, cache = block(x, scope(p, f"layer.{i}"), a, places.bounds, chance, site, ops, keep=keep)
+        x, cache = block(
+            x, scope(p, f"layer.{i}"), a, places.bounds, dropout_state, site, ops, keep=keep
+        )
         hidden.append(x)
         blocks.append(cache)
     norm = p["final_norm.weight"], p["final_norm.bias"]

@@ -14,7 +14,7 @@ from minidistil.model.label_counts import PLAIN
 from minidistil.model.network import Result
 from minidistil.model.output import Copied, Fetched, Kept, Output, Step, kept_by
 from minidistil.model.params import LARGEST, check_size, checked_arrays, initialise
-from minidistil.model.rows import LARGEST_KEY, Chance, given_in
+from minidistil.model.rows import LARGEST_KEY, DropoutState, given_in
 from minidistil.model.vision import vision_encoder
 from minidistil.model.vision.vision_encoder import (
     BODY,
@@ -89,12 +89,12 @@ class VisionModel(Copied):
     def see(self, batch, train=False, seed=0, step=0, first_sequence=0, keep=True):
         """Images  ->  vision.Seen, its cache, Places: what `forward` scatters and hands out."""
         flat, places = self.pack_batch(batch)
-        chance = None
+        dropout_state = None
         if train:
             first = whole("first_sequence", first_sequence, 0, LARGEST_KEY)
             key = whole("seed", seed, 0, LARGEST_KEY), whole("step", step, 0, LARGEST_KEY)
-            chance = Chance(*key, places.sequence + first, places.column)
-        seen, cache = self._through(flat, places, chance, keep)
+            dropout_state = DropoutState(*key, places.sequence + first, places.column)
+        seen, cache = self._through(flat, places, dropout_state, keep)
         return seen, cache, places
 
     def infer(self, packed, select=None, checked=True):
@@ -109,11 +109,11 @@ class VisionModel(Copied):
         logits = vision_encoder.mean(seen.answers, self.ops) if self.task == IMAGES else None
         return Result((*seen.hidden[:-1], seen.last), logits=logits)
 
-    def _through(self, flat, places, chance, keep):
+    def _through(self, flat, places, dropout_state, keep):
         c = self.config
         return vision_encoder.forward(
             self.canonical(), flat, places, c.architecture, HEADS[c.model_type, self.task],
-            chance, self.ops, keep,
+            dropout_state, self.ops, keep,
         )  # fmt: skip
 
     def forward(self, pixel_values, labels=None, hidden_states=False, train=False, seed=0, step=0,

@@ -33,7 +33,7 @@ an entry has the same bits on every device; nothing is ever added atomically.
 GELU, where it is asked for, reads what the thread has just written: the sums have left their
 registers by then, and the cache still holds them.
 
-An operand may be stored turned (`turn_a`: A is given as (K,M)), so a linear layer and both its
+An operand may be stored turned (`transpose_a`: A is given as (K,M)), so a linear layer and both its
 gradients read what is there: x·Wᵀ, ∂y·W, ∂yᵀ·x. Edges read zeros.
 (Goto and van de Geijn, 2008; NVIDIA, "CUTLASS: efficient GEMM in CUDA", 2017.)
 """
@@ -67,16 +67,16 @@ PART = 256  # steps along K that a part has at least
 ADDERS = 256  # threads of a block that adds up parts
 
 
-def matmul(a, b, out=None, *, turn_a=False, turn_b=False, bias=None, add=False, gelu=None,
+def matmul(a, b, out=None, *, transpose_a=False, transpose_b=False, bias=None, add=False, gelu=None,
            into=None, size=None):  # fmt: skip
     """a (M,K), b (K,N)  ->  c (M,N): float32 device arrays in C order.
 
-    turn_a: a is given as (K,M). turn_b: b is given as (N,K). bias: (N,), added to every row.
-    out: where to write c. add: c += a·b. gelu: "none" or "tanh", a form of GELU of which c goes
-    `into` an array of c's shape, which may be c itself. size: (M,N,K), where an array has more
+    transpose_a: a is given as (K,M). transpose_b: b is given as (N,K). bias: (N,), added to every
+    row. out: where to write c. add: c += a·b. gelu: "none" or "tanh", a form of GELU of which c
+    goes `into` an array of c's shape, which may be c itself. size: (M,N,K), where an array has more
     columns than are meant. Raises ValueError for shapes that do not fit.
     """
-    M, N, K = size or _size(a, b, turn_a, turn_b)
+    M, N, K = size or _size(a, b, transpose_a, transpose_b)
     precision, gemm = current()
     out = device_empty((M, N)) if out is None else out
     into = out if into is None else into
@@ -84,7 +84,7 @@ def matmul(a, b, out=None, *, turn_a=False, turn_b=False, bias=None, add=False, 
         return out
     rest = bias, add, gelu, into
     if gemm == "cublas":
-        _by_cublas(a, b, out, turn_a, turn_b, M, N, K, *rest)
+        _by_cublas(a, b, out, transpose_a, transpose_b, M, N, K, *rest)
         return out
     tile, parts = plan(M, N, K, precision)
     wide = all(_wide(x) for x in (a, b, out, into))
@@ -93,19 +93,19 @@ def matmul(a, b, out=None, *, turn_a=False, turn_b=False, bias=None, add=False, 
     if parts > 1:
         sums = device_empty((parts, M, -(-N // 4) * 4))
         flat = sums.reshape((parts * M, sums.shape[2]))
-        kernel = _kernel(precision, tile, turn_a, turn_b, wide, False, None)
+        kernel = _kernel(precision, tile, transpose_a, transpose_b, wide, False, None)
         kernel[grid, tile.threads](a, b, flat, flat, _nothing(), M, N, K, part, False)
         _finish(sums, out, M, N, *rest)
     else:
-        kernel = _kernel(precision, tile, turn_a, turn_b, wide, add, gelu)
+        kernel = _kernel(precision, tile, transpose_a, transpose_b, wide, add, gelu)
         shift = _nothing() if bias is None else bias
         kernel[grid, tile.threads](a, b, out, into, shift, M, N, K, part, bias is not None)
     return out
 
 
-def _size(a, b, turn_a, turn_b):
-    M, K = a.shape[::-1] if turn_a else a.shape
-    N, steps = b.shape if turn_b else b.shape[::-1]
+def _size(a, b, transpose_a, transpose_b):
+    M, K = a.shape[::-1] if transpose_a else a.shape
+    N, steps = b.shape if transpose_b else b.shape[::-1]
     if steps != K:
         raise ValueError(f"a product needs (M,K) times (K,N), not {(M, K)} times {(steps, N)}")
     return M, N, K
@@ -123,8 +123,8 @@ def _wide(x):
     return x.shape[1] % 4 == 0
 
 
-def _kernel(precision, tile, turn_a, turn_b, wide, add, gelu):
-    order = turn_a, turn_b, wide, add, CODES[gelu]
+def _kernel(precision, tile, transpose_a, transpose_b, wide, add, gelu):
+    order = transpose_a, transpose_b, wide, add, CODES[gelu]
     if precision == "highest":
         return product_kernel(tile, *order)
     return tensor_kernel(precision == "medium", *order)
@@ -136,11 +136,11 @@ def _nothing():
     return device_empty(1)
 
 
-def _by_cublas(a, b, out, turn_a, turn_b, M, N, K, bias, add, gelu, into):
+def _by_cublas(a, b, out, transpose_a, transpose_b, M, N, K, bias, add, gelu, into):
     import cupy
 
     a, b = (cupy.asarray(x) for x in (a, b))
-    a, b = a.T[:M, :K] if turn_a else a[:M, :K], b.T[:K, :N] if turn_b else b[:K, :N]
+    a, b = a.T[:M, :K] if transpose_a else a[:M, :K], b.T[:K, :N] if transpose_b else b[:K, :N]
     sums = device_empty((1, M, N))
     cupy.matmul(a, b, out=cupy.asarray(sums)[0])
     _finish(sums, out, M, N, bias, add, gelu, into)
@@ -184,7 +184,7 @@ def finish_kernel(gelu):
 
 
 @cache
-def product_kernel(tile, turn_a, turn_b, wide, add, gelu):
+def product_kernel(tile, transpose_a, transpose_b, wide, add, gelu):
     """The kernel of one tile size, operand order and epilogue."""
     BM, BN, BK, THREADS = tile
     TX = BN // 8
@@ -214,17 +214,19 @@ def product_kernel(tile, turn_a, turn_b, wide, add, gelu):
             for j in range(8):
                 sums[i, j] = y[j]
         here = 0
-        _fetch(a, turn_a, wide, row, M, first, end, BM, BK, THREADS, A_FOURS, a_next)
-        _fetch(b, not turn_b, wide, column, N, first, end, BN, BK, THREADS, B_FOURS, b_next)
-        _put(a_next, turn_a, a_tile, 0, A_PITCH, BM, BK, THREADS, A_FOURS)
-        _put(b_next, not turn_b, b_tile, 0, B_PITCH, BN, BK, THREADS, B_FOURS)
+        _fetch(a, transpose_a, wide, row, M, first, end, BM, BK, THREADS, A_FOURS, a_next)
+        _fetch(b, not transpose_b, wide, column, N, first, end, BN, BK, THREADS, B_FOURS, b_next)
+        _put(a_next, transpose_a, a_tile, 0, A_PITCH, BM, BK, THREADS, A_FOURS)
+        _put(b_next, not transpose_b, b_tile, 0, B_PITCH, BN, BK, THREADS, B_FOURS)
         cuda.syncthreads()
         for k0 in range(first, end, BK):
             more = k0 + BK < end
             if more:
                 k1 = k0 + BK
-                _fetch(a, turn_a, wide, row, M, k1, end, BM, BK, THREADS, A_FOURS, a_next)
-                _fetch(b, not turn_b, wide, column, N, k1, end, BN, BK, THREADS, B_FOURS, b_next)
+                _fetch(a, transpose_a, wide, row, M, k1, end, BM, BK, THREADS, A_FOURS, a_next)
+                _fetch(
+                    b, not transpose_b, wide, column, N, k1, end, BN, BK, THREADS, B_FOURS, b_next
+                )
             for k in range(BK):
                 for half in range(2):
                     a_at = here * A_BUFFER + k * A_PITCH + half * (BM // 2) + m0 - row
@@ -237,8 +239,20 @@ def product_kernel(tile, turn_a, turn_b, wide, add, gelu):
                         sums[i, j] += x[i] * y[j]
             here = 1 - here
             if more:
-                _put(a_next, turn_a, a_tile, here * A_BUFFER, A_PITCH, BM, BK, THREADS, A_FOURS)
-                _put(b_next, not turn_b, b_tile, here * B_BUFFER, B_PITCH, BN, BK, THREADS, B_FOURS)
+                _put(
+                    a_next, transpose_a, a_tile, here * A_BUFFER, A_PITCH, BM, BK, THREADS, A_FOURS
+                )
+                _put(
+                    b_next,
+                    not transpose_b,
+                    b_tile,
+                    here * B_BUFFER,
+                    B_PITCH,
+                    BN,
+                    BK,
+                    THREADS,
+                    B_FOURS,
+                )
             cuda.syncthreads()
         shift = cuda.blockIdx.z * M  # each part has rows of its own
         for i in range(8):

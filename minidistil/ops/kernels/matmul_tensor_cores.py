@@ -48,12 +48,12 @@ STAGES = 3
 
 
 @cache
-def tensor_kernel(bf16, turn_a, turn_b, wide, add, gelu):
+def tensor_kernel(bf16, transpose_a, transpose_b, wide, add, gelu):
     """The kernel of one format, operand order and epilogue; its arguments are product_kernel's."""
-    A_PITCH, A_STAGE = _layout(turn_a, BM)
-    B_PITCH, B_STAGE = _layout(not turn_b, BN)
+    A_PITCH, A_STAGE = _layout(transpose_a, BM)
+    B_PITCH, B_STAGE = _layout(not transpose_b, BN)
     A_SHARED, B_SHARED = STAGES * A_STAGE, STAGES * B_STAGE
-    b_across = not turn_b
+    b_across = not transpose_b
 
     @cuda_kernel
     def tensor_product(a, b, c, into, bias, M, N, K, part, has_bias):
@@ -75,7 +75,7 @@ def tensor_kernel(bf16, turn_a, turn_b, wide, add, gelu):
                     sums[4 * p + q, j] = sums[4 * p + q, 2 + j] = start
         for stage in range(STAGES - 1):
             k = first + stage * BK
-            _request(a, turn_a, wide, row, M, k, end, BM, a_tile, stage * A_STAGE, A_PITCH)
+            _request(a, transpose_a, wide, row, M, k, end, BM, a_tile, stage * A_STAGE, A_PITCH)
             _request(b, b_across, wide, column, N, k, end, BN, b_tile, stage * B_STAGE, B_PITCH)
             commit_copies()
         stage = 0
@@ -84,13 +84,13 @@ def tensor_kernel(bf16, turn_a, turn_b, wide, add, gelu):
             cuda.syncthreads()
             free = (stage + STAGES - 1) % STAGES
             k = k0 + (STAGES - 1) * BK
-            _request(a, turn_a, wide, row, M, k, end, BM, a_tile, free * A_STAGE, A_PITCH)
+            _request(a, transpose_a, wide, row, M, k, end, BM, a_tile, free * A_STAGE, A_PITCH)
             _request(b, b_across, wide, column, N, k, end, BN, b_tile, free * B_STAGE, B_PITCH)
             commit_copies()
             for p in range(4):
                 at = stage * A_STAGE
-                _steps(a_tile, turn_a, at, A_PITCH, m0 + 16 * p, lane, bf16, x, p, 0)
-                _steps(a_tile, turn_a, at, A_PITCH, m0 + 16 * p + 8, lane, bf16, x, p, 4)
+                _steps(a_tile, transpose_a, at, A_PITCH, m0 + 16 * p, lane, bf16, x, p, 0)
+                _steps(a_tile, transpose_a, at, A_PITCH, m0 + 16 * p + 8, lane, bf16, x, p, 4)
             for q in range(4):
                 _steps(b_tile, b_across, stage * B_STAGE, B_PITCH, n0 + 8 * q, lane, bf16, y, q, 0)
             for p in range(4):

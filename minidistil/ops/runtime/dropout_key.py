@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 
-class Draw(NamedTuple):
+class DropoutKey(NamedTuple):
     """A mask's probability, key and site, and the place of each of the N rows."""
 
     p: float
@@ -16,7 +16,7 @@ class Draw(NamedTuple):
     column: np.ndarray  # (N,) its position in the sequence
 
 
-def words_of(draw):
+def words_of(dropout_key):
     """key 0, key 1, site, and the threshold a word must reach to survive; all uint32."""
-    numbers = (draw.seed, draw.step, draw.site, int(draw.p * 2**32))
+    numbers = (dropout_key.seed, dropout_key.step, dropout_key.site, int(dropout_key.p * 2**32))
     return tuple(np.uint32(n & 0xFFFFFFFF) for n in numbers)
