@@ -54,8 +54,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minidistil.ops.gelu import FORMS, activate_cpu, of_erf, of_tanh
 from minidistil.ops.kernels import packing
+from minidistil.ops.kernels.activation import FORMS, activate, gelu_erf, gelu_tanh
 from minidistil.ops.kernels.packing import KC, frozen, line, pack, remember, split, up
 from minidistil.ops.kernels.register_tile import MR, NR, get, put, tile
 from minidistil.ops.runtime.cpu import get_num_threads, kernel, prange, serial, use_threads
@@ -87,8 +87,8 @@ def matmul(a, b, out=None, *, bias=None, add=False, gelu=None, into=None):
     """a (M,K), b (K,N)  ->  c (M,N), all float32; a and b in any layout, c in C order.
 
     out: where to write c; float32, C-contiguous, sharing no memory with a or b. add: c += a·b
-    instead of c = a·b. bias: (N,), added to every row. gelu: one of gelu.FORMS; then gelu(c) goes
-    into `into`, which is an array like out, or out itself.
+    instead of c = a·b. bias: (N,), added to every row. gelu: one of activation.FORMS; then
+    gelu(c) goes into `into`, which is an array like out, or out itself.
     Raises TypeError for other dtypes and ValueError for shapes that do not fit.
     """
     if a.dtype != np.float32 or b.dtype != np.float32:
@@ -117,7 +117,7 @@ def matmul(a, b, out=None, *, bias=None, add=False, gelu=None, into=None):
     if _product.get() == "numpy" or K == 0:
         _by_numpy(a, b, out, bias, add)
         if gelu is not None:
-            activate_cpu(out, gelu, into)
+            activate(out, gelu, into)
     elif M and N:
         _by_tiles(a, b, out, bias, add, form, into)
     return out
@@ -175,7 +175,7 @@ class Job(NamedTuple):
 
 
 def gelu_form(name):
-    """What follows the product: the place in gelu.FORMS, or NO_GELU."""
+    """What follows the product: the place in activation.FORMS, or NO_GELU."""
     return NO_GELU if name is None else FORMS.index(name)
 
 
@@ -282,10 +282,10 @@ def _activate(c, g, form, first, last, left, right):
         source, to = c[i, left:right], g[i, left:right]
         if form == ERF:
             for o in range(len(line)):
-                line[o] = of_erf(source[o])
+                line[o] = gelu_erf(source[o])
         else:
             for o in range(len(line)):
-                line[o] = of_tanh(source[o])
+                line[o] = gelu_tanh(source[o])
         for o in range(len(line)):
             to[o] = line[o]
 

@@ -95,7 +95,7 @@ def packed(weight, pack):
 def linear_int8(x, weight, bias, gelu=None):
     """x (N,I), weight (O,I), bias (O,), all float32  ->  y (N,O); see `linear_int8.py`.
 
-    gelu: one of gelu.FORMS, which y then goes through.
+    gelu: one of activation.FORMS, which y then goes through.
     Raises ValueError where the processor has none of the instructions in `register_tile_narrow.py`.
     """
     if INT8 is None:
