@@ -16,7 +16,7 @@ from minidistil.io.arguments import one_of, path_like, whole
 from minidistil.io.files import MissingFileError
 from minidistil.io.limits import several, short
 from minidistil.model.checkpoint import CONFIG, INDEX, is_quantized, misfit, stored_in, with_scales
-from minidistil.model.generation.generation_options import ends_of
+from minidistil.model.generation.generation_options import eos_of
 from minidistil.model.heads import LAST, WORDS, heads_of, task_of, tasks_of, with_outputs
 from minidistil.model.model import Model
 from minidistil.model.names import BODY, BUFFERS, TIED, checkpoint_name
@@ -121,7 +121,7 @@ def from_pretrained(folder_or_hub_id, task=None, backend="cpu", dtype=None, num_
 def _writer(model, folder):
     """The model, which writes as its folder says. Raises ValueError for an end that is no word."""
     model.generation = read_generation(folder)
-    ends, V = ends_of(model), model.config.vocab_size
+    ends, V = eos_of(model), model.config.vocab_size
     said = model.generation.eos_token_id is not None
     for end in (ends if isinstance(ends, tuple) else (ends,)) if said else ():
         if end >= V:
