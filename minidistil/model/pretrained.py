@@ -17,7 +17,14 @@ from minidistil.io.files import MissingFileError
 from minidistil.io.limits import several, short
 from minidistil.model.checkpoint import CONFIG, INDEX, is_quantized, misfit, stored_in, with_scales
 from minidistil.model.generation.generation_options import eos_of
-from minidistil.model.heads import LAST, WORDS, heads_of, task_of, tasks_of, with_outputs
+from minidistil.model.heads import (
+    CLASSIFIER_PREFIXES,
+    VOCABULARY_HEADS,
+    heads_of,
+    task_of,
+    tasks_of,
+    with_outputs,
+)
 from minidistil.model.model import Model
 from minidistil.model.names import BODY, BUFFERS, TIED, checkpoint_name
 from minidistil.model.parameter_table import HALVES, first_values, layout
@@ -218,7 +225,7 @@ def _match(folder, config, task, tensors, relabelled, seed):
             else:
                 fresh[c] = shape
         elif found[c].shape != shape:
-            if relabelled and c.startswith(LAST):
+            if relabelled and c.startswith(CLASSIFIER_PREFIXES):
                 fresh[c] = shape
             else:
                 problems.append(f"{name} is {found[c].shape}, expected {shape}")
@@ -226,7 +233,7 @@ def _match(folder, config, task, tensors, relabelled, seed):
             values[c] = found[c].read()
             if not np.isfinite(values[c]).all():
                 problems.append(f"{name} holds NaN or infinity")
-    if set(WORDS) & set(heads_of(config, task)):
+    if set(VOCABULARY_HEADS) & set(heads_of(config, task)):
         problems += _untied(tensors, values, config)
     if problems:
         raise misfit(folder, problems)
