@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from tqdm import tqdm
 
-MOST = 499  # characters of a line, its end not counted
-REMEDY = 240  # of them at most for what follows the last semicolon
+LINE_LENGTH = 499  # characters of a line, its end not counted
+REMEDY_LENGTH = 240  # of them at most for what follows the last semicolon
 QUIET_SECONDS = 2  # a progress bar shows up for what takes longer
 
 
@@ -29,16 +29,16 @@ def one_line(text):
     """
     line = " ".join(str(text).split())
     line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
-    if len(line) <= MOST:
+    if len(line) <= LINE_LENGTH:
         return line
     end = line[line.rfind("; ") :] if "; " in line else ""
-    end = end if len(end) <= REMEDY else line[-REMEDY:]
-    left_out = f" … ({len(line) - MOST:,} characters left out) …"
-    return line[: MOST - len(left_out) - len(end)] + left_out + end
+    end = end if len(end) <= REMEDY_LENGTH else line[-REMEDY_LENGTH:]
+    left_out = f" … ({len(line) - LINE_LENGTH:,} characters left out) …"
+    return line[: LINE_LENGTH - len(left_out) - len(end)] + left_out + end
 
 
 @contextmanager
-def said_once(args):
+def silent_on_resume(args):
     """What a model's folder is warned of when a run begins is not repeated when it is resumed."""
     with warnings.catch_warnings():
         if args.resume:

@@ -18,14 +18,14 @@ from pathlib import Path
 import numpy as np
 
 from minidistil.io import limits
-from minidistil.io.lock import WINDOWS, alone
+from minidistil.io.lock import WINDOWS, exclusive_lock
 
-ASIDE = ".writing-"  # a name that starts so is the leftover of a killed process
-LOCK = f"{ASIDE}lock-"
+TEMPORARY = ".writing-"  # a name that starts so is the leftover of a killed process
+LOCK = f"{TEMPORARY}lock-"
 LONG = 100  # bytes of a name that may still be lengthened; some file systems have 143 at most
 NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
 NO_ENTRY = {errno.EACCES, errno.EPERM}  # Windows opens no folder
-PATIENCE = (0.01, 0.03, 0.1, 0.3, 1.0)  # seconds before Windows is asked again
+RETRY_DELAYS = (0.01, 0.03, 0.1, 0.3, 1.0)  # seconds before Windows is asked again
 
 
 class MissingFileError(FileNotFoundError, ValueError):
@@ -45,10 +45,10 @@ def writing(path, mode="wb"):
     """
     check_kind(path)
     text = {"encoding": "utf-8", "newline": "\n"} if mode == "w" else {}
-    with explained(path), _beside(path) as (aside, place):
+    with errors_naming(path), _temporary(path) as (aside, place):
         with open(aside, mode, **text) as file:
             yield file
-        _settle({aside: place})
+        _commit({aside: place})
 
 
 @contextmanager
@@ -57,9 +57,9 @@ def replacing(path):
 
     A folder that is there is replaced, as whole as the new one. Errors are those of `writing`.
     """
-    with explained(path), _beside(path) as (aside, place):
+    with errors_naming(path), _temporary(path) as (aside, place):
         yield aside
-        _settle({aside: place})
+        _commit({aside: place})
 
 
 def write_together(folder, contents):
@@ -71,13 +71,13 @@ def write_together(folder, contents):
     folder = Path(folder)
     for name in contents:
         check_kind(folder / name)
-    with explained(folder), ExitStack() as stack:
+    with errors_naming(folder), ExitStack() as stack:
         asides = {}
         for name, data in contents.items():
-            aside, place = stack.enter_context(_beside(folder / name))
+            aside, place = stack.enter_context(_temporary(folder / name))
             aside.write_bytes(data)
             asides[aside] = place
-        _settle(asides)
+        _commit(asides)
 
 
 def write_bytes(path, data):
@@ -93,7 +93,7 @@ def write_text(path, text):
 
 def append(path, text):
     """Add a line to a file in place. A process that is killed may leave it without its end."""
-    with explained(path), open(path, "a", encoding="utf-8", newline="\n") as file:
+    with errors_naming(path), open(path, "a", encoding="utf-8", newline="\n") as file:
         file.write(text)
 
 
@@ -107,11 +107,11 @@ def remove(path):
     """Delete a file or a folder, if there. A folder is renamed first and so never half there."""
     path = Path(path)
     if path.is_dir() and not path.is_symlink():
-        if not path.name.startswith(ASIDE):
-            path = _again(path.rename, _named(f"{ASIDE}removed-", path))
+        if not path.name.startswith(TEMPORARY):
+            path = _retry(path.rename, _named(f"{TEMPORARY}removed-", path))
         shutil.rmtree(path)
     else:
-        _again(path.unlink, missing_ok=True)
+        _retry(path.unlink, missing_ok=True)
 
 
 # ------------------------------------------------------- kinds of contents
@@ -127,12 +127,12 @@ def write_tensors(path, arrays):
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    with explained(path), _beside(path) as (aside, place):
+    with errors_naming(path), _temporary(path) as (aside, place):
         try:
             save_file(arrays, aside)
         except SafetensorError as error:
             raise OSError(str(error)) from error
-        _settle({aside: place})
+        _commit({aside: place})
 
 
 def write_arrays(path, **arrays):
@@ -195,14 +195,14 @@ def check_kind(path):
 
 
 @contextmanager
-def _beside(path):
+def _temporary(path):
     """(aside, place): a temporary name beside the place that `path` means, for one writer.
 
     After the block nothing is left of aside, and of folders made on the way that stayed empty.
     """
     place = Path(os.path.realpath(path))
-    aside = _named(ASIDE, place)
-    with folder_made(place.parent), alone(_named(LOCK, place), path):
+    aside = _named(TEMPORARY, place)
+    with folder_made(place.parent), exclusive_lock(_named(LOCK, place), path):
         try:
             remove(aside)
             yield aside, place
@@ -237,7 +237,7 @@ def _named(prefix, path):
     return path.with_name(prefix + short)
 
 
-def _settle(asides):
+def _commit(asides):
     """{aside: place}: all of them reach the disk, then each gets its name."""
     for aside in asides:
         sync(aside)
@@ -252,22 +252,22 @@ def _rename(aside, place):
     if not (place.is_dir() and aside.is_dir()):
         if place.is_file() and aside.is_file():
             shutil.copymode(place, aside)
-        _again(os.replace, aside, place)
+        _retry(os.replace, aside, place)
         return
-    old = _named(f"{ASIDE}removed-", place)
+    old = _named(f"{TEMPORARY}removed-", place)
     remove(old)
-    _again(place.rename, old)
+    _retry(place.rename, old)
     try:
-        _again(os.replace, aside, place)
+        _retry(os.replace, aside, place)
     except BaseException:
-        _again(old.rename, place)
+        _retry(old.rename, place)
         raise
     remove(old)
 
 
-def _again(change, *args, **options):
+def _retry(change, *args, **options):
     """change(…), a few times on Windows, where a file that another process reads is held."""
-    for seconds in PATIENCE if WINDOWS else ():
+    for seconds in RETRY_DELAYS if WINDOWS else ():
         try:
             return change(*args, **options)
         except PermissionError:
@@ -282,7 +282,7 @@ def sync(path):
     """
     path = Path(path)
     folder = path.is_dir()
-    if folder and path.name.startswith(ASIDE):
+    if folder and path.name.startswith(TEMPORARY):
         for inner in sorted(path.iterdir()):
             sync(inner)
     try:
@@ -301,7 +301,7 @@ def sync(path):
 
 
 @contextmanager
-def explained(path):
+def errors_naming(path):
     """What the disk refuses names `path`; what another file refuses, such as one that is read to
     write this one, says so itself."""
     try:
@@ -317,7 +317,7 @@ def _concerns(error, path):
         return True
     place, at = Path(os.path.realpath(path)), Path(os.fsdecode(error.filename))
     around = (place, *place.parents)
-    return at in around or any(f.name.startswith(ASIDE) for f in (at, *at.parents))
+    return at in around or any(f.name.startswith(TEMPORARY) for f in (at, *at.parents))
 
 
 def unwritable(path, error):

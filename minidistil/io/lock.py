@@ -24,7 +24,7 @@ class InUseError(BlockingIOError, ValueError):
 
 
 @contextmanager
-def alone(place, what):
+def exclusive_lock(place, what):
     """Hold the lock file `place`, whose folder is there, for the time of the block.
 
     Raises InUseError, which names `what` is locked, while another process or thread holds it. Where

@@ -20,12 +20,16 @@ from minidistil.io import files
 from minidistil.io.arguments import one_of
 from minidistil.io.files import MissingFileError, read_settings
 from minidistil.io.limits import several
-from minidistil.model.tensor_files import Scaled, tensors_of
+from minidistil.model.tensor_files import QuantizedTensor, tensors_of
 from minidistil.ops.kernels.number_formats import quantize
 
 WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-STORED = {"float32": np.float32, "float16": np.float16, "int8": np.float32}  # int8: its vectors
+STORAGE_DTYPES = {
+    "float32": np.float32,
+    "float16": np.float16,
+    "int8": np.float32,
+}  # int8: its vectors
 ROOM = 410  # letters of a list of problems
 SCALE = "_scale"  # what follows a quantised matrix' name in that of its scales
 
@@ -65,7 +69,7 @@ def _shards(folder):
     return tensors
 
 
-def misfit(folder, problems):
+def mismatch_error(folder, problems):
     """The ValueError of a folder whose tensors are not its config's, with as many of the problems
     as a line has room for."""
     shown = problems[:1]
@@ -84,7 +88,7 @@ def is_quantized(tensors):
 
 
 def with_scales(folder, tensors):
-    """The same with each int8 matrix and its scales as one Scaled.
+    """The same with each int8 matrix and its scales as one QuantizedTensor.
 
     Raises ValueError where a matrix has no scale for each row.
     """
@@ -98,7 +102,7 @@ def with_scales(folder, tensors):
         elif len(q.shape) != 2 or scale.kind == "I8" or scale.shape != q.shape[:1]:
             problems.append(f"{name} {q.shape} needs a scale for each row, not {scale.shape}")
         else:
-            joined[name] = Scaled(q, scale)
+            joined[name] = QuantizedTensor(q, scale)
     if problems:
         raise ValueError(
             f"{folder} is not a whole quantised model: {several(problems, '; ')}; quantise it again"
@@ -114,8 +118,8 @@ def write_folder(folder, config, tensors, dtype="float32"):
 
     dtype: "float32", "float16", or "int8" for matrices with a scale for each row.
     """
-    one_of("dtype", dtype, STORED)
-    limit = np.finfo(STORED[dtype]).max
+    one_of("dtype", dtype, STORAGE_DTYPES)
+    limit = np.finfo(STORAGE_DTYPES[dtype]).max
     stored = {}
     for name, array in tensors.items():
         if np.abs(array).max(initial=0) > limit:
@@ -125,7 +129,7 @@ def write_folder(folder, config, tensors, dtype="float32"):
             if np.isnan(stored[name + SCALE]).any():
                 raise ValueError(f"{name} holds NaN or infinity, which int8 cannot; train it again")
         else:
-            stored[name] = np.ascontiguousarray(array, STORED[dtype])
+            stored[name] = np.ascontiguousarray(array, STORAGE_DTYPES[dtype])
     if dtype == "int8":
         config = config | {"quantization_config": QUANTIZATION}
     together = {

@@ -32,7 +32,7 @@ DENSE_SITE = 2**16  # RoBERTa's classifier has a second one, beyond those of all
 
 def site_of(block, a):
     """The first of a block's places of dropout; those of `block` L are the first after a model."""
-    return FIRST_BLOCK_SITE + (SITES_PER_BLOCK + cross_attention.SITES * a.reader) * block
+    return FIRST_BLOCK_SITE + (SITES_PER_BLOCK + cross_attention.SITES * a.cross_attends) * block
 
 
 def scope(params, prefix):
@@ -145,7 +145,14 @@ def block(
         else None
     )
     context, attention = ops.attention.forward(
-        q, keys, values, **meeting, n_heads=a.H, causal=a.reader, dropout_key=dropout_key, keep=keep
+        q,
+        keys,
+        values,
+        **meeting,
+        n_heads=a.H,
+        causal=a.cross_attends,
+        dropout_key=dropout_key,
+        keep=keep,
     )
     o, out = ops.linear.forward(context, p["out.weight"], p["out.bias"])
     od, out_dropped = drop(o, a.dropout * a.drops_attention_output, site + 1, dropout_state, ops)

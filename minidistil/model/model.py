@@ -5,8 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minidistil.config.generation_config import NAME as GENERATION
-from minidistil.config.generation_config import Generation
+from minidistil.config.generation_config import GENERATION, GenerationConfig
 from minidistil.io.arguments import path_like, real, whole
 from minidistil.io.files import write_json
 from minidistil.model import network, taps, task_loss, task_outputs
@@ -21,23 +20,23 @@ from minidistil.model.heads import (
     logits_head,
 )
 from minidistil.model.label_counts import PLAIN
-from minidistil.model.names import is_turned
+from minidistil.model.names import is_transposed
 from minidistil.model.network import Cotangents
-from minidistil.model.output import Copied, Fetched, Kept, Output, Step, kept_by
+from minidistil.model.output import FetchedArrays, Kept, Output, SharedArraysCopy, Step, kept_by
 from minidistil.model.parameter_table import layout
 from minidistil.model.params import checked_arrays
 from minidistil.model.rows import LARGEST_KEY, DropoutState, given_in, pack, pack_choices
 from minidistil.ops import DTYPES, frugal
 
 
-class Model(Copied):
+class Model(SharedArraysCopy):
     """A transformer of one of the families with the heads of one task. Make one with
     `from_pretrained` or `from_config`; `params` maps checkpoint names to read-only float32 arrays.
 
     ops: a `minidistil.backend`; its dtype is what the model computes in. generation: how it writes,
     as its folder says."""
 
-    generation = Generation()
+    generation = GenerationConfig()
 
     def __init__(self, config, task, canonical, ops):
         self.config, self.task, self.ops, self.dtype = config, task, ops, ops.dtype
@@ -50,7 +49,7 @@ class Model(Copied):
 
     @property
     def params(self) -> Mapping[str, np.ndarray]:
-        return Fetched(self._params, self.ops.place)
+        return FetchedArrays(self._params, self.ops.place)
 
     def update(self, arrays):
         """Replace parameters: {name: array of the same shape}.
@@ -63,15 +62,15 @@ class Model(Copied):
         for name, array in checked_arrays(arrays, wanted).items():
             self._params[name] = self.ops.place.freeze(array)
             c = canonical[name]
-            self._canonical[c] = self._turned(c, self.ops.place.send(self._params[name]))
+            self._canonical[c] = self._transposed(c, self.ops.place.send(self._params[name]))
 
     def canonical(self):
         """The parameters by role, in the dtype and the layout that compute."""
         return self._canonical
 
-    def _turned(self, c, x):
+    def _transposed(self, c, x):
         """From the checkpoint's layout to the one that computes, and back."""
-        return self.ops.place.turned(x) if is_turned(c, self.config) else x
+        return self.ops.place.turned(x) if is_transposed(c, self.config) else x
 
     def named_by_role(self):
         """The parameters, float32, under canonical names."""
@@ -294,7 +293,7 @@ class Model(Copied):
     def public(self, grads):
         """Canonical gradients  ->  every parameter's, under its name in `params`."""
         return {
-            public: self._turned(c, grads[c])
+            public: self._transposed(c, grads[c])
             if c in grads
             else self.ops.place.zeros_like(self._params[public])
             for c, public in self.names.items()

@@ -45,7 +45,12 @@ BLOCK_GPT2 = {
     "lin1": "mlp.c_fc",
     "lin2": "mlp.c_proj",
 }
-TURNED = ("qkv", "out", "lin1", "lin2")  # GPT-2 keeps these matrices as (in,out), we as (out,in)
+TRANSPOSED = (
+    "qkv",
+    "out",
+    "lin1",
+    "lin2",
+)  # GPT-2 keeps these matrices as (in,out), we as (out,in)
 EMBEDDINGS_GPT2 = {"embeddings.word": "wte", "embeddings.position": "wpe", "final_norm": "ln_f"}
 EMBEDDINGS = {
     "embeddings.word": "embeddings.word_embeddings",
@@ -148,7 +153,9 @@ def public_names(canonical_names, config, task):
     return names
 
 
-def is_turned(canonical, config):
+def is_transposed(canonical, config):
     """Whether this matrix lies in `params`, gradients and files the other way than it computes."""
     role, _, kind = canonical.rpartition(".")
-    return config.model_type == "gpt2" and kind == "weight" and role.rpartition(".")[2] in TURNED
+    return (
+        config.model_type == "gpt2" and kind == "weight" and role.rpartition(".")[2] in TRANSPOSED
+    )

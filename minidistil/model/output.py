@@ -55,7 +55,7 @@ class Kept(NamedTuple):
     loss_gradient: Any  # Cotangents of the loss, None without labels
 
 
-class Copied:
+class SharedArraysCopy:
     """A model whose copies, shallow or deep, learn apart from it: their dictionaries are their own,
     and arrays are shared, since none is written to."""
 
@@ -69,7 +69,7 @@ class Copied:
         return self.__copy__()
 
 
-class Fetched(Mapping):
+class FetchedArrays(Mapping):
     """{name: NumPy array, read-only}, fetched when asked for from where `arrays` live."""
 
     def __init__(self, arrays, place):

@@ -10,7 +10,10 @@ from minidistil.model.names import public_names
 from minidistil.model.params import LARGEST, check_size, initialise, shapes
 
 HALVES = {"encoder": "feature-extraction", "decoder": "fill-mask"}  # the task whose heads it has
-BRIDGE = ("enc_to_dec_proj.weight", "enc_to_dec_proj.bias")  # between halves of unequal width
+ENC_TO_DEC_PROJ = (
+    "enc_to_dec_proj.weight",
+    "enc_to_dec_proj.bias",
+)  # between halves of unequal width
 
 
 def layout(config, task):
@@ -25,12 +28,12 @@ def layout(config, task):
         names |= {f"{half}.{c}": f"{half}.{name}" for c, name in found.items()}
     C, D = config.widths
     if C != D:
-        sizes |= dict(zip(BRIDGE, ((D, C), (D,)), strict=True))
-        names |= {name: name for name in BRIDGE}
+        sizes |= dict(zip(ENC_TO_DEC_PROJ, ((D, C), (D,)), strict=True))
+        names |= {name: name for name in ENC_TO_DEC_PROJ}
     return sizes, names
 
 
-def first_values(config, wanted, seed, max_bytes=LARGEST):
+def initial_values(config, wanted, seed, max_bytes=LARGEST):
     """Initial values, float32, of the canonical names and shapes in `wanted`; see `initialise`.
 
     Raises ValueError, before it allocates any, for more than max_bytes of them.

@@ -39,7 +39,7 @@ def encoder_shapes(a):
         for role in ("q", "k", "v", "out"):
             s.update(_linear(f"layer.{i}.{role}", a.C, a.C))
         s.update(_norm(f"layer.{i}.attention_norm", a.C))
-        if a.reader:
+        if a.cross_attends:
             for role in ("cross_q", "cross_k", "cross_v", "cross_out"):
                 s.update(_linear(f"layer.{i}.{role}", a.C, a.C))
             s.update(_norm(f"layer.{i}.cross_norm", a.C))
@@ -54,11 +54,11 @@ def decoder_shapes(a):
     s = {}
     for i in range(a.L):
         s.update(_norm(f"layer.{i}.attention_norm", a.C))
-        s.update(_turned(f"layer.{i}.qkv", a.C, 3 * a.C))
-        s.update(_turned(f"layer.{i}.out", a.C, a.C))
+        s.update(_transposed_linear(f"layer.{i}.qkv", a.C, 3 * a.C))
+        s.update(_transposed_linear(f"layer.{i}.out", a.C, a.C))
         s.update(_norm(f"layer.{i}.ffn_norm", a.C))
-        s.update(_turned(f"layer.{i}.lin1", a.C, a.F))
-        s.update(_turned(f"layer.{i}.lin2", a.F, a.C))
+        s.update(_transposed_linear(f"layer.{i}.lin1", a.C, a.F))
+        s.update(_transposed_linear(f"layer.{i}.lin2", a.F, a.C))
     return s | _norm("final_norm", a.C)
 
 
@@ -84,7 +84,7 @@ def _linear(name, inputs, outputs):
     return {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
 
 
-def _turned(name, inputs, outputs):
+def _transposed_linear(name, inputs, outputs):
     return {f"{name}.weight": (inputs, outputs), f"{name}.bias": (outputs,)}
 
 

@@ -8,19 +8,25 @@ import numpy as np
 
 from minidistil.config import PROBLEM_TYPES, EncoderDecoderConfig, read_config
 from minidistil.config.base import BaseConfig
-from minidistil.config.generation_config import NAME as GENERATION
-from minidistil.config.generation_config import read_generation
+from minidistil.config.generation_config import GENERATION, read_generation
 from minidistil.config.sentence_folder import body_of, modules_around
 from minidistil.config.vit import VISION
 from minidistil.io.arguments import one_of, path_like, whole
 from minidistil.io.files import MissingFileError
 from minidistil.io.limits import several, short
-from minidistil.model.checkpoint import CONFIG, INDEX, is_quantized, misfit, stored_in, with_scales
+from minidistil.model.checkpoint import (
+    CONFIG,
+    INDEX,
+    is_quantized,
+    mismatch_error,
+    stored_in,
+    with_scales,
+)
 from minidistil.model.generation.generation_options import ends_of
 from minidistil.model.heads import LAST, WORDS, heads_of, task_of, tasks_of, with_outputs
 from minidistil.model.model import Model
 from minidistil.model.names import BODY, BUFFERS, TIED, checkpoint_name
-from minidistil.model.parameter_table import HALVES, first_values, layout
+from minidistil.model.parameter_table import HALVES, initial_values, layout
 from minidistil.model.params import (
     LARGEST,
     body_shapes,
@@ -29,7 +35,7 @@ from minidistil.model.params import (
     initialise,
     shapes,
 )
-from minidistil.model.sentence.pooling import OLD, SENTENCE_FILES, Pooling
+from minidistil.model.sentence.pooling import LEGACY_FOLDER, SENTENCE_FILES, Pooling
 from minidistil.model.sentence.sentence_model import SENTENCES, SentenceModel
 from minidistil.model.seq2seq.seq2seq_model import EncoderDecoder
 from minidistil.model.vision.vision_model import fresh, loaded
@@ -39,9 +45,12 @@ TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json
              "special_tokens_map.json")  # fmt: skip
 PIXELS = "preprocessor_config.json"  # how a ViT's images are scaled
 FILES = (CONFIG, GENERATION, INDEX, "*.safetensors", PIXELS, *TOKENIZER, *SENTENCE_FILES)
-FILES += tuple(f"{OLD}/{name}" for name in FILES)
+FILES += tuple(f"{LEGACY_FOLDER}/{name}" for name in FILES)
 MODELS = {"encoder-decoder": EncoderDecoder}  # the others are one `Model`
-OLD_NAMES = {"gamma": "weight", "beta": "bias"}  # how the first BERT checkpoints call LayerNorm's
+LEGACY_NAMES = {
+    "gamma": "weight",
+    "beta": "bias",
+}  # how the first BERT checkpoints call LayerNorm's
 
 
 def from_config(config, task=None, seed=0, backend="cpu", dtype="float32", max_bytes=LARGEST):
@@ -66,7 +75,7 @@ def from_config(config, task=None, seed=0, backend="cpu", dtype="float32", max_b
     config = with_outputs(config, task)
     kind = MODELS.get(config.model_type, Model)
     wanted, ops = layout(config, task)[0], load_backend(backend, dtype)
-    params = first_values(config, wanted, seed, max_bytes)
+    params = initial_values(config, wanted, seed, max_bytes)
     return (
         SentenceModel(config, params, ops) if task == SENTENCES else kind(config, task, params, ops)
     )
@@ -192,7 +201,7 @@ def _match(folder, config, task, tensors, relabelled, seed):
     found, dropped, problems = {}, [], []
     for name, entry in tensors.items():
         stem, _, last = name.rpartition(".")
-        modern = f"{stem}.{OLD_NAMES.get(last, last)}"
+        modern = f"{stem}.{LEGACY_NAMES.get(last, last)}"
         bare = modern.removeprefix(prefix)
         if BUFFERS.fullmatch(bare) or (name in TIED[kind] and config.tie_word_embeddings):
             continue
@@ -229,7 +238,7 @@ def _match(folder, config, task, tensors, relabelled, seed):
     if set(WORDS) & set(heads_of(config, task)):
         problems += _untied(tensors, values, config)
     if problems:
-        raise misfit(folder, problems)
+        raise mismatch_error(folder, problems)
     check_size(fresh)
     dropped += [checkpoint_name(c, config) for c in found if c not in wanted]
     if dropped:
@@ -253,13 +262,13 @@ def _match_halves(folder, config, task, tensors, seed):
         if name.partition(".")[0] in HALVES:
             continue
         if name not in bridge or bridge[name].shape != shape:
-            raise misfit(folder, [f"{name} must be there, {shape}"])
+            raise mismatch_error(folder, [f"{name} must be there, {shape}"])
         found[name] = bridge[name].read()
         if not np.isfinite(found[name]).all():
-            raise misfit(folder, [f"{name} holds NaN or infinity"])
+            raise mismatch_error(folder, [f"{name} holds NaN or infinity"])
     surplus = sorted(set(bridge) - set(wanted))
     if surplus:
-        raise misfit(folder, [f"surplus {name}" for name in surplus])
+        raise mismatch_error(folder, [f"surplus {name}" for name in surplus])
     for half, inner_task in HALVES.items():
         inner, place = getattr(config, half), f"{folder}, {half},"
         part = _match(place, inner, inner_task, given[half], False, seed)

@@ -19,11 +19,11 @@ from minidistil.io.files import MissingFileError
 from minidistil.ops.kernels.number_formats import dequantize
 
 LARGEST_HEADER = 2**24  # bytes; a model of 1,000 layers takes about 2**21
-READ = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I8": "i1", "I64": "<i8",
+NUMPY_TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I8": "i1", "I64": "<i8",
         "I32": "<i4"}  # fmt: skip
 
 
-class Stored(NamedTuple):
+class StoredTensor(NamedTuple):
     """A tensor of a file."""
 
     path: Path
@@ -34,14 +34,14 @@ class Stored(NamedTuple):
 
     def read(self):
         """Its numbers, float32, or int8 where they are stored so. Raises ValueError for a type
-        that is none of READ."""
-        if self.kind not in READ:
+        that is none of NUMPY_TYPES."""
+        if self.kind not in NUMPY_TYPES:
             raise ValueError(
                 f"{self.path}: {self.name} is {self.kind}; F32, F16, BF16 and F64 can be read, I8 "
                 f"with scales"
             )
         count = math.prod(self.shape)
-        x = np.fromfile(self.path, READ[self.kind], count, offset=self.start)
+        x = np.fromfile(self.path, NUMPY_TYPES[self.kind], count, offset=self.start)
         if self.kind == "BF16":  # the upper half of a float32; NumPy has no such type
             x = (x.astype(np.uint32) << 16).view(np.float32)
         elif self.kind != "I8":
@@ -49,11 +49,11 @@ class Stored(NamedTuple):
         return x.reshape(self.shape)
 
 
-class Scaled(NamedTuple):
+class QuantizedTensor(NamedTuple):
     """An int8 matrix (R,C) with a scale for each row (R,)."""
 
-    whole: Stored
-    scale: Stored
+    whole: StoredTensor
+    scale: StoredTensor
 
     @property
     def shape(self):
@@ -72,7 +72,7 @@ class Scaled(NamedTuple):
 
 
 def tensors_of(path):
-    """{name: Stored} of a safetensors file, of which only the header is read.
+    """{name: StoredTensor} of a safetensors file, of which only the header is read.
 
     Raises MissingFileError or ValueError for what is no whole file of this kind.
     """
@@ -91,7 +91,9 @@ def tensors_of(path):
             raise _damaged(path, error) from None
     header.pop("__metadata__", None)
     return {
-        name: Stored(path, name, x["dtype"], tuple(x["shape"]), 8 + length + x["data_offsets"][0])
+        name: StoredTensor(
+            path, name, x["dtype"], tuple(x["shape"]), 8 + length + x["data_offsets"][0]
+        )
         for name, x in header.items()
     }
 

@@ -11,15 +11,15 @@ from cli_world import SIZES, SMALL
 from train_toy import ToyData, ToyObjective, config
 
 from minidistil.cli import main, options
-from minidistil.io.lock import InUseError, alone
+from minidistil.io.lock import InUseError, exclusive_lock
 from minidistil.train import Run
 from minidistil.train.loop import run_loop
 from minidistil.train.run_folder import LOCK
 
 HOLD = """
 import sys, time
-from minidistil.io.lock import alone
-with alone(sys.argv[1], "the run"):
+from minidistil.io.lock import exclusive_lock
+with exclusive_lock(sys.argv[1], "the run"):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -139,9 +139,9 @@ def test_a_lock_that_is_deleted_by_its_holder(tmp_path, monkeypatch):
         return handle
 
     monkeypatch.setattr(lock.os, "open", opened)
-    with alone(tmp_path / "lock", "the run"):
+    with exclusive_lock(tmp_path / "lock", "the run"):
         assert (tmp_path / "lock").exists()
-        with pytest.raises(InUseError), alone(tmp_path / "lock", "the run"):
+        with pytest.raises(InUseError), exclusive_lock(tmp_path / "lock", "the run"):
             raise AssertionError("two at once")
 
 

@@ -33,7 +33,7 @@ from minidistil.model.label_counts import PLAIN
 from minidistil.model.model import Model
 from minidistil.model.network import Cotangents
 from minidistil.model.output import Step, kept_by
-from minidistil.model.parameter_table import BRIDGE, HALVES
+from minidistil.model.parameter_table import ENC_TO_DEC_PROJ, HALVES
 from minidistil.model.rows import pack
 from minidistil.model.seq2seq.cross_attention import Memory
 from minidistil.model.taps import plus
@@ -100,8 +100,8 @@ def encode(p, source, config, dropout_state, ops, keep=True):
         dropout_state, ops, keep=keep,
     )  # fmt: skip
     memory = hidden[-1], None
-    if BRIDGE[0] in p:
-        memory = ops.linear.forward(hidden[-1], *(p[name] for name in BRIDGE))
+    if ENC_TO_DEC_PROJ[0] in p:
+        memory = ops.linear.forward(hidden[-1], *(p[name] for name in ENC_TO_DEC_PROJ))
     return memory, hidden, body
 
 
@@ -113,7 +113,7 @@ def backward(d, cache, ops, dlast=None, release=False):
     dmemory, dbridge = grads.pop("memory"), {}
     if bridge is not None:
         dmemory, *dbridge = ops.linear.backward(dmemory, bridge)
-        dbridge = dict(zip(BRIDGE, dbridge, strict=True))
+        dbridge = dict(zip(ENC_TO_DEC_PROJ, dbridge, strict=True))
     dx = plus(dmemory, dlast, ops)
     dhidden = (*[None] * len(body[1]), dx)
     found = {"encoder": encoder.backward(dhidden, body, ops, release=release), "decoder": grads}
