@@ -10,7 +10,7 @@ import pytest
 from cli_world import SIZES, SMALL
 from train_toy import ToyData, ToyObjective, config
 
-from minidistil.cli import main, options
+from minidistil.cli import main, run_options
 from minidistil.io.lock import InUseError, exclusive_lock
 from minidistil.train import Run
 from minidistil.train.loop import run_loop
@@ -118,7 +118,7 @@ def test_names_chosen_at_the_same_moment(world, tmp_path, monkeypatch):
     """
     monkeypatch.chdir(tmp_path)
     names = iter(["runs/pretrain", "runs/pretrain-2"])
-    monkeypatch.setattr(options, "_free_folder", lambda command: next(names))
+    monkeypatch.setattr(run_options, "_free_folder", lambda command: next(names))
     with Run("runs/pretrain").held():
         assert pretrain(world) == 0
     assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["pretrain-2"]
