@@ -10,7 +10,7 @@ import pytest
 
 import minidistil as md
 from minidistil.config import Gpt2Config
-from minidistil.config.generation_config import Generation, read_generation
+from minidistil.config.generation_config import GenerationConfig, read_generation
 from minidistil.model.generation.generate_texts import generate, stream, token_probabilities
 from minidistil.model.generation.logit_rules import LogitRules
 
@@ -292,4 +292,4 @@ def test_what_is_not_applied_is_said(tmp_path):
     with pytest.warns(UserWarning, match="forced_bos_token_id is not applied here") as said:
         md.from_pretrained(tmp_path, backend="numpy")
     assert "typical_p" in str(said[0].message) and "min_p" not in str(said[0].message)
-    assert Gpt2Config().eos_token_id == 50256 and Generation().to_dict() == {}
+    assert Gpt2Config().eos_token_id == 50256 and GenerationConfig().to_dict() == {}

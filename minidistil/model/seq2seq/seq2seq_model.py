@@ -34,7 +34,7 @@ from minidistil.model.label_counts import PLAIN
 from minidistil.model.model import Model
 from minidistil.model.network import ALL_ROWS, Cotangents, ForwardOptions, Result
 from minidistil.model.output import Step, kept_by
-from minidistil.model.parameter_table import BRIDGE
+from minidistil.model.parameter_table import ENC_TO_DEC_PROJ
 from minidistil.model.rows import Rows, pack
 from minidistil.model.seq2seq.cross_attention import Memory, cross_block, cross_block_backward
 from minidistil.ops import frugal
@@ -118,8 +118,8 @@ def encode(p: Params, source: Rows, config: Any, dropout_state, ops, keep: bool 
     context = Context(c.architecture, source.bounds, ops, dropout_state, keep)
     hidden, cache = encoder.forward(scope(p, "encoder"), source, c.pad_token_id, context)
     m, projection = hidden[-1], None
-    if BRIDGE[0] in p:
-        m, projection = ops.linear.forward(m, *(p[name] for name in BRIDGE))
+    if ENC_TO_DEC_PROJ[0] in p:
+        m, projection = ops.linear.forward(m, *(p[name] for name in ENC_TO_DEC_PROJ))
     return m, projection, hidden, cache
 
 
@@ -146,7 +146,7 @@ def backward(d: Cotangents, cache: Seq2SeqCache, ops, dlast=None, release: bool 
     grads = {f"decoder.{c}": g for c, g in decoder.items()}
     if cache.projection is not None:
         dm, *dprojection = ops.linear.backward(dm, cache.projection)
-        grads |= dict(zip(BRIDGE, dprojection, strict=True))
+        grads |= dict(zip(ENC_TO_DEC_PROJ, dprojection, strict=True))
     dhidden = (*[None] * len(cache.encoder[1].caches), plus(dm, dlast, ops))
     d_encoder = encoder.backward(dhidden, cache.encoder, ops, release)
     return grads | {f"encoder.{c}": g for c, g in d_encoder.items()}

@@ -11,7 +11,7 @@ import dataclasses
 import numpy as np
 
 from minidistil.data.label_values import REGRESSION
-from minidistil.io.console import said_once
+from minidistil.io.console import silent_on_resume
 from minidistil.model.pretrained import from_pretrained
 from minidistil.model.sentence.pooling import MODES
 from minidistil.model.sentence.sentence_model import SENTENCES, normalise, pairs_loss
@@ -42,7 +42,7 @@ def add_options(parser):
 def training(args, folder, tokenizer, resumed):
     """The model, which gets no new parameters, and SentencePairs."""
     training, evaluation = training_and_evaluation(args, _read)
-    with said_once(args):
+    with silent_on_resume(args):
         model = from_pretrained(
             folder, task=SENTENCES, backend=args.backend, dtype="float32", seed=args.seed
         )
