@@ -17,12 +17,12 @@ from minidistil.config import (
 )
 from minidistil.data import load_tokenizer
 from minidistil.distill import DistillConfig, distill_step, student_config, student_from
-from minidistil.model.generation import generate, stream
+from minidistil.model.generation.generate_texts import generate, stream
 from minidistil.model.model import Model
-from minidistil.model.pairing import encoder_decoder_from
 from minidistil.model.pretrained import from_config, from_pretrained
+from minidistil.model.seq2seq.encoder_decoder_from import encoder_decoder_from
 from minidistil.ops import Workspace, backend, matmul_precision
-from minidistil.pipeline import pipeline
+from minidistil.tasks.pipeline import pipeline
 from minidistil.train import AdamW, TrainConfig, train
 
 __all__ = [

@@ -7,8 +7,8 @@ leading axes. Arrays may be float32 or float64: the NumPy specification computes
 
 import numpy as np
 
-from minidistil.arguments import number, one_of, ones_and_zeros, real, switch, whole
-from minidistil.model import soft_targets as conventions
+from minidistil.distill import conventions
+from minidistil.io.arguments import number, one_of, ones_and_zeros, real, switch, whole
 from minidistil.ops import backend
 
 OPS = backend("numpy")
@@ -33,7 +33,7 @@ def soft_targets(student_logits, teacher_logits, temperature=2.0, convention=con
                  mask=None, beside_labels=True):  # fmt: skip
     """The distillation loss as a named code base counts it  ->  (loss, dstudent_logits).
 
-    convention: a name in the table of `minidistil.model.soft_targets`, such as "huggingface" or
+    convention: a name in the table of `minidistil.distill.conventions`, such as "huggingface" or
     "textbrewer", which also says the source of each. beside_labels: False for what torchdistill
     returns where there is no loss on labels.
     """

@@ -25,7 +25,7 @@ import numpy as np
 
 import minidistil as md
 from minidistil import lesson
-from minidistil.cli.teacher import default_teacher
+from minidistil.model.bundled_teacher import default_teacher
 
 plt.style.use(lesson.STYLE)
 folder = default_teacher()  # the small BERT that comes with the project; any other folder works

@@ -190,7 +190,7 @@ for a, c in zip(feed_forward_backward(dy, cache), library, strict=True):
 # Where do the inputs of GELU lie in the teacher, and how many does it nearly switch off?
 
 # %%
-from minidistil.cli.teacher import default_teacher
+from minidistil.model.bundled_teacher import default_teacher
 
 teacher = md.from_pretrained(default_teacher())
 batch = md.load_tokenizer(default_teacher())(["a film with a heart of gold, and no brain at all."])

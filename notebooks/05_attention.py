@@ -28,8 +28,8 @@ import numpy as np
 
 import minidistil as md
 from minidistil import lesson
-from minidistil.cli.teacher import default_teacher
 from minidistil.lesson import check
+from minidistil.model.bundled_teacher import default_teacher
 
 plt.style.use(lesson.STYLE)
 rng = np.random.default_rng(0)

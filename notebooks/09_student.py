@@ -30,10 +30,10 @@ import numpy as np
 
 import minidistil as md
 from minidistil import lesson
-from minidistil.cli.measure import answers, measure
-from minidistil.cli.teacher import default_teacher
 from minidistil.data import Corpus, MaskedText, documents, split
 from minidistil.lesson import check
+from minidistil.model.bundled_teacher import default_teacher
+from minidistil.tasks.measuring import answers, measure
 
 plt.style.use(lesson.STYLE)
 folder = default_teacher()

@@ -5,7 +5,7 @@
 # kernels for processors and graphics cards, where it is fast. This chapter puts the voices side by
 # side, walks through them with a debugger, and shows why the fast ones are written as they are.
 #
-# Read beside `minidistil/ops/__init__.py` and `minidistil/ops/_cpu.py`.
+# Read beside `minidistil/ops/__init__.py` and `minidistil/ops/runtime/cpu.py`.
 
 # %%
 # Installs what is missing; silent when nothing is. In Colab, SOURCE says where the project lies:
@@ -32,7 +32,8 @@ import numpy as np
 import minidistil as md
 from minidistil import lesson
 from minidistil.lesson import check
-from minidistil.ops import _cpu, layernorm
+from minidistil.ops import layernorm
+from minidistil.ops.runtime import cpu
 
 plt.style.use(lesson.STYLE)
 rng = np.random.default_rng(0)
@@ -202,8 +203,8 @@ big = rng.standard_normal((999, 64)).astype(np.float32)
 kernel = md.backend("cpu").layernorm
 _, cache = kernel.forward(big, np.ones(64, np.float32), np.zeros(64, np.float32))
 bits = []
-for threads in range(1, _cpu.get_num_threads() + 1):
-    with _cpu.threads(threads):
+for threads in range(1, cpu.get_num_threads() + 1):
+    with cpu.threads(threads):
         bits.append(kernel.backward(big, cache)[2].tobytes())
 print(f"the library on 1 to {len(bits)} threads: {len(set(bits))} different result")
 assert len(set(bits)) == 1
@@ -244,7 +245,7 @@ assert np.allclose(losses["numpy"], losses["cpu"], atol=1e-5)
 # %%
 first_kernel = """
 import numpy as np
-from minidistil.ops._cuda import cuda, cuda_kernel, device_zeros, float32, to_device, to_host
+from minidistil.ops.runtime.cuda import cuda, cuda_kernel, device_zeros, float32, to_device, to_host
 
 
 @cuda_kernel
@@ -297,7 +298,7 @@ print(inspect.getsource(linear._sum_chunks_kernel.function))
 library = """
 import numpy as np
 from minidistil.ops import gelu, linear
-from minidistil.ops._cuda import to_device, to_host
+from minidistil.ops.runtime.cuda import to_device, to_host
 
 x = np.random.default_rng(0).standard_normal((40, 6)).astype(np.float32)
 sums = to_host(linear.column_sums_cuda(to_device(x)))

@@ -5,7 +5,7 @@
 # This chapter walks the road from three nested loops to the kernel that this library uses, and
 # says at each station what stood in the way.
 #
-# Read beside `minidistil/ops/_gemm.py` and `minidistil/ops/_tile.py`.
+# Read beside `minidistil/ops/kernels/matmul.py` and `minidistil/ops/kernels/register_tile.py`.
 
 # %%
 # Installs what is missing; silent when nothing is. In Colab, SOURCE says where the project lies:
@@ -30,7 +30,8 @@ from numba import njit
 import minidistil as md
 from minidistil import lesson
 from minidistil.lesson import check
-from minidistil.ops import _cpu, _gemm, _tile
+from minidistil.ops.kernels import matmul, register_tile
+from minidistil.ops.runtime import cpu
 
 plt.style.use(lesson.STYLE)
 rng = np.random.default_rng(0)
@@ -91,7 +92,7 @@ measure("1 loops in Python", three_loops, A[:small, :small], B[:small, :small])
 # innermost loop goes down a *column* of $B$, and each step lands in another cache line.
 
 # %%
-ijk = njit(three_loops, fastmath=_cpu.FASTMATH)
+ijk = njit(three_loops, fastmath=cpu.FASTMATH)
 measure("2 compiled, order i j k", ijk)
 
 # %% [markdown]
@@ -102,7 +103,7 @@ measure("2 compiled, order i j k", ijk)
 
 
 # %%
-@njit(fastmath=_cpu.FASTMATH)
+@njit(fastmath=cpu.FASTMATH)
 def ikj(a, b):
     c = np.zeros((a.shape[0], b.shape[1]), np.float32)
     for i in range(a.shape[0]):
@@ -123,7 +124,7 @@ measure("3 order i k j", ikj)
 
 
 # %%
-@njit(fastmath=_cpu.FASTMATH)
+@njit(fastmath=cpu.FASTMATH)
 def blocks(a, b):
     M, K, N = a.shape[0], a.shape[1], b.shape[1]
     c = np.zeros((M, N), np.float32)
@@ -149,7 +150,7 @@ measure("4 blocks", blocks)
 
 
 # %%
-@njit(fastmath=_cpu.FASTMATH)
+@njit(fastmath=cpu.FASTMATH)
 def four_rows(a, b):
     M, K, N = a.shape[0], a.shape[1], b.shape[1]
     c = np.zeros((M, N), np.float32)
@@ -174,7 +175,7 @@ measure("5 four rows, two steps at once", four_rows)
 # steps and is written once. Step $k$ loads $MR + NR$ numbers and does $MR\cdot NR$ multiply-adds:
 
 # %%
-MR, NR = _tile.MR, _tile.NR
+MR, NR = register_tile.MR, register_tile.NR
 fig, ax = plt.subplots(figsize=(6, 2.9))
 ax.add_patch(plt.Rectangle((0, 0), NR, MR, facecolor="#5F9ED1", alpha=0.5, edgecolor="black"))
 ax.add_patch(plt.Rectangle((0, MR + 1), NR, 1, facecolor="#FFBC79", edgecolor="black"))
@@ -189,14 +190,15 @@ print(f"multiply-adds for each number loaded: {MR * NR / (MR + NR):.1f}")
 
 # %% [markdown]
 # A compiler does not find this by itself, so the library writes the loop over $k$ as vector
-# instructions (`_tile.py`), and everything around it only feeds it: both factors are first copied
-# into *panels* that the tile reads from front to back (`_gemm.py` has the picture).
+# instructions (`kernels/register_tile.py`), and everything around it only feeds it: both factors
+# are first copied into *panels* that the tile reads from front to back (`kernels/matmul.py` has the
+# picture).
 
 # %%
-with _cpu.threads(1):
-    measure("6 the library's tile, one thread", _gemm.matmul)
-cores = _cpu.get_num_threads()
-measure(f"7 the library, {cores} threads", _gemm.matmul)
+with cpu.threads(1):
+    measure("6 the library's tile, one thread", matmul.matmul)
+cores = cpu.get_num_threads()
+measure(f"7 the library, {cores} threads", matmul.matmul)
 
 # %% [markdown]
 # For comparison NumPy's own product, which is OpenBLAS or Intel's MKL: decades of work, in
@@ -230,7 +232,7 @@ print(f"8 NumPy's BLAS, one thread {float(done.stdout):17.3f} GFLOP/s")
 @njit
 def only_tiles(times, a, b, c, zeros):
     for _ in range(times):
-        _tile.tile(np.int64(256), a, b, c, np.int64(4 * NR), np.int64(0), zeros)
+        register_tile.tile(np.int64(256), a, b, c, np.int64(4 * NR), np.int64(0), zeros)
 
 
 panels = [rng.standard_normal(size).astype(np.float32) for size in (256 * MR, 256 * NR, MR * NR)]
@@ -270,7 +272,7 @@ rows, C = lesson.size(16_384, 64), 256
 x, z = (rng.standard_normal((rows, C)).astype(np.float32) for _ in range(2))
 gamma, beta = np.ones(C, np.float32), np.zeros(C, np.float32)
 ops, points = md.backend("cpu"), {}
-with _cpu.threads(1):
+with cpu.threads(1):
     for name, flops, words, call in (
         ("add", 1, 3, lambda: ops.add.forward(x, z)),
         ("layernorm", 8, 3, lambda: ops.layernorm.forward(x, gamma, beta)),
@@ -279,7 +281,7 @@ with _cpu.threads(1):
         points[name] = (flops / (4 * words), flops * x.size / seconds(call) / 1e9)
     for m in (16, 64, lesson.size(512, 96)):
         a, b = A[:m, :m].copy(), B[:m, :m].copy()
-        rate = 2 * m**3 / seconds(lambda a=a, b=b: _gemm.matmul(a, b)) / 1e9
+        rate = 2 * m**3 / seconds(lambda a=a, b=b: matmul.matmul(a, b)) / 1e9
         points[f"product, n = {m}"] = (m / 6, rate)
 
 intensity = np.logspace(-1.5, 2.5, 100)

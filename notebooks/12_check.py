@@ -27,10 +27,10 @@ import numpy as np
 
 import minidistil as md
 from minidistil import lesson
-from minidistil.check import explain, right
-from minidistil.check.catalogue import mistakes_of
-from minidistil.cli.teacher import default_teacher
+from minidistil.check import explain, reference_ops
+from minidistil.check.mistakes import mistakes_of
 from minidistil.lesson import check
+from minidistil.model.bundled_teacher import default_teacher
 
 plt.style.use(lesson.STYLE)
 rng = np.random.default_rng(0)
@@ -182,9 +182,9 @@ mask = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]], bool)
 
 
 def my_attention(q, k, v, n_heads, mask):
-    split, merge = right.heads(n_heads)
+    split, merge = reference_ops.heads(n_heads)
     s = split(q) @ split(k).swapaxes(2, 3) / math.sqrt(q.shape[2])
-    return merge(right.weights(s, mask) @ split(v))
+    return merge(reference_ops.weights(s, mask) @ split(v))
 
 
 print(explain("attention", my_attention(q, k, v, 3, mask), q, k, v, n_heads=3, mask=mask))
@@ -206,8 +206,8 @@ print("a right one:", explain("layernorm", fine, x, gamma, beta, eps=0))
 
 # %%
 tau, student, other_logits = 2.0, rng.normal(0, 2, (2, 5, 9)), rng.normal(0, 2, (2, 5, 9))
-split, _ = right.heads(3)
-scores = right.scores(split(q), split(k))
+split, _ = reference_ops.heads(3)
+scores = reference_ops.scores(split(q), split(k))
 wide = rng.standard_normal((6, 64))
 cases = {
     "layernorm": ((wide, 1 + 0.1 * rng.random(64), rng.standard_normal(64)), {"eps": 1e-12}),
@@ -219,7 +219,7 @@ cases = {
 }
 distances = {}
 for op, (inputs, fixed) in cases.items():
-    wanted = np.asarray(right.RIGHT[op](*inputs, **fixed))
+    wanted = np.asarray(reference_ops.RIGHT[op](*inputs, **fixed))
     for bug in mistakes_of(op):
         for _, function in bug.forms():
             with np.errstate(all="ignore"):
@@ -247,7 +247,7 @@ plt.show()
 # All that is known so far, by the op it happens in, with the fix for the first of each.
 
 # %%
-from minidistil.check.catalogue import CATALOGUE
+from minidistil.check.mistakes.registry import CATALOGUE
 
 for op in dict.fromkeys(bug.op for bug in CATALOGUE):
     ids = list(dict.fromkeys(bug.id for bug in CATALOGUE if bug.op == op))
@@ -269,16 +269,16 @@ def colleague(student, teacher, mask):
     return float(np.mean(1 - cos))
 
 
-print("colleague:", colleague(q, k, mask), " right:", right.cosine(q, k, mask=mask))
+print("colleague:", colleague(q, k, mask), " right:", reference_ops.cosine(q, k, mask=mask))
 print(
     "first text alone:",
     colleague(q[:1], k[:1], mask[:1]),
-    right.cosine(q[:1], k[:1], mask=mask[:1]),
+    reference_ops.cosine(q[:1], k[:1], mask=mask[:1]),
 )
 print(
     "second text alone:",
     colleague(q[1:], k[1:], mask[1:]),
-    right.cosine(q[1:], k[1:], mask=mask[1:]),
+    reference_ops.cosine(q[1:], k[1:], mask=mask[1:]),
 )
 
 
@@ -288,7 +288,9 @@ def repaired(student, teacher, mask):
 
 
 # %%
-check(repaired, lambda s, t, mask: right.cosine(s, t, mask=mask), q, k, mask=mask, op="cosine")
+check(
+    repaired, lambda s, t, mask: reference_ops.cosine(s, t, mask=mask), q, k, mask=mask, op="cosine"
+)
 
 # %% [markdown]
 # <details><summary>Solution</summary>

@@ -35,8 +35,6 @@ import numpy as np
 
 import minidistil as md
 from minidistil import lesson
-from minidistil.cli.measure import answers, measure
-from minidistil.cli.teacher import default_teacher
 from minidistil.data import (
     Corpus,
     MaskedText,
@@ -48,7 +46,9 @@ from minidistil.data import (
 )  # fmt: skip
 from minidistil.lesson import check
 from minidistil.model import network
+from minidistil.model.bundled_teacher import default_teacher
 from minidistil.model.params import count, shapes
+from minidistil.tasks.measuring import answers, measure
 
 plt.style.use(lesson.STYLE)
 rng = np.random.default_rng(0)

@@ -29,7 +29,7 @@ def pytest_addoption(parser):
 def pytest_collection_modifyitems(items):
     """Kernels are launched where there is something to launch them on, compiled where there is a
     compiler for them."""
-    from minidistil.ops._cuda import SIMULATED, can_compile, has_device
+    from minidistil.ops.runtime.cuda import SIMULATED, can_compile, has_device
 
     needs = {
         "gpu": (not SIMULATED and has_device(), "no CUDA device"),

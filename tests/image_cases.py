@@ -5,8 +5,8 @@ from model_cases import ADAMW, STEPS
 
 import minidistil as md
 from minidistil.config import FAMILIES
-from minidistil.model.vision import CLASSES, IMAGES
-from minidistil.model.vision_model import VisionModel
+from minidistil.model.vision.vision_encoder import CLASSES, IMAGES
+from minidistil.model.vision.vision_model import VisionModel
 from minidistil.train import AdamW
 
 SIZE = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 3,

@@ -12,8 +12,8 @@ from zlib import crc32
 
 import numpy as np
 
-from minidistil.ops._cpu import CHUNKS
-from minidistil.ops._draw import Draw
+from minidistil.ops.runtime.cpu import CHUNKS
+from minidistil.ops.runtime.dropout_key import DropoutKey
 from minidistil.ops.vocabulary import ROWS
 
 SHAPES = ((1, 7), (5, 1), (CHUNKS + 1, 12), (31, 37))  # (N,C)
@@ -102,7 +102,7 @@ def causal_cases(s):
         name = f"{H}x{D}-{max(lengths)}-meets-{max(key_lengths)}"
         yield name, (q, k, v), fixed
         yield f"{name}-causal", (q, k, v), fixed | {"causal": True}
-        drawn = {"causal": True, "draw": draw_for(lengths, site=3)}
+        drawn = {"causal": True, "dropout_key": draw_for(lengths, site=3)}
         yield f"{name}-causal-dropout", (q, k, v), fixed | drawn
 
 
@@ -116,7 +116,7 @@ def attention(s):
         q, k, v = s.normal(N, C, scale=1.5), s.normal(N, C, scale=1.5), s.normal(N, C)
         name, fixed = f"{H}x{D}-{max(lengths)}", {"bounds": sequences(*lengths), "n_heads": H}
         yield name, (q, k, v), fixed
-        yield f"{name}-dropout", (q, k, v), fixed | {"draw": draw_for(lengths, site=3)}
+        yield f"{name}-dropout", (q, k, v), fixed | {"dropout_key": draw_for(lengths, site=3)}
     yield from causal_cases(s)
 
 
@@ -144,7 +144,7 @@ def draw_for(lengths, p=0.3, site=1, seed=11, step=5, first_sequence=2):
     """A Draw for sequences of these lengths, whose rows follow one another."""
     sequence = np.repeat(np.arange(len(lengths)) + first_sequence, lengths)
     column = np.concatenate([np.arange(t) for t in lengths])
-    return Draw(p, seed, step, site, sequence, column)
+    return DropoutKey(p, seed, step, site, sequence, column)
 
 
 def layernorm(s):
@@ -162,7 +162,7 @@ def add_layernorm(s):
 def dropout(s):
     for C, lengths in ((1, (1,)), (3, (5, 1)), (12, (CHUNKS, 1)), (37, (31,))):
         x = s.normal(sum(lengths), C)
-        yield f"{sum(lengths)}x{C}", (x,), {"draw": draw_for(lengths)}
+        yield f"{sum(lengths)}x{C}", (x,), {"key": draw_for(lengths)}
 
 
 def cross_entropy(s):
@@ -386,7 +386,7 @@ def is_plain(case):
 
 def has_torch_twin(case):
     """False where a mask is drawn: PyTorch would draw another one."""
-    return "draw" not in case.fixed
+    return not {"key", "dropout_key"} & set(case.fixed)
 
 
 def stored_cases():

@@ -12,8 +12,8 @@ from model_cases import assert_same_formula, read, unpack
 from op_cases import torch_op
 
 from minidistil.ops import SUFFIX
-from minidistil.ops._cpu import threads
-from minidistil.ops._cuda import to_device, to_host
+from minidistil.ops.runtime.cpu import threads
+from minidistil.ops.runtime.cuda import to_device, to_host
 from minidistil.testing import check_backward, compare, rms
 
 STORED = "ops"  # the name of the file in golden/

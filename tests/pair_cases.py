@@ -9,7 +9,7 @@ from model_cases import ADAMW, STEPS, torch_inputs
 
 import minidistil as md
 from minidistil.config import EncoderDecoderConfig
-from minidistil.model.encoder_decoder import EncoderDecoder
+from minidistil.model.seq2seq.seq2seq_model import EncoderDecoder
 
 START, END = 2, 3
 

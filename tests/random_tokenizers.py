@@ -8,7 +8,7 @@ from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 from toy_tokenizers import TEXTS, byte_pairs, unigrams
 
 from minidistil.data import Tokenizer, train_wordpiece
-from minidistil.data.kinds import ALBERT, GPT2, ROBERTA, SPECIAL
+from minidistil.data.tokenizer_kinds import ALBERT, GPT2, ROBERTA, SPECIAL
 
 WORDS = [
     "fox",

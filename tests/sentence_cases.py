@@ -6,7 +6,11 @@ from distill_cases import weighted
 from model_cases import CASES, LARGE, SMALL, fields, torch_inputs, torch_model
 
 import minidistil as md
-from minidistil.model.sentence import SENTENCES, Pooling, SentenceModel
+from minidistil.model.sentence.sentence_model import (
+    SENTENCES,
+    Pooling,
+    SentenceModel,
+)
 
 TEACHER, STUDENT = (CASES[f"{f}-body"]._replace(task=SENTENCES) for f in ("bert", "distilbert"))
 QUIET = {"alpha_ce": 0.0, "alpha_cos": 0.0, "alpha_hard": 0.0, "alpha_mse": 3.0}

@@ -1,7 +1,7 @@
 """The distillation loss of each code base in PyTorch, written down from its description.
 
 A formula each on purpose, one after another and sharing nothing: they are what the one formula of
-`minidistil.model.soft_targets` has to be equal to.
+`minidistil.distill.conventions` has to be equal to.
 """
 
 import warnings

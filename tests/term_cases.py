@@ -1,14 +1,15 @@
 """What the objectives on the inside of two models are compared on, and what PyTorch makes of them.
 
 The formulas are the originals', one after another on purpose: they are what the terms of
-`minidistil.distill.terms` have to be equal to, with every gradient that they send into the student.
+`minidistil.distill.objectives` have to be equal to, with every gradient that they send into the
+student.
 """
 
 import numpy as np
 from model_cases import torch_inputs, torch_model
 
 import minidistil as md
-from minidistil.distill.terms import (
+from minidistil.distill.objectives import (
     AttentionLoss,
     FeatureMapTransfer,
     HiddenMSE,

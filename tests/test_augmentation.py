@@ -8,7 +8,7 @@ from model_cases import CASES, SMALL, model_of
 
 from minidistil.cli import main
 from minidistil.data import train_wordpiece
-from minidistil.pipeline.augmentation import FUNCTION_WORDS, Augmenter, read_vectors
+from minidistil.tasks.augmentation import FUNCTION_WORDS, Augmenter, read_vectors
 
 TEXTS = [f"The film was {a}, and the {b} {c} it!" for a in ("good", "long", "dull")
          for b in ("actors", "critics") for c in ("liked", "hated", "saw")]  # fmt: skip

@@ -27,7 +27,7 @@ from model_cases import (
 from op_cases import cases_of, is_plain, stored_cases
 
 import minidistil as md
-from minidistil.distill import shared, step
+from minidistil.distill import shared_losses, step
 from minidistil.model import encoder, heads, network, rows
 from minidistil.ops import (
     adamw,
@@ -312,9 +312,9 @@ FAULTS = [
     fault("decay through the moments", trajectory, adamw,
           ("update", "new = p * (1 - lr * weight_decay)", "new, g = p, g + weight_decay * p")),
     fault("biases decay", trajectory, optimizer, ("decayed", "p.ndim >= 2", "p.ndim >= 1")),
-    fault("temperature not passed on", distillation, shared,
+    fault("temperature not passed on", distillation, shared_losses,
           ("word_losses", "tau=soft.tau", "tau=1.0")),
-    fault("the weight of ce missing in its gradient", distillation, shared,
+    fault("the weight of ce missing in its gradient", distillation, shared_losses,
           ("word_losses", "soft.factor * alphas[ce]", "1.0")),
     fault("hidden states of the embeddings", distillation, step,
           ("_text_step", "mine.hidden[-1], theirs.hidden[-1]",

@@ -3,6 +3,7 @@
 import ast
 import inspect
 import tomllib
+from collections import Counter
 from importlib import import_module
 from pathlib import Path
 
@@ -14,22 +15,29 @@ HOUSE = Path(__file__).resolve().parent.parent
 PACKAGE = HOUSE / "minidistil"
 FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = {
-    "limits": -2, "lock": -2, "arguments": -1, "files": -1, "checksums": 0, "distilbert": 0,
-    "outputs": 0, "config": 0, "testing": 0, "ops": 1, "model": 2, "data": 2, "distill": 3,
-    "losses": 3, "pipeline": 3, "train": 4, "check": 4, "lesson": 5, "cli": 5, "__main__": 6,
+    "io": 0, "distilbert": 1, "config": 1, "testing": 1, "ops": 2, "model": 3, "data": 3,
+    "distill": 4, "losses": 5, "train": 5, "tasks": 6, "check": 6, "lesson": 7, "cli": 7,
+    "__main__": 8,
 }  # fmt: skip
 PEERS = {"torch", "transformers", "onnx", "onnxruntime"}
 FRAMEWORKS = PEERS | {"matplotlib", "pandas", "scipy", "sklearn"}
 NOT_OPS = {"adamw", "global_norm"}  # arithmetic of the optimiser: nothing to differentiate
 NARROW_OPS = {f"{op}_{form}" for op in ROUNDED for form in NARROW.values()}
+ROLES = ("data", "metrics", "predictor", "command")  # of the files in a task's folder
 LINES, COLUMNS = 350, 100
 PAGE = 400  # of distilbert.py, the whole algorithm in one file
-NUMBA = ("_cpu.py", "_cuda.py", "_simulator.py", "_machine_code.py", "_kernel_cache.py")
+NUMBA = {f"ops/runtime/{name}.py" for name in (
+    "cpu", "cuda", "simulator", "machine_code", "kernel_cache")}  # fmt: skip
 COMPILED = {"kernel", "serial", "exact"}  # decorators whose functions have code of their own
 
 
 def name_of(path):
     return str(path.relative_to(PACKAGE))
+
+
+def module_of(path):
+    parts = ("minidistil", *path.relative_to(PACKAGE).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def part_of(path):
@@ -61,6 +69,47 @@ def misplaced(part, modules):
     return wrong
 
 
+MODULES = {module_of(path): path for path in FILES}
+
+
+def within(tree):
+    """The modules of the package that a file imports: of `from a import b`, a.b where it is one."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module in MODULES:
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield whole if whole in MODULES else node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in MODULES)
+
+
+def circle(arrows):
+    """Modules that import each other in a circle; empty where there is none."""
+    left = {name: set(targets) - {name} for name, targets in arrows.items()}
+    while ends := {name for name, targets in left.items() if not targets & set(left)}:
+        left = {name: targets for name, targets in left.items() if name not in ends}
+    return sorted(left)
+
+
+def test_no_module_imports_itself_through_others():
+    arrows = {m: within(ast.parse(p.read_text(encoding="utf-8"))) for m, p in MODULES.items()}
+    assert circle(arrows) == []
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}), "a circle is not found"
+
+
+def test_one_name_one_thing():
+    """Two modules share a name only where they have the same role, each in its task's folder; two
+    classes never do."""
+    modules, classes = Counter(), Counter()
+    for path in FILES:
+        if path.parent.parent.name != "tasks" or path.stem not in ROLES:
+            modules[path.stem] += path.stem not in ("__init__", "__main__")
+        found = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        classes.update(node.name for node in found if isinstance(node, ast.ClassDef))
+    assert [name for name, times in modules.items() if times > 1] == []
+    assert [name for name, times in classes.items() if times > 1] == []
+
+
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_a_file(path):
     text = path.read_text(encoding="utf-8")
@@ -74,7 +123,7 @@ def test_a_file(path):
     everywhere = {module.split(".")[0] for module in imports(tree)}
     assert part == "check" or not everywhere & PEERS, "check/ alone compares"
     assert part == "cli" or "matplotlib" not in everywhere, "the commands alone draw"
-    if path.name not in NUMBA:
+    if name_of(path) not in NUMBA:
         assert not everywhere & {"numba", "llvmlite"}, "these files alone import numba"
     lines = text.splitlines()
     assert len(lines) <= (PAGE if part == "distilbert" else LINES), "two ideas in one file?"
@@ -93,12 +142,13 @@ WRITERS = {  # that leave half a file behind, or none, when the process is kille
     "copyfile", "copy2", "copytree", "move", "rename", "renames", "touch", "mkdir", "makedirs",
     "rmtree", "unlink", "rmdir", "symlink_to", "fsync",
 }  # fmt: skip
-SAVERS = {"self", "self.run", "checkpoint", "tokenizer", "reader", "own"}  # `.save` of our own
+SAVERS = {"self", "self.run", "training_state", "tokenizer", "reader", "own"}  # `.save` of our own
+OWN_WRITERS = {"io/files.py", "io/lock.py", "ops/runtime/kernel_cache.py"}  # the last may be lost
 ALLOWED = {"CLEAR.write_text"}  # a file of /proc
 
 
 def other_ways_to_write(tree):
-    """What a file calls that changes the disk without `minidistil.files`."""
+    """What a file calls that changes the disk without `minidistil.io.files`."""
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
             continue
@@ -121,10 +171,10 @@ def other_ways_to_write(tree):
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_one_way_to_write(path):
-    if path.name in ("files.py", "lock.py", "_kernel_cache.py"):  # which any process may lose
+    if name_of(path) in OWN_WRITERS:
         return
     found = set(other_ways_to_write(ast.parse(path.read_text(encoding="utf-8"))))
-    assert found - ALLOWED == set(), "minidistil.files writes"
+    assert found - ALLOWED == set(), "minidistil.io.files writes"
 
 
 @pytest.mark.parametrize("line", [
@@ -164,20 +214,20 @@ def calls(files):
 
 def test_a_compiled_function_is_called_by_kernels_or_by_python():
     """Its copy within a kernel may round otherwise, so one result would have two values."""
-    compiled, inside, outside = calls(sorted((PACKAGE / "ops").glob("*.py")))
+    compiled, inside, outside = calls(sorted((PACKAGE / "ops").rglob("*.py")))
     assert len(compiled & inside) > 10 and len(compiled & outside) > 15, "names are not found"
     assert sorted(compiled & inside & outside) == []
 
 
 def test_every_compiled_function_has_the_library_and_the_cache_of_this_package():
     """Or is a helper, which is inlined always and has no machine code of its own."""
-    from minidistil.ops._cpu import helper, kernel
-    from minidistil.ops._kernel_cache import KernelCache
-    from minidistil.ops._machine_code import Pipeline
+    from minidistil.ops.runtime.cpu import helper, kernel
+    from minidistil.ops.runtime.kernel_cache import KernelCache
+    from minidistil.ops.runtime.machine_code import Pipeline
 
     assert helper(lambda x: x).targetoptions["inline"] == "always"
-    files = [p for p in (PACKAGE / "ops").glob("*.py") if "_cpu import" in p.read_text("utf-8")]
-    modules = [import_module(f"minidistil.ops.{path.stem}") for path in files]
+    files = [p for p in FILES if "runtime.cpu import" in p.read_text("utf-8")]
+    modules = [import_module(module_of(path)) for path in files]
     kind = type(kernel(lambda x: x))
     found = {x for module in modules for x in vars(module).values() if isinstance(x, kind)}
     assert len(found) > 60
@@ -195,7 +245,8 @@ def test_public_names_have_docstrings(path):
             continue
         told_elsewhere = (
             node.name.endswith(("_cpu", "_cuda", "_backward"))
-            or (part_of(path) == "cli" and (node.name == "run" or node.name.startswith("add_")))
+            or (part_of(path) == "cli" and node.name == "run")
+            or node.name.startswith("add_")  # options, whose help is shown to users
             or path.parent.name == "mistakes"  # the decorator's sentences are shown to users
         )
         if not told_elsewhere and not ast.get_docstring(node) and len(node.body) > 3:
@@ -235,10 +286,10 @@ def test_an_unknown_backend_is_refused():
 
 
 def test_cuda_without_a_device_says_what_is_missing_and_how_to_simulate(monkeypatch):
-    from minidistil.ops import _cuda
+    from minidistil.ops.runtime import cuda
 
-    monkeypatch.setattr(_cuda, "SIMULATED", False)
-    if _cuda.has_device():
+    monkeypatch.setattr(cuda, "SIMULATED", False)
+    if cuda.has_device():
         pytest.skip("there is a device")
     with pytest.raises(ValueError, match=r"minidistil\[cuda\].*NUMBA_ENABLE_CUDASIM=1"):
         backend("cuda")

@@ -18,8 +18,8 @@ from minidistil.cli import parser_of
 from minidistil.data.batches import WIDTH, plan
 from minidistil.data.masking import Vocabulary, mask_tokens
 from minidistil.data.next_words import Windows
-from minidistil.data.order import in_two_halves
-from minidistil.pipeline.augmentation import Augmenter
+from minidistil.data.sentence_order import in_two_halves
+from minidistil.tasks.augmentation import Augmenter
 
 # ---------------------------------------------------------------- masking and batches
 

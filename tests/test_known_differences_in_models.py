@@ -14,7 +14,13 @@ from model_cases import CASES, SMALL, batch_of, exact, model_of
 
 import minidistil as md
 from minidistil.cli.distill import PAPER
-from minidistil.distill.terms import FeatureMapTransfer, HiddenMSE, PatientMSE, Seen, pairs_of
+from minidistil.distill.objectives import (
+    FeatureMapTransfer,
+    HiddenMSE,
+    ModelStates,
+    PatientMSE,
+    pairs_of,
+)
 
 OPS = md.backend("numpy", "float64")
 
@@ -28,7 +34,7 @@ def shown(L=2, C=8, N=5, seed=0, texts=1):
     own."""
     hidden = tuple(draw(texts * N, C, seed=seed + i) + i for i in range(L + 1))
     rows = SimpleNamespace(bounds=N * np.arange(texts + 1))
-    return Seen(hidden, {}, rows, SimpleNamespace(L=L, C=C, H=2))
+    return ModelStates(hidden, {}, rows, SimpleNamespace(L=L, C=C, H=2))
 
 
 # ---------------------------------------------------------------- what layers learn

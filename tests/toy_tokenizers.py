@@ -4,7 +4,7 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from minidistil.data import Tokenizer
-from minidistil.data.kinds import ALBERT, ROBERTA
+from minidistil.data.tokenizer_kinds import ALBERT, ROBERTA
 
 TEXTS = [
     "The quick brown fox jumps over the lazy dog; the dog sleeps.",

@@ -8,9 +8,9 @@ from types import MappingProxyType
 
 import numpy as np
 
-from minidistil.train.config import TrainConfig
 from minidistil.train.loop import run_loop
-from minidistil.train.run import Run
+from minidistil.train.run_folder import Run
+from minidistil.train.train_config import TrainConfig
 
 
 class ToyModel:

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minidistil.check.layouts import Frame, Index
+from minidistil.check.layouts import Frame, IndexMap
 from minidistil.check.program import Program, depends
 from minidistil.testing import FLOOR, rms
 
@@ -60,7 +60,7 @@ class Reference:
 class Alignment(NamedTuple):
     """What of the reference was found in a module."""
 
-    index: Index
+    index: IndexMap
     precision: object  # SINGLE, DOUBLE or SHARP: how near an array must be to be a quantity
     good: dict  # name: number of the array that is this quantity
     names: list  # the quantities that the module is expected to compute, in order
@@ -73,7 +73,7 @@ def align(reference, seen, returned, precision):
     A quantity that is not seen, while one that is computed from it agrees, was only not written
     down: a fused kernel keeps its scores to itself.
     """
-    index = Index(reference.frame, seen)
+    index = IndexMap(reference.frame, seen)
     good = {}
     for name, value in reference.values.items():
         number, _ = index.match(value, reference.tolerance(name, precision))

@@ -9,16 +9,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minidistil.check import gradients as grad
+from minidistil.check import parameter_gradients as grad
 from minidistil.check.align import DOUBLE, SHARP, SINGLE, Reference, align
 from minidistil.check.diagnose import diagnose, what_is_known
-from minidistil.check.dropout import dropped, random_from
-from minidistil.check.inputs import READ, as_stored, example, load
+from minidistil.check.dropout_check import dropped, random_from
+from minidistil.check.findings import Diagnosis, Report, Row
+from minidistil.check.match_weights import align as align_weights
 from minidistil.check.program import check_family, stage_of
 from minidistil.check.record import NotCallableError, doubled, evaluating, leaves, record
-from minidistil.check.report import Diagnosis, Report, Row
+from minidistil.check.reference_batch import READ, as_stored, example, load
 from minidistil.check.returned import handed_out
-from minidistil.check.weights import align as align_weights
 from minidistil.testing import rms
 
 FEW = 0.2  # a module that holds less of the folder's parameters is another model
@@ -64,7 +64,7 @@ def _layers(model):
     return layers
 
 
-class Run(NamedTuple):
+class ModuleRun(NamedTuple):
     """A module's runs on the batch."""
 
     returned: list  # (name, tensor) of the run that decides
@@ -101,17 +101,17 @@ def _run(module, reference, call):
     returned, as_is = record(module, reference.batch, widths, call)
     _, again = record(module, reference.batch, widths, call)
     if chance := random_from(as_is, again):
-        return Run(returned, as_is, leaves(module), SINGLE, as_is, chance)
+        return ModuleRun(returned, as_is, leaves(module), SINGLE, as_is, chance)
     with doubled(module) as twin:
         try:
             if twin is not None:
                 returned, seen = record(twin, reference.batch, widths, call, keep_graph=True)
                 if not any(s.single for s in seen):
-                    return Run(returned, seen, leaves(twin), DOUBLE, as_is, None)
+                    return ModuleRun(returned, seen, leaves(twin), DOUBLE, as_is, None)
         except NotCallableError:
             pass  # something in it insists on float32, so the module itself decides
     returned, seen = record(module, reference.batch, widths, call, keep_graph=True)
-    return Run(returned, seen, leaves(module), SINGLE, as_is, None)
+    return ModuleRun(returned, seen, leaves(module), SINGLE, as_is, None)
 
 
 def _hopeless(alignment, weights, params, seen):

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minidistil.check.catalogue import mistakes_of
 from minidistil.check.explain import NEARER
+from minidistil.check.mistakes import mistakes_of
 from minidistil.check.program import SITES, Planted, stage_of
-from minidistil.check.right import OBJECTIVES, RIGHT
+from minidistil.check.reference_ops import OBJECTIVES, RIGHT
 from minidistil.testing import rms
 
 ENOUGH = 3  # so many more quantities must agree, or all that are left

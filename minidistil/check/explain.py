@@ -8,16 +8,16 @@ is guessed: a message names a mistake only when the mistake's own numbers are th
 
 import numpy as np
 
-from minidistil.check import right
-from minidistil.check.catalogue import mistakes_of
-from minidistil.check.steps import steps
+from minidistil.check import reference_ops
+from minidistil.check.mistakes import mistakes_of
+from minidistil.check.reference_steps import steps
 from minidistil.testing import rms
 
 TOLERANCE = 2e-6  # of the answer's size: what a chain of float32 roundings may cost
 NEARER = 0.2  # a mistake explains an attempt that it fits five times better than the right op does
 SAME = {"add": "residual", "gelu": "activation", "adamw": "steps"}
 PARTS = {"attention": ("heads", "scores", "weights"), "weights": ("weights",)}
-FUNCTIONS = {**right.RIGHT, "steps": steps}
+FUNCTIONS = {**reference_ops.RIGHT, "steps": steps}
 
 
 class Nothing:
@@ -32,8 +32,8 @@ def explain(op, attempt, *inputs, **fixed):
     op: "embedding_sum", "layernorm", "linear", "gelu" (or "activation", name=…), "add", "scores",
     "softmax", "weights", "attention", "pool", "projection", "kl_div", "cosine", "cross_entropy",
     "mse", "mae", "moments", "relation", "binary_cross_entropy" or "adamw"; the inputs are those of
-    the function of that name in `check/right.py` and `check/steps.py`, arrays (B,T,·) or, for
-    LayerNorm, linear and GELU, with any leading axes.
+    the function of that name in `check/reference_ops.py` and `check/reference_steps.py`, arrays
+    (B,T,·) or, for LayerNorm, linear and GELU, with any leading axes.
     attempt: an array, a number, or {name: array}.
     Raises ValueError for an op that is not there.
     """
@@ -75,7 +75,7 @@ def _attempted(op, replaced, wrong, inputs, fixed):
     with np.errstate(all="ignore"):
         try:
             if op == "attention":
-                return _flat(right.attention(*inputs, **fixed, replaced={replaced: wrong}))
+                return _flat(reference_ops.attention(*inputs, **fixed, replaced={replaced: wrong}))
             return _flat(wrong(*inputs, **fixed))
         except (TypeError, ValueError, IndexError):
             return None

@@ -101,7 +101,7 @@ class Frame:
             yield x.transpose(0, 3, 1, 2)
 
 
-class Index:
+class IndexMap:
     """All arrays of one run of a module, found by the numbers in them."""
 
     def __init__(self, frame, seen):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minidistil import files
+from minidistil.io import files
 
 FUSED = "com.microsoft"  # the domain of ONNX Runtime's own operators
 OPSET, IR = 17, 9

@@ -1,6 +1,6 @@
 """The same model in transformers."""
 
-from minidistil.check.inputs import load
+from minidistil.check.reference_batch import load
 from minidistil.model.heads import architecture_name
 
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minidistil.check.inputs import READ
-from minidistil.check.right import RIGHT
+from minidistil.check.reference_batch import READ
+from minidistil.check.reference_ops import RIGHT
 from minidistil.model.encoder import scope
 from minidistil.model.heads import ORDERS, POOLERS, heads_of
 from minidistil.model.rows import pack, pack_choices

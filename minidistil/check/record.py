@@ -23,7 +23,7 @@ ROLES = {  # an argument of `forward` is recognised by what its name contains, i
 }
 
 
-class Seen(NamedTuple):
+class Recorded(NamedTuple):
     """One array that a module computed."""
 
     value: np.ndarray  # float64
@@ -37,7 +37,7 @@ class NotCallableError(ValueError):
 
 
 def record(module, batch, widths, call=None, keep_graph=False):
-    """Run a module  ->  (what it returned, a list of (name, tensor); [Seen, …]).
+    """Run a module  ->  (what it returned, a list of (name, tensor); [Recorded, …]).
 
     widths: how many numbers an array has that may be of interest. call(module, inputs) runs the
     module where its `forward` is not recognised. keep_graph: for gradients.
@@ -52,7 +52,7 @@ def record(module, batch, widths, call=None, keep_graph=False):
     def keep(x, op, where):
         if isinstance(x, torch.Tensor) and x.is_floating_point() and x.numel() in widths:
             value = x.detach().to("cpu", torch.float64, copy=True).numpy()
-            seen.append(Seen(value, where(), op, x.dtype != torch.float64))
+            seen.append(Recorded(value, where(), op, x.dtype != torch.float64))
 
     class Recorder(TorchDispatchMode):
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):

@@ -1,8 +1,8 @@
 """What a module hands out: the wrong one of quantities that are all computed rightly."""
 
-from minidistil.check.catalogue import mistakes_of
+from minidistil.check.findings import Diagnosis
+from minidistil.check.mistakes import mistakes_of
 from minidistil.check.program import stage_of
-from minidistil.check.report import Diagnosis
 
 SAME = 1e-5  # two inner quantities are further apart than rounding
 

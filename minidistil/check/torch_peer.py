@@ -34,7 +34,7 @@ def encoder(folder, attention, dtype="float32"):
     return run
 
 
-class Distillation:
+class TorchDistillation:
     """Hugging Face's step for DistilBERT: both models on the padded batch, the triple loss on what
     the mask selects from (B,T,V) logits, gradients, clipping, AdamW.
 

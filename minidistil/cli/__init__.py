@@ -10,7 +10,7 @@ import os
 import sys
 import warnings
 
-from minidistil.cli.messages import one_line
+from minidistil.io.console import one_line
 
 COMMANDS = {
     "distill": "a small student learns from a teacher (the main job)",
@@ -61,8 +61,8 @@ def main(argv=None):
 
 
 def _answer(parser, argv):
-    from minidistil.cli.common import parse, settings_of
-    from minidistil.files import to_json
+    from minidistil.cli.run_options import parse, settings_of
+    from minidistil.io.files import to_json
 
     args = parse(parser, argv)
     with settings_of(args):

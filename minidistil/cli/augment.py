@@ -8,13 +8,14 @@ each example is followed by its copies, with the same label; `finetune` and `dis
 import json
 from pathlib import Path
 
-from minidistil import files
-from minidistil.cli.common import Answer, add_model_options, progress
-from minidistil.cli.labelled import read_examples
-from minidistil.cli.teacher import default_teacher
-from minidistil.outputs import check_file
-from minidistil.pipeline.augmentation import Augmenter
-from minidistil.pipeline.loading import load
+from minidistil.cli.options import add_model_options
+from minidistil.io import files
+from minidistil.io.console import Answer, progress
+from minidistil.io.outputs import check_file
+from minidistil.model.bundled_teacher import default_teacher
+from minidistil.tasks.augmentation import Augmenter
+from minidistil.tasks.labelled_data import read_examples
+from minidistil.tasks.load_models import load
 
 EXAMPLE = "--data train.tsv --out train-augmented.jsonl --copies 20"
 

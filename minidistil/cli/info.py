@@ -8,13 +8,13 @@ import math
 import warnings
 from pathlib import Path
 
-from minidistil.cli.common import Answer, table
 from minidistil.config.gpt2 import SIZES, published
 from minidistil.config.vit import VISION
+from minidistil.io.console import Answer, table
 from minidistil.model.heads import task_of
-from minidistil.model.layout import layout
+from minidistil.model.parameter_table import layout
 from minidistil.model.pretrained import from_pretrained, resolve
-from minidistil.model.vision_names import layout as layout_of_images
+from minidistil.model.vision.vision_names import layout as layout_of_images
 
 EXAMPLE = "weights runs/distill"
 

@@ -14,19 +14,20 @@ Questions may also come in SQuAD's format, in a .json file.
 import inspect
 import json
 
-from minidistil.cli import tasks
-from minidistil.cli.common import Answer, add_inference_options, progress
-from minidistil.cli.items import chunks_of
-from minidistil.cli.lines import answer_lines
-from minidistil.cli.tasks.extractive_summarization import add_choice_options
-from minidistil.cli.tasks.question_answering import add_answer_options
-from minidistil.cli.teacher import default_teacher
-from minidistil.cli.writing import WRITING, add_writing_options
-from minidistil.data.rows import strict
+from minidistil import tasks
+from minidistil.cli.options import add_inference_options
+from minidistil.cli.predict_items import chunks_of
+from minidistil.cli.predict_lines import answer_lines
+from minidistil.data.file_rows import strict
+from minidistil.io.console import Answer, progress
+from minidistil.model.bundled_teacher import default_teacher
 from minidistil.model.pretrained import resolve, task_in
-from minidistil.model.vision import IMAGES
-from minidistil.pipeline import PREDICTORS, TOGETHER, pipeline
-from minidistil.pipeline.token_classification import STRATEGIES
+from minidistil.model.vision.vision_encoder import IMAGES
+from minidistil.tasks.extractive_summarization.command import add_choice_options
+from minidistil.tasks.pipeline import PREDICTORS, TOGETHER, pipeline
+from minidistil.tasks.question_answering.command import add_answer_options
+from minidistil.tasks.token_classification.predictor import STRATEGIES
+from minidistil.tasks.writing_options import WRITING, add_writing_options
 
 OPTIONS = {  # what the predictors call an option
     **{name: (name,) for name in ("top_k", "aggregation_strategy", "out_of_scope", "sentences",

@@ -8,22 +8,30 @@ goes on learning on this text.
 
 from pathlib import Path
 
-from minidistil.checksums import digest
 from minidistil.cli import INTERRUPTED, report
-from minidistil.cli.common import (
-    Answer,
+from minidistil.cli.options import (
     add_run_options,
     add_store_option,
     add_training_options,
-    nothing_left,
-    open_run,
-    summarised,
     train_config,
 )
-from minidistil.cli.measure import measure
-from minidistil.cli.settling import settled_config
-from minidistil.cli.tasks import text_generation
-from minidistil.cli.text import (
+from minidistil.cli.run_options import nothing_left, open_run, summarised
+from minidistil.cli.task_options import settled_config
+from minidistil.config import BertConfig, Gpt2Config, read_config
+from minidistil.data import (
+    check_vocabulary,
+    load_tokenizer,
+    train_byte_pairs,
+    train_wordpiece,
+)
+from minidistil.io.checksums import digest
+from minidistil.io.console import Answer
+from minidistil.model.checkpoint import CONFIG
+from minidistil.model.heads import family_of
+from minidistil.model.params import sinusoids
+from minidistil.model.pretrained import TOKENIZER, from_config, from_pretrained, resolve
+from minidistil.tasks.measuring import measure
+from minidistil.tasks.text_data import (
     LENGTH,
     add_masking_options,
     add_text_options,
@@ -34,19 +42,9 @@ from minidistil.cli.text import (
     stages,
     with_length,
 )
-from minidistil.config import BertConfig, Gpt2Config, read_config
-from minidistil.data import (
-    check_vocabulary,
-    load_tokenizer,
-    train_byte_pairs,
-    train_wordpiece,
-)
-from minidistil.model.checkpoint import CONFIG
-from minidistil.model.heads import family_of
-from minidistil.model.params import sinusoids
-from minidistil.model.pretrained import TOKENIZER, from_config, from_pretrained, resolve
+from minidistil.tasks.text_generation import command
 from minidistil.train.loop import run_loop
-from minidistil.train.objectives import Supervised
+from minidistil.train.training_objectives import Supervised
 
 EXAMPLE = "--layers 2 --hidden 64 --heads 2 --intermediate 256 --minutes 5 --out runs/tiny"
 
@@ -54,7 +52,7 @@ EXAMPLE = "--layers 2 --hidden 64 --heads 2 --intermediate 256 --minutes 5 --out
 def add_options(parser):
     add_text_options(parser)
     add_masking_options(parser)
-    text_generation.add_options(parser)
+    command.add_options(parser)
     group = parser.add_argument_group("model")
     group.add_argument("--model", metavar="FOLDER", help="a trained model to go on from")
     group.add_argument(
@@ -130,7 +128,7 @@ def _data(args, task, tokenizer, resumed):
     if task == "text-generation":
         if args.curriculum:
             raise ValueError("--curriculum is for masked words; leave it out for next words")
-        data = text_generation.streamed_text(args, tokenizer, args.out, resumed)
+        data = command.streamed_text(args, tokenizer, args.out, resumed)
         return data, data
     data = masked_text(args, tokenizer, args.out, resumed)
     return data, growing(args, data, tokenizer, args.out, resumed)

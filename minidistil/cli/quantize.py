@@ -7,14 +7,15 @@ both give the same answer. --out is a Hugging Face folder with the tokenizer and
 
 from pathlib import Path
 
-from minidistil.cli.common import Answer, add_model_options, table
 from minidistil.cli.evaluate import add_measure_options, evaluation_batches
-from minidistil.cli.measure import answers, measure
-from minidistil.cli.teacher import default_teacher
-from minidistil.files import copy, replacing, write_json
+from minidistil.cli.options import add_model_options
+from minidistil.io.console import Answer, table
+from minidistil.io.files import copy, replacing, write_json
+from minidistil.io.outputs import check_folder
+from minidistil.model.bundled_teacher import default_teacher
 from minidistil.model.pretrained import TOKENIZER, from_pretrained, resolve, task_in
-from minidistil.model.vision import IMAGES
-from minidistil.outputs import check_folder
+from minidistil.model.vision.vision_encoder import IMAGES
+from minidistil.tasks.measuring import answers, measure
 
 EXAMPLE = "--model runs/distill --out runs/distill-int8 --data movie-reviews"
 

@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 from string import Template
 
-from minidistil import files
-from minidistil.cli.common import Answer, table
-from minidistil.cli.contest import part_folder
-from minidistil.outputs import check_file
+from minidistil.cli.students import part_folder
+from minidistil.io import files
+from minidistil.io.console import Answer, table
+from minidistil.io.outputs import check_file
 from minidistil.train.best import sentence
-from minidistil.train.run import Run
+from minidistil.train.run_folder import Run
 
 EXAMPLE = "runs/distill"
 PICTURE = "curves.png"

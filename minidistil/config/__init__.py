@@ -4,16 +4,13 @@ one file for each family.
 
 from pathlib import Path
 
-from minidistil.config.albert import AlbertConfig
 from minidistil.config.base import PROBLEM_TYPES, QUANTIZATION, Architecture
-from minidistil.config.bert import BertConfig
-from minidistil.config.distilbert import DistilBertConfig
 from minidistil.config.encoder_decoder import BertDecoderConfig, EncoderDecoderConfig
-from minidistil.config.generation import NAME as GENERATION
+from minidistil.config.encoders import AlbertConfig, BertConfig, DistilBertConfig, RobertaConfig
+from minidistil.config.generation_config import NAME as GENERATION
 from minidistil.config.gpt2 import Gpt2Config
-from minidistil.config.roberta import RobertaConfig
 from minidistil.config.vit import VISION, DeitConfig, VitConfig
-from minidistil.files import MissingFileError, read_settings
+from minidistil.io.files import MissingFileError, read_settings
 
 __all__ = [
     "FAMILIES", "PROBLEM_TYPES", "QUANTIZATION", "AlbertConfig", "Architecture", "BertConfig",

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from types import MappingProxyType
 
-from minidistil.config.fields import (
+from minidistil.config.known_fields import (
     EVERYWHERE,
     by_own_names,
     check_fixed,
     class_names,
     token_ids,
 )
-from minidistil.limits import short
+from minidistil.io.limits import short
 
 LARGEST_SIZE, MOST_LAYERS, MOST_LABELS = 2**31 - 1, 2**12, 2**18
 FLOAT32 = 3.4028234663852886e38  # the largest number
@@ -88,7 +88,7 @@ def plain(value):
     return int(value) if isinstance(value, Integral) else float(value)
 
 
-class Config:
+class BaseConfig:
     """What the families' configs share. Each also says its `architecture`, an Architecture.
 
     Raises ValueError for sizes that make no model, and for options that change the computation in a

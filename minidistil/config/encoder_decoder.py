@@ -4,11 +4,8 @@ import dataclasses
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from minidistil.config.albert import AlbertConfig
-from minidistil.config.bert import BertConfig
-from minidistil.config.distilbert import DistilBertConfig
-from minidistil.config.fields import class_names, first_id, token_ids
-from minidistil.config.roberta import RobertaConfig
+from minidistil.config.encoders import AlbertConfig, BertConfig, DistilBertConfig, RobertaConfig
+from minidistil.config.known_fields import class_names, first_id, token_ids
 
 ENCODERS = {c.model_type: c for c in (BertConfig, DistilBertConfig, RobertaConfig, AlbertConfig)}
 SWITCHES = ("is_decoder", "add_cross_attention")  # what makes a decoder of a BERT

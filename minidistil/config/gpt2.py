@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from minidistil.config.base import Architecture, Config
+from minidistil.config.base import Architecture, BaseConfig
 
 
 @dataclass(frozen=True)
-class Gpt2Config(Config):
+class Gpt2Config(BaseConfig):
     """GPT-2's config.json; the defaults are those of the smallest released one (Radford et al.,
     2019). DistilGPT2 is the same with n_layer=6."""
 

@@ -4,11 +4,11 @@ teacher."""
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from minidistil.config.base import Architecture, Config
+from minidistil.config.base import Architecture, BaseConfig
 
 
 @dataclass(frozen=True)
-class VitConfig(Config):
+class VitConfig(BaseConfig):
     """ViT's config.json; the defaults are those of vit-base-patch16-224 (Dosovitskiy et al., 2020).
 
     An image has num_channels planes of image_size·image_size numbers.

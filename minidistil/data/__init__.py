@@ -3,10 +3,9 @@
 from minidistil.data.batches import MaskedText, collate, plan
 from minidistil.data.byte_pairs import train_byte_pairs
 from minidistil.data.corpus import Corpus, fingerprint, held_out, split
-from minidistil.data.labelled import LabelledText, label_names
 from minidistil.data.masking import Vocabulary, mask_tokens
 from minidistil.data.next_words import NextWords
-from minidistil.data.order import OrderedText
+from minidistil.data.sentence_order import OrderedText
 from minidistil.data.sources import documents, examples
 from minidistil.data.tokenizer import Tokenizer, check_vocabulary
 from minidistil.data.tokenizer_files import load_tokenizer
@@ -14,7 +13,6 @@ from minidistil.data.wordpiece import train_wordpiece
 
 __all__ = [
     "Corpus",
-    "LabelledText",
     "MaskedText",
     "NextWords",
     "OrderedText",
@@ -26,7 +24,6 @@ __all__ = [
     "examples",
     "fingerprint",
     "held_out",
-    "label_names",
     "load_tokenizer",
     "mask_tokens",
     "plan",

@@ -5,8 +5,8 @@ Source: Sennrich et al., 2016; Radford et al., "GPT-2", 2019, §2.2.
 
 from tokenizers import models, pre_tokenizers, trainers
 
-from minidistil.data.kinds import GPT2, byte_pairs
 from minidistil.data.tokenizer import Tokenizer
+from minidistil.data.tokenizer_kinds import GPT2, byte_pairs
 
 
 def train_byte_pairs(documents, vocab_size):

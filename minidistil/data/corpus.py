@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minidistil import files
+from minidistil.io import files
 
 MAGIC = b"MINIDCRP"
 VERSION = 2

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minidistil import files
+from minidistil.io import files
 
 FILE = "preprocessor_config.json"
 DEFAULTS = {  # what transformers' ViTImageProcessor takes where the file says nothing

@@ -15,8 +15,8 @@ import warnings
 
 import numpy as np
 
-from minidistil import limits
 from minidistil.data.sources import half
+from minidistil.io import limits
 
 SINGLE = "single_label_classification"
 MULTI = "multi_label_classification"

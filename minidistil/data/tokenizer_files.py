@@ -16,10 +16,10 @@ regularization", 2018.
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers
 
-from minidistil.arguments import path_like
-from minidistil.config.folder import body_of
-from minidistil.data.fields import Fields
-from minidistil.data.kinds import (
+from minidistil.config.sentence_folder import body_of
+from minidistil.data.tokenizer import DEFAULT_LENGTH, Tokenizer, lowers
+from minidistil.data.tokenizer_config import OPTIONAL, UNLIMITED, read_tokenizer_config
+from minidistil.data.tokenizer_kinds import (
     GPT2,
     KINDS,
     ROBERTA,
@@ -29,9 +29,9 @@ from minidistil.data.kinds import (
     roberta_ends,
     wordpiece,
 )
-from minidistil.data.tokenizer import DEFAULT_LENGTH, Tokenizer, lowers
-from minidistil.data.tokenizer_config import OPTIONAL, UNLIMITED, read_tokenizer_config
-from minidistil.files import MissingFileError
+from minidistil.io.arguments import path_like
+from minidistil.io.files import MissingFileError
+from minidistil.io.json_fields import Fields
 
 TYPED = ("bert", "albert")  # the families whose tokenizers tell a pair's texts apart
 WORDPIECE = ("", "bert", "distilbert", "electra", "mobilebert", "squeezebert", "convbert")

@@ -10,7 +10,7 @@ import json
 
 from tokenizers import models
 
-from minidistil.data.kinds import byte_pairs, unigrams, wordpiece
+from minidistil.data.tokenizer_kinds import byte_pairs, unigrams, wordpiece
 
 GENERIC = "PreTrainedTokenizerFast"
 INPUTS = ("input_ids", "token_type_ids", "attention_mask")

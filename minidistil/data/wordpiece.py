@@ -11,8 +11,8 @@ from collections import Counter
 
 from tokenizers import trainers
 
-from minidistil.data.kinds import PREFIX, SPECIAL, wordpiece
 from minidistil.data.tokenizer import Tokenizer
+from minidistil.data.tokenizer_kinds import PREFIX, SPECIAL, wordpiece
 
 
 def train_wordpiece(documents, vocab_size, *, lowercase=True, min_frequency=2):

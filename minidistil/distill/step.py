@@ -17,7 +17,7 @@ word of the text, still learns what the teacher expects there. A classifier is d
 way with one row of logits for each question it decides, and `hard`, its labels' own loss, for mlm:
 see `targets`. Images are classified by a token or two: see `images`. Sentence vectors have neither
 logits nor words: see `sentences`.
-Other code bases count ce in other ways: `convention`, see `minidistil.model.soft_targets`.
+Other code bases count ce in other ways: `convention`, see `minidistil.distill.conventions`.
 Source: Hugging Face's `Distiller.step`, value for value; Sanh et al., "DistilBERT", 2019, §2.
 """
 
@@ -27,44 +27,44 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minidistil.arguments import number, one_of, switch
-from minidistil.data.twice import reads_twice
-from minidistil.distill import shared, vary
-from minidistil.distill.counts import weighted
-from minidistil.distill.images import image_step
-from minidistil.distill.sentences import sentence_step
-from minidistil.distill.sequence import word_step
-from minidistil.distill.student import check_pair
-from minidistil.distill.targets import alternatives, check_classes, class_losses, soft_targets_of
-from minidistil.distill.teachers import lesson, types_of
-from minidistil.distill.terms import (
+from minidistil.data.two_tokenizers import reads_twice
+from minidistil.distill import shared_losses, weight_schedules
+from minidistil.distill.conventions import CONVENTIONS, NO_ROW_TEMPERATURES, OURS, SoftTargets
+from minidistil.distill.mean_counts import weighted
+from minidistil.distill.objectives import (
     TERMS,
     AttentionLoss,
+    ModelStates,
     PatientMSE,
     Projected,
     RelationLoss,
-    Seen,
-    pull,
+    auxiliary_losses,
     tapped,
 )
-from minidistil.distill.terms.spec import term_of
-from minidistil.limits import short
-from minidistil.model import network, objective
-from minidistil.model.counting import PLAIN
-from minidistil.model.encoder_decoder import EncoderDecoder
-from minidistil.model.heads import WORD_TASKS, projector
+from minidistil.distill.objectives.image_step import image_step
+from minidistil.distill.objectives.label_targets import (
+    alternatives,
+    check_classes,
+    class_losses,
+    soft_targets_of,
+)
+from minidistil.distill.objectives.sentence_step import sentence_step
+from minidistil.distill.objectives.sequence_step import word_step
+from minidistil.distill.objectives.term_spec import term_of
+from minidistil.distill.student import check_pair
+from minidistil.distill.teachers import teacher_outputs, types_of
+from minidistil.io.arguments import number, one_of, switch
+from minidistil.io.limits import short
+from minidistil.model import network, task_loss
+from minidistil.model.heads import WORD_TASKS, lm_head
+from minidistil.model.label_counts import PLAIN
 from minidistil.model.network import Cotangents
 from minidistil.model.output import Step
 from minidistil.model.rows import given_in
-from minidistil.model.sentence import SENTENCES
-from minidistil.model.soft_targets import (
-    CONVENTIONS,
-    NO_ROW_TEMPERATURES,
-    OURS,
-    SoftTargets,
-)
+from minidistil.model.sentence.sentence_model import SENTENCES
+from minidistil.model.seq2seq.seq2seq_model import EncoderDecoder
 from minidistil.model.taps import plus
-from minidistil.model.vision_model import VisionModel
+from minidistil.model.vision.vision_model import VisionModel
 from minidistil.ops import frugal
 
 BY_LABELS = ("classifier", "out_proj", "tokens")  # heads whose classes are the config's labels
@@ -85,8 +85,8 @@ class DistillConfig:
     convention: str = OURS  # how soft targets are counted: a name in `soft_targets.CONVENTIONS`
     hard_targets: bool = False  # ce: the teacher's likeliest answer, as a label; of classifiers
     temperature_by: str = ""  # each text's own: `soft_targets.row_temperatures`
-    terms: tuple = ()  # objectives on what is inside, or their names: `minidistil.distill.terms`
-    vary: tuple = ()  # numbers above that change during a run: see `minidistil.distill.vary`
+    terms: tuple = ()  # objectives on what is inside, or their names: `distill.objectives`
+    vary: tuple = ()  # numbers above that change during a run: see `weight_schedules`
 
     def __post_init__(self):
         number("temperature", self.temperature, 0, above=True)
@@ -115,7 +115,7 @@ class DistillConfig:
             )
         object.__setattr__(self, "vary", tuple(self.vary or ()))
         numbers = {f.name for f in dataclasses.fields(self) if isinstance(f.default, float)}
-        if unknown := set(vary.values(self.vary, 0.0)) - numbers:
+        if unknown := set(weight_schedules.values(self.vary, 0.0)) - numbers:
             raise ValueError(
                 f"what varies must be one of {', '.join(sorted(numbers))}, not {min(unknown)!r}"
             )
@@ -125,7 +125,7 @@ class DistillConfig:
         """The config at the share x of a run, 0 to 1, in which nothing varies any more."""
         if not self.vary:
             return self
-        return dataclasses.replace(self, vary=(), **vary.values(self.vary, x))
+        return dataclasses.replace(self, vary=(), **weight_schedules.values(self.vary, x))
 
 
 @frugal()
@@ -136,7 +136,7 @@ def distill_step(student, teacher, batch, config, train=False, seed=0, step=0, f
     config: what varies in it has the value of the first step, unless `config.at` chose another.
     batch: as a data collator makes it; token_type_ids go to the model that has them. train: the
     student's dropout. counting: what each mean counts for in a larger batch, see
-    `minidistil.model.counting`; parts are then shares of the larger batch's.
+    `minidistil.model.label_counts`; parts are then shares of the larger batch's.
     Raises ValueError for a pair that a loss cannot compare, or a bad batch.
     """
     if not isinstance(config, DistillConfig):
@@ -182,10 +182,10 @@ def _text_step(student, teacher, batch, config, *place, counting):
     theirs = _teach(teacher, batch, config, select, watch)
     taps = {f"layer.{i - 1}": {} for i in watch[0]} or None
     mine, cache = network.forward(
-        student.canonical(), rows, student.config, student.task, student.chance(rows, *place), ops,
-        select, taps=taps, project=False,
+        student.canonical(), rows, student.config, student.task,
+        student.dropout_state(rows, *place), ops, select, taps=taps, project=False,
     )  # fmt: skip
-    given = {} if words else objective.given(batch)
+    given = {} if words else task_loss.given(batch)
     soft = _soft_targets(asked, student, rows, given)
     if words:
         parts, d = _token_losses(mine, theirs, labels, config, soft, student)
@@ -193,15 +193,17 @@ def _text_step(student, teacher, batch, config, *place, counting):
         parts, d = class_losses(mine, theirs, given, rows, config, soft, student, counting)
     if config.alpha_cos:
         h, target = mine.hidden[-1], theirs.hidden[-1]
-        parts["cos"], dlast = shared.cosine(h, target, config.alpha_cos, ops)
+        parts["cos"], dlast = shared_losses.cosine(h, target, config.alpha_cos, ops)
         d = d._replace(hidden=(*d.hidden[:-1], dlast))
     if not parts and not config.terms:
         raise ValueError("every alpha is 0: there is nothing to learn from")
     weights = {name: getattr(config, f"alpha_{name}") for name in parts}
     dtaps, learned = None, {}
     if config.terms:
-        seen = Seen(mine.hidden, taps or {}, rows, student.config.architecture)
-        losses, sent = pull(config.terms, seen, theirs.seen, getattr(student, "learned", {}), ops)
+        seen = ModelStates(mine.hidden, taps or {}, rows, student.config.architecture)
+        losses, sent = auxiliary_losses(
+            config.terms, seen, theirs.seen, getattr(student, "learned", {}), ops
+        )
         d = d._replace(hidden=tuple(
             plus(dx, sent.hidden.get(i), ops) for i, dx in enumerate(d.hidden)
         ))  # fmt: skip
@@ -238,9 +240,9 @@ def _labels_of_words(student, batch, rows, config, empty):
                 f"distilling a language model needs labels in the batch; without them set {said} "
                 f"to 0 and leave restrict_ce_to_mask out"
             )
-        return np.full(len(rows.column), objective.IGNORED)
+        return np.full(len(rows.column), task_loss.IGNORED)
     given = {"labels": batch["labels"]}
-    (labels,) = objective.right_answers(given, rows, student.config, student.logits_head, empty)
+    (labels,) = task_loss.right_answers(given, rows, student.config, student.logits_head, empty)
     return labels
 
 
@@ -283,15 +285,15 @@ def _wanted_rows(config, labels):
     everywhere = config.alpha_ce > 0 or config.alpha_mse > 0
     if everywhere and not config.restrict_ce_to_mask:
         return None
-    rows = np.flatnonzero(labels != objective.IGNORED)
+    rows = np.flatnonzero(labels != task_loss.IGNORED)
     return rows if len(rows) else None
 
 
 def _teach(teacher, batch, config, select, watch):
-    """The teacher's Lesson; None where no loss asks for it."""
+    """The teacher's TeacherOutputs; None where no loss asks for it."""
     if config.alpha_ce == config.alpha_mse == config.alpha_cos == 0 and not config.terms:
         return None
-    return lesson(teacher, batch, select, watch[1] if config.terms else None)
+    return teacher_outputs(teacher, batch, select, watch[1] if config.terms else None)
 
 
 def _soft_targets(config, student, rows, given):
@@ -306,8 +308,8 @@ def _soft_targets(config, student, rows, given):
 def _token_losses(mine, theirs, labels, config, soft, student):
     """{part: loss} of the words, and the Cotangents of their weighted sum."""
     alphas = {name: getattr(config, f"alpha_{name}") for name in ("ce", _said(student), "mse")}
-    parts, projection = shared.word_losses(
-        mine.features, projector(student.canonical()), labels, theirs and theirs.logits, alphas,
+    parts, projection = shared_losses.word_losses(
+        mine.features, lm_head(student.canonical()), labels, theirs and theirs.logits, alphas,
         soft, student.ops,
     )  # fmt: skip
     return parts, Cotangents((None,) * len(mine.hidden), projection)

@@ -16,21 +16,21 @@ extraction scripts for DistilBERT, DistilRoBERTa and DistilGPT2.
 
 import dataclasses
 
-from minidistil.arguments import switch, whole
 from minidistil.config import FAMILIES, EncoderDecoderConfig
-from minidistil.config.base import Config
+from minidistil.config.base import BaseConfig
 from minidistil.config.vit import VISION
-from minidistil.distill.handover import block_sources, in_teacher, other_direction
-from minidistil.distill.image_student import image_config, image_student
-from minidistil.distill.pair_student import pair_student
-from minidistil.limits import short
+from minidistil.distill.students.layer_choice import block_sources, in_teacher, other_direction
+from minidistil.distill.students.seq2seq_student import pair_student
+from minidistil.distill.students.vision_student import image_config, image_student
+from minidistil.io.arguments import switch, whole
+from minidistil.io.limits import short
 from minidistil.model.heads import CLASSIFIED, CLASSIFIERS, heads_of, tasks_of
-from minidistil.model.layout import checked_layers
 from minidistil.model.model import Model
+from minidistil.model.parameter_table import checked_layers
 from minidistil.model.params import check_size, initialise, shapes
-from minidistil.model.sentence import SENTENCES, SentenceModel
-from minidistil.model.takeover import take_over
-from minidistil.model.vision_model import VisionModel
+from minidistil.model.partial_initialisation import initialise_from
+from minidistil.model.sentence.sentence_model import SENTENCES, SentenceModel
+from minidistil.model.vision.vision_model import VisionModel
 from minidistil.ops import NARROW, backend
 
 # Tasks that a student takes over with their head, and those where no token has its own answer.
@@ -120,7 +120,7 @@ def student_from(teacher, layers=(0, 2, 4, 7, 9, 11), vocab_transform=False, see
     """
     _check_teacher(teacher)
     seed, _ = whole("seed", seed), switch("vocab_transform", vocab_transform)
-    if not isinstance(config, Config | EncoderDecoderConfig | None):
+    if not isinstance(config, BaseConfig | EncoderDecoderConfig | None):
         raise TypeError(f"config must be a config of a family, not {short(config)}")
     if not isinstance(family, str | None):
         raise TypeError(f"family must be a model_type, not {short(family)}")
@@ -164,7 +164,7 @@ def student_from(teacher, layers=(0, 2, 4, 7, 9, 11), vocab_transform=False, see
         if source in given and (vocab_transform or not name.startswith("transform")):
             found[name] = given[source]
     shift = tuple(c.architecture.first_position for c in (config, teacher.config))
-    params = take_over(params, found, shift)
+    params = initialise_from(params, found, shift)
     ops = backend(teacher.ops.name) if teacher.dtype in NARROW else teacher.ops
     if task == SENTENCES:
         return SentenceModel(config, params, ops, teacher.pooling)

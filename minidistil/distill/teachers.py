@@ -1,60 +1,62 @@
-"""What a student is told about a batch: a Lesson, whoever gives it.
+"""What a student is told about a batch: a TeacherOutputs, whoever gives it.
 
-A teacher is a Model, an Ensemble of models, or anything with a method `lesson(batch, select)`, a
-task and a config: `PerTask` chooses among teachers by batch, `CachedTeacher` reads what a model
-said before. Teachers are in evaluation mode.
+A teacher is a Model, an Ensemble of models, or anything with a method `teacher_outputs(batch,
+select)`, a task and a config: `PerTask` chooses among teachers by batch, `CachedTeacher` reads what
+a model said before. Teachers are in evaluation mode.
 """
 
 from collections.abc import Callable
 from typing import NamedTuple
 
-from minidistil.data.twice import as_teacher_reads
-from minidistil.distill.terms.seen import Seen
+from minidistil.data.two_tokenizers import as_teacher_reads
+from minidistil.distill.objectives.auxiliary import ModelStates
 from minidistil.model.ensemble import Ensemble, mean
-from minidistil.model.heads import projector
-from minidistil.model.sentence import SENTENCES
-from minidistil.model.vision_model import VisionModel
+from minidistil.model.heads import lm_head
+from minidistil.model.sentence.sentence_model import SENTENCES
+from minidistil.model.vision.vision_model import VisionModel
 
 
-class Lesson(NamedTuple):
+class TeacherOutputs(NamedTuple):
     """Hidden states of the real tokens, and logits where they are asked for."""
 
     hidden: tuple  # the last one alone is x_L (N,C); () of a teacher that shows none
     logits: Callable  # a slice of the selected rows -> (·,V); of a classifier's texts -> (·,K);
     # of texts that become vectors -> (·,C)
-    seen: Seen | None = None  # all hidden states, and q, k, v, where terms look at them
+    seen: ModelStates | None = None  # all hidden states, and q, k, v, where terms look at them
 
 
-def lesson(teacher, batch, select, watched=None):
+def teacher_outputs(teacher, batch, select, watched=None):
     """What this teacher says of this batch. select: (M,) rows that get logits, None for all.
 
     watched: layers whose q, k and v terms look at, a set; None where there are no terms.
     """
-    if watched is not None and (hasattr(teacher, "lesson") or isinstance(teacher, Ensemble)):
+    if watched is not None and (
+        hasattr(teacher, "teacher_outputs") or isinstance(teacher, Ensemble)
+    ):
         raise ValueError("terms look inside one model; leave them out, or give one teacher alone")
-    if hasattr(teacher, "lesson"):
-        return teacher.lesson(batch, select)
+    if hasattr(teacher, "teacher_outputs"):
+        return teacher.teacher_outputs(batch, select)
     if isinstance(teacher, Ensemble):
-        lessons = [lesson(model, batch, select) for model in teacher.members]
+        lessons = [teacher_outputs(model, batch, select) for model in teacher.members]
 
         def logits(rows):
             return mean([one.logits(rows) for one in lessons], teacher.weights, teacher.ops)
 
-        return Lesson((), logits)
+        return TeacherOutputs((), logits)
     if isinstance(teacher, VisionModel):
         result = teacher.infer(teacher.pack_batch(batch), checked=False)
-        return Lesson(result.hidden[-1:], lambda images: result.logits[images])
+        return TeacherOutputs(result.hidden[-1:], lambda images: result.logits[images])
     batch = as_teacher_reads(batch)
     rows = teacher.pack(batch["input_ids"], batch.get("attention_mask"), types_of(teacher, batch))
     taps = {f"layer.{i - 1}": {} for i in watched or ()}
     result = teacher.infer(rows, select, project=False, taps=taps or None, checked=False)
     seen = None
     if watched is not None:
-        seen = Seen(result.hidden, taps, rows, teacher.config.architecture)
+        seen = ModelStates(result.hidden, taps, rows, teacher.config.architecture)
     if teacher.task == SENTENCES:
         vectors = teacher.vectors(result, rows)
-        return Lesson(result.hidden[-1:], lambda texts: vectors[texts], seen)
-    return Lesson(result.hidden[-1:], logits_of(teacher, result._replace(hidden=())), seen)
+        return TeacherOutputs(result.hidden[-1:], lambda texts: vectors[texts], seen)
+    return TeacherOutputs(result.hidden[-1:], logits_of(teacher, result._replace(hidden=())), seen)
 
 
 def logits_of(teacher, result, head=None):
@@ -64,7 +66,7 @@ def logits_of(teacher, result, head=None):
     """
     if result.features is None:
         return lambda rows: result.logits[rows]
-    head = head or projector(teacher.canonical())
+    head = head or lm_head(teacher.canonical())
     return lambda rows: teacher.ops.linear.forward(result.features[rows], *head)[0]
 
 
@@ -93,7 +95,7 @@ class PerTask:
                 if mine != first:
                     raise ValueError(f"the teachers must share {what}: {first} against {mine}")
 
-    def lesson(self, batch, select):
+    def teacher_outputs(self, batch, select):
         """What the teacher that the batch names says of it. Raises ValueError if it names none."""
         number = batch.get("teacher")
         if number is None or not 0 <= number < len(self.teachers):
@@ -101,4 +103,4 @@ class PerTask:
                 f'batch["teacher"] must name one of {len(self.teachers)} teachers by its number, '
                 f"not {number}"
             )
-        return lesson(self.teachers[number], batch, select)
+        return teacher_outputs(self.teachers[number], batch, select)

@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save
 
-from minidistil import files
-from minidistil.arguments import one_of
 from minidistil.config import QUANTIZATION
-from minidistil.files import MissingFileError, read_settings
-from minidistil.limits import several
-from minidistil.model.stored import Scaled, tensors_of
-from minidistil.ops._formats import quantize
+from minidistil.io import files
+from minidistil.io.arguments import one_of
+from minidistil.io.files import MissingFileError, read_settings
+from minidistil.io.limits import several
+from minidistil.model.tensor_files import Scaled, tensors_of
+from minidistil.ops.kernels.number_formats import quantize
 
 WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")

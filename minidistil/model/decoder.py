@@ -8,7 +8,7 @@ A token sees itself and what came before it (causal attention); LayerNorm stands
 and not after the sums, so the sums reach from the last block down to the embeddings untouched; and
 one more, `final_norm`, follows the last block. The last hidden state is its output.
 
-q, k and v are one parameter, `qkv` (3C,C), of which each is a third. `past` lends the keys and
+q, k and v are one parameter, `qkv` (3C,C), of which each is a third. `kv_cache` lends the keys and
 values of earlier tokens, so that a text can grow without being read again.
 Sources: Radford et al., "Language models are unsupervised multitask learners" (GPT-2), 2019, §2.3;
 Brown et al., "Language models are few-shot learners" (GPT-3), 2020, §2.1.
@@ -30,12 +30,12 @@ from minidistil.model.taps import plus, scores_backward
 # ---------------------------------------------------------------- embeddings
 
 
-def embed(rows, p, a, chance, ops):
+def embed(rows, p, a, dropout_state, ops):
     """Rows  ->  x (N,C), cache.  p: the parameters under `embeddings`."""
     word, word_cache = ops.embedding.forward(p["word.weight"], ids=rows.ids)
     position, position_cache = ops.embedding.forward(p["position.weight"], ids=rows.position)
     x, add = ops.add.forward(word, position)
-    x, dropped = drop(x, a.embedding_dropout, EMBEDDING_SITE, chance, ops)
+    x, dropped = drop(x, a.embedding_dropout, EMBEDDING_SITE, dropout_state, ops)
     return x, (word_cache, position_cache, add, dropped)
 
 
@@ -51,7 +51,7 @@ def embed_backward(dx, cache, ops):
 # ---------------------------------------------------------------- one block
 
 
-class Block(NamedTuple):
+class Gpt2Block(NamedTuple):
     """What one block keeps for its backward, in the order of its forward."""
 
     attention_norm: tuple
@@ -73,7 +73,7 @@ def thirds(qkv):
     return {name: qkv[i * C : (i + 1) * C] for i, name in enumerate("qkv")}
 
 
-def block(x, p, a, bounds, chance, site, ops, taps=None, keep=True, past=None):
+def block(x, p, a, bounds, dropout_state, site, ops, taps=None, keep=True, kv_cache=None):
     """x (N,C)  ->  y (N,C), cache.  taps: a dict that receives the quantities in between.
 
     past: a function from this block's new keys and values to all of them and their key_bounds.
@@ -85,24 +85,30 @@ def block(x, p, a, bounds, chance, site, ops, taps=None, keep=True, past=None):
     q, q_cache = ops.linear.forward(n, weight["q"], bias["q"])
     k, k_cache = ops.linear.forward(n, weight["k"], bias["k"])
     v, v_cache = ops.linear.forward(n, weight["v"], bias["v"])
-    draw = chance.draw(site, a.attention_dropout) if chance and a.attention_dropout else None
-    keys, values, meeting = (k, v, {"bounds": bounds}) if past is None else past(k, v, bounds)
+    dropout_key = (
+        dropout_state.dropout_key(site, a.attention_dropout)
+        if dropout_state and a.attention_dropout
+        else None
+    )
+    keys, values, meeting = (
+        (k, v, {"bounds": bounds}) if kv_cache is None else kv_cache(k, v, bounds)
+    )
     context, attention = ops.attention.forward(
-        q, keys, values, **meeting, n_heads=a.H, causal=a.causal, draw=draw, keep=keep
+        q, keys, values, **meeting, n_heads=a.H, causal=a.causal, dropout_key=dropout_key, keep=keep
     )
     o, out = ops.linear.forward(context, p["out.weight"], p["out.bias"])
-    od, out_dropped = drop(o, a.dropout, site + 1, chance, ops)
+    od, out_dropped = drop(o, a.dropout, site + 1, dropout_state, ops)
     u, _ = ops.add.forward(x, od)
     m, ffn_norm = ops.layernorm.forward(u, p["ffn_norm.weight"], p["ffn_norm.bias"], eps=a.eps)
     g, lin1 = expand(m, p["lin1.weight"], p["lin1.bias"], a.activation, ops, keep)  # (N,F)
     f, lin2 = ops.linear.forward(g, p["lin2.weight"], p["lin2.bias"])  # (N,C)
-    fd, lin2_dropped = drop(f, a.dropout, site + 2, chance, ops)
+    fd, lin2_dropped = drop(f, a.dropout, site + 2, dropout_state, ops)
     y, _ = ops.add.forward(u, fd)
     if taps is not None:
         h, _ = ops.linear.forward(m, p["lin1.weight"], p["lin1.bias"])
         taps.update(q=q, k=k, v=v, context=context, out=o, attention_sum=u, attention_norm=n,
                     lin1=h, activation=g, lin2=f, output_sum=y, output=y)  # fmt: skip
-    return y, Block(
+    return y, Gpt2Block(
         attention_norm, q_cache, k_cache, v_cache, attention, out, out_dropped, ffn_norm,
         lin1, lin2, lin2_dropped,
     )  # fmt: skip
@@ -146,20 +152,20 @@ def block_backward(dy, cache, a, ops, dtaps=None):
 # ---------------------------------------------------------------- all of them
 
 
-def forward(p, rows, a, pad, chance, ops, taps=None, keep=True, past=None):
+def forward(p, rows, a, pad, dropout_state, ops, taps=None, keep=True, kv_cache=None):
     """Rows  ->  hidden states (x₀, …, x_{L−1}, final_norm(x_L)), each (N,C), cache.
 
     As `encoder.forward`; every embedding is trained, so `pad` is not looked at. past: a
-    `past.KeyValues`, for inference.
+    `KVCache`, for inference.
     """
-    x, embedding = embed(rows, scope(p, "embeddings"), a, chance, ops)
+    x, embedding = embed(rows, scope(p, "embeddings"), a, dropout_state, ops)
     hidden, blocks = [x], []
     for i in range(a.L):
         inner = None if taps is None else taps.get(f"layer.{i}")
         site = FIRST_BLOCK_SITE + SITES_PER_BLOCK * i
-        lent = None if past is None else past.layer(i)
+        lent = None if kv_cache is None else kv_cache.layer(i)
         x, cache = block(
-            x, scope(p, f"layer.{i}"), a, rows.bounds, chance, site, ops, inner, keep, lent
+            x, scope(p, f"layer.{i}"), a, rows.bounds, dropout_state, site, ops, inner, keep, lent
         )
         hidden.append(x)
         if keep:

@@ -22,8 +22,8 @@ Liu et al., "RoBERTa", 2019; Lan et al., "ALBERT", 2019, §3.
 
 from typing import NamedTuple
 
-from minidistil.model import cross
 from minidistil.model.rows import drop, drop_backward
+from minidistil.model.seq2seq import cross_attention
 from minidistil.model.taps import plus, scores_backward
 
 EMBEDDING_SITE, HEAD_SITE, FIRST_BLOCK_SITE, SITES_PER_BLOCK = 0, 1, 2, 3
@@ -32,7 +32,7 @@ DENSE_SITE = 2**16  # RoBERTa's classifier has a second one, beyond those of all
 
 def site_of(block, a):
     """The first of a block's places of dropout; those of `block` L are the first after a model."""
-    return FIRST_BLOCK_SITE + (SITES_PER_BLOCK + cross.SITES * a.reader) * block
+    return FIRST_BLOCK_SITE + (SITES_PER_BLOCK + cross_attention.SITES * a.reader) * block
 
 
 def scope(params, prefix):
@@ -43,7 +43,7 @@ def scope(params, prefix):
 # ---------------------------------------------------------------- embeddings
 
 
-def embed(rows, p, a, pad, chance, ops):
+def embed(rows, p, a, pad, dropout_state, ops):
     """Rows  ->  x (N,C), cache.  p: the parameters under `embeddings`."""
     word, word_cache = ops.embedding.forward(p["word.weight"], ids=rows.ids, padding_id=pad)
     position, position_cache = ops.embedding.forward(
@@ -55,7 +55,7 @@ def embed(rows, p, a, pad, chance, ops):
         kind, type_cache = ops.embedding.forward(p["type.weight"], ids=rows.types)
         s, _ = ops.add.forward(s, kind)
     x, norm = ops.layernorm.forward(s, p["norm.weight"], p["norm.bias"], eps=a.eps)
-    x, dropped = drop(x, a.dropout, EMBEDDING_SITE, chance, ops)
+    x, dropped = drop(x, a.dropout, EMBEDDING_SITE, dropout_state, ops)
     mapping = None
     if a.E is not None:
         x, mapping = ops.linear.forward(x, p["mapping.weight"], p["mapping.bias"])  # (N,C)
@@ -124,32 +124,42 @@ class Block(NamedTuple):
     output_norm: tuple
 
 
-def block(x, p, a, bounds, chance, site, ops, taps=None, keep=True, memory=None, past=None):
+def block(
+    x, p, a, bounds, dropout_state, site, ops, taps=None, keep=True, memory=None, kv_cache=None
+):
     """x (N,C)  ->  y (N,C), cache.
 
     taps: a dict that receives the quantities in between. memory: a cross.Memory that a decoder
     reads. past: a function from this block's new keys and values to all of them and their bounds,
-    see `past.KeyValues`.
+    see `KVCache`.
     """
     q, q_cache = ops.linear.forward(x, p["q.weight"], p["q.bias"])
     k, k_cache = ops.linear.forward(x, p["k.weight"], p["k.bias"])
     v, v_cache = ops.linear.forward(x, p["v.weight"], p["v.bias"])
-    keys, values, meeting = (k, v, {"bounds": bounds}) if past is None else past(k, v, bounds)
-    draw = chance.draw(site, a.attention_dropout) if chance and a.attention_dropout else None
+    keys, values, meeting = (
+        (k, v, {"bounds": bounds}) if kv_cache is None else kv_cache(k, v, bounds)
+    )
+    dropout_key = (
+        dropout_state.dropout_key(site, a.attention_dropout)
+        if dropout_state and a.attention_dropout
+        else None
+    )
     context, attention = ops.attention.forward(
-        q, keys, values, **meeting, n_heads=a.H, causal=a.reader, draw=draw, keep=keep
+        q, keys, values, **meeting, n_heads=a.H, causal=a.reader, dropout_key=dropout_key, keep=keep
     )
     o, out = ops.linear.forward(context, p["out.weight"], p["out.bias"])
-    od, out_dropped = drop(o, a.dropout * a.drops_attention_output, site + 1, chance, ops)
+    od, out_dropped = drop(o, a.dropout * a.drops_attention_output, site + 1, dropout_state, ops)
     u, attention_norm = ops.add_layernorm.forward(
         x, od, p["attention_norm.weight"], p["attention_norm.bias"], eps=a.eps, keep=keep
     )
     crossed = None
     if memory is not None:
-        u, crossed = cross.attend(u, memory, p, a, chance, site + SITES_PER_BLOCK, ops, keep)
+        u, crossed = cross_attention.attend(
+            u, memory, p, a, dropout_state, site + SITES_PER_BLOCK, ops, keep
+        )
     g, lin1 = expand(u, p["lin1.weight"], p["lin1.bias"], a.activation, ops, keep)  # (N,F)
     f, lin2 = ops.linear.forward(g, p["lin2.weight"], p["lin2.bias"])  # (N,C)
-    fd, lin2_dropped = drop(f, a.dropout * a.drops_ffn_output, site + 2, chance, ops)
+    fd, lin2_dropped = drop(f, a.dropout * a.drops_ffn_output, site + 2, dropout_state, ops)
     y, output_norm = ops.add_layernorm.forward(
         u, fd, p["output_norm.weight"], p["output_norm.bias"], eps=a.eps, keep=keep
     )
@@ -184,7 +194,7 @@ def block_backward(dy, cache, a, ops, dtaps=None):
     du_ffn, d["lin1.weight"], d["lin1.bias"] = dlin1
     du = plus(plus(du, du_ffn, ops), t.get("attention_norm"), ops)  # u fed the sum and lin1
     if cache.cross is not None:
-        du, d["memory"], dp = cross.attend_backward(du, cache.cross, ops)
+        du, d["memory"], dp = cross_attention.attend_backward(du, cache.cross, ops)
         d.update(dp)
     ds, _, d["attention_norm.weight"], d["attention_norm.bias"] = ops.add_layernorm.backward(
         du, cache.attention_norm
@@ -206,7 +216,7 @@ def block_backward(dy, cache, a, ops, dtaps=None):
 # ---------------------------------------------------------------- all of them
 
 
-def forward(p, rows, a, pad, chance, ops, taps=None, keep=True, memory=None):
+def forward(p, rows, a, pad, dropout_state, ops, taps=None, keep=True, memory=None):
     """Rows  ->  hidden states (x₀, …, x_L), each (N,C), cache.
 
     p: canonical parameters; pad: the id whose embedding is not trained; chance: None in evaluation;
@@ -214,12 +224,12 @@ def forward(p, rows, a, pad, chance, ops, taps=None, keep=True, memory=None):
     so that what a block needed is free before the next one begins. memory: the cross.Memory that
     the blocks of a decoder attend to.
     """
-    x, embedding = embed(rows, scope(p, "embeddings"), a, pad, chance, ops)
+    x, embedding = embed(rows, scope(p, "embeddings"), a, pad, dropout_state, ops)
     hidden, blocks = [x], []
     for i in range(a.L):
         inner = None if taps is None else taps.get(f"layer.{i}")
         own, site = scope(p, f"layer.{a.blocks[i]}"), site_of(i, a)
-        x, cache = block(x, own, a, rows.bounds, chance, site, ops, inner, keep, memory)
+        x, cache = block(x, own, a, rows.bounds, dropout_state, site, ops, inner, keep, memory)
         hidden.append(x)
         if keep:
             blocks.append(cache)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from minidistil.config.vit import VISION
 from minidistil.model.encoder import DENSE_SITE, HEAD_SITE, expand, expand_backward, scope
 from minidistil.model.rows import drop, drop_backward
-from minidistil.model.vision import task_named
+from minidistil.model.vision.vision_encoder import task_named
 
 
 class Family(NamedTuple):
@@ -189,7 +189,7 @@ def mlm_backward(dn, cache, ops):
     return dh, d
 
 
-def projector(p):
+def lm_head(p):
     """What projects features onto the vocabulary: the table (V,C or E), tied, and a bias (V,).
 
     A decoder learns no bias: zeros stand for it (see `Model`).
@@ -200,10 +200,10 @@ def projector(p):
 # ---------------------------------------------------------------- first token
 
 
-def pool(h, first, p, name, a, chance, ops):
+def pool(h, first, p, name, a, dropout_state, ops):
     """h (N,C), first (B,) rows  ->  pooled (B,C), cache.  name: `pooler` or `dense`."""
     h0, gather = ops.embedding.forward(h, ids=first)  # a look-up in the rows
-    x, dropped = drop(h0, a.classifier_dropout * (name == "dense"), DENSE_SITE, chance, ops)
+    x, dropped = drop(h0, a.classifier_dropout * (name == "dense"), DENSE_SITE, dropout_state, ops)
     z, linear = ops.linear.forward(x, p[f"{name}.weight"], p[f"{name}.bias"])
     op = getattr(ops, a.pooler_activation)
     pooled, activation = op.forward(z)
@@ -231,7 +231,7 @@ class Classifier(NamedTuple):
     dropout: str  # which of the architecture's; "" for none
     outputs: int | None = None  # None: as many as the config has labels
 
-    def chance(self, a):
+    def rate(self, a):
         """How likely dropout is, in this architecture."""
         return getattr(a, self.dropout) if self.dropout else 0.0
 
@@ -248,9 +248,9 @@ CLASSIFIERS = {
 LAST = tuple(f"{last.role}." for last in CLASSIFIERS.values())  # how their parameters begin
 
 
-def classify(x, p, name, dropout, chance, ops):
+def classify(x, p, name, dropout, dropout_state, ops):
     """x (B,C) or (N,C)  ->  logits (B,K) or (N,K), cache.  name: the layer's role."""
-    x, dropped = drop(x, dropout, HEAD_SITE, chance, ops)
+    x, dropped = drop(x, dropout, HEAD_SITE, dropout_state, ops)
     layer = scope(p, name)
     logits, linear = ops.linear.forward(x, layer["weight"], layer["bias"])
     return logits, (dropped, linear, name)

@@ -5,28 +5,28 @@ from pathlib import Path
 
 import numpy as np
 
-from minidistil.arguments import path_like, real, whole
-from minidistil.config.generation import NAME as GENERATION
-from minidistil.config.generation import Generation
-from minidistil.files import write_json
-from minidistil.model import answers, network, objective, taps
+from minidistil.config.generation_config import NAME as GENERATION
+from minidistil.config.generation_config import Generation
+from minidistil.io.arguments import path_like, real, whole
+from minidistil.io.files import write_json
+from minidistil.model import network, taps, task_loss, task_outputs
 from minidistil.model.checkpoint import write_folder
-from minidistil.model.counting import PLAIN
 from minidistil.model.finite import answer
 from minidistil.model.heads import (
     POOLERS,
     WORD_TASKS,
     architecture_name,
     heads_of,
+    lm_head,
     logits_head,
-    projector,
 )
-from minidistil.model.layout import layout
+from minidistil.model.label_counts import PLAIN
 from minidistil.model.names import is_turned
 from minidistil.model.network import Cotangents
 from minidistil.model.output import Copied, Fetched, Kept, Output, Step, kept_by
+from minidistil.model.parameter_table import layout
 from minidistil.model.params import checked_arrays
-from minidistil.model.rows import LARGEST_KEY, Chance, given_in, pack, pack_choices
+from minidistil.model.rows import LARGEST_KEY, DropoutState, given_in, pack, pack_choices
 from minidistil.ops import DTYPES, frugal
 
 
@@ -103,22 +103,22 @@ class Model(Copied):
         """
         rows = self.pack(input_ids, attention_mask, token_type_ids)
         inner = self._inner(taps, attentions)
-        chance = self.chance(rows, train, seed, step, first_sequence)
+        dropout_state = self.dropout_state(rows, train, seed, step, first_sequence)
 
         def run(model):
             return network.forward(
-                model.canonical(), rows, self.config, self.task, chance, model.ops, taps=inner,
-                keep=keep,
+                model.canonical(), rows, self.config, self.task, dropout_state, model.ops,
+                taps=inner, keep=keep,
             )  # fmt: skip
 
         result, cache = answer(self, run, lambda done: network.answers(done[0]))
         loss, gradient = None, None
         given = (labels, next_sentence_label, sentence_order_label, start_positions, end_positions)
-        if given := objective.given(dict(zip(objective.LABELS, given, strict=True))):
+        if given := task_loss.given(dict(zip(task_loss.LABELS, given, strict=True))):
             loss, gradient = self._loss(result, rows, given)
         fetch = self._fetch
         return Output(
-            **answers.shown(result.logits, rows, self.logits_head, self.ops.place),
+            **task_outputs.shown(result.logits, rows, self.logits_head, self.ops.place),
             seq_relationship_logits=fetch(result.nsp),
             last_hidden_state=rows.scatter(fetch(result.hidden[-1])),
             pooler_output=self._pooler_output(result),
@@ -182,17 +182,17 @@ class Model(Copied):
         types = batch.get("token_type_ids") if self.config.architecture.types > 1 else None
         return self.pack(ids, batch.get("attention_mask"), types)
 
-    def chance(self, rows, train, seed, step, first_sequence):
+    def dropout_state(self, rows, train, seed, step, first_sequence):
         """Dropout's randomness for these rows, or None in evaluation."""
         if not train:
             return None
         first = whole("first_sequence", first_sequence, 0, LARGEST_KEY)
         key = whole("seed", seed, 0, LARGEST_KEY), whole("step", step, 0, LARGEST_KEY)
-        return Chance(*key, rows.sequence + first * rows.choices, rows.column)
+        return DropoutState(*key, rows.sequence + first * rows.choices, rows.column)
 
     def _loss(self, result, rows, given, counting=PLAIN):
         """float, Cotangents for every row's logits."""
-        return objective.loss_of(result, rows, given, self.config, self.task, self.ops, counting)
+        return task_loss.loss_of(result, rows, given, self.config, self.task, self.ops, counting)
 
     def _inner(self, names, attentions):
         taps.check_names(names, self.config.architecture.L)
@@ -234,7 +234,7 @@ class Model(Copied):
         if any(x is not None for x in given):
             gradient = Cotangents(
                 hidden=self._dhidden(rows, result, dhidden_states, dlast_hidden_state),
-                logits=answers.shown_backward(
+                logits=task_outputs.shown_backward(
                     shown, result.logits, rows, self.logits_head, self.ops.place, self.task
                 ),
                 pooled=self._cotangent("dpooler_output", dpooler_output, result.pooled),
@@ -304,24 +304,24 @@ class Model(Copied):
 
     def counts(self, batch, counting=PLAIN):
         """What the means of `gradients` are over, {name of the labels: n}."""
-        return objective.label_counts(batch, self.config, self.logits_head, counting)
+        return task_loss.label_counts(batch, self.config, self.logits_head, counting)
 
     @frugal()
     def gradients(self, batch, train=False, seed=0, step=0, first_sequence=0, counting=PLAIN):
         """The task's own loss on a batch with labels  ->  Step, as forward and backward give it,
         but without logits of rows that have no label. counting: see `model.counting`."""
         rows = self.pack_batch(batch)
-        chance = self.chance(rows, train, seed, step, first_sequence)
-        given = objective.given(batch)
+        dropout_state = self.dropout_state(rows, train, seed, step, first_sequence)
+        given = task_loss.given(batch)
         if not given:
             raise ValueError("a training step needs labels in the batch")
-        args = (self._canonical, rows, self.config, self.task, chance, self.ops)
+        args = (self._canonical, rows, self.config, self.task, dropout_state, self.ops)
         if self.task in WORD_TASKS:
-            (labels,) = objective.right_answers(given, rows, self.config, self.logits_head)
-            select = np.flatnonzero(labels != objective.IGNORED)  # (M,)
+            (labels,) = task_loss.right_answers(given, rows, self.config, self.logits_head)
+            select = np.flatnonzero(labels != task_loss.IGNORED)  # (M,)
             result, cache = network.forward(*args, select=select, project=False)
             loss, kept = self.ops.vocabulary.forward(
-                result.features, *projector(self._canonical), labels=labels[select],
+                result.features, *lm_head(self._canonical), labels=labels[select],
                 alpha_mlm=counting.shares["labels"],
             )  # fmt: skip
             projection = self.ops.vocabulary.backward(result.features.dtype.type(1), kept)

@@ -37,8 +37,8 @@ class Cotangents(NamedTuple):
     nsp: object = None
 
 
-def forward(p, rows, config, task, chance, ops, select=None, taps=None, project=True, keep=True,
-            past=None, memory=None):  # fmt: skip
+def forward(p, rows, config, task, dropout_state, ops, select=None, taps=None, project=True,
+            keep=True, kv_cache=None, memory=None):  # fmt: skip
     """Rows  ->  Result, cache.
 
     p: canonical parameters; chance: None in evaluation; select: (M,) rows that the masked-LM head
@@ -47,13 +47,13 @@ def forward(p, rows, config, task, chance, ops, select=None, taps=None, project=
     memory: the encoder's output that a decoder attends to, a cross.Memory.
     """
     a = config.architecture
-    lent = {"past": past, "memory": memory}
+    lent = {"kv_cache": kv_cache, "memory": memory}
     lent = {name: x for name, x in lent.items() if x is not None}
     hidden, body = body_of(a).forward(
-        p, rows, a, config.pad_token_id, chance, ops, taps, keep, **lent
+        p, rows, a, config.pad_token_id, dropout_state, ops, taps, keep, **lent
     )
     h, first = hidden[-1], rows.bounds[:-1]
-    above = chance and chance.of(first)  # the dropout of what is pooled
+    above = dropout_state and dropout_state.of(first)  # the dropout of what is pooled
     features = logits = pooled = nsp = None
     caches = {}
     for head in heads_of(config, task):
@@ -62,13 +62,13 @@ def forward(p, rows, config, task, chance, ops, select=None, taps=None, project=
             features, cache = heads.mlm(picked, p, a, ops) if head == "mlm" else (picked, None)
             caches["words"] = (cache, gather)
             if project:
-                logits, caches["projector"] = ops.linear.forward(features, *heads.projector(p))
+                logits, caches["lm_head"] = ops.linear.forward(features, *heads.lm_head(p))
         elif head in heads.POOLERS:
             pooled, caches["pooler"] = heads.pool(h, first, p, head, a, above, ops)
         else:
             last = heads.CLASSIFIERS[head]
-            x, at = (h, chance) if last.reads == "tokens" else (pooled, above)
-            y, caches[head] = heads.classify(x, p, last.role, last.chance(a), at, ops)
+            x, at = (h, dropout_state) if last.reads == "tokens" else (pooled, above)
+            y, caches[head] = heads.classify(x, p, last.role, last.rate(a), at, ops)
             logits, nsp = (logits, y) if head in heads.ORDERS else (y, nsp)
     result = Result(hidden, features, logits, pooled, nsp)
     return result, (body, caches, h) if keep else None
@@ -94,8 +94,8 @@ def backward(d, cache, ops, dtaps=None, release=False):
         dpart, dp = heads.pool_backward(dpooled, caches["pooler"], ops)
         dh, grads = plus(dh, dpart, ops), grads | dp
     projection = d.projection
-    if d.logits is not None and "projector" in caches:
-        projection = ops.linear.backward(d.logits, caches["projector"])
+    if d.logits is not None and "lm_head" in caches:
+        projection = ops.linear.backward(d.logits, caches["lm_head"])
     if projection is not None:
         head, gather = caches["words"]
         dpart, grads["embeddings.word.weight"], grads["decoder.bias"] = projection

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from minidistil.arguments import real
-from minidistil.limits import short
+from minidistil.io.arguments import real
+from minidistil.io.limits import short
 from minidistil.model.heads import CLASSIFIERS, POOLERS, heads_of
 
 FLOAT32 = float(np.finfo(np.float32).max)

@@ -6,22 +6,21 @@ from pathlib import Path
 
 import numpy as np
 
-from minidistil.arguments import one_of, path_like, whole
 from minidistil.config import PROBLEM_TYPES, EncoderDecoderConfig, read_config
-from minidistil.config.base import Config
-from minidistil.config.folder import body_of, modules_around
-from minidistil.config.generation import NAME as GENERATION
-from minidistil.config.generation import read_generation
+from minidistil.config.base import BaseConfig
+from minidistil.config.generation_config import NAME as GENERATION
+from minidistil.config.generation_config import read_generation
+from minidistil.config.sentence_folder import body_of, modules_around
 from minidistil.config.vit import VISION
-from minidistil.files import MissingFileError
-from minidistil.limits import several, short
+from minidistil.io.arguments import one_of, path_like, whole
+from minidistil.io.files import MissingFileError
+from minidistil.io.limits import several, short
 from minidistil.model.checkpoint import CONFIG, INDEX, is_quantized, misfit, stored_in, with_scales
-from minidistil.model.encoder_decoder import EncoderDecoder
+from minidistil.model.generation.generation_options import ends_of
 from minidistil.model.heads import LAST, WORDS, heads_of, task_of, tasks_of, with_outputs
-from minidistil.model.layout import HALVES, first_values, layout
 from minidistil.model.model import Model
 from minidistil.model.names import BODY, BUFFERS, TIED, checkpoint_name
-from minidistil.model.options import ends_of
+from minidistil.model.parameter_table import HALVES, first_values, layout
 from minidistil.model.params import (
     LARGEST,
     body_shapes,
@@ -30,9 +29,10 @@ from minidistil.model.params import (
     initialise,
     shapes,
 )
-from minidistil.model.pooling import OLD, SENTENCE_FILES, Pooling
-from minidistil.model.sentence import SENTENCES, SentenceModel
-from minidistil.model.vision_model import fresh, loaded
+from minidistil.model.sentence.pooling import OLD, SENTENCE_FILES, Pooling
+from minidistil.model.sentence.sentence_model import SENTENCES, SentenceModel
+from minidistil.model.seq2seq.seq2seq_model import EncoderDecoder
+from minidistil.model.vision.vision_model import fresh, loaded
 from minidistil.ops import backend as load_backend
 
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt",
@@ -52,7 +52,7 @@ def from_config(config, task=None, seed=0, backend="cpu", dtype="float32", max_b
     `minidistil.backend`. Raises ValueError for a task the family lacks, and before it allocates
     more than max_bytes (8 GiB) for parameters.
     """
-    if not isinstance(config, Config | EncoderDecoderConfig):
+    if not isinstance(config, BaseConfig | EncoderDecoderConfig):
         raise TypeError(
             f"config must be a config of a family, such as BertConfig, not {short(config)}; "
             f"BertConfig.from_dict makes one of a config.json's fields"

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minidistil.ops._draw import Draw
+from minidistil.ops.runtime.dropout_key import DropoutKey
 
 
 class Rows(NamedTuple):
@@ -153,7 +153,7 @@ def _inside(name, values, limit, what):
         raise ValueError(f"{name}: {wrong[0]} is outside {what} of {limit}")
 
 
-class Chance(NamedTuple):
+class DropoutState(NamedTuple):
     """Dropout's randomness for one training step of one batch; None stands for evaluation."""
 
     seed: int
@@ -162,21 +162,21 @@ class Chance(NamedTuple):
     column: np.ndarray  # (N,)
     first_site: int = 0  # above 0 for the second of two models that draw in one step
 
-    def draw(self, site, p):
+    def dropout_key(self, site, p):
         """What `ops.dropout` needs to drop with probability p at one of the model's places."""
         site += self.first_site
-        return Draw(p, self.seed, self.step, site, self.sequence, self.column)
+        return DropoutKey(p, self.seed, self.step, site, self.sequence, self.column)
 
     def of(self, rows):
         """The same chance for some of the rows."""
         return self._replace(sequence=self.sequence[rows], column=self.column[rows])
 
 
-def drop(x, p, site, chance, ops):
+def drop(x, p, site, dropout_state, ops):
     """x (N,C)  ->  dropout(x), cache; x itself in evaluation."""
-    if chance is None or p == 0:
+    if dropout_state is None or p == 0:
         return x, None
-    return ops.dropout.forward(x, draw=chance.draw(site, p))
+    return ops.dropout.forward(x, key=dropout_state.dropout_key(site, p))
 
 
 def drop_backward(dy, cache, ops):

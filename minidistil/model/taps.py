@@ -12,9 +12,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from minidistil.limits import short
+from minidistil.io.limits import short
 from minidistil.ops import backend
-from minidistil.ops._heads import merge_heads, split_heads
+from minidistil.ops.kernels.head_views import merge_heads, split_heads
 
 SPEC = backend("numpy")
 PLAIN = (

@@ -13,10 +13,10 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from minidistil.arguments import one_of
-from minidistil.ops._memory import Workspace, frugal
-from minidistil.ops._place import Device, Host, place_of
-from minidistil.ops._precision import GEMMS, PRECISIONS, matmul_precision
+from minidistil.io.arguments import one_of
+from minidistil.ops.runtime.arrays import Device, Host, place_of
+from minidistil.ops.runtime.matmul_settings import GEMMS, PRECISIONS, matmul_precision
+from minidistil.ops.runtime.workspace import Workspace, frugal
 
 __all__ = [
     "BACKENDS", "DTYPES", "GEMMS", "OPS", "PRECISIONS", "SUFFIX", "Workspace", "backend", "frugal",
@@ -57,7 +57,7 @@ def backend(name, dtype="float32"):
             f"round to"
         )
     if name == "cuda":
-        from minidistil.ops._cuda import check_device
+        from minidistil.ops.runtime.cuda import check_device
 
         check_device()
     return _made(name, dtype)

@@ -16,9 +16,9 @@ import math
 
 import numpy as np
 
-from minidistil.ops._cpu import CHUNKS, kernel, prange
-from minidistil.ops._cuda import FLAT, cuda, cuda_kernel, device_empty, float32
-from minidistil.ops._many_cuda import COUNT, FIRST, TAG, float_at, put_float, table
+from minidistil.ops.kernels.many_arrays_cuda import COUNT, FIRST, TAG, float_at, put_float, table
+from minidistil.ops.runtime.cpu import CHUNKS, kernel, prange
+from minidistil.ops.runtime.cuda import FLAT, cuda, cuda_kernel, device_empty, float32
 
 # ------------------------------------------------------- NumPy: the specification
 

@@ -5,9 +5,9 @@
 Shapes are equal: nothing is broadcast, so nothing has to be summed on the way back.
 """
 
-from minidistil.ops._cpu import kernel, prange
-from minidistil.ops._cuda import cuda, cuda_kernel, device_empty, flat
-from minidistil.ops._memory import empty_like
+from minidistil.ops.runtime.cpu import kernel, prange
+from minidistil.ops.runtime.cuda import cuda, cuda_kernel, device_empty, flat
+from minidistil.ops.runtime.workspace import empty_like
 
 # ------------------------------------------------------- NumPy: the specification
 

@@ -13,10 +13,10 @@ import math
 import numpy as np
 
 from minidistil.ops import add, layernorm
-from minidistil.ops._cpu import kernel, prange
-from minidistil.ops._cuda import TEAM, cuda, cuda_kernel, device_empty
-from minidistil.ops._memory import empty, empty_like
 from minidistil.ops.layernorm import moments
+from minidistil.ops.runtime.cpu import kernel, prange
+from minidistil.ops.runtime.cuda import TEAM, cuda, cuda_kernel, device_empty
+from minidistil.ops.runtime.workspace import empty, empty_like
 
 # ------------------------------------------------------- NumPy: the specification
 

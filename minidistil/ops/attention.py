@@ -21,10 +21,10 @@ Padding has no row, so it needs no mask. Two switches say which keys a query mee
     causal       no look ahead: query i of t meets the keys up to i + (u − t), its own place where
                  the queries are the last t of u; the other scores are −∞ and their weights 0
 
-The specification keeps every weight, so its memory grows with t². The kernels, in `_attention.py`,
-go through the weights in tiles, twice, and keep two numbers a row and head instead.
-Source: Vaswani et al., "Attention is all you need", 2017, eq. 1; queries are scaled before the
-product, as in Hugging Face's DistilBERT.
+The specification keeps every weight, so its memory grows with t². The kernels, in
+`kernels/flash_attention.py`, go through the weights in tiles, twice, and keep two numbers a row and
+head instead. Source: Vaswani et al., "Attention is all you need", 2017, eq. 1; queries are scaled
+before the product, as in Hugging Face's DistilBERT.
 """
 
 import math
@@ -33,17 +33,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minidistil.ops import _attention, _attention_cuda, dropout, softmax
-from minidistil.ops._attention import HEAD_SHIFT
-from minidistil.ops._cuda import device_empty, to_device
-from minidistil.ops._heads import merge_heads, split_heads
-from minidistil.ops._memory import empty, empty_like
+from minidistil.ops import dropout, softmax
 from minidistil.ops.dropout import words_of
+from minidistil.ops.kernels import flash_attention, flash_attention_cuda
+from minidistil.ops.kernels.flash_attention import HEAD_SHIFT
+from minidistil.ops.kernels.head_views import merge_heads, split_heads
+from minidistil.ops.runtime.cuda import device_empty, to_device
+from minidistil.ops.runtime.workspace import empty, empty_like
 
 # ------------------------------------------------------- NumPy: the specification
 
 
-def forward(q, k, v, *, bounds, n_heads, key_bounds=None, causal=False, draw=None, keep=True):
+def forward(
+    q, k, v, *, bounds, n_heads, key_bounds=None, causal=False, dropout_key=None, keep=True
+):
     """q (N,C), k, v (M,C), bounds, key_bounds (B+1,)  ->  y (N,C), cache.
 
     key_bounds: None where M = N and a sequence meets itself. causal: needs u ≥ t in each sequence.
@@ -58,18 +61,18 @@ def forward(q, k, v, *, bounds, n_heads, key_bounds=None, causal=False, draw=Non
         a, _ = softmax.forward(s.reshape(-1, s.shape[2]))
         a = a.reshape(s.shape)
         a[:, hidden] = 0  # it is already, unless the row holds a NaN
-        y[rows] = merge_heads((a * _mask(draw, rows, n_heads, a)) @ vh)
+        y[rows] = merge_heads((a * _mask(dropout_key, rows, n_heads, a)) @ vh)
         weights.append(a)
-    return y, (q, k, v, weights, meeting, n_heads, draw) if keep else None
+    return y, (q, k, v, weights, meeting, n_heads, dropout_key) if keep else None
 
 
 def backward(dy, cache):
     """dy (N,C), cache  ->  dq (N,C), dk, dv (M,C)."""
-    q, k, v, weights, meeting, n_heads, draw = cache
+    q, k, v, weights, meeting, n_heads, dropout_key = cache
     dq, dk, dv = np.empty_like(q), np.zeros_like(k), np.zeros_like(v)
     for (rows, keys, hidden), a in zip(meeting.sequences(), weights, strict=True):
         qh, kh, vh, dyh = (split_heads(x, n_heads) for x in (q[rows], k[keys], v[keys], dy[rows]))
-        m = _mask(draw, rows, n_heads, a)  # (H,t,u)
+        m = _mask(dropout_key, rows, n_heads, a)  # (H,t,u)
         dv[keys] = merge_heads((a * m).swapaxes(1, 2) @ dyh)
         da = m * (dyh @ vh.swapaxes(1, 2))  # (H,t,u)
         (ds,) = softmax.backward(da.reshape(-1, a.shape[2]), a.reshape(-1, a.shape[2]))
@@ -102,71 +105,82 @@ class Meeting(NamedTuple):
                 yield slice(first, last), slice(from_, to), hidden
 
 
-def _mask(draw, rows, n_heads, a):
+def _mask(dropout_key, rows, n_heads, a):
     """Dropout's m/(1−p) for the weights a (H,t,u) of one sequence; ones when nothing is drawn."""
-    if draw is None:
+    if dropout_key is None:
         return np.ones((), a.dtype)
     t, u = a.shape[1:]
-    key0, key1, site, threshold = words_of(draw)
+    key0, key1, site, threshold = words_of(dropout_key)
     head, block = np.arange(n_heads)[:, None, None], np.arange(-(-u // 4))[None, None, :]
     counter = np.broadcast_arrays(
         site,
-        draw.sequence[rows][None, :, None],
-        draw.column[rows][None, :, None],
+        dropout_key.sequence[rows][None, :, None],
+        dropout_key.column[rows][None, :, None],
         (head << HEAD_SHIFT) | block,
     )
     words = np.stack(dropout.philox(*counter, key0, key1), axis=-1).reshape(n_heads, t, -1)
-    return ((words[:, :, :u] >= threshold) / (1 - draw.p)).astype(a.dtype)
+    return ((words[:, :, :u] >= threshold) / (1 - dropout_key.p)).astype(a.dtype)
 
 
-# ------------------------------------------------------- Numba: tiles of scores, in `_attention.py`
+# -------------------------------------------- Numba: tiles of scores, `kernels/flash_attention.py`
 
 
-def forward_cpu(q, k, v, *, bounds, n_heads, key_bounds=None, causal=False, draw=None, keep=True):
+def forward_cpu(
+    q, k, v, *, bounds, n_heads, key_bounds=None, causal=False, dropout_key=None, keep=True
+):
     q, k, v = (np.ascontiguousarray(x, np.float32) for x in (q, k, v))
     y, norms = empty_like(q), empty((len(q) if keep else 0, n_heads, 2))
     meeting = Meeting.of(bounds, key_bounds, causal)
-    _attention.forward(q, k, v, meeting, n_heads, _drawn(draw), y, norms)
-    return y, (q, k, v, (y, norms), meeting, n_heads, draw) if keep else None
+    flash_attention.forward(q, k, v, meeting, n_heads, _drawn(dropout_key), y, norms)
+    return y, (q, k, v, (y, norms), meeting, n_heads, dropout_key) if keep else None
 
 
 def backward_cpu(dy, cache):
-    q, k, v, (y, norms), meeting, n_heads, draw = cache
+    q, k, v, (y, norms), meeting, n_heads, dropout_key = cache
     dy = np.ascontiguousarray(dy, np.float32)
     dq, dk, dv = empty_like(q), empty_like(k), empty_like(v)
-    _attention.backward(dy, q, k, v, y, norms, meeting, n_heads, _drawn(draw), dq, dk, dv)
+    flash_attention.backward(
+        dy, q, k, v, y, norms, meeting, n_heads, _drawn(dropout_key), dq, dk, dv
+    )
     return dq, dk, dv
 
 
-def _drawn(draw):
+def _drawn(dropout_key):
     """What kernels need of a Draw; without one, nobody has a column."""
-    if draw is None:
+    if dropout_key is None:
         nobody = np.zeros(0, np.int64)
         return (nobody, nobody, *np.zeros(4, np.uint32), np.float32(1))
-    return (draw.sequence, draw.column, *words_of(draw), np.float32(1 / (1 - draw.p)))
+    return (
+        dropout_key.sequence,
+        dropout_key.column,
+        *words_of(dropout_key),
+        np.float32(1 / (1 - dropout_key.p)),
+    )
 
 
-# ------------------------------------------------------- CUDA: the same tiles, `_attention_cuda.py`
+# ---------------------------------------- CUDA: the same tiles, `kernels/flash_attention_cuda.py`
 
 
-def forward_cuda(q, k, v, *, bounds, n_heads, key_bounds=None, causal=False, draw=None, keep=True):
-    bounds, drawn = to_device(bounds), _drawn_cuda(draw)
+def forward_cuda(
+    q, k, v, *, bounds, n_heads, key_bounds=None, causal=False, dropout_key=None, keep=True
+):
+    bounds, drawn = to_device(bounds), _drawn_cuda(dropout_key)
     key_bounds = bounds if key_bounds is None else to_device(key_bounds)
     y, norms = device_empty(q.shape), device_empty((len(q) if keep else 0, n_heads, 2))
     meeting = Meeting.of(bounds, key_bounds, causal)
-    _attention_cuda.forward(q, k, v, meeting, n_heads, drawn, y, norms)
+    flash_attention_cuda.forward(q, k, v, meeting, n_heads, drawn, y, norms)
     return y, (q, k, v, (y, norms), meeting, n_heads, drawn) if keep else None
 
 
 def backward_cuda(dy, cache):
     q, k, v, (y, norms), meeting, n_heads, drawn = cache
     dq, dk, dv = (device_empty(x.shape) for x in (q, k, v))
-    _attention_cuda.backward(dy, q, k, v, y, norms, meeting, n_heads, drawn, dq, dk, dv)
+    flash_attention_cuda.backward(dy, q, k, v, y, norms, meeting, n_heads, drawn, dq, dk, dv)
     return dq, dk, dv
 
 
-def _drawn_cuda(draw):
-    if draw is None:
+def _drawn_cuda(dropout_key):
+    if dropout_key is None:
         return None
-    places = to_device(draw.sequence), to_device(draw.column)
-    return (*places, *words_of(draw), np.float32(1 / (1 - draw.p)))
+    places = to_device(dropout_key.sequence), to_device(dropout_key.column)
+    return (*places, *words_of(dropout_key), np.float32(1 / (1 - dropout_key.p)))

@@ -10,8 +10,8 @@ import math
 
 import numpy as np
 
-from minidistil.ops._cpu import exp, kernel, prange
-from minidistil.ops._cuda import (
+from minidistil.ops.runtime.cpu import exp, kernel, prange
+from minidistil.ops.runtime.cuda import (
     TEAM,
     block_sum,
     cuda,
@@ -21,7 +21,7 @@ from minidistil.ops._cuda import (
     floats_to_device,
     total,
 )
-from minidistil.ops._memory import empty_like
+from minidistil.ops.runtime.workspace import empty_like
 
 # ------------------------------------------------------- NumPy: the specification
 

@@ -13,8 +13,10 @@ import math
 
 import numpy as np
 
-from minidistil.ops._cpu import helper, kernel, prange
-from minidistil.ops._cuda import (
+from minidistil.ops.cross_entropy import BLOCK
+from minidistil.ops.kl_div import selected
+from minidistil.ops.runtime.cpu import helper, kernel, prange
+from minidistil.ops.runtime.cuda import (
     TEAM,
     block_sum,
     cuda,
@@ -25,9 +27,7 @@ from minidistil.ops._cuda import (
     to_device,
     total,
 )
-from minidistil.ops._memory import zeros
-from minidistil.ops.cross_entropy import BLOCK
-from minidistil.ops.kl_div import selected
+from minidistil.ops.runtime.workspace import zeros
 
 EPS = 1e-12
 

@@ -14,8 +14,8 @@ import math
 
 import numpy as np
 
-from minidistil.ops._cpu import exp, helper, kernel, prange
-from minidistil.ops._cuda import (
+from minidistil.ops.runtime.cpu import exp, helper, kernel, prange
+from minidistil.ops.runtime.cuda import (
     TEAM,
     block_max,
     block_sum,
@@ -26,7 +26,7 @@ from minidistil.ops._cuda import (
     to_device,
     total,
 )
-from minidistil.ops._memory import empty, zeros
+from minidistil.ops.runtime.workspace import empty, zeros
 
 # ------------------------------------------------------- NumPy: the specification
 

@@ -15,8 +15,8 @@ Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011 (Phil
 
 import numpy as np
 
-from minidistil.ops._cpu import helper, kernel, prange
-from minidistil.ops._cuda import (
+from minidistil.ops.runtime.cpu import helper, kernel, prange
+from minidistil.ops.runtime.cuda import (
     cuda,
     cuda_kernel,
     device_empty,
@@ -25,8 +25,8 @@ from minidistil.ops._cuda import (
     to_device,
     uint64,
 )
-from minidistil.ops._draw import words_of
-from minidistil.ops._memory import empty_like
+from minidistil.ops.runtime.dropout_key import words_of
+from minidistil.ops.runtime.workspace import empty_like
 
 M0, M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)  # multipliers of the two lanes
 W0, W1 = np.uint32(0x9E3779B9), np.uint32(0xBB67AE85)  # the key grows by these each round
@@ -37,9 +37,9 @@ LOW, SHIFT = np.uint64(0xFFFFFFFF), np.uint64(32)
 # ------------------------------------------------------- NumPy: the specification
 
 
-def forward(x, *, draw):
+def forward(x, *, key):
     """x (N,C), draw  ->  y (N,C), cache."""
-    return x * mask(draw, x.shape[1]).astype(x.dtype), draw
+    return x * mask(key, x.shape[1]).astype(x.dtype), key
 
 
 def backward(dy, cache):
@@ -47,16 +47,16 @@ def backward(dy, cache):
     return (dy * mask(cache, dy.shape[1]).astype(dy.dtype),)
 
 
-def mask(draw, channels):
+def mask(key, channels):
     """m/(1−p) for every row and channel: (N,C) float64."""
-    key0, key1, site, threshold = words_of(draw)
+    key0, key1, site, threshold = words_of(key)
     blocks = -(-channels // 4)
     counter = np.broadcast_arrays(
-        site, draw.sequence[:, None], draw.column[:, None], np.arange(blocks)[None, :]
+        site, key.sequence[:, None], key.column[:, None], np.arange(blocks)[None, :]
     )
     words = np.stack(philox(*counter, key0, key1), axis=-1)  # (N, C/4, 4)
-    words = words.reshape(len(draw.column), 4 * blocks)[:, :channels]
-    return (words >= threshold) / (1 - draw.p)
+    words = words.reshape(len(key.column), 4 * blocks)[:, :channels]
+    return (words >= threshold) / (1 - key.p)
 
 
 def philox(c0, c1, c2, c3, key0, key1):
@@ -92,11 +92,11 @@ def philox_words(c0, c1, c2, c3, key0, key1):
     return c0, c1, c2, c3
 
 
-def forward_cpu(x, *, draw):
+def forward_cpu(x, *, key):
     y = empty_like(x)
-    scale = np.float32(1 / (1 - draw.p))
-    _mask_rows(x, draw.sequence, draw.column, *words_of(draw), scale, y)
-    return y, draw
+    scale = np.float32(1 / (1 - key.p))
+    _mask_rows(x, key.sequence, key.column, *words_of(key), scale, y)
+    return y, key
 
 
 @kernel
@@ -117,7 +117,7 @@ def _mask_rows(x, sequence, column, key0, key1, site, threshold, scale, y):
 
 
 def backward_cpu(dy, cache):
-    dx, _ = forward_cpu(dy, draw=cache)  # the same mask, applied to the gradient
+    dx, _ = forward_cpu(dy, key=cache)  # the same mask, applied to the gradient
     return (dx,)
 
 
@@ -127,16 +127,16 @@ THREADS = 256
 STEP0, STEP1 = np.uint64(W0), np.uint64(W1)
 
 
-def forward_cuda(x, *, draw):
+def forward_cuda(x, *, key):
     y, fours = device_empty(x.shape), -(-x.shape[1] // 4)
-    places = to_device(draw.sequence), to_device(draw.column)
+    places = to_device(key.sequence), to_device(key.column)
     grid = -(-len(x) * fours // THREADS)
-    _mask_kernel[grid, THREADS](x, *places, *words_of(draw), np.float32(1 / (1 - draw.p)), y)
-    return y, draw
+    _mask_kernel[grid, THREADS](x, *places, *words_of(key), np.float32(1 / (1 - key.p)), y)
+    return y, key
 
 
 def backward_cuda(dy, cache):
-    dx, _ = forward_cuda(dy, draw=cache)
+    dx, _ = forward_cuda(dy, key=cache)
     return (dx,)
 
 

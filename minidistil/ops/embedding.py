@@ -12,8 +12,8 @@ but never trained, as with PyTorch's `padding_idx`.
 
 import numpy as np
 
-from minidistil.ops._cpu import kernel, prange
-from minidistil.ops._cuda import (
+from minidistil.ops.runtime.cpu import kernel, prange
+from minidistil.ops.runtime.cuda import (
     TEAM,
     cuda,
     cuda_kernel,
@@ -22,7 +22,7 @@ from minidistil.ops._cuda import (
     float32,
     to_device,
 )
-from minidistil.ops._memory import empty, zeros
+from minidistil.ops.runtime.workspace import empty, zeros
 
 # ------------------------------------------------------- NumPy: the specification
 

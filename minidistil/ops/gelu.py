@@ -16,9 +16,16 @@ from functools import cache
 
 import numpy as np
 
-from minidistil.ops._cpu import erf, erf_of_array, exp, helper, kernel, prange, tanh
-from minidistil.ops._cuda import cuda, cuda_kernel, device_empty, device_function, flat, float32
-from minidistil.ops._memory import empty_like
+from minidistil.ops.runtime.cpu import erf, erf_of_array, exp, helper, kernel, prange, tanh
+from minidistil.ops.runtime.cuda import (
+    cuda,
+    cuda_kernel,
+    device_empty,
+    device_function,
+    flat,
+    float32,
+)
+from minidistil.ops.runtime.workspace import empty_like
 
 FORMS = ("none", "tanh")
 ROOT_HALF, ROOT_2_OVER_PI, CUBIC = math.sqrt(0.5), math.sqrt(2 / math.pi), 0.044715

@@ -7,8 +7,9 @@ import math
 
 import numpy as np
 
-from minidistil.ops._cpu import CHUNKS, kernel, prange
-from minidistil.ops._cuda import (
+from minidistil.ops.kernels.many_arrays_cuda import COUNT, FIRST, float_at, put_float, table
+from minidistil.ops.runtime.cpu import CHUNKS, kernel, prange
+from minidistil.ops.runtime.cuda import (
     FLAT,
     TEAM,
     block_sum,
@@ -18,8 +19,7 @@ from minidistil.ops._cuda import (
     float32,
     to_host,
 )
-from minidistil.ops._many_cuda import COUNT, FIRST, float_at, put_float, table
-from minidistil.ops._memory import empty
+from minidistil.ops.runtime.workspace import empty
 
 # ------------------------------------------------------- NumPy: the specification
 

@@ -19,8 +19,9 @@ import math
 
 import numpy as np
 
-from minidistil.ops._cpu import exp, helper, kernel, prange
-from minidistil.ops._cuda import (
+from minidistil.ops.cross_entropy import BLOCK, largest, log_softmax
+from minidistil.ops.runtime.cpu import exp, helper, kernel, prange
+from minidistil.ops.runtime.cuda import (
     TEAM,
     block_max,
     block_sum,
@@ -32,8 +33,7 @@ from minidistil.ops._cuda import (
     to_device,
     total,
 )
-from minidistil.ops._memory import empty, zeros
-from minidistil.ops.cross_entropy import BLOCK, largest, log_softmax
+from minidistil.ops.runtime.workspace import empty, zeros
 
 REDUCTIONS = ("batchmean", "mean", "sum")
 RULED_OUT = np.float32(-np.inf)  # a logit: the word has no chance

@@ -23,8 +23,10 @@ import math
 
 import numpy as np
 
-from minidistil.ops._cpu import CHUNKS, kernel, prange
-from minidistil.ops._cuda import (
+from minidistil.ops.kernels.matmul_cuda import sum_parts
+from minidistil.ops.linear import sum_of_rows
+from minidistil.ops.runtime.cpu import CHUNKS, kernel, prange
+from minidistil.ops.runtime.cuda import (
     TEAM,
     block_sum,
     cuda,
@@ -33,9 +35,7 @@ from minidistil.ops._cuda import (
     device_function,
     float32,
 )
-from minidistil.ops._gemm_cuda import sum_parts
-from minidistil.ops._memory import empty, empty_like
-from minidistil.ops.linear import sum_of_rows
+from minidistil.ops.runtime.workspace import empty, empty_like
 
 # ------------------------------------------------------- NumPy: the specification
 

@@ -10,10 +10,10 @@ Three products of the same size, so a backward costs twice its forward.
 
 import numpy as np
 
-from minidistil.ops import _gemm_cuda
-from minidistil.ops._cpu import CHUNKS, kernel, prange
-from minidistil.ops._cuda import cuda, cuda_kernel, device_empty, float32
-from minidistil.ops._gemm import matmul
+from minidistil.ops.kernels import matmul_cuda
+from minidistil.ops.kernels.matmul import matmul
+from minidistil.ops.runtime.cpu import CHUNKS, kernel, prange
+from minidistil.ops.runtime.cuda import cuda, cuda_kernel, device_empty, float32
 
 # ------------------------------------------------------- NumPy: the specification
 
@@ -76,12 +76,12 @@ ACROSS, DOWN = 32, 8  # threads of a block that sums columns: neighbours read ne
 
 
 def forward_cuda(x, weight, bias):
-    return _gemm_cuda.matmul(x, weight, turn_b=True, bias=bias), (x, weight)
+    return matmul_cuda.matmul(x, weight, transpose_b=True, bias=bias), (x, weight)
 
 
 def backward_cuda(dy, cache):
     x, weight = cache
-    dx, dweight = _gemm_cuda.matmul(dy, weight), _gemm_cuda.matmul(dy, x, turn_a=True)
+    dx, dweight = matmul_cuda.matmul(dy, weight), matmul_cuda.matmul(dy, x, transpose_a=True)
     return dx, dweight, column_sums_cuda(dy)
 
 
@@ -90,7 +90,7 @@ def column_sums_cuda(dy, out=None, O=None):
     O = dy.shape[1] if O is None else O
     partial = device_empty((CHUNKS, O))
     _sum_chunks_kernel[(-(-O // ACROSS), CHUNKS), (ACROSS, DOWN)](dy, partial)
-    return _gemm_cuda.sum_parts(partial, out)
+    return matmul_cuda.sum_parts(partial, out)
 
 
 @cuda_kernel

@@ -1,15 +1,15 @@
 """Linear in bfloat16: y = bf16(x)·bf16(W)ᵀ + b, half the bytes and, on some processors, half the
 time.
 
-Both operands are rounded to bfloat16 (`_formats.py`), nearest, ties to even. Everything else is
-float32: the product of two bfloat16 numbers has 16 bits and is exact there, so only the sum over
-channels rounds, as it does in float32, and the bias is added to it unrounded.
+Both operands are rounded to bfloat16 (`kernels/number_formats.py`), nearest, ties to even.
+Everything else is float32: the product of two bfloat16 numbers has 16 bits and is exact there, so
+only the sum over channels rounds, as it does in float32, and the bias is added to it unrounded.
 
 For inference: the rounding has no derivative.
 """
 
-from minidistil.ops import _narrow
-from minidistil.ops._formats import no_gradient, round_bf16
+from minidistil.ops.kernels import matmul_narrow
+from minidistil.ops.kernels.number_formats import no_gradient, round_bf16
 
 # ------------------------------------------------------- NumPy: the specification
 
@@ -24,11 +24,11 @@ def backward(dy, cache):
     raise no_gradient("bfloat16")
 
 
-# ------------------------------------------------------- Numba: `_narrow.py`
+# ------------------------------------------------------- Numba: `kernels/matmul_narrow.py`
 
 
 def forward_cpu(x, weight, bias):
-    return _narrow.linear_bf16(x, weight, bias), None
+    return matmul_narrow.linear_bf16(x, weight, bias), None
 
 
 backward_cpu = backward

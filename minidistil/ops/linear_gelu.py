@@ -10,10 +10,11 @@ The backward needs h, not y, for GELU cannot be inverted:
     ∂h = ∂y ⊙ gelu′(h)          ∂x, ∂W, ∂b from ∂h as in `linear.py`
 """
 
-from minidistil.ops import _gemm_cuda, gelu, linear
-from minidistil.ops._cuda import device_empty
-from minidistil.ops._gemm import matmul
-from minidistil.ops._memory import empty, empty_like
+from minidistil.ops import gelu, linear
+from minidistil.ops.kernels import matmul_cuda
+from minidistil.ops.kernels.matmul import matmul
+from minidistil.ops.runtime.cuda import device_empty
+from minidistil.ops.runtime.workspace import empty, empty_like
 
 # ------------------------------------------------------- NumPy: the specification
 
@@ -54,7 +55,7 @@ def backward_cpu(dy, cache):
 def forward_cuda(x, weight, bias, *, approximate="none", keep=True):
     h = device_empty((len(x), len(weight)))
     y = device_empty(h.shape) if keep else h
-    _gemm_cuda.matmul(x, weight, h, turn_b=True, bias=bias, gelu=approximate, into=y)
+    matmul_cuda.matmul(x, weight, h, transpose_b=True, bias=bias, gelu=approximate, into=y)
     return y, ((x, weight), (h, approximate)) if keep else None
 
 

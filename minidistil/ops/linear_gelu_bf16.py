@@ -3,7 +3,8 @@
 The product's sums come out in float32 and GELU reads them there: nothing more is rounded.
 """
 
-from minidistil.ops import _narrow, gelu, linear_bf16
+from minidistil.ops import gelu, linear_bf16
+from minidistil.ops.kernels import matmul_narrow
 
 # ------------------------------------------------------- NumPy: the specification
 
@@ -17,11 +18,11 @@ def forward(x, weight, bias, *, approximate="none", keep=True):
 backward = linear_bf16.backward
 
 
-# ------------------------------------------------------- Numba: `_narrow.py`
+# ------------------------------------------------------- Numba: `kernels/matmul_narrow.py`
 
 
 def forward_cpu(x, weight, bias, *, approximate="none", keep=True):
-    return _narrow.linear_bf16(x, weight, bias, approximate), None
+    return matmul_narrow.linear_bf16(x, weight, bias, approximate), None
 
 
 backward_cpu = backward

@@ -3,7 +3,8 @@
 The product's sums come out in float32 and GELU reads them there: nothing more is rounded.
 """
 
-from minidistil.ops import _narrow, gelu, linear_int8
+from minidistil.ops import gelu, linear_int8
+from minidistil.ops.kernels import matmul_narrow
 
 # ------------------------------------------------------- NumPy: the specification
 
@@ -17,12 +18,12 @@ def forward(x, weight, bias, *, approximate="none", keep=True):
 backward = linear_int8.backward
 
 
-# ------------------------------------------------------- Numba: `_narrow.py`
+# ------------------------------------------------------- Numba: `kernels/matmul_narrow.py`
 
 
 def forward_cpu(x, weight, bias, *, approximate="none", keep=True):
     linear_int8.check_depth(x.shape[-1])
-    return _narrow.linear_int8(x, weight, bias, approximate), None
+    return matmul_narrow.linear_int8(x, weight, bias, approximate), None
 
 
 backward_cpu = backward

@@ -3,19 +3,26 @@
     x[n,c] ≈ s[n]·q[n,c]        W[o,c] ≈ t[o]·w[o,c]        q, w whole numbers of 8 bits
     y[n,o] = (s[n]·t[o]) · Σ_c q[n,c]·w[o,c]  +  b[o]
 
-`_formats.py` says how rows become whole numbers. Those of x do so at each call ("dynamic"), each
-by its own smallest and largest entry, so that a token never depends on its neighbours in the
-batch; those of W (one for each output channel) once. The sum is exact in 32 bits for up to 66,311
-channels, so its order does not matter. Three roundings follow, in float32 and in this order: of the
-sum, of its product with s·t (which is exact: two bfloat16 numbers), and of the sum with b.
+`kernels/number_formats.py` says how rows become whole numbers. Those of x do so at each call
+("dynamic"), each by its own smallest and largest entry, so that a token never depends on its
+neighbours in the batch; those of W (one for each output channel) once. The sum is exact in 32 bits
+for up to 66,311 channels, so its order does not matter. Three roundings follow, in float32 and in
+this order: of the sum, of its product with s·t (which is exact: two bfloat16 numbers), and of the
+sum with b.
 
 A row of x that holds NaN or infinity gives a row of NaN. For inference: rounding has no derivative.
 """
 
 import numpy as np
 
-from minidistil.ops import _narrow
-from minidistil.ops._formats import LARGEST, WIDTH, no_gradient, quantize, quantize_rows
+from minidistil.ops.kernels import matmul_narrow
+from minidistil.ops.kernels.number_formats import (
+    LARGEST,
+    WIDTH,
+    no_gradient,
+    quantize,
+    quantize_rows,
+)
 
 DEEPEST = (2**31 - 1) // (LARGEST * (WIDTH + 1))  # channels whose products fit into 32 bits
 
@@ -47,12 +54,12 @@ def check_depth(I):
         )
 
 
-# ------------------------------------------------------- Numba: `_narrow.py`
+# ------------------------------------------------------- Numba: `kernels/matmul_narrow.py`
 
 
 def forward_cpu(x, weight, bias):
     check_depth(x.shape[-1])
-    return _narrow.linear_int8(x, weight, bias), None
+    return matmul_narrow.linear_int8(x, weight, bias), None
 
 
 backward_cpu = backward

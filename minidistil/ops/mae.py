@@ -8,8 +8,9 @@ sign, and so the pull, is 0.
 
 import numpy as np
 
-from minidistil.ops._cpu import kernel, prange
-from minidistil.ops._cuda import (
+from minidistil.ops.kl_div import selected
+from minidistil.ops.runtime.cpu import kernel, prange
+from minidistil.ops.runtime.cuda import (
     TEAM,
     block_sum,
     cuda,
@@ -20,8 +21,7 @@ from minidistil.ops._cuda import (
     to_device,
     total,
 )
-from minidistil.ops._memory import zeros
-from minidistil.ops.kl_div import selected
+from minidistil.ops.runtime.workspace import zeros
 
 # ------------------------------------------------------- NumPy: the specification
 

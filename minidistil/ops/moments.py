@@ -8,9 +8,9 @@ Source: Sun et al., "MobileBERT", 2020, §3.4, which transfers both from teacher
 
 import numpy as np
 
-from minidistil.ops._cpu import kernel, prange
-from minidistil.ops._cuda import TEAM, block_sum, cuda, cuda_kernel, device_empty, float32
-from minidistil.ops._memory import empty, empty_like
+from minidistil.ops.runtime.cpu import kernel, prange
+from minidistil.ops.runtime.cuda import TEAM, block_sum, cuda, cuda_kernel, device_empty, float32
+from minidistil.ops.runtime.workspace import empty, empty_like
 
 # ------------------------------------------------------- NumPy: the specification
 

@@ -9,8 +9,10 @@ Source: PyTorch's `MSELoss`, whose reductions "mean" and "sum" these are.
 
 import numpy as np
 
-from minidistil.ops._cpu import helper, kernel, prange
-from minidistil.ops._cuda import (
+from minidistil.ops.cross_entropy import BLOCK
+from minidistil.ops.kl_div import REDUCTIONS, selected
+from minidistil.ops.runtime.cpu import helper, kernel, prange
+from minidistil.ops.runtime.cuda import (
     TEAM,
     block_sum,
     cuda,
@@ -22,9 +24,7 @@ from minidistil.ops._cuda import (
     to_device,
     total,
 )
-from minidistil.ops._memory import zeros
-from minidistil.ops.cross_entropy import BLOCK
-from minidistil.ops.kl_div import REDUCTIONS, selected
+from minidistil.ops.runtime.workspace import zeros
 
 # ------------------------------------------------------- NumPy: the specification
 

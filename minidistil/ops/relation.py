@@ -27,8 +27,9 @@ import math
 import numpy as np
 
 from minidistil.ops import softmax
-from minidistil.ops._cpu import exp, helper, kernel, prange
-from minidistil.ops._cuda import (
+from minidistil.ops.kernels.head_views import merge_heads, split_heads
+from minidistil.ops.runtime.cpu import exp, helper, kernel, prange
+from minidistil.ops.runtime.cuda import (
     TEAM,
     block_max,
     block_sum,
@@ -40,8 +41,7 @@ from minidistil.ops._cuda import (
     to_device,
     total,
 )
-from minidistil.ops._heads import merge_heads, split_heads
-from minidistil.ops._memory import empty_like
+from minidistil.ops.runtime.workspace import empty_like
 
 MEASURES = KL, CE, SCORES, PROBS = "kl", "ce", "scores", "probs"
 IS_KL, IS_SCORES, IS_PROBS = map(MEASURES.index, (KL, SCORES, PROBS))  # what kernels are told

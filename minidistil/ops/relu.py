@@ -7,9 +7,9 @@ At x = 0, where no derivative exists, the gradient is 0, as in PyTorch.
 
 import numpy as np
 
-from minidistil.ops._cpu import kernel, prange
-from minidistil.ops._cuda import cuda, cuda_kernel, device_empty, flat, float32
-from minidistil.ops._memory import empty_like
+from minidistil.ops.runtime.cpu import kernel, prange
+from minidistil.ops.runtime.cuda import cuda, cuda_kernel, device_empty, flat, float32
+from minidistil.ops.runtime.workspace import empty_like
 
 # ------------------------------------------------------- NumPy: the specification
 

@@ -14,8 +14,8 @@ import math
 
 import numpy as np
 
-from minidistil.ops._cpu import exp, kernel, prange
-from minidistil.ops._cuda import (
+from minidistil.ops.runtime.cpu import exp, kernel, prange
+from minidistil.ops.runtime.cuda import (
     TEAM,
     block_max,
     block_sum,
@@ -24,7 +24,7 @@ from minidistil.ops._cuda import (
     device_empty,
     float32,
 )
-from minidistil.ops._memory import empty_like
+from minidistil.ops.runtime.workspace import empty_like
 
 # ------------------------------------------------------- NumPy: the specification
 

@@ -25,9 +25,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minidistil.ops import _gemm_cuda, cross_entropy, global_norm, kl_div, linear, mse
-from minidistil.ops._cpu import kernel, prange
-from minidistil.ops._cuda import (
+from minidistil.ops import cross_entropy, global_norm, kl_div, linear, mse
+from minidistil.ops.cross_entropy import BLOCK, add_softmax, exp_sum, surprise
+from minidistil.ops.kernels import matmul_cuda
+from minidistil.ops.kernels.matmul import matmul
+from minidistil.ops.kl_div import add_difference, divergence
+from minidistil.ops.mse import add_error, squared_distance
+from minidistil.ops.runtime.cpu import kernel, prange
+from minidistil.ops.runtime.cuda import (
     TEAM,
     block_max,
     block_sum,
@@ -38,18 +43,14 @@ from minidistil.ops._cuda import (
     float32,
     to_device,
 )
-from minidistil.ops._gemm import matmul
-from minidistil.ops._memory import empty, zeros
-from minidistil.ops.cross_entropy import BLOCK, add_softmax, exp_sum, surprise
-from minidistil.ops.kl_div import add_difference, divergence
-from minidistil.ops.mse import add_error, squared_distance
+from minidistil.ops.runtime.workspace import empty, zeros
 
 IGNORED = -100
 ROWS = 256  # of a chunk: enough for the products to run at full speed, 31 MB of BERT's logits
 WORDS = 24 * 256  # of ∂z·W at a time: the product packs its right factor, here 19 MB and not all W
 
 
-class Kept(NamedTuple):
+class VocabularyCache(NamedTuple):
     """The losses before weighting, and the gradient of their weighted sum."""
 
     parts: dict  # of "ce", "mlm" and "mse", those whose alpha is not 0
@@ -83,7 +84,7 @@ def forward(x, weight, bias, *, labels=None, teacher=None, tau=2.0, alpha_ce=0.0
             parts[name], cache = op.forward(z, **fixed)
             dz += op.backward(x.dtype.type(alpha), cache)[0]
     y = sum(losses[name][0] * part for name, part in parts.items())
-    return x.dtype.type(y), Kept(parts, *linear.backward(dz, head))
+    return x.dtype.type(y), VocabularyCache(parts, *linear.backward(dz, head))
 
 
 def backward(dy, cache):
@@ -130,7 +131,7 @@ def forward_cpu(x, weight, bias, *, labels=None, teacher=None, tau=2.0, alpha_ce
              "mse": (alpha_mse, mse_ / N)}  # fmt: skip
     y = sum(alpha * part for alpha, part in parts.values() if alpha)
     parts = {name: np.float32(part) for name, (alpha, part) in parts.items() if alpha}
-    return np.float32(y), Kept(parts, dx, dweight, dbias)
+    return np.float32(y), VocabularyCache(parts, dx, dweight, dbias)
 
 
 @kernel
@@ -191,20 +192,20 @@ def forward_cuda(x, weight, bias, *, labels=None, teacher=None, tau=2.0, alpha_c
         rows = slice(start, min(start + ROWS, N))
         xs, n = x[rows], rows.stop - start
         z = logits[:n]
-        _gemm_cuda.matmul(xs, weight, z, turn_b=True, bias=bias, size=(n, V, C))
+        matmul_cuda.matmul(xs, weight, z, transpose_b=True, bias=bias, size=(n, V, C))
         t = teacher(rows) if alpha_ce or alpha_mse else z
         _turn_into_gradient_kernel[n, TEAM](
             z, t, labels[rows], V, np.float32(1 / tau), *factors, sums[rows]
         )
-        _gemm_cuda.matmul(z, weight, dx[rows], size=(n, C, V))
-        _gemm_cuda.matmul(z, xs, dweight, turn_a=True, add=True, size=(V, C, n))
+        matmul_cuda.matmul(z, weight, dx[rows], size=(n, C, V))
+        matmul_cuda.matmul(z, xs, dweight, transpose_a=True, add=True, size=(V, C, n))
         linear.column_sums_cuda(z, dbias, V)
     y, parts = device_empty(1), device_empty(3)
     weights = [np.float32(w) for w in (tau**2 / N, 1 / M, 1 / N, alpha_ce, alpha_mlm, alpha_mse)]
     _add_losses_kernel[1, TEAM](sums, *weights, parts, y)
     alphas = {"ce": alpha_ce, "mlm": alpha_mlm, "mse": alpha_mse}
     parts = {name: parts[i : i + 1] for i, name in enumerate(alphas) if alphas[name]}
-    return y, Kept(parts, dx, dweight, dbias)
+    return y, VocabularyCache(parts, dx, dweight, dbias)
 
 
 @cuda_kernel

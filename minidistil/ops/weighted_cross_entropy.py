@@ -16,8 +16,9 @@ import math
 
 import numpy as np
 
-from minidistil.ops._cpu import kernel, prange
-from minidistil.ops._cuda import (
+from minidistil.ops.cross_entropy import add_softmax, exp_sum, labelled_rows, log_softmax, surprise
+from minidistil.ops.runtime.cpu import kernel, prange
+from minidistil.ops.runtime.cuda import (
     TEAM,
     block_max,
     block_sum,
@@ -29,8 +30,7 @@ from minidistil.ops._cuda import (
     to_device,
     total,
 )
-from minidistil.ops._memory import empty, zeros
-from minidistil.ops.cross_entropy import add_softmax, exp_sum, labelled_rows, log_softmax, surprise
+from minidistil.ops.runtime.workspace import empty, zeros
 
 # ------------------------------------------------------- NumPy: the specification
 

@@ -4,12 +4,17 @@ Start at `loop.py`; `optimizer.py` and `schedule.py` are what a step consists of
 `checkpoint.py` what is written down.
 """
 
-from minidistil.limits import short
-from minidistil.train.config import TrainConfig
+from minidistil.io.limits import short
 from minidistil.train.loop import run_loop
-from minidistil.train.objectives import Distillation, Supervised, counting_of, objective_for
 from minidistil.train.optimizer import AdamW, clip
-from minidistil.train.run import Run
+from minidistil.train.run_folder import Run
+from minidistil.train.train_config import TrainConfig
+from minidistil.train.training_objectives import (
+    Distillation,
+    Supervised,
+    counting_of,
+    objective_for,
+)
 
 __all__ = [
     "AdamW", "Distillation", "Run", "Supervised", "TrainConfig", "clip", "counting_of", "train",

@@ -11,7 +11,7 @@ import time
 
 from tqdm import tqdm
 
-from minidistil.model.counting import shares_of
+from minidistil.model.label_counts import shares_of
 from minidistil.ops import place_of
 from minidistil.train.optimizer import AdamW, clip, scaled
 

@@ -14,18 +14,18 @@ from contextlib import contextmanager, nullcontext
 
 import numpy as np
 
-from minidistil.limits import several
-from minidistil.model.counting import PLAIN
+from minidistil.io.limits import several
 from minidistil.model.finite import NotFiniteError
+from minidistil.model.label_counts import PLAIN
 from minidistil.ops import Workspace
 from minidistil.train import best, budget
-from minidistil.train.config import TrainConfig
-from minidistil.train.inputs import inputs_of
-from minidistil.train.objectives import counting_of
+from minidistil.train.bert_optimizers import BertAdam, Lamb
+from minidistil.train.input_digests import inputs_of
 from minidistil.train.optimizer import AdamW, clip
-from minidistil.train.relatives import BertAdam, Lamb
-from minidistil.train.run import Run
+from minidistil.train.run_folder import Run
 from minidistil.train.schedule import SCHEDULES
+from minidistil.train.train_config import TrainConfig
+from minidistil.train.training_objectives import counting_of
 
 
 def _window():
@@ -46,7 +46,7 @@ def run_loop(objective, data, config, *, run=None, evaluate=None, resume=False, 
         first_sequence=)` -> (parts, grads), where parts["loss"] is what grads belong to.
         Optionally `.counts(batch, step=, width=)` -> {mean: what it is over}; several batches a
         step then count as one, and `gradients` and `diagnose` take `shares=`, see
-        `minidistil.model.counting`. `.diagnose(batch, seed=, step=, first_sequence=)` -> str.
+        `minidistil.model.label_counts`. `.diagnose(batch, seed=, step=, first_sequence=)` -> str.
         `.begin(steps)`, called once the number of steps is settled. `.varying(step)` -> numbers
         to be written down beside the parts.
     data: `.batches(epoch)` -> list of index arrays, `.collate(indices, step=, first_sequence=)`

@@ -9,8 +9,8 @@ from importlib import import_module
 
 import numpy as np
 
-from minidistil.arguments import number, whole
-from minidistil.limits import several, short
+from minidistil.io.arguments import number, whole
+from minidistil.io.limits import several, short
 from minidistil.ops import BACKENDS, place_of
 
 

@@ -10,7 +10,7 @@ pytest.importorskip("transformers")
 from small import ALBERT, BERT, CONFIG, ROBERTA, saved, saved_each  # noqa: E402
 
 from minidistil.check.peers import transformers_model  # noqa: E402
-from minidistil.check.trace import trace  # noqa: E402
+from minidistil.check.trace_values import trace  # noqa: E402
 from minidistil.config import Gpt2Config  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("calm")

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 import minidistil as md
-from minidistil.check import right
-from minidistil.check.catalogue import CATALOGUE, mistakes_of
+from minidistil.check import reference_ops
 from minidistil.check.explain import FUNCTIONS, Nothing, explain
-from minidistil.check.steps import steps
+from minidistil.check.mistakes import mistakes_of
+from minidistil.check.mistakes.registry import CATALOGUE
+from minidistil.check.reference_steps import steps
 from minidistil.train.optimizer import clip
 from minidistil.train.schedule import linear
 
@@ -89,7 +90,7 @@ def test_a_mistake_is_named(m, value, wrong):
 def test_a_mistake_in_any_measure_of_relations_is_named(measure):
     inputs, fixed = INPUTS["relation"]
     fixed = fixed | {"measure": measure}
-    truth = right.relation(*inputs, **fixed)
+    truth = reference_ops.relation(*inputs, **fixed)
     named = set()
     for m in mistakes_of("relation"):
         for _, wrong in m.forms():
@@ -112,7 +113,7 @@ def relations(q, k, teacher_q, teacher_k, scaled=True, rows=REAL):
             for x, y in ((q, k), (teacher_q, teacher_k)):
                 D = x.shape[2] // H
                 x, y = (z[b, :t, h * D : (h + 1) * D] for z in (x, y))
-                sides.append(right.softmax(x @ y.T / (np.sqrt(D) if scaled else 1)))
+                sides.append(reference_ops.softmax(x @ y.T / (np.sqrt(D) if scaled else 1)))
             mine, wanted = sides
             total += (wanted * np.log(wanted / mine)).sum()
     return total / (rows * H)
@@ -158,7 +159,7 @@ def test_a_sequence_may_count_as_its_recipe_says():
     t = MASK.sum(axis=1)
     fair = relations(*inputs)
     assert "relation-count" in explain("relation", fair, *inputs, **fixed, weights=1 / (B * H * t))
-    own = right.relation(*inputs, **fixed, weights=1 / (B * H * t))
+    own = reference_ops.relation(*inputs, **fixed, weights=1 / (B * H * t))
     assert "each sequence by its own rows" in explain("relation", own, *inputs, **fixed)
     assert explain("relation", own, *inputs, **fixed, weights=1 / (B * H * t)) is None
 
@@ -168,7 +169,7 @@ def test_a_mistake_inside_attention_is_named():
     for m in mistakes_of("heads", "scores", "weights"):
         for _, wrong in m.forms():
             with np.errstate(all="ignore"):
-                attempt = right.attention(*inputs, **fixed, replaced={m.op: wrong})
+                attempt = reference_ops.attention(*inputs, **fixed, replaced={m.op: wrong})
             said = explain("attention", attempt, *inputs, **fixed)
             assert said is None or said.split(":")[0] == m.id
             named += said is not None
@@ -177,7 +178,7 @@ def test_a_mistake_inside_attention_is_named():
 
 def test_what_is_unknown_is_not_named():
     inputs, fixed = INPUTS["layernorm"]
-    answer = right.layernorm(*inputs, **fixed)
+    answer = reference_ops.layernorm(*inputs, **fixed)
     ids = {m.id for m in CATALOGUE}
     for attempt in (answer + 0.01 * normal(*answer.shape), 2 * answer, answer + 1, answer[::-1]):
         said = explain("layernorm", attempt, *inputs, **fixed)

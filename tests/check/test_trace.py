@@ -7,8 +7,8 @@ from safetensors.numpy import load_file
 from small import ALBERT, CONFIG, ROBERTA, saved
 
 import minidistil as md
-from minidistil.check.inputs import example, load
-from minidistil.check.trace import trace
+from minidistil.check.reference_batch import example, load
+from minidistil.check.trace_values import trace
 from minidistil.cli import main
 
 BERT = md.BertConfig(

@@ -11,7 +11,7 @@ from cli_world import BAD, GOOD, SMALL, sentence
 
 import minidistil as md
 from minidistil.cli import main
-from minidistil.pipeline import pipeline
+from minidistil.tasks.pipeline import pipeline
 
 ASKED = {"question": "who was great", "context": f"{GOOD} {BAD} " * 4}
 

@@ -8,16 +8,25 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from minidistil.cli import bench_contestants, bench_machine, bench_measure, bench_rows, main
-from minidistil.cli.bench_contestants import ALONE, OURS, PEERS, TORCH, Contestants, Run, missing
-from minidistil.cli.bench_table import draw, text
+from minidistil.cli import main
+from minidistil.cli.bench import contestants, machine, timing, workloads
+from minidistil.cli.bench.contestants import (
+    ALONE,
+    OURS,
+    PEERS,
+    TORCH,
+    Contestants,
+    TimedRun,
+    missing,
+)
+from minidistil.cli.bench.results_table import draw, text
 from minidistil.model.params import body_shapes
 
 TINY = ("--size", "tiny", "--rounds", "3", "--seconds", "0.01")
 
 
 def row_called(name):
-    return next(row for row in bench_rows.ROWS if row.name == name)
+    return next(row for row in workloads.ROWS if row.name == name)
 
 
 def refused(capsys, *argv):
@@ -34,8 +43,8 @@ def found():
     rows = ["distilbert-1x16", "bert-sentences", "distilbert-sentences-int8", "step",
             "distilbert-sentences-bfloat16", "threads-8x128", "distilbert-1x32",
             "distilbert-1x128"]  # fmt: skip
-    report = bench_machine.ask(
-        "minidistil.cli.bench_measure", 1, size="tiny", backend="cpu",
+    report = machine.ask(
+        "minidistil.cli.bench.timing", 1, size="tiny", backend="cpu",
         precision="highest", gemm="own", rows=rows, peers=peers,
         model=None, rounds=3, seconds=0.01, clock="wall",
     )  # fmt: skip
@@ -70,11 +79,12 @@ def test_the_table_fits_a_terminal(found):
     assert "4.00 times minidistil's" in "\n".join(lines)
 
 
-@pytest.mark.parametrize("features", [[], ["avx2", "fma"], list(bench_machine.TELLING)])
+@pytest.mark.parametrize("features", [[], ["avx2", "fma"], list(machine.TELLING)])
 def test_any_processor_fits_a_terminal(found, features):
     """A processor whose features fill a line was 134 characters wide."""
-    machine = found["machine"] | {"processor": "Some(R) Processor @ 2.60GHz", "features": features}
-    lines = text(found | {"machine": machine}).splitlines()
+    processor = {"processor": "Some(R) Processor @ 2.60GHz", "features": features}
+    described = found["machine"] | processor
+    lines = text(found | {"machine": described}).splitlines()
     assert max(map(len, lines)) <= 100
     assert all(name in " ".join(lines[:4]) for name in features)
 
@@ -124,7 +134,7 @@ def test_what_is_not_there_is_refused(world, capsys, monkeypatch):
 
 
 def test_a_peer_that_is_missing_is_said_in_a_line(found, monkeypatch):
-    monkeypatch.setattr(bench_contestants, "find_spec", lambda name: name == "torch" or None)
+    monkeypatch.setattr(contestants, "find_spec", lambda name: name == "torch" or None)
     absent = missing(["torch-sdpa", "onnxruntime"])
     assert absent == {"torch-sdpa": "transformers", "onnxruntime": "onnxruntime"}
     lines = [line for line in text(found | {"missing": absent}).splitlines() if "Not inst" in line]
@@ -138,36 +148,36 @@ def test_a_peer_that_is_missing_is_said_in_a_line(found, monkeypatch):
 def test_a_peer_that_disagrees_is_not_timed(found, monkeypatch, capsys, dtype, within):
     want = np.random.default_rng(0).normal(size=(50, 8))
     right, wrong = want * (1 + within), want * (1 + within * 1.2)
-    runs = {name: Run(lambda answer=answer: answer, None)
+    runs = {name: TimedRun(lambda answer=answer: answer, None)
             for name, answer in ((OURS, want), ("right", right), ("wrong", wrong))}  # fmt: skip
     runs["absent"] = "no such thing"
     them = SimpleNamespace(reference=lambda row: want, names=lambda row, peers: list(runs),
                            make=lambda name, row: runs[name])  # fmt: skip
     row = replace(row_called("distilbert-8x128"), dtype=dtype)
-    timed, entries = bench_measure._agreed(row, them, [])
+    timed, entries = timing._agreed(row, them, [])
     assert set(timed) == {OURS, "right"} and entries["absent"] == {"skipped": "no such thing"}
     assert "differs from float32" in entries["wrong"]["error"]
     report = json.loads(json.dumps(found))
     report["rows"][0]["contestants"]["numpy"] = entries["wrong"]
-    monkeypatch.setattr(bench_machine, "ask", lambda module, threads, **options: report)
+    monkeypatch.setattr(machine, "ask", lambda module, threads, **options: report)
     assert main(["bench", "--rows", "inference"]) == 1
     out = capsys.readouterr().out
     assert "  differs" in out and "error: distilbert-1x16: numpy differs from float32" in out
 
 
 def test_turns_alternate(monkeypatch):
-    monkeypatch.setattr(bench_measure, "TURN", 0.0)
+    monkeypatch.setattr(timing, "TURN", 0.0)
     order = []
     runs = {name: lambda name=name: order.append(name) for name in "abc"}
-    times = bench_measure.interleave(runs, 4, 100)
+    times = timing.interleave(runs, 4, 100)
     assert "".join(order) == "abc" * 4
     assert {name: len(values) for name, values in times.items()} == dict.fromkeys("abc", 4)
-    assert len(bench_measure.interleave(runs, 9, 0)["a"]) == 3
+    assert len(timing.interleave(runs, 9, 0)["a"]) == 3
 
 
 def test_a_ratio_is_taken_within_a_round():
     ours, theirs = [1.0, 2.0, 4.0], [2.0, 6.0, 8.0]
-    figures = bench_measure._figures(theirs, ours, 12e9, 4e9)
+    figures = timing._figures(theirs, ours, 12e9, 4e9)
     assert figures["ratio"] == 2 and figures["ratio_spread"] == 0.25 and figures["ms"] == 6000
     assert figures["gflops"] == 2 and figures["of_peak"] == 0.5
 
@@ -175,23 +185,23 @@ def test_a_ratio_is_taken_within_a_round():
 def test_the_even_start():
     environment = {"OPENBLAS_CORETYPE": "Haswell", "OPENBLAS_L2_SIZE": "1", "HOME": "/",
                    "OPENBLAS_NUM_THREADS": "64"}  # fmt: skip
-    assert bench_machine.even(environment, 2) == {"HOME": "/", "OPENBLAS_NUM_THREADS": "2"}
+    assert machine.even(environment, 2) == {"HOME": "/", "OPENBLAS_NUM_THREADS": "2"}
 
 
 @pytest.mark.parametrize("name", ["distilbert-8x128", "bert-sentences"])
 def test_operations_are_two_for_each_weight_and_token(name):
-    row, configs = row_called(name), bench_rows.configs_of("base")
+    row, configs = row_called(name), workloads.configs_of("base")
     a = configs[row.model].architecture
     weights = sum(math.prod(shape) for name, shape in body_shapes(a).items()
                   if name.startswith("layer") and len(shape) == 2)  # fmt: skip
     square = sum(T * T for T in row.lengths) * a.C * a.L  # scores, and again the context
     want = 2 * weights * sum(row.lengths) + 4 * square
-    assert bench_rows.operations(row, configs) == want
+    assert workloads.operations(row, configs) == want
 
 
 def test_no_two_rows_are_the_same():
-    assert len({row.name for row in bench_rows.ROWS}) == len(bench_rows.ROWS)
-    assert sum(bench_rows.SENTENCES) == 793 and len(bench_rows.SENTENCES) == 32
+    assert len({row.name for row in workloads.ROWS}) == len(workloads.ROWS)
+    assert sum(workloads.SENTENCES) == 793 and len(workloads.SENTENCES) == 32
 
 
 def test_a_step_is_compared_without_dropout_and_timed_with_it():

@@ -2,9 +2,10 @@
 
 import pytest
 
-from minidistil.cli import bench_kernels, main
-from minidistil.ops import _attention_cuda
-from minidistil.ops._cuda import SIMULATED
+from minidistil.cli import main
+from minidistil.cli.bench import cuda_kernels
+from minidistil.ops.kernels import flash_attention_cuda
+from minidistil.ops.runtime.cuda import SIMULATED
 
 FOUND = {
     "ceilings": {"bytes": 2e12, "highest": 5e13, "high": 4e14, "medium": 8e14},
@@ -18,7 +19,7 @@ FOUND = {
 
 
 def test_the_table_says_what_was_achieved_of_what():
-    head, _, _, add, linear = bench_kernels.text(FOUND).splitlines()
+    head, _, _, add, linear = cuda_kernels.text(FOUND).splitlines()
     assert "2000 GB/s" in head and "400 in tf32" in head
     assert add.split() == ["add", "0.020", "±0.001", "1900", "GB/s", "95%"]
     assert linear.split()[-3:] == ["200", "TFLOP/s", "50%"]
@@ -27,11 +28,11 @@ def test_the_table_says_what_was_achieved_of_what():
 @pytest.mark.cuda
 def test_every_kernel_of_the_table_runs(monkeypatch):
     if SIMULATED:
-        monkeypatch.setitem(bench_kernels.SIZES, "tiny", (11, 8, 2, 8, 1, 1))
-        monkeypatch.setattr(_attention_cuda, "FORWARD_ROWS", 8)
-        monkeypatch.setattr(_attention_cuda, "BACKWARD_ROWS", 8)
-    assert bench_kernels.agrees("tiny")
-    found = bench_kernels.measure("tiny", rounds=1, calls=1)
+        monkeypatch.setitem(cuda_kernels.SIZES, "tiny", (11, 8, 2, 8, 1, 1))
+        monkeypatch.setattr(flash_attention_cuda, "FORWARD_ROWS", 8)
+        monkeypatch.setattr(flash_attention_cuda, "BACKWARD_ROWS", 8)
+    assert cuda_kernels.agrees("tiny")
+    found = cuda_kernels.measure("tiny", rounds=1, calls=1)
     assert all(x > 0 for x in found["ceilings"].values())
     names = [k["name"] for k in found["kernels"]]
     assert len(names) == len(set(names)) and {"attention backward", "linear medium"} <= set(names)

@@ -9,8 +9,8 @@ from cli_world import BAD, GOOD, SMALL, sentence
 
 import minidistil as md
 from minidistil.cli import main
-from minidistil.data.choices import Choices, choices_of
-from minidistil.pipeline import pipeline
+from minidistil.tasks.multiple_choice.data import Choices, choices_of
+from minidistil.tasks.pipeline import pipeline
 
 ASKED = {"question": "which film was great", "choices": ["the dull film", "we loved it", "plot"]}
 

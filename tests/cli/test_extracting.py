@@ -8,7 +8,7 @@ from cli_world import BAD, GOOD, SMALL, sentence
 
 import minidistil as md
 from minidistil.cli import main
-from minidistil.pipeline import pipeline
+from minidistil.tasks.pipeline import pipeline
 
 pytest.importorskip("rouge_score")
 TEXT = "The film was great. We loved the actors. What a dull plot! The actors were awful."

@@ -10,7 +10,7 @@ import minidistil as md
 from minidistil.cli import main
 from minidistil.config import Gpt2Config
 from minidistil.data import load_tokenizer
-from minidistil.pipeline import pipeline
+from minidistil.tasks.pipeline import pipeline
 
 TEXTS = ["the cat sat on the mat", "a dog ran — straße 🙂 after the cat", "the mat was red"] * 4
 

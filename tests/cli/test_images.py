@@ -9,8 +9,8 @@ from test_cli_bad_input import refused
 
 import minidistil as md
 from minidistil.cli import main
-from minidistil.data.images import pictures
-from minidistil.pipeline import pipeline
+from minidistil.tasks.image_classification.data import pictures
+from minidistil.tasks.pipeline import pipeline
 
 TASK = ("--task", "image-classification")
 TINY = {"model_type": "vit", "hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 2,

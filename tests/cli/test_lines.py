@@ -12,10 +12,10 @@ from cli_world import BAD, GOOD
 
 import minidistil as md
 from minidistil.cli import main
-from minidistil.cli.lines import answered
+from minidistil.cli.predict_lines import answered
 from minidistil.config import Gpt2Config
-from minidistil.model.pairing import encoder_decoder_from
-from minidistil.pipeline import pipeline
+from minidistil.model.seq2seq.encoder_decoder_from import encoder_decoder_from
+from minidistil.tasks.pipeline import pipeline
 
 RNG = random.Random(5)
 TEXTS = [" ".join(RNG.choices(f"{GOOD} {BAD}".split(), k=RNG.randint(1, 9))) for _ in range(70)]

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from minidistil.cli import main
-from minidistil.pipeline import pipeline
+from minidistil.tasks.pipeline import pipeline
 
 OTHERS = ("plot plot watch", "awful in it", "to the the")
 

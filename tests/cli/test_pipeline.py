@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from families_world import FAMILIES, family_folder
 
-from minidistil.pipeline import pipeline
+from minidistil.tasks.pipeline import pipeline
 
 TEXTS = ["the film was [MASK]", "we loved the [MASK] in it", "what a [MASK] plot"]
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from minidistil.cli import main
-from minidistil.pipeline import pipeline
-from minidistil.pipeline.search import Index, index_of
+from minidistil.tasks.pipeline import pipeline
+from minidistil.tasks.sentence_embedding.search_index import Index, index_of
 
 ITEMS = ["the film was great", "what a dull plot", "we loved the actors", "awful to watch"]
 

@@ -9,8 +9,8 @@ from cli_world import BAD, GOOD, SIZES, SMALL
 import minidistil as md
 from minidistil.cli import main
 from minidistil.data import load_tokenizer
-from minidistil.data.sentences import SentencePairs
-from minidistil.model.sentence import Pooling, SentenceModel
+from minidistil.model.sentence.sentence_model import Pooling, SentenceModel
+from minidistil.tasks.sentence_embedding.data import SentencePairs
 
 PAIRS = [(GOOD, GOOD, "5"), (GOOD, BAD, "0"), (BAD, BAD, "5"), (BAD, GOOD, "1")]
 

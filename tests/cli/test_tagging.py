@@ -11,8 +11,8 @@ from test_pipeline import ours, same, theirs
 
 import minidistil as md
 from minidistil.cli import main
-from minidistil.pipeline import pipeline
-from minidistil.pipeline.token_classification import STRATEGIES
+from minidistil.tasks.pipeline import pipeline
+from minidistil.tasks.token_classification.predictor import STRATEGIES
 
 MERGED = {  # in which no piece is a space alone
     "roberta": [

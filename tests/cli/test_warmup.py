@@ -6,11 +6,11 @@ import subprocess
 import sys
 
 from minidistil.cli import main
-from minidistil.ops._cpu import compilations, njit
+from minidistil.ops.runtime.cpu import compilations, njit
 
 WARM_THEN_WORK = """
 from minidistil.cli import main
-from minidistil.ops._cpu import compilations
+from minidistil.ops.runtime.cpu import compilations
 
 assert main(["warmup"]) == 0
 before = compilations.count

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from minidistil.data import train_wordpiece
-from minidistil.data.entities import TaggedText, tag_names, tagged_sentences
-from minidistil.train.entities import entities, entity_scores
+from minidistil.tasks.token_classification.data import TaggedText, tag_names, tagged_sentences
+from minidistil.tasks.token_classification.metrics import entities, entity_scores
 
 CONLL = "-DOCSTART- O\n\nEU B-ORG\nrejects O\n\n\nPeter\tx\tB-PER\nBlackburn\tx\tI-PER\n"
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minidistil.data import train_wordpiece
-from minidistil.data.extracts import (
+from minidistil.tasks.extractive_summarization.data import (
     IGNORED,
     Document,
     Extracts,

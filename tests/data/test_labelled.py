@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from minidistil.data import LabelledText, label_names, train_wordpiece
+from minidistil.data import train_wordpiece
+from minidistil.tasks.text_classification.data import LabelledText, label_names
 
 TEXTS = ["a good film", "a bad film, very bad", "an odd one", "good and bad and odd"]
 

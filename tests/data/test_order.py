@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import minidistil as md
 from minidistil.data import OrderedText, collate
-from minidistil.data.order import in_two_halves
+from minidistil.data.sentence_order import in_two_halves
 from minidistil.train import TrainConfig, train
 
 PAD, CLS, SEP, MASK = 0, 2, 3, 4

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from minidistil.data import train_wordpiece
-from minidistil.data.pairs import TextPairs, text_pairs
+from minidistil.data.text_pairs import TextPairs, text_pairs
 
 PAIRS = [("a dog runs", ["ein hund rennt"]), ("two men sit on a wall", ["zwei sitzen"]),
          ("a child", ["ein kind", "das kind"])]  # fmt: skip

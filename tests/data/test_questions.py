@@ -6,9 +6,15 @@ import numpy as np
 import pytest
 
 from minidistil.data import train_wordpiece
-from minidistil.data.questions import LONGEST_QUESTION, Questions, columns_of, squad, windows
-from minidistil.data.spans import best_spans
-from minidistil.train.squad import squad_scores
+from minidistil.tasks.question_answering.data import (
+    LONGEST_QUESTION,
+    Questions,
+    columns_of,
+    squad,
+    windows,
+)
+from minidistil.tasks.question_answering.metrics import squad_scores
+from minidistil.tasks.question_answering.spans import best_spans
 
 TEXT = " ".join(f"word{i} and more" for i in range(30))
 NEEDLE = TEXT.index("word17")

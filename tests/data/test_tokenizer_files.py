@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from toy_tokenizers import TEXTS, byte_pairs, unigrams
 
 from minidistil.data import load_tokenizer
-from minidistil.data.kinds import ALBERT, ROBERTA
 from minidistil.data.masking import Vocabulary, mask_tokens
+from minidistil.data.tokenizer_kinds import ALBERT, ROBERTA
 
 MAKERS = {"roberta": byte_pairs, "albert": unigrams}
 UNSEEN = [*TEXTS, "Unseen ŵords, 狐 and 42!", "a <mask> b [MASK] c", "  two  spaces\t tab"]

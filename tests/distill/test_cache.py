@@ -9,8 +9,8 @@ from model_cases import CASES, SMALL, model_of
 
 import minidistil as md
 from minidistil.data.batches import collate, plan
-from minidistil.data.numbered import Numbered
-from minidistil.distill.cache import INDEX, SUMS, CachedTeacher, keep_top, spread_out
+from minidistil.data.sequence_ids import Numbered
+from minidistil.distill.teacher_cache import INDEX, SUMS, CachedTeacher, keep_top, spread_out
 from minidistil.model.ensemble import Ensemble
 
 WORDS, LABELS = (BERT, STUDENT), (CASES["bert-single"], CLASSES)

@@ -17,9 +17,9 @@ from image_cases import (
 from model_cases import assert_same_formula, compare_array, compare_gradients, read, unpack
 
 import minidistil as md
-from minidistil.distill.images import image_step
-from minidistil.distill.terms import Projected
-from minidistil.model.vision import IMAGES
+from minidistil.distill.objectives import Projected
+from minidistil.distill.objectives.image_step import image_step
+from minidistil.model.vision.vision_encoder import IMAGES
 from minidistil.testing import rms
 
 

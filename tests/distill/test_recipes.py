@@ -8,9 +8,9 @@ import pytest
 
 import minidistil as md
 from minidistil.cli import parser_of
+from minidistil.distill.objectives import AttentionLoss, HiddenMSE, RelationLoss
+from minidistil.distill.objectives.term_spec import term_of
 from minidistil.distill.recipes import RECIPES, check_teacher
-from minidistil.distill.terms import AttentionLoss, HiddenMSE, RelationLoss
-from minidistil.distill.terms.spec import term_of
 
 
 @pytest.mark.parametrize("name", RECIPES)

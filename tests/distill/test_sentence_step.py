@@ -8,7 +8,11 @@ import sentence_cases
 from test_step import check_lesson, check_stored_lesson
 
 import minidistil as md
-from minidistil.model.sentence import SENTENCES, Pooling, SentenceModel
+from minidistil.model.sentence.sentence_model import (
+    SENTENCES,
+    Pooling,
+    SentenceModel,
+)
 
 BERT = md.BertConfig(
     vocab_size=30, hidden_size=12, num_hidden_layers=4, num_attention_heads=3,

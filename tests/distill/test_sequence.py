@@ -12,9 +12,9 @@ from test_step import check_lesson, check_stored_lesson
 import minidistil as md
 from minidistil.config import EncoderDecoderConfig
 from minidistil.data import train_wordpiece
-from minidistil.distill.sequence import TAUGHT, taught_pairs, word_step
-from minidistil.distill.terms import HiddenMSE, Projected
-from minidistil.model.soft_targets import CONVENTIONS
+from minidistil.distill.conventions import CONVENTIONS
+from minidistil.distill.objectives import HiddenMSE, Projected
+from minidistil.distill.objectives.sequence_step import TAUGHT, taught_pairs, word_step
 
 CASE = CASES["pair-distilbert"]
 CONFIGS = {name: sequence_cases.config_of(name) for name in sequence_cases.LESSONS}

@@ -31,7 +31,7 @@ from model_cases import (
 )
 
 import minidistil as md
-from minidistil.model import objective
+from minidistil.model import task_loss
 from minidistil.testing import check_backward, rms
 
 HARD = {"seed": 3, "step": 4, "first_sequence": 5, "train": True}
@@ -118,7 +118,7 @@ def test_distilbert_as_teacher(name):
 @pytest.mark.parametrize("head", TARGETS)
 def test_classifiers(head, name, labelled):
     def change(batch):
-        for given in objective.LABELS if not labelled else ():
+        for given in task_loss.LABELS if not labelled else ():
             batch.pop(given, None)
 
     check_live(TARGETS[head], md.DistillConfig(**CONFIGS[name]), change)

@@ -6,7 +6,7 @@ from distill_cases import BERT, CLASSES, STUDENT, pair
 from model_cases import CASES, SMALL, batch_of, exact, model_of
 
 import minidistil as md
-from minidistil.data.twice import THEIRS
+from minidistil.data.two_tokenizers import THEIRS
 from minidistil.distill.teachers import PerTask
 from minidistil.model.ensemble import Ensemble
 

@@ -9,7 +9,7 @@ from model_cases import assert_same_formula, compare_array, read, under, unpack
 from term_cases import EVERY, QUIET, batch, pair, prepared, torch_numbers, width_of
 
 import minidistil as md
-from minidistil.distill.terms import (
+from minidistil.distill.objectives import (
     AttentionLoss,
     FeatureMapTransfer,
     HiddenMSE,

@@ -9,7 +9,7 @@ from distill_cases import pair, stopped_at
 from model_cases import SMALL
 
 import minidistil as md
-from minidistil.distill import vary
+from minidistil.distill import weight_schedules
 from minidistil.train import Distillation, Run, TrainConfig, run_loop
 
 RULES = ("temperature=linear:8:2", "alpha_ce=cosine:4:0", "alpha_cos=constant:3")
@@ -17,7 +17,7 @@ RULES = ("temperature=linear:8:2", "alpha_ce=cosine:4:0", "alpha_cos=constant:3"
 
 @pytest.mark.parametrize("x", [0, 0.25, 0.5, 1])
 def test_values(x):
-    found = vary.values(RULES, x)
+    found = weight_schedules.values(RULES, x)
     assert found["temperature"] == pytest.approx(8 - 6 * x)
     assert found["alpha_ce"] == pytest.approx(2 * (1 + math.cos(math.pi * x)))
     assert found["alpha_cos"] == 3
@@ -78,7 +78,7 @@ def test_each_step_has_its_values_also_after_an_interruption(tmp_path):
     text = (tmp_path / "whole" / "metrics.jsonl").read_text()
     lines = [json.loads(line) for line in text.splitlines()]
     assert [line["temperature"] for line in lines] == [8, 6.5, 5, 3.5]
-    expected = [vary.values(RULES, i / 4)["alpha_ce"] for i in range(4)]
+    expected = [weight_schedules.values(RULES, i / 4)["alpha_ce"] for i in range(4)]
     assert [line["alpha_ce"] for line in lines] == pytest.approx(expected)
     for line in lines:
         parts = line["alpha_ce"] * line["ce"] + 2 * line["mlm"] + 3 * line["cos"]

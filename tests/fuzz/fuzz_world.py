@@ -16,7 +16,7 @@ from toy_tokenizers import byte_pairs, unigrams
 
 import minidistil as md
 from minidistil.data import train_byte_pairs, train_wordpiece
-from minidistil.model.sentence import Pooling
+from minidistil.model.sentence.sentence_model import Pooling
 
 TEXT = [
     "the film was great and we loved the actors in it",

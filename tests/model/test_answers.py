@@ -6,7 +6,7 @@ from model_cases import CASES, LARGE, SMALL, batch_of, exact, fields, model_of, 
 from model_cases import torch_model as peer
 
 import minidistil as md
-from minidistil.model import objective
+from minidistil.model import task_loss
 from minidistil.model.heads import architecture_name
 
 TOKENS, SPANS, CHOICE = "bert-tokens", "distilbert-spans", "bert-choice"
@@ -17,7 +17,7 @@ def setting(name, size=SMALL):
 
 
 def body(batch):
-    return {name: x for name, x in batch.items() if name not in objective.LABELS}
+    return {name: x for name, x in batch.items() if name not in task_loss.LABELS}
 
 
 @pytest.mark.parametrize("name", ["bert-spans", "distilbert-spans"])

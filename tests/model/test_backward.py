@@ -8,7 +8,7 @@ from model_cases import CASES, SMALL, batch_of, exact, model_of
 
 import minidistil as md
 from minidistil.model import encoder, heads, network
-from minidistil.model.rows import Chance, pack
+from minidistil.model.rows import DropoutState, pack
 from minidistil.model.taps import PLAIN, SQUARE
 from minidistil.testing import check_backward
 
@@ -23,8 +23,8 @@ def setting(name, dropped):
     a = model.config.architecture
     types = batch.get("token_type_ids")
     rows = pack(batch["input_ids"], batch["attention_mask"], types, a)
-    chance = Chance(5, 7, rows.sequence, rows.column) if dropped else None
-    return model, a, rows, chance
+    dropout_state = DropoutState(5, 7, rows.sequence, rows.column) if dropped else None
+    return model, a, rows, dropout_state
 
 
 def check_function(forward, backward, params, x=None):
@@ -61,9 +61,9 @@ def test_blocks_that_are_released_give_the_same_gradients_and_hold_nothing(name)
 @pytest.mark.parametrize("dropped", [False, True])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_embeddings(name, dropped):
-    model, a, rows, chance = setting(name, dropped)
+    model, a, rows, dropout_state = setting(name, dropped)
     check_function(
-        lambda p: encoder.embed(rows, p, a, model.config.pad_token_id, chance, OPS),
+        lambda p: encoder.embed(rows, p, a, model.config.pad_token_id, dropout_state, OPS),
         lambda dy, cache: encoder.embed_backward(dy, cache, OPS),
         encoder.scope(model.canonical(), "embeddings"),
     )
@@ -72,10 +72,10 @@ def test_embeddings(name, dropped):
 @pytest.mark.parametrize("dropped", [False, True])
 @pytest.mark.parametrize("name", [*FAMILIES, "bert-pretraining", "distilbert-body"])
 def test_block(name, dropped):
-    model, a, rows, chance = setting(name, dropped)
+    model, a, rows, dropout_state = setting(name, dropped)
     x = np.random.default_rng(1).normal(size=(len(rows.ids), a.C))
     check_function(
-        lambda x, p: encoder.block(x, p, a, rows.bounds, chance, 5, OPS),
+        lambda x, p: encoder.block(x, p, a, rows.bounds, dropout_state, 5, OPS),
         lambda dy, cache: encoder.block_backward(dy, cache, a, OPS),
         encoder.scope(model.canonical(), "layer.1"),
         x,
@@ -98,13 +98,13 @@ def test_masked_lm_head(name):
     "name", ["bert-single", "roberta-single", "distilbert-single", "distilbert-regression"]
 )
 def test_pooler_and_classifier(name):
-    model, a, rows, chance = setting(name, True)
+    model, a, rows, dropout_state = setting(name, True)
     x = np.random.default_rng(1).normal(size=(len(rows.ids), a.C))
     first, heads_ = rows.bounds[:-1], model.heads
 
     def forward(x, p):
-        pooled, pool = heads.pool(x, first, p, heads_[0], a, chance.of(first), OPS)
-        logits, classify = heads.classify(pooled, p, heads_[1], 0.4, chance.of(first), OPS)
+        pooled, pool = heads.pool(x, first, p, heads_[0], a, dropout_state.of(first), OPS)
+        logits, classify = heads.classify(pooled, p, heads_[1], 0.4, dropout_state.of(first), OPS)
         return logits, (pool, classify)
 
     def backward(dy, cache):

@@ -9,8 +9,8 @@ import pytest
 from model_cases import CASES, SMALL, batch_of, model_of
 
 import minidistil as md
-from minidistil.model.sentence import Pooling, SentenceModel
-from minidistil.ops._cuda import to_host
+from minidistil.model.sentence.sentence_model import Pooling, SentenceModel
+from minidistil.ops.runtime.cuda import to_host
 from minidistil.testing import rms
 
 pytestmark = pytest.mark.cuda

@@ -11,7 +11,7 @@ import minidistil as md
 from minidistil.config import Gpt2Config
 from minidistil.model import decoder
 from minidistil.model.encoder import scope
-from minidistil.model.rows import Chance, pack
+from minidistil.model.rows import DropoutState, pack
 from minidistil.model.taps import PLAIN, SQUARE
 from minidistil.testing import check_backward
 
@@ -23,15 +23,15 @@ def test_block_and_embeddings(dropped):
     model, batch = exact(model_of(WORDS, SMALL)), batch_of(WORDS, SMALL)
     a, p = model.config.architecture, model.canonical()
     rows = pack(batch["input_ids"], batch["attention_mask"], None, a)
-    chance = Chance(5, 7, rows.sequence, rows.column) if dropped else None
+    dropout_state = DropoutState(5, 7, rows.sequence, rows.column) if dropped else None
     check_function(
-        lambda x, p: decoder.block(x, p, a, rows.bounds, chance, 5, OPS),
+        lambda x, p: decoder.block(x, p, a, rows.bounds, dropout_state, 5, OPS),
         lambda dy, cache: decoder.block_backward(dy, cache, a, OPS),
         scope(p, "layer.1"),
         np.random.default_rng(1).normal(size=(len(rows.ids), a.C)),
     )
     check_function(
-        lambda p: decoder.embed(rows, p, a, chance, OPS),
+        lambda p: decoder.embed(rows, p, a, dropout_state, OPS),
         lambda dy, cache: decoder.embed_backward(dy, cache, OPS),
         scope(p, "embeddings"),
     )

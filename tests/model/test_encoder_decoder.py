@@ -28,7 +28,7 @@ from pair_cases import (
 )
 
 import minidistil as md
-from minidistil.model.encoder_decoder import shift_right
+from minidistil.model.seq2seq.seq2seq_model import shift_right
 from minidistil.testing import rms
 from minidistil.train import AdamW
 
@@ -125,9 +125,11 @@ def test_no_two_dropouts_share_a_place(monkeypatch):
     from minidistil.model import rows
 
     sites = []
-    draw = rows.Chance.draw
+    dropout_key = rows.DropoutState.dropout_key
     monkeypatch.setattr(
-        rows.Chance, "draw", lambda self, site, p: sites.append(draw(self, site, p)) or sites[-1]
+        rows.DropoutState,
+        "dropout_key",
+        lambda self, site, p: sites.append(dropout_key(self, site, p)) or sites[-1],
     )
     case = CASES["pair-bert"]
     model_of(case).forward(**batch_of(case), train=True)

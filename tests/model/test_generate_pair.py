@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pair_cases import CASES, END, LARGE, START, batch_of, fields, model_of, torch_model
 
-from minidistil.model.search import Beam
+from minidistil.model.generation.token_search import Beam
 
 CASE = CASES["pair-distilbert"]
 

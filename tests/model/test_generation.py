@@ -5,7 +5,14 @@ import pytest
 from model_cases import CASES, LARGE, fields, model_of, torch_model
 
 import minidistil as md
-from minidistil.model.generation import choose, generate, prefill, shares, step, stream
+from minidistil.model.generation.generate_texts import (
+    choose,
+    generate,
+    prefill,
+    shares,
+    step,
+    stream,
+)
 
 CASE = CASES["gpt2-words"]
 PROMPTS = [np.array([3, 1, 4]), np.array([15]), np.array([9, 2, 6, 5, 35])]
@@ -29,18 +36,18 @@ def test_as_without_a_cache(backend):
 @pytest.mark.parametrize("backend", ["numpy", "cpu"])
 def test_logits_of_each_step(backend):
     model = model_of(CASE, backend=backend)
-    logits, past = prefill(model, PROMPTS)
+    logits, kv_cache = prefill(model, PROMPTS)
     texts = [list(p) for p in PROMPTS]
     for n in range(9):
         if n == 4:
-            past.keep(np.array([2, 0, 0]))
+            kv_cache.keep(np.array([2, 0, 0]))
             texts, logits = [texts[2], texts[0], list(texts[0])], logits[[2, 0, 0]]
         for text, z in zip(texts, logits, strict=True):
             np.testing.assert_allclose(z, model.forward(np.array([text])).logits[0, -1], atol=2e-5)
         words = np.array([n, n + 1, n + 2])
         for text, word in zip(texts, words, strict=True):
             text.append(word)
-        logits = step(model, words, past)
+        logits = step(model, words, kv_cache)
 
 
 def test_word_for_word_as_transformers():

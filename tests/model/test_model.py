@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from model_cases import CASES, SMALL, batch_of, exact, model_of
 
 import minidistil as md
-from minidistil.model import objective
+from minidistil.model import task_loss
 from minidistil.model.rows import pack
 
 BACKENDS = ["numpy", "cpu"]
@@ -87,7 +87,7 @@ def test_a_batch_may_be_split(name, train):
     """Sequences do not see each other; dropout follows a sequence's number in the global batch."""
     model, batch = setting(name)
     model = exact(model)
-    batch = {key: x for key, x in batch.items() if key not in objective.LABELS}
+    batch = {key: x for key, x in batch.items() if key not in task_loss.LABELS}
     how = {"train": train, "seed": 3, "step": 4, **EVERYTHING}
     whole = arrays(model.forward(**batch, first_sequence=100, **how))
     for first, last in ((0, 1), (1, 3), (3, 4)):
@@ -145,9 +145,10 @@ def test_where_the_families_drop(monkeypatch):
             patch.setattr(
                 model.ops.dropout,
                 "forward",
-                lambda x, draw, real=real, seen=seen: (seen.append(draw.site), real(x, draw=draw))[
-                    1
-                ],
+                lambda x, key, real=real, seen=seen: (
+                    seen.append(key.site),
+                    real(x, key=key),
+                )[1],
             )
             model.forward(**batch, train=True)
         assert len(set(seen)) == len(seen)
@@ -307,7 +308,7 @@ def test_gradients_is_forward_and_backward(name):
     assert step.loss == pytest.approx(out.loss, rel=1e-12)
     for key, g in model.backward(out).items():
         np.testing.assert_allclose(step.grads[key], g, atol=1e-12, err_msg=key)
-    for name in objective.LABELS:
+    for name in task_loss.LABELS:
         batch.pop(name, None)
     with pytest.raises(ValueError, match="needs labels"):
         model.gradients(batch)

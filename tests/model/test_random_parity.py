@@ -29,7 +29,7 @@ from test_parity import (
 import minidistil as md
 from minidistil.config import FAMILIES
 from minidistil.model.heads import CLASSIFIED, EXTRACT
-from minidistil.ops._cpu import threads
+from minidistil.ops.runtime.cpu import threads
 from minidistil.testing import rms
 
 ENCODERS = ("bert", "roberta", "albert", "distilbert")

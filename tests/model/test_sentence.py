@@ -9,16 +9,16 @@ import pytest
 from model_cases import CASES, batch_of, model_of, torch_inputs
 
 import minidistil as md
-from minidistil.model import sentence
-from minidistil.model.pooling import TYPES
-from minidistil.model.sentence import Pooling, SentenceModel
+from minidistil.model.sentence import sentence_model
+from minidistil.model.sentence.pooling import TYPES
+from minidistil.model.sentence.sentence_model import Pooling, SentenceModel
 from minidistil.testing import check_backward
 
 BACKENDS = ("numpy", "cpu")
 BOUNDS = np.array([0, 3, 4, 9])
 
 
-def sentence_model(pooling=None, backend="cpu"):
+def small_model(pooling=None, backend="cpu"):
     body = model_of(CASES["distilbert-body"], backend=backend)
     return SentenceModel(body.config, body.named_by_role(), body.ops, pooling)
 
@@ -36,29 +36,29 @@ def pairs(labels):
 def test_pooling_and_its_gradient(mode):
     pooling, ops = Pooling(mode), md.backend("numpy", "float64")
     h = np.random.default_rng(0).normal(size=(9, 4))
-    v, _ = sentence.pool(h, BOUNDS, pooling, 2, ops)
+    v, _ = sentence_model.pool(h, BOUNDS, pooling, 2, ops)
     parts = np.split(h, BOUNDS[1:-1])
     np.testing.assert_allclose(v, [x.mean(axis=0) if mode == "mean" else x[0] for x in parts])
 
     def forward(h):
-        return sentence.pool(h, BOUNDS, pooling, 2, ops)
+        return sentence_model.pool(h, BOUNDS, pooling, 2, ops)
 
     def backward(dv, cache):
-        return (sentence.pool_backward(dv, cache, pooling, ops),)
+        return (sentence_model.pool_backward(dv, cache, pooling, ops),)
 
     check_backward(forward, backward, [h], np.random.default_rng(1))
 
 
 def test_length_one_and_its_gradient():
     v = np.random.default_rng(0).normal(size=(3, 5))
-    y, _ = sentence.normalise(v)
+    y, _ = sentence_model.normalise(v)
     np.testing.assert_allclose(np.linalg.norm(y, axis=1), 1)
 
     def backward(dy, cache):
-        return (sentence.normalise_backward(dy, cache),)
+        return (sentence_model.normalise_backward(dy, cache),)
 
-    check_backward(sentence.normalise, backward, [v], np.random.default_rng(1))
-    assert not sentence.normalise(np.zeros((1, 5)))[0].any()
+    check_backward(sentence_model.normalise, backward, [v], np.random.default_rng(1))
+    assert not sentence_model.normalise(np.zeros((1, 5)))[0].any()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -67,7 +67,7 @@ def test_length_one_and_its_gradient():
 def test_gradients_are_torchs(backend, labels, mode):
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
-    model, batch = sentence_model(Pooling(mode), backend), pairs(labels)
+    model, batch = small_model(Pooling(mode), backend), pairs(labels)
     batch["attention_mask"][:, :, 0] = 1
     config = transformers.DistilBertConfig(**model.config.to_dict())
     theirs = transformers.DistilBertModel(config).eval()
@@ -92,7 +92,7 @@ def test_gradients_are_torchs(backend, labels, mode):
 
 def test_a_folder_keeps_its_pooling(tmp_path):
     pooling = Pooling("cls", False, 64)
-    sentence_model(pooling).save_pretrained(tmp_path)
+    small_model(pooling).save_pretrained(tmp_path)
     again = md.from_pretrained(tmp_path, task="sentence-embedding")
     assert again.pooling == pooling and again.with_ops(md.backend("numpy")).pooling == pooling
     kinds = [module["type"] for module in json.loads((tmp_path / "modules.json").read_text())]
@@ -119,7 +119,7 @@ def test_what_is_not_known_is_refused(tmp_path, name, change, says):
 
 def test_single_texts_are_no_pairs():
     with pytest.raises(ValueError, match="pairs"):
-        sentence_model().gradients(batch_of(CASES["distilbert-single"]))
+        small_model().gradients(batch_of(CASES["distilbert-single"]))
 
 
 def test_real_vectors_rank_sts():
@@ -129,10 +129,10 @@ def test_real_vectors_rank_sts():
     if not (Path(folder).is_dir() and data.exists()):
         pytest.skip("MINIDISTIL_MINILM names no folder of all-MiniLM-L6-v2, or STS-B is not here")
     from minidistil.data import examples
-    from minidistil.train import metrics
+    from minidistil.tasks import glue_metrics
 
     found = list(examples(data, label="score"))[:200]
     predict = md.pipeline("sentence-embedding", folder)
     u, w = (predict.encode([example[i] for example in found]) for i in (0, 1))
     labels = np.array([float(label) for *_, label in found])
-    assert metrics.regression((u * w).sum(axis=1), labels)["spearman"] > 0.84
+    assert glue_metrics.regression((u * w).sum(axis=1), labels)["spearman"] > 0.84

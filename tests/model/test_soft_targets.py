@@ -7,7 +7,7 @@ from distill_cases import BERT, CLASSES, STUDENT, pair
 from model_cases import CASES, SMALL, assert_same_formula, compare_array, exact, read, unpack
 
 import minidistil as md
-from minidistil.model.soft_targets import CONVENTIONS, row_temperatures, soft_targets
+from minidistil.distill.conventions import CONVENTIONS, row_temperatures, soft_targets
 from minidistil.testing import check_backward, rms
 
 KEYS = [(name, tau, shape) for name in soft_cases.NAMES for tau in soft_cases.TAUS

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from op_cases import draw_for, sequences
 
 from minidistil.ops import SUFFIX, backend
-from minidistil.ops._attention import KEYS, QUERIES
-from minidistil.ops._cpu import threads
-from minidistil.ops._tile import MR, NR
+from minidistil.ops.kernels.flash_attention import KEYS, QUERIES
+from minidistil.ops.kernels.register_tile import MR, NR
+from minidistil.ops.runtime.cpu import threads
 from minidistil.testing import compare, rms
 
 H, C = 2, 6
@@ -29,14 +29,18 @@ def both_ways(ops, qkv, dy, **fixed):
 def test_sequences_are_alone(lengths, seed):
     """All at once and one by one, the same bits; dropout follows the sequence's number."""
     bounds = sequences(*lengths)
-    qkv, draw = draw_qkv(bounds[-1], seed), draw_for(lengths)
+    qkv, dropout_key = draw_qkv(bounds[-1], seed), draw_for(lengths)
     dy = draw_qkv(bounds[-1], seed + 100)[0]
     for ops in map(backend, SUFFIX):
-        together = both_ways(ops, qkv, dy, bounds=bounds, draw=draw)
+        together = both_ways(ops, qkv, dy, bounds=bounds, dropout_key=dropout_key)
         for b, t in enumerate(lengths):
             rows = slice(bounds[b], bounds[b + 1])
-            own = draw._replace(sequence=draw.sequence[rows], column=draw.column[rows])
-            alone = both_ways(ops, [x[rows] for x in qkv], dy[rows], bounds=sequences(t), draw=own)
+            own = dropout_key._replace(
+                sequence=dropout_key.sequence[rows], column=dropout_key.column[rows]
+            )
+            alone = both_ways(
+                ops, [x[rows] for x in qkv], dy[rows], bounds=sequences(t), dropout_key=own
+            )
             for one, all_ in zip(alone, together, strict=True):
                 np.testing.assert_array_equal(one, all_[rows])
 
@@ -95,9 +99,9 @@ def test_dropout_keeps_its_share_of_the_weights(name):
     """With equal keys and v all ones, y is the mean of m/(1−p) over the keys."""
     lengths = (60, 50)
     q, k, v = np.zeros((3, sum(lengths), C), np.float32)
-    draw = draw_for(lengths, p=0.3)
+    dropout_key = draw_for(lengths, p=0.3)
     y, _ = backend(name).attention.forward(
-        q, k, v + 1, bounds=sequences(*lengths), n_heads=H, draw=draw
+        q, k, v + 1, bounds=sequences(*lengths), n_heads=H, dropout_key=dropout_key
     )
     draws = H * sum(t * t for t in lengths)
     kept = np.concatenate([y[:60] * 60, y[60:] * 50])[:, :: C // H].sum() * 0.7 / draws
@@ -114,8 +118,8 @@ def test_dropout_keeps_its_share_of_the_weights(name):
 )
 def test_lengths_around_a_tile(D, lengths):
     """Forward and backward, with a mask and without, as the specification in float32 is."""
-    for draw in (None, draw_for(lengths)):
-        as_specified(D, lengths, lengths, draw=draw)
+    for dropout_key in (None, draw_for(lengths)):
+        as_specified(D, lengths, lengths, dropout_key=dropout_key)
 
 
 @pytest.mark.parametrize("D", [7, 64])
@@ -127,7 +131,7 @@ def test_lengths_around_a_tile(D, lengths):
 def test_keys_around_a_tile(D, lengths, key_lengths):
     """Other keys than queries, and the edge of what a query may see in every tile."""
     as_specified(D, lengths, key_lengths)
-    as_specified(D, lengths, key_lengths, causal=True, draw=draw_for(lengths))
+    as_specified(D, lengths, key_lengths, causal=True, dropout_key=draw_for(lengths))
 
 
 def as_specified(D, lengths, key_lengths, **fixed):
@@ -205,13 +209,15 @@ def test_nothing_kept_grows_with_the_square_of_the_length():
 @pytest.mark.parametrize("causal", [False, True])
 def test_workers_change_no_bit(causal):
     lengths = (QUERIES + 5, 3, KEYS + 7)
-    bounds, draw = sequences(*lengths), draw_for(lengths)
+    bounds, dropout_key = sequences(*lengths), draw_for(lengths)
     qkv, dy = draw_qkv(bounds[-1]), draw_qkv(bounds[-1], 1)[0]
     results = []
     for count in (1, 2):
         with threads(count):
             results.append(
-                both_ways(backend("cpu"), qkv, dy, bounds=bounds, draw=draw, causal=causal)
+                both_ways(
+                    backend("cpu"), qkv, dy, bounds=bounds, dropout_key=dropout_key, causal=causal
+                )
             )
     for one, two in zip(*results, strict=True):
         np.testing.assert_array_equal(one, two)

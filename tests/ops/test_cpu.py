@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from minidistil.ops import _cpu
-from minidistil.ops._cpu import erf, exp, serial, tanh, threads
+from minidistil.ops.runtime import cpu
+from minidistil.ops.runtime.cpu import erf, exp, serial, tanh, threads
 
 
 @serial
@@ -80,13 +80,13 @@ def test_exp_at_its_ends():
 def test_erf_of_array_has_both_precisions():
     x = np.linspace(-3, 3, 101)
     exact = np.array([math.erf(v) for v in x])
-    assert _cpu.erf_of_array(x.astype(np.float32)).dtype == np.float32
-    np.testing.assert_allclose(_cpu.erf_of_array(x), exact, rtol=1e-15)
+    assert cpu.erf_of_array(x.astype(np.float32)).dtype == np.float32
+    np.testing.assert_allclose(cpu.erf_of_array(x), exact, rtol=1e-15)
 
 
 def test_threads_are_given_back():
-    before = _cpu.get_num_threads()
+    before = cpu.get_num_threads()
     with pytest.raises(ZeroDivisionError), threads(1):
-        assert _cpu.get_num_threads() == 1
+        assert cpu.get_num_threads() == 1
         raise ZeroDivisionError
-    assert _cpu.get_num_threads() == before
+    assert cpu.get_num_threads() == before

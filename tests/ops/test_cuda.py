@@ -15,8 +15,10 @@ import op_checks
 import pytest
 from op_cases import Case, Source, all_cases, cases_of, sequences
 
-from minidistil.ops import OPS, _attention_cuda, _gemm_cuda, _gemm_tensor, _precision, vocabulary
-from minidistil.ops._cuda import SIMULATED, device_zeros, to_device, to_host
+from minidistil.ops import OPS, vocabulary
+from minidistil.ops.kernels import flash_attention_cuda, matmul_cuda, matmul_tensor_cores
+from minidistil.ops.runtime import matmul_settings
+from minidistil.ops.runtime.cuda import SIMULATED, device_zeros, to_device, to_host
 from minidistil.testing import rms
 
 pytestmark = pytest.mark.cuda
@@ -29,8 +31,8 @@ ROUNDING = {"highest": FLOOR, "high": 2**-11, "medium": 2**-8}  # of an operand,
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch):
     if SIMULATED:
-        monkeypatch.setattr(_attention_cuda, "FORWARD_ROWS", 8)
-        monkeypatch.setattr(_attention_cuda, "BACKWARD_ROWS", 8)
+        monkeypatch.setattr(flash_attention_cuda, "FORWARD_ROWS", 8)
+        monkeypatch.setattr(flash_attention_cuda, "BACKWARD_ROWS", 8)
         monkeypatch.setattr(vocabulary, "ROWS", 16)
 
 
@@ -62,13 +64,15 @@ def test_twice_gives_the_same_bits(op):
 # ------------------------------------------------------- tiles: edges, orders, parts, epilogues
 
 
-def product(M, N, K, turn_a=False, turn_b=False, seed=0, **options):
+def product(M, N, K, transpose_a=False, transpose_b=False, seed=0, **options):
     """The product of random (M,K) and (K,N), by the kernels and in float64."""
     s = Source(seed)
     a, b = s.normal(M, K).astype(np.float32), s.normal(K, N).astype(np.float32)
     given = [np.ascontiguousarray(x.T) if turned else x
-             for x, turned in ((a, turn_a), (b, turn_b))]  # fmt: skip
-    c = _gemm_cuda.matmul(*map(to_device, given), turn_a=turn_a, turn_b=turn_b, **options)
+             for x, turned in ((a, transpose_a), (b, transpose_b))]  # fmt: skip
+    c = matmul_cuda.matmul(
+        *map(to_device, given), transpose_a=transpose_a, transpose_b=transpose_b, **options
+    )
     return to_host(c), a.astype(np.float64) @ b.astype(np.float64)
 
 
@@ -79,35 +83,35 @@ def assert_near(mine, exact, K, precision="highest"):
 ORDERS = ((False, False), (False, True), (True, False), (True, True))
 
 
-@pytest.mark.parametrize("turn_a, turn_b", ORDERS)
+@pytest.mark.parametrize("transpose_a, transpose_b", ORDERS)
 @pytest.mark.parametrize("M, N, K", [(1, 1, 1), (3, 2, 9), (65, 68, 12), (8, 67, 17)])
-def test_every_order_and_edge(M, N, K, turn_a, turn_b):
-    assert_near(*product(M, N, K, turn_a, turn_b), K)
+def test_every_order_and_edge(M, N, K, transpose_a, transpose_b):
+    assert_near(*product(M, N, K, transpose_a, transpose_b), K)
 
 
 @pytest.mark.parametrize("precision", ["high", "medium"])
-@pytest.mark.parametrize("turn_a, turn_b", ORDERS)
+@pytest.mark.parametrize("transpose_a, transpose_b", ORDERS)
 @pytest.mark.parametrize("M, N, K", [(3, 5, 7), (20, 68, 40)])
-def test_tensor_cores(M, N, K, turn_a, turn_b, precision):
-    with _precision.matmul_precision(precision):
-        mine, exact = product(M, N, K, turn_a, turn_b)
+def test_tensor_cores(M, N, K, transpose_a, transpose_b, precision):
+    with matmul_settings.matmul_precision(precision):
+        mine, exact = product(M, N, K, transpose_a, transpose_b)
     assert_near(mine, exact, K, precision)
     if K > 7:  # and they do round
         assert rms(mine - exact) > ROUNDING[precision] / 8
 
 
 def test_large_tiles(monkeypatch):
-    monkeypatch.setattr(_gemm_cuda, "SMALL", _gemm_cuda.LARGE)
-    assert_near(*product(5, 130, 11, turn_b=True), 11)
+    monkeypatch.setattr(matmul_cuda, "SMALL", matmul_cuda.LARGE)
+    assert_near(*product(5, 130, 11, transpose_b=True), 11)
 
 
 @pytest.mark.parametrize("precision", ["highest", "high"])
 def test_parts_of_k(monkeypatch, precision):
-    monkeypatch.setattr(_gemm_cuda, "PART", 16)
-    monkeypatch.setattr(_gemm_cuda, "BLOCKS", 3)
-    assert _gemm_cuda.plan(5, 6, 50, precision)[1] == 3
-    with _precision.matmul_precision(precision):
-        assert_near(*product(5, 6, 50, turn_a=True), 50, precision)
+    monkeypatch.setattr(matmul_cuda, "PART", 16)
+    monkeypatch.setattr(matmul_cuda, "BLOCKS", 3)
+    assert matmul_cuda.plan(5, 6, 50, precision)[1] == 3
+    with matmul_settings.matmul_precision(precision):
+        assert_near(*product(5, 6, 50, transpose_a=True), 50, precision)
 
 
 @pytest.mark.parametrize("parts", [1, 2])
@@ -116,12 +120,12 @@ def test_epilogues(monkeypatch, precision, parts):
     """A bias, a sum that goes on and GELU, in one, in every kernel that ends a product."""
     from minidistil.ops import gelu
 
-    monkeypatch.setattr(_gemm_cuda, "PART", 16)
-    monkeypatch.setattr(_gemm_cuda, "BLOCKS", parts)
+    monkeypatch.setattr(matmul_cuda, "PART", 16)
+    monkeypatch.setattr(matmul_cuda, "BLOCKS", parts)
     s, M, N, K = Source(3), 7, 12, 32
     bias, old = s.normal(N), s.normal(M, N)
     out, into = to_device(old.astype(np.float32)), device_zeros((M, N))
-    with _precision.matmul_precision(precision):
+    with matmul_settings.matmul_precision(precision):
         mine, exact = product(M, N, K, bias=to_device(bias.astype(np.float32)), out=out, add=True,
                               gelu="tanh", into=into)  # fmt: skip
     exact = exact + bias + old
@@ -131,7 +135,7 @@ def test_epilogues(monkeypatch, precision, parts):
 
 def test_shapes_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match=r"\(M,K\) times \(K,N\), not \(2, 3\) times \(4, 5\)"):
-        _gemm_cuda.matmul(device_zeros((2, 3)), device_zeros((4, 5)))
+        matmul_cuda.matmul(device_zeros((2, 3)), device_zeros((4, 5)))
 
 
 def test_attention_in_tiles_of_full_size(monkeypatch):
@@ -154,10 +158,10 @@ def test_attention_says_what_is_too_wide():
 
 
 def test_a_precision_ends_with_its_block():
-    with pytest.raises(ZeroDivisionError), _precision.matmul_precision("high"):
-        assert _precision.current() == ("high", "own")
+    with pytest.raises(ZeroDivisionError), matmul_settings.matmul_precision("high"):
+        assert matmul_settings.current() == ("high", "own")
         _ = 1 / 0
-    assert _precision.current() == ("highest", "own")
+    assert matmul_settings.current() == ("highest", "own")
 
 
 @pytest.mark.parametrize("given, says", [
@@ -167,8 +171,8 @@ def test_a_precision_ends_with_its_block():
     ({"gemm": "cublas"}, "needs cupy"),
 ])  # fmt: skip
 def test_what_does_not_exist_is_refused(monkeypatch, given, says):
-    monkeypatch.setattr(_precision, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=says), _precision.matmul_precision(**given):
+    monkeypatch.setattr(matmul_settings, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=says), matmul_settings.matmul_precision(**given):
         pass
 
 
@@ -221,8 +225,8 @@ def test_a_row_of_many_tokens_is_summed_in_pieces():
 @pytest.mark.parametrize(
     "file, line, precision",
     [
-        (_gemm_cuda, "cuda.syncthreads()", "highest"),
-        (_gemm_tensor, "wait_copies(1)", "high"),
+        (matmul_cuda, "cuda.syncthreads()", "highest"),
+        (matmul_tensor_cores, "wait_copies(1)", "high"),
     ],
 )
 def test_a_forgotten_barrier_is_seen(monkeypatch, file, line, precision):
@@ -231,8 +235,8 @@ def test_a_forgotten_barrier_is_seen(monkeypatch, file, line, precision):
     assert line in source
     planted = ModuleType("planted")
     exec(source.replace(line, "pass"), vars(planted))
-    name = "product_kernel" if file is _gemm_cuda else "tensor_kernel"
-    monkeypatch.setattr(_gemm_cuda, name, getattr(planted, name))
+    name = "product_kernel" if file is matmul_cuda else "tensor_kernel"
+    monkeypatch.setattr(matmul_cuda, name, getattr(planted, name))
     wrong = (AssertionError, RuntimeWarning)  # what was there before may be any number
-    with _precision.matmul_precision(precision), pytest.raises(wrong):
+    with matmul_settings.matmul_precision(precision), pytest.raises(wrong):
         assert_near(*product(9, 9, 40, seed=11), 40, precision)

@@ -5,8 +5,8 @@ import gc
 import numpy as np
 import pytest
 
-from minidistil.ops import _cuda
-from minidistil.ops._device_memory import LARGEST, RING, FreeList, Ring, manager
+from minidistil.ops.runtime import cuda
+from minidistil.ops.runtime.device_memory import LARGEST, RING, FreeList, Ring, manager
 
 
 class Driver:
@@ -50,14 +50,14 @@ def test_what_is_kept_makes_room_when_memory_is_short():
 
 @pytest.mark.ptx
 def test_memory_returns_when_the_last_view_of_it_is_gone():
-    if not _cuda.can_compile():
+    if not cuda.can_compile():
         pytest.skip("needs numba-cuda: pip install 'minidistil[cuda]'")
 
     class Context:
         pass
 
     context = Context()
-    memory = manager(_cuda.module())(context=context)
+    memory = manager(cuda.module())(context=context)
     memory.initialize()
     driver = Driver()
     memory.free_list = FreeList(driver.allocate, driver.free)

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from op_cases import draw_for
 
 from minidistil.ops import SUFFIX, backend, dropout
-from minidistil.ops._cpu import serial
-from minidistil.ops._draw import Draw
 from minidistil.ops.dropout import philox, philox_words
+from minidistil.ops.runtime.cpu import serial
+from minidistil.ops.runtime.dropout_key import DropoutKey
 
 ONES = 0xFFFFFFFF
 # kat_vectors of Random123 (Salmon et al.): counter, key, result of philox4x32-10
@@ -38,9 +38,9 @@ def test_known_answers(counter, key, expected):
     assert words_on_cpu(*map(np.uint32, (*counter, *key))) == expected
 
 
-def mask_of(name, draw, C):
+def mask_of(name, key, C):
     """What dropout does to ones."""
-    y, _ = backend(name).dropout.forward(np.ones((len(draw.column), C), np.float32), draw=draw)
+    y, _ = backend(name).dropout.forward(np.ones((len(key.column), C), np.float32), key=key)
     return y
 
 
@@ -49,8 +49,8 @@ def mask_of(name, draw, C):
     C=st.integers(1, 21),
 )  # fmt: skip
 def test_every_backend_draws_the_same(p, seed, step, site, first, C):
-    draw = draw_for((3, 1, 4), p, site, seed, step, first)
-    one, two = (mask_of(name, draw, C) for name in SUFFIX)
+    key = draw_for((3, 1, 4), p, site, seed, step, first)
+    one, two = (mask_of(name, key, C) for name in SUFFIX)
     np.testing.assert_array_equal(one != 0, two != 0)
     np.testing.assert_allclose(one, two, rtol=1e-6)
 
@@ -76,8 +76,8 @@ def test_packing_and_micro_batches_change_nothing(lengths, cut):
 @pytest.mark.parametrize("name", SUFFIX)
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.5, 0.9])
 def test_share_and_scale(name, p):
-    draw = draw_for((200, 100), p)
-    y = mask_of(name, draw, 40)
+    key = draw_for((200, 100), p)
+    y = mask_of(name, key, 40)
     np.testing.assert_allclose(y[y != 0], 1 / (1 - p), rtol=1e-6)
     assert abs((y != 0).mean() - (1 - p)) <= 4 * np.sqrt(p * (1 - p) / y.size)
 
@@ -85,9 +85,9 @@ def test_share_and_scale(name, p):
 @pytest.mark.parametrize("field", ["seed", "step", "site", "sequence", "column"])
 def test_every_coordinate_matters(field):
     """And no two channels, columns or sequences share their draws."""
-    draw = draw_for((40,), p=0.5)
-    one = dropout.mask(draw, 40) != 0
-    two = dropout.mask(draw._replace(**{field: getattr(draw, field) + 1}), 40) != 0
+    key = draw_for((40,), p=0.5)
+    one = dropout.mask(key, 40) != 0
+    two = dropout.mask(key._replace(**{field: getattr(key, field) + 1}), 40) != 0
     assert 0.4 < (one == two).mean() < 0.6 or field == "column"
     if field == "column":  # the next column's draws are those of the next row
         np.testing.assert_array_equal(one[1:], two[:-1])
@@ -97,9 +97,9 @@ def test_every_coordinate_matters(field):
 
 @pytest.mark.parametrize("name", SUFFIX)
 def test_backward_goes_where_forward_went(name):
-    ops, draw = backend(name), draw_for((9, 8))
+    ops, key = backend(name), draw_for((9, 8))
     x, dy = np.random.default_rng(0).normal(size=(2, 17, 7)).astype(np.float32)
-    y, cache = ops.dropout.forward(x, draw=draw)
+    y, cache = ops.dropout.forward(x, key=key)
     (dx,) = ops.dropout.backward(dy, cache)
     np.testing.assert_allclose(dx / dy, y / x, rtol=1e-6)
-    assert isinstance(cache, Draw)  # the mask is drawn again, not stored
+    assert isinstance(cache, DropoutKey)  # the mask is drawn again, not stored

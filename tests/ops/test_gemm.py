@@ -6,11 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rounding import compare_product
 
-from minidistil.ops import _panels, frugal
-from minidistil.ops._cpu import threads
-from minidistil.ops._gemm import MC, SLAB, blocked, matmul, product
-from minidistil.ops._panels import KC
-from minidistil.ops._tile import MR, NR, tile_shape
+from minidistil.ops import frugal
+from minidistil.ops.kernels import packing
+from minidistil.ops.kernels.matmul import MC, SLAB, blocked, matmul, product
+from minidistil.ops.kernels.packing import KC
+from minidistil.ops.kernels.register_tile import MR, NR, tile_shape
+from minidistil.ops.runtime.cpu import threads
 
 LAYOUTS = ("rows", "transposed", "reversed", "every other", "from a wider one")
 
@@ -90,38 +91,38 @@ def frozen(x):
 def test_a_frugal_product_keeps_no_panels():
     rng = np.random.default_rng(0)
     x, weight = normal(rng, 9, 30), frozen(normal(rng, 40, 30))
-    before = dict(_panels.kept)
+    before = dict(packing.kept)
     with frugal():
         for _ in range(3):
             matmul(x, weight.T)
-    assert _panels.kept == before
+    assert packing.kept == before
 
 
 def test_panels_of_a_frozen_weight_are_kept_from_the_second_use_on_and_die_with_it():
     rng = np.random.default_rng(0)
     x, weight = normal(rng, 9, 300), frozen(normal(rng, 40, 300))
-    before = dict(_panels.kept)
+    before = dict(packing.kept)
     first, second = matmul(x, weight.T), matmul(x, weight.T)
-    (kept,) = (p for key, p in _panels.kept.items() if key not in before)
+    (kept,) = (p for key, p in packing.kept.items() if key not in before)
     third = matmul(x, weight.T)
     np.testing.assert_array_equal([second, third], [first, first])
     kept[:] = 0  # so the panels are what a further product reads
     assert not matmul(x, weight.T).any()
     del weight
-    assert _panels.kept == before
+    assert packing.kept == before
 
 
 def test_what_can_be_written_to_is_packed_anew():
     rng = np.random.default_rng(0)
     x, weight = normal(rng, 9, 30), normal(rng, 40, 30)
-    before = dict(_panels.kept)
+    before = dict(packing.kept)
     for scale in (1, 2, 4):
         check(x, weight.T)
         weight *= scale
     half = frozen(weight)[:20]  # a view: the rest of the array may be written by others
     for _ in range(3):
         check(x, half.T)
-    assert _panels.kept == before
+    assert packing.kept == before
 
 
 def test_numpy_can_be_asked_for_the_product():

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minidistil.ops import linear_bf16
-from minidistil.ops._formats import round_bf16
+from minidistil.ops.kernels.number_formats import round_bf16
 
 AWKWARD = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-45, 1.17e-38, 3.4e38, -3.4e38]
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from minidistil.ops import SUFFIX, backend, gelu, linear
-from minidistil.ops._cpu import threads
-from minidistil.ops._gemm import MC, SLAB, STRIP, product
-from minidistil.ops._panels import KC
-from minidistil.ops._tile import MR, NR
+from minidistil.ops.kernels.matmul import MC, SLAB, STRIP, product
+from minidistil.ops.kernels.packing import KC
+from minidistil.ops.kernels.register_tile import MR, NR
+from minidistil.ops.runtime.cpu import threads
 
 WIDTHS = (1, NR, STRIP * NR - 1, STRIP * NR, STRIP * NR + 1, 3 * STRIP * NR + NR + 5)
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from minidistil.ops import backend, gelu
-from minidistil.ops._gemm import STRIP
-from minidistil.ops._tile import MR, NR
+from minidistil.ops.kernels.matmul import STRIP
+from minidistil.ops.kernels.register_tile import MR, NR
 
 
 @pytest.mark.parametrize("name", ["numpy", "cpu"])

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minidistil.ops import linear_int8
-from minidistil.ops._formats import (
+from minidistil.ops.kernels.number_formats import (
     LARGEST,
     SMALLEST_SCALE,
     WIDTH,

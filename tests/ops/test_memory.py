@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minidistil.ops._memory import LINE, SMALL, Workspace, empty, empty_like, zeros
+from minidistil.ops.runtime.workspace import LINE, SMALL, Workspace, empty, empty_like, zeros
 
 
 def address(x):

@@ -8,12 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rounding import compare_product
 
-from minidistil.ops import NARROW, _narrow, backend, linear_bf16, linear_int8
-from minidistil.ops._cpu import threads
-from minidistil.ops._formats import round_bf16
-from minidistil.ops._gemm import matmul
-from minidistil.ops._panels import KC
-from minidistil.ops._tile import MR, NR
+from minidistil.ops import NARROW, backend, linear_bf16, linear_int8
+from minidistil.ops.kernels import matmul_narrow
+from minidistil.ops.kernels.matmul import matmul
+from minidistil.ops.kernels.number_formats import round_bf16
+from minidistil.ops.kernels.packing import KC
+from minidistil.ops.kernels.register_tile import MR, NR
+from minidistil.ops.runtime.cpu import threads
 
 SIZES = [(N, I, O) for N in (1, MR - 1, MR, MR + 1, 31) for I in (1, 7, 8, 9, 61)
          for O in (1, NR - 1, NR, NR + 1, 37)]  # fmt: skip
@@ -58,7 +59,7 @@ def test_any_size(dtype, N, I, O, seed):
     CHECKS[dtype](*arguments(N, I, O, seed))
 
 
-@pytest.mark.skipif(_narrow.BF16.depth == 2, reason="vdpbf16ps sums in an order of its own")
+@pytest.mark.skipif(matmul_narrow.BF16.depth == 2, reason="vdpbf16ps sums in an order of its own")
 @pytest.mark.parametrize("size", DEEP, ids=str)
 def test_widened_bfloat16_sums_as_float32_does(size):
     x, weight, _ = arguments(*size)
@@ -160,7 +161,7 @@ def test_other_dtypes_and_shapes_are_refused(dtype):
 
 
 def test_a_processor_without_the_instructions(monkeypatch):
-    monkeypatch.setattr(_narrow, "INT8", None)
+    monkeypatch.setattr(matmul_narrow, "INT8", None)
     with pytest.raises(ValueError, match="int8 needs a processor with SSE2, AVX2"):
         linear_int8.forward_cpu(*arguments(3, 4, 5))
 
@@ -171,35 +172,35 @@ def test_a_processor_without_the_instructions(monkeypatch):
 def counted(monkeypatch, dtype):
     """A list that grows by one at each packing."""
     name = {"int8": "pack_int8", "bfloat16": "pack_bf16"}[dtype]
-    pack, calls = getattr(_narrow, name), []
+    pack, calls = getattr(matmul_narrow, name), []
 
     def counting(weight):
         calls.append(weight.shape)
         return pack(weight)
 
     counting.__name__ = name
-    monkeypatch.setattr(_narrow, name, counting)
+    monkeypatch.setattr(matmul_narrow, name, counting)
     return calls
 
 
 @each
 def test_a_frozen_weight_is_packed_once_and_forgotten_with_it(dtype, monkeypatch):
     calls, linear = counted(monkeypatch, dtype), backend("cpu", dtype).linear.forward
-    before = len(_narrow._kept)
+    before = len(matmul_narrow._kept)
     x, weight, bias = arguments(3, 4, 5)
     weight.flags.writeable = False
     first = linear(x, weight, bias)[0]
     np.testing.assert_array_equal(linear(x, weight, bias)[0], first)
-    assert len(calls) == 1 and len(_narrow._kept) == before + 1
+    assert len(calls) == 1 and len(matmul_narrow._kept) == before + 1
     del weight
     gc.collect()
-    assert len(_narrow._kept) == before
+    assert len(matmul_narrow._kept) == before
 
 
 @each
 def test_a_weight_that_can_change_is_never_kept(dtype, monkeypatch):
     calls, linear = counted(monkeypatch, dtype), backend("cpu", dtype).linear.forward
-    before = len(_narrow._kept)
+    before = len(matmul_narrow._kept)
     x, weight, bias = arguments(3, 4, 5)
     first = linear(x, weight, bias)[0]
     view = weight[:]
@@ -207,7 +208,7 @@ def test_a_weight_that_can_change_is_never_kept(dtype, monkeypatch):
     linear(x, view, bias)
     weight *= 2
     assert (linear(x, view, bias)[0] != first).all()
-    assert len(calls) == 3 and len(_narrow._kept) == before
+    assert len(calls) == 3 and len(matmul_narrow._kept) == before
 
 
 def test_both_formats_of_one_weight():

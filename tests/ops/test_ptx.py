@@ -12,16 +12,9 @@ import re
 
 import pytest
 
-from minidistil.ops import (
-    OPS,
-    _attention_cuda,
-    _cuda,
-    _gemm_cuda,
-    _gemm_tensor,
-    _peak_cuda,
-    gelu,
-    relation,
-)
+from minidistil.ops import OPS, gelu, relation
+from minidistil.ops.kernels import flash_attention_cuda, matmul_cuda, matmul_tensor_cores, peak_cuda
+from minidistil.ops.runtime import cuda
 
 pytestmark = pytest.mark.ptx
 WIDE, NARROW = 64, 26  # channels of a head, whose rows can be read four floats at a time or not
@@ -33,24 +26,24 @@ def kernels():
     """(name, kernel, a letter for each argument, registers it may take)."""
     for order, turned in ORDERS.items():
         for tile in ("LARGE", "SMALL"):
-            kernel = _gemm_cuda.product_kernel(getattr(_gemm_cuda, tile), *turned, True, False, 0)
+            kernel = matmul_cuda.product_kernel(getattr(matmul_cuda, tile), *turned, True, False, 0)
             yield f"{tile.lower()} {order}", kernel, "mmmmvnnnnb", 128 if tile == "LARGE" else 168
         for bf16 in (False, True):
-            kernel = _gemm_tensor.tensor_kernel(bf16, *turned, True, False, 0)
+            kernel = matmul_tensor_cores.tensor_kernel(bf16, *turned, True, False, 0)
             yield f"{'bf16' if bf16 else 'tf32'} {order}", kernel, "mmmmvnnnnb", 255
     for name, tile, *order in (
-        ("any width", _gemm_cuda.LARGE, False, True, False, False, 0),
-        ("goes on", _gemm_cuda.LARGE, True, False, True, True, 0),
-        ("GELU", _gemm_cuda.LARGE, False, True, True, False, 1),
-        ("GELU by tanh", _gemm_cuda.SMALL, False, True, True, False, 2),
+        ("any width", matmul_cuda.LARGE, False, True, False, False, 0),
+        ("goes on", matmul_cuda.LARGE, True, False, True, True, 0),
+        ("GELU", matmul_cuda.LARGE, False, True, True, False, 1),
+        ("GELU by tanh", matmul_cuda.SMALL, False, True, True, False, 2),
     ):
-        yield f"product {name}", _gemm_cuda.product_kernel(tile, *order), "mmmmvnnnnb", 168
+        yield f"product {name}", matmul_cuda.product_kernel(tile, *order), "mmmmvnnnnb", 168
     for name, *order in (("any width", False, True, False, False, 0),
                          ("goes on", True, False, True, True, 0),
                          ("GELU", False, True, True, False, 1)):  # fmt: skip
-        yield f"tf32 {name}", _gemm_tensor.tensor_kernel(False, *order), "mmmmvnnnnb", 255
+        yield f"tf32 {name}", matmul_tensor_cores.tensor_kernel(False, *order), "mmmmvnnnnb", 255
     for form in (0, 1, 2):
-        yield f"finish {form}", _gemm_cuda.finish_kernel(form), "tmmvnnbb", 40
+        yield f"finish {form}", matmul_cuda.finish_kernel(form), "tmmvnnbb", 40
     for D, width, causal, forward, backward in (
         (WIDE, 64, False, 240, 176), (WIDE, 64, True, 252, 248),
         (NARROW, 32, False, 184, 168), (NARROW, 32, True, 200, 168),
@@ -58,19 +51,19 @@ def kernels():
         for dropout in (False, True):
             shape = (D, width, D == WIDE, dropout, causal)
             name = f"{D}{' dropout' * dropout}{' causal' * causal}"
-            own = _attention_cuda.FORWARD_ROWS, _attention_cuda.BACKWARD_ROWS
-            yield (f"attention {name}", _attention_cuda.forward_kernel(own[0], *shape),
+            own = flash_attention_cuda.FORWARD_ROWS, flash_attention_cuda.BACKWARD_ROWS
+            yield (f"attention {name}", flash_attention_cuda.forward_kernel(own[0], *shape),
                    f"mmmiif{DRAW}mt", forward)  # fmt: skip
-            yield (f"attention dq {name}", _attention_cuda.dq_kernel(own[1], *shape),
+            yield (f"attention dq {name}", flash_attention_cuda.dq_kernel(own[1], *shape),
                    f"mmmmtmiif{DRAW}m", backward)  # fmt: skip
-            yield (f"attention dkv {name}", _attention_cuda.dkv_kernel(own[1], *shape),
+            yield (f"attention dkv {name}", flash_attention_cuda.dkv_kernel(own[1], *shape),
                    f"mmmmtmiif{DRAW}mm", backward)  # fmt: skip
-    yield "along", _attention_cuda.along_kernel, "mmmn", 40
+    yield "along", flash_attention_cuda.along_kernel, "mmmn", 40
     for form in (1, 2):
         yield f"gelu {form}", gelu._forward_kernel(form), "mm", 40
         yield f"gelu backward {form}", gelu._backward_kernel(form), "mmm", 40
     for bf16 in (False, True):
-        yield f"peak {'bf16' if bf16 else 'tf32'}", _peak_cuda.tensor_peak(bf16), "vn", 48
+        yield f"peak {'bf16' if bf16 else 'tf32'}", peak_cuda.tensor_peak(bf16), "vn", 48
     yield "relation rows", relation._rows_kernel, "mmmmivnviivv", 128
     for file, name, letters in PLAIN:
         kernel = getattr(importlib.import_module(f"minidistil.ops.{file}"), name)
@@ -78,8 +71,9 @@ def kernels():
 
 
 PLAIN = (
-    ("_peak_cuda", "_copy_kernel", "vv"), ("_peak_cuda", "_multiply_add_kernel", "vn"),
-    ("_cuda", "_clear_kernel", "v"), ("_cuda", "_total_kernel", "vfv"),
+    ("kernels.peak_cuda", "_copy_kernel", "vv"),
+    ("kernels.peak_cuda", "_multiply_add_kernel", "vn"),
+    ("runtime.cuda", "_clear_kernel", "v"), ("runtime.cuda", "_total_kernel", "vfv"),
     ("add", "_forward_kernel", "vvv"), ("relu", "_forward_kernel", "mm"),
     ("relu", "_backward_kernel", "mmm"), ("tanh", "_forward_kernel", "mm"),
     ("tanh", "_backward_kernel", "mmm"), ("softmax", "_forward_kernel", "mm"),
@@ -120,7 +114,7 @@ def compiled(kernel, letters):
     from cuda.core import Linker, LinkerOptions, ObjectCode
 
     source, types = kernel.source(), argument_types(letters)
-    ptx, _ = _cuda.module().compile_ptx(source, types, cc=(8, 0))
+    ptx, _ = cuda.module().compile_ptx(source, types, cc=(8, 0))
     reports = []
     for arch in ("sm_80", "sm_90"):
         options = LinkerOptions(arch=arch, ptxas_options=["-v"])
@@ -162,14 +156,14 @@ def test_a_kernel(kernel, letters, registers):
 
 def test_tensor_cores_are_used():
     for bf16, kind in ((False, "m16n8k8.row.col.f32.tf32"), (True, "m16n8k16.row.col.f32.bf16")):
-        kernel = _gemm_tensor.tensor_kernel(bf16, False, True, True, False, 0)
+        kernel = matmul_tensor_cores.tensor_kernel(bf16, False, True, True, False, 0)
         ptx, _ = compiled(kernel, "mmmmvnnnnb")
         for instruction in (f"mma.sync.aligned.{kind}", "ldmatrix.sync", "cp.async.cg"):
             assert instruction in ptx
 
 
 def test_memory_is_read_four_floats_at_a_time():
-    kernel = _gemm_cuda.product_kernel(_gemm_cuda.LARGE, False, True, True, False, 0)
+    kernel = matmul_cuda.product_kernel(matmul_cuda.LARGE, False, True, True, False, 0)
     ptx, _ = compiled(kernel, "mmmmvnnnnb")
     assert all(f"{what}.v4.f32" in ptx for what in ("ld.global", "ld.shared", "st.global"))
 
@@ -180,7 +174,7 @@ def full_name(kernel):
 
 def test_no_kernel_is_left_out(nothing_lazy):
     known = {full_name(kernel) for _, kernel, *_ in kernels()}
-    assert {full_name(kernel) for kernel in _cuda.KERNELS} <= known
+    assert {full_name(kernel) for kernel in cuda.KERNELS} <= known
 
 
 # ------------------------------------------------------- and what these tests are for
@@ -193,7 +187,7 @@ class _Kernel:
         self.function = function
 
     def source(self):
-        self.function.__globals__["cuda"] = _cuda.module()
+        self.function.__globals__["cuda"] = cuda.module()
         return self.function
 
 
@@ -206,7 +200,7 @@ def test_float64_is_seen():
 
 def test_an_array_in_memory_is_seen():
     def kernel(x, n):
-        a = cuda.local.array(8, _cuda.float32)  # noqa: F821
+        a = cuda.local.array(8, cuda.float32)
         for i in range(8):
             a[i] = x[i]
         x[0] = a[n]

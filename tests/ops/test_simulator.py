@@ -9,7 +9,7 @@ them are checked here against sums that are written out.
 import numpy as np
 import pytest
 
-from minidistil.ops._cuda import (
+from minidistil.ops.runtime.cuda import (
     ALL,
     SIMULATED,
     WARP,

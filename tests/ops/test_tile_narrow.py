@@ -10,10 +10,16 @@ from llvmlite import ir
 from rounding import compare_product
 
 from minidistil.ops import linear_bf16, linear_int8
-from minidistil.ops._formats import quantize, quantize_rows, round_bf16
-from minidistil.ops._narrow import _whole_row
-from minidistil.ops._tile import tile_shape
-from minidistil.ops._tile_narrow import Dot, bf16_dot, emit_bf16, emit_int8, int8_dot
+from minidistil.ops.kernels.matmul_narrow import _whole_row
+from minidistil.ops.kernels.number_formats import quantize, quantize_rows, round_bf16
+from minidistil.ops.kernels.register_tile import tile_shape
+from minidistil.ops.kernels.register_tile_narrow import (
+    Dot,
+    bf16_dot,
+    emit_bf16,
+    emit_int8,
+    int8_dot,
+)
 
 X86, ARM = "x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"
 AVX512 = {"+avx512f", "+avx2"}

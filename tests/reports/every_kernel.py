@@ -16,12 +16,13 @@ import op_checks
 from numba.core.dispatcher import Dispatcher
 from op_cases import Case, Source, all_cases, sequences
 
-from minidistil.ops import _peak, adamw, global_norm, linear_bf16, linear_int8
-from minidistil.ops._cpu import compilations, erf_of_array, threads
-from minidistil.ops._gemm import FORMS, matmul
-from minidistil.ops._tile import MR, NR
+from minidistil.ops import adamw, global_norm, linear_bf16, linear_int8
+from minidistil.ops.kernels import peak_cpu
+from minidistil.ops.kernels.matmul import FORMS, matmul
+from minidistil.ops.kernels.register_tile import MR, NR
+from minidistil.ops.runtime.cpu import compilations, erf_of_array, threads
 
-OPS = Path(_peak.__file__).parent
+OPS = Path(peak_cpu.__file__).parent.parent
 
 
 def larger_cases():
@@ -68,8 +69,8 @@ def optimiser():
 
 def burst():
     """The kernel that measures a processor's peak, on ones."""
-    panels = np.ones((2, _peak.STEPS + MR + 1, MR + NR), np.float32)
-    _peak._burst(1, panels)
+    panels = np.ones((2, peak_cpu.STEPS + MR + 1, MR + NR), np.float32)
+    peak_cpu._burst(1, panels)
     return {"burst": panels}
 
 
@@ -93,8 +94,9 @@ def results(ops):
 
 def never_called():
     """The kernels of the package that no result came from."""
-    files = [path for path in OPS.glob("*.py") if "_cpu import" in path.read_text("utf-8")]
-    modules = [import_module(f"minidistil.ops.{path.stem}") for path in files]
+    files = [path for path in OPS.rglob("*.py") if "runtime.cpu import" in path.read_text("utf-8")]
+    names = [".".join(path.relative_to(OPS).with_suffix("").parts) for path in files]
+    modules = [import_module(f"minidistil.ops.{name}") for name in names]
     kernels = {f"{x.__module__}.{x.__name__}": x for module in modules
                for x in vars(module).values()
                if isinstance(x, Dispatcher) and "inline" not in x.targetoptions}  # fmt: skip

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from model_cases import CASES, SMALL
 
 import minidistil as md
-from minidistil.distill.terms import Projected
-from minidistil.model.objective import IGNORED
-from minidistil.model.soft_targets import CONVENTIONS
+from minidistil.distill.conventions import CONVENTIONS
+from minidistil.distill.objectives import Projected
+from minidistil.model.task_loss import IGNORED
 from minidistil.train import Distillation, Supervised, TrainConfig
 from minidistil.train.budget import Feed, step_gradients
 

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from minidistil.cli import main
-from minidistil.cli.tasks.question_answering import answers
 from minidistil.config import DistilBertConfig
-from minidistil.data.questions import Question, Questions, Reading, squad, windows
-from minidistil.data.spans import best_spans
 from minidistil.data.tokenizer import SPECIAL, Tokenizer
 from minidistil.data.wordpiece import wordpiece
 from minidistil.model.pretrained import from_config
-from minidistil.pipeline.question_answering import QuestionAnswering
+from minidistil.tasks.question_answering.command import answers
+from minidistil.tasks.question_answering.data import Question, Questions, Reading, squad, windows
+from minidistil.tasks.question_answering.predictor import QuestionAnswering
+from minidistil.tasks.question_answering.spans import best_spans
 
 WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] ang ##ela merkel was in berlin who ? . か ##れ ##は"
 TEXT = "Angela Merkel was in Berlin."

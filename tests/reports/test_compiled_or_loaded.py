@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 SCRIPT = HERE / "every_kernel.py"
 EVERY = "EVERY_KERNEL" in os.environ
 OPS = () if EVERY else ("cross_entropy", "relation")
-CALLERS = ("_gemm._together", "cross_entropy._backward_rows")  # call other kernels and helpers
+CALLERS = ("matmul._together", "cross_entropy._backward_rows")  # call other kernels and helpers
 
 
 def run(cache, out):

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 import minidistil
-from minidistil.ops import _kernel_cache
-from minidistil.ops._cpu import compilations
+from minidistil.ops.runtime import kernel_cache
+from minidistil.ops.runtime.cpu import compilations
 
 KERNEL = '''"""A kernel."""
-from minidistil.ops._cpu import serial
+from minidistil.ops.runtime.cpu import serial
 
 
 @serial
@@ -53,8 +53,8 @@ class World:
 @pytest.fixture
 def world(tmp_path, monkeypatch):
     world = World(tmp_path)
-    monkeypatch.setattr(_kernel_cache, "_folders", lambda make=False: iter(world.folders))
-    _kernel_cache._say_that_nothing_is_kept.cache_clear()
+    monkeypatch.setattr(kernel_cache, "_folders", lambda make=False: iter(world.folders))
+    kernel_cache._say_that_nothing_is_kept.cache_clear()
     assert world.total() == (10, 1)
     assert world.total() == (10, 0)
     return world
@@ -100,7 +100,7 @@ def test_any_flipped_bit_is_found(world, capsys):
     Right: no file with a changed byte is unpickled."""
     path, rng = world.entry(), np.random.default_rng(0)
     content = path.read_bytes()
-    cache = _kernel_cache.KernelCache(world.total)
+    cache = kernel_cache.KernelCache(world.total)
     for place in rng.integers(0, len(content), 200):
         changed = bytearray(content)
         changed[place] ^= 1 << rng.integers(8)
@@ -128,8 +128,8 @@ def test_an_edit_in_a_helper_of_another_file_is_noticed(tmp_path, monkeypatch):
     Right: an entry holds the digest of all sources in ops/."""
     for name in ("a", "b"):
         (tmp_path / f"{name}.py").write_text("x = 1\n", encoding="utf-8")
-    monkeypatch.setattr(_kernel_cache, "OPS", tmp_path)
-    digest = _kernel_cache.sources.__wrapped__
+    monkeypatch.setattr(kernel_cache, "OPS", tmp_path)
+    digest = kernel_cache.sources.__wrapped__
     before = digest(str(tmp_path / "a.py"))
     assert digest(str(tmp_path / "a.py")) == before
     (tmp_path / "b.py").write_text("x = 2\n", encoding="utf-8")
@@ -140,7 +140,7 @@ def test_a_kernel_of_other_sources_is_replaced_in_silence(world, capsys):
     """Was: stale files pile up beside new ones.
     Right: one file for a function and its types, replaced when the source changes."""
     world.file.write_text(KERNEL.replace("y = x[0]", "y = x[0] + 1"), encoding="utf-8")
-    _kernel_cache.sources.cache_clear()
+    kernel_cache.sources.cache_clear()
     assert world.total() == (11, 1)
     assert world.total() == (11, 0)
     assert world.entry().is_file() and "damaged" not in capsys.readouterr().err
@@ -185,7 +185,7 @@ def test_a_read_only_installation_without_a_home(tmp_path):
     """Was: RuntimeError "cannot cache function … no locator available" at import.
     Right: it runs, and keeps its kernels in a private folder among the temporary files."""
     package = Path(minidistil.__file__).parent
-    for part in ("ops", "files.py", "testing.py"):
+    for part in ("ops", "io/files.py", "testing.py"):
         (tmp_path / "minidistil").mkdir(exist_ok=True)
         source, to = package / part, tmp_path / "minidistil" / part
         skip = shutil.ignore_patterns("__pycache__")
@@ -210,10 +210,10 @@ def test_a_folder_that_others_can_write_to_is_not_used(tmp_path):
     """Was: nothing, since there was no such folder.
     Right: what lies in it is executed, so it must be this user's alone."""
     (tmp_path / "new").mkdir(mode=0o700)
-    assert _kernel_cache._is_private(tmp_path / "new")
-    assert not _kernel_cache._is_private(tmp_path / "absent")
+    assert kernel_cache._is_private(tmp_path / "new")
+    assert not kernel_cache._is_private(tmp_path / "absent")
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
-    assert not _kernel_cache._is_private(tmp_path / "open")
+    assert not kernel_cache._is_private(tmp_path / "open")
     (tmp_path / "link").symlink_to(tmp_path / "new")
-    assert not _kernel_cache._is_private(tmp_path / "link")
+    assert not kernel_cache._is_private(tmp_path / "link")

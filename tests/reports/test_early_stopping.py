@@ -15,8 +15,8 @@ from train_toy import ToyData, ToyObjective, config
 from training_world import QUICK, answer, labelled_file, model_folder, refused, text_file
 
 import minidistil as md
-from minidistil.cli.settling import balanced
-from minidistil.model.counting import Counting, Shares
+from minidistil.cli.task_options import balanced
+from minidistil.model.label_counts import Counting, Shares
 from minidistil.train import Run, Supervised, TrainConfig, counting_of
 from minidistil.train.loop import run_loop
 

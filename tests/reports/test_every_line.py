@@ -9,7 +9,7 @@ import pytest
 from cli.test_lines import FIELDS, TASKS, folders
 
 from minidistil.cli import main
-from minidistil.cli.lines import answered
+from minidistil.cli.predict_lines import answered
 
 __all__ = ["folders"]
 DEEP = 100_000

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minidistil import files
-from minidistil.cli import bench_table, main
+from minidistil.cli import main
+from minidistil.cli.bench import results_table
 from minidistil.cli.report import PAGE
+from minidistil.io import files
 
 ITEMS = ["the film was great", "what a dull plot", "we loved the actors"]
 
@@ -112,11 +113,11 @@ def test_a_plot_over_a_photograph(tmp_path, capsys):
     Right: only a picture that bench drew is replaced, and that is known before the first row.
     """
     figure = pytest.importorskip("matplotlib.figure").Figure()
-    for name, metadata in (("photo.png", None), ("bench.png", bench_table.DRAWN)):
+    for name, metadata in (("photo.png", None), ("bench.png", results_table.DRAWN)):
         figure.savefig(tmp_path / name, metadata=metadata)
     found = refused(capsys, "bench", "--quick", "--plot", tmp_path / "photo.png")
     assert "photo.png is not a picture of bench and is not overwritten" in found
-    assert bench_table.is_drawn(tmp_path / "bench.png")
+    assert results_table.is_drawn(tmp_path / "bench.png")
 
 
 def test_a_check_over_a_runs_report(world, capsys):

@@ -11,9 +11,10 @@ import pytest
 from op_cases import MAKERS, Case, Source, sequences
 from precision import Errors
 
-from minidistil.ops import _attention_cuda, backend
-from minidistil.ops._cpu import threads
-from minidistil.ops._cuda import SIMULATED
+from minidistil.ops import backend
+from minidistil.ops.kernels import flash_attention_cuda
+from minidistil.ops.runtime.cpu import threads
+from minidistil.ops.runtime.cuda import SIMULATED
 from minidistil.testing import FLOOR, rms
 
 CONFIGS, DRAWS = 4, 7
@@ -192,7 +193,7 @@ def test_attention_at_large_scores_without_a_peer(name, monkeypatch):
     apart: Σ_keys dv = Σ_queries dy."""
     if name == "cuda" and SIMULATED:
         for rows in ("FORWARD_ROWS", "BACKWARD_ROWS"):
-            monkeypatch.setattr(_attention_cuda, rows, 8)
+            monkeypatch.setattr(flash_attention_cuda, rows, 8)
     s, t, D, place = Source(3), 24, 8, backend(name).place
     q, k, v, dy = (s.normal(t, D, scale=x).astype(np.float32) for x in (12, 12, 1, 1))
     fixed = {"bounds": sequences(t), "n_heads": 1}

@@ -10,8 +10,8 @@ from labelled_models import QUICK, ran
 import minidistil as md
 from minidistil.config import VitConfig
 from minidistil.data.image_processor import ImageProcessor
-from minidistil.data.images import Images, pictures
-from minidistil.pipeline import pipeline
+from minidistil.tasks.image_classification.data import Images, pictures
+from minidistil.tasks.pipeline import pipeline
 
 TASK = ("--task", "image-classification")
 SIZE = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 4,

@@ -8,12 +8,13 @@ import pytest
 from labelled_models import QUICK, TEXTS, model_folder, ran, rows
 
 from minidistil.config import DistilBertConfig
-from minidistil.data import LabelledText, examples, train_wordpiece
-from minidistil.data.choices import choice_of, choices_of
-from minidistil.data.extracts import documents_of
+from minidistil.data import examples, train_wordpiece
 from minidistil.data.label_values import MULTI, REGRESSION, SINGLE, keep_labelled, label_numbers
-from minidistil.data.questions import squad
-from minidistil.data.sentences import SentencePairs
+from minidistil.tasks.extractive_summarization.data import documents_of
+from minidistil.tasks.multiple_choice.data import choice_of, choices_of
+from minidistil.tasks.question_answering.data import squad
+from minidistil.tasks.sentence_embedding.data import SentencePairs
+from minidistil.tasks.text_classification.data import LabelledText
 
 ABC = ("a", "b", "c")
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from minidistil.cli import main
-from minidistil.cli.messages import MOST, one_line
-from minidistil.limits import several
+from minidistil.io.console import MOST, one_line
+from minidistil.io.limits import several
 from minidistil.model.checkpoint import with_scales
 from minidistil.train import AdamW, TrainConfig
 

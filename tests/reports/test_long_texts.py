@@ -7,15 +7,15 @@ import pytest
 
 import minidistil as md
 from minidistil.cli import main
-from minidistil.cli.measure import answers, measure
 from minidistil.config import DistilBertConfig
-from minidistil.data import LabelledText
-from minidistil.data.entities import TaggedText
-from minidistil.data.long_texts import answering, windows_of
 from minidistil.data.tokenizer import SPECIAL, Tokenizer
+from minidistil.data.windows import answering, windows_of
 from minidistil.data.wordpiece import wordpiece
-from minidistil.pipeline.text_classification import TextClassification
-from minidistil.pipeline.token_classification import TokenClassification
+from minidistil.tasks.measuring import answers, measure
+from minidistil.tasks.text_classification.data import LabelledText
+from minidistil.tasks.text_classification.predictor import TextClassification
+from minidistil.tasks.token_classification.data import TaggedText
+from minidistil.tasks.token_classification.predictor import TokenClassification
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 WORDS = [*SPECIAL.values(), *LETTERS, *(f"##{x}" for x in LETTERS)]
@@ -281,9 +281,9 @@ def test_a_stride_that_does_not_fit(tmp_path, capsys, stride):
 def test_what_is_cut_is_counted():
     """Was: choices, sentence pairs and sources were cut without a word.
     Right: their number is said."""
-    from minidistil.data.choices import Choice, Choices
-    from minidistil.data.pairs import TextPairs
-    from minidistil.data.sentences import SentencePairs
+    from minidistil.data.text_pairs import TextPairs
+    from minidistil.tasks.multiple_choice.data import Choice, Choices
+    from minidistil.tasks.sentence_embedding.data import SentencePairs
 
     reader = tokenizer()
     with pytest.warns(UserWarning, match="1 of 2 texts are longer than 20 tokens"):
@@ -319,7 +319,7 @@ def test_max_length_of_what_is_cut(tmp_path, capsys, task):
 def test_a_documents_first_sentence_is_cut_aloud():
     """Was: the end of a first sentence that is too long was left out without a word.
     Right: counted."""
-    from minidistil.data.extracts import packed
+    from minidistil.tasks.extractive_summarization.data import packed
 
     with pytest.warns(UserWarning, match="1 of 2 documents begin with a sentence .* 20 tokens"):
         (long, short) = packed([[LONG, "a"], ["a", "b"]], tokenizer())
@@ -329,7 +329,7 @@ def test_a_documents_first_sentence_is_cut_aloud():
 def test_texts_without_labels_in_windows():
     """Was: not there.
     Right: windows to train on have no labels, those to evaluate on the label of their text."""
-    from minidistil.cli.labelled import Unlabelled
+    from minidistil.tasks.labelled_data import Unlabelled
 
     data = Unlabelled(
         [(LONG, None, None), (SHORT, None, None)], tokenizer(), tokens=500, max_length=20, stride=6,

@@ -13,14 +13,14 @@ from pair_cases import batch_of as pair_batch
 from pair_cases import model_of as pair_model
 
 import minidistil as md
-from minidistil import files
 from minidistil.cli import main
-from minidistil.cli.tasks import text_generation
 from minidistil.config import FAMILIES
+from minidistil.io import files
 from minidistil.model.finite import NotFiniteError
-from minidistil.model.generation import generate
-from minidistil.model.sentence import normalise
-from minidistil.train.objectives import Supervised
+from minidistil.model.generation.generate_texts import generate
+from minidistil.model.sentence.sentence_model import normalise
+from minidistil.tasks.text_generation import command
+from minidistil.train.training_objectives import Supervised
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "good", "film", ".", "?", "in", "it"]
 PLACE = "the first number that is not finite came out of "
@@ -176,12 +176,12 @@ def test_evaluate_and_search_too(folders, tmp_path, capsys):
     data.write_text("text\tlabel\na good film\t0\nit\t1\n")
     items.write_text("a good film\nin it\n")
     backend = ["--backend", "numpy"]
-    for command in (
+    for argv in (
         ["evaluate", "--model", str(folders["text-classification"]), "--data", str(data), "--json"],
         ["search", "--model", str(folders["sentence-embedding"]), "--items", str(items),
          "--index", str(tmp_path / "index.npz"), "--json", "film"],
     ):  # fmt: skip
-        assert main([*command, *backend]) == 2
+        assert main([*argv, *backend]) == 2
         out, err = capsys.readouterr()
         assert out == "" and err.count("\n") == 1 and PLACE in err
     assert not (tmp_path / "index.npz").exists()
@@ -194,7 +194,7 @@ def test_logits_that_are_computed_in_pieces_too():
     last = {"transformer.ln_f.weight": 3e37, "transformer.wte.weight": 3e3}
     model.update({name: np.full_like(model.params[name], x) for name, x in last.items()})
     with pytest.raises(NotFiniteError, match="product of features and word embeddings"):
-        text_generation.measure(model, [batch])
+        command.measure(model, [batch])
 
 
 def test_json_holds_null_for_what_is_no_number(monkeypatch):
@@ -204,8 +204,8 @@ def test_json_holds_null_for_what_is_no_number(monkeypatch):
     value = {"a": float("nan"), "b": [np.float32("inf"), (1.5, np.int64(2))], "c": None}
     assert json.loads(files.to_json(value)) == {"a": None, "b": [None, [1.5, 2]], "c": None}
     found = {"loss": 800.0, "accuracy": 0.0}
-    monkeypatch.setattr(text_generation, "measured", lambda *_: found)
-    perplexity = text_generation.measure(model_of(CASES["gpt2-words"], SMALL), [])["perplexity"]
+    monkeypatch.setattr(command, "measured", lambda *_: found)
+    perplexity = command.measure(model_of(CASES["gpt2-words"], SMALL), [])["perplexity"]
     assert perplexity == float("inf") and "Infinity" not in files.to_json(perplexity)
 
 

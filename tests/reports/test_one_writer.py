@@ -10,15 +10,15 @@ import pytest
 from cli_world import SIZES, SMALL
 from train_toy import ToyData, ToyObjective, config
 
-from minidistil.cli import common, main
-from minidistil.lock import InUseError, alone
+from minidistil.cli import main, options
+from minidistil.io.lock import InUseError, alone
 from minidistil.train import Run
 from minidistil.train.loop import run_loop
-from minidistil.train.run import LOCK
+from minidistil.train.run_folder import LOCK
 
 HOLD = """
 import sys, time
-from minidistil.lock import alone
+from minidistil.io.lock import alone
 with alone(sys.argv[1], "the run"):
     print("held", flush=True)
     time.sleep(60)
@@ -118,7 +118,7 @@ def test_names_chosen_at_the_same_moment(world, tmp_path, monkeypatch):
     """
     monkeypatch.chdir(tmp_path)
     names = iter(["runs/pretrain", "runs/pretrain-2"])
-    monkeypatch.setattr(common, "_free_folder", lambda command: next(names))
+    monkeypatch.setattr(options, "_free_folder", lambda command: next(names))
     with Run("runs/pretrain").held():
         assert pretrain(world) == 0
     assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["pretrain-2"]
@@ -127,7 +127,7 @@ def test_names_chosen_at_the_same_moment(world, tmp_path, monkeypatch):
 def test_a_lock_that_is_deleted_by_its_holder(tmp_path, monkeypatch):
     """Right: a process that opened the lock's file just before its holder deleted it locks a file
     without a name; it looks again, and holds the new one."""
-    from minidistil import lock
+    from minidistil.io import lock
 
     really, others = lock.os.open, []
 

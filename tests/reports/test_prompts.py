@@ -11,9 +11,9 @@ from minidistil.cli import main
 from minidistil.config import Gpt2Config
 from minidistil.data.tokenizer import SPECIAL, Tokenizer
 from minidistil.data.wordpiece import wordpiece
-from minidistil.model.generation import generate
-from minidistil.pipeline import pipeline
-from minidistil.pipeline.text_generation import TextGeneration
+from minidistil.model.generation.generate_texts import generate
+from minidistil.tasks.pipeline import pipeline
+from minidistil.tasks.text_generation.predictor import TextGeneration
 
 WORDS = [*SPECIAL.values(), "the", "cat", "sat", "##s", "on", "mat", ".", "a"]
 TEXT = "The cats sat"

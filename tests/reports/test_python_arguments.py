@@ -14,7 +14,7 @@ from pair_cases import SMALL as SMALL_PAIR
 from pair_cases import model_of as pair_model
 
 import minidistil as md
-from minidistil.model.sentence import SENTENCES
+from minidistil.model.sentence.sentence_model import SENTENCES
 
 NAN, INF = float("nan"), float("inf")
 X = np.arange(6, dtype=np.float32).reshape(2, 3)

@@ -17,20 +17,20 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from minidistil import limits
-from minidistil.cli import items
+from minidistil.cli import predict_items
 from minidistil.data import documents, examples
-from minidistil.data.arrays import read_arrays
-from minidistil.data.choices import choices_of
-from minidistil.data.entities import tagged_sentences
-from minidistil.data.extracts import documents_of
+from minidistil.data.file_rows import lines_of
 from minidistil.data.image_processor import ImageProcessor
-from minidistil.data.images import pictures
-from minidistil.data.pairs import text_pairs
-from minidistil.data.questions import squad
-from minidistil.data.rows import lines_of
-from minidistil.pipeline.augmentation import read_vectors
-from minidistil.pipeline.search import _stored
+from minidistil.data.text_pairs import text_pairs
+from minidistil.io import limits
+from minidistil.io.npz_arrays import read_arrays
+from minidistil.tasks.augmentation import read_vectors
+from minidistil.tasks.extractive_summarization.data import documents_of
+from minidistil.tasks.image_classification.data import pictures
+from minidistil.tasks.multiple_choice.data import choices_of
+from minidistil.tasks.question_answering.data import squad
+from minidistil.tasks.sentence_embedding.search_index import _stored
+from minidistil.tasks.token_classification.data import tagged_sentences
 
 READERS = {  # each kind of data, read to its end
     "a.txt": lambda p: list(documents(p)),
@@ -323,7 +323,7 @@ def test_a_long_line_of_standard_input(monkeypatch):
     pieces = Pieces(b"first\n", *[piece] * 500, b"x\nlast\n")
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=pieces, isatty=lambda: False))
     args = SimpleNamespace(texts=[], data=None, text_column=None, text_pair_column=None)
-    for chunk in items.chunks_of(args, "text-classification"):
+    for chunk in predict_items.chunks_of(args, "text-classification"):
         kept += chunk
     (_, first), (place, long), (_, last) = kept
     assert (first, place, last) == ("first", "stdin line 2", "last")

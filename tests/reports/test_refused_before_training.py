@@ -15,8 +15,8 @@ from training_world import (
 
 import minidistil as md
 from minidistil.cli import main
-from minidistil.cli.tasks import text_generation
 from minidistil.data import load_tokenizer
+from minidistil.tasks.text_generation import command
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_what_is_continued(decoder, lengths):
     mask = (np.arange(max(lengths)) < np.array(lengths)[:, None]).astype(np.int64)
     batch = {"input_ids": np.where(mask, 5, 0), "attention_mask": mask}
     model, tokenizer = md.from_pretrained(decoder), load_tokenizer(decoder)
-    found = text_generation.samples({"student": model}, tokenizer, [batch])
+    found = command.samples({"student": model}, tokenizer, [batch])
     assert set(found) == ({"of the text", "student"} if max(lengths) > 1 else set())
     if found:
         words = min(8, max(lengths) - 1)
@@ -61,10 +61,10 @@ def test_what_is_continued(decoder, lengths):
 def test_perplexity_of_a_model_that_diverged(monkeypatch):
     """Was: OverflowError from e^loss above 709 nats, in the middle of a run. Right: infinite,
     which metrics.jsonl holds as null, and the training that follows says what happened."""
-    monkeypatch.setattr(text_generation, "measured", lambda *_: {"loss": 800.0, "accuracy": 0.0})
-    monkeypatch.setattr(text_generation, "cross_entropy", lambda model: None)
-    monkeypatch.setattr(text_generation, "likeliest", lambda model: None)
-    assert text_generation.measure(None, [])["perplexity"] == np.inf
+    monkeypatch.setattr(command, "measured", lambda *_: {"loss": 800.0, "accuracy": 0.0})
+    monkeypatch.setattr(command, "cross_entropy", lambda model: None)
+    monkeypatch.setattr(command, "likeliest", lambda model: None)
+    assert command.measure(None, [])["perplexity"] == np.inf
 
 
 def test_a_store_may_change_on_resuming(tmp_path, capsys):

@@ -10,9 +10,9 @@ import pytest
 
 import minidistil as md
 from minidistil.config import Gpt2Config
-from minidistil.config.generation import Generation, read_generation
-from minidistil.model.generation import generate, shares, stream
-from minidistil.model.rules import Rules
+from minidistil.config.generation_config import Generation, read_generation
+from minidistil.model.generation.generate_texts import generate, shares, stream
+from minidistil.model.generation.logit_rules import Rules
 
 GPT2, PAIR = model_cases.CASES["gpt2-words"], pair_cases.CASES["pair-distilbert"]
 PROMPTS = [np.array([3, 1, 4]), np.array([15, 9, 15]), np.array([9, 2, 6])]

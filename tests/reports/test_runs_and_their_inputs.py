@@ -13,9 +13,9 @@ import pytest
 from cli_world import SIZES, SMALL
 from train_toy import ToyData, ToyObjective, config
 
-from minidistil import checksums
 from minidistil.cli import main
 from minidistil.data import Corpus, train_wordpiece
+from minidistil.io import checksums
 from minidistil.train import Run
 from minidistil.train.loop import run_loop
 
@@ -149,7 +149,7 @@ def test_the_options_that_are_paths():
     """Right: every option of a training command that is shown with a path's name is made absolute,
     and is an input or the cache."""
     from minidistil.cli import PATHS, parser_of
-    from minidistil.cli.inputs import PATHS as KNOWN
+    from minidistil.cli.input_files import PATHS as KNOWN
 
     for command in ("pretrain", "finetune", "distill"):
         options = {a.dest for a in parser_of(command)._actions if a.metavar in PATHS}
@@ -257,7 +257,7 @@ def test_pairs_that_a_teacher_wrote(tmp_path):
     """Was: what a teacher's beams wrote was read again from a damaged file, or ended in a KeyError.
     Right: its lines have a checksum, too.
     """
-    from minidistil.distill.sequence import TAUGHT, keep_pairs, taught_pairs
+    from minidistil.distill.objectives.sequence_step import TAUGHT, keep_pairs, taught_pairs
 
     keep_pairs(tmp_path, PAIRS)
     assert taught_pairs(None, None, None, tmp_path) == PAIRS

@@ -11,9 +11,9 @@ from toy_tokenizers import TEXTS, byte_pairs
 
 import minidistil as md
 from minidistil.data import Tokenizer, load_tokenizer, train_byte_pairs, train_wordpiece
-from minidistil.data.kinds import GPT2, wordpiece
-from minidistil.data.kinds import byte_pairs as built
-from minidistil.pipeline import pipeline
+from minidistil.data.tokenizer_kinds import GPT2, wordpiece
+from minidistil.data.tokenizer_kinds import byte_pairs as built
+from minidistil.tasks.pipeline import pipeline
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "fox", "café", "cafe", "狐", "##s"]
 NUMBERS = iter(range(10**6))  # of folders

@@ -10,8 +10,8 @@ import pytest
 import minidistil as md
 from minidistil.cli import main
 from minidistil.config import DistilBertConfig
-from minidistil.model.pooling import Pooling
 from minidistil.model.pretrained import resolve, task_in
+from minidistil.model.sentence.pooling import Pooling
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "good", "film", "query", ":", "Film"]
 NEW = "sentence_transformers.base.modules.transformer.Transformer"
@@ -132,7 +132,7 @@ def test_prompts_stand_before_the_text(folder, capsys):
 def test_search_takes_the_prompts_of_its_roles(folder):
     """Was: queries and items were read alike.
     Right: as encode_query and encode_document: "query"; "document", "passage" or "corpus"."""
-    from minidistil.pipeline.search import index_of
+    from minidistil.tasks.sentence_embedding.search_index import index_of
 
     write(folder / "config_sentence_transformers.json",
           {"prompts": {"query": "query: ", "passage": "a "}})  # fmt: skip
@@ -156,7 +156,7 @@ def test_lower_case_before_the_tokenizer(folder):
 def test_training_reads_texts_as_the_folder_says(folder):
     """Was: training and evaluation read other texts than predict does.
     Right: the default prompt and lower case hold there as well."""
-    from minidistil.data.sentences import SentencePairs, in_lower_case
+    from minidistil.tasks.sentence_embedding.data import SentencePairs, in_lower_case
 
     tokenizer = in_lower_case(md.load_tokenizer(folder))
     data = SentencePairs([("Film", "good", 1.0)], tokenizer, tokens=64, prompt="query: ")

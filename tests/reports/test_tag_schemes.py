@@ -8,8 +8,8 @@ import pytest
 from labelled_models import QUICK, TEXTS, model_folder, ran, rows
 
 from minidistil.data import train_wordpiece
-from minidistil.data.entities import TaggedText, tag_names, tagged_sentences
-from minidistil.train.entities import entities, entity_scores, scheme_of
+from minidistil.tasks.token_classification.data import TaggedText, tag_names, tagged_sentences
+from minidistil.tasks.token_classification.metrics import entities, entity_scores, scheme_of
 
 LETTERS = {"IOB1": "BI", "IOB2": "BI", "IOE2": "IE", "IOBES": "BIES", "BILOU": "BILU"}
 

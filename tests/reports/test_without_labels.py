@@ -17,7 +17,7 @@ from training_world import (
 
 import minidistil as md
 from minidistil.cli import main
-from minidistil.train.run import Run
+from minidistil.train.run_folder import Run
 
 
 @pytest.fixture(scope="module")
@@ -89,10 +89,10 @@ def test_a_student_is_saved_before_the_next_is_trained(tmp_path, capsys, classif
         trained.append(objective)
         return run_loop(objective, *args, run=run, **options)
 
-    from minidistil.cli import contest
+    from minidistil.cli import students
     from minidistil.train.loop import run_loop
 
-    monkeypatch.setattr(contest, "run_loop", fails)
+    monkeypatch.setattr(students, "run_loop", fails)
     code = main(["distill", "--teacher", classifier, "--data", data, "--out",
                  str(tmp_path / "run"), *QUICK])  # fmt: skip
     assert code == 1 and "became nan" in capsys.readouterr().err

@@ -8,10 +8,10 @@ from toy_tokenizers import byte_pairs, unigrams
 
 import minidistil as md
 from minidistil.data import Tokenizer, train_wordpiece
-from minidistil.data.entities import TaggedText
-from minidistil.data.kinds import GPT2
-from minidistil.data.kinds import byte_pairs as built
-from minidistil.pipeline.token_classification import OF_WORDS, TokenClassification
+from minidistil.data.tokenizer_kinds import GPT2
+from minidistil.data.tokenizer_kinds import byte_pairs as built
+from minidistil.tasks.token_classification.data import TaggedText
+from minidistil.tasks.token_classification.predictor import OF_WORDS, TokenClassification
 
 WORDS = ["EU", "rejects", "German", "call"]
 TEXTS = ["EU rejects German call to boycott British lamb.", "The fox is in London. Peter Blackburn"]

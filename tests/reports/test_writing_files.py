@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import minidistil as md
-from minidistil import files, lock
 from minidistil.data import Corpus, load_tokenizer, train_wordpiece
+from minidistil.io import files, lock
 
 TEXTS = ["the film was great and the actors were good", "what a dull plot and a dull film"]
 

@@ -7,7 +7,7 @@ import pytest
 
 rouge_scorer = pytest.importorskip("rouge_score.rouge_scorer")
 
-from minidistil.train.oracle import Oracle  # noqa: E402
+from minidistil.tasks.extractive_summarization.metrics import Oracle  # noqa: E402
 
 WORDS = "we prove bounds a model learns films great loved actors".split()  # noqa: SIM905
 SCORER = rouge_scorer.RougeScorer(["rouge1", "rouge2"], use_stemmer=True)

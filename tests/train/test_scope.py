@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minidistil.train.scope import choose_threshold, scope
+from minidistil.tasks.text_classification.out_of_scope import choose_threshold, scope
 
 SHARES = st.lists(st.integers(0, 20).map(lambda n: n / 20), min_size=1, max_size=12)
 

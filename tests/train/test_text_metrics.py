@@ -2,7 +2,7 @@
 
 import pytest
 
-from minidistil.train import text_metrics
+from minidistil.tasks import text_metrics
 
 
 def test_bleu_takes_any_number_of_right_answers():

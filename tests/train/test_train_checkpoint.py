@@ -8,9 +8,9 @@ import resource
 import numpy as np
 import pytest
 
-from minidistil import files
-from minidistil.train import checkpoint
-from minidistil.train.run import Run
+from minidistil.io import files
+from minidistil.train import training_state
+from minidistil.train.run_folder import Run
 
 ARRAYS = {"param/a": np.arange(6, dtype=np.float32).reshape(2, 3), "m/a": np.ones((2, 3))}
 
@@ -20,11 +20,11 @@ def names(folder):
 
 
 def test_the_last_two_are_kept_and_the_newest_is_found(tmp_path):
-    assert checkpoint.latest(tmp_path) is None
+    assert training_state.latest(tmp_path) is None
     for step in (5, 10, 99_999_999, 100_000_000):
-        checkpoint.save(tmp_path, step, ARRAYS, {"tokens": step})
+        training_state.save(tmp_path, step, ARRAYS, {"tokens": step})
     assert names(tmp_path) == ["step-100000000", "step-99999999"]
-    arrays, state = checkpoint.load(checkpoint.latest(tmp_path))
+    arrays, state = training_state.load(training_state.latest(tmp_path))
     assert state["step"] == state["tokens"] == 100_000_000
     assert arrays.keys() == ARRAYS.keys()
     for name, array in ARRAYS.items():
@@ -33,14 +33,14 @@ def test_the_last_two_are_kept_and_the_newest_is_found(tmp_path):
 
 def test_saving_a_step_again_replaces_it(tmp_path):
     for tokens in (1, 2):
-        checkpoint.save(tmp_path, 5, ARRAYS, {"tokens": tokens})
-    assert checkpoint.load(checkpoint.latest(tmp_path))[1]["tokens"] == 2
+        training_state.save(tmp_path, 5, ARRAYS, {"tokens": tokens})
+    assert training_state.load(training_state.latest(tmp_path))[1]["tokens"] == 2
     assert names(tmp_path) == ["step-00000005"]
 
 
 @pytest.mark.parametrize("moment", ["replace", "fsync"])
 def test_a_crash_before_the_rename_leaves_the_one_before(tmp_path, monkeypatch, moment):
-    checkpoint.save(tmp_path, 5, ARRAYS, {})
+    training_state.save(tmp_path, 5, ARRAYS, {})
 
     def crash(*args):
         raise SystemExit
@@ -49,41 +49,41 @@ def test_a_crash_before_the_rename_leaves_the_one_before(tmp_path, monkeypatch, 
         patch.setattr(os, moment, crash)
         patch.setattr(files, "remove", lambda path: None)  # a killed process tidies nothing up
         with pytest.raises(SystemExit):
-            checkpoint.save(tmp_path, 10, ARRAYS, {})
+            training_state.save(tmp_path, 10, ARRAYS, {})
     assert names(tmp_path) == [".writing-step-00000010", "step-00000005"]
-    assert checkpoint.latest(tmp_path).name == "step-00000005"
+    assert training_state.latest(tmp_path).name == "step-00000005"
     assert names(tmp_path) == ["step-00000005"]
-    checkpoint.save(tmp_path, 10, ARRAYS, {})
-    assert checkpoint.latest(tmp_path).name == "step-00000010"
+    training_state.save(tmp_path, 10, ARRAYS, {})
+    assert training_state.latest(tmp_path).name == "step-00000010"
 
 
 def test_a_spoilt_checkpoint_gives_way_to_the_one_before(tmp_path):
     for step in (5, 10):
-        checkpoint.save(tmp_path, step, ARRAYS, {})
+        training_state.save(tmp_path, step, ARRAYS, {})
     arrays = tmp_path / "checkpoints" / "step-00000010" / "arrays.safetensors"
     arrays.write_bytes(arrays.read_bytes()[:-4])
-    assert checkpoint.latest(tmp_path).name == "step-00000005"
+    assert training_state.latest(tmp_path).name == "step-00000005"
     state = tmp_path / "checkpoints" / "step-00000005" / "state.json"
     state.write_text("{")
-    assert checkpoint.latest(tmp_path) is None
+    assert training_state.latest(tmp_path) is None
 
 
 def test_damaged_arrays_are_named(tmp_path):
-    checkpoint.save(tmp_path, 5, ARRAYS, {})
-    path = checkpoint.latest(tmp_path)
+    training_state.save(tmp_path, 5, ARRAYS, {})
+    path = training_state.latest(tmp_path)
     arrays = path / "arrays.safetensors"
     arrays.write_bytes(b"\xff" * arrays.stat().st_size)
     with pytest.raises(ValueError, match=r"is damaged .*delete it to resume from the one before"):
-        checkpoint.load(path)
+        training_state.load(path)
 
 
 def test_a_full_disk_ends_in_one_line_and_leaves_nothing_half_written(tmp_path):
-    checkpoint.save(tmp_path, 5, ARRAYS, {})
+    training_state.save(tmp_path, 5, ARRAYS, {})
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (64 << 10, before[1]))
     try:
         with pytest.raises(OSError, match=r"cannot write .*step-00000010: .*free some") as caught:
-            checkpoint.save(tmp_path, 10, {"big": np.zeros((1 << 18), np.float32)}, {})
+            training_state.save(tmp_path, 10, {"big": np.zeros((1 << 18), np.float32)}, {})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert "\n" not in str(caught.value)

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from train_toy import ToyData, ToyObjective, config, evaluate
 
-from minidistil.train import budget, checkpoint
-from minidistil.train.config import TrainConfig
+from minidistil.train import budget, training_state
 from minidistil.train.loop import run_loop
-from minidistil.train.run import Run
+from minidistil.train.run_folder import Run
+from minidistil.train.train_config import TrainConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,7 +39,7 @@ def assert_same_run(mine, expected):
     assert without_time(mine) == without_time(expected)
     assert (mine / "run.json").read_bytes() == (expected / "run.json").read_bytes()
     for step in ("step-00000035", "step-00000040"):
-        pairs = [checkpoint.load(f / "checkpoints" / step) for f in (mine, expected)]
+        pairs = [training_state.load(f / "checkpoints" / step) for f in (mine, expected)]
         (arrays, state), (others, other) = pairs
         assert arrays.keys() == others.keys()
         assert all(np.array_equal(arrays[name], others[name]) for name in others)
@@ -174,7 +174,7 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(tmp_path, uninterr
     assert summary["interrupted"] and summary["step"] == 18
     assert signal.getsignal(signal.SIGINT) is handler
     assert not (folder / "report.json").exists()
-    assert checkpoint.latest(folder).name == "step-00000018"
+    assert training_state.latest(folder).name == "step-00000018"
     said = capsys.readouterr()
     assert f"interrupted after step 18 of 40; a checkpoint is saved; resume with: toy --out " \
            f"{folder} --resume" in said.err  # fmt: skip
@@ -212,8 +212,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_op(tmp_path):
         run_toy(folder, objective)
     assert "loss became nan in step 13 at learning rate 0.00737: layer 0: softmax gave NaN; " \
            "parameters and checkpoints are those before it; try" in str(caught.value)  # fmt: skip
-    arrays, _ = checkpoint.load(checkpoint.latest(folder))
-    assert checkpoint.latest(folder).name == "step-00000010"
+    arrays, _ = training_state.load(training_state.latest(folder))
+    assert training_state.latest(folder).name == "step-00000010"
     assert all(np.isfinite(array).all() for array in arrays.values())
     assert all(np.isfinite(p).all() for p in objective.model.params.values())
 
@@ -358,4 +358,4 @@ def test_ctrl_c_in_a_process_ends_with_a_checkpoint(tmp_path):
     assert process.returncode == 130
     assert "finishing this step" in errors and "resume with: toy --out" in errors
     assert "Traceback" not in errors
-    assert checkpoint.latest(tmp_path / "run") is not None
+    assert training_state.latest(tmp_path / "run") is not None

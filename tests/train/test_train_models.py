@@ -8,7 +8,7 @@ from minidistil.data.batches import MaskedText
 from minidistil.distill import DistillConfig, student_from
 from minidistil.model.pretrained import from_config
 from minidistil.train import AdamW, Run, TrainConfig, train
-from minidistil.train.objectives import Distillation, Supervised
+from minidistil.train.training_objectives import Distillation, Supervised
 
 CONFIG = BertConfig(
     vocab_size=40, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from minidistil.ops import _cpu, global_norm
+from minidistil.ops import global_norm
+from minidistil.ops.runtime import cpu
 from minidistil.testing import compare
 from minidistil.train.optimizer import AdamW, clip, decayed
 
@@ -103,7 +104,7 @@ def test_one_and_two_threads_give_the_same_bits(rng):
     params, history = draw(rng), [draw(rng) for _ in range(3)]
     results = []
     for count in (1, 2):
-        with _cpu.threads(count):
+        with cpu.threads(count):
             results.append((ten_steps(params, history)[0], global_norm.norm_cpu(params.values())))
     assert results[0][1] == results[1][1]
     assert all(np.array_equal(results[0][0][name], results[1][0][name]) for name in SHAPES)

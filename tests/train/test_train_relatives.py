@@ -5,7 +5,7 @@ import pytest
 
 from minidistil.testing import compare
 from minidistil.train import AdamW, TrainConfig, run_loop
-from minidistil.train.relatives import BertAdam, Lamb
+from minidistil.train.bert_optimizers import BertAdam, Lamb
 
 LR, BETAS, EPS, DECAY = 3e-3, (0.8, 0.95), 1e-6, 0.1
 SHAPES = {"weight": (37, 53), "bias": (37,), "zero": (3, 4)}
@@ -75,7 +75,7 @@ def test_the_kernels_are_as_exact_as_the_specification(kind):
 @pytest.mark.cuda
 @BOTH
 def test_on_the_device(kind):
-    from minidistil.ops._cuda import to_device, to_host
+    from minidistil.ops.runtime.cuda import to_device, to_host
 
     params, history = world(np.float32)
     exact = restated(kind, *world(np.float64))

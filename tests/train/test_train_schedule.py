@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from minidistil.train.config import TrainConfig
 from minidistil.train.schedule import SCHEDULES
+from minidistil.train.train_config import TrainConfig
 
 
 @pytest.mark.parametrize("name", SCHEDULES)

@@ -1,13 +1,19 @@
-"""The known mistakes, by theme. Importing a file enters its mistakes into the catalogue."""
+"""The known mistakes, one file a theme. Importing a file adds its mistakes to the catalogue."""
 
-from minidistil.check.mistakes import (  # noqa: F401
-    activation,
-    attention,
-    block,
-    embedding,
-    head,
-    loss,
-    norm,
-    objectives,
-    optimiser,
+from minidistil.check.mistakes import (  # noqa: F401  (the import fills the catalogue)
+    in_activation,
+    in_attention,
+    in_block,
+    in_embedding,
+    in_head,
+    in_loss,
+    in_norm,
+    in_objectives,
+    in_optimizer,
 )
+from minidistil.check.mistakes.registry import CATALOGUE
+
+
+def mistakes_of(*ops):
+    """The catalogue's entries for some ops, in its order."""
+    return [m for m in CATALOGUE if m.op in ops]

@@ -1,0 +1,53 @@
+"""Mistakes in the activation of the feed-forward half and of the masked-LM head."""
+
+import numpy as np
+
+from minidistil.check import reference_ops
+from minidistil.check.mistakes.registry import mistake
+
+RIGHT = "y = x·½(1 + erf(x/√2))"
+
+
+@mistake(
+    "gelu-tanh", "activation",
+    says="GELU is computed with the tanh approximation.",
+    yours="y = x·½(1 + tanh(√(2/π)(x + 0.044715x³)))", right=RIGHT,
+    fix='F.gelu(x), whose default is approximate="none"; the tanh form is "gelu_new" in configs',
+)  # fmt: skip
+def gelu_tanh(x, *, name="gelu"):
+    return reference_ops.activation(x, name="gelu_new")
+
+
+@mistake(
+    "gelu-quick", "activation",
+    says="GELU is replaced by its sigmoid approximation (quick GELU).",
+    yours="y = x·σ(1.702x)", right=RIGHT,
+    fix="F.gelu(x); quick GELU belongs to CLIP",
+)  # fmt: skip
+def gelu_quick(x, *, name="gelu"):
+    return x / (1 + np.exp(-1.702 * x))
+
+
+@mistake(
+    "activation-relu", "activation",
+    says="The activation is ReLU.",
+    yours="y = max(0, x)", right="the activation of config.json; " + RIGHT,
+    fix="F.gelu(x) where the config says gelu",
+)  # fmt: skip
+def relu(x, *, name="gelu"):
+    return np.maximum(x, 0)
+
+
+@mistake(
+    "activation-other", "activation",
+    values=("gelu, the exact one", "tanh", "silu", "none"),
+    says="The activation is another one: {}.",
+    yours="{}", right="the activation of config.json; " + RIGHT,
+    fix="F.gelu(x) where the config says gelu; relu in DistilBERT's classifier, tanh in BERT's",
+)  # fmt: skip
+def other(x, *, name="gelu", value):
+    if value == "silu":
+        return x / (1 + np.exp(-x))
+    if value == "tanh":
+        return np.tanh(x)
+    return x if value == "none" else reference_ops.activation(x, name="gelu")

@@ -1,0 +1,189 @@
+"""Mistakes in attention: the scale, the mask, the axis, the heads."""
+
+import math
+
+import numpy as np
+
+from minidistil.check import reference_ops
+from minidistil.check.mistakes.registry import mistake
+
+SCORES = "s = q·kᵀ/√D,  D = C/H"
+WEIGHTS = "a = softmax over the keys of s, with −∞ at the keys that are padding"
+
+
+@mistake(
+    "scale-missing", "scores",
+    says="The scores are not divided by √D.",
+    yours="s = q·kᵀ", right=SCORES, fix="divide by math.sqrt(head_dim)",
+)  # fmt: skip
+def scale_missing(q, k):
+    return q @ k.swapaxes(2, 3)
+
+
+@mistake(
+    "scale-wrong-dim", "scores", values=("√C", "C", "√H"),
+    says="The scores are divided by {}, not by the root of one head's dimension.",
+    yours="s = q·kᵀ/{}", right=SCORES,
+    fix="divide by math.sqrt(head_dim), where head_dim = dim // n_heads",
+)  # fmt: skip
+def scale_wrong_dim(q, k, *, value):
+    H, D = q.shape[1], q.shape[3]
+    return scale_missing(q, k) / {"√C": math.sqrt(H * D), "C": H * D, "√H": math.sqrt(H)}[value]
+
+
+@mistake(
+    "scale-twice", "scores",
+    says="The scores are divided by √D twice, or by D.",
+    yours="s = (q/√D)·kᵀ/√D", right=SCORES,
+    fix="scale the queries or the scores, not both; scaled_dot_product_attention scales by itself",
+)  # fmt: skip
+def scale_twice(q, k):
+    return scale_missing(q, k) / q.shape[3]
+
+
+@mistake(
+    "qk-swapped", "scores",
+    says="Queries and keys are swapped.",
+    yours="s = k·qᵀ/√D", right=SCORES, fix="q @ k.transpose(-2, -1), each with its own weights",
+)  # fmt: skip
+def qk_swapped(q, k):
+    return reference_ops.scores(k, q)
+
+
+def _add(value, mask):
+    """What an additive mask adds: 0 at tokens, `value` at padding."""
+    return np.where(mask, 0.0, value)[:, None, None, :]
+
+
+INVERTED = {"filled": -1e9, "added": -1e4, "filled with −∞": -np.inf}
+
+
+@mistake(
+    "mask-inverted", "weights", values=tuple(INVERTED),
+    says="The mask is inverted: attention looks at the padding alone ({}).",
+    yours="a = softmax(s with −∞ at the tokens)", right=WEIGHTS,
+    fix="mask where attention_mask == 0; PyTorch's key_padding_mask is True at padding, "
+    "scaled_dot_product_attention's boolean mask is True at tokens",
+)  # fmt: skip
+def mask_inverted(s, mask=None, *, value):
+    if value == "added":
+        return reference_ops.softmax(s + _add(INVERTED[value], ~mask))
+    return reference_ops.softmax(np.where(mask[:, None, None, :], INVERTED[value], s))
+
+
+@mistake(
+    "mask-multiplied", "weights", values=("the scores", "the weights"),
+    says="The mask multiplies {}.",
+    yours="{} ⊙ mask: a score of 0 still has weight e⁰, and masked weights no longer sum to 1",
+    right=WEIGHTS, fix='scores.masked_fill(mask == 0, float("-inf")) before softmax',
+)  # fmt: skip
+def mask_multiplied(s, mask=None, *, value):
+    m = mask[:, None, None, :]
+    return reference_ops.softmax(s * m) if value == "the scores" else reference_ops.softmax(s) * m
+
+
+@mistake(
+    "mask-too-weak", "weights", values=(-0.1, -1.0, -2.0, -3.0, -5.0, -10.0, -20.0, -30.0),
+    says="The mask only adds {} to the scores of padding, which keeps some weight.",
+    yours="a = softmax(s + {}·(1 − mask))", right=WEIGHTS,
+    fix="add torch.finfo(scores.dtype).min, or fill with it",
+)  # fmt: skip
+def mask_too_weak(s, mask=None, *, value):
+    return reference_ops.softmax(s + _add(value, mask))
+
+
+@mistake(
+    "mask-ignored", "weights",
+    says="The mask is ignored: tokens attend to padding.",
+    yours="a = softmax(s)", right=WEIGHTS,
+    fix="hand attention_mask down to every layer, and mask the keys (the last axis of the scores)",
+)  # fmt: skip
+def mask_ignored(s, mask=None):
+    return reference_ops.softmax(s)
+
+
+@mistake(
+    "causal-mask", "weights",
+    says="Attention is causal: a token does not see those behind it.",
+    yours="a = softmax(s with −∞ where key > query)", right=WEIGHTS,
+    fix="no triangular mask and is_causal=False: BERT reads both ways",
+)  # fmt: skip
+def causal(s, mask=None):
+    seen = np.tri(s.shape[2], dtype=bool)
+    if mask is not None:
+        seen = seen & mask[:, None, None, :]
+    seen = seen | np.eye(s.shape[2], dtype=bool)  # a padded query on the left sees itself
+    return reference_ops.softmax(np.where(seen, s, -np.inf))
+
+
+@mistake(
+    "softmax-axis", "weights", values=("queries", "heads"),
+    says="Softmax runs over the {}.",
+    yours="a = softmax over the {}", right=WEIGHTS, fix="softmax(dim=-1) on (B,H,queries,keys)",
+)  # fmt: skip
+def softmax_axis(s, mask=None, *, value):
+    masked = s if mask is None else np.where(mask[:, None, None, :], s, np.finfo(s.dtype).min)
+    return reference_ops.softmax(masked, axis={"queries": 2, "heads": 1}[value])
+
+
+@mistake(
+    "softmax-not-normalised", "softmax", values=("exp(s)", "the maximum is not subtracted again"),
+    says="Softmax does not divide by the sum.",
+    yours="{}", right="a = exp(s − max)/Σ exp(s − max)", fix="divide by the sum over the last axis",
+)  # fmt: skip
+def not_normalised(s, axis=-1, *, value):
+    return np.exp(s if value == "exp(s)" else s - s.max(axis=axis, keepdims=True))
+
+
+@mistake(
+    "softmax-axis", "softmax", values=(0, 1, -2),
+    says="Softmax runs over axis {}.",
+    yours="a = softmax over axis {}", right="over the last axis", fix="axis=-1",
+)  # fmt: skip
+def softmax_axis_of_rows(s, axis=-1, *, value):
+    return reference_ops.softmax(s, axis=value)
+
+
+def _interleaved(n_heads):
+    """Channels dealt out to the heads one by one: channel c belongs to head c mod H."""
+
+    def split(x):
+        return x.reshape(*x.shape[:2], -1, n_heads).transpose(0, 3, 1, 2)
+
+    def merge(x):
+        return x.transpose(0, 2, 3, 1).reshape(x.shape[0], x.shape[2], -1)
+
+    return split, merge
+
+
+def _unmoved(n_heads):
+    """The axes reshaped where they should be swapped."""
+
+    def split(x):
+        return x.reshape(x.shape[0], n_heads, x.shape[1], -1)
+
+    def merge(x):
+        return x.reshape(x.shape[0], x.shape[2], -1)
+
+    return split, merge
+
+
+HEADS = {
+    "split and merged as (D,H)": (_interleaved, _interleaved),
+    "split as (D,H)": (_interleaved, reference_ops.heads),
+    "merged as (D,H)": (reference_ops.heads, _interleaved),
+    "split and merged by reshape, without swapping axes": (_unmoved, _unmoved),
+    "split by reshape, without swapping axes": (_unmoved, reference_ops.heads),
+    "merged by reshape, without swapping axes": (reference_ops.heads, _unmoved),
+}
+
+
+@mistake(
+    "head-order", "heads", values=tuple(HEADS),
+    says="The channels go to the wrong heads: {}.",
+    yours="{}", right="(B,T,C) → view (B,T,H,D) → transpose (B,H,T,D), and back the same way",
+    fix="x.view(B, T, H, D).transpose(1, 2); back: x.transpose(1, 2).reshape(B, T, C)",
+)  # fmt: skip
+def head_order(n_heads, *, value):
+    split, merge = HEADS[value]
+    return split(n_heads)[0], merge(n_heads)[1]

@@ -1,0 +1,78 @@
+"""Mistakes in how a block is put together: residuals, order, weights, whose layer it is."""
+
+from minidistil.check import reference_ops
+from minidistil.check.mistakes.registry import mistake
+
+RIGHT = "u = LN(x + attention(x)),  y = LN(u + ffn(u))"
+
+
+@mistake(
+    "pre-norm", "block", values=("pre-norm", "pre-norm, without the second"),
+    says="LayerNorm stands before attention and feed-forward, not behind the sums ({}).",
+    yours="u = x + attention(LN(x)),  y = u + ffn(LN(u))", right=RIGHT,
+    fix="post-norm: add the residual, then normalise the sum",
+)  # fmt: skip
+def pre_norm(x, attend, attention_norm, feed, output_norm, residual, *, value):
+    u = residual(x, attend(attention_norm(x)), "attention_sum")
+    between = output_norm(u) if value == "pre-norm" else u
+    return residual(u, feed(between), "output_sum")
+
+
+@mistake(
+    "hidden-before-norm", "block",
+    says="The hidden state is handed on before its last LayerNorm.",
+    yours="y = u + ffn(u)", right=RIGHT, fix="hand on LN(u + ffn(u)), the LayerNorm's output",
+)  # fmt: skip
+def hidden_before_norm(x, attend, attention_norm, feed, output_norm, residual):
+    u = attention_norm(residual(x, attend(x), "attention_sum"))
+    return residual(u, feed(u), "output_sum")
+
+
+@mistake(
+    "residual-missing", "residual",
+    says="The residual is not added.",
+    yours="s = f(x)", right="s = x + f(x)", fix="add the input of the half-block to its output",
+)  # fmt: skip
+def residual_missing(x, y):
+    return y
+
+
+@mistake(
+    "residual-doubled", "residual", values=("the input", "the output"),
+    says="The residual is added twice: {} counts double.",
+    yours="s = 2x + f(x) or x + 2f(x)", right="s = x + f(x)",
+    fix="add once; look for a sub-layer that adds the residual by itself",
+)  # fmt: skip
+def residual_doubled(x, y, *, value):
+    return 2 * x + y if value == "the input" else x + 2 * y
+
+
+@mistake(
+    "weight-untransposed", "linear",
+    says="A weight is used untransposed.",
+    yours="y = x·W + b", right="y = x·Wᵀ + b,  W (out, in) as torch.nn.Linear stores it",
+    fix="F.linear(x, W, b), or transpose what a (in, out) layout stores",
+)  # fmt: skip
+def weight_untransposed(x, weight, bias):
+    if weight.shape[0] != weight.shape[1]:
+        return reference_ops.linear(x, weight, bias)
+    return reference_ops.linear(x, weight.T, bias)
+
+
+@mistake(
+    "bias-missing", "linear",
+    says="A bias is not added.",
+    yours="y = x·Wᵀ", right="y = x·Wᵀ + b", fix="bias=True, and load the bias",
+)  # fmt: skip
+def bias_missing(x, weight, bias):
+    return reference_ops.linear(x, weight, 0 * bias)
+
+
+@mistake(
+    "wrong-layers-copied", "layer_of", values=lambda known: known.layers,
+    says="The block holds the parameters of another layer: {}.",
+    yours="parameters of layer {}", right="layer i of the model in layer i of the module",
+    fix="check the list of layers that the student copies, and its order",
+)  # fmt: skip
+def wrong_layer(i, *, value):
+    return value

@@ -1,0 +1,92 @@
+"""Mistakes in the heads: what stands for a text, and the table that words are scored with."""
+
+import numpy as np
+
+from minidistil.check import reference_ops
+from minidistil.check.mistakes.registry import mistake
+
+
+@mistake(
+    "pooled-mean", "pool", values=("real tokens", "all columns", "largest of the real tokens"),
+    says="The text is summed up by a mean or maximum over tokens ({}), not by its first one.",
+    yours="pooled = mean over {} of h", right="pooled = h[:, 0], the [CLS] token",
+    fix="hidden[:, 0] before the classifier's first layer",
+)  # fmt: skip
+def pooled_mean(h, mask=None, *, value):
+    if mask is None or value == "all columns":
+        return h.mean(axis=1)
+    m = mask[:, :, None]
+    if value.startswith("largest"):
+        return np.where(m, h, -np.inf).max(axis=1)
+    return (h * m).sum(axis=1) / m.sum(axis=1)
+
+
+@mistake(
+    "pooled-last", "pool",
+    says="The text is summed up by its last column, not by its first token.",
+    yours="pooled = h[:, −1]", right="pooled = h[:, 0], the [CLS] token", fix="hidden[:, 0]",
+)  # fmt: skip
+def pooled_last(h, mask=None):
+    return h[:, -1]
+
+
+@mistake(
+    "head-untied", "projection", values=lambda known: known.foreign,
+    says="The vocabulary head has a weight of its own, not the word embeddings.",
+    yours="logits = x·W′ᵀ + b,  W′ another table", right="logits = x·wordᵀ + b",
+    fix="decoder.weight = word_embeddings.weight, the same Parameter, after loading too",
+)  # fmt: skip
+def head_untied(x, word, bias, *, value):
+    return reference_ops.projection(x, value, bias) if value.shape == word.shape else 0 * x @ word.T
+
+
+@mistake(
+    "bias-missing", "projection",
+    says="The vocabulary head's bias is not added.",
+    yours="logits = x·wordᵀ", right="logits = x·wordᵀ + b", fix="load the decoder's bias",
+)  # fmt: skip
+def projection_bias(x, word, bias):
+    return reference_ops.projection(x, word, 0 * bias)
+
+
+@mistake(
+    "span-ends-swapped", "spans",
+    says="Where an answer starts and where it ends are swapped.",
+    yours="start = z[:, :, 1], end = z[:, :, 0]", right="start = z[:, :, 0], end = z[:, :, 1]",
+    fix="start, end = logits.unbind(-1)",
+)  # fmt: skip
+def span_ends_swapped(z):
+    start, end = reference_ops.spans(z)
+    return end, start
+
+
+@mistake(
+    "mean-over-padding", "text_vector",
+    says="The mean of a text's tokens counts the padding.",
+    yours="v = Σ h / T over all T columns", right="v = Σ m·h / Σ m,  m the mask",
+    fix="multiply by the mask, and divide by how many tokens it counts",
+)  # fmt: skip
+def mean_over_padding(h, mask, *, mode, normalize):
+    return reference_ops.text_vector(h, np.ones_like(mask), mode=mode, normalize=normalize)
+
+
+@mistake(
+    "embedding-pooling", "text_vector",
+    says="A text's vector is pooled as another folder's would be: mean for [CLS], or vice versa.",
+    yours="h[:, 0] for the mean of h, or the mean for h[:, 0]",
+    right="1_Pooling/config.json says which of both",
+    fix="pool as 1_Pooling/config.json of the folder says",
+)  # fmt: skip
+def embedding_pooling(h, mask, *, mode, normalize):
+    other = "mean" if mode == "cls" else "cls"
+    return reference_ops.text_vector(h, mask, mode=other, normalize=normalize)
+
+
+@mistake(
+    "embedding-length", "text_vector",
+    says="A text's vector is handed out at its own length where 1 is right, or vice versa.",
+    yours="v for v/|v|, or v/|v| for v", right="modules.json says whether Normalize follows",
+    fix="torch.nn.functional.normalize(v, dim=1) where, and only where, the folder says so",
+)  # fmt: skip
+def embedding_length(h, mask, *, mode, normalize):
+    return reference_ops.text_vector(h, mask, mode=mode, normalize=not normalize)

@@ -1,0 +1,79 @@
+"""Mistakes in LayerNorm: ε, the variance, γ and β."""
+
+import numpy as np
+
+from minidistil.check.mistakes.registry import mistake
+from minidistil.check.reference_ops import layernorm
+
+EPSILONS = (1e-2, 1e-3, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-12, 0.0)
+OUTSIDE = (1e-3, 1e-5, 1e-6, 1e-8)  # as people write it beside torch.std
+RIGHT = "y = γ·(x − μ)/√(σ² + ε) + β,  σ² = mean((x − μ)²)"
+
+
+def _centred(x):
+    return x - x.mean(axis=-1, keepdims=True)
+
+
+@mistake(
+    "layernorm-eps", "layernorm", values=EPSILONS,
+    says="LayerNorm adds ε = {} where the model's config has another.",
+    yours="y = γ·(x − μ)/√(σ² + {}) + β", right=RIGHT,
+    fix="pass eps=config.layer_norm_eps (1e-12 for BERT and DistilBERT; nn.LayerNorm has 1e-5)",
+)  # fmt: skip
+def another_eps(x, gamma, beta, *, eps, value):
+    return layernorm(x, gamma, beta, eps=value)
+
+
+@mistake(
+    "layernorm-eps-outside-root", "layernorm", values=EPSILONS[:-1],
+    says="LayerNorm adds ε = {} to the standard deviation, outside the root.",
+    yours="y = γ·(x − μ)/(√σ² + {}) + β", right=RIGHT,
+    fix="add ε to the variance, then take the root",
+)  # fmt: skip
+def eps_outside_root(x, gamma, beta, *, eps, value):
+    d = _centred(x)
+    return gamma * d / (np.sqrt((d * d).mean(axis=-1, keepdims=True)) + value) + beta
+
+
+@mistake(
+    "layernorm-unbiased-variance", "layernorm",
+    values=("the model's", *EPSILONS, *(f"{e:g} outside the root" for e in OUTSIDE)),
+    says="LayerNorm divides the variance by C − 1 instead of C (ε: {}).",
+    yours="σ² = Σ(x − μ)²/(C − 1)", right=RIGHT,
+    fix="x.var(-1, unbiased=False); torch's var and std divide by C − 1 unless told otherwise",
+)  # fmt: skip
+def unbiased_variance(x, gamma, beta, *, eps, value):
+    d = _centred(x)
+    variance = (d * d).sum(axis=-1, keepdims=True) / (x.shape[-1] - 1)
+    if isinstance(value, str) and value.endswith("root"):
+        return gamma * d / (np.sqrt(variance) + float(value.split()[0])) + beta
+    eps = value if isinstance(value, float) else eps
+    return gamma * d / np.sqrt(variance + eps) + beta
+
+
+GAMMA_BETA = {
+    "γ and β are swapped": lambda gamma, beta: (beta, gamma),
+    "γ is 1 and β is 0, as before loading": lambda gamma, beta: (np.ones_like(gamma), 0 * beta),
+    "γ is 1, as before loading": lambda gamma, beta: (np.ones_like(gamma), beta),
+    "β is 0, as before loading": lambda gamma, beta: (gamma, 0 * beta),
+}
+
+
+@mistake(
+    "layernorm-gamma-beta", "layernorm", values=tuple(GAMMA_BETA),
+    says="LayerNorm has the wrong scale and shift: {}.",
+    yours="y = γ′·x̂ + β′: {}", right="y = γ·x̂ + β,  γ is `weight`, β is `bias`",
+    fix="copy `LayerNorm.weight` into the scale and `LayerNorm.bias` into the shift",
+)  # fmt: skip
+def gamma_beta(x, gamma, beta, *, eps, value):
+    return layernorm(x, *GAMMA_BETA[value](gamma, beta), eps=eps)
+
+
+@mistake(
+    "layernorm-missing", "layernorm",
+    says="A LayerNorm is left out.",
+    yours="y = x", right=RIGHT,
+    fix="apply the LayerNorm whose weights the folder holds at this place",
+)  # fmt: skip
+def missing(x, gamma, beta, *, eps):
+    return x

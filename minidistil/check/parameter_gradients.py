@@ -1,0 +1,172 @@
+"""Every parameter's gradient, a module's beside the reference's.
+
+Both are differentiated along one random direction of what the module returns, so that no loss of
+either side is involved.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from minidistil.model.sentence.sentence_model import (
+    normalise,
+    normalise_backward,
+    pool_backward,
+)
+from minidistil.ops import backend
+from minidistil.testing import FLOOR, rms
+
+ARGUMENT = {"logits": "dlogits", "start_logits": "dstart_logits", "end_logits": "dend_logits",
+            "sentence_embedding": "dlast_hidden_state", "pooled": "dpooler_output",
+            "seq_relationship_logits": "dseq_relationship_logits"}  # fmt: skip
+WORD = "embeddings.word.weight"
+ONE_SIDED = (
+    "Only one half of the tied table's gradient arrives: {}.\n"
+    "yours: ∂word = {}\n"
+    "right: ∂word = gradient of the look-up + gradient of the projection onto the vocabulary\n"
+    "fix: use the same Parameter in both places, without detach, .data or a copy"
+)
+UNTIED = (
+    "Two parameters hold the word table: each gets a part of its gradient, and after one step they "
+    "are no longer equal.\n"
+    "yours: ∂word and ∂decoder apart\nright: one table, whose gradient is the sum\n"
+    "fix: decoder.weight = word_embeddings.weight, the same Parameter"
+)
+
+
+class Gradient(NamedTuple):
+    """One parameter's gradient in a module."""
+
+    name: str  # canonical
+    weight: str  # the module's own name
+    error: float
+    explained: float
+    agrees: bool
+    value: np.ndarray
+    exact: np.ndarray
+
+
+def directions(reference, returned, frame):
+    """[(returned tensor, its cotangent in its own layout, quantity, the quantity's cotangent)]."""
+    rng, found = np.random.default_rng(1), []
+    for name in (*ARGUMENT, *reference.body):
+        if name not in reference.values or (found and name in reference.body):
+            continue
+        exact = reference.values[name]
+        d = rng.standard_normal(exact.shape)
+        if exact.ndim == 3:
+            d = d * frame.mask[:, :, None]
+        for _, tensor in returned:
+            if tensor.requires_grad and tensor.numel() == exact.size:
+                mine = _laid_out(frame, tensor, exact, d)
+                if mine is not None:
+                    found.append((tensor, mine, name, d))
+                    break
+    return found
+
+
+def _laid_out(frame, tensor, exact, d):
+    """The cotangent d in the layout of a returned tensor; None if no layout fits its numbers."""
+    value = tensor.detach().double().numpy()
+    places = np.arange(value.size).reshape(value.shape)
+    best, layout = 1e-2 * rms(frame.real(exact)), None
+    views = zip(frame.views(value, exact.shape), frame.views(places, exact.shape), strict=True)
+    for view, where in views:
+        error = rms(frame.real(view) - frame.real(exact))
+        if error <= best:
+            best, layout = error, where
+    if layout is None:
+        return None
+    mine = np.zeros(value.size)
+    mine[frame.real(layout)] = frame.real(d)
+    return mine.reshape(value.shape)
+
+
+def exact_gradients(reference, found):
+    """The reference's gradients under canonical names: in float64 and in float32."""
+    both = []
+    for dtype in ("float64", "float32"):
+        model = reference.model.with_ops(backend("numpy", dtype))
+        out = model.forward(**reference.batch)
+        grads = model.backward(out, **_cotangents(model, out, found))
+        both.append({c: np.asarray(grads[public], np.float64) for c, public in model.names.items()})
+    return both
+
+
+def _cotangents(model, out, found):
+    """What `Model.backward` takes, in the shapes in which `out` holds the quantities."""
+    given = {}
+    for _, _, name, d in found:
+        argument = ARGUMENT.get(name, "dlast_hidden_state")
+        if name == "sentence_embedding":
+            d = _dhidden(model, out, d)
+        shown = getattr(out, argument.removeprefix("d"))
+        given[argument] = d if shown is None else d.reshape(shown.shape)
+    return given
+
+
+def _dhidden(model, out, dy):
+    """The texts' vectors' gradient (B,C)  ->  their last hidden states' (B,T,C)."""
+    v, cache = model.pooled(out.kept.result.hidden[-1], out.kept.rows)
+    dv = normalise_backward(dy, normalise(v)[1]) if model.pooling.normalize else dy
+    dh = pool_backward(dv.astype(v.dtype), cache, model.pooling, model.ops)
+    return out.kept.rows.scatter(dh)
+
+
+def gradients(reference, weights, tensors, found, double):
+    """[Gradient, …] of all weights that require one, in the order of the module."""
+    import torch
+
+    named = {n: t for n, t in tensors.items() if t.requires_grad and t.is_leaf}
+    if not found or not named:
+        return []
+    grads = torch.autograd.grad(
+        [tensor for tensor, *_ in found], list(named.values()), allow_unused=True,
+        grad_outputs=[torch.as_tensor(d).to(tensor.dtype) for tensor, d, *_ in found],
+    )  # fmt: skip
+    mine = {
+        n: np.zeros(tuple(t.shape)) if g is None else g.detach().double().numpy()
+        for (n, t), g in zip(named.items(), grads, strict=True)
+    }
+    exact, single = exact_gradients(reference, found)
+    largest = max(map(rms, exact.values()))
+    used, rows = set(), []
+    for piece in weights.pieces:
+        if piece.name in mine:
+            value = piece.part(mine[piece.name])
+            options = [c for c in piece.same if c not in used] or list(piece.same)
+            # Parameters with the same numbers, as all biases before training, are told apart here.
+            name = min(options, key=lambda c: rms(value - exact[c]))
+            used.add(name)
+            rows.append(_row(name, piece.name, value, exact[name], single[name], largest, double))
+    return rows
+
+
+def _row(name, weight, value, exact, single, largest, double):
+    explained, error = rms(single - exact), rms(value - exact)
+    allowed = FLOOR * max(largest, rms(exact)) * 3 + (1 if double else 3) * explained
+    size = max(rms(exact), 1e-3 * largest, 1e-30)
+    return Gradient(
+        name, weight, error / size, explained / size, bool(error <= allowed), value, exact
+    )
+
+
+def tied(reference, rows, found):
+    """(id, message, evidence) of what is wrong with the word table's gradient, or None."""
+    word = [row for row in rows if row.name == WORD]
+    projected = next((d for _, _, name, d in found if name == "logits" and d.ndim == 3), None)
+    if not word or projected is None or "transform_norm" not in reference.values:
+        return None
+    normed = reference.values["transform_norm"]
+    features = normed.reshape(-1, normed.shape[2])
+    projection = projected.reshape(len(features), -1).T @ features
+    exact, size = word[0].exact, rms(word[0].exact)
+    total = sum(row.value for row in word)
+    if len(word) > 1 and rms(total - exact) <= 1e-4 * size:
+        return "head-untied", UNTIED, " and ".join(row.weight for row in word) + " add up to it"
+    sides = {"the look-up": exact - projection, "the projection": projection}
+    for said, side in sides.items():
+        if len(word) == 1 and rms(total - side) <= 1e-4 * size < rms(total - exact):
+            message = ONE_SIDED.replace("{}", f"gradient of {said} alone")
+            return "tied-gradient-one-sided", message, f"it is {said}'s part to 1e-4"
+    return None

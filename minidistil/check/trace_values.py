@@ -1,0 +1,161 @@
+"""Every intermediate value of a model on a batch, and the gradient of the loss with respect to it.
+
+The values are those of `Program`; the gradients go through the same steps upwards, unfused, so that
+none of them is swallowed. Both are (B,T,·), with zeros at the padding. The loss is a mean
+cross-entropy: of all tokens with themselves as labels; of a classifier of texts, tokens or choices
+with its first class; of an answer that starts and ends at the first token, the mean of both. Of a
+body it is half the sum of the squares of its last hidden states.
+"""
+
+import math
+
+import numpy as np
+
+from minidistil import losses
+from minidistil.check.program import Program, check_family
+from minidistil.check.reference_ops import SPEC, activation_op, heads
+from minidistil.model.encoder import scope
+from minidistil.ops import backend
+
+
+def trace(model, batch):
+    """{name: array} of everything: input.*, value.*, gradient.*, parameter_gradient.*, loss.
+
+    batch: input_ids and, as the model likes, attention_mask and token_type_ids, (B,T).
+    Computed in float64, handed out in float32. Raises ValueError for a family that `Program` does
+    not know.
+    """
+    check_family(model, "trace")
+    program = Program(model, batch)
+    values, mask = program.run(), program.mask
+    x = values.pop(None)
+    loss, ends = _loss(program, values, x)
+    exact = model.with_ops(backend("numpy", "float64"))
+    out = exact.forward(**batch)
+    cotangents = {f"d{name}": d.reshape(getattr(out, name).shape) for name, d in ends.items()}
+    grads = exact.backward(out, **cotangents)
+    named = {f"input.{name}": np.asarray(x) for name, x in batch.items()}
+    named |= {f"value.{name}": _unpadded(x, mask) for name, x in values.items()}
+    for name, d in _gradients(program, values, ends).items():
+        named[f"gradient.{name}"] = _unpadded(d, mask)
+    named |= {f"parameter_gradient.{name}": g.astype(np.float32) for name, g in grads.items()}
+    return named | {"loss": np.float32(loss).reshape(1)}
+
+
+def _unpadded(x, mask):
+    """Zeros at the padding, in float32."""
+    if x.ndim == 4:
+        x = x * (mask[:, None, :, None] & mask[:, None, None, :])
+    return (x * mask[:, :, None] if x.ndim == 3 else x).astype(np.float32)
+
+
+def _loss(program, values, h):
+    """The loss, and its gradients with respect to what the model hands out."""
+    if "start_logits" in values:
+        both = {
+            name: _first_token(program, values[name]) for name in ("start_logits", "end_logits")
+        }
+        return np.mean([loss for loss, _ in both.values()]), {
+            n: d / 2 for n, (_, d) in both.items()
+        }
+    if "logits" not in values:
+        real = h * program.mask[:, :, None]
+        return 0.5 * (real * real).sum(), {"last_hidden_state": real}
+    logits = values["logits"]
+    if logits.ndim == 3:
+        wanted = program.ids if "mlm" in program.heads else 0
+        labels = np.where(program.mask, wanted, -100)
+    else:
+        logits = logits.reshape(-1, program.rows.choices) if program.rows.choices > 1 else logits
+        labels = np.zeros(len(logits), np.int64)
+    loss, d = losses.cross_entropy(logits, labels)
+    return loss, {"logits": d}
+
+
+def _first_token(program, z):
+    """z (B,T,1)  ->  cross-entropy with each text's first token, its gradient (B,T,1)."""
+    z = np.where(program.mask, z[:, :, 0], -np.inf)
+    loss, d = losses.cross_entropy(z, program.mask.argmax(axis=1))
+    return loss, d[:, :, None]
+
+
+# ------------------------------------------------------- the forward, read upwards
+
+
+def _gradients(program, values, ends):
+    """The gradient of every quantity, in the order of the forward."""
+    d = {}
+    dx = (
+        ends["last_hidden_state"]
+        if "last_hidden_state" in ends
+        else _head(program, values, ends, d)
+    )
+    for i in reversed(range(program.a.L)):
+        dx = _layer(program, values, i, dx, d)
+    if "embeddings_mapping" in values:
+        d["embeddings_mapping"] = dx
+        dx = dx @ program.p["embeddings.mapping.weight"]
+    d["embeddings"] = dx
+    d["embeddings_sum"] = _norm(dx, values["embeddings_sum"], program.p, "embeddings.norm", program)
+    return {name: d[name] for name in values if name in d}
+
+
+def _norm(dy, x, p, name, program):
+    """Through a LayerNorm: its output's gradient (B,T,C)  ->  its input's."""
+    flat = x.reshape(-1, x.shape[-1])
+    gamma, beta = p[f"{name}.weight"], p[f"{name}.bias"]
+    _, cache = SPEC.layernorm.forward(flat, gamma, beta, eps=program.a.eps)
+    return SPEC.layernorm.backward(dy.reshape(flat.shape), cache)[0].reshape(x.shape)
+
+
+def _activation(dy, x, name):
+    op, options = activation_op(name)
+    return op.backward(dy, op.forward(x, **options)[1])[0]
+
+
+def _head(program, values, ends, d):
+    """From the logits to the last hidden states."""
+    p, a = program.p, program.a
+    d |= ends
+    if "spans" in program.heads:
+        d["spans"] = np.concatenate([ends["start_logits"], ends["end_logits"]], axis=2)
+        return d["spans"] @ p["spans.weight"]
+    dlogits = d["logits"] = ends["logits"].reshape(values["logits"].shape)
+    if "tokens" in program.heads:
+        return dlogits @ p["classifier.weight"]
+    if "mlm" in program.heads:
+        d["transform_norm"] = dlogits @ p["embeddings.word.weight"]
+        g = values["transform_activation"]
+        d["transform_activation"] = _norm(d["transform_norm"], g, p, "transform_norm", program)
+        z, name = values["transform"], a.transform_activation
+        d["transform"] = _activation(d["transform_activation"], z, name)
+        return d["transform"] @ p["transform.weight"]
+    last, first = ("out_proj", "dense") if "dense" in program.heads else ("classifier", "pooler")
+    d["pooled"] = dlogits @ p[f"{last}.weight"]
+    d["pooler"] = _activation(d["pooled"], values["pooler"], a.pooler_activation)
+    dh = np.zeros((*program.mask.shape, a.C))
+    dh[:, 0] = d["pooler"] @ p[f"{first}.weight"]
+    return dh
+
+
+def _layer(program, values, i, dy, d):
+    """From a block's output to its input."""
+    p, a = program.layers[i], program.a
+    t = scope(values, f"layer.{i}")
+    g = {"output": dy}
+    g["output_sum"] = g["lin2"] = _norm(dy, t["output_sum"], p, "output_norm", program)
+    g["activation"] = g["lin2"] @ p["lin2.weight"]
+    g["lin1"] = _activation(g["activation"], t["lin1"], a.activation)
+    g["attention_norm"] = g["output_sum"] + g["lin1"] @ p["lin1.weight"]
+    ds = _norm(g["attention_norm"], t["attention_sum"], p, "attention_norm", program)
+    g["attention_sum"] = g["out"] = ds
+    g["context"] = g["out"] @ p["out.weight"]
+    split, merge = heads(a.H)
+    q, k, v, dcontext = (split(x) for x in (t["q"], t["k"], t["v"], g["context"]))
+    weights, root = t["probs"], math.sqrt(a.C // a.H)
+    g["probs"] = dcontext @ v.swapaxes(2, 3)
+    g["v"] = merge(weights.swapaxes(2, 3) @ dcontext)
+    g["scores"] = weights * (g["probs"] - (g["probs"] * weights).sum(-1, keepdims=True))
+    g["q"], g["k"] = merge(g["scores"] @ k / root), merge(g["scores"].swapaxes(2, 3) @ q / root)
+    d |= {f"layer.{i}.{name}": x for name, x in g.items()}
+    return ds + sum(g[z] @ p[f"{z}.weight"] for z in "qkv")

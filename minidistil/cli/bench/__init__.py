@@ -1,0 +1,136 @@
+"""How fast minidistil is here, against what is installed: PyTorch, ONNX Runtime, NumPy.
+
+Everybody gets the same weights, the same words and the same number of threads. Answers are
+compared before anything is timed, and a peer that disagrees gets an error instead of a number.
+Turns alternate, so that a busy machine is busy for everybody.
+
+The rows are DistilBERT and BERT on full and on real, uneven batches, in float32, bfloat16 and int8;
+a whole distillation step as Hugging Face's distiller takes it, with its optimiser; all cores
+against one; more batch sizes and lengths; and the memory of a step.
+"""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from minidistil.cli.bench import machine, results_table
+from minidistil.cli.bench.contestants import OURS, PEERS, TORCH, missing
+from minidistil.cli.bench.workloads import KERNELS, MEMORY, QUICK, SIZES, chosen, configs_of
+from minidistil.cli.options import add_model_options
+from minidistil.io.console import Answer, progress
+from minidistil.io.outputs import check_file
+
+EXAMPLE = "--quick --threads 1 --plot bench.png"
+ROUNDS, SECONDS = 11, 60
+QUICK_ROUNDS = 3
+
+
+def names(text):
+    """ "a,b" -> ["a", "b"]."""
+    return [part for part in text.split(",") if part]
+
+
+def add_options(parser):
+    parser.add_argument(
+        "--rows", type=names, metavar="NAME,…",
+        help="rows, or groups of them: inference, sentences, bfloat16, int8, distillation, "
+        "threads, scaling, memory; default: all. kernels: CUDA's, one by one, and nothing else",
+    )  # fmt: skip
+    parser.add_argument(
+        "--peers", type=names, default=list(PEERS), metavar="NAME,…",
+        help=f"default: {','.join(PEERS)}; numpy is minidistil with NumPy's matrix products",
+    )  # fmt: skip
+    parser.add_argument(
+        "--quick", action="store_true", help=f"only a few rows, in {QUICK_ROUNDS} rounds"
+    )
+    parser.add_argument(
+        "--model", metavar="FOLDER", help="or a name on the hub; default: random weights"
+    )
+    parser.add_argument(
+        "--size", default="base", choices=list(SIZES), help="of the random models (base)"
+    )
+    parser.add_argument(
+        "--rounds", type=int, metavar="N", help=f"at most; at least 3; default: {ROUNDS}"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=SECONDS, metavar="S",
+        help=f"after which a row begins no further round ({SECONDS})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--clock", default="wall", choices=("wall", "cpu"),
+        help="cpu: processor time, for a machine that is busy; needs --threads 1",
+    )  # fmt: skip
+    parser.add_argument("--plot", metavar="FILE", help="draw a picture (.png); needs matplotlib")
+    add_model_options(parser)
+
+
+def run(args):
+    from minidistil.ops.runtime.cpu import cores
+
+    rows, with_memory = _asked(args)
+    if args.rows == [KERNELS]:
+        return _kernels(args)
+    absent = missing(args.peers)
+    peers = [name for name in args.peers if name not in absent]
+    threads = args.threads or cores()
+    rounds = args.rounds or (QUICK_ROUNDS if args.quick else ROUNDS)
+    common = {"size": args.size, "backend": args.backend, "precision": args.matmul_precision,
+              "gemm": args.gemm}  # fmt: skip
+    found = machine.ask(
+        "minidistil.cli.bench.timing", threads, **common, rows=rows, peers=peers,
+        model=args.model, rounds=rounds, seconds=args.seconds, clock=args.clock,
+    )  # fmt: skip
+    found |= {"missing": absent, "memory": None}
+    if with_memory:
+        contest = [OURS, *(name for name in peers if name in TORCH)]
+        found["memory"] = {name: _memory(name, threads, common)
+                           for name in progress(contest, "memory")}  # fmt: skip
+    text = results_table.text(found)
+    if args.plot:
+        results_table.draw(Path(args.plot), found)
+        text += f"\n\nplot: {args.plot}"
+    wrong = [c for row in found["rows"] for c in row["contestants"].values() if "error" in c]
+    return Answer(found, text, 1 if wrong else 0)
+
+
+def _kernels(args):
+    from minidistil.cli.bench import cuda_kernels
+
+    if args.backend != "cuda":
+        raise ValueError(f"--rows {KERNELS} needs --backend cuda, not {args.backend}")
+    found = cuda_kernels.measure(args.size)
+    return Answer(found, cuda_kernels.text(found))
+
+
+def _asked(args):
+    """Names of rows, and whether memory is measured too. Raises ValueError for what is not there,
+    before anything is measured."""
+    unknown = [name for name in args.peers if name not in PEERS]
+    if unknown:
+        raise ValueError(f"no peer is called {unknown[0]!r}; choose of {', '.join(PEERS)}")
+    for name in ("rounds", "seconds"):
+        value = getattr(args, name)
+        if value is not None and not value > 0:
+            raise ValueError(f"--{name} must be above 0, not {value}")
+    if args.clock == "cpu" and args.threads != 1:
+        raise ValueError("--clock cpu needs --threads 1: waiting costs no processor time")
+    if args.plot and find_spec("matplotlib") is None:
+        raise ModuleNotFoundError("--plot needs matplotlib: pip install 'minidistil[bench]'")
+    if args.plot:
+        check_file(args.plot, "a picture of bench", results_table.is_drawn)
+    if args.rows == [KERNELS]:
+        return [], False
+    if args.rows is None:
+        return ([QUICK], False) if args.quick else (None, args.model is None)
+    rows = [name for name in args.rows if name != MEMORY]
+    if args.model is None and rows:
+        chosen(rows, configs_of(args.size))
+    return rows, MEMORY in args.rows
+
+
+def _memory(name, threads, common):
+    """Measured anew where kernels had to be compiled: the compiler's memory is not the step's."""
+    for _ in range(2):
+        found = machine.ask("minidistil.cli.bench.step_memory", threads, name=name, **common)
+        if not found["compiled"]:
+            break
+    return found

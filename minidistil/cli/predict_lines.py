@@ -1,0 +1,92 @@
+"""predict --lines: an answer a line, as soon as it is there; a bad item costs its own line only."""
+
+import json
+import re
+import sys
+
+from tqdm import tqdm
+
+from minidistil.io.console import Answer, one_line, progress
+from minidistil.io.files import jsonable
+from minidistil.tasks.pipeline import TOGETHER
+
+BAD_ITEMS = 2
+NUMBER = re.compile(r"^(text|input|image) 0:? ")
+
+
+def answer_lines(predict, ask, chunks):
+    """Prints an answer a line in the order of the items  ->  Answer, which holds the exit code.
+
+    predict: a predictor; ask: items -> its answers; chunks: lists of (place, item or ValueError).
+    stderr names the place of each item that has none, and says why.
+    """
+    bad = count = 0
+    with progress(None, "predicting", unit=" items") as bar:
+        for chunk in chunks:
+            for place, answer in answered(predict, ask, chunk):
+                count += 1
+                bar.update()
+                with tqdm.external_write_mode(sys.stdout):
+                    if isinstance(answer, ValueError):
+                        bad += 1
+                        print(one_line(f"error: {place}: {answer}"), file=sys.stderr, flush=True)
+                    else:
+                        print(_json(answer), flush=True)
+    if bad:
+        print(f"error: {bad} of {count} items have no answer", file=sys.stderr)
+    return Answer(None, "", BAD_ITEMS if bad else 0)
+
+
+def _json(answer):
+    """An answer in one line, in ASCII where stdout's encoding lacks one of its characters."""
+    answer = jsonable(answer)
+    text = json.dumps(answer, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(answer)
+    return text
+
+
+def answered(predict, ask, chunk):
+    """A chunk  ->  (place, answer or ValueError), in its order.
+
+    Items of about the same length are computed together, and the answers handed out as soon as
+    those before them are there.
+    """
+    answers = {i: x for i, (_, x) in enumerate(chunk) if isinstance(x, ValueError)}
+    order = sorted(set(range(len(chunk))) - set(answers), key=lambda i: _size(chunk[i][1]))
+    next_out = 0
+    for start in range(0, len(order) or 1, TOGETHER):
+        some = order[start : start + TOGETHER]
+        answers |= zip(some, _together(predict, ask, [chunk[i] for i in some]), strict=True)
+        while next_out in answers:
+            yield chunk[next_out][0], answers.pop(next_out)
+            next_out += 1
+
+
+def _size(item):
+    """About how long it is, those with a partner after those without."""
+    if isinstance(item, dict):
+        return 1, sum(len(str(x)) for x in item.values())
+    return 0, len(item) if isinstance(item, str) else sum(map(len, item))
+
+
+def _together(predict, ask, some):
+    """[(place, item)]  ->  answers. Where the predictor refuses or fails on some, each is asked
+    alone, so that only the one that causes it has no answer."""
+    try:
+        predict.called = lambda number: some[number][0]
+        return ask([item for _, item in some]) if some else []
+    except Exception:  # a stream has others behind it; what fails alone, too, is named below
+        return [_alone(predict, ask, one) for one in some]
+
+
+def _alone(predict, ask, one):
+    try:
+        predict.called = lambda number: one[0]
+        return ask([one[1]])[0]
+    except ValueError as error:  # the place says which text
+        return ValueError(NUMBER.sub("", str(error)))
+    except Exception as error:
+        return ValueError(f"fails: {type(error).__name__}: {error}")

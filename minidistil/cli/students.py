@@ -1,0 +1,131 @@
+"""Several students trained one after another on the same batches, and how they compare."""
+
+import dataclasses
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from minidistil.data.two_tokenizers import as_teacher_reads
+from minidistil.tasks.measuring import answers, measure
+from minidistil.train.budget import steps_for
+from minidistil.train.loop import run_loop
+from minidistil.train.optimizer import AdamW, clip
+from minidistil.train.run_folder import Run
+
+CURVE = 4  # the curves are measured on a quarter of the held-out batches, the table on all
+RESERVE = 0.03  # share of the minutes kept for the closing evaluation and the report
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A student after its training."""
+
+    name: str
+    folder: Path
+    model: object
+    summary: dict
+
+
+class _Part(Run):
+    """A run inside another's folder, with which it is resumed."""
+
+    def how_to_resume(self):
+        return self.whole.how_to_resume()
+
+
+def part_folder(name):
+    """ "same start, no teacher" -> "same-start-no-teacher"."""
+    return name.replace(",", "").replace(" ", "-")
+
+
+def _part(whole, name):
+    folder = Path(whole.folder) / part_folder(name)
+    part = _Part(folder, whole.command, whole.options, (folder / "run.json").exists())
+    part.whole = whole
+    return part
+
+
+class _Together:
+    """All students as one objective: to time a step of each."""
+
+    def __init__(self, objectives, config):
+        self.objectives, self.config = list(objectives), config
+        self.model = self.objectives[0].model
+        self.optimizers = [
+            AdamW(o.model.params, backend=config.backend) for o in self.objectives[1:]
+        ]
+
+    def gradients(self, batch, **place):
+        for objective, optimizer in zip(self.objectives[1:], self.optimizers, strict=True):
+            _, grads = objective.gradients(batch, **place)
+            clip(grads, self.config.max_grad_norm or math.inf, self.config.backend)
+            optimizer.step(grads)
+        return self.objectives[0].gradients(batch, **place)
+
+
+def settle(config, run, objectives, data, started):
+    """The config with its budget made into steps, the same for every student.
+
+    Minutes are those of the whole command since `started`, all students together.
+    """
+    if run.resumed:
+        steps = run.plan["steps"]
+    else:
+        batches = _curve_batches(data)
+        if config.minutes is not None:
+            spent = (time.perf_counter() - started) / 60
+            left = max(config.minutes * (1 - RESERVE) - spent, 1 / 60)
+            config = dataclasses.replace(config, minutes=left)
+        steps = steps_for(
+            _Together(objectives.values(), config), data, config,
+            lambda _: [measure(o.model, batches) for o in objectives.values()],
+        )  # fmt: skip
+    return dataclasses.replace(config, steps=steps, tokens=None, minutes=None, epochs=None)
+
+
+def train_all(run, objectives, data, config, teacher, save):
+    """Train each; the first in run's own folder. Returns entries, and whether all came to an end.
+
+    save(entry): keeps a student as soon as it is trained, whatever becomes of the next one. After
+    Ctrl-C the entries end with the one that was stopped, which is not saved.
+    """
+    batches = _curve_batches(data)
+    reference, entries = answers(teacher, list(map(as_teacher_reads, batches))), []
+    for number, (name, objective) in enumerate(objectives.items()):
+        own = run if number == 0 else _part(run, name)
+        summary = run_loop(
+            objective, data, config, run=own, resume=own.resumed,
+            evaluate=lambda model: measure(model, batches, reference),
+        )  # fmt: skip
+        trained = getattr(objective.model, "student", objective.model)  # without projections
+        entries.append(Entry(name, Path(own.folder), trained, summary))
+        if summary["interrupted"]:
+            return entries, False
+        save(entries[-1])
+    return entries, True
+
+
+def _curve_batches(data):
+    batches = data.evaluation_batches()
+    return batches[: math.ceil(len(batches) / CURVE)]
+
+
+def compare(teacher, entries, batches):
+    """A dict a model: name, its measures on all held-out batches, agreement with the teacher,
+    parameters, bytes in float32, and tokens read per second of evaluation."""
+    theirs = list(map(as_teacher_reads, batches))
+    reference = answers(teacher, theirs)
+    rows = []
+    for name, model in [("teacher", teacher), *((e.name, e.model) for e in entries)]:
+        read = theirs if name == "teacher" else batches
+        tokens = sum(int(batch["attention_mask"].sum()) for batch in read)
+        before = time.perf_counter()
+        found = measure(model, read, reference)
+        seconds = time.perf_counter() - before
+        parameters = sum(p.size for p in model.params.values())
+        rows.append({
+            "name": name, **found, "parameters": parameters, "bytes": 4 * parameters,
+            "tokens_per_second": tokens / seconds,
+        })  # fmt: skip
+    return rows

@@ -1,0 +1,72 @@
+"""What a task and its data add to the options of training: the measure that --patience and --keep
+best go by, and how much each class weighs."""
+
+import dataclasses
+
+import numpy as np
+
+from minidistil.io.option_types import number_list
+from minidistil.model.task_loss import IGNORED
+
+BALANCED = "balanced"  # of --class-weights
+MEASURES = {  # by which a model is the best of its task: the first that an evaluation has
+    "fill-mask": ("loss",), "text-generation": ("loss",), "translation": ("bleu",),
+    "text-classification": ("micro_f1", "spearman", "accuracy", "agreement"),
+    "token-classification": ("f1", "accuracy", "agreement"),
+    "question-answering": ("f1", "agreement"), "summarization": ("rougeL",),
+    "multiple-choice": ("accuracy", "agreement"),
+    "sentence-embedding": ("spearman", "mrr"), "extractive-summarization": ("rougeL",),
+    "image-classification": ("accuracy", "agreement"),
+}  # fmt: skip
+
+
+def weights_of_classes(text):
+    """ "1,2.5" -> (1.0, 2.5); "balanced" stays."""
+    return text if text == BALANCED else number_list(text)
+
+
+def add_class_options(parser):
+    """How the labels of classes count: fields of TrainConfig."""
+    group = parser.add_argument_group("labels (text, token and image classification, extracts)")
+    group.add_argument(
+        "--class-weights", type=weights_of_classes, metavar="W,W,…",
+        help=f"a number a class, in the order of the model's labels, or {BALANCED}: as much for a "
+        f"class as it is rare, texts/(classes·texts of the class), as in scikit-learn",
+    )  # fmt: skip
+    group.add_argument(
+        "--label-smoothing", type=float, default=0.0, metavar="E",
+        help="how much of each label is spread over all classes, such as 0.1 (0)",
+    )  # fmt: skip
+
+
+def settled_config(config, args, model, data):
+    """The TrainConfig with what the task and its data say: the measure that decides, and how much
+    each of the classes weighs."""
+    weights, smoothing = (getattr(args, n, None) for n in ("class_weights", "label_smoothing"))
+    if (weights is not None or smoothing) and not data.labelled:
+        raise ValueError(
+            "--class-weights and --label-smoothing are for labels, which the data does not have or "
+            "--no-labels leaves unread; leave them out"
+        )
+    if weights == BALANCED:
+        weights = balanced(data, model.config.num_labels)
+    return dataclasses.replace(
+        config, measure=args.measure or MEASURES[model.task], class_weights=weights,
+        label_smoothing=smoothing or 0.0,
+    )  # fmt: skip
+
+
+def balanced(data, classes):
+    """How many labels a class would have were all as frequent, over how many it has; 0 for a class
+    without any. Raises ValueError for labels that are no classes."""
+    counts = np.zeros(classes)
+    for indices in data.batches(0):
+        labels = np.asarray(data.collate(indices, step=0).get("labels", 0.0))
+        if labels.dtype.kind not in "iu":
+            raise ValueError(
+                f"--class-weights {BALANCED} is for labels that are one class of several; leave it "
+                f"out"
+            )
+        labels = labels[labels != IGNORED]
+        counts += np.bincount(labels, minlength=classes)[:classes]
+    return tuple(np.divide(counts.sum() / classes, counts, np.zeros(classes), where=counts > 0))

@@ -1,0 +1,80 @@
+"""MiniLM: relations among the tokens, of one layer alone, so widths and head counts may differ.
+
+    loss = Σ over the pairs of mean over sequences, heads and rows of
+           KL(softmax(x_t·y_tᵀ/√D_t) ‖ softmax(x_s·y_sᵀ/√D_s))
+
+"qk" is attention itself, "vv" the values' relation: MiniLM v1 takes both, of the last layers.
+"qq", "kk" and "vv", with more heads than the models have, are MiniLMv2, whose teacher's layer need
+not be the last. As its open implementation, the mean is over sequences of means over their rows.
+Sources: Wang et al., "MiniLM", 2020, eq. 6, 10 and 11; "MiniLMv2", 2021, eq. 4 and 5.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from minidistil.distill.objectives.auxiliary import TermGradients, tap
+from minidistil.distill.objectives.layer_pairs import pairs_of
+from minidistil.model.taps import plus
+
+
+@dataclass(frozen=True)
+class RelationLoss:
+    """pairs: two letters of q, k, v for each relation; heads: the relations' own, by default the
+    models'; layers: as in `layers`, the last by default."""
+
+    pairs: tuple = ("qq", "kk", "vv")  # MiniLMv2's
+    weight: float = 1.0
+    heads: int | None = None
+    layers: str | tuple = "last"
+    name = "relations"
+
+    def __post_init__(self):
+        if not self.pairs or any(len(p) != 2 or set(p) - set("qkv") for p in self.pairs):
+            raise ValueError(f"pairs must be two letters of q, k, v each, not {self.pairs!r}")
+
+    def shapes(self, student, teacher):
+        H = self._heads(student, teacher)
+        for who, a in (("student", student), ("teacher", teacher)):
+            if a.C % H:
+                raise ValueError(f"the {who}'s {a.C} channels do not split into {H} relation heads")
+        return {}
+
+    def _heads(self, student, teacher):
+        if self.heads is None and student.H != teacher.H:
+            raise ValueError(
+                f"{student.H} heads of the student meet {teacher.H} of the teacher; set heads to "
+                f"the number of relation heads"
+            )
+        return self.heads or student.H
+
+    def watched(self, student, teacher):
+        return pairs_of(self.layers, student.L, teacher.L)
+
+    def count(self, rows, width):
+        return len(rows.mask)
+
+    def forward(self, mine, theirs, p, ops):
+        """What both show  ->  loss, cache."""
+        H, lengths = self._heads(mine.architecture, theirs.architecture), np.diff(mine.rows.bounds)
+        weights = 1 / (H * len(lengths) * lengths)
+        total, kept = 0.0, []
+        for i, j in self.watched(mine.architecture, theirs.architecture):
+            for x, y in self.pairs:
+                loss, cache = ops.relation.forward(
+                    tap(mine, i, x), tap(mine, i, y),
+                    target_q=tap(theirs, j, x), target_k=tap(theirs, j, y),
+                    bounds=mine.rows.bounds, n_heads=H, weights=weights, measure="kl",
+                )  # fmt: skip
+                total += ops.place.number(loss)
+                kept.append((i, x, y, cache))
+        return total, kept
+
+    def backward(self, dy, cache, ops):
+        """dy ()  ->  TermGradients."""
+        taps = {}
+        for i, x, y, kept in reversed(cache):
+            inner = taps.setdefault(f"layer.{i - 1}", {})
+            for name, d in zip((x, y), ops.relation.backward(dy, kept), strict=True):
+                inner[name] = plus(inner.get(name), d, ops)
+        return TermGradients({}, taps, {})

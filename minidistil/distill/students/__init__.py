@@ -1,0 +1,1 @@
+"""Students made from some of their teacher's layers."""

@@ -1,0 +1,49 @@
+"""Arrays of an .npz file, of which nothing is believed before it is checked.
+
+An .npz file is a zip archive; an entry says how many bytes it unpacks to, and the array in it what
+shape those bytes have. Both are held against the bounds, and against each other, before anything is
+read. Arrays of Python objects are pickles and are not read.
+"""
+
+import tokenize
+import zipfile
+import zlib
+from pathlib import Path
+
+from numpy.lib import format as npy
+
+from minidistil.io import limits
+
+BROKEN = (ValueError, OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile,
+          zlib.error, tokenize.TokenError)  # fmt: skip
+
+
+def read_arrays(path, names):
+    """{name: array}, those of the names that the .npz file holds. Raises ValueError, one line."""
+    limits.check_file(path)
+    try:
+        with zipfile.ZipFile(Path(path)) as archive:
+            there = set(archive.namelist())
+            entries = {n: archive.getinfo(f"{n}.npy") for n in names if f"{n}.npy" in there}
+            size = sum(entry.file_size for entry in entries.values())
+            if size > limits.ARRAYS:
+                raise ValueError(
+                    f"its arrays take {size:,} bytes, of which at most {limits.ARRAYS:,} are "
+                    f"read; split it"
+                )
+            return {name: _array(archive, entry) for name, entry in entries.items()}
+    except BROKEN as error:
+        raise ValueError(f"{path} cannot be read as .npz: {limits.cut(error)}") from None
+
+
+def _array(archive, entry):
+    limits.check_growth(entry.file_size, entry.compress_size)
+    with archive.open(entry) as file:
+        version = npy.read_magic(file)
+        header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, _, dtype = header(file)
+        if dtype.hasobject:
+            raise ValueError(f"{entry.filename} holds Python objects; save numbers or names")
+        limits.check_array(shape, dtype.itemsize, entry.file_size - file.tell())
+    with archive.open(entry) as file:
+        return npy.read_array(file, allow_pickle=False)

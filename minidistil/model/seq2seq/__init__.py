@@ -1,0 +1,1 @@
+"""Encoder–decoder models: cross attention, the model, and its start from pretrained halves."""

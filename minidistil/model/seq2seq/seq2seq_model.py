@@ -1,0 +1,308 @@
+"""An encoder reads a text, a decoder writes another: translation, summaries.
+
+    source  ->  encoder  ->  memory m  (->  projection, where the widths differ)
+    target, one place to the right  ->  decoder that reads m  ->  logits of the target's words
+
+The target "a b ." is learnt from the inputs "[CLS] a b" (teacher forcing): at each place the
+decoder has seen the words before it and predicts the next. Both halves are the encoder of
+`encoder.py`; the decoder also has the cross attention of `cross.py`.
+Letters: source (B,T), target (B,U), M rows of the source, N of the target.
+Source: Hugging Face's EncoderDecoderModel, whose names and numbers are matched; Vaswani et al.,
+"Attention is all you need", 2017, §3.1.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minidistil.model import encoder, network, task_loss
+from minidistil.model.encoder import scope, site_of
+from minidistil.model.finite import answer
+from minidistil.model.generation.decode_step import Decoder, checked
+from minidistil.model.generation.generate_texts import picker
+from minidistil.model.generation.generation_options import (
+    ends_of,
+    of_beams,
+    settled,
+    writing,
+)
+from minidistil.model.generation.token_search import beam, listed, words
+from minidistil.model.heads import lm_head
+from minidistil.model.label_counts import PLAIN
+from minidistil.model.model import Model
+from minidistil.model.network import Cotangents
+from minidistil.model.output import Step, kept_by
+from minidistil.model.parameter_table import BRIDGE, HALVES
+from minidistil.model.rows import pack
+from minidistil.model.seq2seq.cross_attention import Memory
+from minidistil.model.taps import plus
+from minidistil.ops import frugal
+
+
+@dataclass(frozen=True)
+class PairOutput:
+    """What `EncoderDecoder.forward` hands out."""
+
+    logits: Any  # (B,U,V)
+    encoder_last_hidden_state: Any  # (B,T,C)
+    encoder_hidden_states: Any = None  # arrays (B,T,C)
+    decoder_hidden_states: Any = None  # arrays (B,U,C)
+    loss: Any = None  # float
+    kept: Any = None  # for backward
+
+
+class Pair(NamedTuple):
+    """A batch as rows."""
+
+    source: Any
+    target: Any
+    labels: Any  # (N,), or None
+
+
+class Seq2SeqResult(NamedTuple):
+    """What a forward computes."""
+
+    hidden: tuple  # of the encoder, each (M,C)
+    decoder: Any  # network.Result
+
+
+def shift_right(labels, pad, start):
+    """labels (B,U), −100 where there is none  ->  decoder_input_ids (B,U): `start`, then the labels
+    but for the last, `pad` for −100."""
+    shifted = np.full_like(labels, start)
+    shifted[:, 1:] = labels[:, :-1]
+    shifted[shifted == task_loss.IGNORED] = pad
+    return shifted
+
+
+# ---------------------------------------------------------------- rows in, logits out, and back
+
+
+def forward(p, source, target, config, chances, ops, select=None, project=True, keep=True):
+    """Rows of the source and of the target  ->  Seq2SeqResult, cache.
+
+    chances: dropout's randomness for both, or None. select, project, keep: see network.forward.
+    """
+    first, second = chances or (None, None)
+    memory, hidden, body = encode(p, source, config, first, ops, keep)
+    result, cache = network.forward(
+        scope(p, "decoder"), target, config.decoder, HALVES["decoder"], second, ops, select,
+        project=project, keep=keep, memory=Memory(memory[0], source.bounds, target.bounds),
+    )  # fmt: skip
+    return Seq2SeqResult(hidden, result), (body, memory[1], cache) if keep else None
+
+
+def encode(p, source, config, dropout_state, ops, keep=True):
+    """Rows of the source  ->  (memory (M,C), the projection's cache), hidden states, cache."""
+    hidden, body = encoder.forward(
+        scope(p, "encoder"), source, config.encoder.architecture, config.encoder.pad_token_id,
+        dropout_state, ops, keep=keep,
+    )  # fmt: skip
+    memory = hidden[-1], None
+    if BRIDGE[0] in p:
+        memory = ops.linear.forward(hidden[-1], *(p[name] for name in BRIDGE))
+    return memory, hidden, body
+
+
+def backward(d, cache, ops, dlast=None, release=False):
+    """d: Cotangents of the decoder, dlast (M,C) of the encoder's last hidden state  ->  gradients
+    under canonical names, without the encoder's pooler."""
+    body, bridge, decoder = cache
+    grads = network.backward(d, decoder, ops, release=release)
+    dmemory, dbridge = grads.pop("memory"), {}
+    if bridge is not None:
+        dmemory, *dbridge = ops.linear.backward(dmemory, bridge)
+        dbridge = dict(zip(BRIDGE, dbridge, strict=True))
+    dx = plus(dmemory, dlast, ops)
+    dhidden = (*[None] * len(body[1]), dx)
+    found = {"encoder": encoder.backward(dhidden, body, ops, release=release), "decoder": grads}
+    return dbridge | {f"{half}.{c}": g for half, part in found.items() for c, g in part.items()}
+
+
+# ---------------------------------------------------------------- the door
+
+
+class EncoderDecoder(Model):
+    """transformers' EncoderDecoderModel. Make one with `from_pretrained`, `from_config`, or with
+    `encoder_decoder_from` out of one or two pretrained models."""
+
+    def pack_pair(self, input_ids, attention_mask=None, token_type_ids=None,
+                  decoder_input_ids=None, decoder_attention_mask=None, labels=None,
+                  empty=False):  # fmt: skip
+        """A batch of integer arrays, source (B,T) and target (B,U)  ->  Pair.
+
+        Without decoder_input_ids they are the labels, shifted to the right.
+        Raises ValueError for a batch that does not fit, or without any target.
+        """
+        config = self.config
+        source = pack(input_ids, attention_mask, token_type_ids, config.encoder.architecture)
+        if labels is not None:
+            labels = np.asarray(labels)
+        if decoder_input_ids is None:
+            if labels is None or labels.ndim != 2:
+                raise ValueError("a target is needed: labels (B,U), or decoder_input_ids (B,U)")
+            pad = config.pad_token_id
+            decoder_input_ids = shift_right(labels, pad, config.decoder_start_token_id)
+            decoder_attention_mask = (decoder_input_ids != pad).astype(np.int64)
+        a = config.decoder.architecture
+        target = pack(decoder_input_ids, decoder_attention_mask, None, a)
+        if len(target.mask) != len(source.mask):
+            raise ValueError(f"{len(source.mask)} sources but {len(target.mask)} targets")
+        if labels is not None:
+            labels = task_loss.check_token_labels(labels, target, a.V, empty=empty)
+        return Pair(source, target, labels)
+
+    def chances(self, pair, train, seed, step, first_sequence):
+        """Dropout's randomness for the source and the target, or None in evaluation."""
+        if not train:
+            return None
+        a = self.config.encoder.architecture
+        first, second = (
+            self.dropout_state(rows, train, seed, step, first_sequence) for rows in pair[:2]
+        )
+        return first, second._replace(first_site=site_of(a.L, a))
+
+    def forward(self, input_ids, attention_mask=None, token_type_ids=None, labels=None,
+                decoder_input_ids=None, decoder_attention_mask=None, hidden_states=False,
+                train=False, seed=0, step=0, keep=True, first_sequence=0):  # fmt: skip
+        """A batch of integer arrays, source (B,T) and target (B,U)  ->  PairOutput.
+
+        labels: (B,U), −100 where there is no loss; the target's inputs are made of them unless
+        decoder_input_ids are given. Everything else as in `Model.forward`.
+        Raises ValueError for a batch that does not fit the model; a label that follows a −100 would
+        have padding for its input, and is refused too.
+        """
+        pair = self.pack_pair(
+            input_ids, attention_mask, token_type_ids, decoder_input_ids, decoder_attention_mask,
+            labels,
+        )  # fmt: skip
+        chances = self.chances(pair, train, seed, step, first_sequence)
+
+        def run(model):
+            return forward(model.canonical(), *pair[:2], self.config, chances, model.ops, keep=keep)
+
+        result, cache = answer(self, run, lambda done: _numbers(done[0]))
+        loss, d = None, None
+        if pair.labels is not None:
+            loss, dlogits = task_loss.tokens(result.decoder.logits, pair.labels, self.ops)
+            loss = self.ops.place.number(loss)
+            d = Cotangents((None,) * len(result.decoder.hidden), logits=dlogits)
+
+        def scattered(rows, states):
+            return tuple(rows.scatter(self._fetch(h)) for h in states) if hidden_states else None
+
+        return PairOutput(
+            logits=pair.target.scatter(self._fetch(result.decoder.logits)),
+            encoder_last_hidden_state=pair.source.scatter(self._fetch(result.hidden[-1])),
+            encoder_hidden_states=scattered(pair.source, result.hidden),
+            decoder_hidden_states=scattered(pair.target, result.decoder.hidden),
+            loss=loss,
+            kept=(pair, result, cache, d) if keep else None,
+        )
+
+    def backward(self, out, dlogits=None, dencoder_last_hidden_state=None):
+        """Gradients of the loss, a dict with the keys and shapes of `params`.
+
+        The cotangents (B,U,V) and (B,T,C) are those of what `out` holds; without any, those of
+        out.loss. The encoder's pooler, which nothing reads, gets zeros. Raises as Model.backward.
+        """
+        if kept_by(out) is None:
+            raise ValueError("nothing was kept for backward: call forward with keep=True")
+        pair, result, cache, d = out.kept
+        dlast = self._cotangent(
+            "dencoder_last_hidden_state", dencoder_last_hidden_state, result.hidden[-1],
+            pair.source, pair.source.mask.shape,
+        )  # fmt: skip
+        if dlogits is not None or dlast is not None:
+            logits = result.decoder.logits
+            dlogits = self._cotangent(
+                "dlogits", dlogits, logits, pair.target, pair.target.mask.shape
+            )
+            if dlogits is None:
+                dlogits = self.ops.place.zeros_like(logits)
+            d = Cotangents((None,) * len(result.decoder.hidden), logits=dlogits)
+        elif d is None:
+            raise ValueError("backward needs a cotangent, such as dlogits, or labels in forward")
+        grads = self.public(backward(d, cache, self.ops, dlast))
+        return {name: self._fetch(grad) for name, grad in grads.items()}
+
+    @frugal()
+    def gradients(self, batch, train=False, seed=0, step=0, first_sequence=0, counting=PLAIN):
+        """The loss on a batch with labels  ->  Step, without any logits of all words at once."""
+        pair = self.pack_pair(**{name: batch.get(name) for name in BATCH})
+        if pair.labels is None:
+            raise ValueError("a training step needs labels in the batch")
+        select = np.flatnonzero(pair.labels != task_loss.IGNORED)
+        result, cache = forward(
+            self._canonical, *pair[:2], self.config,
+            self.chances(pair, train, seed, step, first_sequence), self.ops, select, project=False,
+        )  # fmt: skip
+        features, vocabulary = result.decoder.features, self.ops.vocabulary
+        loss, kept = vocabulary.forward(
+            features,
+            *self.lm_head(),
+            labels=pair.labels[select],
+            alpha_mlm=counting.shares["labels"],
+        )
+        d = Cotangents(
+            (None,) * len(result.decoder.hidden), vocabulary.backward(features.dtype.type(1), kept)
+        )
+        grads = self.public(backward(d, cache, self.ops, release=True))
+        return Step(self.ops.place.number(loss), {}, grads)
+
+    def generate(self, input_ids, attention_mask=None, token_type_ids=None, *, seed=0, **options):
+        """Sources (B,T)  ->  a list of B arrays of ids, without the start, with the end where it
+        was said.
+
+        options: num_beams (1: no search), max_new_tokens (as many as the decoder has positions),
+        length_penalty (1), early_stopping (False), see `search.py`; repetition_penalty (1),
+        no_repeat_ngram_size (0), min_new_tokens (0), see `rules.py`; temperature (0: the argmax),
+        top_k (0), top_p (1) and seed of draws, see `generation.py`. Without an option, what the
+        model's generation_config.json says, else the value in brackets.
+        Raises ValueError for a batch that does not fit, or a number out of range; TypeError for
+        other options.
+        """
+        config = self.config
+        how = settled(self, options, 1, config.decoder.architecture.P, bounded=True)
+        source = pack(input_ids, attention_mask, token_type_ids, config.encoder.architecture)
+
+        def decoder(model):
+            p = model.canonical()
+            (memory, _), _, _ = encode(p, source, config, None, model.ops, keep=False)
+            return Decoder(scope(p, "decoder"), config.decoder, memory, source.bounds, model.ops)
+
+        step = checked(self, decoder)
+        start = np.full(len(source.mask), config.decoder_start_token_id)
+        eos = ends_of(self)
+        begun = step, step(start, np.arange(len(start))), start[:, None].tolist()
+        if how["num_beams"] == 1:
+            return listed(words(*begun, writing(how, eos), picker(len(start), seed, how)))
+        return beam(*begun, writing(how, eos), **of_beams(how))
+
+    def loss_of(self, pair):
+        """The loss of a Pair with labels in evaluation, a float."""
+
+        def run(model):
+            return forward(model.canonical(), *pair[:2], self.config, None, model.ops, keep=False)[
+                0
+            ]
+
+        result = answer(self, run, _numbers)
+        loss, _ = self.ops.cross_entropy.forward(result.decoder.logits, labels=pair.labels)
+        return self.ops.place.number(loss)
+
+    def lm_head(self):
+        """What projects features onto the vocabulary: weight (V,C), bias (V,)."""
+        return lm_head(scope(self._canonical, "decoder"))
+
+
+def _numbers(result):
+    """The arrays of a Seq2SeqResult in which any number that is not finite shows."""
+    return result.hidden[-1], *network.answers(result.decoder)
+
+
+BATCH = (
+    "input_ids", "attention_mask", "token_type_ids", "decoder_input_ids", "decoder_attention_mask",
+    "labels",
+)  # fmt: skip

@@ -1,0 +1,1 @@
+"""ViT and DeiT: image patches are the tokens of the encoder."""

@@ -1,0 +1,162 @@
+"""The encoder on images: square patches are the tokens, and the decoder's block, which looks both
+ways here, reads them.
+
+    x₀ = [cls; (distillation;) patch₁·Wᵀ + b; patch₂·Wᵀ + b; …] + position
+    x  = L blocks, LN first                       h = final_norm(x)
+    ViT      logits = classifier(h[cls])
+    DeiT     logits = (cls_classifier(h[cls]) + distillation_classifier(h[distillation]))/2
+
+A convolution whose stride is its width is a product with flattened patches. All images have the
+same T rows, so `bounds` are multiples of T.
+Sources: Dosovitskiy et al., "An image is worth 16x16 words" (ViT), 2020, eq. 1-4; Touvron et al.,
+"Training data-efficient image transformers & distillation through attention" (DeiT), 2021, §4.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minidistil.model.decoder import block, block_backward
+from minidistil.model.encoder import EMBEDDING_SITE, FIRST_BLOCK_SITE, SITES_PER_BLOCK, scope
+from minidistil.model.rows import drop, drop_backward
+from minidistil.model.taps import plus
+
+IMAGES, BODY = "image-classification", "feature-extraction"
+HEADS = {
+    ("vit", IMAGES): ("classifier",),
+    ("deit", IMAGES): ("cls_classifier", "distillation_classifier"),
+    ("vit", BODY): ("pooler",),
+    ("deit", BODY): ("pooler",),
+}
+CLASSES = {
+    ("vit", IMAGES): "ViTForImageClassification",
+    ("deit", IMAGES): "DeiTForImageClassificationWithTeacher",
+    ("vit", BODY): "ViTModel",
+    ("deit", BODY): "DeiTModel",
+}
+
+
+def task_named(config, task=None):
+    """The task, or what config.architectures says. Raises ValueError for one it lacks."""
+    kind, said = config.model_type, config.architectures or ()
+    found = [t for (k, t), name in CLASSES.items() if k == kind and name in said]
+    if said and not found and task is None:
+        raise ValueError(
+            f"architectures names {said[0]!r}, which this version does not have; choose a task: "
+            f"{IMAGES}, {BODY}"
+        )
+    task = task or (found[0] if found else IMAGES)
+    if (kind, task) not in HEADS:
+        raise ValueError(f"{kind} has the tasks {IMAGES} and {BODY}, not {task!r}")
+    if "pooler" in HEADS[kind, task]:
+        if config.pooler_act != "tanh":
+            raise ValueError(f"pooler_act must be 'tanh' for {task}, not {config.pooler_act!r}")
+        if config.pooler_output_size not in (None, config.hidden_size):
+            raise ValueError(
+                f"pooler_output_size must be hidden_size {config.hidden_size} for {task}, not "
+                f"{config.pooler_output_size}"
+            )
+    return task
+
+
+class VisionStates(NamedTuple):
+    """What the network says of B images."""
+
+    hidden: tuple  # L+1 arrays (B·T,C), before the last LayerNorm
+    last: Any  # (B·T,C), after it
+    answers: dict  # {head: logits (B,K), or for the pooler (B,C)}
+
+
+def patches(pixels, size):
+    """pixels (B,channels,S,S)  ->  (B·n,channels·size²), n patches row by row."""
+    B, channels, S, _ = pixels.shape
+    cut = pixels.reshape(B, channels, S // size, size, S // size, size)
+    return np.ascontiguousarray(cut.transpose(0, 2, 4, 1, 3, 5)).reshape(-1, channels * size**2)
+
+
+class Places(NamedTuple):
+    """Where the rows of B images stand."""
+
+    bounds: np.ndarray  # (B+1,)
+    sequence: np.ndarray  # (B·T,) which image
+    column: np.ndarray  # (B·T,) which row of it
+    source: np.ndarray  # (B·T,) which row of [specials; patches of all images] is read there
+
+    @classmethod
+    def of(cls, B, T, specials):
+        sequence, column = (x.ravel() for x in np.indices((B, T)))
+        of_patch = specials + sequence * (T - specials) + column - specials
+        source = np.where(column < specials, column, of_patch)
+        return cls(np.arange(B + 1) * T, sequence, column, source)
+
+
+def embed(flat, places, p, a, dropout_state, ops):
+    """flat (B·n,V) patches  ->  x (B·T,C), cache."""
+    projected, linear = ops.linear.forward(flat, p["patch.weight"], p["patch.bias"])
+    table = ops.place.stack([p["specials"], projected])
+    tokens, gather = ops.embedding.forward(table, ids=places.source)
+    position, position_cache = ops.embedding.forward(p["position"], ids=places.column)
+    x, add = ops.add.forward(tokens, position)
+    x, dropped = drop(x, a.embedding_dropout, EMBEDDING_SITE, dropout_state, ops)
+    return x, (linear, gather, position_cache, add, dropped, len(p["specials"]))
+
+
+def embed_backward(dx, cache, ops):
+    linear, gather, position_cache, add, dropped, specials = cache
+    d = {}
+    dtokens, dposition = ops.add.backward(drop_backward(dx, dropped, ops), add)
+    (d["position"],) = ops.embedding.backward(dposition, position_cache)
+    (dtable,) = ops.embedding.backward(dtokens, gather)
+    d["specials"] = dtable[:specials]
+    _, d["patch.weight"], d["patch.bias"] = ops.linear.backward(dtable[specials:], linear)
+    return d
+
+
+def forward(p, flat, places, a, heads, dropout_state, ops, keep=True):
+    """flat (B·n,V) patches, Places  ->  VisionStates, cache."""
+    x, embedding = embed(flat, places, scope(p, "embeddings"), a, dropout_state, ops)
+    hidden, blocks = [x], []
+    for i in range(a.L):
+        site = FIRST_BLOCK_SITE + SITES_PER_BLOCK * i
+        x, cache = block(
+            x, scope(p, f"layer.{i}"), a, places.bounds, dropout_state, site, ops, keep=keep
+        )
+        hidden.append(x)
+        blocks.append(cache)
+    norm = p["final_norm.weight"], p["final_norm.bias"]
+    last, final = ops.layernorm.forward(x, *norm, eps=a.eps)
+    answers, read = {}, {}
+    for i, head in enumerate(heads):
+        token, gather = ops.embedding.forward(last, ids=places.bounds[:-1] + i)  # (B,C)
+        z, linear = ops.linear.forward(token, p[f"{head}.weight"], p[f"{head}.bias"])
+        z, tanh = ops.tanh.forward(z) if head == "pooler" else (z, None)
+        answers[head], read[head] = z, (gather, linear, tanh)
+    cache = (embedding, blocks, final, read, a) if keep else None
+    return VisionStates(tuple(hidden), last, answers), cache
+
+
+def backward(dh, danswers, cache, ops):
+    """dh (B·T,C) of the last hidden state or None; danswers: {head: gradient}, one of the two at
+    least  ->  canonical gradients."""
+    embedding, blocks, final, read, a = cache
+    d = {}
+    for head, dz in danswers.items():
+        gather, linear, tanh = read[head]
+        if tanh is not None:
+            (dz,) = ops.tanh.backward(dz, tanh)
+        dtoken, d[f"{head}.weight"], d[f"{head}.bias"] = ops.linear.backward(dz, linear)
+        dh = plus(dh, ops.embedding.backward(dtoken, gather)[0], ops)
+    dx, d["final_norm.weight"], d["final_norm.bias"] = ops.layernorm.backward(dh, final)
+    for i in reversed(range(len(blocks))):
+        dx, dp = block_backward(dx, blocks[i], a, ops)
+        d.update({f"layer.{i}.{name}": grad for name, grad in dp.items()})
+    d.update({f"embeddings.{k}": grad for k, grad in embed_backward(dx, embedding, ops).items()})
+    return d
+
+
+def mean(answers: dict, ops) -> Any:
+    """The logits of all classifiers  ->  their mean (B,K)."""
+    total = None
+    for z in answers.values():
+        total = plus(total, z, ops)
+    return total if len(answers) == 1 else ops.place.scaled(total, 1 / len(answers))

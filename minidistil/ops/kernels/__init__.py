@@ -1,0 +1,1 @@
+"""The parts that several ops are made of: matrix products, attention, number formats."""

@@ -1,0 +1,171 @@
+"""Compiled kernels on disk: where they lie, and how a file shows that it is whole and of today.
+
+Numba's own cache knows a kernel by the file that defines it: an edit in a helper of another file,
+or an upgrade of the package, leaves the old machine code in use; and an entry that is damaged ends
+the program or, where the damage lies within machine code, computes something else. Here a kernel
+for some argument types is one file:
+
+    SHA-256 of all that follows │ SHA-256 of the sources │ the compiled kernel, pickled
+
+Where the first 32 bytes do not fit, the file is damaged: a line on stderr says so, and the kernel
+is compiled anew. So it is, in silence, where the sources are others. Before both are known to fit,
+nothing is unpickled. A file is renamed into its place, so that processes may share a folder.
+
+The folder is the first of these that can be written to; kernels are found in all of them, so that a
+read-only installation may bring its own:
+
+    NUMBA_CACHE_DIR, where it is set │ __pycache__ beside this file │ the user's cache folder │
+    a private folder among the temporary files
+"""
+
+import functools
+import hashlib
+import os
+import pickle
+import sys
+import tempfile
+import uuid
+from contextlib import suppress
+from pathlib import Path
+
+import llvmlite
+import numba
+from numba.core import config
+from numba.core.caching import NullCache
+from numba.core.compiler import CompileResult
+from numba.core.serialize import dumps
+from numba.misc.appdirs import AppDirs
+
+from minidistil.ops.runtime.machine_code import team_flag
+
+OPS = Path(__file__).resolve().parent.parent
+DIGEST = 32  # bytes of a SHA-256
+SETTINGS = ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK")  # of Numba, change the code
+
+
+class KernelCache(NullCache):
+    """What a Numba dispatcher asks for a compiled kernel, and hands one to."""
+
+    def __init__(self, function):
+        self._function = function
+        self._sources = sources(function.__code__.co_filename)
+
+    @property
+    def cache_path(self):
+        """The folder that is asked first."""
+        return next(_folders(), None)
+
+    def load_overload(self, sig, target_context):
+        """The kernel for these argument types, or None."""
+        name = self._name(sig, target_context.codegen())
+        for folder in _folders() if self._sources else ():
+            kernel = self._read(folder / name)
+            if kernel is not None:
+                target_context.refresh()
+                team_flag()  # the machine code calls what this compiles
+                return CompileResult._rebuild(target_context, *pickle.loads(kernel))
+        return None
+
+    def save_overload(self, sig, compiled):
+        """Keep a kernel where that is possible."""
+        if not self._sources:
+            return
+        if compiled.library.has_dynamic_globals:
+            raise TypeError(f"{self._function} holds an address of this process; pass it")
+        rest = self._sources + dumps(compiled._reduce())
+        content = hashlib.sha256(rest).digest() + rest
+        name = self._name(sig, compiled.codegen)
+        if not any(_write(folder, name, content) for folder in _folders(make=True)):
+            _say_that_nothing_is_kept()
+
+    def _read(self, path):
+        """The pickled kernel in a file; None where there is none, or not this one."""
+        try:
+            content = path.read_bytes()
+        except OSError:  # not there, or not for this user
+            return None
+        whole, rest = content[:DIGEST], content[DIGEST:]
+        if hashlib.sha256(rest).digest() != whole:
+            print(f"{path} is damaged; this kernel is compiled anew", file=sys.stderr)
+            return None
+        return rest[DIGEST:] if rest[:DIGEST] == self._sources else None
+
+    def _name(self, sig, codegen):
+        """One for each function, its argument types, processor, Python and Numba's settings."""
+        settings = [str(getattr(config, name)) for name in SETTINGS]
+        key = repr((str(sig), codegen.magic_tuple(), sys.implementation.cache_tag, settings))
+        name = f"{self._function.__module__}.{self._function.__qualname__}"
+        return f"{name.replace('<', '').replace('>', '')}-{_hex(key)}.kernel"
+
+
+@functools.cache
+def sources(file):
+    """SHA-256 of all that machine code is made from; empty where `file` is none, in a notebook."""
+    digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__}".encode())
+    for path in [*sorted(OPS.rglob("*.py")), Path(file)]:
+        if not path.is_file():
+            return b""
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.digest()
+
+
+def _hex(text):
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _folders(make=False):
+    """Where kernels may lie, the first choice first. Several installations may share a folder.
+
+    make: whether the private folder is made where it is not there.
+    """
+    mine = f"minidistil-{_hex(str(OPS))}"
+    if config.CACHE_DIR:
+        yield Path(config.CACHE_DIR) / mine
+    yield OPS / "__pycache__"
+    user = Path(AppDirs(appname="minidistil", appauthor=False).user_cache_dir)
+    if user.is_absolute():  # "~/…" where there is no home
+        yield user / mine
+    with suppress(OSError):  # no folder for temporary files, or none that can be written to
+        private = Path(tempfile.gettempdir()) / f"minidistil-{_user()}"
+        if make and not os.path.lexists(private):
+            private.mkdir(mode=0o700)
+        if _is_private(private):
+            yield private / mine
+
+
+def _user():
+    return os.getuid() if hasattr(os, "getuid") else "kernels"
+
+
+def _is_private(folder):
+    """Whether a folder is there that this user alone can write to: what lies in it is executed, and
+    its name is known to everyone on the machine."""
+    if folder.is_symlink() or not folder.is_dir():
+        return False
+    found = folder.stat()
+    return not hasattr(os, "getuid") or (found.st_uid == os.getuid() and not found.st_mode & 0o022)
+
+
+def _write(folder, name, content):
+    """Whether the folder took the file. No sync: a file that a crash cuts off is found damaged."""
+    aside = folder / f"{name}.{uuid.uuid4().hex}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        aside.write_bytes(content)
+        os.replace(aside, folder / name)
+        return True
+    except OSError:  # read-only or full: the next one may do
+        with suppress(OSError):
+            aside.unlink()
+        return False
+
+
+@functools.cache
+def _say_that_nothing_is_kept():
+    """Once in a process."""
+    tried = ", ".join(map(str, _folders()))
+    print(
+        f"compiled kernels cannot be kept, so that every run compiles them: none of {tried} can be "
+        f"written to; set NUMBA_CACHE_DIR to a folder that can",
+        file=sys.stderr,
+    )

@@ -1,0 +1,1 @@
+"""Extractive summarization: choose sentences of the document."""

@@ -1,0 +1,147 @@
+"""Summaries made of a document's own sentences; measured by ROUGE.
+
+minidistil finetune --task extractive-summarization --data train.jsonl --eval-data dev.jsonl \
+    --max-length 512
+"""
+
+import warnings
+from argparse import BooleanOptionalAction
+
+import numpy as np
+
+from minidistil.io.console import progress
+from minidistil.model import task_loss
+from minidistil.model.heads import CHOSEN, EXTRACT
+from minidistil.tasks.extractive_summarization.data import Extracts, choose, documents_of
+from minidistil.tasks.extractive_summarization.metrics import Oracle
+from minidistil.tasks.extractive_summarization.predictor import summary_scores
+from minidistil.tasks.labelled_data import (
+    WithoutLabels,
+    held_out_of,
+    relabelled,
+    training_and_evaluation,
+)
+from minidistil.tasks.measuring import results
+from minidistil.tasks.text_metrics import rouge
+
+
+def add_options(parser):
+    group = parser.add_argument_group("extractive-summarization")
+    add_choice_options(group)
+
+
+def add_choice_options(parser):
+    """How sentences are chosen."""
+    parser.add_argument("--sentences", type=int, metavar="K", help="that make a summary (3)")
+    parser.add_argument(
+        "--trigram-blocking", action=BooleanOptionalAction, default=None,
+        help="none that shares three words in a row with a better one (not)",
+    )  # fmt: skip
+
+
+def training(args, folder, tokenizer, resumed):
+    """The model with a head that says of a sentence whether it is chosen, and Extracts."""
+    training, evaluation = training_and_evaluation(args, _read)
+    model = relabelled(args, folder, EXTRACT, lambda before: (len(CHOSEN), None, CHOSEN))
+    return model, _data(args, tokenizer, training, evaluation)
+
+
+def evaluation(args, tokenizer, model):
+    """Batches of the documents with their labels."""
+    return _data(args, tokenizer, [], held_out_of(args, _read)).evaluation_batches()
+
+
+def distillation(args, tokenizer, teacher, resumed):
+    """Extracts; with --no-labels the student hears of the sentences from the teacher alone."""
+    data = _data(args, tokenizer, *training_and_evaluation(args, _read))
+    return data if args.labels else WithoutLabels(data)
+
+
+def _read(args, path):
+    """Documents of --data whose labels the oracle has found."""
+    oracle, found = Oracle(), []
+    for document in progress(
+        documents_of(path, args.source_column, args.target_column), "choosing", unit=" documents"
+    ):
+        labels = np.zeros(len(document.sentences), np.int64)
+        labels[oracle(document.sentences, document.targets, _most(args))] = 1
+        found.append(document._replace(labels=labels))
+    return found
+
+
+def _most(args):
+    return 3 if args.sentences is None else args.sentences
+
+
+def _data(args, tokenizer, training, evaluation):
+    data = Extracts(
+        training, tokenizer, tokens=args.batch_tokens, evaluation=evaluation, seed=args.seed,
+        max_length=args.max_length, sentences=_most(args),
+        trigram_blocking=bool(args.trigram_blocking),
+    )  # fmt: skip
+    cut = sum(
+        n < len(document.sentences) for n, document in zip(data.read(), data.every, strict=True)
+    )
+    if cut:
+        warnings.warn(
+            f"{cut} of {len(data.every)} documents are longer than --max-length "
+            f"{args.max_length}; their last sentences are not read", stacklevel=2,
+        )  # fmt: skip
+    return data
+
+
+# ------------------------------------------------------- measuring
+
+
+def measure(model, batches, reference=None):
+    """loss (nats a sentence), rouge1, rouge2, rougeL (0 to 100) of the chosen sentences; agreement:
+    the share of documents with the same ones."""
+    losses, sizes, said, wanted = [], [], [], []
+    for batch, rows, result, texts in _chosen(model, batches):
+        labels = rows.gather(batch["labels"])
+        losses.append(model.ops.place.number(task_loss.tokens(result.logits, labels, model.ops)[0]))
+        sizes.append(np.count_nonzero(labels != task_loss.IGNORED))
+        said += texts
+        wanted += [document.targets for document in batch["asked"].documents]
+    if not sizes:
+        raise ValueError("there is nothing to evaluate on; hold out some documents")
+    found = {"loss": float(np.average(losses, weights=sizes)), **rouge(said, wanted)}
+    if reference is not None:
+        found["agreement"] = float(np.mean(np.array(said, object) == reference))
+    return found
+
+
+def beside(batches):
+    """lead_ and oracle_rouge1, rouge2, rougeL: of the first sentences, and of those that the oracle
+    finds in the whole document, whether the model reads them or not."""
+    texts, wanted = {"lead": [], "oracle": []}, []
+    for batch in batches:
+        asked = batch["asked"]
+        for document in asked.documents:
+            best = np.flatnonzero(document.labels)
+            texts["lead"].append(" ".join(document.sentences[: asked.sentences]))
+            texts["oracle"].append(" ".join(document.sentences[i] for i in best))
+            wanted.append(document.targets)
+    return {f"{who}_{name}": score for who, said in texts.items()
+            for name, score in rouge(said, wanted).items()}  # fmt: skip
+
+
+def answers(model, batches):
+    """The chosen sentences of every document, in one array."""
+    return np.array([text for *_, texts in _chosen(model, batches) for text in texts], object)
+
+
+def describe(answer):
+    """The chosen sentences."""
+    return answer["summary_text"]
+
+
+def _chosen(model, batches):
+    """Each batch with its rows, network.Result and summaries."""
+    for batch, rows, result in results(model, batches):
+        documents, *how = batch["asked"]
+        scores = summary_scores(model, rows, result)
+        yield batch, rows, result, [
+            " ".join(d.sentences[i] for i in choose(mine, d.sentences, *how))
+            for d, mine in zip(documents, scores, strict=True)
+        ]  # fmt: skip

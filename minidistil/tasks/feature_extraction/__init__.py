@@ -1,0 +1,1 @@
+"""The last hidden state of every token of a text."""

@@ -1,0 +1,1 @@
+"""Masked language modelling: predict the tokens behind [MASK]."""

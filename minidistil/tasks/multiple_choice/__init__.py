@@ -1,0 +1,1 @@
+"""Multiple choice: which of some choices answers a question."""

@@ -1,0 +1,1 @@
+"""Abstractive summarization: a short text with the document's content."""

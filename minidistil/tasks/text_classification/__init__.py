@@ -1,0 +1,1 @@
+"""Classes of texts or of pairs of texts, or a number for each."""

@@ -1,0 +1,138 @@
+"""Classes of texts or of pairs of texts, one or several each, or a number for each."""
+
+import numpy as np
+
+from minidistil.config import read_config
+from minidistil.data.label_values import PROBLEMS, REGRESSION, SINGLE, keep_labelled
+from minidistil.model import task_loss
+from minidistil.model.checkpoint import CONFIG
+from minidistil.tasks import glue_metrics
+from minidistil.tasks.labelled_data import (
+    Unlabelled,
+    add_label_options,
+    has_labels,
+    held_out_of,
+    labels_of,
+    names_for,
+    read_texts,
+    reader_of_labelled,
+    relabelled,
+    training_and_evaluation,
+)
+from minidistil.tasks.measuring import measured, of_texts
+from minidistil.tasks.text_classification.data import LabelledText
+
+
+def add_options(parser):
+    group = parser.add_argument_group("labelled text (text-classification)")
+    group.add_argument("--text-pair-column", metavar="NAME", help="the second of two texts")
+    group.add_argument("--label-column", metavar="NAME", help="default: label or labels")
+    add_label_options(group)
+    group.add_argument("--problem-type", metavar="P", help=f"{', '.join(PROBLEMS)}")
+
+
+def training(args, folder, tokenizer, resumed):
+    """The model with a head for the data's labels, and LabelledText."""
+    before = read_config(folder / CONFIG)
+    kind = args.problem_type or before.problem_type or SINGLE
+    if kind not in PROBLEMS:
+        raise ValueError(f"--problem-type must be one of {', '.join(PROBLEMS)}, not {kind!r}")
+    read = reader_of_labelled(kind, before.id2label or ())
+    training, evaluation = training_and_evaluation(args, read)
+
+    def head_of(before):
+        labels = [label for *_, label in training + evaluation]
+        names = names_for(labels, kind, before.id2label)
+        return (1 if kind == REGRESSION else len(names)), kind, names
+
+    model = relabelled(args, folder, "text-classification", head_of)
+    return model, _data(args, tokenizer, model.config, training, evaluation)
+
+
+def evaluation(args, tokenizer, model):
+    """Batches of the examples with their labels."""
+    found = held_out_of(args, reader_of_labelled(*labels_of(model.config)))
+    return _data(args, tokenizer, model.config, [], found).evaluation_batches()
+
+
+def distillation(args, tokenizer, teacher, resumed):
+    """LabelledText, or the texts alone where they have no labels or --no-labels is given."""
+    how = labels_of(teacher.config)
+
+    def read(args, path):
+        found = read_texts(args, path)
+        wanted = args.labels and args.skip_unlabelled and has_labels(found, *how)
+        return keep_labelled(found, *how) if wanted else found
+
+    training, evaluation = training_and_evaluation(args, read)
+    if args.labels and has_labels(training, *how):
+        return _data(args, tokenizer, teacher.config, training, evaluation)
+    if not args.labels:
+        evaluation = [(*texts, None) for *texts, _ in evaluation]
+    return _data(args, tokenizer, teacher.config, training, evaluation, Unlabelled)
+
+
+def _data(args, tokenizer, config, training, evaluation, kind=LabelledText):
+    problem_type, names = labels_of(config)
+    return kind(
+        training, tokenizer, problem_type=problem_type, names=names, **_options(args, evaluation)
+    )
+
+
+def _options(args, evaluation):
+    return {"tokens": args.batch_tokens, "seed": args.seed, "max_length": args.max_length,
+            "stride": args.stride, "evaluation": evaluation}  # fmt: skip
+
+
+# ------------------------------------------------------- measuring
+
+
+def measure(model, batches, reference=None):
+    """loss and agreement; accuracy, macro_f1, matthews; for several labels accuracy, macro_f1,
+    micro_f1; for a number mse, pearson, spearman, and Pearson's correlation for agreement."""
+
+    logits, labels = of_texts(model, batches)
+
+    def loss(logits, labels):
+        return task_loss.classification(logits, labels, model.config, model.ops)[0]
+
+    def scores(mine, labels):
+        kind = task_loss.problem_type(model.config, labels)
+        if kind == REGRESSION:
+            return glue_metrics.regression(mine, labels.ravel())
+        if kind == SINGLE:
+            return glue_metrics.classification(mine, labels, model.config.num_labels)
+        return glue_metrics.multi_label(mine, labels)
+
+    return measured(
+        model, [(model.ops.place.send(logits), labels)], loss,
+        lambda logits: _classes(model, logits), scores, reference,
+        _correlation if _kind(model) == REGRESSION else None,
+    )  # fmt: skip
+
+
+def answers(model, batches):
+    """Classes (B,), 0/1 (B,K) or numbers (B,), of all texts."""
+    return _classes(model, of_texts(model, batches)[0])
+
+
+def describe(answer):
+    """The label with its score, or all labels that were asked for."""
+    ranked = [answer] if isinstance(answer, dict) else answer
+    return ", ".join(f"{a['label']} {a['score']:.4f}" for a in ranked)
+
+
+def _kind(model):
+    """The problem type; without one, one label is a number and several are classes."""
+    return task_loss.problem_type(model.config, np.zeros(1, int))
+
+
+def _classes(model, logits):
+    kind, logits = _kind(model), model.ops.place.fetch(logits)
+    if kind == REGRESSION:
+        return logits[:, 0]
+    return logits.argmax(axis=1) if kind == SINGLE else logits > 0
+
+
+def _correlation(mine, reference):
+    return glue_metrics.regression(mine, reference)["pearson"]

@@ -1,0 +1,1 @@
+"""Causal language modelling: predict the next token."""

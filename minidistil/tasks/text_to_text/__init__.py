@@ -1,0 +1,1 @@
+"""What translation and summarization share: pairs of texts and an encoder–decoder."""

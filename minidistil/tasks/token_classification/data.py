@@ -1,0 +1,175 @@
+"""Words with tags: named entities, parts of speech, and what else every word of a text has.
+
+    columns   a line is a word and its tag, a blank line ends the sentence; see `conll`
+    .jsonl    {"tokens": [...], "tags": [...]} a line, or the names "words", "ner_tags", "labels"
+
+Tags of the last two may be numbers, as transformers' data sets have them: of a model's tags, or
+names of their own. A tag of the BIO scheme: B-X begins an entity of kind X, I-X continues it, O
+is outside; see `train.entities` for others. "", "-", "_" and null are no tags. A word of several
+pieces has its label on the first and none (−100) on the others.
+Source: Tjong Kim Sang and De Meulder, "CoNLL-2003", 2003; Devlin et al., "BERT", 2018, §5.3.
+"""
+
+from itertools import groupby
+
+import numpy as np
+
+from minidistil.data.batches import collate
+from minidistil.data.in_memory import InMemory, padded
+from minidistil.data.label_values import places_of
+from minidistil.data.masking import IGNORED
+from minidistil.data.sources import half, kind_of, records
+from minidistil.data.windows import answering, count_cut, parts_of
+from minidistil.io import limits
+from minidistil.io.files import MissingFileError
+from minidistil.tasks.token_classification.conll import column_sentences
+
+OUTSIDE = "O"
+WORDS, TAGS = ("tokens", "words"), ("tags", "ner_tags", "labels")
+NUMBERED = TAGS[1:]  # whose tags may be numbers
+NO_TAG = ("", "-", "_")
+
+
+def tagged_sentences(path):
+    """path  ->  iterator of (words, tags), two lists of str, "" where a word has no tag. Raises
+    ValueError with the line."""
+    if not path.exists():
+        raise MissingFileError(f"no data at {path}; give a file of words with tags")
+    found = False
+    for sentence in _objects(path) if kind_of(path) == ".jsonl" else column_sentences(path):
+        found = True
+        yield sentence
+    if not found:
+        raise ValueError(f"{path} holds no sentence; a data file needs at least one")
+
+
+def _objects(path):
+    for place, record in records(path, ()):
+        key = next((name for name in TAGS if name in record), None)
+        words = next((record[name] for name in WORDS if name in record), None)
+        tags = record.get(key)
+        if not _texts(words) or not isinstance(tags, list) or len(words) != len(tags):
+            raise ValueError(
+                f"{place}: a sentence is "
+                f'{{"tokens": ["EU", …], "tags": ["B-ORG", …]}}, as many tags as tokens'
+            )
+        tags = [_tag(place, key, tag) for tag in tags]
+        if any(map(half, words + tags)):
+            raise ValueError(f"{place}: a word or a tag holds half of a surrogate pair; remove it")
+        if words:  # a sentence without a word is a blank line
+            yield words, tags
+
+
+def _tag(place, key, tag):
+    if tag is None:
+        return ""
+    if isinstance(tag, str):
+        return tag.strip()
+    if type(tag) is not int or tag < 0 or key not in NUMBERED:
+        raise ValueError(
+            f"{place}: a sentence is words with their tags, texts such as B-ORG, in "
+            f"{' and '.join(NUMBERED)} also numbers from 0 on, not {limits.short(tag)}"
+        )
+    return str(tag)
+
+
+def _texts(value):
+    return isinstance(value, list) and all(isinstance(x, str) for x in value)
+
+
+def has_every_tag(tags):
+    """Whether each of a sentence's words has a tag."""
+    return not any(tag in NO_TAG for tag in tags)
+
+
+def tag_names(tags):
+    """The different tags, O first, then by kind: B-X before I-X; numbers by value."""
+    tags = set(tags)
+    if all(tag.isdecimal() for tag in tags):
+        return tuple(sorted(tags, key=int))
+    rest = sorted(tags - {OUTSIDE}, key=lambda tag: tag.partition("-")[::-1])
+    return (OUTSIDE, *rest) if OUTSIDE in tags else tuple(rest)
+
+
+class TaggedText(InMemory):
+    """Sentences (words, tags) to train on, others to evaluate on; labels (B,T) int64.
+
+    names: the tags in the order of their numbers. stride: a sentence longer than max_length becomes
+    several windows that share so many pieces; a word has its label in the one in whose middle it
+    lies. None: it is cut, tags included. An evaluation batch has `owners` (B,), the sentence of
+    each row, and `words` (B,T), the number of each piece's word where there is a label.
+    Raises ValueError for a tag that is none of the names, or a word without one.
+    """
+
+    def __init__(
+        self, sentences, tokenizer, *, names, tokens, evaluation=(), seed=0, max_length=None,
+        stride=None,
+    ):  # fmt: skip
+        every = [*sentences, *evaluation]
+        if not every:
+            raise ValueError("there are no sentences; give at least one")
+        _check_tags(every)
+        numbers = places_of({tag for _, tags in every for tag in tags}, names)
+        for i, (_, tags) in enumerate(every):
+            if unknown := set(tags) - set(numbers):
+                raise ValueError(
+                    f"sentence {i} has the tag {limits.short(min(unknown))}, which is none of "
+                    f"{limits.few(names)}; remove it or give all names"
+                )
+        self.tokenizer, self.names = tokenizer, tuple(names)
+        encodings = tokenizer.words([words for words, _ in every])
+        parts = parts_of(encodings, tokenizer, max_length, stride)
+        count_cut(parts, tokenizer, max_length, "sentences")
+        self.sequences, self.types, self.owners = parts.ids, parts.types, parts.owners
+        self.labels, self.words = [], []
+        for number, windows in groupby(range(len(parts.ids)), self.owners.__getitem__):
+            places, word_ids = [parts.places[i] for i in windows], encodings[number].word_ids
+            tags = [numbers[tag] for tag in every[number][1]]
+            first, words = first_pieces(word_ids, tags), first_pieces(word_ids, range(len(tags)))
+            for at, mine in zip(places, answering(places, word_ids), strict=True):
+                self.labels.append(np.where(mine, first[at], IGNORED))
+                self.words.append(words[at])
+        super().__init__(
+            [len(ids) for ids in self.sequences], int((self.owners < len(sentences)).sum()),
+            tokens=tokens, seed=seed,
+        )  # fmt: skip
+
+    def collate(self, indices, *, step=0, first_sequence=0):
+        """The batch of these sentences with their labels; a step changes nothing here."""
+        batch = padded(indices, self.sequences, self.types, self.tokenizer)
+        return {**batch, "labels": self._beside(indices, self.labels)}
+
+    def evaluation_batches(self):
+        """As everywhere, with `owners` and `words`."""
+        return [
+            {**self.collate(numbers), "owners": self.owners[numbers],
+             "words": self._beside(numbers, self.words)}
+            for numbers in self.evaluation_numbers()
+        ]  # fmt: skip
+
+    def _beside(self, indices, arrays):
+        """One array (T,) of each of these rows  ->  (B,T), IGNORED where a row is shorter."""
+        return collate([arrays[i] for i in indices], IGNORED)["input_ids"]
+
+
+def _check_tags(sentences):
+    none = [i for i, (_, tags) in enumerate(sentences) if not has_every_tag(tags)]
+    if none:
+        words, tags = sentences[none[0]]
+        k = next(k for k, tag in enumerate(tags) if tag in NO_TAG)
+        raise ValueError(
+            f"sentence {none[0]} has no tag but {tags[k]!r} at {limits.short(words[k])}; "
+            f"{len(none):,} of {len(sentences):,} have such words: leave these out with "
+            f"--skip-unlabelled"
+        )
+
+
+def first_pieces(word_ids, labels):
+    """Each piece's word or None (T,), each word's label  ->  labels (T,), IGNORED but at the first
+    piece of a word."""
+    out, before = np.full(len(word_ids), IGNORED, np.int64), None
+    for t, word in enumerate(word_ids):
+        if word is not None and word != before:
+            out[t] = labels[word]
+        before = word
+    return out

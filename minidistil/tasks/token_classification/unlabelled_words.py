@@ -1,0 +1,39 @@
+"""Words without tags, in the files that otherwise hold both: what a teacher of tags may be asked
+about.
+
+    lines     a word a line, a blank line after each sentence
+    .jsonl    {"tokens": [...]} a line, or "words"
+"""
+
+from minidistil.data.sources import kind_of, lines, records
+from minidistil.tasks.token_classification.data import TAGS, WORDS
+
+
+def untagged_sentences(path):
+    """path  ->  a list of sentences, each a list of str; None where the file holds a tag."""
+    return _objects(path) if kind_of(path) == ".jsonl" else _lines(path)
+
+
+def _lines(path):
+    found = [[]]
+    for _, line in lines(path):
+        parts = line.split()
+        if len(parts) > 1:
+            return None
+        if parts:
+            found[-1].append(parts[0])
+        else:
+            found.append([])
+    return [words for words in found if words]
+
+
+def _objects(path):
+    found = []
+    for place, record in records(path, ()):
+        if any(name in record for name in TAGS):
+            return None
+        words = next((record[name] for name in WORDS if name in record), None)
+        if not isinstance(words, list) or not words or not all(isinstance(w, str) for w in words):
+            raise ValueError(f'{place}: a sentence without tags is {{"tokens": ["EU", …]}}')
+        found.append(words)
+    return found

@@ -1,0 +1,34 @@
+"""What a run learns from, in digests: a resumed run stops where one of them has changed."""
+
+from hashlib import blake2b
+
+import numpy as np
+
+from minidistil.distill.teacher_cache import weights_of
+
+
+def inputs_of(objective, data):
+    """{name: digest} of the data and, where there is one, of the teacher.
+
+    Of the data: the order of its first epoch, and all that its first and its last batch hold. The
+    commands add a digest of every file (`minidistil.cli.input_files`).
+    """
+    found = {"the data": _of_data(data)}
+    teacher = getattr(objective, "teacher", None)
+    teacher = getattr(teacher, "teacher", teacher)  # whose answers a cache holds
+    if hasattr(teacher, "params") or hasattr(teacher, "teachers"):
+        found["the teacher"] = weights_of(teacher)
+    return found
+
+
+def _of_data(data):
+    digest, batches = blake2b(digest_size=16), data.batches(0)
+    for indices in batches:
+        digest.update(f"{len(indices)} ".encode() + np.ascontiguousarray(indices).tobytes())
+    for indices in (*batches[:1], *batches[-1:]):
+        batch = data.collate(indices, step=0, first_sequence=0)
+        for name, x in sorted(batch.items()):
+            if isinstance(x, np.ndarray) and x.dtype != object:
+                digest.update(f"{name} {x.shape} {x.dtype}".encode())
+                digest.update(np.ascontiguousarray(x).tobytes())
+    return digest.hexdigest()

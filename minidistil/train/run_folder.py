@@ -1,0 +1,189 @@
+"""A run's folder: what was asked, what was measured, how it ended.
+
+run.json        command, options, digests of what it reads, and all that was settled before the
+                first step; never changed
+metrics.jsonl   one line a log or evaluation; all that depends on the clock is under "time"
+checkpoints/    see `minidistil.train.training_state`
+report.json     how it ended
+"""
+
+import json
+import shlex
+import warnings
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from minidistil.io import files
+from minidistil.io.checksums import unsealed, write_sealed
+from minidistil.io.lock import alone
+from minidistil.train import training_state
+
+RESULTS = ("run.json", "checkpoints", "config.json", "model.safetensors")
+LOCK = f"{files.ASIDE}lock"  # held while a run writes; left behind by one that was killed
+NOT_MINE = ("lost+found",)  # what a fresh disk holds; hidden files are passed over, too
+UNSEALED = {"command", "options", "plan"}  # run.json as versions without checksums wrote it
+
+
+class Run:
+    """The folder `out` as a new run, or with resume=True as one to go on with.
+
+    command: how to start the run, without `--out` and `--resume`; for messages and run.json.
+    options: what the command was told; `run.options` gives a resumed run those it began with.
+    Nothing is written before `start`. Raises ValueError when `out` already holds a run, a model or
+    anything else that no run wrote, and, with resume, when it holds none.
+    """
+
+    def __init__(self, out, command="", options=None, resume=False):
+        if not str(out).strip():
+            raise ValueError("the folder of a run has no name; give --out DIR")
+        self.folder, self.command, self.options = Path(out), command, dict(options or {})
+        self.resumed, self.plan, self.inputs, self._holds = resume, None, {}, False
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ValueError(f"{out} is a file; a run needs a folder")
+        if not resume:
+            self._check_free()
+            return
+        if not (self.folder / "run.json").exists():
+            raise ValueError(f"{out} holds no run to resume; start one without --resume")
+        stored = _read(self.folder / "run.json")
+        self.command, self.options = stored["command"], stored["options"]
+        self.plan, self.inputs = stored["plan"], stored.get("inputs", {})
+
+    def _check_free(self):
+        there = [name for name in RESULTS if (self.folder / name).exists()]
+        if there:
+            raise ValueError(
+                f"{self.folder} already holds {there[0]}; give --resume to go on with that run, "
+                f"or choose another --out"
+            )
+        if (self.folder / LOCK).exists():  # what is there is of a run killed before it began
+            return
+        others = self.folder.iterdir() if self.folder.is_dir() else ()
+        others = sorted(p.name for p in others if p.name[0] != "." and p.name not in NOT_MINE)
+        if others:
+            raise ValueError(
+                f"{self.folder} already holds {others[0]}, which no run wrote; choose another --out"
+            )
+
+    @contextmanager
+    def held(self):
+        """The folder, made where it is not there, for this run alone until the block ends.
+
+        Raises InUseError while another process or Run holds it, OSError where it cannot be made. A
+        folder that is empty at the end is removed, with the parents made for it.
+        """
+        if self._holds:
+            yield
+            return
+        with ExitStack() as until_the_end:
+            with files.explained(self.folder):
+                until_the_end.enter_context(files.folder_made(self.folder))
+                until_the_end.enter_context(alone(self.folder / LOCK, self.folder))
+            if not self.resumed:  # another may have begun and ended since this was made
+                self._check_free()
+                files.remove(self.folder / "data")  # of a run killed before it began
+            self._holds = True
+            try:
+                yield
+            finally:
+                self._holds = False
+
+    def know(self, inputs):
+        """Keep digests of what the run reads, {name: digest}, in run.json.
+
+        Raises ValueError where a resumed run began with others, and names them.
+        """
+        changed = [name for name, now in inputs.items() if self.inputs.get(name, now) != now]
+        if self.resumed and changed:
+            raise ValueError(
+                f"{' and '.join(changed)} changed since the run in {self.folder} began; put back "
+                f"what was there, or start a new run elsewhere"
+            )
+        self.inputs |= inputs
+
+    def start(self, plan):
+        """Write run.json. plan: what was settled, such as the number of steps."""
+        self.plan = plan
+        stored = {"command": self.command, "options": self.options, "plan": plan}
+        write_sealed(self.folder / "run.json", stored | {"inputs": self.inputs})
+        self.rewind(-1)
+
+    def rewind(self, step):
+        """Cut metrics.jsonl back to the lines up to `step`, and a torn one off its end."""
+        kept = [json.dumps(line) + "\n" for line in self.metrics() if line["step"] <= step]
+        files.write_text(self.folder / "metrics.jsonl", "".join(kept))
+
+    def log(self, line):
+        """Append a line to metrics.jsonl; what is not finite becomes null."""
+        text = json.dumps(files.jsonable(line), allow_nan=False) + "\n"
+        files.append(self.folder / "metrics.jsonl", text)
+
+    def metrics(self):
+        """The lines of metrics.jsonl as dictionaries, but for a last one that has no end.
+
+        Raises ValueError naming a line that is damaged.
+        """
+        path, lines = self.folder / "metrics.jsonl", []
+        *whole, _ = path.read_bytes().split(b"\n") if path.exists() else [b""]
+        for number, text in enumerate(whole, 1):
+            try:
+                line = json.loads(text)
+            except (ValueError, RecursionError):
+                line = None
+            if not isinstance(line, dict) or not isinstance(line.get("step"), int):
+                raise ValueError(
+                    f"{path} line {number} is damaged: it is no JSON object with a step; delete "
+                    f"the line, and the run continues without it"
+                )
+            lines.append(line)
+        return lines
+
+    def save(self, step, arrays, state):
+        """A checkpoint; the metrics so far reach the disk before it does."""
+        files.sync(self.folder / "metrics.jsonl")
+        training_state.save(self.folder, step, arrays, files.jsonable(state))
+
+    def load(self):
+        """The newest whole checkpoint's (arrays, state), or None before the first one.
+
+        A damaged newer one is deleted with a warning. Raises ValueError where none is whole.
+        """
+        damaged = []
+        path = training_state.latest(self.folder, damaged)
+        if path is None and damaged:
+            raise ValueError(
+                f"no checkpoint of {self.folder} is whole: {damaged[0][1]}, and without any delete "
+                f"{self.folder / 'checkpoints'} to start at step 0"
+            )
+        if path is None:
+            return None
+        found = training_state.load(path)
+        for spoilt, error in damaged:
+            reason = str(error).partition("; ")[0]
+            warnings.warn(f"{reason}; it is deleted, and the run resumes from {path.name}",
+                          stacklevel=2)  # fmt: skip
+            files.remove(spoilt)
+        return found
+
+    def report(self, summary):
+        files.write_json(self.folder / "report.json", summary)
+
+    def discard(self):
+        """Take back a run that failed before its first checkpoint; leave what is not its own."""
+        with suppress(OSError):
+            for name in ("metrics.jsonl", "run.json"):
+                files.remove(self.folder / name)
+        files.remove_empty(self.folder / "checkpoints", self.folder)
+
+    def how_to_resume(self):
+        if not self.command:
+            return f"resume with Run({str(self.folder)!r}, resume=True)"
+        return f"resume with: {self.command} --out {shlex.quote(str(self.folder))} --resume"
+
+
+def _read(path):
+    """run.json as it was written, sealed or by a version before seals."""
+    stored = files.read_json(path)
+    if isinstance(stored, dict) and stored.keys() == UNSEALED:
+        return stored
+    return unsealed(path, stored)
