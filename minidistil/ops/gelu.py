@@ -28,6 +28,7 @@ from minidistil.ops.runtime.cuda import (
 from minidistil.ops.runtime.workspace import empty_like
 
 FORMS = ("none", "tanh")
+NO_GELU, ERF = -1, 0  # what kernels know of the form, if there is any
 ROOT_HALF, ROOT_2_OVER_PI, CUBIC = math.sqrt(0.5), math.sqrt(2 / math.pi), 0.044715
 DENSITY = 1 / math.sqrt(2 * math.pi)
 
@@ -66,6 +67,11 @@ def forward_cpu(x, *, approximate="none"):
     y = empty_like(x)
     activate_cpu(x, approximate, y)
     return y, (x, approximate)
+
+
+def form_of(approximate):
+    """The number by which kernels know a form; None: NO_GELU."""
+    return NO_GELU if approximate is None else FORMS.index(approximate)
 
 
 def activate_cpu(x, approximate, y):

@@ -7,6 +7,8 @@ from minidistil.ops import backend, gelu
 from minidistil.ops.kernels.matmul import STRIP
 from minidistil.ops.kernels.register_tile import MR, NR
 
+pytestmark = pytest.mark.usefixtures("unit")
+
 
 @pytest.mark.parametrize("name", ["numpy", "cpu"])
 @pytest.mark.parametrize("form", gelu.FORMS)

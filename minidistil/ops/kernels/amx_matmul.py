@@ -31,11 +31,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minidistil.ops._cpu import exact, get_num_threads, kernel, prange, serial, use_threads
-from minidistil.ops._gemm import ERF, NO_GELU, SMALL
-from minidistil.ops._memory import empty
-from minidistil.ops._panels import split, up
-from minidistil.ops.gelu import of_erf, of_tanh
+from minidistil.ops.gelu import ERF, NO_GELU, of_erf, of_tanh
 from minidistil.ops.kernels.amx_panels import BACK, CHANNELS, PARTS, SPARE, own_code, pack
 from minidistil.ops.kernels.amx_tile import (
     INT8,
@@ -48,6 +44,9 @@ from minidistil.ops.kernels.amx_tile import (
     finish_int8,
     release,
 )
+from minidistil.ops.kernels.packing import SMALL, split, up
+from minidistil.ops.runtime.cpu import exact, get_num_threads, prange, serial, use_threads
+from minidistil.ops.runtime.workspace import empty
 
 NEAR = 640 << 10
 DEEPEST = (1 << 30, 1 << 30, 24, 24)
@@ -68,7 +67,7 @@ class Panels(NamedTuple):
     sums: np.ndarray  # INT8: of each column's whole numbers; else empty
 
 
-class Job(NamedTuple):
+class AmxJob(NamedTuple):
     """A product as the kernels see it. Addresses and strides are in bytes."""
 
     kind: int
@@ -142,7 +141,7 @@ def make_job(kind, a, panels, c, *, workers, bias=None, add=False, form=NO_GELU,
     packed = near_panels(kind, K, M) * steps_of(kind, K) * 2 * TILE * PARTS[kind]
     near, spare = (aligned(workers * n).reshape(workers, n) for n in (packed, SPARE + ROW))
     blocks = aligned(workers * 8 * SIDE * SIDE).view(np.float32).reshape(workers, 2, SIDE, SIDE)
-    return Job(
+    return AmxJob(
         kind, a.__array_interface__["data"][0], *a.strides, *panels, start, c,
         c if g is None else g, add, form, M, N, K, s, zero, np.zeros(-(-M // SIDE), np.bool_),
         SHAPES, near, blocks, spare,
@@ -154,7 +153,7 @@ def workers_for(M, N, K):
     return 1 if M * N * K < SMALL else get_num_threads()
 
 
-@kernel
+@exact(parallel=True)
 def _pack_right(kind, at, row, step, columns, depth, tiles, wide, spare):
     """All panels of B."""
     workers, J = len(spare), len(tiles)

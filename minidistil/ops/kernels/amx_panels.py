@@ -27,11 +27,7 @@ the float32 kernel.
 
 import numpy as np
 
-from minidistil.ops._cpu import cgutils, intrinsic, ir, serial, types
-from minidistil.ops._tile import F32, I32, I64, _load, _shuffle, _store, get, put
-from minidistil.ops._tile_narrow import I16
 from minidistil.ops.kernels.amx_tile import (
-    BF16,
     FLOATS,
     FORMATS,
     INT8,
@@ -42,6 +38,9 @@ from minidistil.ops.kernels.amx_tile import (
     WORDS,
     loop,
 )
+from minidistil.ops.kernels.register_tile import I32, I64, _load, _shuffle, _store, get, put
+from minidistil.ops.kernels.register_tile_narrow import I16
+from minidistil.ops.runtime.cpu import cgutils, exact, intrinsic, ir, types
 
 SCALE, BACK = 2.0**24, 2.0**-48
 WIDE = (127 + 32) << 23  # the bits of 2³²
@@ -57,7 +56,7 @@ def _all(value):
 
 
 def _nearest_even(builder, x):
-    """The bits of 16 floats  ->  of the nearest bfloat16s: `_formats.round_bf16`."""
+    """The bits of 16 floats  ->  of the nearest bfloat16s: `number_formats.round_bf16`."""
     odd = builder.and_(builder.lshr(x, _all(16)), _all(1))
     nearest = builder.add(x, builder.add(odd, _all(HALF - 1)))
     nan = builder.icmp_signed(">", builder.and_(x, _all(MAGNITUDE)), _all(INFINITY))
@@ -205,7 +204,7 @@ def word(typingctx, at):
 # ------------------------------------------------------- Numba: panels
 
 
-@serial
+@exact()
 def pack(kind, right, at, row, step, lines, depth, to, spare):
     """One panel, of at most 32 lines; returns whether it is wide, and then fills it with zeros.
 
@@ -248,7 +247,7 @@ def pack(kind, right, at, row, step, lines, depth, to, spare):
     return _zero_if_wide(kind, right, lines, steps, to, seen)
 
 
-@serial
+@exact()
 def _split(parts, by_rows, tile, source, stride, seen):
     """`split`, whose literal arguments choose the code."""
     if parts == 1 and by_rows:
@@ -265,7 +264,7 @@ def _split(parts, by_rows, tile, source, stride, seen):
         split(3, 0, tile, source, stride, seen)
 
 
-@serial
+@exact()
 def _gather(source, row, step, lines, depth, to):
     """What exists of 16 lines of 32 channels, one after another, zeros around it."""
     for r in range(16):
@@ -276,7 +275,7 @@ def _gather(source, row, step, lines, depth, to):
             put(to + 4 * (32 * r + k), x)
 
 
-@serial
+@exact()
 def _zero_if_wide(kind, right, lines, steps, to, seen):
     """Whether a panel that is to be split holds a number that cannot be."""
     if PARTS[kind] == 1:

@@ -1,4 +1,4 @@
-"""What AMX computes, in NumPy, to the bit: one tile at a time, from panels as the processor reads them.
+"""What AMX computes, in NumPy, to the bit, from panels as the processor reads them.
 
     tdpbf16ps   C += A·B, 32 channels. From zero, the sum over the even channels and the one over
                 the odd channels, each product added with one rounding; then the two sums together;
@@ -60,8 +60,8 @@ def tiles(panel, kind, right):
 
 
 def block_of(kind, a, b):
-    """a, b: `tiles` of one panel each  ->  the sums (32,32) in the order of `amx_tile.emit_block`."""
-    c = np.zeros((SIDE, SIDE), np.int32 if kind == INT8 else np.float32)
+    """`tiles` of a panel of A and of B  ->  sums (rows,32), as `amx_tile.emit_block`."""
+    c = np.zeros((a.shape[2], SIDE), np.int32 if kind == INT8 else np.float32)
     dot = tdpbusd if kind == INT8 else tdpbf16ps
     for products in FORMATS[kind].passes:
         for k in range(len(a)):
@@ -78,4 +78,4 @@ def run_block(kind, rows, steps, a, b, to, unread):
     down = SIDE if rows > LANES else LANES
     sums = (ctypes.c_int32 * (SIDE * SIDE)).from_address(to)
     c = np.ctypeslib.as_array(sums).reshape(SIDE, SIDE)
-    c[:down] = block_of(kind, a, b).view(np.int32)[:down]
+    c[:down] = block_of(kind, a[:, :, :down], b).view(np.int32)

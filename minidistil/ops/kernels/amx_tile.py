@@ -52,11 +52,12 @@ with register numbers written out. (Intel, "Intrinsics for AMX"; `amx_reference.
 instructions compute, to the bit.)
 """
 
+import functools
 from typing import NamedTuple
 
-from minidistil.ops._cpu import cgutils, intrinsic, ir, types
-from minidistil.ops._tile import F32, I8, I32, I64, _load, _store
-from minidistil.ops._tile_narrow import _everywhere
+from minidistil.ops.kernels.register_tile import F32, I8, I32, I64, _load, _store
+from minidistil.ops.kernels.register_tile_narrow import _everywhere
+from minidistil.ops.runtime.cpu import cgutils, intrinsic, ir, types
 
 
 class Format(NamedTuple):
@@ -125,7 +126,7 @@ def emit_block(builder, args, kind, down):
     for i, j in cells:
         _call(builder, "tilezero", I8(C[2 * i + j]))
 
-    def step(k, here):
+    def step(products, k, here):
         loaded = None, None
         for parts in products:
             fresh, loaded = [new != old for new, old in zip(parts, loaded, strict=True)], parts
@@ -145,7 +146,7 @@ def emit_block(builder, args, kind, down):
             _move(builder, "tilestored64", A[0], unread, I64(0))
 
     for products in form.passes:
-        loop(builder, steps, [(a, stride), (b, stride)], step)
+        loop(builder, steps, [(a, stride), (b, stride)], functools.partial(step, products))
     for i, j in cells:
         at = builder.add(to, I64(i * LANES * 4 * SIDE + j * ROW))
         _move(builder, "tilestored64", C[2 * i + j], at, I64(4 * SIDE))

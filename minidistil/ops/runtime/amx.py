@@ -17,7 +17,7 @@ import sys
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from minidistil.ops._cpu import FEATURES
+from minidistil.ops.runtime.cpu import FEATURES
 
 VARIABLE = "MINIDISTIL_AMX"
 NEEDED = {"+amx-tile", "+amx-bf16", "+amx-int8"}
