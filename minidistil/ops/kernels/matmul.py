@@ -57,10 +57,10 @@ import numpy as np
 from minidistil.ops.gelu import ERF, NO_GELU, activate_cpu, form_of, of_erf, of_tanh
 from minidistil.ops.kernels import packing
 from minidistil.ops.kernels.amx_products import product as amx_product
-from minidistil.ops.kernels.amx_tile import HIGHEST
+from minidistil.ops.kernels.amx_tile import BF16, HIGH, HIGHEST
 from minidistil.ops.kernels.packing import KC, SMALL, frozen, line, pack, remember, split, up
 from minidistil.ops.kernels.register_tile import MR, NR, get, put, tile
-from minidistil.ops.runtime import amx
+from minidistil.ops.runtime import amx, matmul_settings
 from minidistil.ops.runtime.cpu import get_num_threads, kernel, prange, serial, use_threads
 from minidistil.ops.runtime.workspace import empty, is_frugal
 
@@ -68,6 +68,7 @@ MC = 96 // MR  # counted in panels, like every row and column of tiles below
 SLAB = 3072 // NR
 STRIP = 8  # tiles side by side, 96 × 128 floats of C, that are activated while a cache holds them
 PRODUCTS = ("own", "numpy")
+KINDS = {"highest": HIGHEST, "high": HIGH, "medium": BF16}  # of AMX, by precision
 LAYOUT = "float32"  # of the panels that are kept
 
 _product = ContextVar("product", default="own")
@@ -121,7 +122,8 @@ def matmul(a, b, out=None, *, bias=None, add=False, gelu=None, into=None):
         if gelu is not None:
             activate_cpu(out, gelu, into)
     elif M and N and amx.in_use():
-        amx_product(HIGHEST, a, b, out, bias, add, form, into, _by_tiles)
+        kind = KINDS[matmul_settings.current()[0]]
+        amx_product(kind, a, b, out, bias, add, form, into, _by_tiles)
     elif M and N:
         _by_tiles(a, b, out, bias, add, form, into)
     return out

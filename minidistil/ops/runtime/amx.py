@@ -21,6 +21,7 @@ from minidistil.ops.runtime.cpu import FEATURES
 
 VARIABLE = "MINIDISTIL_AMX"
 NEEDED = {"+amx-tile", "+amx-bf16", "+amx-int8"}
+WIDEST = {"+avx512f": "AVX-512", "+avx2": "AVX2", "+neon": "NEON", "+sse2": "SSE2"}
 ARCH_PRCTL, REQUEST_PERMISSION, TILE_DATA = 158, 0x1023, 18  # Linux's numbers on x86-64
 
 _off = ContextVar("amx_off", default=False)
@@ -29,6 +30,13 @@ _off = ContextVar("amx_off", default=False)
 def in_use() -> bool:
     """Whether matrix products run on AMX now."""
     return not (_off.get() or refusal())
+
+
+def instructions() -> str:
+    """What matrix products run on now: "AMX", or the widest vector instructions, "AVX-512", …"""
+    if in_use():
+        return "AMX"
+    return next((name for feature, name in WIDEST.items() if feature in FEATURES), "other")
 
 
 @contextmanager
