@@ -15,6 +15,7 @@ from minidistil.model.heads import task_of
 from minidistil.model.parameter_table import layout
 from minidistil.model.pretrained import from_pretrained, resolve
 from minidistil.model.vision.vision_names import layout as layout_of_images
+from minidistil.ops import instructions
 
 EXAMPLE = "weights runs/distill"
 
@@ -53,6 +54,7 @@ def _describe(name, task):
     return {
         "model": str(name), "task": task, "dtype": dtype,
         "config": config.to_dict(),
+        "instructions": instructions("cpu"),
         "parameters": total, "bytes": 4 * total, "file_bytes": stored, "table": parameters,
     }  # fmt: skip
 
@@ -80,6 +82,7 @@ def _one(m):
     rows.append(("total", "", f"{m['parameters']:,}", f"{m['bytes']:,}", "100.0%"))
     config = table(("config", ""), [(k, str(v)) for k, v in m["config"].items()])
     head = f"{m['model']}: {m['task']} in {m['dtype']}; {m['file_bytes']:,} bytes on disk"
+    head += f"; matrix products on this machine: {m['instructions']}"
     header = ("parameter", "shape", "parameters", "bytes", "share")
     return "\n\n".join([head, config, table(header, rows)])
 

@@ -12,10 +12,10 @@ def add_model_options(parser):
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads; default: all cores")
     parser.add_argument(
         "--matmul-precision", default="highest", choices=PRECISIONS,
-        help="of CUDA's matrix products: float32 (default), tf32 or bfloat16",
+        help="of products: float32 (default), tf32 (CUDA; CPU: 2 × bfloat16) or bfloat16",
     )  # fmt: skip
     parser.add_argument(
-        "--gemm", default="own", choices=GEMMS, help="who computes them; cublas needs cupy"
+        "--gemm", default="own", choices=GEMMS, help="which code computes CUDA's; cublas needs cupy"
     )
 
 

@@ -46,11 +46,13 @@ def settings_of(args):
     into args.until_the_end is left when it ends."""
     count, precision = getattr(args, "threads", None), getattr(args, "matmul_precision", "highest")
     gemm = getattr(args, "gemm", "own")
-    if (precision, gemm) != ("highest", "own") and args.backend != "cuda":
+    if precision != "highest" and args.backend == "numpy":
         raise ValueError(
-            f"--matmul-precision {precision} --gemm {gemm} needs --backend cuda: "
-            f"{args.backend} computes its products in one way"
+            f"--matmul-precision {precision} needs --backend cuda or cpu: numpy computes its "
+            f"products in one way"
         )
+    if gemm != "own" and args.backend != "cuda":
+        raise ValueError(f"--gemm {gemm} needs --backend cuda, not {args.backend}")
     with ExitStack() as stack:
         args.until_the_end = stack
         stack.enter_context(matmul_precision(precision, gemm))

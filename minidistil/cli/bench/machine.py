@@ -11,7 +11,10 @@ from pathlib import Path
 
 HOLDS_BACK = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")  # NumPy's BLAS then ignores the processor
 THREADS = "OPENBLAS_NUM_THREADS"  # which it reads once, when NumPy is imported
-TELLING = ("avx2", "fma", "avx512f", "avx512bf16", "avx512vnni", "avxvnni", "neon", "bf16", "i8mm")
+TELLING = (
+    "avx2", "fma", "avx512f", "avx512bf16", "avx512vnni", "avxvnni", "amx-bf16", "amx-int8", "neon",
+    "bf16", "i8mm",
+)  # fmt: skip
 PACKAGES = ("minidistil", "numpy", "numba", "torch", "transformers", "onnxruntime")
 
 
@@ -50,6 +53,7 @@ def reply(function):
 
 def describe(threads):
     """{what: str, number or list} for the header."""
+    from minidistil.ops import instructions
     from minidistil.ops.runtime.cpu import FEATURES, cores
 
     versions = {"python": platform.python_version()}
@@ -62,7 +66,8 @@ def describe(threads):
         "processor": _processor(), "system": f"{platform.system()} {platform.machine()}",
         "cores": cores(), "threads": threads,
         "features": [name for name in TELLING if f"+{name}" in FEATURES],
-        "versions": versions, "date": datetime.date.today().isoformat(),
+        "instructions": instructions("cpu"), "versions": versions,
+        "date": datetime.date.today().isoformat(),
     }  # fmt: skip
 
 
