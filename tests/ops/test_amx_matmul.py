@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minidistil.ops import linear_bf16, linear_int8
+from minidistil.ops import gelu, linear_bf16, linear_int8
 from minidistil.ops.kernels import activation, amx_linear, amx_matmul, amx_products, amx_reference
 from minidistil.ops.kernels.amx_matmul import DEEPEST
 from minidistil.ops.kernels.amx_reference import tdpbf16ps
@@ -127,9 +127,9 @@ def test_layouts_sums_that_are_added_to_and_gelu(unit, kind):
     out = c.copy()
     amx_products.product(kind, a, b, out, bias, True, activation.NO_GELU, out, None)
     np.testing.assert_array_equal(out, c + product(kind, a, b, bias=bias))
-    for form, name in enumerate(gelu.FORMS):
+    for name in activation.FORMS:
         g = np.empty_like(c)
-        h = product(kind, a, b, bias=bias, form=form, into=g)
+        h = product(kind, a, b, bias=bias, form=activation.CODES[name], into=g)
         np.testing.assert_array_equal(h, product(kind, a, b, bias=bias))
         np.testing.assert_allclose(g, gelu.forward(h, approximate=name)[0], rtol=1e-6, atol=1e-6)
 

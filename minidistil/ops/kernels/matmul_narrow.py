@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minidistil.ops.kernels.activation import CODES
 from minidistil.ops.kernels import amx_linear
+from minidistil.ops.kernels.activation import CODES
 from minidistil.ops.kernels.matmul import activate_strip
 from minidistil.ops.kernels.number_formats import quantize, round_bf16
 from minidistil.ops.kernels.packing import KC, SMALL, split
