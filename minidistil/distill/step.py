@@ -44,6 +44,7 @@ from minidistil.model import network, task_loss
 from minidistil.model.heads import WORD_TASKS, lm_head
 from minidistil.model.label_counts import PLAIN, Counting
 from minidistil.model.model import Model
+from minidistil.model.network import ForwardOptions
 from minidistil.model.output import Step
 from minidistil.model.rows import given_in
 from minidistil.model.sentence.sentence_model import SENTENCES
@@ -117,7 +118,7 @@ def language_model_step(
     taps = empty_taps(tapped.student)
     s, cache = network.forward(
         student.canonical(), rows, student.config, student.task,
-        student.dropout_state(rows, *dropout_seed), ops, select, taps=taps, project=False,
+        student.dropout_state(rows, *dropout_seed), ops, ForwardOptions(select, taps, project=False),
     )  # fmt: skip
     alphas = triple_loss.Alphas(
         config.alpha_ce, _alpha(config, name), config.alpha_mse, config.alpha_cos

@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
+from minidistil.model.context import plus
 from minidistil.model.network import Cotangents
-from minidistil.model.taps import plus
 
 
 class ModelStates(NamedTuple):

@@ -34,6 +34,7 @@ from minidistil.distill.teachers import Teacher, teacher_outputs, types_of
 from minidistil.model import network, task_loss
 from minidistil.model.label_counts import PLAIN, Counting
 from minidistil.model.model import Model
+from minidistil.model.network import ForwardOptions
 from minidistil.model.output import Step
 
 BY_LABELS = ("classifier", "out_proj", "tokens")  # heads whose classes are the config's labels
@@ -61,7 +62,7 @@ def label_step(
     taps = empty_taps(tapped.student)
     s, cache = network.forward(
         student.canonical(), rows, student.config, student.task,
-        student.dropout_state(rows, *dropout_seed), ops, taps=taps, project=False,
+        student.dropout_state(rows, *dropout_seed), ops, ForwardOptions(taps=taps, project=False),
     )  # fmt: skip
     parts, d = class_losses(s, t, labels, Comparison(student, rows, config, soft), counting)
     if config.alpha_cos:

@@ -22,11 +22,11 @@ from minidistil.distill.conventions import OURS, SoftTargets, row_temperatures
 from minidistil.distill.distill_config import DistillConfig
 from minidistil.distill.teachers import TeacherOutputs
 from minidistil.model import task_loss
+from minidistil.model.context import plus
 from minidistil.model.heads import EXTRACT
 from minidistil.model.label_counts import PLAIN, Counting
 from minidistil.model.network import Cotangents, Result
 from minidistil.model.rows import Rows
-from minidistil.model.taps import plus
 from minidistil.model.task_outputs import questions, questions_backward
 
 

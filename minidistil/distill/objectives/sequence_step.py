@@ -32,6 +32,7 @@ from minidistil.distill.teachers import Teacher, TeacherOutputs, logits_of
 from minidistil.io import files
 from minidistil.model import task_loss
 from minidistil.model.label_counts import PLAIN, Counting
+from minidistil.model.network import ForwardOptions
 from minidistil.model.output import Step
 from minidistil.model.seq2seq import seq2seq_model
 from minidistil.model.seq2seq.seq2seq_model import EncoderDecoder
@@ -62,12 +63,12 @@ def sequence_step(
     if not len(select):  # of a micro-batch without labels, which has no loss of logits
         select = slice(None)
     t, _ = seq2seq_model.forward(
-        teacher.canonical(), *pair[:2], teacher.config, None, teacher.ops, select, project=False,
-        keep=False,
+        teacher.canonical(), pair, teacher.config, None, teacher.ops,
+        ForwardOptions(select, project=False, keep=False),
     )  # fmt: skip
     s, cache = seq2seq_model.forward(
-        student.canonical(), *pair[:2], student.config, student.chances(pair, *dropout_seed), ops,
-        select, project=False,
+        student.canonical(), pair, student.config, student.dropout_states(pair, *dropout_seed),
+        ops, ForwardOptions(select, project=False),
     )  # fmt: skip
     logits = logits_of(teacher, t.decoder, teacher.lm_head())
     alphas = triple_loss.Alphas(
