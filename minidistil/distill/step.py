@@ -118,7 +118,8 @@ def language_model_step(
     taps = empty_taps(tapped.student)
     s, cache = network.forward(
         student.canonical(), rows, student.config, student.task,
-        student.dropout_state(rows, *dropout_seed), ops, ForwardOptions(select, taps, project=False),
+        student.dropout_state(rows, *dropout_seed), ops,
+        ForwardOptions(select, taps, project=False),
     )  # fmt: skip
     alphas = triple_loss.Alphas(
         config.alpha_ce, _alpha(config, name), config.alpha_mse, config.alpha_cos

@@ -178,7 +178,7 @@ class Model(SharedArraysCopy):
 
     def infer(self, rows: Rows, select: MaybeArray = None, project: bool = True,
               taps: dict | None = None, checked: bool = True) -> network.Result:  # fmt: skip
-        """Rows  ->  network.Result, in evaluation. select, project, taps: see `network.ForwardOptions`.
+        """Rows  ->  network.Result, in evaluation. The options are those of ForwardOptions.
 
         Raises NotFiniteError for an output that is not finite, unless checked=False.
         """
@@ -210,7 +210,7 @@ class Model(SharedArraysCopy):
 
     def _loss(self, result, rows, given, counting=PLAIN):
         """The loss, a float, and its Cotangents."""
-        return task_loss.loss_of(result, rows, given, self.config, self.task, self.ops, counting)
+        return task_loss.loss_of(result, rows, given, self, counting)
 
     # ------------------------------------------------------------ backward
 
