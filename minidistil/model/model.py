@@ -12,6 +12,7 @@ from minidistil.io.arguments import path_like, real, whole
 from minidistil.io.files import write_json
 from minidistil.model import network, padded_taps, task_loss, task_outputs
 from minidistil.model.checkpoint import write_folder
+from minidistil.model.context import plus
 from minidistil.model.finite import answer
 from minidistil.model.heads import (
     POOLERS,
@@ -23,12 +24,11 @@ from minidistil.model.heads import (
 )
 from minidistil.model.label_counts import PLAIN, Counting
 from minidistil.model.names import is_transposed
-from minidistil.model.network import Cotangents
+from minidistil.model.network import Cotangents, ForwardOptions
 from minidistil.model.output import FetchedArrays, Kept, Output, SharedArraysCopy, Step, kept_by
 from minidistil.model.parameter_table import layout
 from minidistil.model.params import checked_arrays
 from minidistil.model.rows import LARGEST_KEY, DropoutState, Rows, given_in, pack, pack_choices
-from minidistil.model.taps import plus
 from minidistil.ops import DTYPES, frugal
 
 Batch = Mapping[str, np.ndarray]
@@ -117,7 +117,7 @@ class Model(SharedArraysCopy):
         def run(model):
             return network.forward(
                 model.canonical(), rows, self.config, self.task, dropout_state, model.ops,
-                taps=inner, keep=keep,
+                ForwardOptions(taps=inner, keep=keep),
             )  # fmt: skip
 
         result, cache = answer(self, run, lambda done: network.answers(done[0]))
@@ -185,8 +185,8 @@ class Model(SharedArraysCopy):
 
         def run(model):
             return network.forward(
-                model.canonical(), rows, self.config, self.task, None, model.ops, select,
-                taps=taps, project=project, keep=False,
+                model.canonical(), rows, self.config, self.task, None, model.ops,
+                ForwardOptions(select, taps, project, keep=False),
             )[0]  # fmt: skip
 
         return answer(self, run, network.answers) if checked else run(self)
@@ -305,7 +305,7 @@ class Model(SharedArraysCopy):
         if self.task in WORD_TASKS:
             (labels,) = task_loss.right_answers(given, rows, self.config, self.logits_head)
             select = np.flatnonzero(labels != task_loss.IGNORED)  # (M,)
-            result, cache = network.forward(*args, select=select, project=False)
+            result, cache = network.forward(*args, ForwardOptions(select, project=False))
             loss, kept = self.ops.vocabulary.forward(
                 result.features, *lm_head(self._canonical), labels=labels[select],
                 alpha_mlm=counting.shares["labels"],
