@@ -27,7 +27,7 @@ from model_cases import (
 from op_cases import cases_of, is_plain, stored_cases
 
 import minidistil as md
-from minidistil.distill import shared_losses, step
+from minidistil.distill import step, triple_loss
 from minidistil.model import encoder, heads, network, rows
 from minidistil.ops import (
     adamw,
@@ -312,15 +312,15 @@ FAULTS = [
     fault("decay through the moments", trajectory, adamw,
           ("update", "new = p * (1 - lr * weight_decay)", "new, g = p, g + weight_decay * p")),
     fault("biases decay", trajectory, optimizer, ("decayed", "p.ndim >= 2", "p.ndim >= 1")),
-    fault("temperature not passed on", distillation, shared_losses,
-          ("word_losses", "tau=soft.tau", "tau=1.0")),
-    fault("the weight of ce missing in its gradient", distillation, shared_losses,
-          ("word_losses", "soft.factor * alphas[ce]", "1.0")),
-    fault("hidden states of the embeddings", distillation, step,
-          ("_text_step", "mine.hidden[-1], theirs.hidden[-1]",
-           "mine.hidden[0], theirs.hidden[-1]")),
+    fault("temperature not passed on", distillation, triple_loss,
+          ("losses", "tau=soft.tau", "tau=1.0")),
+    fault("the weight of ce missing in its gradient", distillation, triple_loss,
+          ("losses", "alphas.ce * soft.factor", "1.0")),
+    fault("hidden states of the embeddings", distillation, triple_loss,
+          ("losses", "student.hidden[-1], teacher.hidden[-1]",
+           "student.hidden[0], teacher.hidden[-1]")),
     fault("restriction ignored", distillation, step,
-          ("_wanted_rows", " and not config.restrict_ce_to_mask", "")),
+          ("_selected_rows", " and not config.restrict_ce_to_mask", "")),
     fault("logits' error by classes too", parity, vocabulary,
           ("forward", '"reduction": "batchmean"', '"reduction": "mean"')),
     fault("the losses' weights missing in the gradient", parity, vocabulary,
