@@ -1,15 +1,16 @@
-"""Classes of images: scikit-learn's digits, or an .npz file with arrays "images" and "labels".
+"""Command hooks of image classification: scikit-learn's digits, or arrays of an .npz file.
 
 minidistil finetune --task image-classification --data digits --held-out 360 --out runs/vit
 minidistil distill  --teacher runs/vit --data digits --held-out 360 --layers 0,2
 
-Without --model a new ViT is trained, of a size for small images; --model config.json names another.
+Without --model a new small ViT is trained; --model config.json gives another size.
 """
 
 from minidistil.config import VitConfig, read_config
+from minidistil.data.batches import Batching
 from minidistil.data.image_processor import ImageProcessor
 from minidistil.data.label_values import SINGLE
-from minidistil.data.preprocessor import load_reader
+from minidistil.data.preprocessor import load_preprocessor
 from minidistil.model.checkpoint import CONFIG
 from minidistil.model.pretrained import from_config, resolve
 from minidistil.model.vision.vision_encoder import IMAGES
@@ -32,14 +33,14 @@ LARGEST_PATCH, FEWEST = 16, 4  # numbers along a patch, patches along an image
 
 
 def add_options(parser):
-    """None of its own: --data is an .npz file or digits, --model a folder or a config.json."""
+    """No options: --data is an .npz file or digits, --model a folder or a config.json."""
 
 
 def start(args):
-    """What finetune begins from: a folder, or the config of a new model; and its ImageProcessor."""
+    """A folder, or the config of a new model; and its ImageProcessor."""
     if args.model and not args.model.endswith(".json"):
         folder = resolve(args.model)
-        return folder, load_reader(folder)
+        return folder, load_preprocessor(folder)
     given = pictures(args.data)
     config = read_config(args.model) if args.model else fitting(*shape_of(given.images))
     if not isinstance(config, VitConfig):
@@ -47,7 +48,7 @@ def start(args):
     return config, ImageProcessor.for_numbers(config, given.highest)
 
 
-def fitting(channels, size):
+def fitting(channels: int, size: int) -> VitConfig:
     """The config of a small ViT for images of this size: four patches or more along a side."""
     sizes = range(min(LARGEST_PATCH, max(1, size // FEWEST)), 0, -1)
     patch = next(p for p in sizes if size % p == 0)
@@ -83,10 +84,10 @@ def evaluation(args, processor, model):
 
 
 def distillation(args, processor, teacher, resumed):
-    """Images; with --no-labels the student learns their classes from the teacher alone."""
+    """Images; with --no-labels the teacher gives the only targets."""
     if args.cache_teacher:
         raise ValueError(
-            "--cache-teacher keeps what was said of texts, not of images; leave it out"
+            "--cache-teacher stores a teacher's outputs for texts, not for images; leave it out"
         )
     read = reader_of_labelled(SINGLE, known_names(teacher.config), _read)
     data = _data(args, processor, teacher.config, *training_and_evaluation(args, read))
@@ -100,6 +101,6 @@ def _read(args, path):
 
 def _data(args, processor, config, training, evaluation):
     return Images(
-        training, processor, tokens=args.batch_tokens, names=known_names(config),
-        evaluation=evaluation, seed=args.seed,
+        training, processor, Batching(args.batch_tokens, args.seed), names=known_names(config),
+        evaluation=evaluation,
     )  # fmt: skip
