@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from minidistil.config import VitConfig
 from minidistil.io import files
 
 FILE = "preprocessor_config.json"
@@ -36,7 +37,7 @@ class ImageProcessor:
     Raises ValueError for an invalid mean, std or scale.
     """
 
-    def __init__(self, config, settings: dict):
+    def __init__(self, config: VitConfig, settings: dict):
         self.channels, self.size = config.num_channels, config.image_size
         self.max_length = config.architecture.P
         self.settings, self.warned = dict(settings), set()
@@ -70,7 +71,7 @@ class ImageProcessor:
         return found.reshape(-1, 1, 1)
 
     @classmethod
-    def read(cls, folder: str | Path, config) -> "ImageProcessor":
+    def read(cls, folder: str | Path, config: VitConfig) -> "ImageProcessor":
         """The processor of a folder. Raises MissingFileError, or ValueError for a faulty file."""
         path = Path(folder) / FILE
         if not path.exists():
@@ -81,7 +82,7 @@ class ImageProcessor:
         return cls(config, files.read_settings(path))
 
     @classmethod
-    def for_numbers(cls, config, highest: float | None) -> "ImageProcessor":
+    def for_numbers(cls, config: VitConfig, highest: float | None) -> "ImageProcessor":
         """A processor that maps numbers from 0 to highest to −1 to 1. Raises ValueError for None,
         an unknown range."""
         if highest is None:

@@ -70,14 +70,14 @@ def _module(task, role):
     return importlib.import_module(f"minidistil.tasks.{TASKS[task].partition('.')[0]}.{role}")
 
 
-def add_options(parser):
+def add_options(parser) -> None:
     """The options of every task, a group for each, and of long texts."""
     add_stride(parser.add_argument_group("texts longer than --max-length"))
     for task in TRAINED:
         command_of(task).add_options(parser)
 
 
-def add_stride(parser):
+def add_stride(parser) -> None:
     parser.add_argument(
         "--stride", type=int, metavar="N",
         help="pieces that neighbouring windows share where texts or their words are classified, or "

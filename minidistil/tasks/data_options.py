@@ -19,7 +19,7 @@ LENGTH = 128
 LENGTHS = {"fill-mask": LENGTH, "text-generation": LENGTH, "question-answering": 384}
 
 
-def add_text_options(parser):
+def add_text_options(parser) -> None:
     group = parser.add_argument_group("text")
     group.add_argument(
         "--data", default=MOVIE_REVIEWS, metavar="PATH",
@@ -39,7 +39,7 @@ def add_text_options(parser):
     )  # fmt: skip
 
 
-def add_eval_option(parser):
+def add_eval_option(parser) -> None:
     parser.add_argument("--eval-data", metavar="PATH", help="evaluate on this, hold nothing out")
 
 

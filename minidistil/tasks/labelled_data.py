@@ -43,7 +43,7 @@ def read_texts(args, data: str) -> list[tuple]:
     return [(text, None, None) for text in progress(documents(data), "reading", unit=" texts")]
 
 
-def add_label_options(parser):
+def add_label_options(parser) -> None:
     parser.add_argument(
         "--skip-unlabelled", action="store_true",
         help='leave out examples without a label, which stop a command: null, NaN, "", "-", and -1 '

@@ -26,12 +26,12 @@ from minidistil.tasks.measuring import results
 from minidistil.tasks.text_metrics import rouge
 
 
-def add_options(parser):
+def add_options(parser) -> None:
     group = parser.add_argument_group("extractive-summarization")
     add_choice_options(group)
 
 
-def add_choice_options(parser):
+def add_choice_options(parser) -> None:
     """The options for choosing sentences."""
     parser.add_argument("--sentences", type=int, metavar="K", help="of a summary (3)")
     parser.add_argument(
@@ -40,14 +40,14 @@ def add_choice_options(parser):
     )  # fmt: skip
 
 
-def training(args, folder, tokenizer, resumed):
+def training(args, folder, tokenizer, resumed) -> tuple:
     """The model with a head that classifies sentences as chosen or not, and Extracts."""
     training, evaluation = training_and_evaluation(args, _read)
     model = relabelled(args, folder, EXTRACT, lambda before: (len(CHOSEN), None, CHOSEN))
     return model, _data(args, tokenizer, training, evaluation)
 
 
-def evaluation(args, tokenizer, model):
+def evaluation(args, tokenizer, model) -> list[dict]:
     """Batches of the documents with their labels."""
     return _data(args, tokenizer, [], held_out_of(args, _read)).evaluation_batches()
 
@@ -94,7 +94,7 @@ def _data(args, tokenizer, training, evaluation):
 # ------------------------------------------------------- measuring
 
 
-def measure(model, batches, reference=None):
+def measure(model, batches, reference=None) -> dict[str, float]:
     """loss (nats a sentence), rouge1, rouge2, rougeL (0 to 100) of the chosen sentences; agreement:
     the share of documents with the same summary."""
     losses, sizes, summaries, wanted = [], [], [], []
@@ -112,7 +112,7 @@ def measure(model, batches, reference=None):
     return found
 
 
-def beside(batches):
+def beside(batches) -> dict[str, float]:
     """rouge1, rouge2, rougeL of two baselines: lead_ (the first sentences) and oracle_ (the
     oracle's choice in the whole document, including sentences beyond the model's length)."""
     texts, wanted = {"lead": [], "oracle": []}, []
@@ -127,12 +127,12 @@ def beside(batches):
             for name, score in rouge(summaries, wanted).items()}  # fmt: skip
 
 
-def answers(model, batches):
+def answers(model, batches) -> np.ndarray:
     """The chosen sentences of every document, in one array."""
     return np.array([text for *_, texts in _chosen(model, batches) for text in texts], object)
 
 
-def describe(answer):
+def describe(answer) -> str:
     """The chosen sentences."""
     return answer["summary_text"]
 

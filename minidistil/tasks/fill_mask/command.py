@@ -12,7 +12,7 @@ from minidistil.tasks.fill_mask.data import masked_text
 from minidistil.tasks.measuring import accuracy, argmax, cross_entropy, measured, results
 
 
-def add_options(parser):
+def add_options(parser) -> None:
     group = parser.add_argument_group("masked text (fill-mask)")
     group.add_argument(
         "--paragraphs", action="store_true", help=".txt: blank lines separate the documents"
@@ -26,7 +26,7 @@ def add_options(parser):
     )  # fmt: skip
 
 
-def training(args, folder, tokenizer, resumed):
+def training(args, folder, tokenizer, resumed) -> tuple:
     """The model, and MaskedText of which some documents are held out."""
     model = from_pretrained(
         folder, task="fill-mask", backend=args.backend, dtype="float32", seed=args.seed
@@ -35,7 +35,7 @@ def training(args, folder, tokenizer, resumed):
     return model, masked_text(args, tokenizer, args.out, resumed)
 
 
-def evaluation(args, tokenizer, model):
+def evaluation(args, tokenizer, model) -> list[dict]:
     """Batches with masks that are the same in every run."""
     with tempfile.TemporaryDirectory() as scratch:
         return masked_text(args, tokenizer, scratch).evaluation_batches()
@@ -47,20 +47,20 @@ def distillation(args, tokenizer, teacher, resumed):
     return masked_text(args, tokenizer, args.out, resumed)
 
 
-def measure(model, batches, reference=None):
+def measure(model, batches, reference=None) -> dict[str, float]:
     """loss (nats a masked token), accuracy (top-1), agreement."""
     return measured(
         model, _logits(model, batches), cross_entropy(model), argmax(model), accuracy, reference
     )
 
 
-def answers(model, batches):
+def answers(model, batches) -> np.ndarray:
     """The top-1 word at every masked token, (M,)."""
     best = argmax(model)
     return np.concatenate([best(logits) for logits, _ in _logits(model, batches)])
 
 
-def describe(answer):
+def describe(answer) -> str:
     """The words of one mask; of several masks, separated by bars."""
     if isinstance(answer[0], dict):
         return ", ".join(f"{a['token_str']} {a['score']:.4f}" for a in answer)

@@ -12,7 +12,9 @@ from minidistil.data.tokenizer import Tokenizer
 from minidistil.tasks.data_options import HELD_OUT_SEED, read_documents
 
 
-def corpus_of(args, tokenizer: Tokenizer, folder: str | Path, max_length: int, resumed: bool):
+def corpus_of(
+    args, tokenizer: Tokenizer, folder: str | Path, max_length: int, resumed: bool
+) -> Corpus:
     """The corpus in the run folder's data/; it is built unless a resumed run has it already."""
     path = Path(folder) / "data" / f"tokens-{max_length}.corpus"
     if resumed and path.exists():

@@ -32,11 +32,11 @@ SMALL = {"hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4,
 LARGEST_PATCH, FEWEST = 16, 4  # numbers along a patch, patches along an image
 
 
-def add_options(parser):
+def add_options(parser) -> None:
     """No options: --data is an .npz file or digits, --model a folder or a config.json."""
 
 
-def start(args):
+def start(args) -> tuple:
     """A folder, or the config of a new model; and its ImageProcessor."""
     if args.model and not args.model.endswith(".json"):
         folder = resolve(args.model)
@@ -55,7 +55,7 @@ def fitting(channels: int, size: int) -> VitConfig:
     return VitConfig(num_channels=channels, image_size=size, patch_size=patch, **SMALL)
 
 
-def training(args, origin, processor, resumed):
+def training(args, origin, processor, resumed) -> tuple:
     """The model with a head for the data's labels, and Images."""
     fresh = isinstance(origin, VitConfig)
     known = (origin if fresh else read_config(origin / CONFIG)).id2label
@@ -77,7 +77,7 @@ def training(args, origin, processor, resumed):
     return model, _data(args, processor, model.config, training, evaluation)
 
 
-def evaluation(args, processor, model):
+def evaluation(args, processor, model) -> list[dict]:
     """Batches of the images with their labels."""
     read = reader_of_labelled(SINGLE, known_names(model.config), _read)
     return _data(args, processor, model.config, [], held_out_of(args, read)).evaluation_batches()

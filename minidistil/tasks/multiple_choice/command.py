@@ -17,11 +17,11 @@ from minidistil.tasks.measuring import accuracy, argmax, cross_entropy, measured
 from minidistil.tasks.multiple_choice.data import Choices, choices_of
 
 
-def add_options(parser):
+def add_options(parser) -> None:
     """No options: --data is a .jsonl file of questions with choices."""
 
 
-def training(args, folder, tokenizer, resumed):
+def training(args, folder, tokenizer, resumed) -> tuple:
     """The model with a head that scores a choice, and Choices."""
     training, evaluation = training_and_evaluation(args, _read)
     model = relabelled(
@@ -30,7 +30,7 @@ def training(args, folder, tokenizer, resumed):
     return model, _data(args, tokenizer, training, evaluation)
 
 
-def evaluation(args, tokenizer, model):
+def evaluation(args, tokenizer, model) -> list[dict]:
     """Batches of the questions with their labels."""
     return _data(args, tokenizer, [], held_out_of(args, _read)).evaluation_batches()
 
@@ -57,20 +57,20 @@ def _data(args, tokenizer, training, evaluation, labelled=True):
 # ------------------------------------------------------- measuring
 
 
-def measure(model, batches, reference=None):
+def measure(model, batches, reference=None) -> dict[str, float]:
     """loss, accuracy, agreement."""
     return measured(
         model, _logits(model, batches), cross_entropy(model), argmax(model), accuracy, reference
     )
 
 
-def answers(model, batches):
+def answers(model, batches) -> np.ndarray:
     """The top-1 choice of every question, (Q,)."""
     best = argmax(model)
     return np.concatenate([best(logits) for logits, _ in _logits(model, batches)])
 
 
-def describe(answer):
+def describe(answer) -> str:
     """The choice with its score."""
     return f"{answer['answer']} {answer['score']:.4f}"
 

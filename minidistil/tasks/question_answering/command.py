@@ -17,7 +17,7 @@ from minidistil.tasks.question_answering.metrics import squad_scores
 from minidistil.tasks.question_answering.spans import best_spans
 
 
-def add_options(parser):
+def add_options(parser) -> None:
     group = parser.add_argument_group("questions (question-answering: --data in SQuAD's format)")
     group.add_argument(
         "--longest-answer", type=int, default=LONGEST_ANSWER, metavar="N",
@@ -33,7 +33,7 @@ def _add_word_option(group):
     )  # fmt: skip
 
 
-def add_answer_options(parser):
+def add_answer_options(parser) -> None:
     """The options of predict for answers."""
     group = parser.add_argument_group("answers (question-answering)")
     group.add_argument(
@@ -44,14 +44,14 @@ def add_answer_options(parser):
     _add_word_option(group)
 
 
-def training(args, folder, tokenizer, resumed):
+def training(args, folder, tokenizer, resumed) -> tuple:
     """The model with a head for start and end logits, and Questions."""
     training, evaluation = _training_and_evaluation(args)
     model = relabelled(args, folder, "question-answering", lambda before: (2, None, None))
     return model, _data(args, tokenizer, training, evaluation)
 
 
-def evaluation(args, tokenizer, model):
+def evaluation(args, tokenizer, model) -> list[dict]:
     """Batches of windows with their questions."""
     found = squad(args.data)
     if args.held_out is not None:
@@ -93,7 +93,7 @@ def _data(args, tokenizer, training, evaluation):
 # ------------------------------------------------------- measuring
 
 
-def measure(model, batches, reference=None):
+def measure(model, batches, reference=None) -> dict[str, float]:
     """loss; exact and f1 (shares), where some have no answer also has_answer_f1, no_answer_f1;
     agreement: the share of questions with the same answer."""
     batch_losses, found = [], {}
@@ -108,12 +108,12 @@ def measure(model, batches, reference=None):
     return found
 
 
-def answers(model, batches):
+def answers(model, batches) -> np.ndarray:
     """The best answer of every question, (Q,) str."""
     return np.array(_answered(model, batches)[0])
 
 
-def describe(answer):
+def describe(answer) -> str:
     """The answers with their scores."""
     ranked = [answer] if isinstance(answer, dict) else answer
     return ", ".join(f"{a['answer'] or '-'} {a['score']:.4f}" for a in ranked)

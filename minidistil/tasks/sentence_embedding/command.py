@@ -27,7 +27,7 @@ from minidistil.tasks.measuring import results
 from minidistil.tasks.sentence_embedding.data import SentencePairs, in_lower_case
 
 
-def add_options(parser):
+def add_options(parser) -> None:
     group = parser.add_argument_group("pairs of sentences (sentence-embedding)")
     group.add_argument(
         "--similarity-max", type=float, default=1.0, metavar="S",
@@ -40,7 +40,7 @@ def add_options(parser):
     )  # fmt: skip
 
 
-def training(args, folder, tokenizer, resumed):
+def training(args, folder, tokenizer, resumed) -> tuple:
     """The model, without new parameters, and SentencePairs."""
     training, evaluation = training_and_evaluation(args, _read)
     with said_once(args):
@@ -51,7 +51,7 @@ def training(args, folder, tokenizer, resumed):
     return model, _data(args, tokenizer, training, evaluation, model.pooling)
 
 
-def evaluation(args, tokenizer, model):
+def evaluation(args, tokenizer, model) -> list[dict]:
     """Batches of the pairs; sets the model's pooling to --pooling."""
     _set_pooling(args, model)
     held_out = held_out_of(args, _read)
@@ -95,7 +95,7 @@ def _data(args, tokenizer, training, evaluation, pooling):
 # ------------------------------------------------------- measuring
 
 
-def measure(model, batches, reference=None):
+def measure(model, batches, reference=None) -> dict[str, float]:
     """loss; mse, pearson, spearman of the cosines against the labels; Pearson's as agreement.
 
     Without labels: the contrastive loss within each batch, and the metrics of semantic search with
@@ -122,12 +122,12 @@ def measure(model, batches, reference=None):
     return found
 
 
-def answers(model, batches):
+def answers(model, batches) -> np.ndarray:
     """The cosine of every pair, (B,)."""
     return np.concatenate([(u * w).sum(axis=1) for _, _, u, w in _vectors(model, batches)])
 
 
-def describe(answer):
+def describe(answer) -> str:
     """The size of the vector."""
     return f"a vector of {len(answer)}"
 

@@ -17,7 +17,7 @@ __all__ = [
 ]
 
 
-def add_options(parser):
+def add_options(parser) -> None:
     """No options of its own; translation adds those of pairs of texts."""
 
 
@@ -25,6 +25,6 @@ training = partial(pair_commands.training, "summarization")
 measure = partial(pair_commands.measure, rouge)
 
 
-def describe(answer):
+def describe(answer) -> str:
     """The summary."""
     return answer["summary_text"]

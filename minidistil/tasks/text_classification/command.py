@@ -24,7 +24,7 @@ from minidistil.tasks.measuring import measured, of_texts
 from minidistil.tasks.text_classification.data import LabelledText
 
 
-def add_options(parser):
+def add_options(parser) -> None:
     group = parser.add_argument_group("labelled text (text-classification)")
     group.add_argument("--text-pair-column", metavar="NAME", help="the second of two texts")
     group.add_argument("--label-column", metavar="NAME", help="default: label or labels")
@@ -32,7 +32,7 @@ def add_options(parser):
     group.add_argument("--problem-type", metavar="P", help=f"{', '.join(PROBLEMS)}")
 
 
-def training(args, folder, tokenizer, resumed):
+def training(args, folder, tokenizer, resumed) -> tuple:
     """The model with a head for the data's labels, and LabelledText."""
     before = read_config(folder / CONFIG)
     kind = args.problem_type or before.problem_type or SINGLE
@@ -50,7 +50,7 @@ def training(args, folder, tokenizer, resumed):
     return model, _data(args, tokenizer, model.config, training, evaluation)
 
 
-def evaluation(args, tokenizer, model):
+def evaluation(args, tokenizer, model) -> list[dict]:
     """Batches of the examples with their labels."""
     found = held_out_of(args, reader_of_labelled(*labels_of(model.config)))
     return _data(args, tokenizer, model.config, [], found).evaluation_batches()
@@ -84,7 +84,7 @@ def _data(args, tokenizer, config, training, evaluation, kind=LabelledText):
 # ------------------------------------------------------- measuring
 
 
-def measure(model, batches, reference=None):
+def measure(model, batches, reference=None) -> dict[str, float]:
     """loss and agreement; of one class accuracy, macro_f1, matthews; of several accuracy, macro_f1,
     micro_f1; of a regression mse, pearson, spearman, and Pearson's correlation as agreement."""
     logits, labels = of_texts(model, batches)
@@ -107,12 +107,12 @@ def measure(model, batches, reference=None):
     )  # fmt: skip
 
 
-def answers(model, batches):
+def answers(model, batches) -> np.ndarray:
     """Classes (B,), 0/1 (B,K) or numbers (B,), of all texts."""
     return _classes(model, of_texts(model, batches)[0])
 
 
-def describe(answer):
+def describe(answer) -> str:
     """The labels with their scores."""
     ranked = [answer] if isinstance(answer, dict) else answer
     return ", ".join(f"{a['label']} {a['score']:.4f}" for a in ranked)

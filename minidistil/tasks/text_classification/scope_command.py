@@ -12,7 +12,7 @@ from minidistil.tasks.text_classification.out_of_scope import choose_threshold, 
 CHOOSE = "choose"
 
 
-def add_options(parser):
+def add_options(parser) -> None:
     group = parser.add_argument_group("intents (text-classification)")
     group.add_argument(
         "--out-of-scope", type=_threshold, metavar="P",

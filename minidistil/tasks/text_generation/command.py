@@ -24,7 +24,7 @@ ROWS = 256  # rows whose logits are in memory at once
 PROMPT, SAMPLE = 8, 24  # tokens of a sample: of the held-out text, and of the model
 
 
-def add_options(parser):
+def add_options(parser) -> None:
     group = parser.add_argument_group("next words (text-generation)")
     group.add_argument(
         "--packed", action=BooleanOptionalAction, default=True,
@@ -37,7 +37,7 @@ def add_options(parser):
     )  # fmt: skip
 
 
-def training(args, folder, tokenizer, resumed):
+def training(args, folder, tokenizer, resumed) -> tuple:
     """The model, and NextWords of which some documents are held out."""
     model = from_pretrained(
         folder, task="text-generation", backend=args.backend, dtype="float32", seed=args.seed
@@ -46,7 +46,7 @@ def training(args, folder, tokenizer, resumed):
     return model, streamed_text(args, tokenizer, args.out, resumed)
 
 
-def evaluation(args, tokenizer, model):
+def evaluation(args, tokenizer, model) -> list[dict]:
     """Batches of all the text, or of the part that --held-out names. --eval-tokens has no effect: a
     perplexity is that of a whole text."""
     args.eval_tokens = 0
@@ -60,7 +60,7 @@ def distillation(args, tokenizer, teacher, resumed):
     return streamed_text(args, tokenizer, args.out, resumed)
 
 
-def measure(model, batches, reference=None):
+def measure(model, batches, reference=None) -> dict[str, float]:
     """loss: the mean negative log-likelihood (NLL) of all predicted tokens, in nats; perplexity:
     e^loss; accuracy (top-1); agreement.
 
@@ -75,18 +75,18 @@ def measure(model, batches, reference=None):
     return {"loss": found["loss"], "perplexity": perplexity, **found}
 
 
-def answers(model, batches):
+def answers(model, batches) -> np.ndarray:
     """The top-1 word at every predicted token, (M,)."""
     best = argmax(model)
     return np.concatenate([best(logits) for logits, _ in _logits(model, batches)])
 
 
-def describe(answer):
+def describe(answer) -> str:
     """The prompt with its continuation."""
     return answer[0]["generated_text"]
 
 
-def samples(models, tokenizer, batches):
+def samples(models, tokenizer, batches) -> dict[str, str]:
     """{name: text}: the models' continuations of the first words of the longest text of the first
     held-out batch; {} if it has no second token."""
     masks = batches[0]["attention_mask"].astype(bool)

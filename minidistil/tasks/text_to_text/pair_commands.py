@@ -19,7 +19,7 @@ from minidistil.tasks.decoding_options import DECODING, add_decoding_options, gi
 from minidistil.tasks.labelled_data import held_out_of, training_and_evaluation
 
 
-def add_pair_options(parser):
+def add_pair_options(parser) -> None:
     group = parser.add_argument_group("pairs of texts (translation, summarization)")
     group.add_argument("--target-data", metavar="PATH", help="line i is what line i of --data is")
     group.add_argument("--eval-target-data", metavar="PATH", help="the same of --eval-data")
@@ -47,7 +47,7 @@ def read_pairs(args, data: str) -> list[tuple[str, list[str]]]:
     return list(progress(text_pairs(data, target_file=target, **columns), "reading", unit=" pairs"))
 
 
-def training(task, args, folder, tokenizer, resumed):
+def training(task, args, folder, tokenizer, resumed) -> tuple:
     """The folder's encoder–decoder, or one whose two halves are initialised from the folder's
     model; and TextPairs."""
     pairs, evaluation = training_and_evaluation(args, read_pairs)
@@ -72,7 +72,7 @@ def decoder_layers(args) -> tuple[int, ...] | None:
     return None if given is None else tuple(int(part) for part in given.split(","))
 
 
-def evaluation(args, tokenizer, model):
+def evaluation(args, tokenizer, model) -> list[dict]:
     """Batches of sources with their references."""
     return _data(args, tokenizer, [], held_out_of(args, read_pairs)).evaluation_batches()
 
@@ -104,7 +104,7 @@ def _search(args):
 # ------------------------------------------------------- measuring
 
 
-def measure(score: Callable, model, batches, reference=None):
+def measure(score: Callable, model, batches, reference=None) -> dict[str, float]:
     """loss (nats a target token), score(texts, wanted), and agreement: the share of texts equal to
     those of `reference`."""
     losses, sizes, texts, wanted = [], [], [], []
@@ -123,7 +123,7 @@ def measure(score: Callable, model, batches, reference=None):
     return found
 
 
-def answers(model, batches):
+def answers(model, batches) -> np.ndarray:
     """The generated text of every source, in one array."""
     return np.array([text for batch in batches for text in _texts(model, batch)], object)
 

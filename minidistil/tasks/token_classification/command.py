@@ -32,11 +32,11 @@ from minidistil.tasks.token_classification.metrics import entity_scores, scheme_
 from minidistil.tasks.token_classification.unlabelled_words import untagged_sentences
 
 
-def add_options(parser):
+def add_options(parser) -> None:
     """No options: --data is a CoNLL file (a word and its tag a line), or .jsonl."""
 
 
-def training(args, folder, tokenizer, resumed):
+def training(args, folder, tokenizer, resumed) -> tuple:
     """The model with a head for the data's tags, and TaggedText."""
     training, evaluation = training_and_evaluation(args, _read)
     names = tag_names(tag for _, tags in training + evaluation for tag in tags)
@@ -52,7 +52,7 @@ def training(args, folder, tokenizer, resumed):
     return model, _data(args, tokenizer, model, training, evaluation)
 
 
-def evaluation(args, tokenizer, model):
+def evaluation(args, tokenizer, model) -> list[dict]:
     """Batches of the sentences with their tags."""
     return _data(args, tokenizer, model, [], held_out_of(args, _read)).evaluation_batches()
 
@@ -101,7 +101,7 @@ def _data(args, tokenizer, model, training, evaluation):
 # ------------------------------------------------------- measuring
 
 
-def measure(model, batches, reference=None):
+def measure(model, batches, reference=None) -> dict[str, float]:
     """loss and accuracy of words; precision, recall, f1 of entities, if the tags have a scheme."""
     names = model.config.to_dict()["id2label"]
     scheme = scheme_of(names.values())
@@ -135,13 +135,13 @@ def _sentences(batches):
     return order, np.flatnonzero(np.diff(sentence[order])) + 1
 
 
-def answers(model, batches):
+def answers(model, batches) -> np.ndarray:
     """The top-1 tag of every word, (M,)."""
     best = argmax(model)
     return np.concatenate([best(logits) for logits, _ in _labelled(model, batches)])
 
 
-def describe(answer):
+def describe(answer) -> str:
     """The entities of a text with their scores."""
     kinds = [a.get("entity_group", a.get("entity")) for a in answer]
     found = zip(kinds, answer, strict=True)

@@ -26,6 +26,6 @@ training = partial(pair_commands.training, "translation")
 measure = partial(pair_commands.measure, bleu)
 
 
-def describe(answer):
+def describe(answer) -> str:
     """The translation."""
     return answer["translation_text"]
