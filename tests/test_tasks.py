@@ -1,4 +1,4 @@
-"""A task is one folder and one entry of the table, with all that `pipeline` and the commands call."""
+"""A task is one folder and one entry of the table, with what `pipeline` and the commands call."""
 
 from pathlib import Path
 
