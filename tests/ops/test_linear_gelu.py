@@ -10,6 +10,8 @@ from minidistil.ops.kernels.packing import KC
 from minidistil.ops.kernels.register_tile import MR, NR
 from minidistil.ops.runtime.cpu import threads
 
+pytestmark = pytest.mark.usefixtures("unit")
+
 WIDTHS = (1, NR, STRIP * NR - 1, STRIP * NR, STRIP * NR + 1, 3 * STRIP * NR + NR + 5)
 
 

@@ -8,6 +8,8 @@ from minidistil.ops.kernels.activation import FORMS
 from minidistil.ops.kernels.matmul import STRIP
 from minidistil.ops.kernels.register_tile import MR, NR
 
+pytestmark = pytest.mark.usefixtures("unit")
+
 
 @pytest.mark.parametrize("name", ["numpy", "cpu"])
 @pytest.mark.parametrize("form", FORMS)

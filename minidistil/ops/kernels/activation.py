@@ -15,7 +15,8 @@ from minidistil.ops.runtime.cpu import erf, helper, kernel, prange, tanh
 from minidistil.ops.runtime.cuda import device_function, float32
 
 FORMS = ("none", "tanh")  # values of `approximate`
-CODES = {None: 0, "none": 1, "tanh": 2}  # `approximate` as CUDA kernels take it; 0: no GELU
+CODES = {None: 0, "none": 1, "tanh": 2}  # `approximate` as kernels take it
+NO_GELU, ERF = CODES[None], CODES["none"]
 ROOT_HALF, ROOT_2_OVER_PI, CUBIC = math.sqrt(0.5), math.sqrt(2 / math.pi), 0.044715
 
 f = np.float32

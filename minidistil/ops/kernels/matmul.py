@@ -55,18 +55,21 @@ from typing import NamedTuple
 import numpy as np
 
 from minidistil.ops.kernels import packing
-from minidistil.ops.kernels.activation import FORMS, activate, gelu_erf, gelu_tanh
-from minidistil.ops.kernels.packing import KC, frozen, line, pack, remember, split, up
+from minidistil.ops.kernels.activation import CODES, ERF, NO_GELU, activate, gelu_erf, gelu_tanh
+from minidistil.ops.kernels.amx_products import product as amx_product
+from minidistil.ops.kernels.amx_tile import BF16, HIGH, HIGHEST
+from minidistil.ops.kernels.packing import KC, SMALL, frozen, line, pack, remember, split, up
 from minidistil.ops.kernels.register_tile import MR, NR, get, put, tile
+from minidistil.ops.runtime import amx, matmul_settings
 from minidistil.ops.runtime.cpu import get_num_threads, kernel, prange, serial, use_threads
 from minidistil.ops.runtime.workspace import empty, is_frugal
 
 MC = 96 // MR  # counted in panels, like every row and column of tiles below
 SLAB = 3072 // NR
 STRIP = 8  # tiles side by side, 96 × 128 floats of C, that are activated while a cache holds them
-SMALL = 32_768  # multiply-adds below which waking another thread costs more than it saves
 PRODUCTS = ("own", "numpy")
-NO_GELU, ERF = -1, FORMS.index("none")
+KINDS = {"highest": HIGHEST, "high": HIGH, "medium": BF16}  # of AMX, by precision
+LAYOUT = "float32"  # of the panels that are kept
 
 _product = ContextVar("product", default="own")
 
@@ -113,11 +116,14 @@ def matmul(a, b, out=None, *, bias=None, add=False, gelu=None, into=None):
             f"out must be a writeable C-contiguous float32 array of shape {(M, N)}, "
             f"not {out.dtype} {out.shape} with strides {out.strides}"
         )
-    form, into = gelu_form(gelu), out if into is None else into
+    form, into = CODES[gelu], out if into is None else into
     if _product.get() == "numpy" or K == 0:
         _by_numpy(a, b, out, bias, add)
         if gelu is not None:
             activate(out, gelu, into)
+    elif M and N and amx.in_use():
+        kind = KINDS[matmul_settings.current()[0]]
+        amx_product(kind, a, b, out, bias, add, form, into, _by_tiles)
     elif M and N:
         _by_tiles(a, b, out, bias, add, form, into)
     return out
@@ -140,7 +146,7 @@ def _by_tiles(a, b, out, bias, add, form, into):
     if bias is not None:
         start[:N] = bias
     weight = frozen(b)
-    kept = packing.kept.get(id(weight))
+    kept = packing.kept.get((id(weight), LAYOUT))
     panels = empty(J * NR * K + 16) if kept is None else kept
     scratch = empty(workers * (MC * MR * KC + MR * NR) + 16)
     job = Job(
@@ -149,7 +155,7 @@ def _by_tiles(a, b, out, bias, add, form, into):
     )  # fmt: skip
     _together(workers, kept is None, job)
     if weight is not None and kept is None and not is_frugal():
-        remember(weight, panels)
+        remember(weight, LAYOUT, panels)
 
 
 class Job(NamedTuple):
@@ -172,11 +178,6 @@ class Job(NamedTuple):
     N: int
     K: int
     scratch: int
-
-
-def gelu_form(name):
-    """What follows the product: the place in activation.FORMS, or NO_GELU."""
-    return NO_GELU if name is None else FORMS.index(name)
 
 
 def _address(x):
