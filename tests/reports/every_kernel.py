@@ -59,7 +59,7 @@ def optimiser():
     s = Source(7)
     g, p = s.normal(2, 33, 31).astype(np.float32)
     m, v = np.zeros((2, *p.shape), np.float32)
-    rule = {"lr": 0.01, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.1, "t": 1}
+    rule = {"lr": 0.01, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.1, "step": 1}
     (scaled,) = global_norm.scaled_cpu([g], 0.3)
     new = adamw.update_cpu(p, m, v, scaled, **rule)
     norm = np.float64(global_norm.norm_cpu([g, p]))
