@@ -20,7 +20,7 @@ from minidistil.ops.runtime.workspace import Workspace, frugal
 
 __all__ = [
     "BACKENDS", "DTYPES", "GEMMS", "OPS", "PRECISIONS", "SUFFIX", "Workspace", "backend", "frugal",
-    "matmul_precision", "place_of",
+    "instructions", "matmul_precision", "place_of",
 ]  # fmt: skip
 
 OPS = (
@@ -61,6 +61,16 @@ def backend(name, dtype="float32"):
 
         check_device()
     return _made(name, dtype)
+
+
+def instructions(name):
+    """What the backend's matrix products run on now: for "cpu" as `runtime.amx.instructions`, for
+    the others None."""
+    if name != "cpu":
+        return None
+    from minidistil.ops.runtime import amx
+
+    return amx.instructions()
 
 
 @cache

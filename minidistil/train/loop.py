@@ -17,7 +17,7 @@ import numpy as np
 from minidistil.io.limits import several
 from minidistil.model.finite import NotFiniteError
 from minidistil.model.label_counts import PLAIN
-from minidistil.ops import Workspace
+from minidistil.ops import Workspace, instructions
 from minidistil.train import best, budget
 from minidistil.train.bert_optimizers import BertAdam, Lamb
 from minidistil.train.input_digests import inputs_of
@@ -100,7 +100,7 @@ def _trained(objective, data, config, run, evaluate, progress):
         return loop.go(progress)
     try:
         if run is not None:
-            run.start(plan)
+            run.start(plan, instructions(config.backend))
         return loop.go(progress)
     except (ValueError, OSError):
         if run is not None and loop.saved is None:

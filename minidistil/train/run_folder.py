@@ -101,10 +101,12 @@ class Run:
             )
         self.inputs |= inputs
 
-    def start(self, plan):
-        """Write run.json. plan: what was settled, such as the number of steps."""
+    def start(self, plan, instructions=None):
+        """Write run.json. plan: what was settled, such as the number of steps. instructions: what
+        matrix products run on; their last bits differ elsewhere."""
         self.plan = plan
-        stored = {"command": self.command, "options": self.options, "plan": plan}
+        stored = {"command": self.command, "options": self.options, "plan": plan,
+                  "instructions": instructions}  # fmt: skip
         write_sealed(self.folder / "run.json", stored | {"inputs": self.inputs})
         self.rewind(-1)
 

@@ -54,10 +54,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minidistil.ops.gelu import FORMS, activate_cpu, of_erf, of_tanh
 from minidistil.ops.kernels import packing
+from minidistil.ops.kernels.activation import CODES, ERF, NO_GELU, activate, gelu_erf, gelu_tanh
+from minidistil.ops.kernels.amx_products import product as amx_product
+from minidistil.ops.kernels.amx_tile import BF16, HIGH, HIGHEST
 from minidistil.ops.kernels.packing import (
     KC,
+    SMALL,
     Factor,
     Tiles,
     frozen,
@@ -68,6 +71,7 @@ from minidistil.ops.kernels.packing import (
     up,
 )
 from minidistil.ops.kernels.register_tile import MR, NR, PackedTile, get, put, tile
+from minidistil.ops.runtime import amx, matmul_settings
 from minidistil.ops.runtime.cpu import (
     address_of,
     get_num_threads,
@@ -81,9 +85,9 @@ from minidistil.ops.runtime.workspace import empty, is_frugal
 MC = 96 // MR  # in panels, like every row and column of tiles below
 SLAB = 3072 // NR
 STRIP = 8  # tiles side by side, 96 × 128 floats of C, that are activated while a cache holds them
-SMALL = 32_768  # multiply-adds below which waking another thread costs more than it saves
 PRODUCTS = ("own", "numpy")
-NO_GELU, ERF = -1, FORMS.index("none")
+KINDS = {"highest": HIGHEST, "high": HIGH, "medium": BF16}  # of AMX, by precision
+LAYOUT = "float32"  # of the panels that are kept
 
 _product = ContextVar("product", default="own")
 
@@ -113,8 +117,8 @@ def matmul(
     """a (M,K), b (K,N)  ->  c (M,N), all float32; a and b in any layout, c in C order.
 
     out: where to write c; float32, C-contiguous, sharing no memory with a or b. add: c += a·b
-    instead of c = a·b. bias: (N,), added to every row. gelu: one of gelu.FORMS; gelu(c) is then
-    written to `into`, an array like out or out itself.
+    instead of c = a·b. bias: (N,), added to every row. gelu: one of activation.FORMS; gelu(c) is
+    then written to `into`, an array like out or out itself.
     Raises TypeError for other dtypes and ValueError for shapes that do not fit.
     """
     if a.dtype != np.float32 or b.dtype != np.float32:
@@ -139,11 +143,14 @@ def matmul(
             f"out must be a writeable C-contiguous float32 array of shape {(M, N)}, "
             f"not {out.dtype} {out.shape} with strides {out.strides}"
         )
-    form, into = gelu_form(gelu), out if into is None else into
+    form, into = CODES[gelu], out if into is None else into
     if _product.get() == "numpy" or K == 0:
         _by_numpy(a, b, out, bias, add)
         if gelu is not None:
-            activate_cpu(out, gelu, into)
+            activate(out, gelu, into)
+    elif M and N and amx.in_use():
+        kind = KINDS[matmul_settings.current()[0]]
+        amx_product(kind, a, b, out, bias, add, form, into, _by_tiles)
     elif M and N:
         _by_tiles(a, b, out, bias, add, form, into)
     return out
@@ -166,7 +173,7 @@ def _by_tiles(a, b, out, bias, add, form, into):
     if bias is not None:
         start[:N] = bias
     weight = frozen(b)
-    kept = packing.kept.get(id(weight))
+    kept = packing.kept.get((id(weight), LAYOUT))
     panels = empty(J * NR * K + 16) if kept is None else kept
     scratch = empty(workers * (MC * MR * KC + MR * NR) + 16)
     job = Job(
@@ -175,7 +182,7 @@ def _by_tiles(a, b, out, bias, add, form, into):
     )  # fmt: skip
     _multiply(workers, kept is None, job)
     if weight is not None and kept is None and not is_frugal():
-        remember(weight, panels)
+        remember(weight, LAYOUT, panels)
 
 
 class Job(NamedTuple):
@@ -199,11 +206,6 @@ class Job(NamedTuple):
     N: int
     K: int
     scratch: int
-
-
-def gelu_form(name):
-    """The index in gelu.FORMS, by which kernels know a form; None: NO_GELU."""
-    return NO_GELU if name is None else FORMS.index(name)
 
 
 def _address(x):
@@ -307,10 +309,10 @@ def _activate(c, g, form, first, last, left, right):
         source, to = c[i, left:right], g[i, left:right]
         if form == ERF:
             for o in range(len(line)):
-                line[o] = of_erf(source[o])
+                line[o] = gelu_erf(source[o])
         else:
             for o in range(len(line)):
-                line[o] = of_tanh(source[o])
+                line[o] = gelu_tanh(source[o])
         for o in range(len(line)):
             to[o] = line[o]
 

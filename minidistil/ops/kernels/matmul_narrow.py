@@ -19,9 +19,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minidistil.ops.kernels.matmul import SMALL, activate_strip, gelu_form
-from minidistil.ops.kernels.number_formats import SMALLEST_SCALE, WIDTH, quantize, round_bf16
-from minidistil.ops.kernels.packing import KC, Tiles, share_of
+from minidistil.ops.kernels import amx_linear
+from minidistil.ops.kernels.activation import CODES
+from minidistil.ops.kernels.matmul import activate_strip
+from minidistil.ops.kernels.number_formats import quantize, round_bf16
+from minidistil.ops.kernels.packing import KC, SMALL, Tiles, share_of
 from minidistil.ops.kernels.register_tile import MR, NR, transpose
 from minidistil.ops.kernels.register_tile_narrow import (
     BF16,
@@ -31,16 +33,9 @@ from minidistil.ops.kernels.register_tile_narrow import (
     bf16_tile,
     int8_tile,
 )
-from minidistil.ops.runtime.cpu import (
-    address_of,
-    bits_from_float,
-    exact,
-    float_from_bits,
-    get_num_threads,
-    helper,
-    prange,
-    use_threads,
-)
+from minidistil.ops.kernels.row_rounding import bf16_row, whole_row
+from minidistil.ops.runtime import amx
+from minidistil.ops.runtime.cpu import address_of, exact, get_num_threads, prange, use_threads
 from minidistil.ops.runtime.workspace import empty
 
 NEAR = 1 << 18  # bytes of packed x that stay in the second-level cache while panels of W pass by
@@ -48,9 +43,6 @@ TOGETHER = 4  # steps packed at a time
 SHORT = INT8 is not None and INT8.depth == 4  # x has 8 bits
 LOWEST = -128 if SHORT and INT8.left == "int8" else 0  # of these
 SHIFT = np.int32(0 if BF16.depth == 1 else 16)
-# Bits of a float32: the sign, all others, infinity, the flag of a quiet NaN, the upper half.
-SIGN, MAGNITUDE, INFINITY = np.int32(-(1 << 31)), np.int32(0x7FFFFFFF), np.int32(0x7F800000)
-QUIET, UPPER = np.int32(0x00400000), np.int32(-0x10000)
 
 _kept = {}  # {(id of a frozen weight, name of the packing): Packed}
 
@@ -106,7 +98,7 @@ def linear_int8(
 ) -> np.ndarray:
     """x (N,I), weight (O,I), bias (O,), all float32  ->  y (N,O); see `linear_int8.py`.
 
-    gelu: one of gelu.FORMS, applied to y.
+    gelu: one of activation.FORMS, applied to y.
     Raises ValueError where the processor has none of the instructions in `register_tile_narrow.py`.
     """
     if INT8 is None:
@@ -114,17 +106,20 @@ def linear_int8(
             "int8 needs a processor with SSE2, AVX2, AVX-512BW or Arm's dot product, and this one "
             "has none of them; use bfloat16 or float32"
         )
-    return _linear(x, weight, bias, gelu, INT8, pack_int8)
+    tiles = amx_linear.pack_int8_tiles, amx_linear.linear_int8
+    return _linear(x, weight, bias, gelu, INT8, pack_int8, tiles)
 
 
 def linear_bf16(
     x: np.ndarray, weight: np.ndarray, bias: np.ndarray, gelu: str | None = None
 ) -> np.ndarray:
     """x (N,I), weight (O,I), bias (O,), all float32  ->  y (N,O); see `linear_bf16.py`."""
-    return _linear(x, weight, bias, gelu, BF16, pack_bf16)
+    tiles = amx_linear.pack_bf16_tiles, amx_linear.linear_bf16
+    return _linear(x, weight, bias, gelu, BF16, pack_bf16, tiles)
 
 
-def _linear(x, weight, bias, gelu, dot, pack):
+def _linear(x, weight, bias, gelu, dot, pack, tiles):
+    """tiles: what packs W for AMX, and what multiplies."""
     for name, array in (("x", x), ("weight", weight), ("bias", bias)):
         if array.dtype != np.float32:
             raise TypeError(f"the kernels round from float32, and {name} is {array.dtype}")
@@ -133,9 +128,13 @@ def _linear(x, weight, bias, gelu, dot, pack):
             f"linear needs x (N,I), weight (O,I) and bias (O,), not {x.shape}, {weight.shape} and "
             f"{bias.shape}"
         )
-    x, (N, O), weight = np.ascontiguousarray(x), (len(x), len(bias)), packed(weight, pack)
+    x, (N, O) = np.ascontiguousarray(x), (len(x), len(bias))
     y = empty((N, O))
-    if N and O:
+    if N and x.shape[1] and O and amx.in_use():
+        pack, multiply = tiles
+        multiply(x, packed(weight, pack), bias, y, CODES[gelu])
+    elif N and O:
+        weight = packed(weight, pack)
         I, J = -(-N // MR), len(weight.panels)
         workers = 1 if N * x.shape[1] * O < SMALL else get_num_threads()
         words = weight.steps * weight.panels.shape[3] // dot.depth  # of one row of x
@@ -147,7 +146,7 @@ def _linear(x, weight, bias, gelu, dot, pack):
         padded[:O] = bias
         b = weight.panels.view(np.uint8).reshape(J, -1)
         job = NarrowJob(x, lines, a, scales, zeros, b, weight.steps, weight.sums, weight.scale,
-                        padded, y, gelu_form(gelu), spare)  # fmt: skip
+                        padded, y, CODES[gelu], spare)  # fmt: skip
         _multiply(workers, job)
     return y
 
@@ -192,61 +191,13 @@ def _round(t, workers, job):
             if n >= len(x):
                 line[p] = 0
             elif len(job.scale):
-                scale, zero = _whole_row(x[n], line[p], SHORT, LOWEST)
+                scale, zero = whole_row(x[n], line[p], SHORT, LOWEST)
                 job.scales[i, p], job.zeros[i, p] = scale, zero
             else:
-                _bf16_row(x[n], line[p])
+                bf16_row(x[n], line[p], SHIFT)
         source, to = address_of(line), address_of(a[i])
         for k in range(0, a.shape[1], TOGETHER):
             transpose(to + 4 * k * MR, source + 4 * k, row, MR)
-
-
-@exact()
-def _whole_row(x, line, short, lowest):
-    """x (I,)  ->  line (I,), whole numbers less `zero`; returns their scale, and zero.
-
-    The numbers are those of `number_formats.quantize_rows`, to the bit. zero: 0; for a short type
-    the value that turns the smallest of the row into `lowest`.
-    """
-    high, low = _extremes(x.view(np.int32))
-    if high >= INFINITY or low >= INFINITY:
-        line[:] = 0
-        return np.float32(np.nan), np.int32(0)
-    high, low = float_from_bits(high), -float_from_bits(low)
-    fitting = high / np.float32(WIDTH) - low / np.float32(WIDTH)
-    scale = max(float_from_bits(_rounded(bits_from_float(fitting))), SMALLEST_SCALE)
-    inverse = np.float32(1) / scale
-    zero = np.int32(np.rint(low * inverse)) - np.int32(lowest) if short else np.int32(0)
-    for k in range(len(x)):
-        line[k] = np.int32(np.rint(x[k] * inverse)) - zero
-    return scale, zero
-
-
-@exact()
-def _extremes(bits):
-    """bits (I,) of a row of floats  ->  bits of its largest entry and of minus its smallest, each 0
-    or above: floats without a sign are ordered as their bits; bits of those with one are below."""
-    high = low = np.int32(0)
-    for k in range(len(bits)):
-        high = np.int32(max(high, bits[k]))
-        low = np.int32(max(low, bits[k] ^ SIGN))
-    return high, low
-
-
-@exact()
-def _bf16_row(x, line):
-    """x (I,)  ->  line (I,): `number_formats.round_bf16`, in the type that the tile reads."""
-    bits = x.view(np.int32)
-    for k in range(len(x)):
-        line[k] = _rounded(bits[k]) >> SHIFT
-
-
-@helper
-def _rounded(bits):
-    """The bits of a float32, int32  ->  those of the nearest bfloat16; NaN stays NaN."""
-    nearest = bits + np.int32(0x7FFF) + (bits >> np.int32(16) & np.int32(1))
-    nan = bits & MAGNITUDE > INFINITY
-    return np.int32((bits | QUIET if nan else nearest) & UPPER)
 
 
 @exact()

@@ -11,9 +11,10 @@ import numpy as np
 from minidistil.ops.kernels.register_tile import MR, NR, copy, get, put, transpose
 from minidistil.ops.runtime.cpu import helper, serial
 
+SMALL = 32_768  # multiply-adds below which waking another thread costs more than it saves
 KC = 256  # steps of a block, on every machine; `matmul.py` says why
 
-kept = {}  # {id of a frozen weight: its panels; None after its first use}
+kept = {}  # {(id of a frozen weight, layout): its panels; None after its first use}
 
 
 def frozen(b):
@@ -24,13 +25,14 @@ def frozen(b):
     return weight if weight.T.strides == b.strides and weight.T.shape == b.shape else None
 
 
-def remember(weight, panels):
+def remember(weight, layout, panels):
     """Notes a weight's first use; keeps its panels at the second, for as long as it lives."""
-    if id(weight) in kept:
-        kept[id(weight)] = panels
+    key = id(weight), layout
+    if key in kept:
+        kept[key] = panels
     else:
-        kept[id(weight)] = None
-        weakref.finalize(weight, kept.pop, id(weight))
+        kept[key] = None
+        weakref.finalize(weight, kept.pop, key)
 
 
 @helper
