@@ -25,9 +25,9 @@ from minidistil.ops.runtime.kernel_cache import KernelCache
 from minidistil.ops.runtime.machine_code import Pipeline
 
 __all__ = [
-    "CHUNKS", "FEATURES", "bits_from_float", "cgutils", "compilations", "cores", "erf",
-    "erf_of_array", "exact", "exp", "float_from_bits", "get_num_threads", "helper", "intrinsic",
-    "ir", "kernel", "prange", "serial", "tanh", "threads", "types", "use_threads",
+    "CHUNKS", "FEATURES", "address_of", "bits_from_float", "cgutils", "compilations", "cores",
+    "erf", "erf_of_array", "exact", "exp", "float_from_bits", "get_num_threads", "helper",
+    "intrinsic", "ir", "kernel", "prange", "serial", "tanh", "threads", "types", "use_threads",
 ]  # fmt: skip
 
 # What Numba compiles for, such as {"+avx2", "-avx512f"}; its cache keys on them.
@@ -107,6 +107,12 @@ class _Compilations(event.Listener):
 
 compilations = _Compilations()
 event.register("numba:compile", compilations)
+
+
+@helper
+def address_of(x):
+    """Inside a kernel: the address of an array's first entry."""
+    return np.int64(x.ctypes.data)  # Numba adds an unsigned integer to a signed one in float64
 
 
 @intrinsic
