@@ -429,7 +429,7 @@ def features(pairs):
         rows = teacher.pack(part["input_ids"], part["attention_mask"])
         result, _ = network.forward(
             teacher.canonical(), rows, teacher.config, "fill-mask", None, teacher.ops,
-            project=False, keep=False,
+            network.ForwardOptions(project=False, keep=False),
         )  # fmt: skip
         sums = np.add.reduceat(result.hidden[-1], rows.bounds[:-1])
         means.append(sums / np.diff(rows.bounds)[:, None])

@@ -69,6 +69,22 @@ def misplaced(part, modules):
     return wrong
 
 
+OPS_FLOORS = {"runtime": 0, "kernels": 1}  # the folders of ops/; an op's own file: 2
+
+
+def floor_in_ops(module):
+    """runtime, then kernels, then the op files; None outside minidistil.ops."""
+    parts = module.split(".")
+    if parts[:2] != ["minidistil", "ops"]:
+        return None
+    return OPS_FLOORS.get(parts[2] if len(parts) > 2 else "", 2)
+
+
+def misplaced_in_ops(module, modules):
+    """Those of `modules` that lie in a higher folder of ops/ than `module`."""
+    return [m for m in modules if (floor_in_ops(m) or 0) > floor_in_ops(module)]
+
+
 MODULES = {module_of(path): path for path in FILES}
 
 
@@ -118,6 +134,9 @@ def test_a_file(path):
     if part is not None:
         assert part in FLOORS, f"{part} has no floor"
         assert misplaced(part, imports(tree)) == [], "imports go down"
+    if part == "ops":
+        wrong = misplaced_in_ops(module_of(path), imports(tree))
+        assert wrong == [], "imports go from ops to ops/kernels to ops/runtime"
     outside = {module.split(".")[0] for module in imports(tree, everywhere=False)}
     assert not outside & FRAMEWORKS, "frameworks are imported inside the functions that need them"
     everywhere = {module.split(".")[0] for module in imports(tree)}
@@ -135,6 +154,10 @@ def test_the_floors_bite():
     assert misplaced("ops", ["minidistil.model.rows"])
     assert misplaced("data", ["minidistil.model.rows"])
     assert misplaced("model", ["minidistil.ops.linear", "minidistil.model.rows", "numpy"]) == []
+    kernel, op = "minidistil.ops.kernels.matmul", "minidistil.ops.gelu"
+    assert misplaced_in_ops(kernel, [op]) == [op]
+    assert misplaced_in_ops("minidistil.ops.runtime.arrays", [kernel]) == [kernel]
+    assert misplaced_in_ops(op, [op, kernel, "minidistil.ops.runtime.cpu", "numpy"]) == []
 
 
 WRITERS = {  # that leave half a file behind, or none, when the process is killed or the disk full

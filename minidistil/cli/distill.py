@@ -1,10 +1,10 @@
-"""Teach a small student what a teacher knows.
+"""Distil a teacher into a small student.
 
 Without options: the teacher that comes with minidistil, a student with half its layers, movie
 reviews, about five minutes on two cores. Two more students train for the same steps on the same
 batches without the teacher, one from the same weights and one from random ones; the table at the
-end says what the teacher was good for. Writes a run folder: the student as a Hugging Face folder,
-metrics.jsonl, report.json, report.html, curves.png, and checkpoints from which --resume goes on.
+end compares them. Writes a run folder: the student as a Hugging Face folder,
+metrics.jsonl, report.json, report.html, curves.png, and checkpoints from which --resume continues.
 """
 
 import dataclasses
@@ -62,7 +62,7 @@ LISTS = {  # losses that may be given several times
     },
     "terms": {
         "metavar": "NAME:OPTION=VALUE",
-        "help": f"an objective on what is inside the models, in place of those of a recipe: "
+        "help": f"a loss on hidden states or attention, in place of those of a recipe: "
         f"{', '.join(TERMS)}",
     },
 }
@@ -76,7 +76,7 @@ def layer_list(text):
 def add_options(parser):
     parser.add_argument(
         "--recipe", metavar="NAME",
-        help=f"a paper's settings, each of which its option changes: {', '.join(RECIPES)}",
+        help=f"a paper's settings; options change single ones: {', '.join(RECIPES)}",
     )  # fmt: skip
     parser.presets = lambda name: recipe(name).options
     _add_model_options(parser.add_argument_group("models"))
@@ -88,7 +88,7 @@ def add_options(parser):
         "--labels",
         action=BooleanOptionalAction,
         default=True,
-        help="learn from a classifier's labels too, where the data has them",
+        help="also learn from a classifier's labels, where the data has them",
     )
     add_training_options(parser, lr=1e-3, batch_tokens=2048)
     add_class_options(parser)
@@ -99,7 +99,7 @@ def _add_model_options(group):
     """Who teaches whom."""
     group.add_argument(
         "--teacher", metavar="FOLDER", action="append",
-        help="or a name on the hub; given again: several teachers, the mean of whose logits counts",
+        help="or a name on the hub; given again: several teachers, whose logits are averaged",
     )  # fmt: skip
     group.add_argument(
         "--teacher-weights", type=number_list, metavar="W,W,…",
@@ -111,7 +111,7 @@ def _add_model_options(group):
     )  # fmt: skip
     group.add_argument(
         "--cache-teacher", metavar="DIR",
-        help="ask the teacher once about every text, keep its answers here, and read them in every "
+        help="compute the teacher's outputs once, store them here, and read them in every "
         "epoch and for every student; a text then keeps its masks",
     )  # fmt: skip
     group.add_argument(
@@ -125,8 +125,8 @@ def _add_model_options(group):
     )  # fmt: skip
     group.add_argument(
         "--student", metavar="FOLDER",
-        help="a model, or a name on the hub, that the student starts as; where whole texts are "
-        "judged it may have a tokenizer of its own",
+        help="a model, or a name on the hub, that the student starts as; for tasks with one output "
+        "a text it may have a tokenizer of its own",
     )  # fmt: skip
     group.add_argument(
         "--student-config", metavar="FILE",
@@ -182,7 +182,7 @@ def run(args):
         longest = min(tokenizer.max_length, own.max_length)
         settle_length(args, longest, teacher.task, length_of(teacher))
         if two:
-            args.stride = None  # two tokenizers part a text at different places: it is cut
+            args.stride = None  # two tokenizers split a text at different places: it is cut
         make, learner = student(args, teacher, losses, two)
         objectives = {"distilled student": learner}
         keep_options(run, args)
@@ -228,7 +228,7 @@ def run(args):
 
 
 def student(args, teacher, losses, two=False):
-    """A function that makes the student, and the objective by which the teacher teaches it.
+    """A function that makes the student, and the objective that distils the teacher into it.
 
     two: student and teacher have a tokenizer each.
     """

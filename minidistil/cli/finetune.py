@@ -2,7 +2,7 @@
 
 A model without the task's head gets a new one, with as many classes as the data has labels; images
 need no model to start from. Writes a run folder: the model as a Hugging Face folder, metrics.jsonl,
-report.json, report.html, and checkpoints from which --resume goes on.
+report.json, report.html, and checkpoints from which --resume continues.
 """
 
 from minidistil import tasks

@@ -1,9 +1,9 @@
-"""Train a model of language from scratch: a BERT on masked words, or a GPT-2 on next words.
+"""Train a language model from scratch: a BERT on masked words, or a GPT-2 on next words.
 
 Learns a vocabulary from the text (WordPiece, or byte pairs for --family gpt2), or takes
 --tokenizer, and writes a run folder: the model as a Hugging Face folder, metrics.jsonl,
-report.json, report.html, and checkpoints from which --resume goes on. With --model a trained model
-goes on learning on this text.
+report.json, report.html, and checkpoints from which --resume continues. With --model a trained
+model is trained further on this text.
 """
 
 from pathlib import Path
@@ -54,14 +54,14 @@ def add_options(parser):
     add_masking_options(parser)
     command.add_options(parser)
     group = parser.add_argument_group("model")
-    group.add_argument("--model", metavar="FOLDER", help="a trained model to go on from")
+    group.add_argument("--model", metavar="FOLDER", help="a trained model to start from")
     group.add_argument(
         "--family", default="bert", metavar="NAME", help="of a new model: bert or gpt2 (bert)"
     )
     group.add_argument("--tokenizer", metavar="FOLDER", help="use this vocabulary")
     group.add_argument("--vocab-size", type=int, default=6000, metavar="V", help="learnt (6000)")
     group.add_argument(
-        "--cased", action="store_true", help="learn word pieces that keep capitals and accents"
+        "--cased", action="store_true", help="learn word pieces with capitals and accents"
     )
     group.add_argument("--layers", type=int, default=4, metavar="L")
     group.add_argument("--hidden", type=int, default=256, metavar="C")
@@ -70,7 +70,7 @@ def add_options(parser):
     group.add_argument("--dropout", type=float, default=0.0)
     group.add_argument(
         "--sinusoidal", action="store_true",
-        help="positions start as sinusoids, so that each learns from all; still trained",
+        help="positions start as sinusoids, and are trained",
     )  # fmt: skip
     add_store_option(group)
     add_training_options(parser, lr=1e-3, batch_tokens=8192)
@@ -124,7 +124,7 @@ def _longest(folder):
 
 
 def _data(args, task, tokenizer, resumed):
-    """What is evaluated on, and what is trained on: the same, but for --curriculum."""
+    """The data to evaluate on, and the data to train on: the same, except with --curriculum."""
     if task == "text-generation":
         if args.curriculum:
             raise ValueError("--curriculum is for masked words; leave it out for next words")
@@ -153,7 +153,7 @@ def _model(args, run):
         raise ValueError(f"--family must be one of {', '.join(FAMILIES)}, not {args.family!r}")
     family, learn_words, sizes = FAMILIES[args.family]
     sizes = sizes(args)
-    family(**sizes)  # sizes that contradict each other are refused before any text is read
+    family(**sizes)  # inconsistent sizes are refused before any text is read
     if run.resumed:
         tokenizer = load_tokenizer(args.out)
     elif args.tokenizer:
@@ -207,8 +207,8 @@ FAMILIES = {
 def _start_with_sinusoids(model):
     """Positions as sinusoids of the same size as the word embeddings, instead of noise.
 
-    "The token before" is then one rotation for all positions, where noise makes it a fact to
-    learn for each pair of them; so what short pieces taught holds in longer ones too.
+    "The previous token" is then one rotation for all positions; with random vectors it is learned
+    for each pair of positions. What is learned on short pieces then also holds in longer ones.
     """
     a, name = model.config.architecture, model.names["embeddings.position.weight"]
     size = model.config.initializer_range * 2**0.5  # a sinusoid's rms is 1/√2

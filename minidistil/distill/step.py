@@ -56,14 +56,14 @@ from minidistil.distill.teachers import teacher_outputs, types_of
 from minidistil.io.arguments import number, one_of, switch
 from minidistil.io.limits import short
 from minidistil.model import network, task_loss
+from minidistil.model.context import plus
 from minidistil.model.heads import WORD_TASKS, lm_head
 from minidistil.model.label_counts import PLAIN
-from minidistil.model.network import Cotangents
+from minidistil.model.network import Cotangents, ForwardOptions
 from minidistil.model.output import Step
 from minidistil.model.rows import given_in
 from minidistil.model.sentence.sentence_model import SENTENCES
 from minidistil.model.seq2seq.seq2seq_model import EncoderDecoder
-from minidistil.model.taps import plus
 from minidistil.model.vision.vision_model import VisionModel
 from minidistil.ops import frugal
 
@@ -183,7 +183,7 @@ def _text_step(student, teacher, batch, config, *place, counting):
     taps = {f"layer.{i - 1}": {} for i in watch[0]} or None
     mine, cache = network.forward(
         student.canonical(), rows, student.config, student.task,
-        student.dropout_state(rows, *place), ops, select, taps=taps, project=False,
+        student.dropout_state(rows, *place), ops, ForwardOptions(select, taps, project=False),
     )  # fmt: skip
     given = {} if words else task_loss.given(batch)
     soft = _soft_targets(asked, student, rows, given)

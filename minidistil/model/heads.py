@@ -15,9 +15,15 @@ sentence follows, or in ALBERT whether two stand in their order: all are the sam
 
 from typing import NamedTuple
 
+from minidistil.config.base import Architecture
 from minidistil.config.vit import VISION
-from minidistil.model.encoder import DENSE_SITE, HEAD_SITE, expand, expand_backward, scope
-from minidistil.model.rows import drop, drop_backward
+from minidistil.model.context import CLASSIFIER_DROPOUT, DENSE_DROPOUT, Context, drop_backward
+from minidistil.model.encoder import (
+    Params,
+    linear_activation,
+    linear_activation_backward,
+    of,
+)
 from minidistil.model.vision.vision_encoder import task_named
 
 
@@ -163,54 +169,90 @@ def with_outputs(config, task):
     return config.with_labels(2) if wrong else config
 
 
-# ---------------------------------------------------------------- masked language model
+# ---------------------------------------------------------------- over the vocabulary
 
 
-def mlm(h, p, a, ops):
-    """h (M,C)  ->  features (M,C) or (M,E), cache: all but the projection onto the vocabulary.
-
-    p: canonical parameters of the whole model.
-    """
-    g, transform = expand(
-        h, p["transform.weight"], p["transform.bias"], a.transform_activation, ops
-    )
-    n, norm = ops.layernorm.forward(
-        g, p["transform_norm.weight"], p["transform_norm.bias"], eps=a.eps
-    )
+def mlm_transform(h, p: Params, context: Context):
+    """h (M,C)  ->  LN(gelu(transform(h))) (M,C), in ALBERT (M,E), cache."""
+    a = context.architecture
+    g, transform = linear_activation(h, of(p, "transform"), a.transform_activation, context)
+    n, norm = context.ops.layernorm.forward(g, *of(p, "transform_norm"), eps=a.eps)
     return n, (transform, norm, a.transform_activation)
 
 
-def mlm_backward(dn, cache, ops):
+def mlm_transform_backward(dn, cache: tuple, ops):
     """dn (M,C) or (M,E)  ->  dh (M,C), gradients."""
-    transform, norm, name = cache
+    transform, norm, activation = cache
     d = {}
     dg, d["transform_norm.weight"], d["transform_norm.bias"] = ops.layernorm.backward(dn, norm)
-    dh, d["transform.weight"], d["transform.bias"] = expand_backward(dg, transform, name, ops)
+    dh, d["transform.weight"], d["transform.bias"] = linear_activation_backward(
+        dg, transform, activation, ops
+    )
     return dh, d
 
 
-def lm_head(p):
-    """What projects features onto the vocabulary: the table (V,C or E), tied, and a bias (V,).
-
-    A decoder learns no bias: zeros stand for it (see `Model`).
-    """
+def lm_head(p: Params) -> tuple:
+    """The projection onto the vocabulary: the embedding table (V,C), in ALBERT (V,E), and a bias
+    (V,). GPT-2 has no bias: zeros stand for it (see `Model`)."""
     return p["embeddings.word.weight"], p["decoder.bias"]
 
 
-# ---------------------------------------------------------------- first token
+def vocabulary_head(h, p: Params, head: str, context: Context, select=None, project=True):
+    """h (N,C)  ->  features (M,C), logits (M,V), cache.
+
+    head: "mlm", which transforms h first, or "lm". select: (M,) rows, None for all of them.
+    project=False: no logits, as `ops.vocabulary` computes them together with their loss.
+    """
+    ops, gather, transform, logits, projection = context.ops, None, None, None, None
+    if select is not None:
+        h, gather = ops.embedding.forward(h, ids=select)  # a look-up in the rows
+    if head == "mlm":
+        h, transform = mlm_transform(h, p, context)
+    if project:
+        logits, projection = ops.linear.forward(h, *lm_head(p))
+    return h, logits, (gather, transform, projection)
 
 
-def pool(h, first, p, name, a, dropout_state, ops):
-    """h (N,C), first (B,) rows  ->  pooled (B,C), cache.  name: `pooler` or `dense`."""
-    h0, gather = ops.embedding.forward(h, ids=first)  # a look-up in the rows
-    x, dropped = drop(h0, a.classifier_dropout * (name == "dense"), DENSE_SITE, dropout_state, ops)
-    z, linear = ops.linear.forward(x, p[f"{name}.weight"], p[f"{name}.bias"])
+def vocabulary_head_backward(dlogits, projection, cache: tuple, ops):
+    """dlogits (M,V)  ->  dh (N,C), the table's gradient (V,C), gradients; None, None, {} for None.
+
+    projection: in place of dlogits, what `ops.vocabulary.backward` returns: gradients of the
+    features, of the table and of the bias.
+    """
+    gather, transform, linear = cache
+    if dlogits is not None and linear is not None:
+        projection = ops.linear.backward(dlogits, linear)
+    if projection is None:
+        return None, None, {}
+    d = {}
+    dh, dword, d["decoder.bias"] = projection
+    if transform is not None:
+        dh, d_transform = mlm_transform_backward(dh, transform, ops)
+        d |= d_transform
+    if gather is not None:
+        (dh,) = ops.embedding.backward(dh, gather)
+    return dh, dword, d
+
+
+# ---------------------------------------------------------------- pooler
+
+
+def pool(h, p: Params, name: str, context: Context):
+    """h (N,C)  ->  pooled (B,C) = act(linear(h of each sequence's first token)), cache.
+
+    name: "pooler" or "dense". context: of these B rows; `bounds` are those of all rows.
+    """
+    a, ops = context.architecture, context.ops
+    x, gather = ops.embedding.forward(h, ids=context.bounds[:-1])  # a look-up in the rows
+    rate = a.classifier_dropout if name == "dense" else 0.0
+    x, dropped = context.drop(x, rate, DENSE_DROPOUT)
+    z, linear = ops.linear.forward(x, *of(p, name))
     op = getattr(ops, a.pooler_activation)
     pooled, activation = op.forward(z)
     return pooled, (gather, dropped, linear, activation, op, name)
 
 
-def pool_backward(dpooled, cache, ops):
+def pool_backward(dpooled, cache: tuple, ops):
     """dpooled (B,C)  ->  dh (N,C), gradients."""
     gather, dropped, linear, activation, op, name = cache
     d = {}
@@ -224,15 +266,15 @@ def pool_backward(dpooled, cache, ops):
 
 
 class Classifier(NamedTuple):
-    """Dropout and a linear layer, the last of a head."""
+    """A head's last layer: dropout and linear."""
 
     role: str  # of its parameters
     reads: str  # "pooled" (B,C) or "tokens" (N,C)
-    dropout: str  # which of the architecture's; "" for none
+    dropout: str  # the architecture's field with the rate; "" for none
     outputs: int | None = None  # None: as many as the config has labels
 
-    def rate(self, a):
-        """How likely dropout is, in this architecture."""
+    def rate(self, a: Architecture) -> float:
+        """The dropout rate in this architecture."""
         return getattr(a, self.dropout) if self.dropout else 0.0
 
 
@@ -248,16 +290,16 @@ CLASSIFIERS = {
 LAST = tuple(f"{last.role}." for last in CLASSIFIERS.values())  # how their parameters begin
 
 
-def classify(x, p, name, dropout, dropout_state, ops):
-    """x (B,C) or (N,C)  ->  logits (B,K) or (N,K), cache.  name: the layer's role."""
-    x, dropped = drop(x, dropout, HEAD_SITE, dropout_state, ops)
-    layer = scope(p, name)
-    logits, linear = ops.linear.forward(x, layer["weight"], layer["bias"])
-    return logits, (dropped, linear, name)
+def classify(x, p: Params, classifier: Classifier, context: Context):
+    """x (B,C) or (N,C)  ->  logits (B,K) or (N,K), cache."""
+    x, dropped = context.drop(x, classifier.rate(context.architecture), CLASSIFIER_DROPOUT)
+    logits, linear = context.ops.linear.forward(x, *of(p, classifier.role))
+    return logits, (dropped, linear, classifier.role)
 
 
-def classify_backward(dlogits, cache, ops):
+def classify_backward(dlogits, cache: tuple, ops):
     """dlogits (B,K) or (N,K)  ->  dx, gradients."""
-    dropped, linear, name = cache
-    dx, dweight, dbias = ops.linear.backward(dlogits, linear)
-    return drop_backward(dx, dropped, ops), {f"{name}.weight": dweight, f"{name}.bias": dbias}
+    dropped, linear, role = cache
+    d = {}
+    dx, d[f"{role}.weight"], d[f"{role}.bias"] = ops.linear.backward(dlogits, linear)
+    return drop_backward(dx, dropped, ops), d

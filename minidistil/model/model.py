@@ -11,6 +11,7 @@ from minidistil.io.arguments import path_like, real, whole
 from minidistil.io.files import write_json
 from minidistil.model import network, taps, task_loss, task_outputs
 from minidistil.model.checkpoint import write_folder
+from minidistil.model.context import plus
 from minidistil.model.finite import answer
 from minidistil.model.heads import (
     POOLERS,
@@ -22,7 +23,7 @@ from minidistil.model.heads import (
 )
 from minidistil.model.label_counts import PLAIN
 from minidistil.model.names import is_turned
-from minidistil.model.network import Cotangents
+from minidistil.model.network import Cotangents, ForwardOptions
 from minidistil.model.output import Copied, Fetched, Kept, Output, Step, kept_by
 from minidistil.model.parameter_table import layout
 from minidistil.model.params import checked_arrays
@@ -108,7 +109,7 @@ class Model(Copied):
         def run(model):
             return network.forward(
                 model.canonical(), rows, self.config, self.task, dropout_state, model.ops,
-                taps=inner, keep=keep,
+                ForwardOptions(taps=inner, keep=keep),
             )  # fmt: skip
 
         result, cache = answer(self, run, lambda done: network.answers(done[0]))
@@ -169,8 +170,8 @@ class Model(Copied):
 
         def run(model):
             return network.forward(
-                model.canonical(), rows, self.config, self.task, None, model.ops, select,
-                taps=taps, project=project, keep=False,
+                model.canonical(), rows, self.config, self.task, None, model.ops,
+                ForwardOptions(select, taps, project, keep=False),
             )[0]  # fmt: skip
 
         return answer(self, run, network.answers) if checked else run(self)
@@ -270,7 +271,7 @@ class Model(Copied):
         last = self._cotangent(
             "dlast_hidden_state", dlast_hidden_state, result.hidden[-1], rows, rows.mask.shape
         )
-        d[-1] = taps.plus(d[-1], last, self.ops)
+        d[-1] = plus(d[-1], last, self.ops)
         return tuple(d)
 
     def _dtaps(self, rows, dtaps):
@@ -319,7 +320,7 @@ class Model(Copied):
         if self.task in WORD_TASKS:
             (labels,) = task_loss.right_answers(given, rows, self.config, self.logits_head)
             select = np.flatnonzero(labels != task_loss.IGNORED)  # (M,)
-            result, cache = network.forward(*args, select=select, project=False)
+            result, cache = network.forward(*args, ForwardOptions(select, project=False))
             loss, kept = self.ops.vocabulary.forward(
                 result.features, *lm_head(self._canonical), labels=labels[select],
                 alpha_mlm=counting.shares["labels"],

@@ -168,16 +168,9 @@ class DropoutState(NamedTuple):
         return DropoutKey(p, self.seed, self.step, site, self.sequence, self.column)
 
     def of(self, rows):
-        """The same chance for some of the rows."""
+        """The same for some of the rows."""
         return self._replace(sequence=self.sequence[rows], column=self.column[rows])
 
-
-def drop(x, p, site, dropout_state, ops):
-    """x (N,C)  ->  dropout(x), cache; x itself in evaluation."""
-    if dropout_state is None or p == 0:
-        return x, None
-    return ops.dropout.forward(x, key=dropout_state.dropout_key(site, p))
-
-
-def drop_backward(dy, cache, ops):
-    return dy if cache is None else ops.dropout.backward(dy, cache)[0]
+    def from_site(self, site):
+        """The same with sites counted from this one."""
+        return self._replace(first_site=self.first_site + site)

@@ -38,13 +38,6 @@ def check_names(names, layers):
             )
 
 
-def plus(a, b, ops):
-    """a + b, where either may be None: a quantity that fed two readers adds their gradients."""
-    if a is None or b is None:
-        return b if a is None else a
-    return ops.add.forward(a, b)[0]
-
-
 def squares(q, k, bounds, n_heads, name, causal=False):
     """q, k (N,C)  ->  scores or probs of each sequence: a list of (H,t,t).
 

@@ -59,8 +59,3 @@ def _forward_kernel(a, b, y):
 
 
 backward_cuda = backward
-
-
-def into_cuda(a, b):
-    """a += b, of any shape, in place."""
-    _forward_kernel[flat(a)](*(x.reshape(x.size) for x in (a, b, a)))

@@ -31,15 +31,15 @@ from minidistil.ops.runtime.workspace import empty_like
 
 def forward(x):
     """x (N,K)  ->  y (N,K), each row summing to 1, cache."""
-    e = np.exp(x - x.max(axis=1, keepdims=True))
-    y = e / e.sum(axis=1, keepdims=True)
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    y = e / e.sum(axis=-1, keepdims=True)
     return y, y
 
 
 def backward(dy, cache):
     """dy (N,K), cache  ->  dx (N,K)."""
     y = cache
-    return (y * (dy - (dy * y).sum(axis=1, keepdims=True)),)
+    return (y * (dy - (dy * y).sum(axis=-1, keepdims=True)),)
 
 
 # ------------------------------------------------------- Numba: rows across cores

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minidistil.ops import gelu, linear_bf16, linear_int8
-from minidistil.ops.kernels import amx_linear, amx_matmul, amx_products, amx_reference
+from minidistil.ops.kernels import activation, amx_linear, amx_matmul, amx_products, amx_reference
 from minidistil.ops.kernels.amx_matmul import DEEPEST
 from minidistil.ops.kernels.amx_reference import tdpbf16ps
 from minidistil.ops.kernels.amx_tile import BF16, FORMATS, HIGH, HIGHEST, SIDE
@@ -87,7 +87,7 @@ def specified(kind, a, b, c):
 
 def product(kind, a, b, **options):
     out = np.zeros((len(a), b.shape[1]), np.float32)
-    how = {"bias": None, "add": False, "form": gelu.NO_GELU, "into": out} | options
+    how = {"bias": None, "add": False, "form": activation.NO_GELU, "into": out} | options
     amx_products.product(kind, a, b, out, *how.values(), None)
     return out
 
@@ -125,11 +125,11 @@ def test_layouts_sums_that_are_added_to_and_gelu(unit, kind):
         for right in (b, np.asfortranarray(b), b[::-1, ::-1].copy()[::-1, ::-1]):
             np.testing.assert_array_equal(product(kind, left, right), plain)
     out = c.copy()
-    amx_products.product(kind, a, b, out, bias, True, gelu.NO_GELU, out, None)
+    amx_products.product(kind, a, b, out, bias, True, activation.NO_GELU, out, None)
     np.testing.assert_array_equal(out, c + product(kind, a, b, bias=bias))
-    for form, name in enumerate(gelu.FORMS):
+    for name in activation.FORMS:
         g = np.empty_like(c)
-        h = product(kind, a, b, bias=bias, form=form, into=g)
+        h = product(kind, a, b, bias=bias, form=activation.CODES[name], into=g)
         np.testing.assert_array_equal(h, product(kind, a, b, bias=bias))
         np.testing.assert_allclose(g, gelu.forward(h, approximate=name)[0], rtol=1e-6, atol=1e-6)
 

@@ -73,7 +73,8 @@ def kernels():
 PLAIN = (
     ("kernels.peak_cuda", "_copy_kernel", "vv"),
     ("kernels.peak_cuda", "_multiply_add_kernel", "vn"),
-    ("runtime.cuda", "_clear_kernel", "v"), ("runtime.cuda", "_total_kernel", "vfv"),
+    ("runtime.cuda", "_clear_kernel", "v"), ("runtime.cuda", "_add_into_kernel", "vv"),
+    ("runtime.cuda", "_scale_kernel", "vfv"), ("runtime.cuda", "_total_kernel", "vfv"),
     ("add", "_forward_kernel", "vvv"), ("relu", "_forward_kernel", "mm"),
     ("relu", "_backward_kernel", "mmm"), ("tanh", "_forward_kernel", "mm"),
     ("tanh", "_backward_kernel", "mmm"), ("softmax", "_forward_kernel", "mm"),

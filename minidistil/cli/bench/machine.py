@@ -1,4 +1,4 @@
-"""What the benchmark runs on, and processes of their own for it, with an even start."""
+"""The machine of the benchmark, and separate processes with equal settings."""
 
 import datetime
 import importlib.metadata
@@ -19,14 +19,14 @@ PACKAGES = ("minidistil", "numpy", "numba", "torch", "transformers", "onnxruntim
 
 
 def even(environment, threads):
-    """An environment in which NumPy's BLAS uses the whole processor, and as many threads as
-    everybody else."""
+    """An environment in which NumPy's BLAS uses all instructions of the processor, and as many
+    threads as the other contestants."""
     kept = {name: value for name, value in environment.items() if name not in HOLDS_BACK}
     return kept | {THREADS: str(threads)}
 
 
 def ask(module, threads, **options):
-    """What the module's function answers (see `reply`), in a new process with an even start.
+    """The answer of the module's function (see `reply`), computed in a new process.
 
     Raises ValueError with the line it ends in, ChildProcessError where it was killed.
     """
@@ -43,7 +43,7 @@ def ask(module, threads, **options):
 
 
 def reply(function):
-    """The other end of `ask`: prints what the function makes of the options."""
+    """The counterpart of `ask`: prints the function's answer."""
     try:
         found = function(**json.loads(sys.argv[1]))
     except (ValueError, OSError, ImportError) as error:
@@ -72,7 +72,7 @@ def describe(threads):
 
 
 def _processor():
-    """As the system calls it."""
+    """The name that the system reports."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

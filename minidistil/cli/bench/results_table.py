@@ -12,7 +12,7 @@ NAME, NUMBER = 17, 11  # characters of the first column, and of a ratio
 TICKS = (0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)  # of the picture
 COLORS = {OURS: "#c0392b", "torch-eager": "#7f8c8d", "torch-sdpa": "#2c3e50",
           "onnxruntime": "#2980b9", "numpy": "#27ae60"}  # fmt: skip
-DRAWN = {"Software": "minidistil bench"}  # what the picture says of itself
+DRAWN = {"Software": "minidistil bench"}  # the picture's metadata
 
 
 def is_drawn(path):

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from minidistil.model.taps import plus
+from minidistil.model.context import plus
 
 
 class ModelStates(NamedTuple):

@@ -14,10 +14,10 @@ both distributions; here no answer starts there.
 
 from minidistil.distill.conventions import OURS, SoftTargets, row_temperatures
 from minidistil.model import task_loss
+from minidistil.model.context import plus
 from minidistil.model.heads import EXTRACT
 from minidistil.model.label_counts import PLAIN
 from minidistil.model.network import Cotangents
-from minidistil.model.taps import plus
 from minidistil.model.task_outputs import questions, questions_backward
 
 

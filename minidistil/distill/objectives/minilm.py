@@ -15,7 +15,7 @@ import numpy as np
 
 from minidistil.distill.objectives.auxiliary import TermGradients, tap
 from minidistil.distill.objectives.layer_pairs import pairs_of
-from minidistil.model.taps import plus
+from minidistil.model.context import plus
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from minidistil.distill.teachers import logits_of
 from minidistil.io import files
 from minidistil.model import task_loss
 from minidistil.model.label_counts import PLAIN
-from minidistil.model.network import Cotangents
+from minidistil.model.network import Cotangents, ForwardOptions
 from minidistil.model.output import Step
 from minidistil.model.seq2seq import seq2seq_model
 from minidistil.model.seq2seq.seq2seq_model import EncoderDecoder
@@ -61,13 +61,13 @@ def word_step(student, teacher, batch, config, train=False, seed=0, step=0, firs
     if not len(select):  # of a micro-batch without labels, which has no loss of logits
         select = slice(None)
     theirs, _ = seq2seq_model.forward(
-        teacher.canonical(), *pair[:2], teacher.config, None, teacher.ops, select, project=False,
-        keep=False,
+        teacher.canonical(), pair, teacher.config, None, teacher.ops,
+        ForwardOptions(select, project=False, keep=False),
     )  # fmt: skip
     mine, cache = seq2seq_model.forward(
-        student.canonical(), *pair[:2], student.config,
-        student.chances(pair, train, seed, step, first_sequence), student.ops, select,
-        project=False,
+        student.canonical(), pair, student.config,
+        student.dropout_states(pair, train, seed, step, first_sequence), student.ops,
+        ForwardOptions(select, project=False),
     )  # fmt: skip
     ops, hidden = student.ops, mine.decoder.hidden
     alphas = {"ce": config.alpha_ce, "hard": config.alpha_hard, "mse": config.alpha_mse}

@@ -16,8 +16,11 @@ Face's `generate`, top_k is applied before top_p.
 
 import numpy as np
 
-from minidistil.model import network
+from minidistil.model import decoder, heads
+from minidistil.model.context import Context
+from minidistil.model.encoder import scope
 from minidistil.model.finite import answer
+from minidistil.model.generation.cached_block import gpt2_block
 from minidistil.model.generation.generation_options import (
     DRAWS,
     of_beams,
@@ -54,15 +57,22 @@ def step(model, ids, kv_cache):
 
 
 def _read(model, rows, kv_cache):
-    def run(model):
-        return network.forward(
-            model.canonical(), rows, model.config, model.task, None, model.ops,
-            select=rows.bounds[1:] - 1, keep=False, kv_cache=kv_cache,
-        )[0]  # fmt: skip
+    """The logits (B,V) behind the last row of each text; `kv_cache` takes up all rows."""
 
-    result = answer(model, run, network.answers)
+    def run(model):
+        p, config, ops = model.canonical(), model.config, model.ops
+        context = Context(config.architecture, rows.bounds, ops, keep=False)
+        x, _ = decoder.embed(rows, scope(p, "embeddings"), context)
+        for i in range(config.architecture.L):
+            x = gpt2_block(x, scope(p, f"layer.{i}"), context, kv_cache.layer(i))
+        h, _ = decoder.final_norm(x, p, context)
+        last = rows.bounds[1:] - 1
+        _, logits, _ = heads.vocabulary_head(h, p, "lm", context, last)
+        return h, logits
+
+    _, logits = answer(model, run, tuple)
     kv_cache.grow(rows.bounds)
-    return model.ops.place.fetch(result.logits)
+    return model.ops.place.fetch(logits)
 
 
 def stream(model, prompts, *, eos=None, seed=0, **options):

@@ -12,12 +12,14 @@ Source: Hugging Face's EncoderDecoderModel, whose names and numbers are matched;
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from minidistil.model import encoder, network, task_loss
-from minidistil.model.encoder import scope, site_of
+from minidistil.model import encoder, heads, network, task_loss
+from minidistil.model.context import Context, first_site, plus
+from minidistil.model.encoder import Params, scope
 from minidistil.model.finite import answer
 from minidistil.model.generation.decode_step import Decoder, checked
 from minidistil.model.generation.generate_texts import picker
@@ -28,15 +30,13 @@ from minidistil.model.generation.generation_options import (
     writing,
 )
 from minidistil.model.generation.token_search import beam, listed, words
-from minidistil.model.heads import lm_head
 from minidistil.model.label_counts import PLAIN
 from minidistil.model.model import Model
-from minidistil.model.network import Cotangents
+from minidistil.model.network import ALL_ROWS, Cotangents, ForwardOptions, Result
 from minidistil.model.output import Step, kept_by
-from minidistil.model.parameter_table import BRIDGE, HALVES
-from minidistil.model.rows import pack
-from minidistil.model.seq2seq.cross_attention import Memory
-from minidistil.model.taps import plus
+from minidistil.model.parameter_table import BRIDGE
+from minidistil.model.rows import Rows, pack
+from minidistil.model.seq2seq.cross_attention import Memory, cross_block, cross_block_backward
 from minidistil.ops import frugal
 
 
@@ -79,45 +79,77 @@ def shift_right(labels, pad, start):
 # ---------------------------------------------------------------- rows in, logits out, and back
 
 
-def forward(p, source, target, config, chances, ops, select=None, project=True, keep=True):
+class Seq2SeqCache(NamedTuple):
+    """What a forward keeps for its backward."""
+
+    encoder: tuple
+    projection: Any  # None where both halves have the same width
+    decoder: tuple
+    head: tuple
+    last: Any  # (N,C), the decoder's last hidden state
+
+
+def forward(p: Params, pair: Pair, config: Any, dropout_states: tuple | None, ops: Any,
+            options: ForwardOptions = ALL_ROWS):  # fmt: skip
     """Rows of the source and of the target  ->  Seq2SeqResult, cache.
 
-    chances: dropout's randomness for both, or None. select, project, keep: see network.forward.
+    dropout_states: those of both halves, None in evaluation. options: without taps.
     """
-    first, second = chances or (None, None)
-    memory, hidden, body = encode(p, source, config, first, ops, keep)
-    result, cache = network.forward(
-        scope(p, "decoder"), target, config.decoder, HALVES["decoder"], second, ops, select,
-        project=project, keep=keep, memory=Memory(memory[0], source.bounds, target.bounds),
-    )  # fmt: skip
-    return Seq2SeqResult(hidden, result), (body, memory[1], cache) if keep else None
+    source_state, target_state = dropout_states or (None, None)
+    m, projection, hidden, encoder_cache = encode(
+        p, pair.source, config, source_state, ops, options.keep
+    )
+    p, a, target = scope(p, "decoder"), config.decoder.architecture, pair.target
+    memory = Memory(m, pair.source.bounds, target.bounds)
+    context = Context(a, target.bounds, ops, target_state, options.keep)
+    blocks = [partial(cross_block, memory=memory)] * a.L
+    states, decoder_cache = encoder.forward(p, target, config.decoder.pad_token_id, context, blocks)
+    features, logits, head = heads.vocabulary_head(
+        states[-1], p, "mlm", context, options.select, options.project
+    )
+    result = Seq2SeqResult(hidden, Result(states, features, logits))
+    cache = Seq2SeqCache(encoder_cache, projection, decoder_cache, head, states[-1])
+    return result, cache if options.keep else None
 
 
-def encode(p, source, config, dropout_state, ops, keep=True):
-    """Rows of the source  ->  (memory (M,C), the projection's cache), hidden states, cache."""
-    hidden, body = encoder.forward(
-        scope(p, "encoder"), source, config.encoder.architecture, config.encoder.pad_token_id,
-        dropout_state, ops, keep=keep,
-    )  # fmt: skip
-    memory = hidden[-1], None
+def encode(p: Params, source: Rows, config: Any, dropout_state, ops, keep: bool = True):
+    """Rows of the source  ->  memory (M,C), the projection's cache, hidden states, cache."""
+    c = config.encoder
+    context = Context(c.architecture, source.bounds, ops, dropout_state, keep)
+    hidden, cache = encoder.forward(scope(p, "encoder"), source, c.pad_token_id, context)
+    m, projection = hidden[-1], None
     if BRIDGE[0] in p:
-        memory = ops.linear.forward(hidden[-1], *(p[name] for name in BRIDGE))
-    return memory, hidden, body
+        m, projection = ops.linear.forward(m, *(p[name] for name in BRIDGE))
+    return m, projection, hidden, cache
 
 
-def backward(d, cache, ops, dlast=None, release=False):
+def backward(d: Cotangents, cache: Seq2SeqCache, ops, dlast=None, release: bool = False) -> dict:
     """d: Cotangents of the decoder, dlast (M,C) of the encoder's last hidden state  ->  gradients
-    under canonical names, without the encoder's pooler."""
-    body, bridge, decoder = cache
-    grads = network.backward(d, decoder, ops, release=release)
-    dmemory, dbridge = grads.pop("memory"), {}
-    if bridge is not None:
-        dmemory, *dbridge = ops.linear.backward(dmemory, bridge)
-        dbridge = dict(zip(BRIDGE, dbridge, strict=True))
-    dx = plus(dmemory, dlast, ops)
-    dhidden = (*[None] * len(body[1]), dx)
-    found = {"encoder": encoder.backward(dhidden, body, ops, release=release), "decoder": grads}
-    return dbridge | {f"{half}.{c}": g for half, part in found.items() for c, g in part.items()}
+    under canonical names, without the encoder's pooler.
+    """
+    dh, dword, decoder = heads.vocabulary_head_backward(d.logits, d.projection, cache.head, ops)
+    dm = None
+
+    def block_backward(dy, cache, ops):
+        nonlocal dm
+        dx, dm_block, grads = cross_block_backward(dy, cache, ops)
+        dm = plus(dm, dm_block, ops)  # every block attends to the memory
+        return dx, grads
+
+    blocks = [block_backward] * len(cache.decoder[1].caches)
+    dh = plus(d.hidden[-1], dh, ops)
+    dh = ops.place.zeros_like(cache.last) if dh is None else dh
+    dhidden = (*d.hidden[:-1], dh)
+    decoder |= encoder.backward(dhidden, cache.decoder, ops, release, blocks)
+    if dword is not None:  # tied: the table is looked up below and projected onto above
+        ops.place.accumulate(decoder["embeddings.word.weight"], dword)
+    grads = {f"decoder.{c}": g for c, g in decoder.items()}
+    if cache.projection is not None:
+        dm, *dprojection = ops.linear.backward(dm, cache.projection)
+        grads |= dict(zip(BRIDGE, dprojection, strict=True))
+    dhidden = (*[None] * len(cache.encoder[1].caches), plus(dm, dlast, ops))
+    d_encoder = encoder.backward(dhidden, cache.encoder, ops, release)
+    return grads | {f"encoder.{c}": g for c, g in d_encoder.items()}
 
 
 # ---------------------------------------------------------------- the door
@@ -153,15 +185,15 @@ class EncoderDecoder(Model):
             labels = task_loss.check_token_labels(labels, target, a.V, empty=empty)
         return Pair(source, target, labels)
 
-    def chances(self, pair, train, seed, step, first_sequence):
-        """Dropout's randomness for the source and the target, or None in evaluation."""
+    def dropout_states(self, pair, train, seed, step, first_sequence):
+        """The DropoutStates of source and target, or None in evaluation."""
         if not train:
             return None
         a = self.config.encoder.architecture
         first, second = (
             self.dropout_state(rows, train, seed, step, first_sequence) for rows in pair[:2]
         )
-        return first, second._replace(first_site=site_of(a.L, a))
+        return first, second.from_site(first_site(a.L, a))  # behind the encoder's sites
 
     def forward(self, input_ids, attention_mask=None, token_type_ids=None, labels=None,
                 decoder_input_ids=None, decoder_attention_mask=None, hidden_states=False,
@@ -177,10 +209,11 @@ class EncoderDecoder(Model):
             input_ids, attention_mask, token_type_ids, decoder_input_ids, decoder_attention_mask,
             labels,
         )  # fmt: skip
-        chances = self.chances(pair, train, seed, step, first_sequence)
+        states = self.dropout_states(pair, train, seed, step, first_sequence)
+        options = ForwardOptions(keep=keep)
 
         def run(model):
-            return forward(model.canonical(), *pair[:2], self.config, chances, model.ops, keep=keep)
+            return forward(model.canonical(), pair, self.config, states, model.ops, options)
 
         result, cache = answer(self, run, lambda done: _numbers(done[0]))
         loss, d = None, None
@@ -235,8 +268,9 @@ class EncoderDecoder(Model):
             raise ValueError("a training step needs labels in the batch")
         select = np.flatnonzero(pair.labels != task_loss.IGNORED)
         result, cache = forward(
-            self._canonical, *pair[:2], self.config,
-            self.chances(pair, train, seed, step, first_sequence), self.ops, select, project=False,
+            self._canonical, pair, self.config,
+            self.dropout_states(pair, train, seed, step, first_sequence), self.ops,
+            ForwardOptions(select, project=False),
         )  # fmt: skip
         features, vocabulary = result.decoder.features, self.ops.vocabulary
         loss, kept = vocabulary.forward(
@@ -269,7 +303,7 @@ class EncoderDecoder(Model):
 
         def decoder(model):
             p = model.canonical()
-            (memory, _), _, _ = encode(p, source, config, None, model.ops, keep=False)
+            memory, *_ = encode(p, source, config, None, model.ops, keep=False)
             return Decoder(scope(p, "decoder"), config.decoder, memory, source.bounds, model.ops)
 
         step = checked(self, decoder)
@@ -283,18 +317,18 @@ class EncoderDecoder(Model):
     def loss_of(self, pair):
         """The loss of a Pair with labels in evaluation, a float."""
 
-        def run(model):
-            return forward(model.canonical(), *pair[:2], self.config, None, model.ops, keep=False)[
-                0
-            ]
+        options = ForwardOptions(keep=False)
 
-        result = answer(self, run, _numbers)
+        def run(model):
+            return forward(model.canonical(), pair, self.config, None, model.ops, options)
+
+        result, _ = answer(self, run, lambda done: _numbers(done[0]))
         loss, _ = self.ops.cross_entropy.forward(result.decoder.logits, labels=pair.labels)
         return self.ops.place.number(loss)
 
     def lm_head(self):
         """What projects features onto the vocabulary: weight (V,C), bias (V,)."""
-        return lm_head(scope(self._canonical, "decoder"))
+        return heads.lm_head(scope(self._canonical, "decoder"))
 
 
 def _numbers(result):

@@ -9,6 +9,7 @@ from minidistil.io.arguments import path_like, real, whole
 from minidistil.io.limits import several
 from minidistil.model import task_loss
 from minidistil.model.checkpoint import misfit, stored_in, with_scales, write_folder
+from minidistil.model.context import Context
 from minidistil.model.finite import answer
 from minidistil.model.label_counts import PLAIN
 from minidistil.model.network import Result
@@ -111,10 +112,9 @@ class VisionModel(Copied):
 
     def _through(self, flat, places, dropout_state, keep):
         c = self.config
-        return vision_encoder.forward(
-            self.canonical(), flat, places, c.architecture, HEADS[c.model_type, self.task],
-            dropout_state, self.ops, keep,
-        )  # fmt: skip
+        context = Context(c.architecture, places.bounds, self.ops, dropout_state, keep)
+        heads = HEADS[c.model_type, self.task]
+        return vision_encoder.forward(self.canonical(), flat, places, heads, context)
 
     def forward(self, pixel_values, labels=None, hidden_states=False, train=False, seed=0, step=0,
                 keep=True, first_sequence=0):  # fmt: skip

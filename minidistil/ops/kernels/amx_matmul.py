@@ -31,7 +31,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minidistil.ops.gelu import ERF, NO_GELU, of_erf, of_tanh
+from minidistil.ops.kernels.activation import ERF, NO_GELU, gelu_erf, gelu_tanh
 from minidistil.ops.kernels.amx_panels import BACK, CHANNELS, PARTS, SPARE, own_code, pack
 from minidistil.ops.kernels.amx_tile import (
     INT8,
@@ -255,7 +255,7 @@ def _activate(x, form):
     own_code()
     if form == ERF:
         for o in range(len(x)):
-            x[o] = of_erf(x[o])
+            x[o] = gelu_erf(x[o])
     else:
         for o in range(len(x)):
-            x[o] = of_tanh(x[o])
+            x[o] = gelu_tanh(x[o])

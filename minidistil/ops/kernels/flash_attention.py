@@ -43,7 +43,7 @@ import math
 
 import numpy as np
 
-from minidistil.ops.dropout import philox_words
+from minidistil.ops.kernels.philox import philox_words
 from minidistil.ops.kernels.register_tile import MR, NR, copy, strided_tile, transpose
 from minidistil.ops.runtime.cpu import (
     cgutils,

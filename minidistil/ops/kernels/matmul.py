@@ -54,8 +54,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minidistil.ops.gelu import ERF, NO_GELU, activate_cpu, form_of, of_erf, of_tanh
 from minidistil.ops.kernels import packing
+from minidistil.ops.kernels.activation import CODES, ERF, NO_GELU, activate, gelu_erf, gelu_tanh
 from minidistil.ops.kernels.amx_products import product as amx_product
 from minidistil.ops.kernels.amx_tile import BF16, HIGH, HIGHEST
 from minidistil.ops.kernels.packing import KC, SMALL, frozen, line, pack, remember, split, up
@@ -90,8 +90,8 @@ def matmul(a, b, out=None, *, bias=None, add=False, gelu=None, into=None):
     """a (M,K), b (K,N)  ->  c (M,N), all float32; a and b in any layout, c in C order.
 
     out: where to write c; float32, C-contiguous, sharing no memory with a or b. add: c += a·b
-    instead of c = a·b. bias: (N,), added to every row. gelu: one of gelu.FORMS; then gelu(c) goes
-    into `into`, which is an array like out, or out itself.
+    instead of c = a·b. bias: (N,), added to every row. gelu: one of activation.FORMS; then
+    gelu(c) goes into `into`, which is an array like out, or out itself.
     Raises TypeError for other dtypes and ValueError for shapes that do not fit.
     """
     if a.dtype != np.float32 or b.dtype != np.float32:
@@ -116,11 +116,11 @@ def matmul(a, b, out=None, *, bias=None, add=False, gelu=None, into=None):
             f"out must be a writeable C-contiguous float32 array of shape {(M, N)}, "
             f"not {out.dtype} {out.shape} with strides {out.strides}"
         )
-    form, into = form_of(gelu), out if into is None else into
+    form, into = CODES[gelu], out if into is None else into
     if _product.get() == "numpy" or K == 0:
         _by_numpy(a, b, out, bias, add)
         if gelu is not None:
-            activate_cpu(out, gelu, into)
+            activate(out, gelu, into)
     elif M and N and amx.in_use():
         kind = KINDS[matmul_settings.current()[0]]
         amx_product(kind, a, b, out, bias, add, form, into, _by_tiles)
@@ -283,10 +283,10 @@ def _activate(c, g, form, first, last, left, right):
         source, to = c[i, left:right], g[i, left:right]
         if form == ERF:
             for o in range(len(line)):
-                line[o] = of_erf(source[o])
+                line[o] = gelu_erf(source[o])
         else:
             for o in range(len(line)):
-                line[o] = of_tanh(source[o])
+                line[o] = gelu_tanh(source[o])
         for o in range(len(line)):
             to[o] = line[o]
 

@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minidistil.ops.gelu import form_of
 from minidistil.ops.kernels import amx_linear
+from minidistil.ops.kernels.activation import CODES
 from minidistil.ops.kernels.matmul import activate_strip
 from minidistil.ops.kernels.number_formats import quantize, round_bf16
 from minidistil.ops.kernels.packing import KC, SMALL, split
@@ -88,7 +88,7 @@ def packed(weight, pack):
 def linear_int8(x, weight, bias, gelu=None):
     """x (N,I), weight (O,I), bias (O,), all float32  ->  y (N,O); see `linear_int8.py`.
 
-    gelu: one of gelu.FORMS, which y then goes through.
+    gelu: one of activation.FORMS, which y then goes through.
     Raises ValueError where the processor has none of the instructions in `register_tile_narrow.py`.
     """
     if INT8 is None:
@@ -120,7 +120,7 @@ def _linear(x, weight, bias, gelu, dot, pack, tiles):
     y = empty((N, O))
     if N and x.shape[1] and O and amx.in_use():
         pack, multiply = tiles
-        multiply(x, packed(weight, pack), bias, y, form_of(gelu))
+        multiply(x, packed(weight, pack), bias, y, CODES[gelu])
     elif N and O:
         weight = packed(weight, pack)
         I, J = -(-N // MR), len(weight.panels)
@@ -134,7 +134,7 @@ def _linear(x, weight, bias, gelu, dot, pack, tiles):
         padded[:O] = bias
         b = weight.panels.view(np.uint8).reshape(J, -1)
         job = (x, lines, a, scales, zeros, b, weight.steps, weight.sums, weight.scale, padded, y,
-               form_of(gelu), spare)  # fmt: skip
+               CODES[gelu], spare)  # fmt: skip
         _together(workers, *job)
     return y
 
