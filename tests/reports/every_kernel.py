@@ -18,8 +18,8 @@ from numba.core.dispatcher import Dispatcher
 from op_cases import Case, Source, all_cases, sequences
 
 from minidistil.ops import adamw, global_norm, linear_bf16, linear_int8
-from minidistil.ops.gelu import FORMS
 from minidistil.ops.kernels import peak_cpu
+from minidistil.ops.kernels.activation import FORMS
 from minidistil.ops.kernels.matmul import matmul
 from minidistil.ops.kernels.register_tile import MR, NR
 from minidistil.ops.runtime import amx
