@@ -61,7 +61,14 @@ from minidistil.ops.kernels.amx_tile import BF16, HIGH, HIGHEST
 from minidistil.ops.kernels.packing import KC, SMALL, frozen, line, pack, remember, split, up
 from minidistil.ops.kernels.register_tile import MR, NR, get, put, tile
 from minidistil.ops.runtime import amx, matmul_settings
-from minidistil.ops.runtime.cpu import get_num_threads, kernel, prange, serial, use_threads
+from minidistil.ops.runtime.cpu import (
+    get_num_threads,
+    kernel,
+    own_code,
+    prange,
+    serial,
+    use_threads,
+)
 from minidistil.ops.runtime.workspace import empty, is_frugal
 
 MC = 96 // MR  # counted in panels, like every row and column of tiles below
@@ -278,6 +285,7 @@ def activate_strip(c, g, form, i0, i1, j0, j, j1):
 
 @serial
 def _activate(c, g, form, first, last, left, right):
+    own_code()
     line = np.empty(right - left, np.float32)  # a loop whose arrays may overlap stays scalar
     for i in range(first, last):
         source, to = c[i, left:right], g[i, left:right]
