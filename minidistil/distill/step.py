@@ -116,9 +116,9 @@ def language_model_step(
     if config.needs_teacher():
         t = teacher_outputs(teacher, batch, select, tapped.teacher if config.terms else None)
     taps = empty_taps(tapped.student)
+    dropout_state = student.dropout_state(rows, *dropout_seed)
     s, cache = network.forward(
-        student.canonical(), rows, student.config, student.task,
-        student.dropout_state(rows, *dropout_seed), ops,
+        student.canonical(), rows, student.config, student.task, dropout_state, ops,
         ForwardOptions(select, taps, project=False),
     )  # fmt: skip
     alphas = triple_loss.Alphas(
