@@ -178,7 +178,7 @@ class Model(SharedArraysCopy):
 
     def infer(self, rows: Rows, select: MaybeArray = None, project: bool = True,
               taps: dict | None = None, checked: bool = True) -> network.Result:  # fmt: skip
-        """Rows  ->  network.Result, in evaluation. select, project, taps: see `network.forward`.
+        """Rows  ->  network.Result, in evaluation. select, project, taps: see `ForwardOptions`.
 
         Raises NotFiniteError for an output that is not finite, unless checked=False.
         """

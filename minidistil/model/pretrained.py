@@ -22,8 +22,15 @@ from minidistil.model.checkpoint import (
     stored_in,
     with_scales,
 )
-from minidistil.model.generation.generation_options import ends_of
-from minidistil.model.heads import LAST, WORDS, heads_of, task_of, tasks_of, with_outputs
+from minidistil.model.generation.generation_options import eos_of
+from minidistil.model.heads import (
+    CLASSIFIER_PREFIXES,
+    VOCABULARY_HEADS,
+    heads_of,
+    task_of,
+    tasks_of,
+    with_outputs,
+)
 from minidistil.model.model import Model
 from minidistil.model.names import BODY, BUFFERS, TIED, checkpoint_name
 from minidistil.model.parameter_table import HALVES, initial_values, layout
@@ -139,7 +146,7 @@ def _with_generation(model, folder):
     model.generation = read_generation(folder)
     if model.generation.eos_token_id is None:
         return model
-    ends, V = ends_of(model), model.config.vocab_size
+    ends, V = eos_of(model), model.config.vocab_size
     for end in ends if isinstance(ends, tuple) else (ends,):
         if end >= V:
             raise ValueError(
@@ -249,7 +256,7 @@ def _match(folder, config, task, tensors, relabelled, seed):
             else:
                 fresh[c] = shape
         elif found[c].shape != shape:
-            if relabelled and c.startswith(LAST):
+            if relabelled and c.startswith(CLASSIFIER_PREFIXES):
                 fresh[c] = shape
             else:
                 problems.append(f"{name} is {found[c].shape}, expected {shape}")
@@ -257,7 +264,7 @@ def _match(folder, config, task, tensors, relabelled, seed):
             values[c] = found[c].read()
             if not np.isfinite(values[c]).all():
                 problems.append(f"{name} holds NaN or infinity")
-    if set(WORDS) & set(heads_of(config, task)):
+    if set(VOCABULARY_HEADS) & set(heads_of(config, task)):
         problems += _untied(tensors, values, config)
     if problems:
         raise mismatch_error(folder, problems)
