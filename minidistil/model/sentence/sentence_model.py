@@ -159,7 +159,7 @@ class SentenceModel(Model):
         )
         v, pooled = self.pooled(result.hidden[-1], rows)
         y, length = normalise(v)
-        loss, parts, dy = pairs_loss(y, rows, batch.get("labels"))
+        loss, dy = pairs_loss(y, rows, batch.get("labels"))
 
         share = counting.shares["labels"]
         dv = normalise_backward(dy.dtype.type(share) * dy, length)
@@ -167,7 +167,7 @@ class SentenceModel(Model):
         dh = pool_backward(dv, pooled, self.pooling, self.ops)
         d = Cotangents((*(None,) * (len(result.hidden) - 1), dh))
         grads = self.public(network.backward(d, cache, self.ops, release=True))
-        return Step(share * loss, parts, grads)
+        return Step(share * loss, {}, grads)
 
     def save_pretrained(self, folder: str | Path, dtype: str = "float32") -> None:
         """As `Model.save_pretrained`, with the files that sentence-transformers reads."""
@@ -180,12 +180,10 @@ def length_of(model: Any) -> int | None:
     return model.pooling.max_length if isinstance(model, SentenceModel) else None
 
 
-def pairs_loss(
-    y: np.ndarray, rows: Rows, labels: MaybeArray
-) -> tuple[float, dict[str, float], np.ndarray]:
-    """y (2B,C), the two texts of a pair in adjacent rows  ->  loss, {}, dy (2B,C)."""
+def pairs_loss(y: np.ndarray, rows: Rows, labels: MaybeArray) -> tuple[float, np.ndarray]:
+    """y (2B,C), the two texts of a pair in adjacent rows  ->  loss, dy (2B,C)."""
     if rows.choices != 2:
         raise ValueError("sentence embeddings are trained on pairs of texts: input_ids (B,2,T)")
     u, w = y[0::2], y[1::2]
     loss, du, dw = contrastive(u, w) if labels is None else regression(u, w, labels)
-    return loss, {}, np.stack([du, dw], axis=1).reshape(y.shape)
+    return loss, np.stack([du, dw], axis=1).reshape(y.shape)
