@@ -40,8 +40,8 @@ def judged(best, evaluation, step, config):
 
 
 def _better(name, value, before):
-    """A value that is not finite is never better; a finite one is better than such a value, which is
-    None in a checkpoint."""
+    """A value that is not finite is never better; a finite one is better than such a value, stored
+    as None in a checkpoint."""
     if not math.isfinite(value):
         return False
     if before is None or not math.isfinite(before):

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from minidistil.io import files
 from minidistil.io.checksums import unsealed, write_sealed
-from minidistil.io.lock import alone
+from minidistil.io.lock import exclusive_lock
 from minidistil.train import training_state
 
 RESULTS = ("run.json", "checkpoints", "config.json", "model.safetensors")
-LOCK = f"{files.ASIDE}lock"  # held while a run writes; a killed run leaves the file
+LOCK = f"{files.TEMPORARY}lock"  # held while a run writes; a killed run leaves the file
 NOT_MINE = ("lost+found",)  # on a new disk; hidden files are ignored, too
 UNSEALED = {"command", "options", "plan"}  # run.json of versions without checksums
 
@@ -77,9 +77,9 @@ class Run:
             yield
             return
         with ExitStack() as until_the_end:
-            with files.explained(self.folder):
+            with files.errors_naming(self.folder):
                 until_the_end.enter_context(files.folder_made(self.folder))
-                until_the_end.enter_context(alone(self.folder / LOCK, self.folder))
+                until_the_end.enter_context(exclusive_lock(self.folder / LOCK, self.folder))
             if not self.resumed:  # another run may have begun and ended in the meantime
                 self._check_free()
                 files.remove(self.folder / "data")  # of a run killed before its start

@@ -68,7 +68,7 @@ def latest(folder: str | Path, damaged: list | None = None) -> Path | None:
     checkpoints = Path(folder) / "checkpoints"
     if not checkpoints.is_dir():
         return None
-    for leftover in checkpoints.glob(f"{files.ASIDE}*"):
+    for leftover in checkpoints.glob(f"{files.TEMPORARY}*"):
         files.remove(leftover)
     for path in reversed(_steps(checkpoints)):
         try:

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from minidistil.data.batches import Batching
 from minidistil.data.text_pairs import TextPairs
 from minidistil.distill import triple_loss
 from minidistil.distill.conventions import NO_ROW_TEMPERATURES, SoftTargets
@@ -118,7 +119,7 @@ def taught_pairs(
     """
     if folder is not None and (Path(folder) / TAUGHT).exists():
         return _kept(Path(folder) / TAUGHT)
-    data = TextPairs(pairs, tokenizer, tokens=tokens, max_length=max_length)
+    data = TextPairs(pairs, tokenizer, Batching(tokens), max_length=max_length)
     written = [""] * len(pairs)
     for indices in progress(data.batches(0)):
         batch = data.collate(indices)
