@@ -19,7 +19,7 @@ from minidistil.data.label_values import (
     unlabelled,
 )
 from minidistil.data.sources import files_of, kind_of
-from minidistil.io.console import progress, said_once
+from minidistil.io.console import progress, silent_on_resume
 from minidistil.io.limits import few
 from minidistil.model.checkpoint import CONFIG
 from minidistil.model.model import Model
@@ -95,7 +95,7 @@ def held_out_of(args, read: Callable) -> list:
 def relabelled(args, folder: Path, task: str, labels_of: Callable) -> Model:
     """The folder's model with a head for labels_of(its config) -> (K, problem type, names)."""
     K, kind, names = labels_of(read_config(folder / CONFIG))
-    with said_once(args):
+    with silent_on_resume(args):
         model = from_pretrained(
             folder, task=task, num_labels=K, problem_type=kind, backend=args.backend,
             dtype="float32", seed=args.seed,

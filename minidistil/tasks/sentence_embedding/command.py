@@ -12,7 +12,7 @@ import numpy as np
 
 from minidistil.data.batches import Batching
 from minidistil.data.label_values import REGRESSION
-from minidistil.io.console import said_once
+from minidistil.io.console import silent_on_resume
 from minidistil.model.pretrained import from_pretrained
 from minidistil.model.sentence.pooling import MODES
 from minidistil.model.sentence.sentence_model import SENTENCES, normalise, pairs_loss
@@ -43,7 +43,7 @@ def add_options(parser) -> None:
 def training(args, folder, tokenizer, resumed) -> tuple:
     """The model, without new parameters, and SentencePairs."""
     training, evaluation = training_and_evaluation(args, _read)
-    with said_once(args):
+    with silent_on_resume(args):
         model = from_pretrained(
             folder, task=SENTENCES, backend=args.backend, dtype="float32", seed=args.seed
         )

@@ -7,7 +7,7 @@ import numpy as np
 
 from minidistil.data.wordpiece import PREFIX
 from minidistil.model.generation.generate_texts import generate, stream
-from minidistil.model.generation.generation_options import ends_of
+from minidistil.model.generation.generation_options import eos_of
 from minidistil.tasks.base_predictor import Predictor, listed
 
 
@@ -28,7 +28,7 @@ class TextGeneration(Predictor):
         continuations = generate(
             self.model, prompts, max_new_tokens=max_new_tokens, num_beams=num_beams,
             repetition_penalty=repetition_penalty, no_repeat_ngram_size=no_repeat_ngram_size,
-            length_penalty=length_penalty, **{"eos": ends_of(self.model)} | options,
+            length_penalty=length_penalty, **{"eos": eos_of(self.model)} | options,
         )  # fmt: skip
         answers = [
             [{"generated_text": self.tokenizer.decode([*prompt, *words])}]
@@ -43,7 +43,7 @@ class TextGeneration(Predictor):
         ids, shown = list(prompt), self.tokenizer.decode(prompt)
         by_word = getattr(self.tokenizer.backend.model, "continuing_subword_prefix", None) == PREFIX
         whole = shown
-        for word in stream(self.model, [prompt], **{"eos": ends_of(self.model)} | options):
+        for word in stream(self.model, [prompt], **{"eos": eos_of(self.model)} | options):
             ids.append(int(word[0]))
             whole = self.tokenizer.decode(ids)
             ready = whole[: whole.rfind(" ") + 1] if by_word else whole

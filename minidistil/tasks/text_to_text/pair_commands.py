@@ -10,7 +10,7 @@ from minidistil.config import read_config
 from minidistil.data.batches import Batching
 from minidistil.data.text_pairs import TextPairs, text_pairs
 from minidistil.distill.objectives.sequence_step import taught_pairs
-from minidistil.io.console import progress, said_once
+from minidistil.io.console import progress, silent_on_resume
 from minidistil.model.checkpoint import CONFIG
 from minidistil.model.pretrained import from_pretrained
 from minidistil.model.seq2seq.encoder_decoder_from import encoder_decoder_from
@@ -52,7 +52,7 @@ def training(task, args, folder, tokenizer, resumed) -> tuple:
     model; and TextPairs."""
     pairs, evaluation = training_and_evaluation(args, read_pairs)
     options = {"backend": args.backend, "dtype": "float32", "seed": args.seed}
-    with said_once(args):
+    with silent_on_resume(args):
         if read_config(folder / CONFIG).model_type == "encoder-decoder":
             model = from_pretrained(folder, task=task, **options)
         else:
