@@ -4,7 +4,10 @@ Start reading at `distilbert.py`, which is the whole algorithm on one page; then
 `model/encoder.py` and `distill/step.py`.
 """
 
-from minidistil import check, losses, testing
+import importlib
+from types import ModuleType
+
+from minidistil import losses, testing
 from minidistil.config import (
     AlbertConfig,
     BertConfig,
@@ -33,3 +36,11 @@ __all__ = [
     "stream", "student_config", "student_from", "testing", "train",
 ]  # fmt: skip
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> ModuleType:
+    """`minidistil.check`, imported on first use: it imports `minidistil.distilbert`, which
+    `python -m` can run only while it is not imported."""
+    if name == "check":
+        return importlib.import_module("minidistil.check")
+    raise AttributeError(f"module 'minidistil' has no attribute {name!r}")

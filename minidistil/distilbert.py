@@ -10,7 +10,7 @@ Start here. Every other file of the package computes what this one does, faster 
 A student s learns from a teacher t. With R the real (unpadded) tokens and M the masked ones:
 
     ce   = τ²·mean over R of KL(softmax(z_t/τ) ‖ softmax(z_s/τ))     soft targets
-    mlm  = mean over M of −ln softmax(z_s)[label]                    the masked words
+    mlm  = mean over M of −ln softmax(z_s)[label]                    masked tokens
     cos  = mean over R of 1 − cos(h_s, h_t)                          last hidden states
     loss = α_ce·ce + α_mlm·mlm + α_cos·cos
 
@@ -39,7 +39,7 @@ def embedding(table, ids):
 
 
 def embedding_backward(dy, cache):
-    """Rows that occur several times collect the sum of their gradients."""
+    """The gradient of a row is the sum over the places where it was read."""
     shape, ids = cache
     dtable = np.zeros(shape, dy.dtype)
     np.add.at(dtable, ids, dy)
@@ -69,10 +69,10 @@ def gelu_backward(dy, cache):
     return dy * (phi + x * np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi))
 
 
-def layernorm(x, gamma, beta):
+def layernorm(x, gamma, beta, eps=EPS):
     """x (…,C), gamma (C,), beta (C,)  ->  γ·x̂ + β, with x̂ = (x − mean)/√(variance + ε)."""
     centred = x - x.mean(axis=-1, keepdims=True)
-    inv_std = 1 / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + EPS)  # (…,1)
+    inv_std = 1 / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + eps)  # (…,1)
     normed = centred * inv_std
     return gamma * normed + beta, (normed, inv_std, gamma)
 
@@ -119,12 +119,20 @@ def merge_heads(x):
     return x.swapaxes(1, 2).reshape(x.shape[0], x.shape[2], -1)
 
 
+def attention_scores(q, k):
+    """q, k (B,H,T,D)  ->  q·kᵀ/√D (B,H,T,T): queries along the third axis, keys along the last."""
+    return q @ k.swapaxes(2, 3) / math.sqrt(q.shape[3])
+
+
+def attention_weights(scores, mask):
+    """scores (B,H,T,T), mask (B,T)  ->  softmax over the keys; padding has weight 0."""
+    return softmax(np.where(mask[:, None, None, :], scores, -np.inf))
+
+
 def attention(q, k, v, mask, config, rng):
-    """q, k, v (B,T,C), mask (B,T)  ->  (B,T,C): softmax(q·kᵀ/√D)·v in each head; no weight falls
-    on keys that are padding."""
+    """q, k, v (B,T,C), mask (B,T)  ->  (B,T,C): softmax(q·kᵀ/√D)·v in each head."""
     q, k, v = (split_heads(x, config.H) for x in (q, k, v))
-    scores = q @ k.swapaxes(2, 3) / math.sqrt(q.shape[3])  # (B,H,T,T): queries, keys
-    p = softmax(np.where(mask[:, None, None, :], scores, -np.inf))
+    p = attention_weights(attention_scores(q, k), mask)
     a, kept = dropout(p, config.dropout, rng)
     return merge_heads(a @ v), (q, k, v, p, a, kept)
 
@@ -152,10 +160,6 @@ def of(params, name):
     return params[f"{name}.weight"], params[f"{name}.bias"]
 
 
-def put(params, name, weight, bias):
-    params[f"{name}.weight"], params[f"{name}.bias"] = weight, bias
-
-
 def block(x, mask, params, i, config, rng):
     """x (B,T,C)  ->  (B,T,C): attention, then feed-forward; a sum and a LayerNorm after each."""
     p = {n.removeprefix(f"layer.{i}."): w for n, w in params.items() if n.startswith(f"layer.{i}.")}
@@ -175,30 +179,26 @@ def block_backward(dy, cache):
     """dy (B,T,C)  ->  dx (B,T,C), gradients: the lines of the block, read upwards."""
     qkv, heads, out_cache, norm1, lin1, act, lin2, kept, norm2 = cache
     d = {}
-    dsum, *dnorm = layernorm_backward(dy, norm2)
-    put(d, "output_norm", *dnorm)
-    dactive, *dlin2 = linear_backward(dropout_backward(dsum, kept), lin2)
-    put(d, "lin2", *dlin2)
+    du, d["output_norm.weight"], d["output_norm.bias"] = layernorm_backward(dy, norm2)
+    dactive, d["lin2.weight"], d["lin2.bias"] = linear_backward(dropout_backward(du, kept), lin2)
     dwide = gelu_backward(dactive, act)
-    du, *dlin1 = linear_backward(dwide, lin1)
-    put(d, "lin1", *dlin1)
-    dsum, *dnorm = layernorm_backward(dsum + du, norm1)
-    put(d, "attention_norm", *dnorm)
-    dcontext, *dout = linear_backward(dsum, out_cache)
-    put(d, "out", *dout)
+    dlin1, d["lin1.weight"], d["lin1.bias"] = linear_backward(dwide, lin1)
+    du = du + dlin1  # u enters the residual sum and lin1
+    dx, d["attention_norm.weight"], d["attention_norm.bias"] = layernorm_backward(du, norm1)
+    dcontext, d["out.weight"], d["out.bias"] = linear_backward(dx, out_cache)
     for name, dpart, c in zip("qkv", attention_backward(dcontext, heads), qkv, strict=True):
-        dx, *dlinear = linear_backward(dpart, c)
-        put(d, name, *dlinear)
-        dsum = dsum + dx
-    return dsum, d
+        dpart, d[f"{name}.weight"], d[f"{name}.bias"] = linear_backward(dpart, c)
+        dx = dx + dpart  # x enters the residual sum, q, k and v
+    return dx, d
 
 
 def forward(params, config, ids, mask, rng=None):
     """ids, mask (B,T)  ->  logits (B,T,V), hidden states (L+1 arrays (B,T,C)), cache. rng: NumPy's,
     for dropout; None for evaluation. A BERT adds the embedding of token type 0."""
-    T, mask = ids.shape[1], mask.astype(bool)
+    mask, columns = mask.astype(bool), np.arange(ids.shape[1])
     word, words = embedding(params["embeddings.word.weight"], ids)
-    x = word + params["embeddings.position.weight"][:T]
+    position, positions = embedding(params["embeddings.position.weight"], columns)
+    x = word + position
     if "embeddings.type.weight" in params:
         x = x + params["embeddings.type.weight"][0]
     x, norm = layernorm(x, *of(params, "embeddings.norm"))
@@ -213,27 +213,25 @@ def forward(params, config, ids, mask, rng=None):
     g, act = gelu(g)
     g, head_norm = layernorm(g, *of(params, "transform_norm"))
     logits, table = linear(g, params["embeddings.word.weight"], params["decoder.bias"])
-    return logits, hidden, (words, T, norm, kept, blocks, transform, act, head_norm, table)
+    return logits, hidden, (words, positions, norm, kept, blocks, transform, act, head_norm, table)
 
 
-def backward(dlogits, dhidden, cache, params):
+def backward(dlogits, dhidden, cache):
     """dlogits (B,T,V), dhidden (B,T,C) of the last hidden states  ->  {name: gradient}."""
-    words, T, norm, kept, blocks, transform, act, head_norm, table = cache
+    words, positions, norm, kept, blocks, transform, act, head_norm, table = cache
     d = {}
     dg, dword, d["decoder.bias"] = linear_backward(dlogits, table)
-    dg, *dnorm = layernorm_backward(dg, head_norm)
-    put(d, "transform_norm", *dnorm)
-    dx, *dtransform = linear_backward(gelu_backward(dg, act), transform)
-    put(d, "transform", *dtransform)
+    dg, d["transform_norm.weight"], d["transform_norm.bias"] = layernorm_backward(dg, head_norm)
+    dg = gelu_backward(dg, act)
+    dx, d["transform.weight"], d["transform.bias"] = linear_backward(dg, transform)
     dx = dx + dhidden
     for i in reversed(range(len(blocks))):
         dx, dblock = block_backward(dx, blocks[i])
         d |= {f"layer.{i}.{name}": g for name, g in dblock.items()}
-    dx, *dnorm = layernorm_backward(dropout_backward(dx, kept), norm)
-    put(d, "embeddings.norm", *dnorm)
+    dx = dropout_backward(dx, kept)
+    dx, d["embeddings.norm.weight"], d["embeddings.norm.bias"] = layernorm_backward(dx, norm)
     d["embeddings.word.weight"] = dword + embedding_backward(dx, words)
-    d["embeddings.position.weight"] = np.zeros_like(params["embeddings.position.weight"])
-    d["embeddings.position.weight"][:T] = dx.sum(axis=0)
+    d["embeddings.position.weight"] = embedding_backward(dx.sum(axis=0), positions)
     return d
 
 
@@ -254,18 +252,19 @@ def kl_divergence(z_s, z_t, tau):
 
 
 def cross_entropy(z, labels):
-    """Logits (N,V), labels (N,)  ->  mean of −ln p[label], its gradient (p − onehot)/N."""
+    """Logits (N,V), labels (N,)  ->  mean of −ln p[label], 0 if N = 0; gradient (p − onehot)/N."""
     log_p, rows = log_softmax(z), np.arange(len(z))
     dz = np.exp(log_p)
     dz[rows, labels] -= 1
-    return -log_p[rows, labels].mean(), dz / len(z)
+    return -log_p[rows, labels].sum() / max(1, len(z)), dz / max(1, len(z))
 
 
 def cosine(h_s, h_t):
     """Hidden states (N,C)  ->  mean of 1 − cos, its gradient with respect to h_s."""
-    A, B = ((h * h).sum(axis=-1, keepdims=True) + EPS for h in (h_s, h_t))  # (N,1)
-    cos = (h_s * h_t).sum(axis=-1, keepdims=True) / np.sqrt(A * B)
-    return (1 - cos).mean(), -(h_t / np.sqrt(A * B) - cos * h_s / A) / len(h_s)
+    square_s, square_t = ((h * h).sum(axis=-1, keepdims=True) + EPS for h in (h_s, h_t))  # (N,1)
+    lengths = np.sqrt(square_s * square_t)
+    cos = (h_s * h_t).sum(axis=-1, keepdims=True) / lengths
+    return (1 - cos).mean(), -(h_t / lengths - cos * h_s / square_s) / len(h_s)
 
 
 # ----------------------------------------------------------------------------- distillation
@@ -298,20 +297,20 @@ def distill_step(student, teacher, batch, weights=None, rng=None):
     dz[mask] += w.alpha_ce * dce
     dz[labelled] += w.alpha_mlm * dmlm
     dh[mask] += w.alpha_cos * dcos
-    return loss, {"ce": ce, "mlm": mlm, "cos": cos}, backward(dz, dh, cache, student[0])
+    return loss, {"ce": ce, "mlm": mlm, "cos": cos}, backward(dz, dh, cache)
 
 
 def student_from(teacher, layers, rng):
     """Copies the embeddings, the named layers and the head's last bias of a teacher's params.
-    Token types are left out, as DistilBERT has none; the transform of the head starts anew."""
+    Token types are left out, as DistilBERT has none; the head's transform is drawn at random."""
     student = {n: p.copy() for n, p in teacher.items() if n.startswith(("embeddings", "decoder"))}
     student.pop("embeddings.type.weight")
     for new, old in enumerate(layers):
         for name in (n for n in teacher if n.startswith(f"layer.{old}.")):
             student[name.replace(f".{old}.", f".{new}.", 1)] = teacher[name].copy()
     C = len(teacher["transform.bias"])
-    put(student, "transform", rng.normal(0, 0.02, (C, C)), np.zeros(C))
-    put(student, "transform_norm", np.ones(C), np.zeros(C))
+    student |= {"transform.weight": rng.normal(0, 0.02, (C, C)), "transform.bias": np.zeros(C)}
+    student |= {"transform_norm.weight": np.ones(C), "transform_norm.bias": np.zeros(C)}
     return {name: p.astype(teacher["transform.bias"].dtype) for name, p in student.items()}
 
 
@@ -329,15 +328,16 @@ def mask_tokens(ids, mask, special, mask_id, vocab_size, rng):
 
 
 def schedule(step, warmup, total):
-    """Factor of the learning rate: up to 1 over `warmup` steps, then straight down to 0."""
+    """Factor of the learning rate: linear warm-up from 0 to 1, then linear decay to 0."""
     rising, falling = step / max(1, warmup), (total - step) / max(1, total - warmup)
     return rising if step < warmup else max(0.0, falling)
 
 
-def adamw(params, grads, state, lr, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.01):
-    """One step of AdamW, in place. Matrices decay; biases and LayerNorms, of one axis, do not.
-    state: {} at first. m, v: running means of g and g², over 1 − βᵗ as they start at 0."""
-    t = state["t"] = state.get("t", 0) + 1
+def adamw(params, grads, state, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
+    """One step of AdamW, in place. Only matrices decay: biases and LayerNorms have one axis.
+    state: {} at first. m, v: running means of g and g² from 0, corrected by 1 − β^step."""
+    beta1, beta2 = betas
+    step = state["step"] = state.get("step", 0) + 1
     for name, g in grads.items():
         p = params[name]
         m, v = state.setdefault(name, (np.zeros_like(p), np.zeros_like(p)))
@@ -345,7 +345,7 @@ def adamw(params, grads, state, lr, beta1=0.9, beta2=0.999, eps=1e-8, weight_dec
         v += (1 - beta2) * (g * g - v)
         if p.ndim > 1:
             p -= lr * weight_decay * p
-        p -= lr / (1 - beta1**t) * m / (np.sqrt(v) / math.sqrt(1 - beta2**t) + eps)
+        p -= lr / (1 - beta1**step) * m / (np.sqrt(v) / math.sqrt(1 - beta2**step) + eps)
 
 
 def train(student, teacher, batches, steps, lr, rng):
@@ -357,7 +357,7 @@ def train(student, teacher, batches, steps, lr, rng):
         yield loss, parts
 
 
-# ----------------------------------------------------------------------------- a minute of it
+# ----------------------------------------------------------------------------- a demonstration
 
 SENTENCES = [
     "the movie was great and the actors were wonderful .",

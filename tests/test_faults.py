@@ -27,7 +27,7 @@ from model_cases import (
 from op_cases import cases_of, is_plain, stored_cases
 
 import minidistil as md
-from minidistil.distill import shared_losses, step
+from minidistil.distill import step, triple_loss
 from minidistil.model import encoder, heads, network, rows
 from minidistil.ops import (
     adamw,
@@ -217,13 +217,13 @@ FAULTS = [
     fault("2 missing", transpose, mse, ("backward", "2 * dy", "dy")),
     fault("the error for its sign", transpose, mae, ("backward", "np.sign(error)", "error")),
     fault("smoothing only on the way there", transpose, weighted_cross_entropy,
-          ("backward", " - share * w\n", "\n")),
+          ("backward", " - soft * w\n", "\n")),
     # forward and backward agree with each other, and not with PyTorch
     fault("τ for τ²", parity, kl_div, ("_weight", "tau**2", "tau")),
     fault("teacher and student swapped", parity, kl_div,
-          ("forward", "log_p, log_t", "log_t, log_p")),
+          ("forward", "log_p_s, log_p_t =", "log_p_t, log_p_s =")),
     fault("all rows", parity, kl_div, ("forward", "selected(mask", "selected(None")),
-    fault("mean over rows alone", parity, kl_div, ("_weight", "rows * classes", "rows")),
+    fault("mean over rows alone", parity, kl_div, ("divisor", "rows * columns", "rows")),
     fault("ε outside the root", parity, layernorm,
           ("forward", "np.sqrt(var + eps)", "(np.sqrt(var) + eps)")),
     fault("variance of a sample", parity, layernorm,
@@ -255,13 +255,13 @@ FAULTS = [
     fault("last channels never drawn", backends, dropout,
           ("_mask_rows", "range((C + 3) // 4)", "range(C // 4)")),
     fault("the row's top not undone", backends, cross_entropy,
-          ("_forward_rows", "tops[i], totals[i])", "0 * tops[i], totals[i])")),
+          ("_forward_rows", "label], top, total)", "label], 0 * top, total)")),
     # what a NaN, and the caller's arrays, go through
     fault("NaN taken for 0", nan, relu,
           ("_forward_rows", "np.float32(0) if x[n, c] < 0 else x[n, c]",
            "x[n, c] if x[n, c] > 0 else np.float32(0)")),
     fault("NaN of the teacher taken for 0", nan, kl_div,
-          ("forward", "(t * ratio)", "np.where(t > 0, t * ratio, 0)")),
+          ("forward", "(p_t * log_ratio)", "np.where(p_t > 0, p_t * log_ratio, 0)")),
     fault("the cotangent overwritten", untouched, tanh,
           ("backward", "(dy * (1 - y * y),)", "(np.multiply(dy, 1 - y * y, out=dy),)")),
     # whole models
@@ -305,22 +305,22 @@ FAULTS = [
           ("mlm_transform", "a.transform_activation, context", "\"relu\", context")),
     # optimiser and distillation
     fault("no bias correction", trajectory, adamw,
-          ("update", "lr / (1 - beta1**t)", "lr")),
+          ("update", "lr / (1 - beta1**step)", "lr")),
     fault("ε under the root", trajectory, adamw,
-          ("update", "np.sqrt(v) / math.sqrt(1 - beta2**t) + eps",
-           "np.sqrt(v / (1 - beta2**t) + eps)")),
+          ("update", "np.sqrt(v) / math.sqrt(1 - beta2**step) + eps",
+           "np.sqrt(v / (1 - beta2**step) + eps)")),
     fault("decay through the moments", trajectory, adamw,
           ("update", "new = p * (1 - lr * weight_decay)", "new, g = p, g + weight_decay * p")),
     fault("biases decay", trajectory, optimizer, ("decayed", "p.ndim >= 2", "p.ndim >= 1")),
-    fault("temperature not passed on", distillation, shared_losses,
-          ("word_losses", "tau=soft.tau", "tau=1.0")),
-    fault("the weight of ce missing in its gradient", distillation, shared_losses,
-          ("word_losses", "soft.factor * alphas[ce]", "1.0")),
-    fault("hidden states of the embeddings", distillation, step,
-          ("_text_step", "mine.hidden[-1], theirs.hidden[-1]",
-           "mine.hidden[0], theirs.hidden[-1]")),
+    fault("temperature not passed on", distillation, triple_loss,
+          ("losses", "tau=soft.tau", "tau=1.0")),
+    fault("the weight of ce missing in its gradient", distillation, triple_loss,
+          ("losses", "alphas.ce * soft.factor", "1.0")),
+    fault("hidden states of the embeddings", distillation, triple_loss,
+          ("losses", "student.hidden[-1], teacher.hidden[-1]",
+           "student.hidden[0], teacher.hidden[-1]")),
     fault("restriction ignored", distillation, step,
-          ("_wanted_rows", " and not config.restrict_ce_to_mask", "")),
+          ("_selected_rows", " and not config.restrict_ce_to_mask", "")),
     fault("logits' error by classes too", parity, vocabulary,
           ("forward", '"reduction": "batchmean"', '"reduction": "mean"')),
     fault("the losses' weights missing in the gradient", parity, vocabulary,

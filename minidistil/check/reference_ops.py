@@ -1,14 +1,16 @@
-"""The ops as they are right, on padded arrays, in one place where each can be replaced.
+"""Reference ops on padded arrays, each replaceable by a faulty variant.
 
-The model itself knows no padding. A mistake often is about padding, so here everything is (B,T,·)
-and unfused: what a PyTorch implementation computes, step by step. The formulas are those of
-`minidistil.ops`, whose specifications compute where they take padded arrays.
+The model has no padding inside. Many mistakes concern padding, so here everything is (B,T,·) and
+unfused, as in a PyTorch implementation. The arithmetic is that of `minidistil/distilbert.py`; the
+losses are `minidistil.losses`, and the other activations and objectives are the NumPy
+specifications of `minidistil.ops`.
 """
 
-import math
+from functools import partial
 
 import numpy as np
 
+from minidistil import distilbert as page
 from minidistil import losses
 from minidistil.model.encoder import GELU_FORM
 from minidistil.ops import backend
@@ -19,79 +21,74 @@ SPEC = backend("numpy")
 def embedding_sum(word, position, kind=None, *, ids, types=None, first=0):
     """Tables word (V,C), position (P,C), kind (types,C) or None; ids, types (B,T)  ->  (B,T,C).
 
-    first: the row of column 0; RoBERTa's is that behind the padding's.
+    first: the position of column 0; in RoBERTa it follows the position of padding.
     """
-    total = word[ids] + position[first + np.arange(ids.shape[1])]
-    return total if kind is None else total + kind[types]
+    columns = np.arange(first, first + ids.shape[1])
+    total = page.embedding(word, ids)[0] + page.embedding(position, columns)[0]
+    return total if kind is None else total + page.embedding(kind, types)[0]
 
 
 def layernorm(x, gamma, beta, *, eps=1e-12):
     """x (…,C), gamma (C,), beta (C,)  ->  (…,C)."""
-    flat = x.reshape(-1, x.shape[-1])
-    return SPEC.layernorm.forward(flat, gamma, beta, eps=eps)[0].reshape(x.shape)
+    return page.layernorm(x, gamma, beta, eps)[0]
 
 
 def linear(x, weight, bias):
     """x (…,I), weight (O,I), bias (O,)  ->  (…,O)."""
     flat = x.reshape(-1, x.shape[-1])  # one product reads the weight once
-    return (flat @ weight.T + bias).reshape(*x.shape[:-1], len(weight))
+    return page.linear(flat, weight, bias)[0].reshape(*x.shape[:-1], len(weight))
 
 
 def activation(x, *, name="gelu"):
     """x (…,F)  ->  (…,F).  name: as in config.json."""
-    op, options = activation_op(name)
-    return op.forward(x, **options)[0]
+    return _activation(name)[0](x)[0]
 
 
-def activation_op(name):
-    """The op that a config's name means, and its options."""
+def activation_backward(dy, x, *, name="gelu"):
+    """dy, x (…,F)  ->  dx (…,F), the gradient with respect to x."""
+    forward, backward = _activation(name)
+    return backward(dy, forward(x)[1])
+
+
+def _activation(name):
+    """The forward and the backward of an activation, by its name in config.json."""
+    if name == "gelu":
+        return page.gelu, page.gelu_backward
+    op, options = SPEC.gelu, {}
     if name in ("relu", "tanh"):
-        return getattr(SPEC, name), {}
-    return SPEC.gelu, {"approximate": GELU_FORM[name]}
+        op = getattr(SPEC, name)
+    else:
+        options = {"approximate": GELU_FORM[name]}
+    return partial(op.forward, **options), lambda dy, cache: op.backward(dy, cache)[0]
 
 
 def residual(x, y):
-    """What a block adds to its input: x, y (B,T,C)  ->  (B,T,C)."""
+    """The input of a sublayer and its output: x, y (B,T,C)  ->  their sum (B,T,C)."""
     return x + y
 
 
 def heads(n_heads):
     """The pair split: (B,T,C) -> (B,H,T,D) and merge: (B,H,T,D) -> (B,T,C)."""
-
-    def split(x):
-        return x.reshape(*x.shape[:2], n_heads, -1).swapaxes(1, 2)
-
-    def merge(x):
-        B, H, T, D = x.shape
-        return x.swapaxes(1, 2).reshape(B, T, H * D)
-
-    return split, merge
+    return partial(page.split_heads, H=n_heads), page.merge_heads
 
 
 def scores(q, k):
     """q, k (B,H,T,D)  ->  (B,H,T,T): queries along the third axis, keys along the last."""
-    return q @ k.swapaxes(2, 3) / math.sqrt(q.shape[3])
+    return page.attention_scores(q, k)
 
 
 def softmax(s, axis=-1):
-    """Shares of the whole along an axis; -inf is a share of 0."""
-    e = np.exp(s - s.max(axis=axis, keepdims=True))
-    return e / e.sum(axis=axis, keepdims=True)
-
-
-def log_softmax(z):
-    """Logits (…,V)  ->  their logarithmic shares."""
-    below = z - z.max(axis=-1, keepdims=True)
-    return below - np.log(np.exp(below).sum(axis=-1, keepdims=True))
+    """Probabilities along an axis; the probability of -inf is 0."""
+    return np.moveaxis(page.softmax(np.moveaxis(s, axis, -1)), -1, axis)
 
 
 def weights(s, mask=None):
-    """Scores (B,H,T,T), mask (B,T) or None  ->  each query's weights over the real keys."""
-    return softmax(s if mask is None else np.where(mask[:, None, None, :], s, -np.inf))
+    """Scores (B,H,T,T), mask (B,T) or None  ->  attention weights over the real keys."""
+    return page.softmax(s) if mask is None else page.attention_weights(s, mask)
 
 
 def attention(q, k, v, *, n_heads, mask=None, replaced=None):
-    """q, k, v (B,T,C)  ->  context (B,T,C).  replaced: {name of a step above: another function}."""
+    """q, k, v (B,T,C)  ->  context (B,T,C).  replaced: {name of a step above: its replacement}."""
     steps = {"heads": heads, "scores": scores, "weights": weights, **(replaced or {})}
     split, merge = steps["heads"](n_heads)
     a = steps["weights"](steps["scores"](split(q), split(k)), mask)
@@ -99,34 +96,34 @@ def attention(q, k, v, *, n_heads, mask=None, replaced=None):
 
 
 def block(x, attend, attention_norm, feed, output_norm, residual):
-    """A block's order: a sum and then a LayerNorm, twice.  x (B,T,C)  ->  (B,T,C)."""
+    """A post-norm block: residual sum, then LayerNorm, twice.  x (B,T,C)  ->  (B,T,C)."""
     u = attention_norm(residual(x, attend(x), "attention_sum"))
     return output_norm(residual(u, feed(u), "output_sum"))
 
 
 def layer_of(i):
-    """Whose parameters layer i has."""
+    """The layer whose parameters layer i uses."""
     return i
 
 
 def pool(h, mask=None):
-    """What stands for a whole text: h (B,T,C)  ->  its first token's (B,C)."""
+    """Hidden states (B,T,C)  ->  the first token's, which represent the text (B,C)."""
     return h[:, 0]
 
 
 def projection(x, word, bias):
-    """Features (B,T,C) onto the vocabulary through the embedding table (V,C)  ->  (B,T,V)."""
+    """Features (B,T,C), embedding table (V,C)  ->  logits over the vocabulary (B,T,V)."""
     return linear(x, word, bias)
 
 
 def spans(z):
-    """What is said of each token as an answer's end: (B,T,2)  ->  start, end, (B,T,1) each."""
+    """The two logits of each token (B,T,2)  ->  start logits, end logits (B,T,1)."""
     return z[..., :1], z[..., 1:]
 
 
 def text_vector(h, mask, *, mode, normalize):
-    """h (B,T,C), mask (B,T)  ->  (B,C): the mean of the real tokens or the first one, and then,
-    where the folder says so, of length 1."""
+    """Hidden states (B,T,C), mask (B,T)  ->  (B,C): the mean over real tokens ("mean") or the
+    first token ("cls"); normalize scales it to length 1."""
     m = mask[:, :, None]
     v = pool(h) if mode == "cls" else (h * m).sum(axis=1) / m.sum(axis=1)
     return v / np.linalg.norm(v, axis=1, keepdims=True) if normalize else v
@@ -164,11 +161,12 @@ def moments(x):
 
 
 def relation(q, k, teacher_q, teacher_k, *, n_heads, mask=None, measure="kl", weights=None):
-    """q, k (B,T,C) and the teacher's (B,T,C′), mask (B,T)  ->  how far softmax(q·kᵀ/√D) is from
-    the teacher's.
+    """q, k (B,T,C) and the teacher's (B,T,C′), mask (B,T)  ->  distance of the self-attention
+    relation softmax(q·kᵀ/√D) from the teacher's.
 
-    measure: of the op `relation`. weights (B,): what each sequence counts; by default the mean of
-    AttentionLoss, over a head's rows ("kl", "ce") or entries ("scores", "probs") of all sequences.
+    measure: as in the op `relation`. weights (B,): the factor of each sequence; by default the mean
+    of AttentionLoss, over a head's rows ("kl", "ce") or entries ("scores", "probs") of all
+    sequences.
     """
     mask = np.ones(q.shape[:2], bool) if mask is None else np.asarray(mask, bool)
     lengths = mask.sum(axis=1)
@@ -191,7 +189,7 @@ def _rows(x):
     return x.reshape(-1, x.shape[-1])
 
 
-OBJECTIVES = {  # no part of a model's own forward
+OBJECTIVES = {  # not part of a model's forward
     f.__name__: f
     for f in (kl_div, cosine, cross_entropy, mse, mae, moments, relation, binary_cross_entropy)
 }

@@ -11,9 +11,10 @@ import math
 
 import numpy as np
 
+from minidistil import distilbert as page
 from minidistil import losses
 from minidistil.check.program import Program, check_family
-from minidistil.check.reference_ops import SPEC, activation_op, heads
+from minidistil.check.reference_ops import activation_backward
 from minidistil.model.encoder import scope
 from minidistil.ops import backend
 
@@ -102,15 +103,8 @@ def _gradients(program, values, ends):
 
 def _norm(dy, x, p, name, program):
     """Through a LayerNorm: its output's gradient (B,T,C)  ->  its input's."""
-    flat = x.reshape(-1, x.shape[-1])
-    gamma, beta = p[f"{name}.weight"], p[f"{name}.bias"]
-    _, cache = SPEC.layernorm.forward(flat, gamma, beta, eps=program.a.eps)
-    return SPEC.layernorm.backward(dy.reshape(flat.shape), cache)[0].reshape(x.shape)
-
-
-def _activation(dy, x, name):
-    op, options = activation_op(name)
-    return op.backward(dy, op.forward(x, **options)[1])[0]
+    _, cache = page.layernorm(x, p[f"{name}.weight"], p[f"{name}.bias"], program.a.eps)
+    return page.layernorm_backward(dy, cache)[0]
 
 
 def _head(program, values, ends, d):
@@ -128,11 +122,11 @@ def _head(program, values, ends, d):
         g = values["transform_activation"]
         d["transform_activation"] = _norm(d["transform_norm"], g, p, "transform_norm", program)
         z, name = values["transform"], a.transform_activation
-        d["transform"] = _activation(d["transform_activation"], z, name)
+        d["transform"] = activation_backward(d["transform_activation"], z, name=name)
         return d["transform"] @ p["transform.weight"]
     last, first = ("out_proj", "dense") if "dense" in program.heads else ("classifier", "pooler")
     d["pooled"] = dlogits @ p[f"{last}.weight"]
-    d["pooler"] = _activation(d["pooled"], values["pooler"], a.pooler_activation)
+    d["pooler"] = activation_backward(d["pooled"], values["pooler"], name=a.pooler_activation)
     dh = np.zeros((*program.mask.shape, a.C))
     dh[:, 0] = d["pooler"] @ p[f"{first}.weight"]
     return dh
@@ -145,17 +139,18 @@ def _layer(program, values, i, dy, d):
     g = {"output": dy}
     g["output_sum"] = g["lin2"] = _norm(dy, t["output_sum"], p, "output_norm", program)
     g["activation"] = g["lin2"] @ p["lin2.weight"]
-    g["lin1"] = _activation(g["activation"], t["lin1"], a.activation)
+    g["lin1"] = activation_backward(g["activation"], t["lin1"], name=a.activation)
     g["attention_norm"] = g["output_sum"] + g["lin1"] @ p["lin1.weight"]
     ds = _norm(g["attention_norm"], t["attention_sum"], p, "attention_norm", program)
     g["attention_sum"] = g["out"] = ds
     g["context"] = g["out"] @ p["out.weight"]
-    split, merge = heads(a.H)
-    q, k, v, dcontext = (split(x) for x in (t["q"], t["k"], t["v"], g["context"]))
-    weights, root = t["probs"], math.sqrt(a.C // a.H)
+    q, k, v, dcontext = (
+        page.split_heads(x, a.H) for x in (t["q"], t["k"], t["v"], g["context"])
+    )  # fmt: skip
     g["probs"] = dcontext @ v.swapaxes(2, 3)
-    g["v"] = merge(weights.swapaxes(2, 3) @ dcontext)
-    g["scores"] = weights * (g["probs"] - (g["probs"] * weights).sum(-1, keepdims=True))
-    g["q"], g["k"] = merge(g["scores"] @ k / root), merge(g["scores"].swapaxes(2, 3) @ q / root)
+    g["scores"] = page.softmax_backward(g["probs"], t["probs"])
+    dproduct = g["scores"] / math.sqrt(a.C // a.H)
+    g["q"], g["k"] = page.merge_heads(dproduct @ k), page.merge_heads(dproduct.swapaxes(2, 3) @ q)
+    g["v"] = page.merge_heads(t["probs"].swapaxes(2, 3) @ dcontext)
     d |= {f"layer.{i}.{name}": x for name, x in g.items()}
     return ds + sum(g[z] @ p[f"{z}.weight"] for z in "qkv")

@@ -24,7 +24,7 @@ from minidistil.cli.run_options import keep_options, nothing_left, open_run
 from minidistil.cli.students import compare, settle, train_all
 from minidistil.cli.task_options import add_class_options, settled_config
 from minidistil.config import read_config
-from minidistil.data.preprocessor import load_reader, read_alike
+from minidistil.data.preprocessor import load_preprocessor, same_preprocessing
 from minidistil.data.sequence_ids import Numbered
 from minidistil.data.two_tokenizers import ReadTwice
 from minidistil.distill import DistillConfig, student_from
@@ -45,8 +45,8 @@ from minidistil.model.pretrained import from_config, from_pretrained, resolve
 from minidistil.model.sentence.sentence_model import SENTENCES, length_of
 from minidistil.model.seq2seq.seq2seq_model import EncoderDecoder
 from minidistil.model.vision.vision_encoder import IMAGES
+from minidistil.tasks.data_options import add_eval_option, add_text_options, settle_length
 from minidistil.tasks.load_models import load
-from minidistil.tasks.text_data import add_eval_option, add_text_options, settle_length
 from minidistil.tasks.text_to_text.pair_commands import decoder_layers
 from minidistil.train.best import sentence
 from minidistil.train.training_objectives import Distillation, Supervised, counting_of
@@ -118,7 +118,7 @@ def _add_model_options(group):
         "--cache-format", default="whole", metavar="F",
         help="whole (same losses, bit by bit), half, or top64: that many logits a token (whole)",
     )  # fmt: skip
-    group.add_argument("--task", help=f"{', '.join(tasks.TASKS)}; default: the teacher's")
+    group.add_argument("--task", help=f"{', '.join(tasks.TRAINED)}; default: the teacher's")
     group.add_argument(
         "--layers", type=layer_list, metavar="0,2,…",
         help="the teacher's layers that the student starts from; default: every other one",
@@ -177,8 +177,8 @@ def run(args):
             args.teacher or default_teacher(), args.teacher_weights, task=args.task,
             backend=args.backend, dtype=args.teacher_dtype, problem_type=args.problem_type,
         )  # fmt: skip
-        own = load_reader(resolve(args.student)) if args.student else tokenizer
-        two = not read_alike(own, tokenizer)
+        own = load_preprocessor(resolve(args.student)) if args.student else tokenizer
+        two = not same_preprocessing(own, tokenizer)
         longest = min(tokenizer.max_length, own.max_length)
         settle_length(args, longest, teacher.task, length_of(teacher))
         if two:
@@ -186,7 +186,7 @@ def run(args):
         make, learner = student(args, teacher, losses, two)
         objectives = {"distilled student": learner}
         keep_options(run, args)
-        read = tasks.of(teacher.task).distillation
+        read = tasks.command_of(teacher.task).distillation
         data = read(args, tokenizer, teacher, run.resumed)
         if two:
             data = ReadTwice(read(args, own, teacher, run.resumed), data)
@@ -211,7 +211,7 @@ def run(args):
             return Answer({"interrupted": True}, "", INTERRUPTED)
     batches, found = data.evaluation_batches(), {}
     rows = compare(teacher, entries, batches)
-    if sample := getattr(tasks.of(teacher.task), "samples", None):
+    if sample := getattr(tasks.command_of(teacher.task), "samples", None):
         models = {"teacher": teacher} | {entry.name: entry.model for entry in entries}
         found["samples"] = sample(models, tokenizer, batches)
     found |= entries[0].summary | {

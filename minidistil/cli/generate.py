@@ -2,8 +2,8 @@
 
 from minidistil.cli.options import add_inference_options
 from minidistil.io.console import Answer
+from minidistil.tasks.decoding_options import DECODING, add_decoding_options, given
 from minidistil.tasks.pipeline import pipeline
-from minidistil.tasks.writing_options import WRITING, add_writing_options, given
 
 EXAMPLE = '"The meaning of life is" --model distilgpt2 --temperature 0.8 --top-p 0.95'
 
@@ -20,14 +20,14 @@ def add_options(parser):
     parser.add_argument(
         "--top-p", type=float, metavar="P", help="sample from the most probable that make up P"
     )
-    add_writing_options(parser, 1)
+    add_decoding_options(parser, 1)
     parser.add_argument("--seed", type=int, default=0, help="of the draws")
     add_inference_options(parser)
 
 
 def run(args):
     predict = pipeline("text-generation", args.model, backend=args.backend, dtype=args.dtype)
-    names = ("max_new_tokens", "temperature", "top_k", "top_p", "seed", *WRITING)
+    names = ("max_new_tokens", "temperature", "top_k", "top_p", "seed", *DECODING)
     options = given(args, names)
     searches = options.get("num_beams", predict.model.generation.num_beams or 1) > 1
     if args.json or searches:  # the best beam is known at the end only

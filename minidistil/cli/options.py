@@ -1,7 +1,7 @@
 """Options that several commands share."""
 
 from minidistil.io.option_types import number_list
-from minidistil.model.checkpoint import STORED
+from minidistil.model.checkpoint import STORAGE_DTYPES
 from minidistil.ops import GEMMS, PRECISIONS
 from minidistil.train.schedule import SCHEDULES
 from minidistil.train.train_config import BUDGETS, KEPT, OPTIMIZERS, TrainConfig
@@ -28,7 +28,7 @@ def add_inference_options(parser):
 
 def add_store_option(parser):
     parser.add_argument(
-        "--store", default="float32", choices=list(STORED), help="how the weights are saved"
+        "--store", default="float32", choices=list(STORAGE_DTYPES), help="how the weights are saved"
     )
 
 

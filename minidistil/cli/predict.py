@@ -23,16 +23,17 @@ from minidistil.io.console import Answer, progress
 from minidistil.model.bundled_teacher import default_teacher
 from minidistil.model.pretrained import resolve, task_in
 from minidistil.model.vision.vision_encoder import IMAGES
+from minidistil.tasks.base_predictor import BATCH_SIZE
+from minidistil.tasks.decoding_options import DECODING, add_decoding_options
 from minidistil.tasks.extractive_summarization.command import add_choice_options
-from minidistil.tasks.pipeline import PREDICTORS, TOGETHER, pipeline
+from minidistil.tasks.pipeline import pipeline
 from minidistil.tasks.question_answering.command import add_answer_options
 from minidistil.tasks.token_classification.predictor import STRATEGIES
-from minidistil.tasks.writing_options import WRITING, add_writing_options
 
 OPTIONS = {  # the predictors' names of options
     **{name: (name,) for name in ("top_k", "aggregation_strategy", "out_of_scope", "sentences",
                                "trigram_blocking", "max_new_tokens", "align_to_words",
-                               "prompt_name", *WRITING)},
+                               "prompt_name", *DECODING)},
     "max_length": ("max_length", "max_seq_len", "max_source_length"),
     "stride": ("stride", "doc_stride"),
     "longest_answer": ("max_answer_len",), "no_answer": ("handle_impossible_answer",),
@@ -43,7 +44,7 @@ EXAMPLE = '--task feature-extraction --json "A film about trains."'
 def add_options(parser):
     parser.add_argument("texts", nargs="*", metavar="TEXT")
     parser.add_argument("--model", metavar="FOLDER", help="or a name on the hub; default: weights/")
-    parser.add_argument("--task", help=f"{', '.join(PREDICTORS)}; default: the model's")
+    parser.add_argument("--task", help=f"{', '.join(tasks.TASKS)}; default: the model's")
     parser.add_argument("--data", metavar="PATH", help="a file or folder of texts; images: .npz")
     parser.add_argument("--text-column", metavar="NAME", help="of a table or of JSON objects")
     parser.add_argument(
@@ -73,7 +74,7 @@ def add_options(parser):
     tasks.add_stride(group)
     group = parser.add_argument_group("generated text (text-generation, translation, …)")
     group.add_argument("--max-new-tokens", type=int, metavar="N", help="at most")
-    add_writing_options(group, "4, of a text-generation 1")
+    add_decoding_options(group, "4, of a text-generation 1")
     parser.add_argument(
         "--lines", action="store_true", help="one JSON line an answer; invalid items are skipped"
     )
@@ -99,10 +100,10 @@ def run(args):
         return answer_lines(predict, ask, chunks)
     answers = []
     kind = "image" if task == IMAGES else "text"
-    for start in progress(range(0, len(items), TOGETHER), "predicting"):
+    for start in progress(range(0, len(items), BATCH_SIZE), "predicting"):
         predict.called = lambda number, start=start: f"{kind} {start + number}"
-        answers.extend(ask([item for _, item in items[start : start + TOGETHER]]))
-    describe = tasks.of(task).describe if task in tasks.TASKS else _described
+        answers.extend(ask([item for _, item in items[start : start + BATCH_SIZE]]))
+    describe = tasks.command_of(task).describe if task in tasks.TRAINED else _described
     given = [place if kind == "image" else _shown(item) for place, item in items]
     lines = [f"{describe(answer)}\t{x}" for x, answer in zip(given, answers, strict=True)]
     return Answer(answers, "\n".join(lines))

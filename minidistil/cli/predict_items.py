@@ -15,13 +15,13 @@ from minidistil.data.text_pairs import NAMES
 from minidistil.io import limits
 from minidistil.model.heads import EXTRACT
 from minidistil.model.vision.vision_encoder import IMAGES
+from minidistil.tasks.base_predictor import BATCH_SIZE
 from minidistil.tasks.image_classification.data import pictures
-from minidistil.tasks.pipeline import TOGETHER
 from minidistil.tasks.question_answering.data import squad
 
 OBJECTS = ("question-answering", "multiple-choice")  # an item is {"question": …, …}
 WRITTEN = ("translation", "summarization", EXTRACT)  # their data may have other names for a text
-CHUNK = 8 * TOGETHER  # items of a file that are read at once
+CHUNK = 8 * BATCH_SIZE  # items of a file that are read at once
 READ = 2**16  # bytes of stdin at most
 
 

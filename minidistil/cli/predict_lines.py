@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from minidistil.io.console import Answer, one_line, progress
 from minidistil.io.files import jsonable
-from minidistil.tasks.pipeline import TOGETHER
+from minidistil.tasks.base_predictor import BATCH_SIZE
 
 BAD_ITEMS = 2
 NUMBER = re.compile(r"^(text|input|image) 0:? ")
@@ -57,8 +57,8 @@ def answered(predict, ask, chunk):
     answers = {i: x for i, (_, x) in enumerate(chunk) if isinstance(x, ValueError)}
     order = sorted(set(range(len(chunk))) - set(answers), key=lambda i: _size(chunk[i][1]))
     next_out = 0
-    for start in range(0, len(order) or 1, TOGETHER):
-        some = order[start : start + TOGETHER]
+    for start in range(0, len(order) or 1, BATCH_SIZE):
+        some = order[start : start + BATCH_SIZE]
         answers |= zip(some, _together(predict, ask, [chunk[i] for i in some]), strict=True)
         while next_out in answers:
             yield chunk[next_out][0], answers.pop(next_out)

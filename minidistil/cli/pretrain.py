@@ -30,19 +30,12 @@ from minidistil.model.checkpoint import CONFIG
 from minidistil.model.heads import family_of
 from minidistil.model.params import sinusoids
 from minidistil.model.pretrained import TOKENIZER, from_config, from_pretrained, resolve
+from minidistil.tasks.data_options import LENGTH, add_text_options, read_documents, settle_length
+from minidistil.tasks.fill_mask.command import add_options as add_masking_options
+from minidistil.tasks.fill_mask.data import masked_text, stages, with_curriculum
 from minidistil.tasks.measuring import measure
-from minidistil.tasks.text_data import (
-    LENGTH,
-    add_masking_options,
-    add_text_options,
-    growing,
-    masked_text,
-    read,
-    settle_length,
-    stages,
-    with_length,
-)
-from minidistil.tasks.text_generation import command
+from minidistil.tasks.text_generation.command import add_options as add_window_options
+from minidistil.tasks.text_generation.data import streamed_text
 from minidistil.train.loop import run_loop
 from minidistil.train.training_objectives import Supervised
 
@@ -52,7 +45,7 @@ EXAMPLE = "--layers 2 --hidden 64 --heads 2 --intermediate 256 --minutes 5 --out
 def add_options(parser):
     add_text_options(parser)
     add_masking_options(parser)
-    command.add_options(parser)
+    add_window_options(parser)
     group = parser.add_argument_group("model")
     group.add_argument("--model", metavar="FOLDER", help="a trained model to start from")
     group.add_argument(
@@ -128,10 +121,10 @@ def _data(args, task, tokenizer, resumed):
     if task == "text-generation":
         if args.curriculum:
             raise ValueError("--curriculum is for masked words; leave it out for next words")
-        data = command.streamed_text(args, tokenizer, args.out, resumed)
+        data = streamed_text(args, tokenizer, args.out, resumed)
         return data, data
     data = masked_text(args, tokenizer, args.out, resumed)
-    return data, growing(args, data, tokenizer, args.out, resumed)
+    return data, with_curriculum(args, data, tokenizer, args.out, resumed)
 
 
 def _model(args, run):
@@ -159,9 +152,9 @@ def _model(args, run):
     elif args.tokenizer:
         tokenizer = load_tokenizer(args.tokenizer)
     else:
-        tokenizer = learn_words(read(args, "learning words"), args)
+        tokenizer = learn_words(read_documents(args, "learning words"), args)
     causal = args.family == "gpt2"
-    tokenizer = with_length(tokenizer, args.max_length, token_types=not causal)
+    tokenizer = tokenizer.for_model(args.max_length, token_types=not causal)
     special = {"pad_token_id": tokenizer.pad_id}
     if causal:
         special = {"bos_token_id": tokenizer.cls_id, "eos_token_id": tokenizer.sep_id}

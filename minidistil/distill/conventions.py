@@ -118,29 +118,29 @@ class SoftTargets:
         self._entropy = CONVENTIONS[convention].entropy
         self._sum, self._rows = 0.0, 0
 
-    def heard(self, teacher):
-        """Teacher's logits as they pass by: their entropy is noted where the loss holds it."""
+    def observe(self, z_t: np.ndarray) -> np.ndarray:
+        """The teacher's logits, unchanged; their entropy is added up if the convention is CE."""
         if self._entropy:
-            self._sum += entropy(teacher, self.tau, self.ops) * len(teacher)
-            self._rows += len(teacher)
-        return teacher
+            self._sum += entropy(z_t, self.tau, self.ops) * len(z_t)
+            self._rows += len(z_t)
+        return z_t
 
-    def counted(self, parts):
+    def convert_parts(self, parts: dict) -> dict:
         """{part: loss} as ops give them  ->  {part: float}, of which ce is the convention's."""
         found = {name: self.ops.place.number(part) for name, part in parts.items()}
-        return found | {"ce": self.loss(found["ce"])} if "ce" in found else found
+        return found | {"ce": self.convert(found["ce"])} if "ce" in found else found
 
-    def loss(self, ours):
-        """The op's number for the rows that were heard  ->  the convention's."""
-        found = self.factor * ours
+    def convert(self, kl: float) -> float:
+        """The op's τ²·KL of the observed rows  ->  the value that the convention reports."""
+        found = self.factor * kl
         if self._entropy:
             found += self.factor * self.tau**2 * self._sum / self._rows
         return found
 
 
-def soft_targets(logits, teacher, tau, convention, ops, beside_labels=True, weight=1):
-    """logits and teacher (N,V)  ->  loss (a float), dlogits (N,V) of weight times it."""
-    soft = SoftTargets(convention, tau, logits.shape[1], ops, beside_labels)
-    ours, cache = ops.kl_div.forward(logits, teacher=soft.heard(teacher), tau=tau)
-    dlogits = ops.kl_div.backward(logits.dtype.type(weight * soft.factor), cache)[0]
-    return soft.loss(ops.place.number(ours)), dlogits
+def soft_targets(z_s, z_t, tau, convention, ops, beside_labels=True, weight=1):
+    """z_s and z_t (N,V)  ->  loss (a float), dz_s (N,V) of weight times it."""
+    soft = SoftTargets(convention, tau, z_s.shape[1], ops, beside_labels)
+    kl, cache = ops.kl_div.forward(z_s, teacher=soft.observe(z_t), tau=tau)
+    (dz_s,) = ops.kl_div.backward(z_s.dtype.type(weight * soft.factor), cache)
+    return soft.convert(ops.place.number(kl)), dz_s

@@ -34,6 +34,7 @@ from minidistil.io import files
 from minidistil.io.checksums import checksum, read_sealed, write_sealed
 from minidistil.io.outputs import check_folder
 from minidistil.model import heads, network
+from minidistil.model.context import Context
 from minidistil.model.model import Model
 
 INDEX, SUMS = "cache.json", "checksums"
@@ -171,12 +172,14 @@ def spread_out(values, words, rest, V, tau):
 
 
 def _head(teacher, hidden, select):
-    """The teacher's Result of its head for words, on hidden states that were kept."""
-    ops = teacher.ops
-    picked = hidden if select is None else ops.embedding.forward(hidden, ids=select)[0]
-    if teacher.logits_head == "mlm":
-        picked, _ = heads.mlm(picked, teacher.canonical(), teacher.config.architecture, ops)
-    return network.Result((), picked)
+    """Stored hidden states (N,C)  ->  the Result of the teacher's vocabulary head, up to its
+    features."""
+    whole = np.array([0, len(hidden)])  # a head reads rows one by one, whatever their sequences
+    context = Context(teacher.config.architecture, whole, teacher.ops, keep=False)
+    features, _, _ = heads.vocabulary_head(
+        hidden, teacher.canonical(), teacher.logits_head, context, select, project=False
+    )
+    return network.Result((), features)
 
 
 def _check(teacher, config, format, top, words):

@@ -98,9 +98,9 @@ FAMILY = {
     "bert": BERT, "distilbert": DISTILBERT, "roberta": ROBERTA, "albert": ALBERT, "gpt2": GPT2,
     "encoder-decoder": ENCODER_DECODER,
 }  # fmt: skip
-WORDS = ("mlm", "lm")  # the heads that give each word of the vocabulary a logit
+VOCABULARY_HEADS = ("mlm", "lm")  # the heads that give each word of the vocabulary a logit
 POOLERS = ("pooler", "dense")  # what reads the first token
-ORDERS = ("nsp", "sop")  # what asks, beside the words, how two texts belong together
+SENTENCE_PAIR_HEADS = ("nsp", "sop")  # what asks, beside the words, how two texts belong together
 
 
 def family_of(config):
@@ -124,7 +124,7 @@ def heads_of(config, task):
             f"not {task!r}"
         )
     heads = family_of(config).heads[task]
-    if not config.tie_word_embeddings and set(WORDS) & set(heads):
+    if not config.tie_word_embeddings and set(VOCABULARY_HEADS) & set(heads):
         raise ValueError(
             f"tie_word_embeddings must be true for {task}: its head shares the word embeddings"
         )
@@ -156,7 +156,9 @@ def task_of(config):
 
 def logits_head(config, task):
     """The head that gives the task's logits; None for a bare body."""
-    given = [head for head in heads_of(config, task) if head not in (*POOLERS, *ORDERS)]
+    given = [
+        head for head in heads_of(config, task) if head not in (*POOLERS, *SENTENCE_PAIR_HEADS)
+    ]
     return given[0] if given else None
 
 
@@ -287,7 +289,9 @@ CLASSIFIERS = {
     "nsp": Classifier("nsp", "pooled", "", 2),
     "sop": Classifier("nsp", "pooled", "classifier_dropout"),
 }
-LAST = tuple(f"{last.role}." for last in CLASSIFIERS.values())  # how their parameters begin
+CLASSIFIER_PREFIXES = tuple(
+    f"{last.role}." for last in CLASSIFIERS.values()
+)  # how their parameters begin
 
 
 def classify(x, p: Params, classifier: Classifier, context: Context):

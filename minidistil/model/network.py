@@ -72,7 +72,7 @@ def forward(p: Params, rows: Rows, config: Any, task: str, dropout_state: Dropou
     features = logits = pooled = nsp = None
     caches = {}
     for head in heads_of(config, task):
-        if head in heads.WORDS:
+        if head in heads.VOCABULARY_HEADS:
             features, logits, caches[head] = heads.vocabulary_head(
                 h, p, head, context, options.select, options.project
             )
@@ -83,7 +83,7 @@ def forward(p: Params, rows: Rows, config: Any, task: str, dropout_state: Dropou
             by_token = classifier.reads == "tokens"
             x, its_context = (h, context) if by_token else (pooled, pooled_context)
             y, caches[head] = heads.classify(x, p, classifier, its_context)
-            logits, nsp = (logits, y) if head in heads.ORDERS else (y, nsp)
+            logits, nsp = (logits, y) if head in heads.SENTENCE_PAIR_HEADS else (y, nsp)
     result = Result(hidden, features, logits, pooled, nsp)
     return result, Cache(a, body, caches, h) if options.keep else None
 
@@ -95,7 +95,7 @@ def backward(d: Cotangents, cache: Cache, ops, dtaps: dict | None = None, releas
     """
     caches, grads, dh, dpooled = cache.heads, {}, d.hidden[-1], d.pooled
     for head in reversed([head for head in heads.CLASSIFIERS if head in caches]):
-        dy = d.nsp if head in heads.ORDERS else d.logits
+        dy = d.nsp if head in heads.SENTENCE_PAIR_HEADS else d.logits
         if dy is not None:
             dx, dp = heads.classify_backward(dy, caches[head], ops)
             grads |= dp
@@ -107,7 +107,7 @@ def backward(d: Cotangents, cache: Cache, ops, dtaps: dict | None = None, releas
         dx, dp = heads.pool_backward(dpooled, caches["pooler"], ops)
         dh, grads = plus(dh, dx, ops), grads | dp
     dword = None
-    for head in set(heads.WORDS) & set(caches):
+    for head in set(heads.VOCABULARY_HEADS) & set(caches):
         dx, dword, dp = heads.vocabulary_head_backward(d.logits, d.projection, caches[head], ops)
         dh, grads = plus(dh, dx, ops), grads | dp
     dh = ops.place.zeros_like(cache.last) if dh is None else dh

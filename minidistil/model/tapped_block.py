@@ -46,7 +46,7 @@ def self_attention(x, p: Params, context: Context, taps: dict):
     k, k_cache = ops.linear.forward(x, *of(p, "k"))
     v, v_cache = ops.linear.forward(x, *of(p, "v"))
     y, attention = ops.attention.forward(
-        q, k, v, bounds=context.bounds, n_heads=a.H, causal=a.causal or a.reader,
+        q, k, v, bounds=context.bounds, n_heads=a.H, causal=a.causal or a.cross_attends,
         dropout_key=context.dropout_key(a.attention_dropout, ATTENTION_DROPOUT), keep=context.keep,
     )  # fmt: skip
     o, out = ops.linear.forward(y, *of(p, "out"))

@@ -20,7 +20,7 @@ the padding take part where an answer may start; here it does not.
 import numpy as np
 
 from minidistil.io.arguments import real
-from minidistil.model.heads import ORDERS, WORDS, heads_of, logits_head
+from minidistil.model.heads import SENTENCE_PAIR_HEADS, VOCABULARY_HEADS, heads_of, logits_head
 from minidistil.model.label_counts import PLAIN
 from minidistil.model.network import Cotangents
 from minidistil.model.task_outputs import questions, questions_backward
@@ -92,7 +92,7 @@ def loss_of(result, rows, given, config, task, ops, counting=PLAIN):
         )
         total, d = total + loss, d._replace(logits=dlogits)
     if order and counting.shares[order]:
-        if not set(ORDERS) & set(heads_of(config, task)):
+        if not set(SENTENCE_PAIR_HEADS) & set(heads_of(config, task)):
             raise ValueError(f"task {task!r} has no head for these labels")
         if (K := result.nsp.shape[1]) != 2:
             raise ValueError(
@@ -142,7 +142,7 @@ def right_answers(given, rows, config, head, empty=False):
     if head == "choice":
         B = len(rows.mask) // rows.choices
         return (_classes(np.asarray(given["labels"]), B, rows.choices, "choices"),)
-    words = head in WORDS
+    words = head in VOCABULARY_HEADS
     K, what = (config.vocab_size, "vocabulary") if words else (config.num_labels, "labels")
     labels = check_token_labels(given["labels"], rows, K, what, empty)
     return (next_words(labels, rows, empty) if head == "lm" else labels,)

@@ -15,7 +15,7 @@ An answer cannot start at the padding, so a question of `spans` holds −∞ the
 import numpy as np
 
 from minidistil.io.arguments import real
-from minidistil.model.heads import WORDS
+from minidistil.model.heads import VOCABULARY_HEADS
 
 
 def questions(logits, rows, head, place):
@@ -75,7 +75,7 @@ def shown_backward(given, logits, rows, head, place, task):
 
 
 FIELDS = {"spans": ("start_logits", "end_logits")}
-BY_TOKEN = (*WORDS, "tokens")
+BY_TOKEN = (*VOCABULARY_HEADS, "tokens")
 
 
 def _shape(logits, rows, head):

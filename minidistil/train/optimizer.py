@@ -91,7 +91,7 @@ class AdamW:
         (beta1, beta2), params = self.betas, self.params
         arrays = ((params[n], self.m[n], self.v[n], g, n in self.decay) for n, g in grads.items())
         return self.update_all(
-            arrays, lr=lr, beta1=beta1, beta2=beta2, eps=self.eps, t=t,
+            arrays, lr=lr, beta1=beta1, beta2=beta2, eps=self.eps, step=t,
             weight_decay=self.weight_decay,
         )  # fmt: skip
 

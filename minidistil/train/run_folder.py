@@ -15,11 +15,11 @@ from pathlib import Path
 
 from minidistil.io import files
 from minidistil.io.checksums import unsealed, write_sealed
-from minidistil.io.lock import alone
+from minidistil.io.lock import exclusive_lock
 from minidistil.train import training_state
 
 RESULTS = ("run.json", "checkpoints", "config.json", "model.safetensors")
-LOCK = f"{files.ASIDE}lock"  # held while a run writes; left behind by one that was killed
+LOCK = f"{files.TEMPORARY}lock"  # held while a run writes; left behind by one that was killed
 NOT_MINE = ("lost+found",)  # what a fresh disk holds; hidden files are passed over, too
 UNSEALED = {"command", "options", "plan"}  # run.json as versions without checksums wrote it
 
@@ -76,9 +76,9 @@ class Run:
             yield
             return
         with ExitStack() as until_the_end:
-            with files.explained(self.folder):
+            with files.errors_naming(self.folder):
                 until_the_end.enter_context(files.folder_made(self.folder))
-                until_the_end.enter_context(alone(self.folder / LOCK, self.folder))
+                until_the_end.enter_context(exclusive_lock(self.folder / LOCK, self.folder))
             if not self.resumed:  # another may have begun and ended since this was made
                 self._check_free()
                 files.remove(self.folder / "data")  # of a run killed before it began

@@ -87,8 +87,9 @@ class Distillation:
     def _step(self, student, teacher, batch, seed, step, first_sequence, shares):
         config, counting = self.config.at(self._share(step)), self.counting._replace(shares=shares)
         return distill_step(
-            student, teacher, batch, config, True, seed, step, first_sequence, counting
-        )
+            student, teacher, batch, config, True, seed, step, first_sequence=first_sequence,
+            counting=counting,
+        )  # fmt: skip
 
 
 def _supervised(model, batch, seed, step, first_sequence, counting):

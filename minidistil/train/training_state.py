@@ -45,7 +45,7 @@ def latest(folder, damaged=None):
     checkpoints = Path(folder) / "checkpoints"
     if not checkpoints.is_dir():
         return None
-    for leftover in checkpoints.glob(f"{files.ASIDE}*"):
+    for leftover in checkpoints.glob(f"{files.TEMPORARY}*"):
         files.remove(leftover)
     for path in reversed(_steps(checkpoints)):
         try:

@@ -4,7 +4,7 @@ import numpy as np
 
 from minidistil.check import reference_ops
 from minidistil.check.mistakes.registry import mistake
-from minidistil.check.reference_ops import log_softmax
+from minidistil.distilbert import log_softmax
 
 KL = (
     "τ²·Σ t·(ln t − ln p)/N over the N real tokens,  t = softmax(teacher/τ), p = softmax(student/τ)"

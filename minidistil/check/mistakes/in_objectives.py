@@ -4,7 +4,7 @@ import numpy as np
 
 from minidistil.check import reference_ops
 from minidistil.check.mistakes.registry import mistake
-from minidistil.check.reference_ops import log_softmax
+from minidistil.distilbert import log_softmax
 
 RELATION = "d(q·kᵀ/√D, q′·k′ᵀ/√D′) for each head, mean over what counts of the real tokens"
 

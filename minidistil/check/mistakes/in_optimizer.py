@@ -1,7 +1,15 @@
-"""Mistakes in the optimiser's step: AdamW, clipping, warm-up. `check.steps` has the right one."""
+"""Mistakes in the optimiser's step: AdamW, clipping, warm-up.
+
+Each replaces one part of `steps` in `check/reference_steps.py`.
+"""
+
+import math
+
+import numpy as np
 
 from minidistil.check.mistakes.registry import mistake
-from minidistil.check.reference_steps import clip_global, steps, warm
+from minidistil.check.reference_steps import StepParts, clip_global, steps
+from minidistil.distilbert import adamw, schedule
 
 RIGHT = "p ← p − η(m̂/(√v̂ + ε) + λp),  m̂ = m/(1 − β₁ᵗ), v̂ = v/(1 − β₂ᵗ), λ on matrices alone"
 
@@ -12,10 +20,15 @@ RIGHT = "p ← p − η(m̂/(√v̂ + ε) + λp),  m̂ = m/(1 − β₁ᵗ), v̂
     yours="g ← g + λp, then Adam", right=RIGHT, fix="torch.optim.AdamW, not Adam(weight_decay=…)",
 )  # fmt: skip
 def adam_for_adamw(params, gradients, *, value, **fixed):
-    everything = value == "everything"
-    return steps(
-        params, gradients, decays=(lambda name, p: everything or p.ndim > 1), l2=True, **fixed
-    )
+    def update(params, grads, state, lr, betas, eps, weight_decay):
+        decayed = {
+            name: g + weight_decay * params[name]
+            for name, g in grads.items()
+            if value == "everything" or params[name].ndim > 1
+        }
+        adamw(params, grads | decayed, state, lr, betas, eps, weight_decay=0.0)
+
+    return steps(params, gradients, parts=StepParts(update=update), **fixed)
 
 
 @mistake(
@@ -25,7 +38,11 @@ def adam_for_adamw(params, gradients, *, value, **fixed):
     fix="divide by 1 − β₁ᵗ and 1 − β₂ᵗ; BertAdam and correct_bias=False leave that out",
 )  # fmt: skip
 def no_bias_correction(params, gradients, **fixed):
-    return steps(params, gradients, correct=False, **fixed)
+    def update(params, grads, state, lr, betas, eps, weight_decay):
+        state["step"] = math.inf  # so that 1 − β^step is 1
+        adamw(params, grads, state, lr, betas, eps, weight_decay)
+
+    return steps(params, gradients, parts=StepParts(update=update), **fixed)
 
 
 @mistake(
@@ -37,9 +54,14 @@ def no_bias_correction(params, gradients, **fixed):
 )  # fmt: skip
 def decay_on_layernorm(params, gradients, *, value, **fixed):
     spared = {"e": (), "t": ("bias", "LayerNorm.weight"), "a": ("bias",)}[value[0]]
-    return steps(
-        params, gradients, decays=lambda name, p: not any(s in name for s in spared), **fixed
-    )
+
+    def update(params, grads, state, lr, betas, eps, weight_decay):
+        for name in grads:
+            if not any(part in name for part in spared):
+                params[name] -= lr * weight_decay * params[name]
+        adamw(params, grads, state, lr, betas, eps, weight_decay=0.0)
+
+    return steps(params, gradients, parts=StepParts(update=update), **fixed)
 
 
 @mistake(
@@ -54,7 +76,7 @@ def clip_per_tensor(params, gradients, *, value, **fixed):
             return {name: g.clip(-limit, limit) for name, g in grads.items()}
         return {name: clip_global({name: g}, limit)[name] for name, g in grads.items()}
 
-    return steps(params, gradients, clip=clip, **fixed)
+    return steps(params, gradients, parts=StepParts(clip=clip), **fixed)
 
 
 @mistake(
@@ -64,7 +86,7 @@ def clip_per_tensor(params, gradients, *, value, **fixed):
     fix="clip_grad_norm_(model.parameters(), limit) after backward and before step",
 )  # fmt: skip
 def clip_missing(params, gradients, **fixed):
-    return steps(params, gradients, clip=lambda grads, limit: grads, **fixed)
+    return steps(params, gradients, parts=StepParts(clip=lambda grads, limit: grads), **fixed)
 
 
 @mistake(
@@ -78,9 +100,9 @@ def warmup_off_by_one(params, gradients, *, value, **fixed):
     shift = 1 if value == "ahead" else -1
 
     def factor(step, warmup, total):
-        return warm(max(0, step + shift), warmup, total)
+        return schedule(max(0, step + shift), warmup, total)
 
-    return steps(params, gradients, factor=factor, **fixed)
+    return steps(params, gradients, parts=StepParts(factor=factor), **fixed)
 
 
 @mistake(
@@ -90,7 +112,8 @@ def warmup_off_by_one(params, gradients, *, value, **fixed):
     fix="scheduler.step() after every optimizer.step()",
 )  # fmt: skip
 def warmup_missing(params, gradients, **fixed):
-    return steps(params, gradients, factor=lambda step, warmup, total: 1.0, **fixed)
+    constant = StepParts(factor=lambda step, warmup, total: 1.0)
+    return steps(params, gradients, parts=constant, **fixed)
 
 
 @mistake(
@@ -99,4 +122,13 @@ def warmup_missing(params, gradients, **fixed):
     yours="p ← p − η·m̂/√(v̂ + ε)", right=RIGHT, fix="√v̂ + ε",
 )  # fmt: skip
 def eps_inside_root(params, gradients, **fixed):
-    return steps(params, gradients, root=lambda v, eps: (v + eps) ** 0.5, **fixed)
+    def update(params, grads, state, lr, betas, eps, weight_decay):
+        adamw(params, grads, state, 0.0, betas, eps, weight_decay)  # updates the means alone
+        correction1, correction2 = (1 - beta ** state["step"] for beta in betas)
+        for name in grads:
+            p, (m, v) = params[name], state[name]
+            if p.ndim > 1:
+                p -= lr * weight_decay * p
+            p -= lr * (m / correction1) / np.sqrt(v / correction2 + eps)
+
+    return steps(params, gradients, parts=StepParts(update=update), **fixed)

@@ -31,6 +31,8 @@ class AttentionLoss:
     padded: bool = False
     mean: bool = False
     name = "attention"
+    by_token = True
+    bidirectional = True
 
     def __post_init__(self):
         if self.measure not in MEASURES:
@@ -47,16 +49,16 @@ class AttentionLoss:
     def watched(self, student, teacher):
         return pairs_of(self.layers, student.L, teacher.L)
 
-    def forward(self, mine, theirs, p, ops):
-        """What both show  ->  loss, cache."""
-        H, total, kept = mine.architecture.H, 0.0, []
-        pairs = self.watched(mine.architecture, theirs.architecture)
-        weights = self._weights(mine.rows, H) / (len(pairs) if self.mean else 1)
+    def forward(self, student, teacher, p, ops):
+        """ModelStates of both  ->  loss, cache."""
+        H, total, kept = student.architecture.H, 0.0, []
+        pairs = self.watched(student.architecture, teacher.architecture)
+        weights = self._weights(student.rows, H) / (len(pairs) if self.mean else 1)
         for i, j in pairs:
             loss, cache = ops.relation.forward(
-                tap(mine, i, "q"), tap(mine, i, "k"),
-                target_q=tap(theirs, j, "q"), target_k=tap(theirs, j, "k"),
-                bounds=mine.rows.bounds, n_heads=H, weights=weights, measure=self.measure,
+                tap(student, i, "q"), tap(student, i, "k"),
+                target_q=tap(teacher, j, "q"), target_k=tap(teacher, j, "k"),
+                bounds=student.rows.bounds, n_heads=H, weights=weights, measure=self.measure,
             )  # fmt: skip
             total += ops.place.number(loss)
             kept.append((i, cache))

@@ -25,6 +25,8 @@ class HiddenMSE:
     projection: str = "shared"
     embeddings: bool = True
     name = "hidden"
+    by_token = True
+    bidirectional = False
 
     def pairs(self, student, teacher):
         return pairs_of(self.layers, student.L, teacher.L, self.embeddings)
@@ -53,15 +55,15 @@ class HiddenMSE:
     def count(self, rows, width):
         return len(rows.column)
 
-    def forward(self, mine, theirs, p, ops):
-        """What both show, what is learnt  ->  loss, cache."""
+    def forward(self, student, teacher, p, ops):
+        """ModelStates of both, learned parameters  ->  loss, cache."""
         total, kept = 0.0, []
-        for i, j in self.pairs(mine.architecture, theirs.architecture):
-            h, product, name = mine.hidden[i], None, None
+        for i, j in self.pairs(student.architecture, teacher.architecture):
+            h, product, name = student.hidden[i], None, None
             if self.projection != "none":
                 name = "project" if self.projection == "shared" else _own(i)
                 h, product = ops.linear.forward(h, p[f"{name}.weight"], p[f"{name}.bias"])
-            loss, error = ops.mse.forward(h, target=theirs.hidden[j])
+            loss, error = ops.mse.forward(h, target=teacher.hidden[j])
             total += ops.place.number(loss)
             kept.append((i, name, product, error))
         return total, kept

@@ -28,6 +28,8 @@ class RelationLoss:
     heads: int | None = None
     layers: str | tuple = "last"
     name = "relations"
+    by_token = True
+    bidirectional = True
 
     def __post_init__(self):
         if not self.pairs or any(len(p) != 2 or set(p) - set("qkv") for p in self.pairs):
@@ -54,17 +56,18 @@ class RelationLoss:
     def count(self, rows, width):
         return len(rows.mask)
 
-    def forward(self, mine, theirs, p, ops):
-        """What both show  ->  loss, cache."""
-        H, lengths = self._heads(mine.architecture, theirs.architecture), np.diff(mine.rows.bounds)
+    def forward(self, student, teacher, p, ops):
+        """ModelStates of both  ->  loss, cache."""
+        H = self._heads(student.architecture, teacher.architecture)
+        lengths = np.diff(student.rows.bounds)
         weights = 1 / (H * len(lengths) * lengths)
         total, kept = 0.0, []
-        for i, j in self.watched(mine.architecture, theirs.architecture):
+        for i, j in self.watched(student.architecture, teacher.architecture):
             for x, y in self.pairs:
                 loss, cache = ops.relation.forward(
-                    tap(mine, i, x), tap(mine, i, y),
-                    target_q=tap(theirs, j, x), target_k=tap(theirs, j, y),
-                    bounds=mine.rows.bounds, n_heads=H, weights=weights, measure="kl",
+                    tap(student, i, x), tap(student, i, y),
+                    target_q=tap(teacher, j, x), target_k=tap(teacher, j, y),
+                    bounds=student.rows.bounds, n_heads=H, weights=weights, measure="kl",
                 )  # fmt: skip
                 total += ops.place.number(loss)
                 kept.append((i, x, y, cache))

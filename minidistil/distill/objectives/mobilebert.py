@@ -30,6 +30,8 @@ class FeatureMapTransfer:
     mean: float = 50.0
     variance: float = 0.05
     name = "feature-maps"
+    by_token = True
+    bidirectional = False
 
     def pairs(self, student, teacher):
         return pairs_of(self.layers, student.L, teacher.L)
@@ -49,14 +51,14 @@ class FeatureMapTransfer:
     def count(self, rows, width):
         return len(rows.column)
 
-    def forward(self, mine, theirs, p, ops):
-        """What both show  ->  loss, cache."""
+    def forward(self, student, teacher, p, ops):
+        """ModelStates of both  ->  loss, cache."""
         total, kept, number = 0.0, [], ops.place.number
-        one = ops.place.send(np.ones(mine.architecture.C, np.float32))
+        one = ops.place.send(np.ones(student.architecture.C, np.float32))
         zero = ops.place.zeros_like(one)
-        pairs = self.pairs(mine.architecture, theirs.architecture)
+        pairs = self.pairs(student.architecture, teacher.architecture)
         for i, j in pairs:
-            h, t = mine.hidden[i], theirs.hidden[j]
+            h, t = student.hidden[i], teacher.hidden[j]
             x, norm = ops.layernorm.forward(h, one, zero, eps=EPS)
             target, _ = ops.layernorm.forward(t, one, zero, eps=EPS)
             direction, error = ops.mse.forward(x, target=target)

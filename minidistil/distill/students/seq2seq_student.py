@@ -8,7 +8,7 @@ import dataclasses
 
 from minidistil.config import EncoderDecoderConfig
 from minidistil.distill.students.layer_choice import block_sources, in_teacher
-from minidistil.model.parameter_table import HALVES, checked_layers, first_values, layout
+from minidistil.model.parameter_table import HALVES, checked_layers, initial_values, layout
 from minidistil.model.partial_initialisation import initialise_from
 from minidistil.model.seq2seq.seq2seq_model import EncoderDecoder
 from minidistil.ops import NARROW, backend
@@ -45,7 +45,7 @@ def pair_student(teacher, layers, decoder_layers=None, config=None, seed=0):
             sources[half] = block_sources(getattr(config, half), getattr(theirs, half), some)
         except ValueError as error:
             raise ValueError(f"{half}: {error}") from None
-    params = first_values(config, layout(config, teacher.task)[0], seed)
+    params = initial_values(config, layout(config, teacher.task)[0], seed)
     given, found = teacher.named_by_role(), {}
     for name in params:
         half, _, rest = name.partition(".")

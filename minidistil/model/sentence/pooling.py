@@ -18,7 +18,7 @@ from minidistil.io.limits import short
 
 POOLING, LENGTH = "1_Pooling/config.json", "sentence_bert_config.json"
 PROMPTS = "config_sentence_transformers.json"
-OLD = "0_Transformer"  # where the model lies in folders of versions before 2.0
+LEGACY_FOLDER = "0_Transformer"  # where the model lies in folders of versions before 2.0
 LENGTHS = (LENGTH, *(f"sentence_{x}_config.json" for x in ("roberta", "distilbert", "albert")))
 SENTENCE_FILES = (MODULES, POOLING, PROMPTS, *LENGTHS)
 TYPES = "sentence_transformers.models."

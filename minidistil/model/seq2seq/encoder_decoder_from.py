@@ -12,7 +12,7 @@ from minidistil.config import BertDecoderConfig, EncoderDecoderConfig
 from minidistil.config.encoder_decoder import ENCODERS
 from minidistil.io.arguments import whole
 from minidistil.io.limits import short
-from minidistil.model.parameter_table import checked_layers, first_values, layout
+from minidistil.model.parameter_table import checked_layers, initial_values, layout
 from minidistil.model.partial_initialisation import initialise_from
 from minidistil.model.seq2seq.seq2seq_model import EncoderDecoder
 
@@ -56,7 +56,7 @@ def encoder_decoder_from(encoder, decoder=None, *, start, eos, decoder_layers=No
         for j, chosen in enumerate(layers):
             if chosen == int(i):
                 given[f"decoder.layer.{j}.{role}"] = x
-    params = first_values(config, wanted, seed)
+    params = initial_values(config, wanted, seed)
     position = "decoder.embeddings.position.weight"
     given[position] = given[position][decoder.config.architecture.first_position :]
     return EncoderDecoder(config, TASK, initialise_from(params, given), encoder.ops)

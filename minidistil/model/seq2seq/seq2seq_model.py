@@ -22,19 +22,19 @@ from minidistil.model.context import Context, first_site, plus
 from minidistil.model.encoder import Params, scope
 from minidistil.model.finite import answer
 from minidistil.model.generation.decode_step import Decoder, checked
-from minidistil.model.generation.generate_texts import picker
+from minidistil.model.generation.generate_texts import token_sampler
 from minidistil.model.generation.generation_options import (
-    ends_of,
-    of_beams,
-    settled,
-    writing,
+    beam_options,
+    eos_of,
+    resolved_options,
+    search_limits,
 )
-from minidistil.model.generation.token_search import beam, listed, words
+from minidistil.model.generation.token_search import beam_search, by_text, next_tokens
 from minidistil.model.label_counts import PLAIN
 from minidistil.model.model import Model
 from minidistil.model.network import ALL_ROWS, Cotangents, ForwardOptions, Result
 from minidistil.model.output import Step, kept_by
-from minidistil.model.parameter_table import BRIDGE
+from minidistil.model.parameter_table import ENC_TO_DEC_PROJ
 from minidistil.model.rows import Rows, pack
 from minidistil.model.seq2seq.cross_attention import Memory, cross_block, cross_block_backward
 from minidistil.ops import frugal
@@ -118,8 +118,8 @@ def encode(p: Params, source: Rows, config: Any, dropout_state, ops, keep: bool 
     context = Context(c.architecture, source.bounds, ops, dropout_state, keep)
     hidden, cache = encoder.forward(scope(p, "encoder"), source, c.pad_token_id, context)
     m, projection = hidden[-1], None
-    if BRIDGE[0] in p:
-        m, projection = ops.linear.forward(m, *(p[name] for name in BRIDGE))
+    if ENC_TO_DEC_PROJ[0] in p:
+        m, projection = ops.linear.forward(m, *(p[name] for name in ENC_TO_DEC_PROJ))
     return m, projection, hidden, cache
 
 
@@ -146,7 +146,7 @@ def backward(d: Cotangents, cache: Seq2SeqCache, ops, dlast=None, release: bool 
     grads = {f"decoder.{c}": g for c, g in decoder.items()}
     if cache.projection is not None:
         dm, *dprojection = ops.linear.backward(dm, cache.projection)
-        grads |= dict(zip(BRIDGE, dprojection, strict=True))
+        grads |= dict(zip(ENC_TO_DEC_PROJ, dprojection, strict=True))
     dhidden = (*[None] * len(cache.encoder[1].caches), plus(dm, dlast, ops))
     d_encoder = encoder.backward(dhidden, cache.encoder, ops, release)
     return grads | {f"encoder.{c}": g for c, g in d_encoder.items()}
@@ -286,19 +286,20 @@ class EncoderDecoder(Model):
         return Step(self.ops.place.number(loss), {}, grads)
 
     def generate(self, input_ids, attention_mask=None, token_type_ids=None, *, seed=0, **options):
-        """Sources (B,T)  ->  a list of B arrays of ids, without the start, with the end where it
-        was said.
+        """Sources (B,T)  ->  a list of B arrays of ids, without the start token, with the end token
+        of those that end.
 
-        options: num_beams (1: no search), max_new_tokens (as many as the decoder has positions),
-        length_penalty (1), early_stopping (False), see `search.py`; repetition_penalty (1),
-        no_repeat_ngram_size (0), min_new_tokens (0), see `rules.py`; temperature (0: the argmax),
-        top_k (0), top_p (1) and seed of draws, see `generation.py`. Without an option, what the
-        model's generation_config.json says, else the value in brackets.
+        options: num_beams (1: no search), max_new_tokens (the decoder's positions), length_penalty
+        (1), early_stopping (False), see `token_search`; repetition_penalty (1),
+        no_repeat_ngram_size (0), min_new_tokens (0), see `logit_rules`; temperature (0: the
+        argmax), top_k (0), top_p (1) and the seed of sampling, see `generate_texts`. An option that
+        is not given has the value of the model's generation_config.json, else that in brackets.
         Raises ValueError for a batch that does not fit, or a number out of range; TypeError for
         other options.
         """
         config = self.config
-        how = settled(self, options, 1, config.decoder.architecture.P, bounded=True)
+        positions = config.decoder.architecture.P
+        chosen = resolved_options(self, options, 1, positions, bounded=True)
         source = pack(input_ids, attention_mask, token_type_ids, config.encoder.architecture)
 
         def decoder(model):
@@ -308,11 +309,12 @@ class EncoderDecoder(Model):
 
         step = checked(self, decoder)
         start = np.full(len(source.mask), config.decoder_start_token_id)
-        eos = ends_of(self)
-        begun = step, step(start, np.arange(len(start))), start[:, None].tolist()
-        if how["num_beams"] == 1:
-            return listed(words(*begun, writing(how, eos), picker(len(start), seed, how)))
-        return beam(*begun, writing(how, eos), **of_beams(how))
+        logits, limits = step(start, np.arange(len(start))), search_limits(chosen, eos_of(self))
+        texts = start[:, None].tolist()
+        if chosen["num_beams"] > 1:
+            return beam_search(step, logits, texts, limits, beam_options(chosen))
+        sampler = token_sampler(len(start), seed, chosen)
+        return by_text(next_tokens(step, logits, texts, limits, sampler))
 
     def loss_of(self, pair):
         """The loss of a Pair with labels in evaluation, a float."""

@@ -8,12 +8,12 @@ import numpy as np
 from minidistil.io.arguments import path_like, real, whole
 from minidistil.io.limits import several
 from minidistil.model import task_loss
-from minidistil.model.checkpoint import misfit, stored_in, with_scales, write_folder
+from minidistil.model.checkpoint import mismatch_error, stored_in, with_scales, write_folder
 from minidistil.model.context import Context
 from minidistil.model.finite import answer
 from minidistil.model.label_counts import PLAIN
 from minidistil.model.network import Result
-from minidistil.model.output import Copied, Fetched, Kept, Output, Step, kept_by
+from minidistil.model.output import FetchedArrays, Kept, Output, SharedArraysCopy, Step, kept_by
 from minidistil.model.params import LARGEST, check_size, checked_arrays, initialise
 from minidistil.model.rows import LARGEST_KEY, DropoutState, given_in
 from minidistil.model.vision import vision_encoder
@@ -30,7 +30,7 @@ from minidistil.model.vision.vision_names import flat, layout
 from minidistil.ops import DTYPES, frugal
 
 
-class VisionModel(Copied):
+class VisionModel(SharedArraysCopy):
     """ViT or DeiT with the heads of one task; `params` and the rest are as `Model`'s."""
 
     def __init__(self, config, task, params, ops):
@@ -42,7 +42,7 @@ class VisionModel(Copied):
 
     @property
     def params(self) -> Mapping[str, np.ndarray]:
-        return Fetched(self._params, self.ops.place)
+        return FetchedArrays(self._params, self.ops.place)
 
     def update(self, arrays):
         """As `Model.update`."""
@@ -283,7 +283,7 @@ def loaded(folder, config, task, seed, ops, relabelled):
     unused = sorted(set(stored) - set(shapes))
     problems += [f"surplus {n}" for n in unused if n.startswith((prefix, "embeddings", "encoder"))]
     if problems:
-        raise misfit(folder, problems)
+        raise mismatch_error(folder, problems)
     check_size({n: shapes[n] for n in drawn})
     if unused:
         warnings.warn(f"task {task!r} does not use {several(unused)}", stacklevel=3)

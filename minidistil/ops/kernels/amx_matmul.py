@@ -32,7 +32,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minidistil.ops.kernels.activation import ERF, NO_GELU, gelu_erf, gelu_tanh
-from minidistil.ops.kernels.amx_panels import BACK, CHANNELS, PARTS, SPARE, own_code, pack
+from minidistil.ops.kernels.amx_panels import BACK, CHANNELS, PARTS, SPARE, pack
 from minidistil.ops.kernels.amx_tile import (
     INT8,
     ROW,
@@ -45,7 +45,14 @@ from minidistil.ops.kernels.amx_tile import (
     release,
 )
 from minidistil.ops.kernels.packing import SMALL, split, up
-from minidistil.ops.runtime.cpu import exact, get_num_threads, prange, serial, use_threads
+from minidistil.ops.runtime.cpu import (
+    exact,
+    get_num_threads,
+    own_code,
+    prange,
+    serial,
+    use_threads,
+)
 from minidistil.ops.runtime.workspace import empty
 
 NEAR = 640 << 10

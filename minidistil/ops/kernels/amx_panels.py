@@ -39,8 +39,8 @@ from minidistil.ops.kernels.amx_tile import (
     loop,
 )
 from minidistil.ops.kernels.register_tile import I32, I64, _load, _shuffle, _store, get, put
-from minidistil.ops.kernels.register_tile_narrow import I16
-from minidistil.ops.runtime.cpu import cgutils, exact, intrinsic, ir, types
+from minidistil.ops.kernels.register_tile_narrow import I16, BFloat
+from minidistil.ops.runtime.cpu import FEATURES, cgutils, exact, intrinsic, ir, own_code, types
 
 SCALE, BACK = 2.0**24, 2.0**-48
 WIDE = (127 + 32) << 23  # the bits of 2³²
@@ -69,11 +69,12 @@ def _nearest(builder, x):
     return builder.and_(builder.add(x, _all(HALF)), _all(UPPER))
 
 
-def emit_split(builder, args, kind, by_rows):
+def emit_split(builder, args, kind, by_rows, native=False):
     """A tile of 16 lines of 32 channels, for each part of the format, 2 tiles apart.
 
     args: addresses of the tile, of the source; bytes from one line (by_rows) or from one channel
-    to the next; address of 16 words, which become the largest magnitudes (bits) seen so far.
+    to the next; address of 16 words, which become the largest magnitudes (bits) seen so far, where
+    there are several parts. native: whether the processor can round to bfloat16.
     """
     to, source, stride, seen = args
     parts = PARTS[kind]
@@ -87,10 +88,17 @@ def emit_split(builder, args, kind, by_rows):
     def row_of_tile(_, here):
         to, first, second = here
         bits = [_load(builder, at, WORDS) for at in (first, second)]
-        for x in bits:
+        for x in bits if parts > 1 else ():
             magnitude, top = builder.and_(x, _all(MAGNITUDE)), builder.load(largest)
             larger = builder.icmp_unsigned(">", magnitude, top)
             builder.store(builder.select(larger, magnitude, top), largest)
+        if parts == 1 and native and by_rows:
+            name, kind = "llvm.x86.avx512bf16.cvtne2ps2bf16.512", ir.VectorType(BFloat(), 32)
+            kind = ir.FunctionType(kind, [FLOATS] * 2)
+            convert = cgutils.get_or_insert_function(builder.module, kind, name)
+            floats = [builder.bitcast(x, FLOATS) for x in reversed(bits)]
+            _store(builder, builder.call(convert, floats), to)
+            return
         if parts == 1:
             rounded = [_nearest_even(builder, x) for x in bits]
             _store(builder, _halves(builder, rounded, order), to)
@@ -141,7 +149,7 @@ def split(typingctx, parts, by_rows, to, source, stride, seen):
     kind, rows = PARTS.index(parts.literal_value), bool(by_rows.literal_value)
 
     def codegen(context, builder, sig, args):
-        emit_split(builder, args[2:], kind, rows)
+        emit_split(builder, args[2:], kind, rows, "+avx512bf16" in FEATURES)
         return context.get_dummy_value()
 
     return types.void(parts, by_rows, *[types.int64] * 4), codegen
@@ -178,17 +186,6 @@ def clear_row(typingctx, to):
         return context.get_dummy_value()
 
     return types.void(types.int64), codegen
-
-
-@intrinsic
-def own_code(typingctx):
-    """The function that calls this is compiled once, not into each of its callers."""
-
-    def codegen(context, builder, sig, args):
-        builder.function.attributes.add("noinline")
-        return context.get_dummy_value()
-
-    return types.void(), codegen
 
 
 @intrinsic

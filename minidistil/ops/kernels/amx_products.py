@@ -30,9 +30,9 @@ def product(kind, a, b, out, bias, add, form, into, by_float32):
     workers = workers_for(*out.shape, len(b))
     job = make_job(kind, a, panels, out, workers=workers, bias=bias, add=add, form=form, g=into)
     multiply(workers, job)
-    wide = [np.repeat(x, SIDE)[:n] for x, n in zip((job.wide, panels.wide), out.shape, strict=True)]
-    if wide[0].any() or wide[1].any():
-        _redo(a, b, out, bias, add, form, into, by_float32, *wide)
+    if job.wide.any() or panels.wide.any():
+        rows, columns = (np.repeat(x, SIDE) for x in (job.wide, panels.wide))
+        _redo(a, b, out, bias, add, form, into, by_float32, rows[: len(a)], columns[: b.shape[1]])
 
 
 def _redo(a, b, out, bias, add, form, into, by_float32, wide_rows, wide_columns):

@@ -76,6 +76,7 @@ from minidistil.ops.runtime.cpu import (
     address_of,
     get_num_threads,
     kernel,
+    own_code,
     prange,
     serial,
     use_threads,
@@ -304,6 +305,7 @@ def activate_strip(c, g, form, tiles, j):
 
 @serial
 def _activate(c, g, form, first, last, left, right):
+    own_code()
     line = np.empty(right - left, np.float32)  # c and g may overlap, which would prevent vectors
     for i in range(first, last):
         source, to = c[i, left:right], g[i, left:right]

@@ -100,14 +100,14 @@ class Bf16Tile(NamedTuple):
     bias: int  # NR floats
 
 
-class _BFloat(ir.Type):
+class BFloat(ir.Type):
     """LLVM's type `bfloat`, which llvmlite lacks; LLVM needs only its name."""
 
     def _to_string(self):
         return "bfloat"
 
     def __eq__(self, other):
-        return isinstance(other, _BFloat)
+        return isinstance(other, BFloat)
 
     def __hash__(self):
         return hash("bfloat")
@@ -205,7 +205,7 @@ def emit_bf16(builder, args, dot, shape):
     rows, columns, lanes = shape
     words, vector = ir.VectorType(I32, lanes), ir.VectorType(F32, lanes)
     widens = dot.depth == 1
-    factor = vector if widens else ir.VectorType(_BFloat(), 2 * lanes)
+    factor = vector if widens else ir.VectorType(BFloat(), 2 * lanes)
     given = [factor, factor, vector] if widens else [vector, factor, factor]
     multiply = cgutils.get_or_insert_function(
         builder.module, ir.FunctionType(vector, given), dot.name.format(lanes=lanes)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from minidistil.ops.kernels.number_formats import SMALLEST_SCALE, WIDTH
-from minidistil.ops.runtime.cpu import bits_from_float, exact, float_from_bits, helper
+from minidistil.ops.runtime.cpu import bits_from_float, exact, float_from_bits, helper, own_code
 
 # Bits of a float32: the sign, all others, infinity, what makes a NaN quiet, the upper half.
 SIGN, MAGNITUDE, INFINITY = np.int32(-(1 << 31)), np.int32(0x7FFFFFFF), np.int32(0x7F800000)
@@ -17,6 +17,7 @@ def whole_row(x, line, short, lowest):
     `_formats.quantize_rows`, to the bit. zero: 0, or, for a short type, so that the smallest of
     the row becomes `lowest`.
     """
+    own_code()
     high, low = _extremes(x.view(np.int32))
     if high >= INFINITY or low >= INFINITY:
         line[:] = 0

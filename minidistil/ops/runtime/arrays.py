@@ -96,6 +96,6 @@ class Device:
         return scaled(x, factor)
 
 
-def place_of(backend):
+def place_of(backend: str) -> Host | Device:
     """Where the arrays of the backend of this name live."""
     return Device() if backend == "cuda" else Host()

@@ -12,6 +12,7 @@ as there they permit rounding that is faster: a CPU without AMX has none that is
 float32. NumPy takes no notice.
 """
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib.util import find_spec
@@ -24,7 +25,7 @@ _gemm = ContextVar("gemm", default="own")
 
 
 @contextmanager
-def matmul_precision(name="highest", gemm="own"):
+def matmul_precision(name: str = "highest", gemm: str = "own") -> Iterator[None]:
     """`with matmul_precision("high"):` products may round their operands, to tf32 on CUDA.
 
     name: "highest" (float32), "high" or "medium" (bfloat16). gemm: "own", or "cublas" for CUDA's
