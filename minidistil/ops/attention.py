@@ -38,7 +38,7 @@ import numpy as np
 
 from minidistil.ops import softmax
 from minidistil.ops.kernels import flash_attention, flash_attention_cuda
-from minidistil.ops.kernels.flash_attention import HEAD_SHIFT
+from minidistil.ops.kernels.flash_attention import HEAD_SHIFT, Attention
 from minidistil.ops.kernels.head_views import merge_heads, split_heads
 from minidistil.ops.kernels.philox import philox
 from minidistil.ops.runtime.cuda import device_empty, to_device
@@ -135,7 +135,7 @@ def forward_cpu(
     q, k, v = (np.ascontiguousarray(x, np.float32) for x in (q, k, v))
     y, norms = empty_like(q), empty((len(q) if keep else 0, n_heads, 2))
     pattern, dropout = Pattern.of(bounds, key_bounds, causal), _dropout(dropout_key)
-    flash_attention.forward(q, k, v, pattern, n_heads, dropout, y, norms)
+    flash_attention.forward(Attention(q, k, v, pattern, n_heads, dropout), y, norms)
     return y, (q, k, v, (y, norms), pattern, n_heads, dropout) if keep else None
 
 
@@ -143,7 +143,8 @@ def backward_cpu(dy, cache):
     q, k, v, (y, norms), pattern, n_heads, dropout = cache
     dy = np.ascontiguousarray(dy, np.float32)
     dq, dk, dv = empty_like(q), empty_like(k), empty_like(v)
-    flash_attention.backward(dy, q, k, v, y, norms, pattern, n_heads, dropout, dq, dk, dv)
+    inputs = Attention(q, k, v, pattern, n_heads, dropout)
+    flash_attention.backward(dy, inputs, y, norms, (dq, dk, dv))
     return dq, dk, dv
 
 
@@ -165,14 +166,15 @@ def forward_cuda(
     key_bounds = bounds if key_bounds is None else to_device(key_bounds)
     y, norms = device_empty(q.shape), device_empty((len(q) if keep else 0, n_heads, 2))
     pattern = Pattern.of(bounds, key_bounds, causal)
-    flash_attention_cuda.forward(q, k, v, pattern, n_heads, dropout, y, norms)
+    flash_attention_cuda.forward(Attention(q, k, v, pattern, n_heads, dropout), y, norms)
     return y, (q, k, v, (y, norms), pattern, n_heads, dropout) if keep else None
 
 
 def backward_cuda(dy, cache):
     q, k, v, (y, norms), pattern, n_heads, dropout = cache
     dq, dk, dv = (device_empty(x.shape) for x in (q, k, v))
-    flash_attention_cuda.backward(dy, q, k, v, y, norms, pattern, n_heads, dropout, dq, dk, dv)
+    inputs = Attention(q, k, v, pattern, n_heads, dropout)
+    flash_attention_cuda.backward(dy, inputs, y, norms, (dq, dk, dv))
     return dq, dk, dv
 
 
