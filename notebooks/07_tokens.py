@@ -24,7 +24,7 @@ import numpy as np
 
 import minidistil as md
 from minidistil import lesson
-from minidistil.data import Vocabulary, mask_tokens, train_wordpiece
+from minidistil.data import Masking, Vocabulary, mask_tokens, train_wordpiece
 from minidistil.lesson import check
 from minidistil.model.bundled_teacher import default_teacher
 
@@ -151,7 +151,7 @@ assert np.array_equal(model.forward(noisy, batch["attention_mask"]).last_hidden_
 # %%
 text = tokenizer(["this is one of the worst films i have ever seen , and i have seen many ."])
 vocabulary = Vocabulary.of(tokenizer)
-masked = mask_tokens(text, vocabulary=vocabulary, seed=1, step=0, probability=0.4)
+masked = mask_tokens(text, vocabulary=vocabulary, seed=1, step=0, masking=Masking(probability=0.4))
 for before, after, label in zip(
     text["input_ids"][0], masked["input_ids"][0], masked["labels"][0], strict=True
 ):
@@ -184,8 +184,9 @@ stream = {"input_ids": page, "attention_mask": np.ones_like(page)}
 fig, ax = plt.subplots()
 for strategy in ("uniform", "smoothed"):
     drawn = mask_tokens(
-        stream, vocabulary=vocabulary, seed=0, step=0, strategy=strategy, counts=counts
-    )
+        stream, vocabulary=vocabulary, seed=0, step=0, counts=counts,
+        masking=Masking(strategy=strategy),
+    )  # fmt: skip
     share = [(drawn["labels"] == v).sum() / len(page) for v in sample]
     ax.semilogx(frequencies, share, label=strategy)
 ax.set(xlabel="how often the word occurs in the corpus", ylabel="chance to be masked")

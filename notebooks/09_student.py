@@ -30,7 +30,7 @@ import numpy as np
 
 import minidistil as md
 from minidistil import lesson
-from minidistil.data import Corpus, MaskedText, documents, split
+from minidistil.data import Batching, Corpus, MaskedText, documents, split
 from minidistil.lesson import check
 from minidistil.model.bundled_teacher import default_teacher
 from minidistil.tasks.measuring import answers, measure
@@ -51,7 +51,7 @@ reviews = islice(documents("movie-reviews"), 0, None, lesson.size(25, 400))
 corpus = Corpus.build(Path(scratch.name) / "reviews.corpus", reviews, tokenizer, max_length=64)
 training, held_out = split(corpus.documents, 0.05, 0)
 data = MaskedText(
-    corpus, training, tokenizer, tokens=lesson.size(1024, 128), held_out=held_out,
+    corpus, training, tokenizer, Batching(lesson.size(1024, 128)), held_out=held_out,
     evaluation_tokens=lesson.size(6_000, 500),
 )  # fmt: skip
 print(f"{len(corpus):,} pieces of up to 64 tokens, {len(held_out)} of them held out")

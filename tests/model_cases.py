@@ -116,7 +116,7 @@ class Exact(Model):
         canonical = {public: c for c, public in self.names.items()}
         for name, array in arrays.items():
             self._params[name], c = np.asarray(array, np.float64), canonical[name]
-            self._canonical[c] = self._turned(c, self._params[name])
+            self._canonical[c] = self._transposed(c, self._params[name])
 
 
 def exact(model):

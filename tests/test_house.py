@@ -2,6 +2,9 @@
 
 import ast
 import inspect
+import io
+import re
+import tokenize
 import tomllib
 from collections import Counter
 from importlib import import_module
@@ -69,6 +72,22 @@ def misplaced(part, modules):
     return wrong
 
 
+OPS_FLOORS = {"runtime": 0, "kernels": 1}  # the folders of ops/; an op's own file: 2
+
+
+def floor_in_ops(module):
+    """runtime, then kernels, then the op files; None outside minidistil.ops."""
+    parts = module.split(".")
+    if parts[:2] != ["minidistil", "ops"]:
+        return None
+    return OPS_FLOORS.get(parts[2] if len(parts) > 2 else "", 2)
+
+
+def misplaced_in_ops(module, modules):
+    """Those of `modules` that lie in a higher folder of ops/ than `module`."""
+    return [m for m in modules if (floor_in_ops(m) or 0) > floor_in_ops(module)]
+
+
 MODULES = {module_of(path): path for path in FILES}
 
 
@@ -118,6 +137,9 @@ def test_a_file(path):
     if part is not None:
         assert part in FLOORS, f"{part} has no floor"
         assert misplaced(part, imports(tree)) == [], "imports go down"
+    if part == "ops":
+        wrong = misplaced_in_ops(module_of(path), imports(tree))
+        assert wrong == [], "imports go from ops to ops/kernels to ops/runtime"
     outside = {module.split(".")[0] for module in imports(tree, everywhere=False)}
     assert not outside & FRAMEWORKS, "frameworks are imported inside the functions that need them"
     everywhere = {module.split(".")[0] for module in imports(tree)}
@@ -135,6 +157,10 @@ def test_the_floors_bite():
     assert misplaced("ops", ["minidistil.model.rows"])
     assert misplaced("data", ["minidistil.model.rows"])
     assert misplaced("model", ["minidistil.ops.linear", "minidistil.model.rows", "numpy"]) == []
+    kernel, op = "minidistil.ops.kernels.matmul", "minidistil.ops.gelu"
+    assert misplaced_in_ops(kernel, [op]) == [op]
+    assert misplaced_in_ops("minidistil.ops.runtime.arrays", [kernel]) == [kernel]
+    assert misplaced_in_ops(op, [op, kernel, "minidistil.ops.runtime.cpu", "numpy"]) == []
 
 
 WRITERS = {  # that leave half a file behind, or none, when the process is killed or the disk full
@@ -252,6 +278,64 @@ def test_public_names_have_docstrings(path):
         if not told_elsewhere and not ast.get_docstring(node) and len(node.body) > 3:
             bare.append(node.name)
     assert bare == []
+
+
+REFUSED = re.compile(  # words that readers stumbled over; each has a plain one
+    r"\b(hears?|heard|whoever|nobody|somebody|strangers?|earns?|the door|likeliest|goes on|"
+    r"(?:is|are) told|(?:has|have) a say|surprise|engine room|voices?)\b", re.I)  # fmt: skip
+PAGES = [*sorted({*HOUSE.glob("*.md"), *HOUSE.glob("*/*.md"), *PACKAGE.rglob("*.md")}),
+         *sorted((HOUSE / "notebooks").glob("*.py"))]  # fmt: skip
+
+
+def prose_of(path):
+    """(line, text) of what people read: comments and strings of code, all of a page."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".md" or path.parent.name == "notebooks":
+        yield from enumerate(text.splitlines(), 1)
+        return
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type in (tokenize.COMMENT, tokenize.STRING):
+            yield from enumerate(token.string.splitlines(), token.start[0])
+
+
+@pytest.mark.parametrize("path", [*FILES, *PAGES], ids=lambda path: str(path.relative_to(HOUSE)))
+def test_plain_words(path):
+    found = [(line, word[0]) for line, text in prose_of(path) for word in REFUSED.finditer(text)]
+    assert found == [], "see the field's terms"
+
+
+def parameters(function):
+    """How many arguments a function takes by place, without self."""
+    names = [a.arg for a in (*function.args.posonlyargs, *function.args.args)]
+    return len(names) - (names[:1] in (["self"], ["cls"]))
+
+
+PUBLIC, PRIVATE = 7, 8
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_few_parameters(path):
+    """What travels together is one value."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    many = {
+        node.name: parameters(node)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef)
+        and parameters(node) > (PRIVATE if node.name.startswith("_") else PUBLIC)
+    }
+    assert many == {}
+
+
+def test_readme_is_short():
+    lines = (HOUSE / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 150
+
+
+def test_pages_point_to_what_is_there():
+    for page in (p for p in PAGES if p.suffix == ".md"):
+        text = page.read_text(encoding="utf-8")
+        for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
+            assert "://" in link or (page.parent / link).exists(), f"{page.name}: {link}"
 
 
 @pytest.mark.parametrize("op", OPS)

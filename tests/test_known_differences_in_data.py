@@ -16,8 +16,8 @@ from model_cases import CASES, SMALL
 import minidistil as md
 from minidistil.cli import parser_of
 from minidistil.data.batches import WIDTH, plan
-from minidistil.data.masking import Vocabulary, mask_tokens
-from minidistil.data.next_words import Windows
+from minidistil.data.masking import Masking, Vocabulary, mask_tokens
+from minidistil.data.next_words import Stream, Windows
 from minidistil.data.sentence_order import in_two_halves
 from minidistil.tasks.augmentation import Augmenter
 
@@ -32,11 +32,15 @@ def test_the_number_of_masked_words_belongs_to_the_batch():
     ids[:, 0], ids[:, -1] = 2, 3
     batch = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
     words = Vocabulary(20, 4, (0, 1, 2, 3, 4))
-    how = {"vocabulary": words, "seed": 0, "strategy": "smoothed", "counts": np.ones(20)}
-    masked = [mask_tokens(batch, step=s, **how)["labels"] != -100 for s in range(20)]
+    smoothed = Masking(strategy="smoothed")
+    how = {"vocabulary": words, "seed": 0, "counts": np.ones(20)}
+    masked = [
+        mask_tokens(batch, step=s, masking=smoothed, **how)["labels"] != -100 for s in range(20)
+    ]
     assert {m.sum() for m in masked} == {math.ceil(0.15 * 30)}
     assert any((m.sum(axis=1) == 0).any() for m in masked)
-    everything = mask_tokens(batch, step=0, **how, probability=1.0)["labels"] != -100
+    smoothed = Masking("smoothed", probability=1.0)
+    everything = mask_tokens(batch, step=0, masking=smoothed, **how)["labels"] != -100
     assert everything.sum() == 3 * 8  # and not 30: the special tokens cannot be drawn
 
 
@@ -206,6 +210,6 @@ def test_the_first_word_of_a_block_and_the_last_block():
     word, and the last one may be short."""
     T = 16
     corpus = SimpleNamespace(lengths=np.array([99]), offsets=np.array([0, 99]), ids=np.arange(99))
-    windows = Windows(corpus, [0], 0, T, 1, packed=True)
-    ours = (windows.lengths - np.maximum(1, windows.seen)).sum()
+    windows = Windows(corpus, [0], 0, Stream(T))
+    ours = (windows.lengths - np.maximum(1, windows.shared)).sum()
     assert (100 // T * (T - 1), ours) == (90, 99)

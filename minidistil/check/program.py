@@ -11,7 +11,7 @@ import numpy as np
 from minidistil.check.reference_batch import READ
 from minidistil.check.reference_ops import RIGHT
 from minidistil.model.encoder import scope
-from minidistil.model.heads import ORDERS, POOLERS, heads_of
+from minidistil.model.heads import POOLERS, SENTENCE_PAIR_HEADS, heads_of
 from minidistil.model.rows import pack, pack_choices
 
 TABLES = "embeddings"
@@ -187,7 +187,7 @@ class Program:
                 values["logits"] = linear("classifier", pooled)
             if "out_proj" in self.heads:
                 values["logits"] = linear("out_proj", pooled)
-            if set(ORDERS) & set(self.heads):
+            if set(SENTENCE_PAIR_HEADS) & set(self.heads):
                 values["seq_relationship_logits"] = linear("nsp", pooled)
         return h
 

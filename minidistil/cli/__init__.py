@@ -18,20 +18,20 @@ COMMANDS = {
     "finetune": "train a model on further text, or on labelled text",
     "evaluate": "measure a model on text it was not trained on",
     "quantize": "store a model as int8, a quarter of the size",
-    "augment": "more labelled texts, some of whose words are replaced by likely others",
+    "augment": "more labelled texts: some words replaced by probable others",
     "predict": "classify texts, fill their masks or give their vectors",
-    "search": "the items of a file or folder that mean what a query means",
-    "fill-mask": "the likeliest words for [MASK]",
+    "search": "the items of a file or folder that are closest in meaning to a query",
+    "fill-mask": "the most probable words for [MASK]",
     "generate": "continue a text, word by word",
     "info": "config and parameter table of a model, or of two side by side",
     "check": "where a PyTorch implementation differs from a model, and why",
     "trace": "write every intermediate value and gradient of a model on a text",
-    "report": "write a run's report.html anew",
-    "bench": "how fast it is here, against what is installed",
+    "report": "write a run's report.html again",
+    "bench": "speed on this machine, compared with PyTorch, ONNX Runtime and NumPy",
     "warmup": "compile the kernels ahead of time",
 }
 BAD_INPUT, INTERRUPTED = 2, 130
-PATHS = ("DIR", "FILE", "FOLDER", "PATH")  # what options that take one are shown with
+PATHS = ("DIR", "FILE", "FOLDER", "PATH")  # the placeholder of options with a value
 
 
 def main(argv=None):
@@ -49,7 +49,7 @@ def main(argv=None):
             warnings.simplefilter("always")
             warnings.showwarning = _show
             return _answer(parser, argv[1:])
-    except BrokenPipeError:  # whoever read our output has seen enough
+    except BrokenPipeError:  # the reader of the output, such as `head`, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (ValueError, OSError, ImportError) as error:
@@ -69,7 +69,7 @@ def _answer(parser, argv):
         answer = args.run(args)
     said = args.json and answer.data is not None
     text = to_json(answer.data).rstrip() if said else answer.text
-    if text:  # a path or a text may hold what stdout's encoding lacks
+    if text:  # a path or a text may hold characters that stdout's encoding lacks
         encoding = sys.stdout.encoding or "utf-8"
         print(text.encode(encoding, "backslashreplace").decode(encoding))
     return answer.code
@@ -110,10 +110,10 @@ def parser_of(name):
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse whose complaints are one line, as everyone else's.
+    """argparse with errors on one line, as all errors here.
 
-    presets: what `--recipe` names  ->  {option: value}, for the options that are not on the line,
-    wherever the recipe stands there.
+    presets: the name of a `--recipe`  ->  {option: value}, for the options that are not given on
+    the command line.
     """
 
     presets = None
@@ -131,7 +131,7 @@ class Parser(argparse.ArgumentParser):
         return found
 
     def given(self, args, names):
-        """Those of the options that are on the line, {name: value}."""
+        """The options that the command line gives, {name: value}."""
         unset = []  # a list, because options that may be given again append to a copy of it
         found = super().parse_args(args, argparse.Namespace(**dict.fromkeys(names, unset)))
         return {n: x for n in names if (x := getattr(found, n)) is not unset}

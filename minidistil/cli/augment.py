@@ -1,8 +1,9 @@
-"""Write more examples from labelled ones: some words of each text replaced by likely others.
+"""Write more examples from labelled ones: some words of each text replaced by probable others.
 
-TinyBERT's data augmentation. The masked words of a model are the candidates of a word of one piece,
-its neighbours among the word vectors those of a longer one. --out becomes a .jsonl file in which
-each example is followed by its copies, with the same label; `finetune` and `distill` read it.
+TinyBERT's data augmentation. The candidates for a word of one piece are the model's predictions for
+the masked word; for a longer word, its nearest neighbours among the word vectors. --out becomes a
+.jsonl file in which each example is followed by its copies, with the same label; `finetune` and
+`distill` read it.
 """
 
 import json

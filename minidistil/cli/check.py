@@ -5,12 +5,12 @@ torch.nn.Module that holds the folder's weights, in any structure and under any 
 the folder as its argument.
 
 A loss takes student_logits, teacher_logits, labels, attention_mask, student_hidden, teacher_hidden,
-temperature, alpha_ce, alpha_mlm, alpha_cos, as many as it likes, or (student, teacher, batch), and
+temperature, alpha_ce, alpha_mlm, alpha_cos (any subset), or (student, teacher, batch), and
 returns a number or a dict of parts. An optimiser is made from a model or its parameters, and lr,
-betas, eps, weight_decay, max_grad_norm, warmup_steps, total_steps; what comes back is an optimiser,
-(optimiser, scheduler), or a function that does all that follows backward.
+betas, eps, weight_decay, max_grad_norm, warmup_steps, total_steps; the function returns an
+optimiser, (optimiser, scheduler), or a function that does all that follows the backward pass.
 
-The exit code is 0 when all agrees, 1 when something differs, 2 when nothing can be compared.
+The exit code is 0 if everything agrees, 1 if something differs, 2 if nothing can be compared.
 """
 
 import html
@@ -75,7 +75,7 @@ def run(args):
 
 
 def _everything(args, folder):
-    """The model, the loss and the optimiser, as far as they are asked for."""
+    """The reports on the model, the loss and the optimiser that the options name."""
     teacher = resolve(args.teacher) if args.teacher else None
     parts = []
     if args.against or not (args.loss or args.optimizer):

@@ -1,10 +1,10 @@
-"""Teach a small student what a teacher knows.
+"""Distil a teacher into a small student.
 
 Without options: the teacher that comes with minidistil, a student with half its layers, movie
 reviews, about five minutes on two cores. Two more students train for the same steps on the same
 batches without the teacher, one from the same weights and one from random ones; the table at the
-end says what the teacher was good for. Writes a run folder: the student as a Hugging Face folder,
-metrics.jsonl, report.json, report.html, curves.png, and checkpoints from which --resume goes on.
+end compares them. Writes a run folder: the student as a Hugging Face folder,
+metrics.jsonl, report.json, report.html, curves.png, and checkpoints from which --resume continues.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from minidistil.cli.run_options import keep_options, nothing_left, open_run
 from minidistil.cli.students import compare, settle, train_all
 from minidistil.cli.task_options import add_class_options, settled_config
 from minidistil.config import read_config
-from minidistil.data.preprocessor import load_reader, read_alike
+from minidistil.data.preprocessor import load_preprocessor, same_preprocessing
 from minidistil.data.sequence_ids import Numbered
 from minidistil.data.two_tokenizers import ReadTwice
 from minidistil.distill import DistillConfig, student_from
@@ -45,8 +45,8 @@ from minidistil.model.pretrained import from_config, from_pretrained, resolve
 from minidistil.model.sentence.sentence_model import SENTENCES, length_of
 from minidistil.model.seq2seq.seq2seq_model import EncoderDecoder
 from minidistil.model.vision.vision_encoder import IMAGES
+from minidistil.tasks.data_options import add_eval_option, add_text_options, settle_length
 from minidistil.tasks.load_models import load
-from minidistil.tasks.text_data import add_eval_option, add_text_options, settle_length
 from minidistil.tasks.text_to_text.pair_commands import decoder_layers
 from minidistil.train.best import sentence
 from minidistil.train.training_objectives import Distillation, Supervised, counting_of
@@ -62,7 +62,7 @@ LISTS = {  # losses that may be given several times
     },
     "terms": {
         "metavar": "NAME:OPTION=VALUE",
-        "help": f"an objective on what is inside the models, in place of those of a recipe: "
+        "help": f"a loss on hidden states or attention, in place of those of a recipe: "
         f"{', '.join(TERMS)}",
     },
 }
@@ -76,7 +76,7 @@ def layer_list(text):
 def add_options(parser):
     parser.add_argument(
         "--recipe", metavar="NAME",
-        help=f"a paper's settings, each of which its option changes: {', '.join(RECIPES)}",
+        help=f"a paper's settings; options change single ones: {', '.join(RECIPES)}",
     )  # fmt: skip
     parser.presets = lambda name: recipe(name).options
     _add_model_options(parser.add_argument_group("models"))
@@ -88,7 +88,7 @@ def add_options(parser):
         "--labels",
         action=BooleanOptionalAction,
         default=True,
-        help="learn from a classifier's labels too, where the data has them",
+        help="also learn from a classifier's labels, where the data has them",
     )
     add_training_options(parser, lr=1e-3, batch_tokens=2048)
     add_class_options(parser)
@@ -99,7 +99,7 @@ def _add_model_options(group):
     """Who teaches whom."""
     group.add_argument(
         "--teacher", metavar="FOLDER", action="append",
-        help="or a name on the hub; given again: several teachers, the mean of whose logits counts",
+        help="or a name on the hub; given again: several teachers, whose logits are averaged",
     )  # fmt: skip
     group.add_argument(
         "--teacher-weights", type=number_list, metavar="W,W,…",
@@ -111,22 +111,22 @@ def _add_model_options(group):
     )  # fmt: skip
     group.add_argument(
         "--cache-teacher", metavar="DIR",
-        help="ask the teacher once about every text, keep its answers here, and read them in every "
+        help="compute the teacher's outputs once, store them here, and read them in every "
         "epoch and for every student; a text then keeps its masks",
     )  # fmt: skip
     group.add_argument(
         "--cache-format", default="whole", metavar="F",
         help="whole (same losses, bit by bit), half, or top64: that many logits a token (whole)",
     )  # fmt: skip
-    group.add_argument("--task", help=f"{', '.join(tasks.TASKS)}; default: the teacher's")
+    group.add_argument("--task", help=f"{', '.join(tasks.TRAINED)}; default: the teacher's")
     group.add_argument(
         "--layers", type=layer_list, metavar="0,2,…",
         help="the teacher's layers that the student starts from; default: every other one",
     )  # fmt: skip
     group.add_argument(
         "--student", metavar="FOLDER",
-        help="a model, or a name on the hub, that the student starts as; where whole texts are "
-        "judged it may have a tokenizer of its own",
+        help="a model, or a name on the hub, that the student starts as; for tasks with one output "
+        "a text it may have a tokenizer of its own",
     )  # fmt: skip
     group.add_argument(
         "--student-config", metavar="FILE",
@@ -177,16 +177,16 @@ def run(args):
             args.teacher or default_teacher(), args.teacher_weights, task=args.task,
             backend=args.backend, dtype=args.teacher_dtype, problem_type=args.problem_type,
         )  # fmt: skip
-        own = load_reader(resolve(args.student)) if args.student else tokenizer
-        two = not read_alike(own, tokenizer)
+        own = load_preprocessor(resolve(args.student)) if args.student else tokenizer
+        two = not same_preprocessing(own, tokenizer)
         longest = min(tokenizer.max_length, own.max_length)
         settle_length(args, longest, teacher.task, length_of(teacher))
         if two:
-            args.stride = None  # two tokenizers part a text at different places: it is cut
+            args.stride = None  # two tokenizers split a text at different places: it is cut
         make, learner = student(args, teacher, losses, two)
         objectives = {"distilled student": learner}
         keep_options(run, args)
-        read = tasks.of(teacher.task).distillation
+        read = tasks.command_of(teacher.task).distillation
         data = read(args, tokenizer, teacher, run.resumed)
         if two:
             data = ReadTwice(read(args, own, teacher, run.resumed), data)
@@ -211,7 +211,7 @@ def run(args):
             return Answer({"interrupted": True}, "", INTERRUPTED)
     batches, found = data.evaluation_batches(), {}
     rows = compare(teacher, entries, batches)
-    if sample := getattr(tasks.of(teacher.task), "samples", None):
+    if sample := getattr(tasks.command_of(teacher.task), "samples", None):
         models = {"teacher": teacher} | {entry.name: entry.model for entry in entries}
         found["samples"] = sample(models, tokenizer, batches)
     found |= entries[0].summary | {
@@ -228,7 +228,7 @@ def run(args):
 
 
 def student(args, teacher, losses, two=False):
-    """A function that makes the student, and the objective by which the teacher teaches it.
+    """A function that makes the student, and the objective that distils the teacher into it.
 
     two: student and teacher have a tokenizer each.
     """

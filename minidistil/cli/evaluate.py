@@ -1,22 +1,22 @@
-"""Measure a model on its task: words guessed, texts or images classified, answers found.
+"""Measure a model on its task: masked words, classes, answers, tags, summaries and others.
 
-Of movie-reviews, and of digits, it reads what training holds out, so that no text is measured on
-that the model has learnt from; of other data everything, unless --held-out asks for a part.
+Of movie-reviews and digits it reads the part that training holds out, so that no example of the
+training is measured; of other data everything, unless --held-out asks for a part.
 """
 
 from minidistil import tasks
 from minidistil.cli.options import add_inference_options
-from minidistil.data.preprocessor import check_reader, load_reader
+from minidistil.data.preprocessor import check_preprocessor, load_preprocessor
 from minidistil.data.sources import MOVIE_REVIEWS
 from minidistil.io.console import Answer
 from minidistil.model.bundled_teacher import default_teacher
 from minidistil.model.sentence.sentence_model import length_of
+from minidistil.tasks.data_options import HELD_OUT, add_text_options, settle_length
 from minidistil.tasks.image_classification.data import DIGITS
 from minidistil.tasks.load_models import load
 from minidistil.tasks.measuring import measure
 from minidistil.tasks.text_classification.scope_command import add_options as add_scope_options
 from minidistil.tasks.text_classification.scope_command import evaluate_scope
-from minidistil.tasks.text_data import HELD_OUT, add_text_options, settle_length
 
 EXAMPLE = "--model runs/distill --data movie-reviews"
 
@@ -32,7 +32,7 @@ def add_options(parser):
 
 
 def add_measure_options(parser):
-    parser.add_argument("--task", help=f"{', '.join(tasks.TASKS)}; default: the model's own")
+    parser.add_argument("--task", help=f"{', '.join(tasks.TRAINED)}; default: the model's own")
     add_text_options(parser)
     parser.set_defaults(held_out=None)
     tasks.add_options(parser)
@@ -50,8 +50,8 @@ def run(args):
         return evaluate_scope(args, tokenizer, model)
     batches = batches_of(args, model, tokenizer)
     found = measure(model, batches)
-    if beside := getattr(tasks.of(model.task), "beside", None):
-        found |= beside(batches)
+    if baselines := getattr(tasks.command_of(model.task), "baselines", None):
+        found |= baselines(batches)
     width = max(map(len, found)) + 2
     tokens = sum(int(batch["attention_mask"].sum()) for batch in batches)
     lines = [f"{name:{width}}{value:10.4f}" for name, value in found.items()]
@@ -61,8 +61,8 @@ def run(args):
 
 def evaluation_batches(args, folder, model):
     """`batches_of` for the folder's tokenizer."""
-    reader = load_reader(folder)
-    check_reader(reader, model.config)
+    reader = load_preprocessor(folder)
+    check_preprocessor(reader, model.config)
     return batches_of(args, model, reader)
 
 
@@ -74,4 +74,4 @@ def batches_of(args, model, tokenizer):
     settle_length(args, tokenizer.max_length, model.task, length_of(model))
     if args.held_out is None and args.data in (MOVIE_REVIEWS, DIGITS):
         args.held_out = HELD_OUT
-    return tasks.of(model.task).evaluation(args, tokenizer, model)
+    return tasks.command_of(model.task).evaluation(args, tokenizer, model)

@@ -1,4 +1,4 @@
-"""The likeliest words for each [MASK] of a text."""
+"""The most probable words for each [MASK] of a text."""
 
 from minidistil.cli.options import add_inference_options
 from minidistil.io.console import Answer, table

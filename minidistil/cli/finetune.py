@@ -2,7 +2,7 @@
 
 A model without the task's head gets a new one, with as many classes as the data has labels; images
 need no model to start from. Writes a run folder: the model as a Hugging Face folder, metrics.jsonl,
-report.json, report.html, and checkpoints from which --resume goes on.
+report.json, report.html, and checkpoints from which --resume continues.
 """
 
 from minidistil import tasks
@@ -15,13 +15,13 @@ from minidistil.cli.options import (
 )
 from minidistil.cli.run_options import keep_options, nothing_left, open_run, summarised
 from minidistil.cli.task_options import add_class_options, settled_config
-from minidistil.data.preprocessor import check_reader, load_reader
+from minidistil.data.preprocessor import check_preprocessor, load_preprocessor
 from minidistil.io.console import Answer
 from minidistil.model.bundled_teacher import default_teacher
 from minidistil.model.pretrained import resolve
 from minidistil.model.sentence.sentence_model import SENTENCES, Pooling
+from minidistil.tasks.data_options import add_eval_option, add_text_options, settle_length
 from minidistil.tasks.measuring import measure
-from minidistil.tasks.text_data import add_eval_option, add_text_options, settle_length
 from minidistil.train.loop import run_loop
 from minidistil.train.training_objectives import Supervised, counting_of
 
@@ -30,7 +30,7 @@ EXAMPLE = "--task text-classification --data movie-reviews --steps 200 --out run
 
 def add_options(parser):
     parser.add_argument("--model", metavar="FOLDER", help="or a name on the hub; default: weights/")
-    parser.add_argument("--task", default="text-classification", help=", ".join(tasks.TASKS))
+    parser.add_argument("--task", default="text-classification", help=", ".join(tasks.TRAINED))
     add_text_options(parser)
     tasks.add_options(parser)
     add_eval_option(parser)
@@ -44,14 +44,14 @@ def run(args):
     config = train_config(args, epochs=1)
     run = open_run(args, "finetune")
     with nothing_left(args.out):
-        task = tasks.of(args.task)
+        task = tasks.command_of(args.task)
         folder, reader = getattr(task, "start", _start)(args)
         own = Pooling.read(folder).max_length if args.task == SENTENCES else None
         settle_length(args, reader.max_length, args.task, own)
         keep_options(run, args)
         model, data = task.training(args, folder, reader, run.resumed)
         batches = data.evaluation_batches()
-        check_reader(reader, model.config)
+        check_preprocessor(reader, model.config)
         config = settled_config(config, args, model, data)
         summary = run_loop(
             Supervised(model, counting_of(config)), data, config, run=run, resume=run.resumed,
@@ -69,4 +69,4 @@ def run(args):
 
 def _start(args):
     folder = resolve(args.model or default_teacher())
-    return folder, load_reader(folder)
+    return folder, load_preprocessor(folder)

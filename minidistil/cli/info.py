@@ -1,7 +1,7 @@
-"""What a model is made of: its config, and every parameter with shape, bytes and share.
+"""The config of a model, and every parameter with shape, bytes and share.
 
-Two models stand side by side, their parameters matched by what they do, whatever they are called.
-Published sizes of GPT-2 and GPT-3, such as gpt3-175b, are known by formula; nothing is allocated.
+Two models are shown side by side, their parameters matched by role, not by name. Published sizes of
+GPT-2 and GPT-3, such as gpt3-175b, are computed by formula; nothing is allocated.
 """
 
 import math
@@ -15,6 +15,7 @@ from minidistil.model.heads import task_of
 from minidistil.model.parameter_table import layout
 from minidistil.model.pretrained import from_pretrained, resolve
 from minidistil.model.vision.vision_names import layout as layout_of_images
+from minidistil.ops import instructions
 
 EXAMPLE = "weights runs/distill"
 
@@ -39,7 +40,7 @@ def _describe(name, task):
     else:
         folder = resolve(name)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # info shows what is there; it trains nothing
+            warnings.simplefilter("ignore")  # warnings about heads concern training
             model = from_pretrained(folder, task=task)
         config, task, dtype = model.config, model.task, model.dtype
         stored = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
@@ -53,6 +54,7 @@ def _describe(name, task):
     return {
         "model": str(name), "task": task, "dtype": dtype,
         "config": config.to_dict(),
+        "instructions": instructions("cpu"),
         "parameters": total, "bytes": 4 * total, "file_bytes": stored, "table": parameters,
     }  # fmt: skip
 
@@ -64,7 +66,7 @@ def _of_texts(config, task):
 
 
 def _of_images(config, task):
-    """The same; a role of several parts, such as q, k and v in one, tells them by number."""
+    """The same; the parts of a joint parameter, such as q, k and v in one, are numbered."""
     return [
         (f"{role}.{i}" if len(parts) > 1 else role, name, shape)
         for role, parts in layout_of_images(config, task).items()
@@ -80,6 +82,7 @@ def _one(m):
     rows.append(("total", "", f"{m['parameters']:,}", f"{m['bytes']:,}", "100.0%"))
     config = table(("config", ""), [(k, str(v)) for k, v in m["config"].items()])
     head = f"{m['model']}: {m['task']} in {m['dtype']}; {m['file_bytes']:,} bytes on disk"
+    head += f"; matrix products on this machine: {m['instructions']}"
     header = ("parameter", "shape", "parameters", "bytes", "share")
     return "\n\n".join([head, config, table(header, rows)])
 

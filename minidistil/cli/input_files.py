@@ -19,8 +19,8 @@ DEFAULTS = {"finetune": "model", "distill": "teacher"}  # the option that is wei
 
 
 def inputs_of_options(args, command):
-    """{option: digest} of all that the options name. What is not there is left out: the command
-    says so where it needs it."""
+    """{option: digest} of all files that the options name. A missing file is left out: the command
+    that needs it raises the error."""
     found = {}
     for option in (*DATA, *CONFIGS):
         value = getattr(args, option, None)

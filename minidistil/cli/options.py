@@ -1,7 +1,7 @@
 """Options that several commands share."""
 
 from minidistil.io.option_types import number_list
-from minidistil.model.checkpoint import STORED
+from minidistil.model.checkpoint import STORAGE_DTYPES
 from minidistil.ops import GEMMS, PRECISIONS
 from minidistil.train.schedule import SCHEDULES
 from minidistil.train.train_config import BUDGETS, KEPT, OPTIMIZERS, TrainConfig
@@ -12,10 +12,10 @@ def add_model_options(parser):
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads; default: all cores")
     parser.add_argument(
         "--matmul-precision", default="highest", choices=PRECISIONS,
-        help="of CUDA's matrix products: float32 (default), tf32 or bfloat16",
+        help="of products: float32 (default), tf32 (CUDA; CPU: 2 × bfloat16) or bfloat16",
     )  # fmt: skip
     parser.add_argument(
-        "--gemm", default="own", choices=GEMMS, help="who computes them; cublas needs cupy"
+        "--gemm", default="own", choices=GEMMS, help="which code computes CUDA's; cublas needs cupy"
     )
 
 
@@ -28,14 +28,14 @@ def add_inference_options(parser):
 
 def add_store_option(parser):
     parser.add_argument(
-        "--store", default="float32", choices=list(STORED), help="how the weights are saved"
+        "--store", default="float32", choices=list(STORAGE_DTYPES), help="how the weights are saved"
     )
 
 
 def add_run_options(parser):
     parser.add_argument("--out", metavar="DIR", help="run folder; default: runs/COMMAND")
     parser.add_argument(
-        "--resume", action="store_true", help="go on with the run in --out, with its own options"
+        "--resume", action="store_true", help="continue the run in --out, with its own options"
     )
     parser.add_argument("--seed", type=int, default=0, help="of weights, order, masks and dropout")
     add_model_options(parser)
@@ -46,17 +46,17 @@ def add_training_options(parser, lr, schedule="linear", weight_decay=0.01, batch
     group = parser.add_argument_group("training")
     group.add_argument("--steps", type=int, metavar="N", help="budget: updates of the weights")
     group.add_argument("--tokens", type=int, metavar="N", help="budget: tokens seen")
-    group.add_argument("--minutes", type=float, metavar="M", help="budget: time, made into steps")
-    group.add_argument("--epochs", type=int, metavar="N", help="budget: rounds through the text")
+    group.add_argument("--minutes", type=float, metavar="M", help="budget: time, as steps")
+    group.add_argument("--epochs", type=int, metavar="N", help="budget: passes over the data")
     group.add_argument("--batch-tokens", type=int, default=batch_tokens, metavar="N")
     group.add_argument("--accumulate", type=int, default=1, metavar="N",
-                       help="batches a step, which count as one batch would")  # fmt: skip
+                       help="batches a step, as one large batch")  # fmt: skip
     group.add_argument("--optimizer", default="adamw", help=f"{', '.join(OPTIMIZERS)} (adamw)")
     group.add_argument("--lr", type=float, default=lr, help=f"highest learning rate ({lr:g})")
     group.add_argument("--betas", type=number_list, default=TrainConfig.betas, metavar="B,B",
-                       help="how much the moments keep of themselves (0.9,0.999)")  # fmt: skip
+                       help="decay rates of the two moments (0.9,0.999)")  # fmt: skip
     group.add_argument("--eps", type=float, default=TrainConfig.eps, metavar="E",
-                       help=f"beside the second one's root ({TrainConfig.eps:g})")  # fmt: skip
+                       help=f"added to the second moment's root ({TrainConfig.eps:g})")  # fmt: skip
     group.add_argument("--schedule", default=schedule, help=f"{', '.join(SCHEDULES)} ({schedule})")
     group.add_argument(
         "--warmup", type=float, default=0.05, help="a share of the steps, or their number (0.05)"
@@ -67,7 +67,7 @@ def add_training_options(parser, lr, schedule="linear", weight_decay=0.01, batch
         group.add_argument(f"--{what}-every", type=int, metavar="STEPS")
     group.add_argument(
         "--patience", type=int, metavar="N",
-        help="stop after N evaluations in a row (see --eval-every) that were no better; default: "
+        help="stop after N evaluations in a row (see --eval-every) without improvement; default: "
         "after the last step",
     )  # fmt: skip
     group.add_argument(
@@ -76,7 +76,7 @@ def add_training_options(parser, lr, schedule="linear", weight_decay=0.01, batch
     )  # fmt: skip
     group.add_argument(
         "--measure", metavar="NAME",
-        help="which number of an evaluation --patience and --keep best go by, such as loss; "
+        help="the metric of an evaluation that --patience and --keep best use, such as loss; "
         "default: the task's own, such as accuracy, f1 or bleu",
     )  # fmt: skip
 

@@ -1,10 +1,10 @@
-"""Answers of a model for texts: given as arguments, in --data, or line by line on stdin; or for the
+"""Answers of a model for texts, given as arguments, in --data, or line by line on stdin; or for the
 images of --data, an .npz file or scikit-learn's digits.
 
 The answers have the form of transformers' pipelines; --json prints them as they are, in one list,
-and --lines one JSON line each in the order of the items, as soon as it is there. With --lines a bad
-item does not stop the others: it has no line, stderr names its place (the line, from 1) and what is
-wrong with it, and the exit code is 2 once the others are printed.
+and --lines prints one JSON line for each item, in order, as soon as it is computed. With --lines an
+invalid item does not stop the others: it has no line, stderr gives its line number (from 1) and the
+error, and the exit code is 2 after the others are printed.
 
 A line of stdin or an argument that begins with { is a JSON object, as are those of a .jsonl file:
 {"text", "text_pair"}, {"question", "context"}, {"question", "choices"}, {"document": [sentences]}.
@@ -23,16 +23,17 @@ from minidistil.io.console import Answer, progress
 from minidistil.model.bundled_teacher import default_teacher
 from minidistil.model.pretrained import resolve, task_in
 from minidistil.model.vision.vision_encoder import IMAGES
+from minidistil.tasks.base_predictor import BATCH_SIZE
+from minidistil.tasks.decoding_options import DECODING, add_decoding_options
 from minidistil.tasks.extractive_summarization.command import add_choice_options
-from minidistil.tasks.pipeline import PREDICTORS, TOGETHER, pipeline
+from minidistil.tasks.pipeline import pipeline
 from minidistil.tasks.question_answering.command import add_answer_options
 from minidistil.tasks.token_classification.predictor import STRATEGIES
-from minidistil.tasks.writing_options import WRITING, add_writing_options
 
-OPTIONS = {  # what the predictors call an option
+OPTIONS = {  # the predictors' names of options
     **{name: (name,) for name in ("top_k", "aggregation_strategy", "out_of_scope", "sentences",
                                "trigram_blocking", "max_new_tokens", "align_to_words",
-                               "prompt_name", *WRITING)},
+                               "prompt_name", *DECODING)},
     "max_length": ("max_length", "max_seq_len", "max_source_length"),
     "stride": ("stride", "doc_stride"),
     "longest_answer": ("max_answer_len",), "no_answer": ("handle_impossible_answer",),
@@ -43,7 +44,7 @@ EXAMPLE = '--task feature-extraction --json "A film about trains."'
 def add_options(parser):
     parser.add_argument("texts", nargs="*", metavar="TEXT")
     parser.add_argument("--model", metavar="FOLDER", help="or a name on the hub; default: weights/")
-    parser.add_argument("--task", help=f"{', '.join(PREDICTORS)}; default: the model's")
+    parser.add_argument("--task", help=f"{', '.join(tasks.TASKS)}; default: the model's")
     parser.add_argument("--data", metavar="PATH", help="a file or folder of texts; images: .npz")
     parser.add_argument("--text-column", metavar="NAME", help="of a table or of JSON objects")
     parser.add_argument(
@@ -71,11 +72,11 @@ def add_options(parser):
         help="tokens that are read at once (of question-answering 384, else what the model reads)",
     )  # fmt: skip
     tasks.add_stride(group)
-    group = parser.add_argument_group("what a model writes (text-generation, translation, …)")
+    group = parser.add_argument_group("generated text (text-generation, translation, …)")
     group.add_argument("--max-new-tokens", type=int, metavar="N", help="at most")
-    add_writing_options(group, "4, of a text-generation 1")
+    add_decoding_options(group, "4, of a text-generation 1")
     parser.add_argument(
-        "--lines", action="store_true", help="one JSON line an answer; bad items do not stop it"
+        "--lines", action="store_true", help="one JSON line an answer; invalid items are skipped"
     )
     add_inference_options(parser)
 
@@ -99,10 +100,10 @@ def run(args):
         return answer_lines(predict, ask, chunks)
     answers = []
     kind = "image" if task == IMAGES else "text"
-    for start in progress(range(0, len(items), TOGETHER), "predicting"):
+    for start in progress(range(0, len(items), BATCH_SIZE), "predicting"):
         predict.called = lambda number, start=start: f"{kind} {start + number}"
-        answers.extend(ask([item for _, item in items[start : start + TOGETHER]]))
-    describe = tasks.of(task).describe if task in tasks.TASKS else _vectors
+        answers.extend(ask([item for _, item in items[start : start + BATCH_SIZE]]))
+    describe = tasks.command_of(task).describe if task in tasks.TRAINED else _described
     given = [place if kind == "image" else _shown(item) for place, item in items]
     lines = [f"{describe(answer)}\t{x}" for x, answer in zip(given, answers, strict=True)]
     return Answer(answers, "\n".join(lines))
@@ -119,7 +120,7 @@ def _shown(item):
 
 
 def _options(args, task, predict):
-    """Those that were given, if this task's predictor takes them."""
+    """The options that were given, if this task's predictor takes them."""
     given = {name: getattr(args, name) for name in OPTIONS if getattr(args, name) is not None}
     takes, found = inspect.signature(predict).parameters, {}
     for name, value in given.items():
@@ -130,5 +131,8 @@ def _options(args, task, predict):
     return found
 
 
-def _vectors(answer):
+def _described(answer):
+    """An answer of a task without a command of its own: a text, or the vectors of its tokens."""
+    if isinstance(answer, dict):
+        return answer["generated_text"]
     return f"{len(answer[0])} vectors of {len(answer[0][0])}"

@@ -1,9 +1,8 @@
-"""What a predictor is asked: items with their places, from arguments, files or stdin, in a stream.
+"""The inputs of a predictor: a stream of items with their places, from arguments, files or stdin.
 
-An item is a text. Where a row or a line is a JSON object it is what the task needs of it: all of it
-for questions, a text and its partner for classes, a text or the list of its sentences for
-summaries; or an image, an array. What is wrong with an item stands in its place as the ValueError
-that it earns.
+An item is a text; or an image, an array. A row or a line that is a JSON object gives what the task
+needs: the whole object for questions, a text and its pair for classes, a text or the list of its
+sentences for summaries. An invalid item is replaced by its ValueError.
 """
 
 import sys
@@ -16,13 +15,13 @@ from minidistil.data.text_pairs import NAMES
 from minidistil.io import limits
 from minidistil.model.heads import EXTRACT
 from minidistil.model.vision.vision_encoder import IMAGES
+from minidistil.tasks.base_predictor import BATCH_SIZE
 from minidistil.tasks.image_classification.data import pictures
-from minidistil.tasks.pipeline import TOGETHER
 from minidistil.tasks.question_answering.data import squad
 
 OBJECTS = ("question-answering", "multiple-choice")  # an item is {"question": …, …}
-WRITTEN = ("translation", "summarization", EXTRACT)  # their data may call a text by other names
-CHUNK = 8 * TOGETHER  # items of a file that are read at once
+WRITTEN = ("translation", "summarization", EXTRACT)  # their data may have other names for a text
+CHUNK = 8 * BATCH_SIZE  # items of a file that are read at once
 READ = 2**16  # bytes of stdin at most
 
 
@@ -57,7 +56,7 @@ def chunks_of(args, task):
 
 
 def _not_none(chunks, source):
-    """The chunks that hold something. Raises ValueError where there is none."""
+    """The chunks that are not empty. Raises ValueError where there is none."""
     empty = True
     for chunk in filter(None, chunks):
         empty = False
@@ -80,7 +79,7 @@ def _of_file(path, task, args):
 
 
 def _of_stdin(task, args):
-    """What is there at once makes a chunk: whoever writes slowly is answered line by line."""
+    """All that can be read without waiting is one chunk: slow input is answered line by line."""
     parts, number = [], 0
     while piece := sys.stdin.buffer.read1(READ):
         *whole, rest = piece.split(b"\n")
@@ -89,13 +88,13 @@ def _of_stdin(task, args):
             parts = []
             yield _lines(whole, number, task, args)
             number += len(whole)
-        if sum(map(len, parts)) <= limits.LINE:  # what is longer is refused, and need not be kept
+        if sum(map(len, parts)) <= limits.LINE:  # the rest of a longer line is not needed
             parts.append(rest)
     yield _lines([b"".join(parts)], number, task, args)
 
 
 def _lines(some, before, task, args):
-    """Lines of stdin  ->  a chunk of those that hold something."""
+    """Lines of stdin  ->  a chunk of those that are not empty."""
     chunk = []
     for number, line in enumerate(some, before + 1):
         place, text = f"stdin line {number}", decoded(line, number)
@@ -110,7 +109,7 @@ def _lines(some, before, task, args):
 
 
 def _of_line(line, place, task, args):
-    """A text, or what begins with { as a JSON object."""
+    """A text, or the JSON object of a text that begins with {."""
     if task not in OBJECTS and not line.lstrip().startswith("{"):
         return line if args.texts else line.strip()
     return _of_record(object_of(line), place, task, args)

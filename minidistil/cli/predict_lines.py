@@ -1,4 +1,4 @@
-"""predict --lines: an answer a line, as soon as it is there; a bad item costs its own line only."""
+"""predict --lines: one answer a line, as soon as it is computed; invalid items are skipped."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from minidistil.io.console import Answer, one_line, progress
 from minidistil.io.files import jsonable
-from minidistil.tasks.pipeline import TOGETHER
+from minidistil.tasks.base_predictor import BATCH_SIZE
 
 BAD_ITEMS = 2
 NUMBER = re.compile(r"^(text|input|image) 0:? ")
@@ -18,7 +18,7 @@ def answer_lines(predict, ask, chunks):
     """Prints an answer a line in the order of the items  ->  Answer, which holds the exit code.
 
     predict: a predictor; ask: items -> its answers; chunks: lists of (place, item or ValueError).
-    stderr names the place of each item that has none, and says why.
+    stderr gives the place and the error of each item without an answer.
     """
     bad = count = 0
     with progress(None, "predicting", unit=" items") as bar:
@@ -51,14 +51,14 @@ def _json(answer):
 def answered(predict, ask, chunk):
     """A chunk  ->  (place, answer or ValueError), in its order.
 
-    Items of about the same length are computed together, and the answers handed out as soon as
-    those before them are there.
+    Items of about the same length are computed together; answers are returned in order, each as
+    soon as all before it are known.
     """
     answers = {i: x for i, (_, x) in enumerate(chunk) if isinstance(x, ValueError)}
     order = sorted(set(range(len(chunk))) - set(answers), key=lambda i: _size(chunk[i][1]))
     next_out = 0
-    for start in range(0, len(order) or 1, TOGETHER):
-        some = order[start : start + TOGETHER]
+    for start in range(0, len(order) or 1, BATCH_SIZE):
+        some = order[start : start + BATCH_SIZE]
         answers |= zip(some, _together(predict, ask, [chunk[i] for i in some]), strict=True)
         while next_out in answers:
             yield chunk[next_out][0], answers.pop(next_out)
@@ -66,19 +66,19 @@ def answered(predict, ask, chunk):
 
 
 def _size(item):
-    """About how long it is, those with a partner after those without."""
+    """The approximate length of an item; items with a pair come after those without."""
     if isinstance(item, dict):
         return 1, sum(len(str(x)) for x in item.values())
     return 0, len(item) if isinstance(item, str) else sum(map(len, item))
 
 
 def _together(predict, ask, some):
-    """[(place, item)]  ->  answers. Where the predictor refuses or fails on some, each is asked
-    alone, so that only the one that causes it has no answer."""
+    """[(place, item)]  ->  answers. Where the predictor fails on a group, each item is computed
+    alone, so that only the invalid one has no answer."""
     try:
         predict.called = lambda number: some[number][0]
         return ask([item for _, item in some]) if some else []
-    except Exception:  # a stream has others behind it; what fails alone, too, is named below
+    except Exception:  # other items follow; an item that also fails alone is named below
         return [_alone(predict, ask, one) for one in some]
 
 
@@ -86,7 +86,7 @@ def _alone(predict, ask, one):
     try:
         predict.called = lambda number: one[0]
         return ask([one[1]])[0]
-    except ValueError as error:  # the place says which text
+    except ValueError as error:  # the place identifies the text
         return ValueError(NUMBER.sub("", str(error)))
     except Exception as error:
         return ValueError(f"fails: {type(error).__name__}: {error}")

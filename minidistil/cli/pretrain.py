@@ -1,9 +1,9 @@
-"""Train a model of language from scratch: a BERT on masked words, or a GPT-2 on next words.
+"""Train a language model from scratch: a BERT on masked words, or a GPT-2 on next words.
 
 Learns a vocabulary from the text (WordPiece, or byte pairs for --family gpt2), or takes
 --tokenizer, and writes a run folder: the model as a Hugging Face folder, metrics.jsonl,
-report.json, report.html, and checkpoints from which --resume goes on. With --model a trained model
-goes on learning on this text.
+report.json, report.html, and checkpoints from which --resume continues. With --model a trained
+model is trained further on this text.
 """
 
 from pathlib import Path
@@ -30,19 +30,12 @@ from minidistil.model.checkpoint import CONFIG
 from minidistil.model.heads import family_of
 from minidistil.model.params import sinusoids
 from minidistil.model.pretrained import TOKENIZER, from_config, from_pretrained, resolve
+from minidistil.tasks.data_options import LENGTH, add_text_options, read_documents, settle_length
+from minidistil.tasks.fill_mask.command import add_options as add_masking_options
+from minidistil.tasks.fill_mask.data import masked_text, stages, with_curriculum
 from minidistil.tasks.measuring import measure
-from minidistil.tasks.text_data import (
-    LENGTH,
-    add_masking_options,
-    add_text_options,
-    growing,
-    masked_text,
-    read,
-    settle_length,
-    stages,
-    with_length,
-)
-from minidistil.tasks.text_generation import command
+from minidistil.tasks.text_generation.command import add_options as add_window_options
+from minidistil.tasks.text_generation.data import streamed_text
 from minidistil.train.loop import run_loop
 from minidistil.train.training_objectives import Supervised
 
@@ -52,16 +45,16 @@ EXAMPLE = "--layers 2 --hidden 64 --heads 2 --intermediate 256 --minutes 5 --out
 def add_options(parser):
     add_text_options(parser)
     add_masking_options(parser)
-    command.add_options(parser)
+    add_window_options(parser)
     group = parser.add_argument_group("model")
-    group.add_argument("--model", metavar="FOLDER", help="a trained model to go on from")
+    group.add_argument("--model", metavar="FOLDER", help="a trained model to start from")
     group.add_argument(
         "--family", default="bert", metavar="NAME", help="of a new model: bert or gpt2 (bert)"
     )
     group.add_argument("--tokenizer", metavar="FOLDER", help="use this vocabulary")
     group.add_argument("--vocab-size", type=int, default=6000, metavar="V", help="learnt (6000)")
     group.add_argument(
-        "--cased", action="store_true", help="learn word pieces that keep capitals and accents"
+        "--cased", action="store_true", help="learn word pieces with capitals and accents"
     )
     group.add_argument("--layers", type=int, default=4, metavar="L")
     group.add_argument("--hidden", type=int, default=256, metavar="C")
@@ -70,7 +63,7 @@ def add_options(parser):
     group.add_argument("--dropout", type=float, default=0.0)
     group.add_argument(
         "--sinusoidal", action="store_true",
-        help="positions start as sinusoids, so that each learns from all; still trained",
+        help="positions start as sinusoids, and are trained",
     )  # fmt: skip
     add_store_option(group)
     add_training_options(parser, lr=1e-3, batch_tokens=8192)
@@ -124,14 +117,14 @@ def _longest(folder):
 
 
 def _data(args, task, tokenizer, resumed):
-    """What is evaluated on, and what is trained on: the same, but for --curriculum."""
+    """The data to evaluate on, and the data to train on: the same, except with --curriculum."""
     if task == "text-generation":
         if args.curriculum:
             raise ValueError("--curriculum is for masked words; leave it out for next words")
-        data = command.streamed_text(args, tokenizer, args.out, resumed)
+        data = streamed_text(args, tokenizer, args.out, resumed)
         return data, data
     data = masked_text(args, tokenizer, args.out, resumed)
-    return data, growing(args, data, tokenizer, args.out, resumed)
+    return data, with_curriculum(args, data, tokenizer, args.out, resumed)
 
 
 def _model(args, run):
@@ -153,15 +146,15 @@ def _model(args, run):
         raise ValueError(f"--family must be one of {', '.join(FAMILIES)}, not {args.family!r}")
     family, learn_words, sizes = FAMILIES[args.family]
     sizes = sizes(args)
-    family(**sizes)  # sizes that contradict each other are refused before any text is read
+    family(**sizes)  # inconsistent sizes are refused before any text is read
     if run.resumed:
         tokenizer = load_tokenizer(args.out)
     elif args.tokenizer:
         tokenizer = load_tokenizer(args.tokenizer)
     else:
-        tokenizer = learn_words(read(args, "learning words"), args)
+        tokenizer = learn_words(read_documents(args, "learning words"), args)
     causal = args.family == "gpt2"
-    tokenizer = with_length(tokenizer, args.max_length, token_types=not causal)
+    tokenizer = tokenizer.for_model(args.max_length, token_types=not causal)
     special = {"pad_token_id": tokenizer.pad_id}
     if causal:
         special = {"bos_token_id": tokenizer.cls_id, "eos_token_id": tokenizer.sep_id}
@@ -207,8 +200,8 @@ FAMILIES = {
 def _start_with_sinusoids(model):
     """Positions as sinusoids of the same size as the word embeddings, instead of noise.
 
-    "The token before" is then one rotation for all positions, where noise makes it a fact to
-    learn for each pair of them; so what short pieces taught holds in longer ones too.
+    "The previous token" is then one rotation for all positions; with random vectors it is learned
+    for each pair of positions. What is learned on short pieces then also holds in longer ones.
     """
     a, name = model.config.architecture, model.names["embeddings.position.weight"]
     size = model.config.initializer_range * 2**0.5  # a sinusoid's rms is 1/√2

@@ -1,8 +1,8 @@
 """Store a model as int8: about a quarter of the size, loaded and used like any other.
 
-Every matrix becomes whole numbers with one scale for each row; vectors, and everything that is not
-a matrix product, stay float32. With --data the model is measured before and after, and how often
-both give the same answer. --out is a Hugging Face folder with the tokenizer and a report.json.
+Every matrix becomes integers with one scale for each row; vectors, and everything that is not a
+matrix product, stay float32. With --data the model is measured before and after, and the share of
+equal answers. --out is a Hugging Face folder with the tokenizer and a report.json.
 """
 
 from pathlib import Path

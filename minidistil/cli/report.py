@@ -1,4 +1,4 @@
-"""Write a run's report.html, and the picture of its curves, anew from what the run wrote down."""
+"""Write a run's report.html, and the picture of its curves, again from the files of the run."""
 
 import base64
 import html
@@ -63,19 +63,20 @@ def write(folder):
     title = f"{own.command} — {own.folder.name}"
     path = own.folder / "report.html"
     page = PAGE.substitute(title=html.escape(title), body=_body(own, found, rows, picture))
-    files.write_bytes(path, page.encode("utf-8", "backslashreplace"))  # a path may be no text
+    # A path may hold bytes that are no text.
+    files.write_bytes(path, page.encode("utf-8", "backslashreplace"))
     return path
 
 
 def _curves(run, names):
     """{label: lines of metrics.jsonl} of a run and of the students in its subfolders.
 
-    names: the models in the order of the table; before there is one, folders name the students.
+    names: the models in the order of the table; without a table, the folders' names are used.
     """
     parts = {part.parent.name: part.parent for part in sorted(run.folder.glob("*/run.json"))}
     labels = {part_folder(name): name for name in names if part_folder(name) in parts}
     labels = labels or {part: part.replace("-", " ") for part in parts}
-    own = run.folder.name.encode("utf-8", "backslashreplace").decode()  # which may be no text
+    own = run.folder.name.encode("utf-8", "backslashreplace").decode()
     curves = {"distilled student" if parts else own: run.metrics()}
     for part, label in labels.items():
         curves[label] = Run(parts[part], resume=True).metrics()

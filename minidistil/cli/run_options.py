@@ -12,17 +12,17 @@ from minidistil.tasks.image_classification.data import DIGITS
 from minidistil.train.best import sentence
 from minidistil.train.run_folder import Run
 
-MAY_CHANGE = ("baselines", "store")  # when a run is resumed: they change no number of its student
+MAY_CHANGE = ("baselines", "store")  # of a resumed run: no number of its student changes
 NOT_STORED = ("run", "json", "out", "resume", "threads", "until_the_end")  # change no number
 
 
 def parse(parser, argv):
-    """The options of a command; with --resume those of the run, which none given may contradict."""
+    """The options of a command; with --resume those of the run, which others may not contradict."""
     args = parser.parse_args(argv)
     if not getattr(args, "resume", False):
         return args
     if args.out is None:
-        raise ValueError("--resume needs --out, the folder of the run to go on with")
+        raise ValueError("--resume needs --out, the folder of the run to continue")
     begun = Run(args.out, resume=True)
     if begun.command != parser.prog:
         raise ValueError(f"{args.out} was begun by {begun.command}; resume it with that command")
@@ -42,15 +42,17 @@ def parse(parser, argv):
 
 @contextmanager
 def settings_of(args):
-    """What a command runs in: on --threads cores, with --matmul-precision of --gemm; what it enters
-    into args.until_the_end is left when it ends."""
+    """The settings in which a command runs: --threads cores, --matmul-precision and --gemm. What it
+    enters into args.until_the_end is left when it ends."""
     count, precision = getattr(args, "threads", None), getattr(args, "matmul_precision", "highest")
     gemm = getattr(args, "gemm", "own")
-    if (precision, gemm) != ("highest", "own") and args.backend != "cuda":
+    if precision != "highest" and args.backend == "numpy":
         raise ValueError(
-            f"--matmul-precision {precision} --gemm {gemm} needs --backend cuda: "
-            f"{args.backend} computes its products in one way"
+            f"--matmul-precision {precision} needs --backend cuda or cpu: numpy computes its "
+            f"products in one way"
         )
+    if gemm != "own" and args.backend != "cuda":
+        raise ValueError(f"--gemm {gemm} needs --backend cuda, not {args.backend}")
     with ExitStack() as stack:
         args.until_the_end = stack
         stack.enter_context(matmul_precision(precision, gemm))
@@ -62,8 +64,8 @@ def settings_of(args):
 
 
 def _stored(name, value):
-    """An option as run.json keeps it: a path from the root on, so that a run can be resumed from
-    anywhere; a tuple as a list."""
+    """An option as run.json stores it: a path as an absolute one, so that a run can be resumed from
+    any folder; a tuple as a list."""
     if isinstance(value, list | tuple):
         return [_stored(name, one) for one in value]
     if name not in PATHS or value in (None, "", MOVIE_REVIEWS, DIGITS):
@@ -73,8 +75,8 @@ def _stored(name, value):
 
 
 def open_run(args, command):
-    """The Run that the options ask for, new or to be resumed; args.out is then its folder, which no
-    other process writes into until the command ends."""
+    """The Run that the options ask for, new or to be resumed; args.out is then its folder, locked
+    against other processes until the command ends."""
     chosen_here = args.out is None
     while True:
         if chosen_here:
@@ -92,7 +94,7 @@ def open_run(args, command):
 
 
 def keep_options(run, args):
-    """What a command chose where nothing was said is kept, too: who resumes the run may say so."""
+    """Store the options with the defaults that the command chose: a resumed run may repeat them."""
     run.options = {k: _stored(k, v) for k, v in vars(args).items() if k not in NOT_STORED}
 
 
@@ -106,7 +108,7 @@ def _free_folder(command):
 
 @contextmanager
 def nothing_left(out):
-    """After an error takes everything new out of the folder, unless a checkpoint is there to keep.
+    """After an error, remove everything new from the folder, unless it holds a checkpoint.
 
     A folder that was not there is removed, with the parents made for it.
     """

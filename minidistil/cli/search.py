@@ -1,6 +1,6 @@
-"""Semantic search over the items of a file or folder, and items that are like one of them.
+"""Semantic search over the items of a file or folder, or items similar to one of them.
 
-The model reads every item once; its vectors are kept in --index and read from there as long as
+The vectors of the items are computed once, stored in --index, and read from there as long as
 neither the items nor the model have changed. Scores are cosines, 1 for the same direction.
 """
 
@@ -17,7 +17,7 @@ from minidistil.tasks.pipeline import pipeline
 from minidistil.tasks.sentence_embedding.search_index import INDEX, index_of
 
 EXAMPLE = '--items movie-reviews --model sentence-transformers/all-MiniLM-L6-v2 "a film on trains"'
-SHOWN = 70  # letters of an item in a line
+SHOWN = 70  # characters of an item in a line
 
 
 def add_options(parser):
@@ -58,7 +58,7 @@ def run(args):
 
 
 def _place(items):
-    """A name for the index of these items, from anywhere the same."""
+    """A name for the index of these items, the same in every working directory."""
     path = Path(items).resolve() if Path(items).exists() else Path(items)
     digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
     return Path("runs") / "search" / f"{path.stem}-{digest}.npz"

@@ -28,7 +28,7 @@ class Entry:
 
 
 class _Part(Run):
-    """A run inside another's folder, with which it is resumed."""
+    """A run inside the folder of another one, resumed together with it."""
 
     def how_to_resume(self):
         return self.whole.how_to_resume()
@@ -65,7 +65,7 @@ class _Together:
 
 
 def settle(config, run, objectives, data, started):
-    """The config with its budget made into steps, the same for every student.
+    """The config with its budget converted to steps, the same for every student.
 
     Minutes are those of the whole command since `started`, all students together.
     """
@@ -85,10 +85,10 @@ def settle(config, run, objectives, data, started):
 
 
 def train_all(run, objectives, data, config, teacher, save):
-    """Train each; the first in run's own folder. Returns entries, and whether all came to an end.
+    """Train each; the first in run's own folder. Returns entries, and whether all finished.
 
-    save(entry): keeps a student as soon as it is trained, whatever becomes of the next one. After
-    Ctrl-C the entries end with the one that was stopped, which is not saved.
+    save(entry): saves a student as soon as it is trained, even if the next one fails. After
+    Ctrl-C the entries end with the interrupted one, which is not saved.
     """
     batches = _curve_batches(data)
     reference, entries = answers(teacher, list(map(as_teacher_reads, batches))), []

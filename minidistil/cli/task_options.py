@@ -1,5 +1,5 @@
-"""What a task and its data add to the options of training: the measure that --patience and --keep
-best go by, and how much each class weighs."""
+"""Training options that depend on the task and its data: the metric of --patience and --keep best,
+and the weight of each class."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from minidistil.io.option_types import number_list
 from minidistil.model.task_loss import IGNORED
 
 BALANCED = "balanced"  # of --class-weights
-MEASURES = {  # by which a model is the best of its task: the first that an evaluation has
+MEASURES = {  # that decide which model is best: the first that an evaluation has
     "fill-mask": ("loss",), "text-generation": ("loss",), "translation": ("bleu",),
     "text-classification": ("micro_f1", "spearman", "accuracy", "agreement"),
     "token-classification": ("f1", "accuracy", "agreement"),
@@ -26,22 +26,21 @@ def weights_of_classes(text):
 
 
 def add_class_options(parser):
-    """How the labels of classes count: fields of TrainConfig."""
+    """Class weights and label smoothing: fields of TrainConfig."""
     group = parser.add_argument_group("labels (text, token and image classification, extracts)")
     group.add_argument(
         "--class-weights", type=weights_of_classes, metavar="W,W,…",
-        help=f"a number a class, in the order of the model's labels, or {BALANCED}: as much for a "
-        f"class as it is rare, texts/(classes·texts of the class), as in scikit-learn",
+        help=f"a number a class, in the order of the model's labels, or {BALANCED}: the "
+        f"rarer the higher, texts/(classes·texts of the class), as in scikit-learn",
     )  # fmt: skip
     group.add_argument(
         "--label-smoothing", type=float, default=0.0, metavar="E",
-        help="how much of each label is spread over all classes, such as 0.1 (0)",
+        help="the share of each label that is spread over all classes, such as 0.1 (0)",
     )  # fmt: skip
 
 
 def settled_config(config, args, model, data):
-    """The TrainConfig with what the task and its data say: the measure that decides, and how much
-    each of the classes weighs."""
+    """The TrainConfig with the metric of the task, and the weights of the classes."""
     weights, smoothing = (getattr(args, n, None) for n in ("class_weights", "label_smoothing"))
     if (weights is not None or smoothing) and not data.labelled:
         raise ValueError(
@@ -57,8 +56,9 @@ def settled_config(config, args, model, data):
 
 
 def balanced(data, classes):
-    """How many labels a class would have were all as frequent, over how many it has; 0 for a class
-    without any. Raises ValueError for labels that are no classes."""
+    """texts/(classes·texts of the class) for each class; 0 for a class without texts.
+
+    Raises ValueError for labels that are no classes."""
     counts = np.zeros(classes)
     for indices in data.batches(0):
         labels = np.asarray(data.collate(indices, step=0).get("labels", 0.0))

@@ -1,10 +1,11 @@
-"""Write every intermediate value of a model on a text, and every gradient, for people who compare
-in another language.
+"""Write every intermediate value and gradient of a model on a text, to compare with an
+implementation in another language.
 
 The file holds input.*, value.*, gradient.* (of the loss with respect to each value) and
 parameter_gradient.* in float32, and the loss: the mean cross-entropy of all tokens with themselves
-as labels; of a classifier of texts, tokens or choices that of its first class; of an answer that
-starts and ends at the first token; of a body half the sum of squares of its last hidden states.
+as labels; for a classifier of texts, tokens or choices, of its first class; for question answering,
+of an answer that starts and ends at the first token; for a body, half the sum of squares of its
+last hidden states.
 Arrays are (B,T,·), with zeros at the padding.
 """
 
@@ -32,7 +33,7 @@ def add_options(parser):
 
 
 def _is_trace(path):
-    """Whether all that a file holds has a name that a trace gives."""
+    """Whether every tensor of a file has a name that a trace gives."""
     try:
         with safe_open(path, "np") as found:
             return all(name.partition(".")[0] in KINDS for name in found.keys())  # noqa: SIM118

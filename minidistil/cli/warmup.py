@@ -1,4 +1,4 @@
-"""Compile the kernels ahead of time, so that no later command waits for it.
+"""Compile the kernels ahead of time, so that later commands start at once.
 
 Numba compiles a kernel when it is first called and keeps the result in its cache folder (set
 NUMBA_CACHE_DIR to choose one). This command calls every kernel once, on tiny models.
@@ -19,7 +19,7 @@ EXAMPLE = ""
 V, C = 40, 64
 BERT = BertConfig(V, C, num_hidden_layers=1, num_attention_heads=2, intermediate_size=C)
 DISTILBERT = DistilBertConfig(V, dim=C, n_layers=1, n_heads=2, hidden_dim=C)
-SIZES = ((1, 2), (16, 16))  # (B,T): so little that one thread does it, and enough for several
+SIZES = ((1, 2), (16, 16))  # (B,T): small enough for one thread, and large enough for several
 ALL_LOSSES = DistillConfig(alpha_mse=1.0, terms=("attention", "feature-maps"))
 
 

@@ -1,23 +1,22 @@
-"""What a model is made of: frozen dataclasses with the field names of Hugging Face's config.json,
-one file for each family.
+"""Model configs: frozen dataclasses with the field names of Hugging Face's config.json, one file a
+family.
 """
 
 from pathlib import Path
 
-from minidistil.config.base import PROBLEM_TYPES, QUANTIZATION, Architecture
+from minidistil.config.base import PROBLEM_TYPES, QUANTIZATION, Architecture, BaseConfig
 from minidistil.config.encoder_decoder import BertDecoderConfig, EncoderDecoderConfig
 from minidistil.config.encoders import AlbertConfig, BertConfig, DistilBertConfig, RobertaConfig
-from minidistil.config.generation_config import NAME as GENERATION
+from minidistil.config.generation_config import GENERATION
 from minidistil.config.gpt2 import Gpt2Config
 from minidistil.config.vit import VISION, DeitConfig, VitConfig
 from minidistil.io.files import MissingFileError, read_settings
 
 __all__ = [
-    "FAMILIES", "PROBLEM_TYPES", "QUANTIZATION", "AlbertConfig", "Architecture", "BertConfig",
-    "BertDecoderConfig", "DeitConfig", "DistilBertConfig", "EncoderDecoderConfig", "Gpt2Config",
-    "RobertaConfig", "VitConfig", "read_config",
+    "FAMILIES", "PROBLEM_TYPES", "QUANTIZATION", "AlbertConfig", "Architecture", "BaseConfig",
+    "BertConfig", "BertDecoderConfig", "DeitConfig", "DistilBertConfig", "EncoderDecoderConfig",
+    "Gpt2Config", "RobertaConfig", "VitConfig", "read_config",
 ]  # fmt: skip
-
 
 FAMILIES = {
     c.model_type: c
@@ -32,8 +31,11 @@ FAMILIES = {
 } | VISION
 
 
-def read_config(path):
-    """The config in a config.json; ValueError names the file and what is wrong with it."""
+def read_config(path: str | Path) -> BaseConfig | EncoderDecoderConfig:
+    """The config in a config.json.
+
+    Raises MissingFileError, or a ValueError that names the file and the field.
+    """
     path = Path(path)
     if not path.exists():
         raise MissingFileError(f"{path} is missing: a model folder holds a config.json")

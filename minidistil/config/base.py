@@ -1,15 +1,17 @@
-"""What the families' configs share, and `Architecture`, what the encoder sees of them.
-
-One set of letters, and the few switches in which the families differ.
+"""Base class of the families' configs, and `Architecture`, the family-independent description that
+the encoder and the decoder compute from: the sizes in the letters of the dimension key, and the
+options in which the families differ.
 """
 
 import dataclasses
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
 from types import MappingProxyType
+from typing import Any, Self
 
 from minidistil.config.known_fields import (
-    EVERYWHERE,
+    FIXED_EVERYWHERE,
     by_own_names,
     check_fixed,
     class_names,
@@ -18,9 +20,9 @@ from minidistil.config.known_fields import (
 from minidistil.io.limits import short
 
 LARGEST_SIZE, MOST_LAYERS, MOST_LABELS = 2**31 - 1, 2**12, 2**18
-FLOAT32 = 3.4028234663852886e38  # the largest number
+FLOAT32 = 3.4028234663852886e38  # the largest finite float32
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
-# What config.json says of a folder whose matrices are int8; other methods are not read.
+# quantization_config of a folder with int8 matrices; no other method is supported.
 QUANTIZATION = {
     "quant_method": "minidistil",
     "bits": 8,
@@ -32,7 +34,7 @@ PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "r
 
 @dataclass(frozen=True)
 class Architecture:
-    """One encoder or decoder, in the letters of the dimension key."""
+    """Sizes and options of one encoder or decoder, in the letters of the dimension key."""
 
     V: int  # vocabulary
     P: int  # positions
@@ -45,61 +47,63 @@ class Architecture:
     activation: str
     dropout: float  # after the embeddings and inside the blocks
     attention_dropout: float  # on the attention weights
-    drops_attention_output: bool  # BERT drops out_lin's output before the residual, DistilBERT not
+    drops_attention_output: bool  # dropout on attention's output projection: BERT; not DistilBERT
     pooler_activation: str  # of the classifier's first layer
-    classifier_dropout: float  # before the layer that classifies what is pooled
-    choice_dropout: float  # the same where there are choices
-    token_dropout: float  # before the layer that classifies every token
-    span_dropout: float = 0.0  # before an answer's start and end; DistilBERT's alone
+    classifier_dropout: float  # on the input of a sequence classifier's last layer
+    choice_dropout: float  # on the input of multiple choice's last layer
+    token_dropout: float  # on the input of a token classifier's last layer
+    span_dropout: float = 0.0  # on the input of the start and end layer; DistilBERT alone
     transform_activation: str = "gelu"  # of the masked-LM head's first layer
-    padding_position: int | None = None  # RoBERTa counts positions from this id on; see `rows`
-    E: int | None = None  # ALBERT's channels of the embeddings, mapped onto C; None: C, not mapped
-    shared: tuple | None = None  # ALBERT: whose parameters each layer uses; None: its own
-    drops_ffn_output: bool = True  # ALBERT does not
-    causal: bool = False  # a decoder's block: no token sees a later one
-    embedding_dropout: float = 0.0  # the decoder's own; an encoder has `dropout` there
-    reader: bool = False  # the decoder of an encoder–decoder, which reads the encoder's output
+    padding_position: int | None = None  # RoBERTa: positions start behind this id; see `rows`
+    E: int | None = None  # ALBERT: channels of the embeddings, mapped to C; None: C, unmapped
+    shared: tuple | None = None  # ALBERT: the block whose parameters layer i uses; None: block i
+    drops_ffn_output: bool = True  # dropout on the feed-forward's output; not ALBERT
+    causal: bool = False  # GPT-2's block, with a causal mask
+    embedding_dropout: float = 0.0  # GPT-2: on the embeddings; an encoder uses `dropout`
+    cross_attends: bool = False  # decoder of an encoder–decoder: causal, with cross attention
 
     @property
-    def width(self):
-        """Channels of the embeddings, and of what the masked-LM head projects."""
+    def width(self) -> int:
+        """Channels of the embeddings and of the masked-LM head: E, or C without E."""
         return self.C if self.E is None else self.E
 
     @property
-    def blocks(self):
+    def blocks(self) -> tuple:
         """L numbers: the block whose parameters layer i uses."""
         return tuple(range(self.L)) if self.shared is None else self.shared
 
     @property
-    def first_position(self):
-        """The row of the table of positions at which a text begins."""
+    def first_position(self) -> int:
+        """The row of the position table that a sequence's first token uses."""
         return 0 if self.padding_position is None else self.padding_position + 1
 
     @property
-    def longest(self):
-        """Tokens that the longest text may have."""
+    def longest(self) -> int:
+        """The largest number of tokens of a sequence."""
         return self.P - self.first_position
 
 
-def plain(value):
-    """A number of another library as Python's int or float, anything else as it is."""
+def plain(value: Any) -> Any:
+    """Convert a number of another library to int or float; return any other value unchanged."""
     if isinstance(value, bool | int | float) or not isinstance(value, Real):
         return value
     return int(value) if isinstance(value, Integral) else float(value)
 
 
 class BaseConfig:
-    """What the families' configs share. Each also says its `architecture`, an Architecture.
+    """Base class of the families' configs. A subclass adds its fields and the property
+    `architecture`.
 
-    Raises ValueError for sizes that make no model, and for options that change the computation in a
-    way that this package does not have.
+    Raises ValueError for sizes that make no model and for options that this package does not
+    implement.
     """
 
-    unsaid = MappingProxyType({})  # what a config.json means that leaves these out
-    common = MappingProxyType({})  # transformers' common name of a field  ->  this family's own
-    fixed = MappingProxyType({})  # options of this family that have one value here, which it is
+    # Values of fields that config.json omits, where transformers' default differs from this class'
+    transformers_defaults = MappingProxyType({})
+    common_names = MappingProxyType({})  # {transformers' common name of a field: this family's own}
+    fixed_options = MappingProxyType({})  # {option of the family: the one value implemented here}
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.check_fields()
         a = self.architecture
         if a.L > MOST_LAYERS:
@@ -140,8 +144,8 @@ class BaseConfig:
             if not 0 <= getattr(a, name) < 1:
                 raise ValueError(f"config: {name} must be in [0, 1), not {getattr(a, name)}")
 
-    def check_fields(self):
-        """Raises ValueError for a field of another type, and for a whole number beyond int32."""
+    def check_fields(self) -> None:
+        """Raise ValueError for a field of the wrong type and for an integer beyond int32."""
         for f in dataclasses.fields(self):
             value, kind = plain(getattr(self, f.name)), f.type
             object.__setattr__(self, f.name, value)
@@ -155,14 +159,14 @@ class BaseConfig:
                 )
 
     @classmethod
-    def from_dict(cls, fields):
-        """A config from the fields of config.json; what changes no number is passed over.
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """A config from the fields of config.json. Fields that change no number are ignored.
 
-        Raises ValueError for a field of another type, a value that is not supported, or a number
-        that is given twice and differs.
+        Raises ValueError for a field of the wrong type, a value that is not supported, or a number
+        that is given under two names with different values.
         """
-        fields = {**cls.unsaid, **by_own_names(fields, cls.common)}
-        check_fixed(fields, {**EVERYWHERE, **cls.fixed})
+        fields = {**cls.transformers_defaults, **by_own_names(fields, cls.common_names)}
+        check_fixed(fields, {**FIXED_EVERYWHERE, **cls.fixed_options})
         labels = fields.get("id2label") or {}
         if labels:
             fields["id2label"] = label_names_of(labels)
@@ -184,13 +188,13 @@ class BaseConfig:
         known = {f.name for f in dataclasses.fields(cls)}
         chosen = {k: v for k, v in fields.items() if k in known and v is not None}
         if fields.get("eos_token_id", 0) in (None, []) and "eos_token_id" in known:
-            chosen["eos_token_id"] = None  # no word ends a text, which is no default's
+            chosen["eos_token_id"] = None  # null: no token ends a text; the default has one
         elif isinstance(chosen.get("eos_token_id"), list):
             chosen["eos_token_id"] = token_ids(fields, "eos_token_id")
         return cls(**chosen)
 
-    def to_dict(self):
-        """The fields as config.json holds them."""
+    def to_dict(self) -> dict[str, Any]:
+        """The fields of config.json."""
         given = dataclasses.asdict(self).items()
         fields = {k: v for k, v in given if v is not None or k == "eos_token_id"}
         fields.pop("num_labels")
@@ -199,19 +203,21 @@ class BaseConfig:
         fields["label2id"] = {name: k for k, name in enumerate(names)}
         return {"model_type": self.model_type, **fields}
 
-    def with_labels(self, num_labels, problem_type=None, names=None):
-        """The same config for K = `num_labels` classes."""
+    def with_labels(
+        self, num_labels: int, problem_type: str | None = None, names: Iterable[str] | None = None
+    ) -> Self:
+        """The same config with K = `num_labels` classes."""
         names = tuple(names) if names else None
         return dataclasses.replace(
             self, num_labels=num_labels, problem_type=problem_type, id2label=names
         )
 
 
-def label_names_of(id2label):
-    """config.json's {number: name}  ->  the names in the order of their numbers, as str.
+def label_names_of(id2label: Mapping[Any, Any]) -> tuple[str, ...]:
+    """config.json's {number: name}  ->  the names, as str, in the order of their numbers.
 
-    A class without a name has the one that transformers gives it. Raises ValueError for numbers
-    that are not 0 to K − 1, or for names that are no text, number or null.
+    A null name becomes LABEL_k, as in transformers. Raises ValueError for numbers that are not 0 to
+    K − 1 and for names that are lists or objects.
     """
     if not isinstance(id2label, dict):
         raise ValueError(f"config: id2label must map numbers to names, not {short(id2label)}")

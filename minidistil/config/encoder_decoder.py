@@ -1,47 +1,52 @@
-"""An encoder and a decoder that reads its output: two configs in one."""
+"""Config of an encoder–decoder: an encoder's config, a decoder's, and the special tokens."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any, Self
 
+from minidistil.config.base import Architecture
 from minidistil.config.encoders import AlbertConfig, BertConfig, DistilBertConfig, RobertaConfig
 from minidistil.config.known_fields import class_names, first_id, token_ids
 
 ENCODERS = {c.model_type: c for c in (BertConfig, DistilBertConfig, RobertaConfig, AlbertConfig)}
-SWITCHES = ("is_decoder", "add_cross_attention")  # what makes a decoder of a BERT
+DECODER_FLAGS = ("is_decoder", "add_cross_attention")  # both true in a decoder's config
 
 
 @dataclass(frozen=True)
 class BertDecoderConfig(BertConfig):
-    """A BERT that reads from left to right and, besides, what an encoder has made of a text."""
+    """BERT as a decoder: a causal mask, and cross attention to the encoder's output."""
 
-    fixed = MappingProxyType({"position_embedding_type": "absolute", "is_causal": True})
+    fixed_options = MappingProxyType({"position_embedding_type": "absolute", "is_causal": True})
 
     @property
-    def architecture(self):
-        return dataclasses.replace(super().architecture, reader=True)
+    def architecture(self) -> Architecture:
+        return dataclasses.replace(super().architecture, cross_attends=True)
 
     @classmethod
-    def from_dict(cls, fields):
-        """A config from the `decoder` of a config.json. Raises ValueError where it is none."""
-        for name in SWITCHES:
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """A config from the field `decoder` of a config.json. Raises ValueError unless both
+        DECODER_FLAGS are true."""
+        for name in DECODER_FLAGS:
             if fields.get(name) is not True:
                 raise ValueError(f"config: decoder.{name} must be true, not {fields.get(name)!r}")
         return super().from_dict(fields)
 
-    def to_dict(self):
-        """The fields as config.json holds them."""
-        return super().to_dict() | dict.fromkeys(SWITCHES, True)
+    def to_dict(self) -> dict[str, Any]:
+        """The fields of config.json."""
+        return super().to_dict() | dict.fromkeys(DECODER_FLAGS, True)
 
 
 @dataclass(frozen=True)
 class EncoderDecoderConfig:
     """The config.json of transformers' EncoderDecoderModel.
 
-    decoder_start_token_id: what every target begins with ([CLS] of a BERT); eos_token_id: what it
-    ends with ([SEP]), several: each of them. task: what the model has been trained for, if it says
-    so: in config.json the first of task_specific_params. Raises ValueError for ids outside the
-    decoder's vocabulary, or one that is padding.
+    decoder_start_token_id: the first token of every target ([CLS] of a BERT). eos_token_id: the
+    last one ([SEP]), or a tuple of ids, each of which ends a target. task: the task that the model
+    was trained for, None where unknown; config.json stores it as the first of task_specific_params.
+    Raises ValueError for an id outside the decoder's vocabulary and for a start or end that is the
+    padding id.
     """
 
     encoder: BertConfig | DistilBertConfig | RobertaConfig | AlbertConfig
@@ -53,9 +58,9 @@ class EncoderDecoderConfig:
     architectures: tuple | None = None
     model_type = "encoder-decoder"
     problem_type = None
-    tie_word_embeddings = True  # those of the halves are their own
+    tie_word_embeddings = True  # of the whole; each half has its own field
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         V = self.decoder.vocab_size
         for name in ("decoder_start_token_id", "eos_token_id", "pad_token_id"):
             for value in token_ids(vars(self), name) or (None,):
@@ -67,25 +72,28 @@ class EncoderDecoderConfig:
                     raise ValueError(f"config: {name} and pad_token_id are both {value}")
 
     @property
-    def architecture(self):
-        """The encoder's, which is what a text meets first."""
+    def architecture(self) -> Architecture:
+        """The encoder's architecture, which bounds the input texts."""
         return self.encoder.architecture
 
     @property
-    def vocab_size(self):
+    def vocab_size(self) -> int:
+        """The decoder's vocabulary: the classes of the logits."""
         return self.decoder.vocab_size
 
     @property
-    def widths(self):
-        """Channels of encoder and decoder; where they differ, a projection joins them."""
+    def widths(self) -> tuple[int, int]:
+        """Channels of encoder and decoder. Where they differ, enc_to_dec_proj maps one to the
+        other."""
         return self.encoder.architecture.C, self.decoder.architecture.C
 
     @classmethod
-    def from_dict(cls, fields):
-        """A config from the fields of config.json. Raises ValueError where one makes no model.
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """A config from the fields of config.json. Raises ValueError for a field that makes no
+        model.
 
-        An id that is missing is the decoder's; without decoder_start_token_id a target begins with
-        bos_token_id, as in transformers.
+        A missing id is taken from the decoder's config; without decoder_start_token_id a target
+        begins with bos_token_id, as in transformers.
         """
         halves = {}
         for half in ("encoder", "decoder"):
@@ -105,13 +113,13 @@ class EncoderDecoderConfig:
         C = halves["decoder"].architecture.C
         if fields["decoder"].get("cross_attention_hidden_size", C) != C:
             raise ValueError("config: decoder.cross_attention_hidden_size must be left out")
-        said = fields["decoder"] | {k: v for k, v in fields.items() if v is not None}
-        ends = token_ids(said, "eos_token_id")
+        merged = fields["decoder"] | {k: v for k, v in fields.items() if v is not None}
+        ends = token_ids(merged, "eos_token_id")
         ids = {
-            "decoder_start_token_id": first_id(said, "decoder_start_token_id", "bos_token_id"),
+            "decoder_start_token_id": first_id(merged, "decoder_start_token_id", "bos_token_id"),
             "eos_token_id": ends[0] if ends and len(ends) == 1 else ends,
             "pad_token_id": halves["decoder"].pad_token_id
-            if (pad := first_id(said, "pad_token_id")) is None else pad,
+            if (pad := first_id(merged, "pad_token_id")) is None else pad,
         }  # fmt: skip
         for name, value in ids.items():
             if value is None:
@@ -120,8 +128,8 @@ class EncoderDecoderConfig:
         task = next(iter(tasks), None) if isinstance(tasks, dict) else None
         return cls(**halves, **ids, task=task, architectures=class_names(fields))
 
-    def to_dict(self):
-        """The fields as config.json holds them."""
+    def to_dict(self) -> dict[str, Any]:
+        """The fields of config.json."""
         return {
             "model_type": self.model_type,
             "is_encoder_decoder": True,

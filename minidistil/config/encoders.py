@@ -1,9 +1,9 @@
-"""BERT, DistilBERT, RoBERTa and ALBERT: one encoder, four sets of field names.
+"""Configs of BERT, DistilBERT, RoBERTa and ALBERT: one encoder, four sets of field names.
 
-BERT        token types, dropout after attention's output, a tanh pooler
-DistilBERT  BERT without token types and pooler; ε is fixed
-RoBERTa     BERT with positions counted from the padding id, one token type
-ALBERT      BERT with few blocks used repeatedly, and small embeddings mapped onto the width
+BERT        token types, dropout on attention's output projection, a tanh pooler
+DistilBERT  BERT without token types and pooler; LayerNorm's ε is fixed
+RoBERTa     BERT with positions that start behind the padding id, and one token type
+ALBERT      BERT with parameters shared between layers, and embeddings of E channels mapped to C
 """
 
 import dataclasses
@@ -37,11 +37,11 @@ class BertConfig(BaseConfig):
     id2label: tuple | None = None
     architectures: tuple | None = None
     model_type = "bert"
-    fixed = MappingProxyType(
+    fixed_options = MappingProxyType(
         {"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.type_vocab_size < 1:
             raise ValueError(
@@ -49,7 +49,7 @@ class BertConfig(BaseConfig):
             )
 
     @property
-    def architecture(self):
+    def architecture(self) -> Architecture:
         classifier_dropout = self.classifier_dropout
         if classifier_dropout is None:
             classifier_dropout = self.hidden_dropout_prob
@@ -88,12 +88,12 @@ class DistilBertConfig(BaseConfig):
     id2label: tuple | None = None
     architectures: tuple | None = None
     model_type = "distilbert"
-    common = MappingProxyType(
+    common_names = MappingProxyType(
         {"hidden_size": "dim", "num_attention_heads": "n_heads", "num_hidden_layers": "n_layers"}
     )
 
     @property
-    def architecture(self):
+    def architecture(self) -> Architecture:
         return Architecture(
             V=self.vocab_size, P=self.max_position_embeddings, C=self.dim, H=self.n_heads,
             F=self.hidden_dim, L=self.n_layers, types=0, eps=1e-12, activation=self.activation,
@@ -113,17 +113,17 @@ class RobertaConfig(BertConfig):
     """
 
     vocab_size: int = 50265
-    max_position_embeddings: int = 514  # 512 for tokens, behind those of the ids up to padding's
+    max_position_embeddings: int = 514  # 512 for tokens, after pad_token_id + 1 = 2 unused rows
     type_vocab_size: int = 1
     layer_norm_eps: float = 1e-5
     pad_token_id: int = 1
     model_type = "roberta"
-    unsaid = MappingProxyType(
+    transformers_defaults = MappingProxyType(
         {"max_position_embeddings": 512, "type_vocab_size": 2, "layer_norm_eps": 1e-12}
     )
 
     @property
-    def architecture(self):
+    def architecture(self) -> Architecture:
         return dataclasses.replace(
             super().architecture, choice_dropout=self.hidden_dropout_prob,
             transform_activation="gelu", padding_position=self.pad_token_id,
@@ -134,8 +134,8 @@ class RobertaConfig(BertConfig):
 class AlbertConfig(BertConfig):
     """ALBERT's config.json; the defaults are those of albert-base-v2 (Lan et al., 2019).
 
-    num_hidden_layers times a group of inner_group_num blocks is run; num_hidden_groups of them
-    share the turns, each for a stretch of neighbouring ones.
+    The encoder applies num_hidden_layers times a group of inner_group_num blocks. It stores
+    num_hidden_groups groups; consecutive applications share one.
     """
 
     vocab_size: int = 30000
@@ -147,30 +147,30 @@ class AlbertConfig(BertConfig):
     attention_probs_dropout_prob: float = 0.0
     classifier_dropout_prob: float = 0.1
     model_type = "albert"
-    fixed = MappingProxyType({"position_embedding_type": "absolute"})
-    unsaid = MappingProxyType(
+    fixed_options = MappingProxyType({"position_embedding_type": "absolute"})
+    transformers_defaults = MappingProxyType(
         {"hidden_size": 4096, "num_attention_heads": 64, "intermediate_size": 16384}
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.check_fields()
         for name in ("embedding_size", "num_hidden_layers", "num_hidden_groups", "inner_group_num"):
             if getattr(self, name) < 1:
                 raise ValueError(f"config: {name} must be at least 1, not {getattr(self, name)}")
         if self.num_hidden_groups > self.num_hidden_layers:
             raise ValueError(
-                f"num_hidden_groups {self.num_hidden_groups} is more than the num_hidden_layers "
-                f"{self.num_hidden_layers} turns; give fewer"
+                f"num_hidden_groups {self.num_hidden_groups} is more than num_hidden_layers "
+                f"{self.num_hidden_layers}; give fewer groups"
             )
         if (layers := self.num_hidden_layers * self.inner_group_num) > MOST_LAYERS:
             raise ValueError(f"config: at most {MOST_LAYERS} layers, not {layers}")
         super().__post_init__()
 
     @property
-    def architecture(self):
-        turns, inner = self.num_hidden_layers, self.inner_group_num
-        per_group = turns / self.num_hidden_groups  # need not be whole
-        blocks = [int(i / per_group) * inner + j for i in range(turns) for j in range(inner)]
+    def architecture(self) -> Architecture:
+        rounds, inner = self.num_hidden_layers, self.inner_group_num
+        per_group = rounds / self.num_hidden_groups  # may be a fraction
+        blocks = [int(i / per_group) * inner + j for i in range(rounds) for j in range(inner)]
         head = self.classifier_dropout_prob
         return dataclasses.replace(
             super().architecture, L=len(blocks), E=self.embedding_size, shared=tuple(blocks),

@@ -1,22 +1,24 @@
-"""How a model writes: the options of transformers' `generate` that a folder may hold.
+"""Generation options that a model's folder sets: those of transformers' `generate`.
 
-They stand in generation_config.json; in folders written before there was such a file they stand in
-config.json. What a caller gives takes precedence over them.
+They are read from generation_config.json, in older folders from config.json. Options that a caller
+gives take precedence.
 """
 
 import math
 import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from pathlib import Path
+from typing import Any, Self
 
 from minidistil.io.files import read_settings
 
-NAME = "generation_config.json"
-TOP_K = 50  # of draws, where do_sample is true and top_k is not given: transformers' default
-# Options that change what is written and are not here, with the values that leave them without
-# effect (None always does).
-ELSEWHERE = {
+GENERATION = "generation_config.json"
+TOP_K = 50  # transformers' default for sampling without a given top_k
+# Options of transformers that are not implemented here: {name: values that have no effect}. None
+# has no effect for any of them.
+UNSUPPORTED = {
     "min_p": (0,), "top_h": (), "typical_p": (1,), "epsilon_cutoff": (0,), "eta_cutoff": (0,),
     "encoder_repetition_penalty": (1,), "encoder_no_repeat_ngram_size": (0,),
     "bad_words_ids": ([],), "force_words_ids": ([],), "constraints": ([],),
@@ -29,11 +31,11 @@ ELSEWHERE = {
 
 
 @dataclass(frozen=True)
-class Generation:
-    """The names are transformers'; None: the folder says nothing of it.
+class GenerationConfig:
+    """Options under transformers' names; None: not set by the folder.
 
-    max_length and min_length count what is read before the first new token, too: a prompt, or the
-    one token that a decoder starts with. Raises ValueError for a value that an option cannot have.
+    max_length and min_length include the tokens before the first new one: the prompt, or a
+    decoder's start token. Raises ValueError for a value that an option cannot have.
     """
 
     max_new_tokens: int | None = None
@@ -51,31 +53,31 @@ class Generation:
     no_repeat_ngram_size: int | None = None
     eos_token_id: int | tuple | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, (fits, rule) in RULES.items():
             value = getattr(self, name)
             if value is not None and not fits(value):
                 raise ValueError(f"{name} must be {rule}, not {value!r}")
 
     @classmethod
-    def from_dict(cls, given):
-        """Of the fields of a JSON object those that are options; a list of ends as a tuple."""
+    def from_dict(cls, given: Mapping[str, Any]) -> Self:
+        """Take the options from the fields of a JSON object and ignore the other fields."""
         known = {f.name: given[f.name] for f in fields(cls) if given.get(f.name) is not None}
         if isinstance(known.get("eos_token_id"), list):
             known["eos_token_id"] = tuple(known["eos_token_id"])
         return cls(**known)
 
-    def to_dict(self):
-        """What the folder says, by name."""
+    def to_dict(self) -> dict[str, Any]:
+        """The options that are set, by name."""
         found = {f.name: getattr(self, f.name) for f in fields(self)}
         return {
             n: list(x) if isinstance(x, tuple) else x for n, x in found.items() if x is not None
         }
 
-    def options(self, read):
-        """The options of a text of which `read` tokens are there: those for its new tokens alone.
+    def options(self, read: int) -> dict[str, Any]:
+        """Options for generating after `read` tokens, with lengths that count new tokens only.
 
-        Sampling is temperature, top_k and top_p; without it they are left out.
+        temperature, top_k and top_p are included only where do_sample is true.
         """
         names = ("num_beams", "length_penalty", "early_stopping", "repetition_penalty",
                  "no_repeat_ngram_size", "max_new_tokens", "min_new_tokens")  # fmt: skip
@@ -91,17 +93,17 @@ class Generation:
         return {name: value for name, value in found.items() if value is not None}
 
 
-def read_generation(folder):
-    """What a model's folder says of how it writes  ->  Generation.
+def read_generation(folder: str | Path) -> GenerationConfig:
+    """The generation options of a model's folder.
 
-    Warns of options that are not here. Raises ValueError, naming the file, for a value that an
-    option cannot have.
+    Warns of options that are not implemented. Raises ValueError, naming the file, for a value that
+    an option cannot have.
     """
-    path, own = Path(folder) / NAME, True
+    path, own = Path(folder) / GENERATION, True
     if not path.is_file():
         path, own = Path(folder) / "config.json", False
     given = read_settings(path)
-    left = [name for name, neutral in ELSEWHERE.items()
+    left = [name for name, neutral in UNSUPPORTED.items()
             if given.get(name) is not None and given[name] not in neutral]  # fmt: skip
     if left:
         warnings.warn(
@@ -109,22 +111,22 @@ def read_generation(folder):
             stacklevel=3,
         )
     try:
-        # A config's eos_token_id is the model's, which may write with another.
-        return Generation.from_dict(given if own else {**given, "eos_token_id": None})
+        # eos_token_id in config.json belongs to the model's config, not to generation.
+        return GenerationConfig.from_dict(given if own else {**given, "eos_token_id": None})
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
 
-def whole(least):
-    """A test for whole numbers from `least` up, and its rule."""
+def whole(least: int) -> tuple[Callable[[Any], bool], str]:
+    """A predicate for integers of at least `least`, and its rule in words."""
     return (
         lambda x: isinstance(x, Integral) and not isinstance(x, bool) and x >= least,
         f"a whole number from {least} up",
     )
 
 
-def number(fits, rule):
-    """A test for finite numbers that fit, and its rule."""
+def number(fits: Callable[[Any], bool], rule: str) -> tuple[Callable[[Any], bool], str]:
+    """A predicate for finite numbers that satisfy `fits`, and its rule in words."""
     return (
         lambda x: isinstance(x, Real) and not isinstance(x, bool) and math.isfinite(x) and fits(x),
         rule,

@@ -1,4 +1,4 @@
-"""GPT-2, DistilGPT2 and GPT-3's shapes: a decoder, which reads from left to right."""
+"""Config of GPT-2, a causal decoder, with the published sizes of GPT-2 and GPT-3."""
 
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -8,7 +8,7 @@ from minidistil.config.base import Architecture, BaseConfig
 
 @dataclass(frozen=True)
 class Gpt2Config(BaseConfig):
-    """GPT-2's config.json; the defaults are those of the smallest released one (Radford et al.,
+    """GPT-2's config.json; the defaults are those of the smallest released model (Radford et al.,
     2019). DistilGPT2 is the same with n_layer=6."""
 
     vocab_size: int = 50257
@@ -26,7 +26,7 @@ class Gpt2Config(BaseConfig):
     scale_attn_weights: bool = True
     scale_attn_by_inverse_layer_idx: bool = False
     bos_token_id: int = 50256
-    eos_token_id: int | tuple | None = 50256  # several: each of them ends a text
+    eos_token_id: int | tuple | None = 50256  # of a tuple, each id ends a text
     pad_token_id: int | None = None
     tie_word_embeddings: bool = True
     problem_type: str | None = None
@@ -34,15 +34,15 @@ class Gpt2Config(BaseConfig):
     id2label: tuple | None = None
     architectures: tuple | None = None
     model_type = "gpt2"
-    common = MappingProxyType({
+    common_names = MappingProxyType({
         "hidden_size": "n_embd", "max_position_embeddings": "n_positions",
         "num_attention_heads": "n_head", "num_hidden_layers": "n_layer",
     })  # fmt: skip
-    fixed = MappingProxyType(
+    fixed_options = MappingProxyType(
         {"add_cross_attention": False, "is_causal": True, "tie_last_hidden_states": True}
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if not self.scale_attn_weights or self.scale_attn_by_inverse_layer_idx:
             raise ValueError(
@@ -51,7 +51,7 @@ class Gpt2Config(BaseConfig):
             )
 
     @property
-    def architecture(self):
+    def architecture(self) -> Architecture:
         return Architecture(
             V=self.vocab_size, P=self.n_positions, C=self.n_embd, H=self.n_head,
             F=self.n_inner or 4 * self.n_embd, L=self.n_layer, types=0,
@@ -63,8 +63,9 @@ class Gpt2Config(BaseConfig):
         )  # fmt: skip
 
 
-# Published sizes: layers, channels, heads. Of GPT-3 as Brown et al., 2020, table 2.1, but for two
-# rows that do not divide there: 13B has 5120 channels, not 5140, and 1.3B 16 heads, not 24.
+# Published sizes: layers, channels, heads. GPT-3's are from Brown et al., 2020, table 2.1, except
+# for two rows whose heads do not divide the channels: 13B has 5120 channels here, not 5140, and
+# 1.3B has 16 heads, not 24.
 SIZES = {
     "distilgpt2": (6, 768, 12), "gpt2": (12, 768, 12), "gpt2-medium": (24, 1024, 16),
     "gpt2-large": (36, 1280, 20), "gpt2-xl": (48, 1600, 25),
@@ -74,8 +75,8 @@ SIZES = {
 }  # fmt: skip
 
 
-def published(name):
-    """The config of a published size, one of SIZES. GPT-3 reads 2048 tokens, GPT-2 half of that."""
+def published(name: str) -> Gpt2Config:
+    """The config of a published size, one of SIZES: 2048 positions for GPT-3, 1024 for GPT-2."""
     L, C, H = SIZES[name]
     positions = 2048 if name.startswith("gpt3") else 1024
     return Gpt2Config(n_layer=L, n_embd=C, n_head=H, n_positions=positions)

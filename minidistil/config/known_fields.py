@@ -1,22 +1,24 @@
-"""What the fields of a config.json mean in transformers, beside those that a family's class has.
+"""Fields of a config.json that transformers reads and a family's dataclass does not have.
 
-common names     `hidden_size` in a DistilBERT is its `dim`: the class' `attribute_map`
-fixed options    what a class of transformers can do besides, and this package does not; an
-                 option that a family's classes never read may have any value
+common names     `hidden_size` of a DistilBERT is its `dim`: transformers' `attribute_map`
+fixed options    options with one implemented value; any other value changes the computation and is
+                 refused. An option that transformers never reads for a family may have any value.
 """
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from minidistil.io.limits import short
 
-EVERYWHERE = {"per_layer_config": {}, "pruned_heads": {}}  # options of every class
+FIXED_EVERYWHERE = {"per_layer_config": {}, "pruned_heads": {}}  # fixed options of every family
 
 
-def by_own_names(fields, common):
-    """The fields of a config.json under the family's own names.
+def by_own_names(fields: Mapping[str, Any], common: Mapping[str, str]) -> dict[str, Any]:
+    """Rename the common names among a config.json's fields to the family's own names.
 
     common: {transformers' common name: the family's own}. Raises ValueError where both names are
-    given and their values differ.
+    given with different values.
     """
     fields = dict(fields)
     for name, own in common.items():
@@ -32,11 +34,8 @@ def by_own_names(fields, common):
     return fields
 
 
-def check_fixed(fields, fixed):
-    """Raises ValueError where an option has another value than the one in fixed.
-
-    An option that is absent or null has that value.
-    """
+def check_fixed(fields: Mapping[str, Any], fixed: Mapping[str, Any]) -> None:
+    """Raise ValueError for an option whose value is neither null nor the one in `fixed`."""
     for name, needed in fixed.items():
         value = fields.get(name)
         if value is not None and value != needed:
@@ -46,8 +45,9 @@ def check_fixed(fields, fixed):
             )
 
 
-def class_names(fields):
-    """`architectures`, a tuple; None without any. Raises ValueError for what is no list of them."""
+def class_names(fields: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The field `architectures` as a tuple, None where absent. Raises ValueError for any other
+    value than a list of str."""
     names = fields.get("architectures")
     if names is None:
         return None
@@ -56,8 +56,9 @@ def class_names(fields):
     return tuple(names)
 
 
-def token_ids(fields, name):
-    """One id or a list of them  ->  a tuple, None without any. Raises ValueError for another."""
+def token_ids(fields: Mapping[str, Any], name: str) -> tuple[int, ...] | None:
+    """A field with one id or a list of ids  ->  a tuple, None where absent or empty. Raises
+    ValueError for any other value."""
     value = fields.get(name)
     found = value if isinstance(value, list | tuple) else [value]
     if value is None or not found:
@@ -67,8 +68,9 @@ def token_ids(fields, name):
     return tuple(found)
 
 
-def first_id(fields, *names):
-    """The first of these fields that is given, an id; None without any."""
+def first_id(fields: Mapping[str, Any], *names: str) -> int | None:
+    """The id in the first of the named fields that is set, None where none is. Raises ValueError
+    for a field with several ids."""
     for name in names:
         if (found := token_ids(fields, name)) is not None:
             if len(found) > 1:

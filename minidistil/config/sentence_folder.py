@@ -1,9 +1,9 @@
-"""Where in a folder of sentence-transformers its parts lie: as modules.json says.
+"""Layout of a sentence-transformers folder: modules.json lists its modules and their folders.
 
     modules.json  [{"path": "", "type": "….Transformer"}, {"path": "1_Pooling", "type": …}, …]
 
-The first part is the model. Since version 2.0 it lies in the folder itself, before in a folder
-within, 0_Transformer.
+The first module is the model. Its files are in the folder itself since version 2.0, and in the
+subfolder 0_Transformer before.
 """
 
 from pathlib import Path
@@ -15,14 +15,15 @@ MODULES = "modules.json"
 
 
 class Module(NamedTuple):
-    """A part of a folder, which the parts before it feed."""
+    """One entry of modules.json. Its input is the output of the entry before it."""
 
-    kind: str  # the last word of its class
+    kind: str  # the last part of its class' name
     path: Path
 
 
-def modules_of(folder):
-    """The modules of a folder, in their order. Raises ValueError for a file of another kind."""
+def modules_of(folder: str | Path) -> list[Module]:
+    """The modules of a folder, in their order. Raises ValueError where modules.json is no list of
+    modules."""
     folder, found = Path(folder), []
     for module in read_settings(folder / MODULES, list):
         kind = module.get("type") if isinstance(module, dict) else None
@@ -35,16 +36,16 @@ def modules_of(folder):
     return found
 
 
-def body_of(folder):
-    """The folder within that holds the model's config.json; the folder itself where none does."""
+def body_of(folder: str | Path) -> Path:
+    """The folder of the model's config.json: the first module's, or `folder` without modules."""
     folder = Path(folder)
     modules = modules_of(folder) if (folder / MODULES).is_file() else []
-    within = modules and (modules[0].path / "config.json").is_file()
-    return modules[0].path if within else folder
+    found = modules and (modules[0].path / "config.json").is_file()
+    return modules[0].path if found else folder
 
 
-def modules_around(body):
-    """The folder with the modules.json whose model lies in body; None without any."""
+def modules_around(body: str | Path) -> Path | None:
+    """The folder whose modules.json names `body` as the model's folder; None without one."""
     body = Path(body)
     for folder in (body, body.parent):
         if (folder / MODULES).is_file() and body_of(folder) == body:

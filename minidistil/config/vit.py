@@ -1,8 +1,10 @@
-"""ViT, the encoder on patches of an image, and DeiT, the same with a token that learns from a
-teacher."""
+"""Configs of ViT, an encoder on the patches of an image, and of DeiT, a ViT with a distillation
+token."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any, Self
 
 from minidistil.config.base import Architecture, BaseConfig
 
@@ -11,7 +13,7 @@ from minidistil.config.base import Architecture, BaseConfig
 class VitConfig(BaseConfig):
     """ViT's config.json; the defaults are those of vit-base-patch16-224 (Dosovitskiy et al., 2020).
 
-    An image has num_channels planes of image_size·image_size numbers.
+    An image is (num_channels, image_size, image_size).
     """
 
     hidden_size: int = 768
@@ -34,12 +36,12 @@ class VitConfig(BaseConfig):
     id2label: tuple | None = None
     architectures: tuple | None = None
     model_type = "vit"
-    specials = 1  # rows before the patches: [CLS]
-    tie_word_embeddings = True  # there are no words to tie, nor an id of padding
+    specials = 1  # tokens before the patches: [CLS]
+    tie_word_embeddings = True  # a ViT has neither word embeddings nor padding
     pad_token_id = None
-    fixed = MappingProxyType({"tie_last_hidden_states": False})
+    fixed_options = MappingProxyType({"tie_last_hidden_states": False})
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.check_fields()
         for name in ("image_size", "patch_size", "num_channels"):
             if getattr(self, name) < 1:
@@ -54,8 +56,8 @@ class VitConfig(BaseConfig):
         super().__post_init__()
 
     @classmethod
-    def from_dict(cls, fields):
-        """As of the other families; a size of [n, n] is n."""
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """A config from the fields of config.json; a size of [n, n] is read as n."""
         fields = dict(fields)
         for name in ("image_size", "patch_size"):
             size = fields.get(name)
@@ -64,8 +66,9 @@ class VitConfig(BaseConfig):
         return super().from_dict(fields)
 
     @property
-    def architecture(self):
-        """V: the numbers of a patch, which stand where a text has its vocabulary."""
+    def architecture(self) -> Architecture:
+        """V is the number of values of a patch: the patch projection takes the place of the word
+        embeddings."""
         return Architecture(
             V=self.num_channels * self.patch_size**2,
             P=self.specials + (self.image_size // self.patch_size) ** 2, C=self.hidden_size,

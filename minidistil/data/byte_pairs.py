@@ -1,7 +1,9 @@
-"""Learn GPT-2's kind of vocabulary: bytes, and the pairs of pieces that occur most often.
+"""Trains a byte-level BPE tokenizer: bytes, and the pairs of pieces that occur most often.
 
 Source: Sennrich et al., 2016; Radford et al., "GPT-2", 2019, §2.2.
 """
+
+from collections.abc import Iterable
 
 from tokenizers import models, pre_tokenizers, trainers
 
@@ -9,11 +11,11 @@ from minidistil.data.tokenizer import Tokenizer
 from minidistil.data.tokenizer_kinds import GPT2, byte_pairs
 
 
-def train_byte_pairs(documents, vocab_size):
-    """At most vocab_size pieces from an iterable of texts  ->  Tokenizer.
+def train_byte_pairs(documents: Iterable[str], vocab_size: int) -> Tokenizer:
+    """GPT-2's kind of tokenizer with at most vocab_size pieces, from an iterable of texts.
 
     Its one special token, <|endoftext|>, has id 0. The same texts give the same vocabulary. Raises
-    ValueError for a vocabulary that does not hold the 256 bytes.
+    ValueError for a vocab_size too small for the 256 bytes.
     """
     (end,) = set(GPT2.values())
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())

@@ -1,4 +1,4 @@
-"""A tokenised corpus: one memory-mapped file, so that it may be larger than memory.
+"""A tokenised corpus in one memory-mapped file, which may be larger than memory.
 
     header     128 bytes, little-endian: see HEADER
     ids        (tokens,) uint16, or uint32 where the vocabulary has more than 65,536 words
@@ -9,19 +9,21 @@
 
 A document longer than max_length is cut into pieces of max_length−2 tokens that each get their own
 [CLS] and [SEP]. As in DistilBERT's own preparation, sequences of 11 tokens or fewer and those with
-at least half [UNK] are dropped. Without a max_length, as decoders read it (`next_words`), a
-sequence is a whole document with [SEP] behind it and nothing before it.
+at least half [UNK] are dropped. Without a max_length, for decoders (`next_words`), a sequence is a
+whole document followed by [SEP].
 """
 
 import struct
 import zlib
 from array import array
+from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
+from minidistil.data.tokenizer import Tokenizer
 from minidistil.io import files
 
 MAGIC = b"MINIDCRP"
@@ -41,7 +43,7 @@ class Corpus:
     Also .vocab_size, .max_length, .fingerprint, and cls_id, sep_id, pad_id, unk_id, mask_id.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str | Path):
         self.path = Path(path)
         if not self.path.is_file():
             raise files.MissingFileError(f"{path} is no file; build a corpus from text first")
@@ -74,16 +76,20 @@ class Corpus:
         self.lengths = np.diff(self.offsets)
 
     @classmethod
-    def open(cls, path):
-        """Raises MissingFileError, or ValueError for a file that is damaged or of another kind."""
+    def open(cls, path: str | Path) -> "Corpus":
+        """Open a corpus. Raises MissingFileError, or ValueError for a damaged or another file."""
         return cls(path)
 
     @classmethod
-    def build(cls, path, documents, tokenizer, *, max_length, min_tokens=12, progress=None):
+    def build(
+        cls, path: str | Path, documents: Iterable[str], tokenizer: Tokenizer, *,
+        max_length: int | None, min_tokens: int = 12,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> "Corpus":  # fmt: skip
         """Tokenise an iterable of texts into the file path and open it.
 
-        progress(documents, tokens) is called now and then with the totals so far. The file is
-        written beside path and renamed at the end: after an error there is nothing new.
+        progress(documents, tokens) is called after every 256 documents with the totals so far. The
+        file is written beside path and renamed at the end, so that an error leaves no file.
         max_length None: whole documents, of any length.
         Raises ValueError when no sequence is long enough, and what documents raises.
         """
@@ -96,17 +102,17 @@ class Corpus:
             _write(file, documents, tokenizer, max_length, min_tokens, progress)
         return cls(path)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.documents)
 
-    def __getitem__(self, i):
+    def __getitem__(self, i: int) -> np.ndarray:
         """Sequence i: ids (T,) int64."""
         if not 0 <= i < len(self):
             raise IndexError(f"sequence {i} is not one of the corpus's {len(self)}")
         return self.ids[self.offsets[i] : self.offsets[i + 1]].astype(np.int64)
 
 
-def held_out(corpus, part, seed=0):
+def held_out(corpus: Corpus, part: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Split by whole documents  ->  (training indices, held-out indices), both sorted int64.
 
     A document's pieces share words and names, so a piece held out from a document that is
@@ -115,11 +121,11 @@ def held_out(corpus, part, seed=0):
     return split(corpus.documents, part, seed)
 
 
-def split(documents, part, seed=0):
+def split(documents: np.ndarray, part: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """documents (M,) numbers  ->  (indices of those kept, indices of those held out).
 
     part: a share below 1, or a number of documents. A document is held out when the hash of its
-    number and the seed is among the smallest, so the order of the documents has no say.
+    number and the seed is among the smallest, which does not depend on the documents' order.
     """
     numbers = np.unique(documents)
     wanted = round(part * len(numbers)) if isinstance(part, float) else int(part)
@@ -134,14 +140,14 @@ def split(documents, part, seed=0):
     return np.flatnonzero(~out), np.flatnonzero(out)
 
 
-def fingerprint(tokenizer):
-    """16 bytes that two tokenizers share when they have the same vocabulary."""
+def fingerprint(tokenizer: Tokenizer) -> bytes:
+    """A digest of the vocabulary, 16 bytes."""
     words = sorted(tokenizer.get_vocab().items(), key=lambda word: word[1])
     return blake2b(repr(words).encode(), digest_size=16).digest()
 
 
 def _hash(numbers, seed):
-    """splitmix64: numbers (M,) and a seed  ->  (M,) uint64 without any visible order."""
+    """splitmix64: numbers (M,) and a seed  ->  hashes (M,) uint64."""
     z = numbers.astype(np.uint64) + np.uint64(seed * 0x9E3779B97F4A7C15 % 2**64)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         z = (z ^ (z >> np.uint64(shift))) * np.uint64(factor)
@@ -193,11 +199,11 @@ def _write(file, documents, tokenizer, max_length, min_tokens, progress):
 
 
 def _sequences(content, tokenizer, max_length, min_tokens):
-    """The sequences that a document's ids are kept as."""
+    """A document's ids  ->  its sequences."""
     if max_length is None:
         return [[*content, tokenizer.sep_id]] if content else []
     pieces = _pieces(content, tokenizer, max_length)
-    return [ids for ids in pieces if _worth_it(ids, tokenizer, min_tokens)]
+    return [ids for ids in pieces if _usable(ids, tokenizer, min_tokens)]
 
 
 def _pieces(content, tokenizer, max_length):
@@ -206,7 +212,7 @@ def _pieces(content, tokenizer, max_length):
         yield [tokenizer.cls_id, *content[start : start + room], tokenizer.sep_id]
 
 
-def _worth_it(ids, tokenizer, min_tokens):
+def _usable(ids, tokenizer, min_tokens):
     return len(ids) >= min_tokens and 2 * ids.count(tokenizer.unk_id) < len(ids)
 
 

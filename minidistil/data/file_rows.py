@@ -1,12 +1,13 @@
-"""Lines and rows of files, each with its place: (place, what stands there).
+"""Lines and rows of text files, each with its place: (place, content).
 
-What is wrong with a line stands in its place as a ValueError, so that a reader may pass over it;
-`strict` raises the first instead. The place is not in the error's own words.
+A faulty line gives a ValueError as its content, so that a caller may skip it; `strict` raises the
+first one. The error's text does not hold the place.
 """
 
 import csv
 import gzip
 import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from minidistil.io import limits
@@ -15,22 +16,22 @@ csv.field_size_limit(2**31 - 1)  # the default, 128 KiB, is shorter than a book;
 SEPARATORS = ",;\t"  # of a .csv; the comma of a decimal number makes ; usual in Europe
 
 
-def strict(found):
-    """What comes before the first error, which is raised."""
+def strict(found: Iterable[tuple]) -> Iterator[tuple]:
+    """The same pairs (place, content). Raises the first ValueError, with its place."""
     for place, x in found:
         if isinstance(x, ValueError):
             raise ValueError(f"{place}: {x}") from None
         yield place, x
 
 
-def kind_of(path):
-    """What a file's name ends in, before .gz."""
+def kind_of(path: str | Path) -> str:
+    """The extension of a file's name without .gz, in lower case."""
     path = Path(path)
     return Path(path.stem).suffix.lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
 
 
-def lines_of(path):
-    """Every line of a file, without its line end, decoded by itself to know where that fails."""
+def lines_of(path: Path) -> Iterator[tuple]:
+    """Every line of a file, without its line end. Each is decoded alone, to locate errors."""
     limits.check_file(path)
     packed, number, size = path.suffix.lower() == ".gz", 0, 0
     whole = path.stat().st_size
@@ -54,7 +55,7 @@ def lines_of(path):
             yield f"{path} line {number}", error
 
 
-def decoded(line, number):
+def decoded(line: bytes, number: int) -> str | ValueError:
     """The bytes of line `number`, from 1  ->  its text, or a ValueError."""
     try:
         limits.check_line(len(line))
@@ -68,7 +69,7 @@ def decoded(line, number):
         return error
 
 
-def object_of(line):
+def object_of(line: str) -> dict | ValueError:
     """A line  ->  its JSON object, or a ValueError."""
     try:
         record = limits.json_of(line)
@@ -81,7 +82,7 @@ def object_of(line):
     return record
 
 
-def objects(path):
+def objects(path: Path) -> Iterator[tuple]:
     """The objects of a .jsonl file."""
     for place, line in lines_of(path):
         if isinstance(line, ValueError):
@@ -90,7 +91,7 @@ def objects(path):
             yield place, object_of(line)
 
 
-def table(path, headless):
+def table(path: Path, headless: bool) -> Iterator[tuple]:
     """The rows of a .csv or .tsv file as {column: text}; headless: columns are numbers."""
     if kind_of(path) == ".csv":
         rows = _quoted_rows(path, "," if headless else _separator(path))
@@ -119,7 +120,7 @@ def table(path, headless):
 
 
 def _separator(path):
-    """What separates the columns of a .csv: the mark that makes the most names of its header."""
+    """The separator of a .csv: the one that splits its header into the most columns."""
     first = next((line for _, line in lines_of(path) if line), "")
     if isinstance(first, ValueError):
         return ","
@@ -131,7 +132,7 @@ def _split(line, mark):
 
 
 def _wrong_header(names):
-    """Why these cannot be the names of columns, or ""."""
+    """The reason why these cannot be the names of columns, or ""."""
     twice = next((name for name in names if name and names.count(name) > 1), None)
     if twice is not None:
         return f"two columns are called {limits.short(twice)}; rename one of them"
@@ -153,7 +154,7 @@ def _tabbed_rows(path):
 
 
 def _quoted_rows(path, separator):
-    """A row is named by its first line: an open quote takes many with it."""
+    """Rows of a .csv; a row of several lines has the place of its first."""
     bad, size = [], 0
 
     def good():
@@ -180,5 +181,5 @@ def _quoted_rows(path, separator):
         bad.clear()
         if row:
             yield place, row
-        if size > limits.LINE:  # the reader holds what it has of the row
+        if size > limits.LINE:  # csv's reader is still inside the row
             return

@@ -1,44 +1,54 @@
-"""Examples tokenised in memory: the first of them to train on, the others to evaluate on."""
+"""Base class of data tokenised in memory: first training examples, then evaluation examples."""
+
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from minidistil.data.batches import collate, plan
+from minidistil.data.batches import Batching, collate, plan
+from minidistil.data.tokenizer import Tokenizer
 
 
 class InMemory:
-    """What `run_loop` reads; a subclass says in `collate(indices, ...)` what a batch holds.
+    """Data for `run_loop`; a subclass defines `collate(indices, ...)`, the arrays of a batch.
 
     lengths: real tokens of each example; size: how many of the examples are to train on, those
-    after them being for evaluation. tokens: real tokens a batch. `labelled`: whether a training
-    batch says enough to learn from without a teacher.
+    after them being for evaluation. `labelled`: whether a training batch has targets without a
+    teacher.
     """
 
     labelled = True
 
-    def __init__(self, lengths, size, *, tokens, seed=0, max_sequences=None):
-        self.lengths, self.size = np.asarray(lengths, np.int64), size
-        self.tokens, self.seed, self.max_sequences = tokens, seed, max_sequences
+    def __init__(self, lengths: Sequence[int], size: int, batching: Batching):
+        self.lengths, self.size, self.batching = np.asarray(lengths, np.int64), size, batching
 
-    def batches(self, epoch):
+    @property
+    def seed(self) -> int:
+        """The seed of the order of training examples."""
+        return self.batching.seed
+
+    def batches(self, epoch: int) -> list[np.ndarray]:
         """One epoch: a list of arrays of example numbers."""
-        return plan(
-            self.lengths[: self.size], tokens=self.tokens, seed=self.seed, epoch=epoch,
-            max_sequences=self.max_sequences,
-        )  # fmt: skip
+        return plan(self.lengths[: self.size], epoch=epoch, **vars(self.batching))
 
-    def evaluation_batches(self):
-        """The evaluation examples: a list of batches that is the same at every call."""
+    def evaluation_batches(self) -> list[dict]:
+        """The batches of the evaluation examples, the same at every call."""
         return [self.collate(numbers) for numbers in self.evaluation_numbers()]
 
-    def evaluation_numbers(self):
-        """Which examples those batches hold: a list of arrays."""
+    def evaluation_numbers(self) -> list[np.ndarray]:
+        """The example numbers of each evaluation batch."""
         lengths = self.lengths[self.size :]
         if not len(lengths):
             return []
-        return [self.size + i for i in plan(lengths, tokens=self.tokens, seed=0, epoch=0)]
+        batches = plan(lengths, tokens=self.batching.tokens, seed=0, epoch=0)
+        return [self.size + i for i in batches]
 
 
-def padded(indices, sequences, types, tokenizer):
+def padded(
+    indices: Sequence[int],
+    sequences: Sequence[np.ndarray] | Mapping[int, np.ndarray],
+    types: Sequence[np.ndarray] | Mapping[int, np.ndarray],
+    tokenizer: Tokenizer,
+) -> dict[str, np.ndarray]:
     """The batch of some of the sequences, with their token types where the model reads them."""
     batch = collate([sequences[i] for i in indices], tokenizer.pad_id)
     if tokenizer.token_types:

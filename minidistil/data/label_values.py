@@ -1,17 +1,18 @@
-"""What a label may be, and the number that a model reads for it.
+"""Labels as they stand in files, and their conversion to class numbers, 0/1 rows or floats.
 
 single_label_classification   a name: a text, a number or a truth value
 multi_label_classification    names: a list, or a text with commas between them ("" has none); or,
                               where every example has one, a row of 0 and 1 for the K classes
 regression                    a finite number that float32 holds
 
-No label are null, NaN, "", "-" and, beside numbers from 0 on, −1: GLUE and SNLI mark so what has no
-answer. −1 beside 1 alone is a class. A list or an object is no label of one class.
+null, NaN, "" and "-" mean that there is no label, as does −1 beside numbers from 0 on (GLUE and
+SNLI). −1 beside 1 alone is a class. A list or an object is not a label of one class.
 """
 
 import math
 import re
 import warnings
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -22,13 +23,13 @@ SINGLE = "single_label_classification"
 MULTI = "multi_label_classification"
 REGRESSION = "regression"
 PROBLEMS = (SINGLE, MULTI, REGRESSION)
-NONE = ("", "-", "nan", "null")  # texts that say that there is no label
-HOT = {"0", "1", "True", "False"}  # what a row of 0 and 1 is written with
+MISSING = ("", "-", "nan", "null")  # texts that mean "no label"
+HOT = {"0", "1", "True", "False"}  # the values of a row of 0 and 1
 LARGEST = float(np.finfo(np.float32).max)
-BY_DEFAULT = re.compile(r"LABEL_\d+")  # what transformers calls a class without a name
+BY_DEFAULT = re.compile(r"LABEL_\d+")  # transformers' name of an unnamed class
 
 
-def label_names(labels, problem_type=SINGLE):
+def label_names(labels: Sequence, problem_type: str = SINGLE) -> tuple[str, ...]:
     """The different labels as str: by value when all are whole numbers, else by spelling."""
     if K := hot_classes(labels, problem_type):
         return tuple(map(str, range(K)))
@@ -39,11 +40,12 @@ def label_names(labels, problem_type=SINGLE):
         return tuple(sorted(names))
 
 
-def label_numbers(labels, problem_type, names):
+def label_numbers(labels: Sequence, problem_type: str, names: Sequence[str]) -> np.ndarray:
     """Labels  ->  classes (B,) int64, 0 and 1 (B,K) float32, or numbers (B,) float32.
 
-    Raises ValueError for what is no label, or one that is none of the names. Where these are words
-    and labels are numbers, the numbers are positions among the names, which a warning says.
+    Raises ValueError for a missing or invalid label, and for one that is not among the names. Where
+    the names are words and the labels numbers, the numbers are positions among the names, with a
+    warning.
     """
     check_labelled(labels, problem_type, names)
     if problem_type == REGRESSION:
@@ -51,7 +53,7 @@ def label_numbers(labels, problem_type, names):
     if K := hot_classes(labels, problem_type):
         return _hot(labels, K, names)
     given = [_given(i, label, problem_type) for i, label in enumerate(labels)]
-    numbers = places_of({name for some in given for name in some}, names)
+    numbers = class_numbers({name for some in given for name in some}, names)
     found = [[_index(i, name, numbers, names) for name in some] for i, some in enumerate(given)]
     if problem_type == SINGLE:
         return np.array([k for (k,) in found], np.int64)
@@ -61,8 +63,8 @@ def label_numbers(labels, problem_type, names):
     return hot
 
 
-def number_of(i, label):
-    """Example i's label as a number that float32 holds, or ValueError."""
+def number_of(i: int, label) -> float:
+    """Example i's label as a number. Raises ValueError for one that float32 does not hold."""
     try:
         value = float(label)
     except (TypeError, ValueError, OverflowError):
@@ -75,10 +77,12 @@ def number_of(i, label):
     return value
 
 
-def places_of(given, names):
-    """{name: its number} of a model's names and, where none of these is itself a number, of those
-    given that are numbers of a name; a warning says so where the names are words. Raises ValueError
-    for two equal names."""
+def class_numbers(given: Iterable[str], names: Sequence[str]) -> dict[str, int]:
+    """given: the labels of the data; names: a model's classes  ->  {label: class number}.
+
+    Where no class name is a number, labels that are numbers are positions among the names, with a
+    warning where the names are words. Raises ValueError for two equal names.
+    """
     if len(set(names)) < len(names):
         twice = next(name for name in names if list(names).count(name) > 1)
         raise ValueError(f"two classes are called {twice!r}; give each a name of its own")
@@ -87,17 +91,17 @@ def places_of(given, names):
         return numbers
     placed = {x for x in given if _whole(x) and int(x) < len(names)}
     if placed and are_words(names):
-        say_positions(placed, names)
+        warn_of_positions(placed, names)
     return numbers | {x: int(x) for x in placed}
 
 
-def are_words(names):
-    """Whether a model's classes have names that are no numbers."""
+def are_words(names: Sequence[str] | None) -> bool:
+    """Whether a model's classes have names other than numbers and transformers' defaults."""
     return bool(names) and not any(_whole(n) or BY_DEFAULT.fullmatch(str(n)) for n in names)
 
 
-def say_positions(numbers, names):
-    """Warn that these labels, numbers as str, are taken as places among the names."""
+def warn_of_positions(numbers: Iterable[str], names: Sequence[str]) -> None:
+    """Warn that these labels, numbers as str, are read as positions among the names."""
     read = [f"{k} as {names[int(k)]}" for k in sorted(numbers, key=int)]
     warnings.warn(
         f"labels are numbers where the model's classes are words: {limits.few(read, 5)}; if they "
@@ -108,9 +112,11 @@ def say_positions(numbers, names):
 # ------------------------------------------------------- examples without a label
 
 
-def unlabelled(labels, problem_type=SINGLE, names=()):
-    """For each label whether it says nothing; names: of a model, among which −1 may be."""
-    none = [_says_nothing(label, problem_type) for label in labels]
+def unlabelled(
+    labels: Sequence, problem_type: str = SINGLE, names: Sequence[str] = ()
+) -> list[bool]:
+    """For each label whether it is missing; names: a model's classes, among which −1 may be."""
+    none = [_is_missing(label, problem_type) for label in labels]
     if problem_type != SINGLE or "-1" in names:
         return none
     others = {_name(x) for x, no in zip(labels, none, strict=True) if not no} - {"-1"}
@@ -119,8 +125,8 @@ def unlabelled(labels, problem_type=SINGLE, names=()):
     return [no or _name(x) == "-1" for x, no in zip(labels, none, strict=True)]
 
 
-def check_labelled(labels, problem_type, names=()):
-    """Raise ValueError if an example has no label, with the first and how many there are."""
+def check_labelled(labels: Sequence, problem_type: str, names: Sequence[str] = ()) -> None:
+    """Raise ValueError if examples have no label, with the first one and their number."""
     none = np.flatnonzero(unlabelled(labels, problem_type, names))
     if not len(none):
         return
@@ -134,34 +140,38 @@ def check_labelled(labels, problem_type, names=()):
     )
 
 
-def keep_labelled(examples, problem_type=SINGLE, names=()):
-    """Examples, whose last part is the label, without those that have none; a warning counts them.
-    Raises ValueError where none is left."""
+def keep_labelled(
+    examples: Sequence[tuple], problem_type: str = SINGLE, names: Sequence[str] = ()
+) -> list[tuple]:
+    """The examples (…, label) that have a label; a warning counts the others.
+
+    Raises ValueError where none is left.
+    """
     none = unlabelled([label for *_, label in examples], problem_type, names)
     kept = [example for example, no in zip(examples, none, strict=True) if not no]
-    say_left_out(len(examples) - len(kept), len(examples))
+    warn_of_left_out(len(examples) - len(kept), len(examples))
     return kept
 
 
-def say_left_out(count, of):
-    """Warn that examples are left out; raise ValueError where all are."""
+def warn_of_left_out(count: int, of: int) -> None:
+    """Warn that examples are left out. Raises ValueError where all are."""
     if count == of:
         raise ValueError(f"none of {of:,} examples has a label; name the column that holds them")
     if count:
         warnings.warn(f"{count:,} of {of:,} examples have no label and are left out", stacklevel=4)
 
 
-def _says_nothing(label, problem_type):
+def _is_missing(label, problem_type):
     if isinstance(label, str):
         text = label.strip().lower()
-        return text in NONE and not (text == "" and problem_type == MULTI)
+        return text in MISSING and not (text == "" and problem_type == MULTI)
     return label is None or (isinstance(label, float | np.floating) and math.isnan(label))
 
 
 # ------------------------------------------------------- names in a label
 
 
-def hot_classes(labels, problem_type):
+def hot_classes(labels: Sequence, problem_type: str) -> int:
     """K where every label is a row of 0 and 1 for K > 1 classes, else 0."""
     if problem_type != MULTI or not len(labels):
         return 0
@@ -179,15 +189,15 @@ def _hot(labels, K, names):
             f"{limits.few(names)}; a row has a number for each"
         )
     if are_words(names):
-        say_positions(map(str, range(K)), names)
+        warn_of_positions(map(str, range(K)), names)
     return np.array([[_name(x) in ("1", "True") for x in _parts(y)] for y in labels], np.float32)
 
 
 def _given(i, label, problem_type):
-    """The names that example i's label says."""
+    """Example i's label  ->  the names of its classes."""
     parts = _parts(label)
     if problem_type == SINGLE:
-        if _says_nothing(label, SINGLE):
+        if _is_missing(label, SINGLE):
             raise ValueError(f"example {i} has no label; name the column that holds the labels")
         if not isinstance(label, str | bool | int | float | np.generic) or isinstance(parts, dict):
             raise ValueError(_no_name(i, label))
@@ -198,8 +208,10 @@ def _given(i, label, problem_type):
         raise ValueError(
             f"example {i}: several labels must be a list or 'a,b', not {limits.short(label)}"
         )
-    if any(isinstance(part, list | dict) or _says_nothing(part, MULTI) for part in parts):
-        raise ValueError(f"example {i}: {limits.short(label)} holds what names no class; remove it")
+    if any(isinstance(part, list | dict) or _is_missing(part, MULTI) for part in parts):
+        raise ValueError(
+            f"example {i}: {limits.short(label)} holds a value that names no class; remove it"
+        )
     names = [_checked(i, name) for part in parts if (name := _name(part))]
     if len(set(names)) < len(names):
         raise ValueError(
@@ -212,7 +224,7 @@ def _given(i, label, problem_type):
 
 
 def _parts(label):
-    """What a label of several classes lists; as it is, where it is no list."""
+    """The parts of a label of several classes; the label itself where it is not a list."""
     if isinstance(label, np.ndarray):
         return label.tolist()
     if not isinstance(label, str):
@@ -226,7 +238,7 @@ def _parts(label):
 
 
 def _name(x):
-    """How a class is called: 1.0 of JSON is the 1 of a table."""
+    """A class's name as str; 1.0 of JSON equals the 1 of a table."""
     x = x.item() if isinstance(x, np.generic) else x
     whole = isinstance(x, float) and math.isfinite(x) and x == int(x)
     return str(int(x) if whole else x).strip()

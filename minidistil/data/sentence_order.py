@@ -1,28 +1,31 @@
-"""Which half came first: what ALBERT is asked beside the masked words.
+"""Sentence-order prediction (SOP), ALBERT's second objective beside masked words.
 
     [CLS] w₁ … wₙ [SEP]   ->   [CLS] w₁ … wₐ [SEP] wₐ₊₁ … wₙ [SEP]      label 0: in order
                           or   [CLS] wₐ₊₁ … wₙ [SEP] w₁ … wₐ [SEP]      label 1: swapped
 
-with token types 0 up to the first [SEP] and 1 behind it. Where a text is cut, anywhere between two
-of its tokens, and whether it is swapped, which is as likely as not, are draws of its own: as masks,
-a function of (seed, step) and the sequence's number. ALBERT's own code cuts between sentences; of
-a text with only one it keeps that one, puts a stranger behind it and calls the two swapped.
+with token types 0 up to the first [SEP] and 1 after it. A text is cut between any two of its tokens
+and swapped with probability 1/2. Both draws are, as masks are, a function of (seed, step) and the
+sequence's number. ALBERT's own code cuts between sentences; to a text of a single sentence it
+appends a random sentence and labels the pair as swapped.
 Source: Lan et al., "ALBERT", 2020, §3.1.
 """
+
+from collections.abc import Mapping
 
 import numpy as np
 
 from minidistil.data.batches import MaskedText
 from minidistil.data.masking import uniform
 
-SITE = 0x4F524452  # "ORDR": keeps these draws apart from others of the same seed and step
+SITE = 0x4F524452  # "ORDR": separates these draws from others of the same seed and step
 
 
 class OrderedText(MaskedText):
-    """As MaskedText, each text in two halves, its order among the labels: for `pretraining`.
+    """MaskedText whose texts are two halves, in order or swapped: data for `pretraining`.
 
-    A text becomes one token longer: the corpus's max_length is one below the model's positions.
-    Raises ValueError for kept_masks, and for a text of fewer than two words when it is read.
+    A text becomes one token longer, so that the corpus's max_length is one below the model's
+    positions. Raises ValueError for kept_masks, and for a text of fewer than two words when it is
+    read.
     """
 
     def __init__(self, *arguments, **options):
@@ -35,7 +38,9 @@ class OrderedText(MaskedText):
         return in_two_halves(batch, self.pad_id, seed, step, first_sequence)
 
 
-def in_two_halves(batch, pad_id, seed, step, first_sequence=0):
+def in_two_halves(
+    batch: Mapping[str, np.ndarray], pad_id: int, seed: int, step: int, first_sequence: int = 0
+) -> dict[str, np.ndarray]:
     """input_ids, attention_mask (B,T) of [CLS] … [SEP], padded on the right  ->  the same (B,T+1),
     with token_type_ids (B,T+1) and sentence_order_label (B,)."""
     ids, lengths = batch["input_ids"], batch["attention_mask"].sum(axis=1)

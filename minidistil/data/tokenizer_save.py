@@ -1,9 +1,9 @@
-"""A tokenizer as the files of a folder, from which transformers makes the same ids.
+"""Writes a tokenizer as the files of a folder, from which transformers makes the same ids.
 
-From its version 5 on, transformers builds a BERT's or a RoBERTa's tokenizer anew from the
-vocabulary and a few options, whatever else tokenizer.json says. So a class is named only where what
-it builds is what there is here; every other tokenizer is a PreTrainedTokenizerFast, which reads
-tokenizer.json as it stands.
+From version 5 on, transformers rebuilds a BERT's or a RoBERTa's tokenizer from the vocabulary and a
+few options and ignores the rest of tokenizer.json. So tokenizer_config.json names such a class only
+if it would build the same tokenizer; every other one is a PreTrainedTokenizerFast, which uses
+tokenizer.json unchanged.
 """
 
 import json
@@ -16,7 +16,7 @@ GENERIC = "PreTrainedTokenizerFast"
 INPUTS = ("input_ids", "token_type_ids", "attention_mask")
 
 
-def contents(tokenizer, token_types):
+def contents(tokenizer, token_types: bool) -> dict[str, str]:
     """A Tokenizer  ->  {name of a file: its text}."""
     whole = tokenizer.to_json()
     state = json.loads(whole)
@@ -39,21 +39,21 @@ def contents(tokenizer, token_types):
 
 
 def _prefix(pre_tokenizer):
-    """Of bytes, whether a text's first word gets a space: every class expects it to be said."""
+    """add_prefix_space of byte-level BPE, which every class expects in the file."""
     key = "add_prefix_space"
     return {key: pre_tokenizer[key]} if key in pre_tokenizer else {}
 
 
 def _names(names, kind):
-    """The special tokens by transformers' names. A class adds to the vocabulary what it expects and
-    is not denied, so that what is missing here is null."""
+    """The special tokens by transformers' names, null where there is none: a class would add its
+    default token to the vocabulary where the key is absent."""
     roles = {f"{role}_token": names.get(role) for role in ("pad", "unk", "cls", "sep", "mask")}
     ends = {"bos_token": names["cls"], "eos_token": names["sep"]}
     return roles if kind == "WordPiece" else {**roles, **ends}
 
 
 def _vocabulary(model, vocabulary):
-    """vocab.txt, or vocab.json and merges.txt, where the pieces can be written so."""
+    """vocab.txt, or vocab.json and merges.txt, if these formats can hold the pieces."""
     words = dict(sorted(vocabulary.items(), key=lambda word: word[1]))
     if model["type"] == "WordPiece":
         numbered = [*words.values()] == [*range(len(words))]
@@ -72,7 +72,7 @@ def _vocabulary(model, vocabulary):
 
 
 def _class(state, names, ids):
-    """The class of transformers that builds the same tokenizer, and the options that it takes."""
+    """The class of transformers that builds the same tokenizer, and its options."""
     few = {name: ids[role] for role, name in names.items()}
     candidates = CANDIDATES.get(state["model"]["type"])
     for name, options, twin in candidates(state, names, few) if candidates else ():
@@ -82,10 +82,10 @@ def _class(state, names, ids):
 
 
 def _parts(state):
-    """What makes ids of a text, but for the vocabulary."""
+    """The steps that determine the ids of a text, without the vocabulary."""
     model = {k: v or None for k, v in state["model"].items() if k not in ("vocab", "merges")}
     after = state["post_processor"] or {}
-    after = None if after.get("type") in (None, "ByteLevel") else after  # which adds no token
+    after = None if after.get("type") in (None, "ByteLevel") else after  # ByteLevel adds no token
     return model, after, *(state[part] for part in ("normalizer", "pre_tokenizer", "decoder"))
 
 
@@ -111,7 +111,7 @@ def _byte_pairs(state, names, few):
 
 
 def _unigrams(state, names, few):
-    """AlbertTokenizer's unknown piece has id 1; its ends are called [CLS] and [SEP]."""
+    """AlbertTokenizer's unknown piece has id 1; its end tokens are [CLS] and [SEP]."""
     kinds = [step["type"] for step in (state["normalizer"] or {}).get("normalizers", ())]
     pieces = [(piece, score) for piece, score in state["model"]["vocab"]]
     if (names["cls"], names["sep"]) == ("[CLS]", "[SEP]") and len(pieces) > 1:

@@ -1,28 +1,31 @@
-"""Texts longer than a model reads, in windows that overlap.
+"""Overlapping windows of texts that are longer than a model reads.
 
     [CLS] a b c d e f g h [SEP]          pieces of the whole text
     [CLS] a b c d [SEP]                  windows of 6 tokens whose neighbours share 1 piece: the
     [CLS] d e f g [SEP]                  special tokens, and of two texts the shorter one, are in
     [CLS] g h [SEP]                      all of them
 
-A classifier's answer is that of the mean of the windows' logits. A tagger's answer for a word is
-that of the window in whose middle the word lies: where the fewer of the pieces before and behind it
-are the most, the text's own ends not counting as ends. Of two texts that are both longer than half
-the room each is cut to a half.
+A classifier averages the logits of a text's windows. A tagger answers for a word from the window
+in which the word is most central: where min(pieces before, pieces after) is largest; at an end of
+the text that side does not count. Of a pair whose texts are both longer than half the room, each is
+cut to a half.
 """
 
 import warnings
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-STRIDE = 128  # pieces that neighbours share at most, where nothing else is said
+from minidistil.data.tokenizer import Tokenizer
+
+STRIDE = 128  # the default number of pieces that neighbours share, at most
 
 
 class Parts(NamedTuple):
-    """The windows of some texts: ids and types (T,) of each, the number of its text, and which
-    pieces of the whole text it has (T,); which texts are cut all the same."""
+    """The windows of some texts: of each its ids and types (T,), the number of its text, and its
+    pieces' places in the whole text (T,); cut: the numbers of texts that are cut nevertheless."""
 
     ids: list
     types: list
@@ -31,13 +34,13 @@ class Parts(NamedTuple):
     cut: list
 
 
-def usual_stride(max_length):
-    """How many pieces neighbours share, where nothing is said."""
+def usual_stride(max_length: int) -> int:
+    """The default number of pieces that neighbours share."""
     return min(STRIDE, max_length // 3)
 
 
-def check_stride(tokenizer, max_length, stride):
-    """Raises ValueError where windows of max_length tokens cannot share `stride` pieces."""
+def check_stride(tokenizer: Tokenizer, max_length: int, stride: int) -> None:
+    """Raise ValueError where windows of max_length tokens cannot share `stride` pieces."""
     room = max_length - tokenizer.backend.num_special_tokens_to_add(False)
     if not 0 <= stride < room:
         raise ValueError(
@@ -46,11 +49,14 @@ def check_stride(tokenizer, max_length, stride):
         )
 
 
-def parts_of(encodings, tokenizer, max_length=None, stride=None):
-    """Whole encodings, of texts, pairs or words (`Pieces`), in their order  ->  Parts.
+def parts_of(
+    encodings: Iterable, tokenizer: Tokenizer, max_length: int | None = None,
+    stride: int | None = None,
+) -> Parts:  # fmt: skip
+    """Uncut encodings of texts, of pairs, or of words (`Pieces`)  ->  Parts.
 
     stride: pieces that neighbours share; None: a text is cut to one window. Raises ValueError for a
-    max_length beyond the model's, and a stride that windows cannot share.
+    max_length beyond the model's, and for a stride that does not fit the window.
     """
     length = tokenizer.checked_length(max_length)
     if stride is not None:
@@ -68,8 +74,10 @@ def parts_of(encodings, tokenizer, max_length=None, stride=None):
     return Parts(ids, types, np.array(owners, np.int64), places, cut)
 
 
-def count_cut(parts, tokenizer, max_length, called="texts"):
-    """Say how many of the texts are cut; called: what they are."""
+def count_cut(
+    parts: Parts, tokenizer: Tokenizer, max_length: int | None, called: str = "texts"
+) -> None:
+    """Warn how many of the texts are cut; called: the noun of the warning."""
     if parts.cut:
         end = "beginnings" if tokenizer.side == "left" else "ends"
         warnings.warn(
@@ -79,11 +87,13 @@ def count_cut(parts, tokenizer, max_length, called="texts"):
         )
 
 
-def windows_of(sequence_ids, length, stride, side="right"):
-    """sequence_ids (T,): 0 for a text's pieces, 1 for its partner's, None for special tokens  ->
-    the places (≤ length,) of each window, and whether they hold everything.
+def windows_of(
+    sequence_ids: Sequence[int | None], length: int, stride: int | None, side: str = "right"
+) -> tuple[list[np.ndarray], bool]:
+    """sequence_ids (T,): 0 for the first text's pieces, 1 for the second's, None for special tokens
+    ->  the places (≤ length,) of each window, and whether they hold everything.
 
-    stride None: one window, which loses what is too much at the end, or at the left `side`.
+    stride None: one window, cut at `side`.
     """
     T = len(sequence_ids)
     if length >= T:
@@ -109,35 +119,35 @@ def windows_of(sequence_ids, length, stride, side="right"):
 
 
 def _surplus(places, kept, side):
-    """Of some places those that are too many: the last, or the first."""
+    """The places beyond `kept`: the last ones, or with side "left" the first."""
     return places[kept:] if side == "right" else places[: len(places) - kept]
 
 
-def mean_of(logits, owners):
+def mean_of(logits: np.ndarray, owners: np.ndarray) -> np.ndarray:
     """logits (W,K) of windows, the text of each (W,), 0 to B−1  ->  the texts' means (B,K)."""
     total = np.zeros((owners.max() + 1, logits.shape[1]), np.float64)
     np.add.at(total, owners, logits)
     return (total / np.bincount(owners)[:, None]).astype(logits.dtype)
 
 
-def answering(places, word_ids):
+def answering(places: Sequence[np.ndarray], word_ids: Sequence[int | None]) -> list[np.ndarray]:
     """Windows of one text and each piece's word (T,), None for special tokens  ->  for each window
-    (T_w,) bool: the pieces that it answers for.
+    (T_w,) bool: the pieces whose answers are taken from it.
 
-    A word is answered by one window, whole; of one that no window holds whole, the pieces that the
-    window of its first does not hold are answered one by one.
+    All pieces of a word have the same window. If no window holds the whole word, the pieces beyond
+    the window of its first piece are assigned one by one.
     """
     first = np.array([word is not None for word in word_ids])
     if len(places) == 1:
         return [first[places[0]]]
     inside = [at[first[at]] for at in places]
     edges = [(int(at[0]), int(at[-1])) for at in inside]
-    lows, highs = zip(*edges, strict=True)  # both grow
+    lows, highs = zip(*edges, strict=True)  # both ascending
     begin, end = lows[0], highs[-1]
     winner = np.full(len(word_ids), -1)
 
     def middle(start, stop):
-        """The window that lies best around these pieces."""
+        """The window in which these pieces are most central."""
         best, most = -1, -1.0
         for w in range(bisect_left(highs, start), bisect_right(lows, start)):
             low, high = edges[w]

@@ -1,13 +1,14 @@
-"""WordPiece: words as pieces, cut greedily into the longest ones that the vocabulary holds.
+"""Trains a WordPiece tokenizer, which cuts words greedily into the longest pieces it knows.
 
 `##` marks a piece that continues a word: unaffable -> un ##aff ##able. BERT puts [CLS] before a
 text and [SEP] after it, and [SEP] between and after a pair.
-Source: Schuster and Nakajima, "Japanese and Korean voice search", 2012; Devlin et al., 2018.
+Source: Schuster and Nakajima, ICASSP 2012; Devlin et al., 2018.
 """
 
 import tempfile
 import unicodedata
 from collections import Counter
+from collections.abc import Iterable
 
 from tokenizers import trainers
 
@@ -15,14 +16,17 @@ from minidistil.data.tokenizer import Tokenizer
 from minidistil.data.tokenizer_kinds import PREFIX, SPECIAL, wordpiece
 
 
-def train_wordpiece(documents, vocab_size, *, lowercase=True, min_frequency=2):
-    """Learn a vocabulary of at most vocab_size pieces from an iterable of texts  ->  Tokenizer.
+def train_wordpiece(
+    documents: Iterable[str], vocab_size: int, *, lowercase: bool = True, min_frequency: int = 2
+) -> Tokenizer:
+    """BERT's kind of tokenizer with at most vocab_size pieces, from an iterable of texts.
 
-    The same texts give the same vocabulary. Left alone the trainer numbers the letters in the
-    order of a hash table, anew in each process, and breaks ties between pieces by number; so the
-    letters are counted first and handed over in order, for which the texts wait in a temporary
-    file. Letters beyond the most frequent (an eighth of the vocabulary, 100 to 1000 of them)
-    become [UNK]: each takes two places, at the start of a word and inside.
+    The same texts give the same vocabulary. By default the trainer numbers letters in the order of
+    a hash table, which differs between processes, and breaks ties between pieces by these numbers.
+    So the letters are counted first and given to the trainer in a fixed order; meanwhile the texts
+    are in a temporary file. Each letter takes two pieces, at the start of a word and inside; only
+    the most frequent letters (an eighth of the vocabulary, 100 to 1000 of them) are pieces, the
+    others become [UNK].
     """
     backend = wordpiece({}, SPECIAL, lowercase=lowercase)
     with tempfile.TemporaryFile("w+", encoding="utf-8") as spool:
@@ -54,7 +58,7 @@ def train_wordpiece(documents, vocab_size, *, lowercase=True, min_frequency=2):
 
 
 def _spool(documents, normalizer, spool):
-    """Write one document a line; count the letters that the tokenizer will see of them."""
+    """Write one document a line and count the letters after normalisation."""
     counts = Counter()
     for document in documents:
         counts.update(normalizer.normalize_str(document))
@@ -64,6 +68,6 @@ def _spool(documents, normalizer, spool):
 
 
 def _splits(letter):
-    """Whether BERT makes a word of this character alone, so that it never continues one."""
+    """Whether BERT's pre-tokenizer makes this character a word of its own."""
     ascii_mark = letter.isascii() and not letter.isalnum()
     return ascii_mark or unicodedata.category(letter).startswith("P")

@@ -1,37 +1,41 @@
 """What each mean of a distillation step is over, so that micro-batches add up to the whole batch.
 
-    ce, mse    the rows of logits that the teacher is compared on: words, texts, choices, tokens
+    ce, mse    the rows of logits compared with the teacher's: words, texts, choices, tokens
     mlm, clm   labelled words; hard: the labels, of a span its starts and its ends each
     cos        real tokens
-    terms      as each says itself
+    terms      each term's `count`
 
-Two losses look at a batch as a whole, and so at a micro-batch alone: temperatures by row, whose
-mean weight is that of the batch, and a contrastive loss, which looks for a partner in the batch.
+Two losses depend on all rows of a batch and are computed within each micro-batch: temperatures by
+row, which use the batch's mean weight, and a contrastive loss, whose negatives are in the batch.
 """
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 
 from minidistil.distill.conventions import CONVENTIONS
+from minidistil.distill.distill_config import DistillConfig
+from minidistil.distill.objectives.auxiliary import part_of
 from minidistil.distill.teachers import types_of
 from minidistil.model import task_loss
 from minidistil.model.heads import EXTRACT, WORD_TASKS
-from minidistil.model.label_counts import PLAIN
+from minidistil.model.label_counts import PLAIN, Counting, Shares
 from minidistil.model.sentence.sentence_model import SENTENCES
 from minidistil.model.seq2seq.seq2seq_model import BATCH, EncoderDecoder
 from minidistil.model.vision.vision_model import VisionModel
 
+LABEL_LOSS = {"fill-mask": "mlm", "text-generation": "clm"}  # the name of a task's label loss
 BY_BATCH = ("ce", "mlm", "clm", "cos", "mse", "hard")
 
 
-def weighted(config, shares):
-    """The config whose losses count as much as their shares of the whole."""
+def weighted(config: DistillConfig, shares: Shares) -> DistillConfig:
+    """The config with every weight times the micro-batch's share of that mean."""
     if not shares:
         return config
     alphas = {n: getattr(config, f"alpha_{n}") * shares[n] for n in BY_BATCH}
     terms = (
-        dataclasses.replace(term, weight=term.weight * shares[f"{term.name}.{number}"])
+        dataclasses.replace(term, weight=term.weight * shares[part_of(number, term)])
         for number, term in enumerate(config.terms)
     )
     return dataclasses.replace(
@@ -39,7 +43,10 @@ def weighted(config, shares):
     )
 
 
-def counts(student, batch, config, width=None, counting=PLAIN):
+def counts(
+    student, batch: Mapping, config: DistillConfig, width: int | None = None,
+    counting: Counting = PLAIN,
+) -> dict:  # fmt: skip
     """{part of positive weight: what its mean is over}.
 
     width: the columns of the whole batch, where a convention averages over them as well; by
@@ -57,7 +64,7 @@ def counts(student, batch, config, width=None, counting=PLAIN):
         labels = _labels(student, batch, counting)
         found = _of_texts(student, batch, rows, config, width or rows.mask.shape[1], labels)
     alphas = {n: getattr(config, f"alpha_{n}") for n in BY_BATCH}
-    return {n: count for n, count in found.items() if alphas.get(_part(n), 1)}
+    return {n: count for n, count in found.items() if alphas.get(_loss_of(n), 1)}
 
 
 def _of_pairs(student, batch):
@@ -73,20 +80,20 @@ def _of_texts(student, batch, rows, config, width, labels):
         labels = {"hard": len(batch["labels"])} if "labels" in batch else {}
         return {"mse": B, "cos": N, **labels}
     if student.task in WORD_TASKS:
-        said = "clm" if student.task == "text-generation" else "mlm"
-        labels = {said: labels.pop("hard", 0)}
-        asked = labels[said] if config.restrict_ce_to_mask else N
-        found = {"ce": asked, "mse": asked}
+        labelled = labels.get("hard", 0)
+        labels = {LABEL_LOSS[student.task]: labelled}
+        compared = labelled if config.restrict_ce_to_mask else N
+        found = {"ce": compared, "mse": compared}
     else:
         found = _of_questions(student, rows, config, width)
     terms = {
-        f"{term.name}.{number}": term.count(rows, width) for number, term in enumerate(config.terms)
+        part_of(number, term): term.count(rows, width) for number, term in enumerate(config.terms)
     }
     return {**found, "cos": N, **labels, **terms}
 
 
 def _of_questions(student, rows, config, width):
-    """Of a head that decides among alternatives."""
+    """Of a classifier of texts."""
     N, B, head = len(rows.column), len(rows.mask), student.logits_head
     if student.task == EXTRACT:
         N = len(rows.starts())
@@ -99,9 +106,9 @@ def _of_questions(student, rows, config, width):
 
 
 def _labels(student, batch, counting):
-    """Counts of the labels' own loss, which is called hard but for a span's two."""
+    """Counts of the labels' own loss: `hard`, or of a span its two names."""
     return {"hard" if n == "labels" else n: x for n, x in student.counts(batch, counting).items()}
 
 
-def _part(name):
+def _loss_of(name):
     return "hard" if name in task_loss.SPAN_LABELS else name

@@ -1,1 +1,1 @@
-"""What is read and written: files, locks, checksums, bounds, arguments, messages."""
+"""Files, locks, checksums, limits on input, argument checks, console output."""

@@ -1,17 +1,19 @@
-"""Arguments of public functions, checked where they come in: a ValueError gives the rule and the
-value."""
+"""Checks for the arguments of public functions. Each returns the converted value or raises a
+ValueError that gives the rule and the value."""
 
 import math
 import os
+from collections.abc import Iterable
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 
 from minidistil.io.limits import short
 
 
-def whole(name, value, least=0, most=None):
-    """value, a whole number of these bounds, as an int."""
+def whole(name: str, value: Any, least: int = 0, most: int | None = None) -> int:
+    """An integer from `least` to `most` (None: unbounded)."""
     right = isinstance(value, Integral) and not isinstance(value, bool)
     if not right or value < least or (most is not None and value > most):
         bounds = f"from {least} up" if most is None else f"from {least} to {most}"
@@ -19,10 +21,12 @@ def whole(name, value, least=0, most=None):
     return int(value)
 
 
-def number(name, value, least=-math.inf, above=False, rule=None):
-    """value, a finite number that is at least `least`, or larger than it (above), as a float.
+def number(
+    name: str, value: Any, least: float = -math.inf, above: bool = False, rule: str | None = None
+) -> float:
+    """A finite float of at least `least`, with above=True larger than `least`.
 
-    rule: what it must be, in words; by default made of the bound.
+    rule: the requirement in words for the error; None: a sentence made from the bound.
     """
     right = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
     if not right or value < least or (above and value == least):
@@ -32,29 +36,29 @@ def number(name, value, least=-math.inf, above=False, rule=None):
     return float(value)
 
 
-def switch(name, value):
-    """value, True or False."""
+def switch(name: str, value: Any) -> bool:
+    """True or False."""
     if not isinstance(value, bool | np.bool_):
         raise ValueError(f"{name} must be True or False, not {short(value)}")
     return bool(value)
 
 
-def one_of(name, value, choices):
-    """value, one of the choices, which are strings."""
+def one_of(name: str, value: Any, choices: Iterable[str]) -> str:
+    """One of the strings in `choices`."""
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, not {short(value)}")
     return value
 
 
-def path_like(name, value):
-    """value, the name of a file or a folder: a text that is not empty, or a path."""
+def path_like(name: str, value: Any) -> str | os.PathLike:
+    """The path of a file or a folder: a non-empty str, or a path object."""
     if not isinstance(value, str | os.PathLike) or not str(value):
         raise ValueError(f"{name} must be a name or a path, not {short(value)}")
     return value
 
 
-def real(name, x, axes=1):
-    """x, an array of real numbers with at least so many axes, none of them of length 0."""
+def real(name: str, x: Any, axes: int = 1) -> np.ndarray:
+    """An array of real numbers with at least `axes` axes, none of length 0."""
     try:
         x = np.asarray(x)
     except ValueError:
@@ -66,8 +70,8 @@ def real(name, x, axes=1):
     return x
 
 
-def ones_and_zeros(name, x, shape):
-    """x, an array of this shape that holds 0 and 1, or False and True, as bool."""
+def ones_and_zeros(name: str, x: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """A bool array of this shape, from values 0 and 1 of any numeric type."""
     x = np.asarray(x)
     if x.shape != shape:
         raise ValueError(f"{name} {x.shape} must be {shape}")

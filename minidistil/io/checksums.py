@@ -1,19 +1,22 @@
-"""Whether a file is what was written, and whether it is what it was.
+"""Checksums: crc32 detects damaged files, blake2b identifies inputs.
 
-crc32 finds damage: every changed bit, and 2³²−1 of 2³² other changes. It reads 2 GB/s where
-blake2b reads 0.9, so that a checkpoint of 260 MB takes 0.13 s instead of 0.3. `digest` tells inputs
-apart that were exchanged on purpose; there 32 bits are too few, and blake2b is used.
+crc32 detects every changed bit and misses one in 2³² other changes. It processes 2 GB/s, blake2b
+0.9: a checkpoint of 260 MB takes 0.13 s instead of 0.3. `digest` compares inputs that may have been
+replaced on purpose; 32 bits are too few for that, so it uses blake2b.
 """
 
 import zlib
+from collections.abc import Iterable
 from hashlib import blake2b
+from pathlib import Path
+from typing import Any
 
 from minidistil.io import files
 
-BLOCK = 1 << 20  # bytes that are read at once
+BLOCK = 1 << 20  # bytes of one read
 
 
-def checksum(path):
+def checksum(path: str | Path) -> int:
     """crc32 of a file."""
     with open(path, "rb") as file:
         found = 0
@@ -22,8 +25,8 @@ def checksum(path):
     return found
 
 
-def digest(named):
-    """blake2b of files and their names, in hex. named: (name, path) of each."""
+def digest(named: Iterable[tuple[str, str | Path]]) -> str:
+    """blake2b, in hex, of files and their names. named: (name, path) of each file."""
     found = blake2b(digest_size=16)
     for name, path in named:
         inner = blake2b(digest_size=16)
@@ -34,29 +37,31 @@ def digest(named):
     return found.hexdigest()
 
 
-# ------------------------------------------------------- a JSON object that carries its own
+# ------------------------------------------------------- JSON objects with a field "checksum"
 
 
-def sealed(value):
-    """A dict with the checksum of what it holds."""
+def sealed(value: dict[str, Any]) -> dict[str, Any]:
+    """The dict with a field "checksum" added: crc32 of its JSON."""
     return value | {"checksum": zlib.crc32(files.to_json(value).encode())}
 
 
-def write_sealed(path, value):
-    """One JSON object with the checksum of all the rest of it."""
+def write_sealed(path: str | Path, value: dict[str, Any]) -> None:
+    """Write a JSON object with its checksum."""
     files.write_json(path, sealed(value))
 
 
-def read_sealed(path):
-    """The object of `write_sealed`. Raises ValueError naming the file where a bit has changed."""
+def read_sealed(path: str | Path) -> dict[str, Any]:
+    """Read an object of `write_sealed` without its checksum. Raises ValueError, naming the file,
+    where the checksum does not match."""
     return unsealed(path, files.read_json(path))
 
 
-def unsealed(path, value):
-    """What was sealed. Raises ValueError naming the file where it is something else."""
+def unsealed(path: str | Path, value: Any) -> dict[str, Any]:
+    """Check and remove the checksum. Raises ValueError, naming the file, where it is missing or
+    does not match."""
     if not isinstance(value, dict) or "checksum" not in value:
-        raise ValueError(f"{path} is damaged: it is no object with a checksum")
+        raise ValueError(f"{path} is damaged: it is not a JSON object with a checksum")
     held = {name: x for name, x in value.items() if name != "checksum"}
     if value != sealed(held):
-        raise ValueError(f"{path} is damaged: it holds something else than its checksum says")
+        raise ValueError(f"{path} is damaged: its checksum does not match its contents")
     return held

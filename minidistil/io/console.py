@@ -1,61 +1,64 @@
-"""Output of the commands: a message on one line, a progress bar, a table."""
+"""Output of the commands: one-line messages, progress bars, tables."""
 
 import sys
 import warnings
+from argparse import Namespace
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from tqdm import tqdm
 
-MOST = 499  # characters of a line, its end not counted
-REMEDY = 240  # of them at most for what follows the last semicolon
-QUIET_SECONDS = 2  # a progress bar shows up for what takes longer
+LINE_LENGTH = 499  # characters of a message, without its line end
+REMEDY_LENGTH = 240  # of them at most for the part after the last semicolon
+QUIET_SECONDS = 2  # a progress bar appears after this time
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command found: `data` for --json, `text` for people."""
+    """Result of a command: `data` for --json, `text` for the terminal, `code` the exit status."""
 
     data: object
     text: str
     code: int = 0
 
 
-def one_line(text):
-    """A message  ->  one line of printable characters, without its middle where it is too long.
+def one_line(text: Any) -> str:
+    """A message  ->  one line of printable characters; a long one loses its middle.
 
-    What is wrong stands at the beginning of a message, and what to do at its end, behind a
-    semicolon: both stay.
+    A message states the problem at its beginning and the remedy at its end, behind a semicolon.
+    Both are kept.
     """
     line = " ".join(str(text).split())
     line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
-    if len(line) <= MOST:
+    if len(line) <= LINE_LENGTH:
         return line
     end = line[line.rfind("; ") :] if "; " in line else ""
-    end = end if len(end) <= REMEDY else line[-REMEDY:]
-    left_out = f" … ({len(line) - MOST:,} characters left out) …"
-    return line[: MOST - len(left_out) - len(end)] + left_out + end
+    end = end if len(end) <= REMEDY_LENGTH else line[-REMEDY_LENGTH:]
+    left_out = f" … ({len(line) - LINE_LENGTH:,} characters left out) …"
+    return line[: LINE_LENGTH - len(left_out) - len(end)] + left_out + end
 
 
 @contextmanager
-def said_once(args):
-    """What a model's folder is warned of when a run begins is not repeated when it is resumed."""
+def silent_on_resume(args: Namespace) -> Iterator[None]:
+    """Suppress the warnings of loading a model when a run is resumed; its start has shown them."""
     with warnings.catch_warnings():
         if args.resume:
             warnings.simplefilter("ignore")
         yield
 
 
-def progress(iterable, description, **options):
-    """The iterable behind a bar on stderr, shown after two seconds and on terminals only."""
+def progress(iterable: Iterable | None, description: str, **options: Any) -> tqdm:
+    """The iterable with a progress bar on stderr, shown after two seconds and on terminals only."""
     return tqdm(
         iterable, desc=description, file=sys.stderr, disable=None, delay=QUIET_SECONDS,
         dynamic_ncols=True, leave=False, **options,
     )  # fmt: skip
 
 
-def table(header, rows):
-    """Rows of str as text: the first column to the left, the others to the right."""
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Rows of str as text: the first column left-aligned, the others right-aligned."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     lines = []
     for first, *others in (header, *rows):

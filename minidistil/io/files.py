@@ -1,8 +1,8 @@
-"""The one way to write a file: under a temporary name, flushed to disk, then renamed.
+"""Atomic writes: a file is written under a temporary name, flushed to disk, then renamed.
 
-So a file is whole or absent, whenever the process is killed. The temporary name is of one writer
-(`lock`), and lies beside the file: a rename is atomic within a file system only. A symbolic link
-stays a link, and what it points to is replaced.
+A killed process therefore leaves a whole file or none. The temporary name belongs to one writer
+(see `lock`) and is in the same folder, because a rename is atomic only within a file system. A
+symbolic link is kept; the file that it points to is replaced.
 """
 
 import errno
@@ -11,143 +11,148 @@ import math
 import os
 import shutil
 import time
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 
 from minidistil.io import limits
-from minidistil.io.lock import WINDOWS, alone
+from minidistil.io.lock import WINDOWS, exclusive_lock
 
-ASIDE = ".writing-"  # a name that starts so is the leftover of a killed process
-LOCK = f"{ASIDE}lock-"
-LONG = 100  # bytes of a name that may still be lengthened; some file systems have 143 at most
+TEMPORARY = ".writing-"  # prefix of temporary names; a file that keeps one was left by a kill
+LOCK = f"{TEMPORARY}lock-"
+LONG = 100  # bytes of the longest name that gets a prefix; some file systems allow 143
 NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
-NO_ENTRY = {errno.EACCES, errno.EPERM}  # Windows opens no folder
-PATIENCE = (0.01, 0.03, 0.1, 0.3, 1.0)  # seconds before Windows is asked again
+NO_ENTRY = {errno.EACCES, errno.EPERM}  # Windows cannot open a folder
+RETRY_DELAYS = (0.01, 0.03, 0.1, 0.3, 1.0)  # seconds between attempts on Windows
 
 
 class MissingFileError(FileNotFoundError, ValueError):
-    """A file or folder that is not there: for callers an OSError and bad input at once."""
+    """A file or folder does not exist. Both an OSError and a ValueError, so that callers can treat
+    it as either."""
 
 
 # ------------------------------------------------------- one file, several, a folder
 
 
 @contextmanager
-def writing(path, mode="wb"):
-    """`with writing(path) as file:` what is written becomes `path` at the end of the block.
+def writing(path: str | Path, mode: str = "wb") -> Iterator[IO]:
+    """`with writing(path) as file:` the file becomes `path` at the end of the block.
 
-    mode: "wb", or "w" for UTF-8 text with \\n at its line ends. After an error nothing new is left,
-    and path is what it was. What the disk refuses is raised as an OSError of one line that names
-    path; a folder, a device or a pipe of that name is refused with a ValueError.
+    mode: "wb", or "w" for UTF-8 text with \\n at its line ends. After an error path is unchanged
+    and no temporary file is left. Raises a one-line OSError that names path where the disk fails,
+    and ValueError where path is a folder, a device or a pipe.
     """
     check_kind(path)
     text = {"encoding": "utf-8", "newline": "\n"} if mode == "w" else {}
-    with explained(path), _beside(path) as (aside, place):
+    with errors_naming(path), _temporary(path) as (aside, place):
         with open(aside, mode, **text) as file:
             yield file
-        _settle({aside: place})
+        _commit({aside: place})
 
 
 @contextmanager
-def replacing(path):
-    """`with replacing(path) as aside:` make the folder aside; it then becomes path.
+def replacing(path: str | Path) -> Iterator[Path]:
+    """`with replacing(path) as aside:` the block makes the folder aside, which then becomes path.
 
-    A folder that is there is replaced, as whole as the new one. Errors are those of `writing`.
+    An existing folder is replaced as a whole. Errors are those of `writing`.
     """
-    with explained(path), _beside(path) as (aside, place):
+    with errors_naming(path), _temporary(path) as (aside, place):
         yield aside
-        _settle({aside: place})
+        _commit({aside: place})
 
 
-def write_together(folder, contents):
-    """contents: {name: bytes}. The folder then holds all of them, or is left as it was.
+def write_together(folder: str | Path, contents: Mapping[str, bytes]) -> None:
+    """Write several files, {name: bytes}, all or none of them.
 
-    They are renamed in their order, once all of them are on disk: name the one last without which
-    the others are nothing.
+    They are renamed in their order once all are on disk. The last one should be the file that makes
+    the others usable, such as config.json.
     """
     folder = Path(folder)
     for name in contents:
         check_kind(folder / name)
-    with explained(folder), ExitStack() as stack:
+    with errors_naming(folder), ExitStack() as stack:
         asides = {}
         for name, data in contents.items():
-            aside, place = stack.enter_context(_beside(folder / name))
+            aside, place = stack.enter_context(_temporary(folder / name))
             aside.write_bytes(data)
             asides[aside] = place
-        _settle(asides)
+        _commit(asides)
 
 
-def write_bytes(path, data):
-    """One file of these bytes, whole or absent."""
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write a file of these bytes atomically."""
     with writing(path) as file:
         file.write(data)
 
 
-def write_text(path, text):
-    """One UTF-8 file, whole or absent."""
+def write_text(path: str | Path, text: str) -> None:
+    """Write a UTF-8 file atomically."""
     write_bytes(path, text.encode("utf-8"))
 
 
-def append(path, text):
-    """Add a line to a file in place. A process that is killed may leave it without its end."""
-    with explained(path), open(path, "a", encoding="utf-8", newline="\n") as file:
+def append(path: str | Path, text: str) -> None:
+    """Append text to a file in place. A killed process may leave the text incomplete."""
+    with errors_naming(path), open(path, "a", encoding="utf-8", newline="\n") as file:
         file.write(text)
 
 
-def copy(source, path):
-    """The same bytes in another file."""
+def copy(source: str | Path, path: str | Path) -> None:
+    """Copy the bytes of a file atomically."""
     with writing(path) as file, open(source, "rb") as given:
         shutil.copyfileobj(given, file)
 
 
-def remove(path):
-    """Delete a file or a folder, if there. A folder is renamed first and so never half there."""
+def remove(path: str | Path) -> None:
+    """Delete a file or a folder if it exists. A folder is renamed first, so that it disappears at
+    once."""
     path = Path(path)
     if path.is_dir() and not path.is_symlink():
-        if not path.name.startswith(ASIDE):
-            path = _again(path.rename, _named(f"{ASIDE}removed-", path))
+        if not path.name.startswith(TEMPORARY):
+            path = _retry(path.rename, _named(f"{TEMPORARY}removed-", path))
         shutil.rmtree(path)
     else:
-        _again(path.unlink, missing_ok=True)
+        _retry(path.unlink, missing_ok=True)
 
 
 # ------------------------------------------------------- kinds of contents
 
 
-def write_json(path, value):
-    """One JSON document, indented, whole or absent."""
+def write_json(path: str | Path, value: Any) -> None:
+    """Write an indented JSON document atomically."""
     write_text(path, to_json(value))
 
 
-def write_tensors(path, arrays):
-    """{name: array} as a safetensors file."""
+def write_tensors(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write {name: array} as a safetensors file, atomically."""
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    with explained(path), _beside(path) as (aside, place):
+    with errors_naming(path), _temporary(path) as (aside, place):
         try:
             save_file(arrays, aside)
         except SafetensorError as error:
             raise OSError(str(error)) from error
-        _settle({aside: place})
+        _commit({aside: place})
 
 
-def write_arrays(path, **arrays):
-    """An .npz file, which has a checksum for each array."""
+def write_arrays(path: str | Path, **arrays: np.ndarray) -> None:
+    """Write an .npz file, which has a checksum for each array, atomically."""
     with writing(path) as file:
         np.savez(file, **arrays)
 
 
-def to_json(value):
+def to_json(value: Any) -> str:
     """Indented JSON; see `jsonable`."""
     return json.dumps(jsonable(value), indent=1, allow_nan=False) + "\n"
 
 
-def jsonable(value):
-    """What JSON can hold: NumPy's numbers become Python's; NaN and infinity become null."""
+def jsonable(value: Any) -> Any:
+    """Convert a value to one that JSON can hold: NumPy's numbers become Python's; NaN and infinity
+    become null."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, dict):
@@ -157,19 +162,20 @@ def jsonable(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def read_json(path):
-    """Raises ValueError naming the file when it is not JSON."""
+def read_json(path: str | Path) -> Any:
+    """The value of a JSON file of a run. Raises ValueError, naming the file, where it is not
+    JSON."""
     try:
         return limits.read_json(path, limits.SETTINGS, "a file of a run")
     except ValueError as error:
         raise ValueError(f"{error}; it was not written by a run") from None
 
 
-def read_settings(path, kind=dict):
-    """The JSON object (or list) in a settings file of a model's folder.
+def read_settings(path: str | Path, kind: type = dict) -> Any:
+    """The JSON object (kind=list: list) in a settings file of a model's folder.
 
-    Raises MissingFileError or ValueError naming the file: no regular file, beyond a bound of
-    `limits`, no UTF-8, no JSON, or JSON of another kind.
+    Raises MissingFileError, or a ValueError that names the file: not a regular file, larger than a
+    bound of `limits`, not UTF-8, not JSON, or JSON of another kind.
     """
     if not Path(path).exists():
         raise MissingFileError(f"{path} is missing")
@@ -180,8 +186,8 @@ def read_settings(path, kind=dict):
     return value
 
 
-def check_kind(path):
-    """Raises ValueError where there is something at path that is no file, or path has no name."""
+def check_kind(path: str | Path) -> None:
+    """Raise ValueError where path exists and is not a regular file, and for an empty path."""
     if not str(path) or path == Path():
         raise ValueError("the name of a file to write is empty; give one")
     path = Path(path)
@@ -191,18 +197,19 @@ def check_kind(path):
         raise ValueError(f"{path} is a device or a pipe; name a file")
 
 
-# ------------------------------------------------------- how it is done
+# ------------------------------------------------------- implementation
 
 
 @contextmanager
-def _beside(path):
-    """(aside, place): a temporary name beside the place that `path` means, for one writer.
+def _temporary(path):
+    """(aside, place): `path` without symbolic links, and a temporary name in the same folder,
+    locked for one writer.
 
-    After the block nothing is left of aside, and of folders made on the way that stayed empty.
+    The end of the block removes aside and the folders that were created and are still empty.
     """
     place = Path(os.path.realpath(path))
-    aside = _named(ASIDE, place)
-    with folder_made(place.parent), alone(_named(LOCK, place), path):
+    aside = _named(TEMPORARY, place)
+    with folder_made(place.parent), exclusive_lock(_named(LOCK, place), path):
         try:
             remove(aside)
             yield aside, place
@@ -212,9 +219,9 @@ def _beside(path):
 
 
 @contextmanager
-def folder_made(folder):
-    """The folder with its parents for the time of the block; those that it makes and that are empty
-    in the end are removed."""
+def folder_made(folder: Path) -> Iterator[None]:
+    """Create the folder and its parents; those created here and empty at the end of the block are
+    removed."""
     made = [one for one in (folder, *folder.parents) if not one.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -223,22 +230,22 @@ def folder_made(folder):
         remove_empty(*made)
 
 
-def remove_empty(*folders):
-    """Delete those of the folders that are there and empty, the inner ones first."""
+def remove_empty(*folders: Path) -> None:
+    """Delete those of the folders that exist and are empty. Inner folders come first."""
     for folder in folders:
-        with suppress(OSError):  # it is not empty, or not there
+        with suppress(OSError):  # not empty, or missing
             folder.rmdir()
 
 
 def _named(prefix, path):
-    """A temporary name; that of a long name is made from its digest, to be no longer."""
+    """The path with a prefix before its name; a long name is replaced by its digest."""
     name = os.fsencode(path.name)
     short = path.name if len(name) <= LONG else blake2b(name, digest_size=16).hexdigest()
     return path.with_name(prefix + short)
 
 
-def _settle(asides):
-    """{aside: place}: all of them reach the disk, then each gets its name."""
+def _commit(asides):
+    """{aside: place}: flush all files to disk, then rename each."""
     for aside in asides:
         sync(aside)
     for aside, place in asides.items():
@@ -248,26 +255,26 @@ def _settle(asides):
 
 
 def _rename(aside, place):
-    """aside becomes place. A folder's former contents come back if that fails."""
+    """Rename aside to place. If replacing a folder fails, its former contents are restored."""
     if not (place.is_dir() and aside.is_dir()):
         if place.is_file() and aside.is_file():
             shutil.copymode(place, aside)
-        _again(os.replace, aside, place)
+        _retry(os.replace, aside, place)
         return
-    old = _named(f"{ASIDE}removed-", place)
+    old = _named(f"{TEMPORARY}removed-", place)
     remove(old)
-    _again(place.rename, old)
+    _retry(place.rename, old)
     try:
-        _again(os.replace, aside, place)
+        _retry(os.replace, aside, place)
     except BaseException:
-        _again(old.rename, place)
+        _retry(old.rename, place)
         raise
     remove(old)
 
 
-def _again(change, *args, **options):
-    """change(…), a few times on Windows, where a file that another process reads is held."""
-    for seconds in PATIENCE if WINDOWS else ():
+def _retry(change, *args, **options):
+    """change(…), repeated on Windows, where a file that another process reads cannot be changed."""
+    for seconds in RETRY_DELAYS if WINDOWS else ():
         try:
             return change(*args, **options)
         except PermissionError:
@@ -275,19 +282,20 @@ def _again(change, *args, **options):
     return change(*args, **options)
 
 
-def sync(path):
-    """Make the disk hold what was written to a file, or a folder with all that is in it.
+def sync(path: str | Path) -> None:
+    """Flush a file to disk, or a folder; a temporary folder with all its files.
 
-    A file system that cannot do that for a folder, or at all, is left to its own pace.
+    A file system that does not support this is not an error.
     """
     path = Path(path)
     folder = path.is_dir()
-    if folder and path.name.startswith(ASIDE):
+    if folder and path.name.startswith(TEMPORARY):
         for inner in sorted(path.iterdir()):
             sync(inner)
     try:
-        handle = os.open(path, os.O_RDONLY if folder else os.O_RDWR)  # Windows flushes what it may
-    except OSError as error:  # write to
+        # Windows flushes only a handle that is open for writing
+        handle = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
+    except OSError as error:
         if folder and error.errno in NO_ENTRY:
             return
         raise
@@ -301,9 +309,9 @@ def sync(path):
 
 
 @contextmanager
-def explained(path):
-    """What the disk refuses names `path`; what another file refuses, such as one that is read to
-    write this one, says so itself."""
+def errors_naming(path: str | Path) -> Iterator[None]:
+    """Replace an OSError about `path` by one that names it and gives a remedy. An error about
+    another file, such as one that is read in the block, is unchanged."""
     try:
         yield
     except OSError as error:
@@ -313,15 +321,16 @@ def explained(path):
 
 
 def _concerns(error, path):
+    """Whether an OSError is about path, one of its parents, or a temporary file."""
     if error.filename is None:
         return True
     place, at = Path(os.path.realpath(path)), Path(os.fsdecode(error.filename))
     around = (place, *place.parents)
-    return at in around or any(f.name.startswith(ASIDE) for f in (at, *at.parents))
+    return at in around or any(f.name.startswith(TEMPORARY) for f in (at, *at.parents))
 
 
-def unwritable(path, error):
-    """The same error in one line that says what to do."""
+def unwritable(path: str | Path, error: OSError) -> OSError:
+    """An error of the same type whose one line gives path, reason and remedy."""
     cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
     kind = type(error) if type(error).__module__ == "builtins" else OSError
     reason = cause.strerror or cause

@@ -1,17 +1,20 @@
-"""The values of a JSON file, each checked as it is read.
+"""The values of a JSON file, each checked when it is read.
 
-A value that can mean one thing only is that thing: "512" is 512, "false" is false. Every other is
-refused in a line that names the file, the key, the value and what is allowed.
+A str with an unambiguous meaning is converted: "512" is 512, "false" is false. Any other value of
+the wrong type raises a ValueError that names the file, the key, the value and what is allowed.
 """
 
 import reprlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from tokenizers import AddedToken
 
 from minidistil.io.files import read_settings
 
-MOST = 2**63  # no length and no id is as large
-DIGITS = 18  # of a number that is written as text
+TOO_LARGE = 2**63  # for a length or an id
+DIGITS = 18  # of a number that is given as a str
 FLAGS = ("lstrip", "rstrip", "single_word", "normalized", "special")
 
 _SHORT = reprlib.Repr()
@@ -19,23 +22,23 @@ _SHORT.maxstring = _SHORT.maxother = 60
 
 
 class Fields:
-    """A file with one JSON object; a file that is not there has no keys."""
+    """A file with one JSON object. A missing file has no keys."""
 
-    def __init__(self, path):
+    def __init__(self, path: Path) -> None:
         self.path = path
         self.values = read_settings(path) if path.exists() else {}
 
-    def get(self, key):
-        """The value as it stands; None where there is none."""
+    def get(self, key: str) -> Any:
+        """The value as stored, None where absent."""
         return self.values.get(key)
 
-    def refuse(self, key, allowed, value=None):
-        """The ValueError for a key, or for a value that is part of the key's."""
+    def refuse(self, key: str, allowed: str, value: Any = None) -> ValueError:
+        """The ValueError for the value of a key, or for `value`, a part of it."""
         value = _SHORT.repr(self.values.get(key) if value is None else value)
         return ValueError(f"{self.path}: {key[:60]} is {value}, but must be {allowed}; correct it")
 
-    def flag(self, key):
-        """True, False, or None where nothing is said."""
+    def flag(self, key: str) -> bool | None:
+        """True or False, None where absent."""
         return self._flag(key, self.values.get(key))
 
     def _flag(self, key, value):
@@ -45,23 +48,23 @@ class Fields:
             return str(value).lower() == "true"
         raise self.refuse(key, "true or false", value)
 
-    def count(self, key, least=0, limit=None):
-        """A whole number of at least `least`; None where nothing is said or it reaches limit."""
+    def count(self, key: str, least: int = 0, limit: int | None = None) -> int | None:
+        """An integer of at least `least`; None where absent and where it is `limit` or more."""
         return self.whole(key, self.values.get(key), least, limit)
 
-    def whole(self, key, value, least=0, limit=None):
-        """The same for a value that is part of the key's."""
+    def whole(self, key: str, value: Any, least: int = 0, limit: int | None = None) -> int | None:
+        """As `count`, for `value`, a part of the key's value."""
         number = value
         if isinstance(value, str) and value.strip().isascii() and len(value) <= DIGITS:
             number = int(value) if value.strip().isdigit() else value
         if number is None or (limit and _is_number(number) and number >= limit):
             return None
-        if not _is_number(number) or number != number // 1 or not least <= number < MOST:
+        if not _is_number(number) or number != number // 1 or not least <= number < TOO_LARGE:
             raise self.refuse(key, f"a whole number of at least {least}", value)
         return int(number)
 
-    def text(self, key):
-        """A string of at least one character; None where nothing is said."""
+    def text(self, key: str) -> str | None:
+        """A non-empty str, None where absent."""
         value = self.values.get(key)
         return None if value is None else self._text(key, value)
 
@@ -72,31 +75,31 @@ class Fields:
             raise self.refuse(key, "text without lone surrogates", value)
         return value
 
-    def choice(self, key, allowed):
-        """One of the allowed strings; the first where nothing is said."""
+    def choice(self, key: str, allowed: Sequence[str]) -> str:
+        """One of the allowed strings; the first where absent."""
         value = self.values.get(key, allowed[0])
         if value not in allowed:
             raise self.refuse(key, " or ".join(allowed))
         return value
 
-    def list(self, key):
-        """A list; empty where nothing is said."""
+    def list(self, key: str) -> Sequence[Any]:
+        """A list, empty where absent."""
         value = self.values.get(key)
         if value is not None and not isinstance(value, list):
             raise self.refuse(key, "a list")
         return value or []
 
-    def object(self, key):
-        """An object; empty where nothing is said."""
+    def object(self, key: str) -> dict[str, Any]:
+        """A dict, empty where absent."""
         value = self.values.get(key)
         if value is not None and not isinstance(value, dict):
             raise self.refuse(key, "an object")
         return value or {}
 
-    def token(self, key, value, special):
-        """A piece: a string, or an object with its content and how it is found in a text.
+    def token(self, key: str, value: Any, special: bool) -> AddedToken:
+        """A token: a str, or an object with its content and its matching options.
 
-        special: whether it is a special token whatever the object says.
+        special: makes it a special token even where the object does not.
         """
         if isinstance(value, str):
             return AddedToken(self._text(key, value), special=special)

@@ -1,29 +1,31 @@
-"""The bounds of what is read from files: far beyond real data, and named where one is passed.
+"""Upper bounds for input files, far above real data, and how errors shorten long values.
 
-A file comes from anywhere: a pipe that never ends, a few kilobytes that unpack to a terabyte, a
-header that asks for more memory than there is. Every reader asks here before it allocates.
+Input files are untrusted: a pipe may never end, kilobytes may unpack to a terabyte, a header may
+ask for more memory than the machine has. Every reader checks these bounds before it allocates.
 """
 
 import json
 import math
 import re
 import stat
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
-LINE = 2**27  # bytes of a line; text8, 100 MB of Wikipedia, is one
+LINE = 2**27  # bytes of a line; text8, 100 MB of Wikipedia, is a single line
 DOCUMENT = 2**29  # bytes of one JSON document; SQuAD has 2**25
 SETTINGS = 2**26  # bytes of a JSON file of a model's or a run's folder
-DEPTH = 100  # lists and objects inside one another
-GROWTH = 200  # how many times its own size a packed file may unpack to; text reaches 10
-UNPACKED = 2**26  # bytes that any packed file may unpack to
-ARRAYS = 2**33  # bytes of the arrays that are read from one file
-HEAD = 4096  # bytes by which a file is judged
-NULS = 16  # NUL bytes that the head of a text may hold; UTF-16 has 2,048
+DEPTH = 100  # nested lists and objects
+GROWTH = 200  # ratio of unpacked to packed size; text reaches 10
+UNPACKED = 2**26  # unpacked bytes that are allowed at any ratio
+ARRAYS = 2**33  # bytes of the arrays in one file
+HEAD = 4096  # bytes at the start of a file that show whether it is text
+NULS = 16  # NUL bytes allowed in the head of a text; UTF-16 has 2,048
 
 OTHERS = ((stat.S_ISDIR, "folder"), (stat.S_ISFIFO, "pipe"), (stat.S_ISSOCK, "socket"),
           (stat.S_ISCHR, "device"), (stat.S_ISBLK, "device"))  # fmt: skip
-BINARIES = {  # how a file begins that is no text -> what it is
+BINARIES = {  # {first bytes of a binary format: its name and the remedy}
     b"\x1f\x8b": "packed by gzip: let its name end in .gz",
     b"PK\x03\x04": "a zip archive: unpack it",
     b"BZh91AY&SY": "packed by bzip2: unpack it",
@@ -42,8 +44,8 @@ BINARIES = {  # how a file begins that is no text -> what it is
 }
 
 
-def check_file(path):
-    """Raise ValueError where there is something at path that is no file, such as a pipe."""
+def check_file(path: str | Path) -> None:
+    """Raise ValueError where path exists and is not a regular file."""
     if Path(path).exists():
         mode = Path(path).stat().st_mode
         for other, name in OTHERS:
@@ -51,27 +53,27 @@ def check_file(path):
                 raise ValueError(f"{path} is not a regular file but a {name}; give a file")
 
 
-def binary(head):
-    """The first bytes of a file  ->  why they are no text and what to do, or ""."""
+def binary(head: bytes) -> str:
+    """The first bytes of a file  ->  its binary format and the remedy, "" for text."""
     found = next((what for magic, what in BINARIES.items() if head.startswith(magic)), "")
     if not found and head[:HEAD].count(0) > NULS:
         found = "binary, or text in UTF-16: convert it to UTF-8"
     return found
 
 
-def check_line(size):
-    """Raise ValueError for a line of more bytes than are read."""
+def check_line(size: int) -> None:
+    """Raise ValueError for a line of more than LINE bytes."""
     if size > LINE:
         raise ValueError(f"a line has more than {LINE:,} bytes; break it into shorter ones")
 
 
-def largest(packed):
-    """The bytes that a packed file of this many may unpack to."""
+def largest(packed: int) -> int:
+    """The number of bytes that `packed` bytes may unpack to."""
     return max(UNPACKED, GROWTH * packed)
 
 
-def check_growth(size, packed):
-    """Raise ValueError for `packed` bytes that unpack to `size`, or more, where that is no data."""
+def check_growth(size: int, packed: int) -> None:
+    """Raise ValueError where `packed` bytes unpack to `size` bytes, more than is allowed."""
     if size > largest(packed):
         raise ValueError(
             f"{packed:,} bytes unpack to more than {largest(packed):,}, the larger of "
@@ -79,9 +81,9 @@ def check_growth(size, packed):
         )
 
 
-def check_array(shape, itemsize, held):
-    """Raise ValueError where an array of this shape is not the `held` bytes that are there, or
-    more than are read."""
+def check_array(shape: Sequence[int], itemsize: int, held: int) -> None:
+    """Raise ValueError where an array of this shape takes more than ARRAYS bytes, or a different
+    number of bytes than the file holds."""
     size = math.prod(shape) * itemsize
     if size > ARRAYS:
         raise ValueError(
@@ -90,13 +92,13 @@ def check_array(shape, itemsize, held):
         )
     if size != held or min(shape, default=0) < 0:
         raise ValueError(
-            f"its shape {short(shape)} takes {size:,} bytes, where {held:,} are there; save it "
+            f"its shape {short(shape)} takes {size:,} bytes, but the file holds {held:,}; save it "
             f"again"
         )
 
 
-def json_of(text):
-    """A JSON text  ->  what it says. Raises ValueError for one that is none or nests too deep."""
+def json_of(text: str) -> Any:
+    """Parse a JSON text. Raises ValueError for invalid JSON and for nesting deeper than DEPTH."""
     depth = _depth(text)
     if depth > DEPTH:
         raise ValueError(
@@ -106,9 +108,10 @@ def json_of(text):
     return json.loads(text)
 
 
-def read_json(path, most=None, what="a JSON document"):
-    """The value of a JSON file, which is `what` and has at most so many bytes. Raises ValueError,
-    with its path, and what opening it raises."""
+def read_json(path: str | Path, most: int | None = None, what: str = "a JSON document") -> Any:
+    """The value of a JSON file of at most `most` bytes (None: DOCUMENT). what: its name in errors.
+
+    Raises ValueError, naming path, and the OSErrors of opening it."""
     check_file(path)
     size, most = Path(path).stat().st_size, DOCUMENT if most is None else most
     if size > most:
@@ -120,7 +123,7 @@ def read_json(path, most=None, what="a JSON document"):
 
 
 def _depth(text):
-    """How deep a JSON text nests: brackets outside its strings, counted before it is parsed."""
+    """Nesting depth of a JSON text, counted by brackets outside its strings; 0 for few brackets."""
     if text.count("[") + text.count("{") <= DEPTH:
         return 0
     outside = "".join(text.replace("\\\\", "").replace('\\"', "").split('"')[::2])
@@ -128,21 +131,21 @@ def _depth(text):
     return max(accumulate(steps), default=0)
 
 
-def short(value, most=60):
-    """How an error writes a value: its repr in one line, cut where it is long."""
+def short(value: Any, most: int = 60) -> str:
+    """A value for an error message: its repr in one line of at most `most` characters."""
     if isinstance(value, list | tuple | dict) and len(value) > most:
         return f"{type(value).__name__} of {len(value):,}"
     return cut(repr(value), most)
 
 
-def cut(text, most=200):
-    """A text for an error in one line, its end left out where it is long."""
+def cut(text: Any, most: int = 200) -> str:
+    """A text for an error message: one line, truncated to `most` characters."""
     text = " ".join(str(text).split())
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-def few(names, most=10):
-    """How an error lists names: the first of them, and how many more there are."""
+def few(names: Iterable[Any], most: int = 10) -> str:
+    """A list of names for an error message: the first `most` and the number of the others."""
     names = list(names)
     rest = len(names) - most
     return ", ".join(cut(name, 30) for name in names[:most]) + (
@@ -150,9 +153,9 @@ def few(names, most=10):
     )
 
 
-def several(parts, joint=", ", room=300):
-    """How an error lists long things: whole ones, as many as `room` characters hold, and how many
-    more there are."""
+def several(parts: Iterable[Any], joint: str = ", ", room: int = 300) -> str:
+    """A list of long items for an error message: as many as fit into `room` characters, and the
+    number of the others."""
     parts = [str(part) for part in parts]
     shown = [part for part, end in zip(parts, accumulate(len(p) + 2 for p in parts), strict=True)
              if end <= room]  # fmt: skip

@@ -1,13 +1,16 @@
-"""One writer at a time: a lock that ends with the process that holds it.
+"""Exclusive lock for one writer at a time, released by the system when its process ends.
 
-The lock is on an open file (POSIX: flock, Windows: a lock of its first byte), so the system takes
-it back however a process ends. The file itself may stay behind a killed process; it locks nothing.
+The lock is on an open file (POSIX: flock, Windows: its first byte). A killed process may leave the
+file behind, but not the lock.
 """
 
 import errno
 import os
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
 
 try:
     import fcntl
@@ -15,20 +18,21 @@ except ImportError:  # Windows
     fcntl = None
 
 WINDOWS = os.name == "nt"
-HELD = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK}
-NOT_HERE = {errno.ENOLCK, errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
+HELD = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK}  # by another process
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 class InUseError(BlockingIOError, ValueError):
-    """What another process is writing: for callers an OSError and bad input at once."""
+    """Another process is writing this file or folder. Both an OSError and a ValueError, so that
+    callers can treat it as either."""
 
 
 @contextmanager
-def alone(place, what):
-    """Hold the lock file `place`, whose folder is there, for the time of the block.
+def exclusive_lock(place: str | Path, what: Any) -> Iterator[None]:
+    """Hold a lock on the file `place`, in an existing folder, for the time of the block.
 
-    Raises InUseError, which names `what` is locked, while another process or thread holds it. Where
-    a file system has no locks a warning says so and the block runs unlocked.
+    Raises InUseError, naming `what`, while another process or thread holds the lock. On a file
+    system without locks the block runs unlocked, after a warning.
     """
     handle = _take(place)
     if handle is None:
@@ -42,12 +46,12 @@ def alone(place, what):
             os.close(handle)
         with suppress(OSError):
             os.unlink(place)
-        if not WINDOWS:  # still locked: a process that opens it now finds it deleted below
+        if not WINDOWS:  # still locked; `_is_at` rejects a handle opened before the deletion
             os.close(handle)
 
 
 def _take(place):
-    """An open handle with the lock, or None where another has it."""
+    """An open handle that holds the lock, or None where another process holds it."""
     while True:
         handle = os.open(place, os.O_RDWR | os.O_CREAT, 0o666)
         try:
@@ -63,7 +67,7 @@ def _take(place):
 
 
 def _locked(handle, place):
-    """Lock the file behind a handle; False where another has it."""
+    """Lock the file of a handle; False where another process holds the lock."""
     try:
         if fcntl is None:
             import msvcrt
@@ -74,7 +78,7 @@ def _locked(handle, place):
     except OSError as error:
         if error.errno in HELD:
             return False
-        if error.errno not in NOT_HERE:
+        if error.errno not in NO_LOCKS:
             raise
         warnings.warn(
             f"{os.path.dirname(place) or '.'} is on a file system without locks "
@@ -85,7 +89,7 @@ def _locked(handle, place):
 
 
 def _is_at(handle, place):
-    """Whether the handle's file still has that name: its last holder may just have deleted it."""
+    """Whether the handle's file still has this name: the previous holder deletes it on release."""
     try:
         return os.path.samestat(os.fstat(handle), os.stat(place))
     except FileNotFoundError:

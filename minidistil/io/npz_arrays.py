@@ -1,15 +1,17 @@
-"""Arrays of an .npz file, of which nothing is believed before it is checked.
+"""Reader of .npz files that checks sizes before it allocates.
 
-An .npz file is a zip archive; an entry says how many bytes it unpacks to, and the array in it what
-shape those bytes have. Both are held against the bounds, and against each other, before anything is
-read. Arrays of Python objects are pickles and are not read.
+An .npz file is a zip archive. Each entry states its unpacked size, and the array in it states its
+shape. Both are compared with the bounds of `limits` and with each other before any array is read.
+Arrays of Python objects are pickles and are refused.
 """
 
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 from numpy.lib import format as npy
 
 from minidistil.io import limits
@@ -18,8 +20,9 @@ BROKEN = (ValueError, OSError, EOFError, RuntimeError, NotImplementedError, zipf
           zlib.error, tokenize.TokenError)  # fmt: skip
 
 
-def read_arrays(path, names):
-    """{name: array}, those of the names that the .npz file holds. Raises ValueError, one line."""
+def read_arrays(path: str | Path, names: Iterable[str]) -> dict[str, np.ndarray]:
+    """{name: array} for those of the names that the .npz file holds. Raises ValueError, one line,
+    for a file that cannot be read."""
     limits.check_file(path)
     try:
         with zipfile.ZipFile(Path(path)) as archive:

@@ -1,16 +1,19 @@
-"""What an option names to be written is looked at before anything is computed."""
+"""Checks of a command's output paths, made before it computes anything."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from minidistil.io.files import check_kind
 
 
-def check_file(path, what="", ours=None):
-    """Raises ValueError where a file of that name cannot be written, or must not be.
+def check_file(
+    path: str | Path, what: str = "", ours: Callable[[Path], bool] | None = None
+) -> None:
+    """Raise ValueError where a file of this name cannot or must not be written.
 
-    ours: path -> whether a file that is there is `what`, and may be replaced, as an empty one may;
-    another one is the user's and stays.
+    ours: path -> whether an existing file is `what` and may be replaced. An empty file may always
+    be replaced; without `ours` any file may.
     """
     check_kind(path)
     path = Path(path)
@@ -19,17 +22,16 @@ def check_file(path, what="", ours=None):
     check_place(path)
 
 
-def check_folder(path):
-    """Raises ValueError where a new folder of that name cannot be made: one that is there must be
-    empty."""
+def check_folder(path: str | Path) -> None:
+    """Raise ValueError where this folder cannot be made. An existing folder must be empty."""
     path = Path(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ValueError(f"{path} already holds something; name a folder that is not there")
+        raise ValueError(f"{path} already holds something; name a folder that does not exist")
     check_place(path)
 
 
-def check_place(path):
-    """Raises ValueError where nothing can be made in the folder of `path`."""
+def check_place(path: str | Path) -> None:
+    """Raise ValueError where nothing can be created in the parent folder of `path`."""
     place = Path(os.path.realpath(path)).parent
     there = next(folder for folder in (place, *place.parents) if folder.exists())
     if not there.is_dir():

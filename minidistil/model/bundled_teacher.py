@@ -1,15 +1,15 @@
-"""Where the teacher that comes with minidistil lies."""
+"""Location of the teacher that is distributed with minidistil."""
 
 from pathlib import Path
 
 from minidistil.io.files import MissingFileError
 
 PACKAGE = Path(__file__).resolve().parent.parent
-PLACES = (PACKAGE.parent / "weights", PACKAGE / "weights")  # in a checkout; in an installed wheel
+PLACES = (PACKAGE.parent / "weights", PACKAGE / "weights")  # of a checkout, of an installed wheel
 
 
-def default_teacher():
-    """The folder of the teacher that is shipped. Raises MissingFileError where there is none."""
+def default_teacher() -> Path:
+    """The folder of the distributed teacher. Raises MissingFileError where it is missing."""
     for place in PLACES:
         if (place / "config.json").is_file():
             return place

@@ -1,16 +1,20 @@
 """Hugging Face folders: config.json and safetensors, one file or several with an index.
 
-Every number becomes float32. Files are written under a temporary name and renamed, so a full disk
-or a killed process leaves no half-written file.
+All values become float32. Files are written under a temporary name and renamed, so that neither a
+full disk nor a killed process leaves an incomplete file.
 
-Stored as int8, a matrix `x.weight` (R,C) is whole numbers, and beside it lies `x.weight_scale` (R,)
-in float32: row r is x.weight_scale[r] · x.weight[r]. Vectors stay float32. Rows are tokens of an
-embedding table and output channels of a linear, and the word table is both: one scale does for
-looking a word up and for predicting it.
+An int8 folder stores a matrix `x.weight` (R,C) as integers with `x.weight_scale` (R,) in float32:
+
+    row r of the matrix = x.weight_scale[r] · x.weight[r]
+
+Vectors stay float32. A row is a token of an embedding table or an output channel of a linear. The
+word table is both, so that one scale serves the lookup and the LM head.
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import save
@@ -20,23 +24,24 @@ from minidistil.io import files
 from minidistil.io.arguments import one_of
 from minidistil.io.files import MissingFileError, read_settings
 from minidistil.io.limits import several
-from minidistil.model.tensor_files import Scaled, tensors_of
+from minidistil.model.tensor_files import QuantizedTensor, StoredTensor, tensors_of
 from minidistil.ops.kernels.number_formats import quantize
 
 WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-STORED = {"float32": np.float32, "float16": np.float16, "int8": np.float32}  # int8: its vectors
-ROOM = 410  # letters of a list of problems
-SCALE = "_scale"  # what follows a quantised matrix' name in that of its scales
+# {name: dtype of the floating-point tensors}; int8's matrices are quantised, its vectors float32
+STORAGE_DTYPES = {"float32": np.float32, "float16": np.float16, "int8": np.float32}
+ROOM = 410  # characters of a list of problems in an error
+SCALE = "_scale"  # suffix of a quantised matrix' name that gives the name of its scales
 
 
-def stored_in(folder):
-    """{name: Stored} of a folder, whose numbers are not read yet.
+def stored_in(folder: str | Path) -> dict[str, StoredTensor]:
+    """{name: StoredTensor} of a folder. No values are read.
 
-    Raises MissingFileError or ValueError, one clear line.
+    Raises MissingFileError or ValueError, one line.
     """
     folder = Path(folder)
-    if (folder / WEIGHTS).exists():  # before an index, whose shards may be older; as transformers
+    if (folder / WEIGHTS).exists():  # takes precedence over an index, as in transformers
         return tensors_of(folder / WEIGHTS)
     if (folder / INDEX).exists():
         return _shards(folder)
@@ -50,24 +55,24 @@ def stored_in(folder):
 
 
 def _shards(folder):
-    places = read_settings(folder / INDEX).get("weight_map")
-    if not isinstance(places, dict) or not places:
+    files_of = read_settings(folder / INDEX).get("weight_map")  # {tensor: file}
+    if not isinstance(files_of, dict) or not files_of:
         raise ValueError(f"{folder / INDEX} has no weight_map from names to files")
     tensors = {}
-    for name in places.values():
+    for name in files_of.values():
         if not isinstance(name, str) or Path(name).name != name:
             raise ValueError(f"{folder / INDEX} names {name!r}, which is not a file of the folder")
-    for name in set(places.values()):
+    for name in set(files_of.values()):
         tensors.update(tensors_of(folder / name))
-    missing = sorted(set(places) - set(tensors))
+    missing = sorted(set(files_of) - set(tensors))
     if missing:
         raise ValueError(f"{folder / INDEX} lists {missing[0]}, which no file holds")
     return tensors
 
 
-def misfit(folder, problems):
-    """The ValueError of a folder whose tensors are not its config's, with as many of the problems
-    as a line has room for."""
+def mismatch_error(folder: str | Path, problems: Sequence[str]) -> ValueError:
+    """The ValueError of a folder whose tensors do not match its config, with as many of the
+    problems as fit into its line."""
     shown = problems[:1]
     for problem in problems[1:]:
         if len("; ".join([*shown, problem])) > ROOM:
@@ -78,15 +83,17 @@ def misfit(folder, problems):
     return ValueError(f"{folder} does not fit its {CONFIG}: {'; '.join([*shown, *more])}")
 
 
-def is_quantized(tensors):
-    """Whether any matrix among what `stored_in` found is stored as int8."""
+def is_quantized(tensors: Mapping[str, StoredTensor]) -> bool:
+    """Whether any of the tensors is stored as int8."""
     return any(x.kind == "I8" for x in tensors.values())
 
 
-def with_scales(folder, tensors):
-    """The same with each int8 matrix and its scales as one Scaled.
+def with_scales(
+    folder: str | Path, tensors: Mapping[str, StoredTensor]
+) -> dict[str, StoredTensor | QuantizedTensor]:
+    """The same tensors, with each int8 matrix and its scales joined into one QuantizedTensor.
 
-    Raises ValueError where a matrix has no scale for each row.
+    Raises ValueError where a matrix lacks a scale for each row.
     """
     joined, problems = dict(tensors), []
     for name, q in tensors.items():
@@ -98,7 +105,7 @@ def with_scales(folder, tensors):
         elif len(q.shape) != 2 or scale.kind == "I8" or scale.shape != q.shape[:1]:
             problems.append(f"{name} {q.shape} needs a scale for each row, not {scale.shape}")
         else:
-            joined[name] = Scaled(q, scale)
+            joined[name] = QuantizedTensor(q, scale)
     if problems:
         raise ValueError(
             f"{folder} is not a whole quantised model: {several(problems, '; ')}; quantise it again"
@@ -109,13 +116,17 @@ def with_scales(folder, tensors):
 # ---------------------------------------------------------------- writing
 
 
-def write_folder(folder, config, tensors, dtype="float32"):
-    """config: dict for config.json; tensors: {name: array}. Raises OSError or ValueError.
+def write_folder(
+    folder: str | Path, config: dict[str, Any], tensors: Mapping[str, np.ndarray],
+    dtype: str = "float32",
+) -> None:  # fmt: skip
+    """Write config.json and model.safetensors. Raises OSError or ValueError.
 
-    dtype: "float32", "float16", or "int8" for matrices with a scale for each row.
+    config: the fields of config.json. dtype: "float32", "float16", or "int8" for matrices with a
+    scale for each row.
     """
-    one_of("dtype", dtype, STORED)
-    limit = np.finfo(STORED[dtype]).max
+    one_of("dtype", dtype, STORAGE_DTYPES)
+    limit = np.finfo(STORAGE_DTYPES[dtype]).max
     stored = {}
     for name, array in tensors.items():
         if np.abs(array).max(initial=0) > limit:
@@ -125,7 +136,7 @@ def write_folder(folder, config, tensors, dtype="float32"):
             if np.isnan(stored[name + SCALE]).any():
                 raise ValueError(f"{name} holds NaN or infinity, which int8 cannot; train it again")
         else:
-            stored[name] = np.ascontiguousarray(array, STORED[dtype])
+            stored[name] = np.ascontiguousarray(array, STORAGE_DTYPES[dtype])
     if dtype == "int8":
         config = config | {"quantization_config": QUANTIZATION}
     together = {

@@ -1,45 +1,124 @@
-"""The decoder of GPT-2: `encoder.py` with three differences.
+"""The decoder of GPT-2: the encoder's two sublayers with LayerNorm moved.
 
     x₀ = word[id] + position[position]
-    u  = x + out(attention(q(n), k(n), v(n)))      n = LN(x)
-    y  = u + lin2(gelu(lin1(m)))                   m = LN(u)
+    u  = x + self_attention(LN(x))
+    y  = u + feed_forward(LN(u))
 
-A token sees itself and what came before it (causal attention); LayerNorm stands before the products
-and not after the sums, so the sums reach from the last block down to the embeddings untouched; and
-one more, `final_norm`, follows the last block. The last hidden state is its output.
+LayerNorm stands before each product instead of after each sum, so the sums reach from the last
+block down to the embeddings unchanged. One more LayerNorm, `final_norm`, follows the last block;
+its output is the last hidden state. Attention is causal: a token attends to itself and to the
+tokens before it. The images of `vision_encoder` use the same block without that mask.
 
-q, k and v are one parameter, `qkv` (3C,C), of which each is a third. `kv_cache` lends the keys and
-values of earlier tokens, so that a text can grow without being read again.
+q, k and v are one parameter here, `qkv` (3C,C), a third for each.
 Sources: Radford et al., "Language models are unsupervised multitask learners" (GPT-2), 2019, §2.3;
 Brown et al., "Language models are few-shot learners" (GPT-3), 2020, §2.1.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
 
+from minidistil.model.context import EMBEDDING_DROPOUT, Context, drop_backward, plus
 from minidistil.model.encoder import (
-    EMBEDDING_SITE,
-    FIRST_BLOCK_SITE,
-    SITES_PER_BLOCK,
-    expand,
-    expand_backward,
+    Blocks,
+    Params,
+    feed_forward,
+    feed_forward_backward,
+    of,
     scope,
+    self_attention,
+    self_attention_backward,
+    stack,
+    stack_backward,
 )
-from minidistil.model.rows import drop, drop_backward
-from minidistil.model.taps import plus, scores_backward
+from minidistil.model.rows import Rows
+
+# ---------------------------------------------------------------- q, k and v in one parameter
+
+
+def split_qkv(p: Params) -> dict:
+    """The parameters of a block with `q`, `k` and `v`, views of the thirds of `qkv`."""
+    found = dict(p)
+    for kind in ("weight", "bias"):
+        qkv = found.pop(f"qkv.{kind}")
+        C = len(qkv) // 3
+        found |= {f"{name}.{kind}": qkv[i * C : (i + 1) * C] for i, name in enumerate("qkv")}
+    return found
+
+
+def join_qkv(d: dict, ops) -> dict:
+    """Gradients of `q`, `k` and `v`  ->  that of `qkv`, the others as they are."""
+    for kind in ("weight", "bias"):
+        d[f"qkv.{kind}"] = ops.place.stack([d.pop(f"{name}.{kind}") for name in "qkv"])
+    return d
+
+
+# ---------------------------------------------------------------- one block
+
+
+def attention_sublayer(x, p: Params, context: Context):
+    """x (N,C)  ->  u (N,C) = x + self_attention(LN(x)), cache."""
+    ops = context.ops
+    n, norm = ops.layernorm.forward(x, *of(p, "attention_norm"), eps=context.architecture.eps)
+    o, attention = self_attention(n, p, context)
+    u, _ = ops.add.forward(x, o)
+    return u, (norm, attention)
+
+
+def attention_sublayer_backward(du, cache: tuple, ops):
+    """du (N,C)  ->  dx (N,C), gradients."""
+    norm, attention = cache
+    dn, d = self_attention_backward(du, attention, ops)
+    dx, d["attention_norm.weight"], d["attention_norm.bias"] = ops.layernorm.backward(dn, norm)
+    return plus(du, dx, ops), d  # x fed the sum and LN
+
+
+def ffn_sublayer(u, p: Params, context: Context):
+    """u (N,C)  ->  y (N,C) = u + feed_forward(LN(u)), cache."""
+    ops = context.ops
+    n, norm = ops.layernorm.forward(u, *of(p, "ffn_norm"), eps=context.architecture.eps)
+    f, ffn = feed_forward(n, p, context)
+    y, _ = ops.add.forward(u, f)
+    return y, (norm, ffn)
+
+
+def ffn_sublayer_backward(dy, cache: tuple, ops):
+    """dy (N,C)  ->  du (N,C), gradients."""
+    norm, ffn = cache
+    dn, d = feed_forward_backward(dy, ffn, ops)
+    du, d["ffn_norm.weight"], d["ffn_norm.bias"] = ops.layernorm.backward(dn, norm)
+    return plus(dy, du, ops), d  # u fed the sum and LN
+
+
+def block(x, p: Params, context: Context):
+    """x (N,C)  ->  y (N,C), cache."""
+    p = split_qkv(p)
+    u, attention = attention_sublayer(x, p, context)
+    y, ffn = ffn_sublayer(u, p, context)
+    return y, (attention, ffn)
+
+
+def block_backward(dy, cache: tuple, ops):
+    """dy (N,C)  ->  dx (N,C), gradients."""
+    attention, ffn = cache
+    du, d_ffn = ffn_sublayer_backward(dy, ffn, ops)
+    dx, d_attention = attention_sublayer_backward(du, attention, ops)
+    return dx, join_qkv(d_ffn | d_attention, ops)
+
 
 # ---------------------------------------------------------------- embeddings
 
 
-def embed(rows, p, a, dropout_state, ops):
-    """Rows  ->  x (N,C), cache.  p: the parameters under `embeddings`."""
+def embed(rows: Rows, p: Params, context: Context):
+    """Rows  ->  x₀ (N,C), cache."""
+    ops = context.ops
     word, word_cache = ops.embedding.forward(p["word.weight"], ids=rows.ids)
     position, position_cache = ops.embedding.forward(p["position.weight"], ids=rows.position)
     x, add = ops.add.forward(word, position)
-    x, dropped = drop(x, a.embedding_dropout, EMBEDDING_SITE, dropout_state, ops)
+    x, dropped = context.drop(x, context.architecture.embedding_dropout, EMBEDDING_DROPOUT)
     return x, (word_cache, position_cache, add, dropped)
 
 
-def embed_backward(dx, cache, ops):
+def embed_backward(dx, cache: tuple, ops):
+    """dx₀ (N,C)  ->  gradients."""
     word_cache, position_cache, add, dropped = cache
     d = {}
     dword, dposition = ops.add.backward(drop_backward(dx, dropped, ops), add)
@@ -48,147 +127,34 @@ def embed_backward(dx, cache, ops):
     return d
 
 
-# ---------------------------------------------------------------- one block
+# ---------------------------------------------------------------- the whole decoder
 
 
-class Gpt2Block(NamedTuple):
-    """What one block keeps for its backward, in the order of its forward."""
-
-    attention_norm: tuple
-    q: tuple
-    k: tuple
-    v: tuple
-    attention: tuple
-    out: tuple
-    out_dropped: tuple | None
-    ffn_norm: tuple
-    lin1: tuple
-    lin2: tuple
-    lin2_dropped: tuple | None
+def final_norm(x, p: Params, context: Context):
+    """x_L (N,C)  ->  LN(x_L) (N,C), cache."""
+    return context.ops.layernorm.forward(x, *of(p, "final_norm"), eps=context.architecture.eps)
 
 
-def thirds(qkv):
-    """qkv (3C,·)  ->  {"q": (C,·), "k": …, "v": …}, views."""
-    C = qkv.shape[0] // 3
-    return {name: qkv[i * C : (i + 1) * C] for i, name in enumerate("qkv")}
-
-
-def block(x, p, a, bounds, dropout_state, site, ops, taps=None, keep=True, kv_cache=None):
-    """x (N,C)  ->  y (N,C), cache.  taps: a dict that receives the quantities in between.
-
-    past: a function from this block's new keys and values to all of them and their key_bounds.
-    """
-    weight, bias = thirds(p["qkv.weight"]), thirds(p["qkv.bias"])
-    n, attention_norm = ops.layernorm.forward(
-        x, p["attention_norm.weight"], p["attention_norm.bias"], eps=a.eps
-    )
-    q, q_cache = ops.linear.forward(n, weight["q"], bias["q"])
-    k, k_cache = ops.linear.forward(n, weight["k"], bias["k"])
-    v, v_cache = ops.linear.forward(n, weight["v"], bias["v"])
-    dropout_key = (
-        dropout_state.dropout_key(site, a.attention_dropout)
-        if dropout_state and a.attention_dropout
-        else None
-    )
-    keys, values, meeting = (
-        (k, v, {"bounds": bounds}) if kv_cache is None else kv_cache(k, v, bounds)
-    )
-    context, attention = ops.attention.forward(
-        q, keys, values, **meeting, n_heads=a.H, causal=a.causal, dropout_key=dropout_key, keep=keep
-    )
-    o, out = ops.linear.forward(context, p["out.weight"], p["out.bias"])
-    od, out_dropped = drop(o, a.dropout, site + 1, dropout_state, ops)
-    u, _ = ops.add.forward(x, od)
-    m, ffn_norm = ops.layernorm.forward(u, p["ffn_norm.weight"], p["ffn_norm.bias"], eps=a.eps)
-    g, lin1 = expand(m, p["lin1.weight"], p["lin1.bias"], a.activation, ops, keep)  # (N,F)
-    f, lin2 = ops.linear.forward(g, p["lin2.weight"], p["lin2.bias"])  # (N,C)
-    fd, lin2_dropped = drop(f, a.dropout, site + 2, dropout_state, ops)
-    y, _ = ops.add.forward(u, fd)
-    if taps is not None:
-        h, _ = ops.linear.forward(m, p["lin1.weight"], p["lin1.bias"])
-        taps.update(q=q, k=k, v=v, context=context, out=o, attention_sum=u, attention_norm=n,
-                    lin1=h, activation=g, lin2=f, output_sum=y, output=y)  # fmt: skip
-    return y, Gpt2Block(
-        attention_norm, q_cache, k_cache, v_cache, attention, out, out_dropped, ffn_norm,
-        lin1, lin2, lin2_dropped,
-    )  # fmt: skip
-
-
-def block_backward(dy, cache, a, ops, dtaps=None):
-    """dy (N,C), cache  ->  dx (N,C), gradients by role.  dtaps: more gradients, by tap."""
-    d, t = {}, dtaps or {}
-    du = dfd = plus(plus(dy, t.get("output"), ops), t.get("output_sum"), ops)
-    df = plus(drop_backward(dfd, cache.lin2_dropped, ops), t.get("lin2"), ops)
-    dg, d["lin2.weight"], d["lin2.bias"] = ops.linear.backward(df, cache.lin2)
-    dg = plus(dg, t.get("activation"), ops)
-    dlin1 = expand_backward(dg, cache.lin1, a.activation, ops)
-    if "lin1" in t:
-        straight = ops.linear.backward(t["lin1"], cache.lin1[0])  # past the activation
-        for whole, part in zip(dlin1, straight, strict=True):
-            ops.place.accumulate(whole, part)
-    dm, d["lin1.weight"], d["lin1.bias"] = dlin1
-    du_norm, d["ffn_norm.weight"], d["ffn_norm.bias"] = ops.layernorm.backward(dm, cache.ffn_norm)
-    dx = dod = plus(plus(du, du_norm, ops), t.get("attention_sum"), ops)  # u fed the sum and LN
-    do = plus(drop_backward(dod, cache.out_dropped, ops), t.get("out"), ops)
-    dcontext, d["out.weight"], d["out.bias"] = ops.linear.backward(do, cache.out)
-    dcontext = plus(dcontext, t.get("context"), ops)
-    dq, dk, dv = ops.attention.backward(dcontext, cache.attention)
-    dq_scores, dk_scores = scores_backward(t, cache.attention, ops)
-    dq, dk = plus(dq, dq_scores, ops), plus(dk, dk_scores, ops)
-    dn, dweight, dbias = t.get("attention_norm"), [], []
-    for name, dz, linear in (("q", dq, cache.q), ("k", dk, cache.k), ("v", dv, cache.v)):
-        dz = plus(dz, t.get(name), ops)
-        dn_part, dweight_part, dbias_part = ops.linear.backward(dz, linear)
-        dn = plus(dn, dn_part, ops)  # n fed all three products
-        dweight.append(dweight_part)
-        dbias.append(dbias_part)
-    d["qkv.weight"], d["qkv.bias"] = ops.place.stack(dweight), ops.place.stack(dbias)
-    dx_norm, d["attention_norm.weight"], d["attention_norm.bias"] = ops.layernorm.backward(
-        dn, cache.attention_norm
-    )
-    return plus(dx, dx_norm, ops), d  # x fed the sum and LN
-
-
-# ---------------------------------------------------------------- all of them
-
-
-def forward(p, rows, a, pad, dropout_state, ops, taps=None, keep=True, kv_cache=None):
+def forward(p: Params, rows: Rows, padding_id: int, context: Context, blocks: Blocks = None):
     """Rows  ->  hidden states (x₀, …, x_{L−1}, final_norm(x_L)), each (N,C), cache.
 
-    As `encoder.forward`; every embedding is trained, so `pad` is not looked at. past: a
-    `KVCache`, for inference.
+    As `encoder.forward`; every embedding is trained, so `padding_id` is not used.
     """
-    x, embedding = embed(rows, scope(p, "embeddings"), a, dropout_state, ops)
-    hidden, blocks = [x], []
-    for i in range(a.L):
-        inner = None if taps is None else taps.get(f"layer.{i}")
-        site = FIRST_BLOCK_SITE + SITES_PER_BLOCK * i
-        lent = None if kv_cache is None else kv_cache.layer(i)
-        x, cache = block(
-            x, scope(p, f"layer.{i}"), a, rows.bounds, dropout_state, site, ops, inner, keep, lent
-        )
-        hidden.append(x)
-        if keep:
-            blocks.append(cache)
-        del cache
-    norm = p["final_norm.weight"], p["final_norm.bias"]
-    hidden[-1], final = ops.layernorm.forward(x, *norm, eps=a.eps)
-    return tuple(hidden), (embedding, blocks, final, a) if keep else None
+    x, embedding = embed(rows, scope(p, "embeddings"), context)
+    hidden, cache = stack(blocks or [block] * context.architecture.L, x, p, context)
+    hidden[-1], norm = final_norm(hidden[-1], p, context)
+    return tuple(hidden), (embedding, cache, norm) if context.keep else None
 
 
-def backward(dhidden, cache, ops, dtaps=None, release=False):
-    """dhidden: L+1 gradients (N,C), the last an array, the others or None  ->  canonical grads.
+def backward(dhidden: Sequence, cache: tuple, ops, release: bool = False, blocks: Blocks = None):
+    """dhidden: L+1 gradients (N,C), the last an array, the others or None  ->  gradients.
 
-    release: as in `encoder.backward`.
+    As `encoder.backward`.
     """
-    embedding, blocks, final, a = cache
-    d, dtaps = {}, dtaps or {}
-    dx, d["final_norm.weight"], d["final_norm.bias"] = ops.layernorm.backward(dhidden[-1], final)
-    for i in reversed(range(len(blocks))):
-        dx, dp = block_backward(dx, blocks[i], a, ops, dtaps.get(f"layer.{i}"))
-        if release:
-            blocks[i] = None
-        d.update({f"layer.{i}.{name}": grad for name, grad in dp.items()})
-        dx = plus(dx, dhidden[i], ops)  # x was handed out, and fed the next block
-    d.update({f"embeddings.{k}": grad for k, grad in embed_backward(dx, embedding, ops).items()})
-    return d
+    embedding, inner, norm = cache
+    dx, *dnorm = ops.layernorm.backward(dhidden[-1], norm)
+    dx, d = stack_backward(
+        blocks or [block_backward] * len(inner.caches), (*dhidden[:-1], dx), inner, ops, release
+    )
+    d["final_norm.weight"], d["final_norm.bias"] = dnorm
+    return d | {f"embeddings.{k}": grad for k, grad in embed_backward(dx, embedding, ops).items()}

@@ -1,16 +1,18 @@
 """Public model class: converts padded batches to packed rows, checkpoint names to internal ones."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 
-from minidistil.config.generation_config import NAME as GENERATION
-from minidistil.config.generation_config import Generation
+from minidistil.config import BaseConfig, EncoderDecoderConfig
+from minidistil.config.generation_config import GENERATION, GenerationConfig
 from minidistil.io.arguments import path_like, real, whole
 from minidistil.io.files import write_json
-from minidistil.model import network, taps, task_loss, task_outputs
+from minidistil.model import network, padded_taps, task_loss, task_outputs
 from minidistil.model.checkpoint import write_folder
+from minidistil.model.context import plus
 from minidistil.model.finite import answer
 from minidistil.model.heads import (
     POOLERS,
@@ -20,103 +22,112 @@ from minidistil.model.heads import (
     lm_head,
     logits_head,
 )
-from minidistil.model.label_counts import PLAIN
-from minidistil.model.names import is_turned
-from minidistil.model.network import Cotangents
-from minidistil.model.output import Copied, Fetched, Kept, Output, Step, kept_by
+from minidistil.model.label_counts import PLAIN, Counting
+from minidistil.model.names import is_transposed
+from minidistil.model.network import Cotangents, ForwardOptions
+from minidistil.model.output import FetchedArrays, Kept, Output, SharedArraysCopy, Step, kept_by
 from minidistil.model.parameter_table import layout
 from minidistil.model.params import checked_arrays
-from minidistil.model.rows import LARGEST_KEY, DropoutState, given_in, pack, pack_choices
+from minidistil.model.rows import LARGEST_KEY, DropoutState, Rows, given_in, pack, pack_choices
 from minidistil.ops import DTYPES, frugal
 
+Batch = Mapping[str, np.ndarray]
+MaybeArray = np.ndarray | None
 
-class Model(Copied):
+
+class Model(SharedArraysCopy):
     """A transformer of one of the families with the heads of one task. Make one with
     `from_pretrained` or `from_config`; `params` maps checkpoint names to read-only float32 arrays.
 
-    ops: a `minidistil.backend`; its dtype is what the model computes in. generation: how it writes,
-    as its folder says."""
+    canonical: {canonical name: array}, see `params.py`. ops: a `minidistil.backend`, whose dtype
+    the model computes in. generation: the generation options of the model's folder."""
 
-    generation = Generation()
+    generation = GenerationConfig()
 
-    def __init__(self, config, task, canonical, ops):
+    def __init__(self, config: BaseConfig | EncoderDecoderConfig, task: str,
+                 canonical: Mapping[str, np.ndarray], ops: Any) -> None:  # fmt: skip
         self.config, self.task, self.ops, self.dtype = config, task, ops, ops.dtype
         self.shapes, self.names = layout(config, task)
         self._params, self._canonical = {}, {}
-        if "lm" in self.heads:  # which has no bias
-            nothing = np.zeros(config.vocab_size, DTYPES[self.dtype])
-            self._canonical["decoder.bias"] = ops.place.send(nothing)
+        if "lm" in self.heads:  # GPT-2's LM head has no bias
+            zeros = np.zeros(config.vocab_size, DTYPES[self.dtype])
+            self._canonical["decoder.bias"] = ops.place.send(zeros)
         self.update({self.names[c]: array for c, array in canonical.items()})
 
     @property
     def params(self) -> Mapping[str, np.ndarray]:
-        return Fetched(self._params, self.ops.place)
+        return FetchedArrays(self._params, self.ops.place)
 
-    def update(self, arrays):
+    def update(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Replace parameters: {name: array of the same shape}.
 
-        Raises TypeError or ValueError, changing none: for another name or shape, for objects and
-        complex numbers, and for numbers beyond float32.
+        Raises TypeError or ValueError, and changes none, for an unknown name, a wrong shape, values
+        that are not real, and values beyond float32.
         """
         canonical = {public: c for c, public in self.names.items()}
         wanted = {public: self.shapes[c] for public, c in canonical.items()}
         for name, array in checked_arrays(arrays, wanted).items():
             self._params[name] = self.ops.place.freeze(array)
             c = canonical[name]
-            self._canonical[c] = self._turned(c, self.ops.place.send(self._params[name]))
+            self._canonical[c] = self._transposed(c, self.ops.place.send(self._params[name]))
 
-    def canonical(self):
-        """The parameters by role, in the dtype and the layout that compute."""
+    def canonical(self) -> dict[str, Any]:
+        """The parameters under canonical names, in the computing dtype and in the ops' layout."""
         return self._canonical
 
-    def _turned(self, c, x):
-        """From the checkpoint's layout to the one that computes, and back."""
-        return self.ops.place.turned(x) if is_turned(c, self.config) else x
+    def _transposed(self, c, x):
+        """Convert between the checkpoint's layout and the ops' (out,in)."""
+        return self.ops.place.turned(x) if is_transposed(c, self.config) else x
 
-    def named_by_role(self):
-        """The parameters, float32, under canonical names."""
+    def named_by_role(self) -> dict[str, np.ndarray]:
+        """The float32 parameters under canonical names, in the checkpoint's layout."""
         return {c: self.params[public] for c, public in self.names.items()}
 
-    def with_ops(self, ops):
-        """The same parameters behind another backend."""
+    def with_ops(self, ops: Any) -> Self:
+        """A model with the same parameters on another backend."""
         model = type(self)(self.config, self.task, self.named_by_role(), ops)
         model.generation = self.generation
         return model
 
     # ------------------------------------------------------------ forward
 
-    def forward(self, input_ids, attention_mask=None, token_type_ids=None, labels=None,
-                hidden_states=False, attentions=False, taps=(), train=False, seed=0, step=0,
-                keep=True, first_sequence=0, next_sentence_label=None, sentence_order_label=None,
-                start_positions=None, end_positions=None):  # fmt: skip
+    def forward(self, input_ids: np.ndarray, attention_mask: MaybeArray = None,
+                token_type_ids: MaybeArray = None, labels: MaybeArray = None, *,
+                hidden_states: bool = False, attentions: bool = False, taps: Sequence[str] = (),
+                train: bool = False, seed: int = 0, step: int = 0, keep: bool = True,
+                first_sequence: int = 0, next_sentence_label: MaybeArray = None,
+                sentence_order_label: MaybeArray = None, start_positions: MaybeArray = None,
+                end_positions: MaybeArray = None) -> Output:  # fmt: skip
         """A batch of integer arrays (B,T), for multiple-choice (B,choices,T)  ->  Output.
 
-        labels: (B,T) for fill-mask, token-classification and text-generation (input_ids as they
-        are: the shift is made here), -100 where there is no loss; (B,) the right choice; see
-        `objective` for text-classification. start_positions, end_positions (B,): columns of an
-        answer; from T on they have no loss.
-        taps: names such as "layer.0.q". train: dropout on, its masks a function of seed, step and
-        first_sequence (the number of the batch's first sequence in the global batch).
-        keep=False keeps nothing for `backward`. Padding holds zeros in every output, but in
-        start_logits and end_logits the dtype's minimum.
+        labels: (B,T) for fill-mask, token-classification and text-generation (where this method
+        shifts them), -100 where there is no loss; (B,), the index of the correct choice, for
+        multiple-choice; for text-classification see `task_loss`. start_positions, end_positions
+        (B,): columns of an answer; a column of T or more has no loss.
+        taps: names such as "layer.0.q". train: applies dropout, whose masks are a function of seed,
+        step and first_sequence (the number of the batch's first sequence in the global batch).
+        keep=False keeps nothing for `backward`. Padding holds zeros in every output, except for
+        start_logits and end_logits, where it holds the dtype's minimum.
         Raises ValueError for a batch that does not fit the model.
         """
-        rows = self.pack(input_ids, attention_mask, token_type_ids)
-        inner = self._inner(taps, attentions)
+        rows, a = self.pack(input_ids, attention_mask, token_type_ids), self.config.architecture
+        inner = padded_taps.requested(taps, attentions, a)
         dropout_state = self.dropout_state(rows, train, seed, step, first_sequence)
 
         def run(model):
             return network.forward(
                 model.canonical(), rows, self.config, self.task, dropout_state, model.ops,
-                taps=inner, keep=keep,
+                ForwardOptions(taps=inner, keep=keep),
             )  # fmt: skip
 
         result, cache = answer(self, run, lambda done: network.answers(done[0]))
-        loss, gradient = None, None
-        given = (labels, next_sentence_label, sentence_order_label, start_positions, end_positions)
-        if given := task_loss.given(dict(zip(task_loss.LABELS, given, strict=True))):
-            loss, gradient = self._loss(result, rows, given)
-        fetch = self._fetch
+        given = task_loss.given({
+            "labels": labels, "next_sentence_label": next_sentence_label,
+            "sentence_order_label": sentence_order_label, "start_positions": start_positions,
+            "end_positions": end_positions,
+        })  # fmt: skip
+        loss, gradient = self._loss(result, rows, given) if given else (None, None)
+        fetch, place = self._fetch, self.ops.place
         return Output(
             **task_outputs.shown(result.logits, rows, self.logits_head, self.ops.place),
             seq_relationship_logits=fetch(result.nsp),
@@ -125,14 +136,18 @@ class Model(Copied):
             hidden_states=tuple(rows.scatter(fetch(h)) for h in result.hidden)
             if hidden_states
             else None,
-            attentions=self._attentions(inner, rows) if attentions else None,
-            taps={name: self._tap(inner, rows, name) for name in taps} if taps else None,
+            attentions=tuple(
+                padded_taps.padded(inner, f"layer.{i}.probs", rows, a, place) for i in range(a.L)
+            )
+            if attentions
+            else None,
+            taps={name: padded_taps.padded(inner, name, rows, a, place) for name in taps} or None,
             loss=loss,
             kept=Kept(rows, result, cache, gradient) if keep else None,
         )
 
     def _pooler_output(self, result):
-        """A copy, as backward needs the original; None where the pooler only feeds a head."""
+        """A copy, because backward needs the original; None where the pooler only feeds a head."""
         if self.task != "feature-extraction" or result.pooled is None:
             return None
         return self._fetch(result.pooled).copy()
@@ -141,15 +156,16 @@ class Model(Copied):
         return None if x is None else self.ops.place.fetch(x)
 
     @property
-    def heads(self):
+    def heads(self) -> tuple[str, ...]:
         return heads_of(self.config, self.task)
 
     @property
-    def logits_head(self):
+    def logits_head(self) -> str | None:
         return logits_head(self.config, self.task)
 
-    def pack(self, input_ids, attention_mask=None, token_type_ids=None):
-        """The batch's rows; refuses one whose first column the head needs and the mask hides."""
+    def pack(self, input_ids: np.ndarray, attention_mask: MaybeArray = None,
+             token_type_ids: MaybeArray = None) -> Rows:  # fmt: skip
+        """The rows of a batch. Raises ValueError where a pooler reads a masked first column."""
         packed = pack_choices if "choice" in self.heads else pack
         rows = packed(input_ids, attention_mask, token_type_ids, self.config.architecture)
         hidden = np.flatnonzero(~rows.mask[:, 0])
@@ -160,30 +176,32 @@ class Model(Copied):
             )
         return rows
 
-    def infer(self, rows, select=None, project=True, taps=None, checked=True):
-        """Rows  ->  network.Result, in evaluation; the rest: see `network.forward`.
+    def infer(self, rows: Rows, select: MaybeArray = None, project: bool = True,
+              taps: dict | None = None, checked: bool = True) -> network.Result:  # fmt: skip
+        """Rows  ->  network.Result, in evaluation. select, project, taps: see `ForwardOptions`.
 
-        Raises NotFiniteError where an answer is not finite, unless the caller looks for that
-        (checked=False).
+        Raises NotFiniteError for an output that is not finite, unless checked=False.
         """
 
         def run(model):
             return network.forward(
-                model.canonical(), rows, self.config, self.task, None, model.ops, select,
-                taps=taps, project=project, keep=False,
+                model.canonical(), rows, self.config, self.task, None, model.ops,
+                ForwardOptions(select, taps, project, keep=False),
             )[0]  # fmt: skip
 
         return answer(self, run, network.answers) if checked else run(self)
 
-    def pack_batch(self, batch):
-        """The rows of a collator's batch; token types are left to the models that tell them
-        apart, as a student reads its teacher's batches."""
+    def pack_batch(self, batch: Batch) -> Rows:
+        """The rows of a data collator's batch. Without token types the model ignores
+        token_type_ids, so that a student can read its teacher's batches."""
         ids = given_in(batch, "input_ids")
         types = batch.get("token_type_ids") if self.config.architecture.types > 1 else None
         return self.pack(ids, batch.get("attention_mask"), types)
 
-    def dropout_state(self, rows, train, seed, step, first_sequence):
-        """Dropout's randomness for these rows, or None in evaluation."""
+    def dropout_state(
+        self, rows: Rows, train: bool, seed: int, step: int, first_sequence: int
+    ) -> DropoutState | None:
+        """The RNG state of these rows' dropout, None in evaluation."""
         if not train:
             return None
         first = whole("first_sequence", first_sequence, 0, LARGEST_KEY)
@@ -191,51 +209,34 @@ class Model(Copied):
         return DropoutState(*key, rows.sequence + first * rows.choices, rows.column)
 
     def _loss(self, result, rows, given, counting=PLAIN):
-        """float, Cotangents for every row's logits."""
-        return task_loss.loss_of(result, rows, given, self.config, self.task, self.ops, counting)
-
-    def _inner(self, names, attentions):
-        taps.check_names(names, self.config.architecture.L)
-        layers = {name.rpartition(".")[0] for name in names}
-        if attentions:
-            layers = {f"layer.{i}" for i in range(self.config.architecture.L)}
-        return {layer: {} for layer in layers} or None
-
-    def _tap(self, inner, rows, name):
-        layer, _, part = name.rpartition(".")
-        if part not in taps.SQUARE:
-            return rows.scatter(self._fetch(inner[layer][part]))
-        q, k = (self._fetch(inner[layer][name]) for name in "qk")
-        H = self.config.architecture.H
-        causal = self.config.architecture.causal
-        return taps.scatter_squares(taps.squares(q, k, rows.bounds, H, part, causal), rows.mask)
-
-    def _attentions(self, inner, rows):
-        layers = range(self.config.architecture.L)
-        return tuple(self._tap(inner, rows, f"layer.{i}.probs") for i in layers)
+        """The loss, a float, and its Cotangents."""
+        return task_loss.loss_of(result, rows, given, self, counting)
 
     # ------------------------------------------------------------ backward
 
-    def backward(self, out, dlogits=None, dlast_hidden_state=None, dpooler_output=None,
-                 dhidden_states=None, dtaps=None, dseq_relationship_logits=None,
-                 dstart_logits=None, dend_logits=None):  # fmt: skip
+    def backward(self, out: Output, dlogits: MaybeArray = None, *,
+                 dlast_hidden_state: MaybeArray = None, dpooler_output: MaybeArray = None,
+                 dhidden_states: Sequence[MaybeArray] | None = None, dtaps: Batch | None = None,
+                 dseq_relationship_logits: MaybeArray = None, dstart_logits: MaybeArray = None,
+                 dend_logits: MaybeArray = None) -> dict[str, np.ndarray]:  # fmt: skip
         """Gradients of the loss, a dict with the keys and shapes of `params`.
 
-        The cotangents have the shapes of what `out` holds; what lies on padding is ignored. Without
-        any, they are those of out.loss. dhidden_states: a sequence of L+1, None where zero.
-        Raises ValueError after keep=False, without a cotangent or a loss, or for a wrong shape.
+        A cotangent has the shape of the output that it belongs to; its values on padding are
+        ignored. Without any cotangent, the gradients are those of out.loss. dhidden_states: L+1
+        arrays, None where zero. Raises ValueError after keep=False, without a cotangent or a loss,
+        and for a wrong shape.
         """
         if kept_by(out) is None:
             raise ValueError("nothing was kept for backward: call forward with keep=True")
         rows, result, cache, gradient = out.kept
-        shown = {"logits": dlogits, "start_logits": dstart_logits, "end_logits": dend_logits}
+        dshown = {"logits": dlogits, "start_logits": dstart_logits, "end_logits": dend_logits}
         given = (dlast_hidden_state, dpooler_output, dhidden_states, dtaps,
-                 dseq_relationship_logits, *shown.values())  # fmt: skip
+                 dseq_relationship_logits, *dshown.values())  # fmt: skip
         if any(x is not None for x in given):
             gradient = Cotangents(
                 hidden=self._dhidden(rows, result, dhidden_states, dlast_hidden_state),
                 logits=task_outputs.shown_backward(
-                    shown, result.logits, rows, self.logits_head, self.ops.place, self.task
+                    dshown, result.logits, rows, self.logits_head, self.ops.place, self.task
                 ),
                 pooled=self._cotangent("dpooler_output", dpooler_output, result.pooled),
                 nsp=self._cotangent(
@@ -244,7 +245,7 @@ class Model(Copied):
             )
         elif gradient is None:
             raise ValueError("backward needs a cotangent, such as dlogits, or labels in forward")
-        inner = self._dtaps(rows, dtaps or {})
+        inner = padded_taps.padded_backward(dtaps or {}, rows, self.config.architecture, self.ops)
         grads = self.public(network.backward(gradient, cache, self.ops, inner))
         return {name: self._fetch(grad) for name, grad in grads.items()}
 
@@ -270,31 +271,14 @@ class Model(Copied):
         last = self._cotangent(
             "dlast_hidden_state", dlast_hidden_state, result.hidden[-1], rows, rows.mask.shape
         )
-        d[-1] = taps.plus(d[-1], last, self.ops)
+        d[-1] = plus(d[-1], last, self.ops)
         return tuple(d)
 
-    def _dtaps(self, rows, dtaps):
-        """{"layer.0.q": (B,T,C), …}  ->  {"layer.0": {"q": (N,C)}, …}."""
-        a, inner = self.config.architecture, {}
-        taps.check_names(dtaps, a.L)
-        (B, T) = rows.mask.shape
-        for name, dy in dtaps.items():
-            layer, _, part = name.rpartition(".")
-            square = part in taps.SQUARE
-            shape = (B, a.H, T, T) if square else (B, T, a.F if part in taps.WIDE else a.C)
-            if np.shape(dy) != shape:
-                raise ValueError(f"dtaps[{name!r}] must be {shape}, not {np.shape(dy)}")
-            dy = real(f"dtaps[{name!r}]", dy).astype(DTYPES[self.dtype])
-            inner.setdefault(layer, {})[part] = (
-                taps.gather_squares(dy, rows.mask) if square
-                else self.ops.place.send(rows.gather(dy))
-            )  # fmt: skip
-        return inner
-
-    def public(self, grads):
-        """Canonical gradients  ->  every parameter's, under its name in `params`."""
+    def public(self, grads: Mapping[str, Any]) -> dict[str, Any]:
+        """Gradients under canonical names  ->  one for every parameter, under its name in `params`,
+        zeros where the loss does not depend on it."""
         return {
-            public: self._turned(c, grads[c])
+            public: self._transposed(c, grads[c])
             if c in grads
             else self.ops.place.zeros_like(self._params[public])
             for c, public in self.names.items()
@@ -302,14 +286,16 @@ class Model(Copied):
 
     # ------------------------------------------------------------ one training step, and disk
 
-    def counts(self, batch, counting=PLAIN):
-        """What the means of `gradients` are over, {name of the labels: n}."""
+    def counts(self, batch: Batch, counting: Counting = PLAIN) -> dict[str, float]:
+        """The number of labels that each mean of `gradients` is over, {name of the labels: n}."""
         return task_loss.label_counts(batch, self.config, self.logits_head, counting)
 
     @frugal()
-    def gradients(self, batch, train=False, seed=0, step=0, first_sequence=0, counting=PLAIN):
-        """The task's own loss on a batch with labels  ->  Step, as forward and backward give it,
-        but without logits of rows that have no label. counting: see `model.counting`."""
+    def gradients(self, batch: Batch, train: bool = False, seed: int = 0, step: int = 0,
+                  first_sequence: int = 0, counting: Counting = PLAIN) -> Step:  # fmt: skip
+        """The task's loss on a batch with labels, and its gradients  ->  Step. The values are those
+        of forward and backward; logits are computed only for rows with a label. counting: see
+        `label_counts`."""
         rows = self.pack_batch(batch)
         dropout_state = self.dropout_state(rows, train, seed, step, first_sequence)
         given = task_loss.given(batch)
@@ -319,7 +305,7 @@ class Model(Copied):
         if self.task in WORD_TASKS:
             (labels,) = task_loss.right_answers(given, rows, self.config, self.logits_head)
             select = np.flatnonzero(labels != task_loss.IGNORED)  # (M,)
-            result, cache = network.forward(*args, select=select, project=False)
+            result, cache = network.forward(*args, ForwardOptions(select, project=False))
             loss, kept = self.ops.vocabulary.forward(
                 result.features, *lm_head(self._canonical), labels=labels[select],
                 alpha_mlm=counting.shares["labels"],
@@ -332,16 +318,16 @@ class Model(Copied):
         grads = self.public(network.backward(d, cache, self.ops, release=True))
         return Step(self.ops.place.number(loss), {}, grads)
 
-    def save_pretrained(self, folder, dtype="float32"):
-        """Write config.json and model.safetensors, which transformers loads as they are.
+    def save_pretrained(self, folder: str | Path, dtype: str = "float32") -> None:
+        """Write config.json and model.safetensors, which transformers can load.
 
-        dtype: "float32" or "float16", how the tensors are stored; or "int8", matrices with a scale
-        for each row, a quarter of the size, which `from_pretrained` alone loads. Raises OSError
-        where the folder cannot be written, leaving no half-written file.
+        dtype of the stored tensors: "float32", "float16", or "int8": matrices with a scale for each
+        row, a quarter of the size, which only `from_pretrained` loads. Raises OSError where the
+        folder cannot be written; no incomplete file is left.
         """
         path_like("folder", folder)
         config = self.config.to_dict()
         config["architectures"] = [architecture_name(self.config, self.task)]
         write_folder(folder, config, self.params, dtype)
-        if said := self.generation.to_dict():
-            write_json(Path(folder) / GENERATION, said)
+        if options := self.generation.to_dict():
+            write_json(Path(folder) / GENERATION, options)

@@ -1,6 +1,12 @@
-"""What checkpoints call the parameters: one table a family, the only renames in the project."""
+"""Checkpoint names of the parameters: one table a family.
+
+A table maps a role inside a block, or a head's role, to the name in a Hugging Face checkpoint.
+"""
 
 import re
+from collections.abc import Iterable
+
+from minidistil.config.base import BaseConfig
 
 BLOCK_BERT = {
     "q": "attention.self.query",
@@ -8,7 +14,7 @@ BLOCK_BERT = {
     "v": "attention.self.value",
     "out": "attention.output.dense",
     "attention_norm": "attention.output.LayerNorm",
-    "cross_q": "crossattention.self.query",  # of a decoder
+    "cross_q": "crossattention.self.query",  # of an encoder–decoder's decoder
     "cross_k": "crossattention.self.key",
     "cross_v": "crossattention.self.value",
     "cross_out": "crossattention.output.dense",
@@ -45,7 +51,7 @@ BLOCK_GPT2 = {
     "lin1": "mlp.c_fc",
     "lin2": "mlp.c_proj",
 }
-TURNED = ("qkv", "out", "lin1", "lin2")  # GPT-2 keeps these matrices as (in,out), we as (out,in)
+TRANSPOSED = ("qkv", "out", "lin1", "lin2")  # GPT-2's Conv1D: stored (in,out), computed (out,in)
 EMBEDDINGS_GPT2 = {"embeddings.word": "wte", "embeddings.position": "wpe", "final_norm": "ln_f"}
 EMBEDDINGS = {
     "embeddings.word": "embeddings.word_embeddings",
@@ -54,7 +60,7 @@ EMBEDDINGS = {
     "embeddings.norm": "embeddings.LayerNorm",
     "embeddings.mapping": "encoder.embedding_hidden_mapping_in",
 }
-BODY = {  # model type: prefix of the body, where block i is, what a block's layers are called
+BODY = {  # {model type: (prefix of the body, prefix of block i, names inside a block)}
     "bert": ("bert.", "encoder.layer.{i}.", BLOCK_BERT),
     "roberta": ("roberta.", "encoder.layer.{i}.", BLOCK_BERT),
     "distilbert": ("distilbert.", "transformer.layer.{i}.", BLOCK_DISTILBERT),
@@ -104,7 +110,7 @@ HEADS = {
     },
     "gpt2": {},
 }
-# Copies of tied parameters that a checkpoint may hold: {its name: canonical name}
+# Copies of tied parameters that a checkpoint may contain: {checkpoint name: canonical name}
 TIED = {
     "bert": {
         "cls.predictions.decoder.weight": "embeddings.word.weight",
@@ -121,13 +127,13 @@ TIED = {
     "distilbert": {"vocab_projector.weight": "embeddings.word.weight"},
     "gpt2": {"lm_head.weight": "embeddings.word.weight"},
 }
-# Saved once, never learned: positions, types, GPT-2's masks
+# Constant buffers of older checkpoints: position ids, token type ids, GPT-2's causal masks
 BUFFERS = re.compile(r"embeddings\.(position_ids|token_type_ids)|h\.\d+\.attn\.(bias|masked_bias)")
 
 
-def checkpoint_name(canonical, config):
+def checkpoint_name(canonical: str, config: BaseConfig) -> str:
     """`layer.0.q.weight`  ->  `bert.encoder.layer.0.attention.self.query.weight`."""
-    prefix, place, block = BODY[config.model_type]
+    prefix, block_prefix, block = BODY[config.model_type]
     role, _, kind = canonical.rpartition(".")
     embeddings = EMBEDDINGS_GPT2 if config.model_type == "gpt2" else EMBEDDINGS
     if role in embeddings:
@@ -135,12 +141,12 @@ def checkpoint_name(canonical, config):
     if role.startswith("layer."):
         _, i, part = role.split(".")
         group, inner = divmod(int(i), getattr(config, "inner_group_num", 1))
-        return f"{prefix}{place.format(i=i, group=group, inner=inner)}{block[part]}.{kind}"
+        return f"{prefix}{block_prefix.format(i=i, group=group, inner=inner)}{block[part]}.{kind}"
     return f"{HEADS[config.model_type][role]}.{kind}"
 
 
-def public_names(canonical_names, config, task):
-    """{canonical: name in `params` and in a saved file}; a bare body carries no prefix."""
+def public_names(canonical_names: Iterable[str], config: BaseConfig, task: str) -> dict[str, str]:
+    """{canonical name: name in `params` and in a saved file}; a bare body has no prefix."""
     prefix = BODY[config.model_type][0]
     names = {c: checkpoint_name(c, config) for c in canonical_names}
     if task in ("feature-extraction", "sentence-embedding"):
@@ -148,7 +154,8 @@ def public_names(canonical_names, config, task):
     return names
 
 
-def is_turned(canonical, config):
-    """Whether this matrix lies in `params`, gradients and files the other way than it computes."""
+def is_transposed(canonical: str, config: BaseConfig) -> bool:
+    """Whether `params`, gradients and files store this matrix transposed (GPT-2's Conv1D)."""
     role, _, kind = canonical.rpartition(".")
-    return config.model_type == "gpt2" and kind == "weight" and role.rpartition(".")[2] in TURNED
+    last = role.rpartition(".")[2]
+    return config.model_type == "gpt2" and kind == "weight" and last in TRANSPOSED

@@ -1,14 +1,17 @@
-"""A whole model as one pair of functions: rows in, hidden states and logits out, and back."""
+"""A whole model as one pair of functions: the body (encoder or decoder) and the task's heads."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from minidistil.model import decoder, encoder, heads
+from minidistil.config.base import Architecture
+from minidistil.model import decoder, encoder, heads, tapped_block
+from minidistil.model.context import Context, plus
+from minidistil.model.encoder import Params
 from minidistil.model.heads import heads_of
-from minidistil.model.taps import plus
+from minidistil.model.rows import DropoutState, Rows
 
 
 class Result(NamedTuple):
-    """What a forward computes; None for what the task does not have."""
+    """The outputs of a forward; None for those that the task does not have."""
 
     hidden: tuple  # x₀ … x_L, each (N,C)
     features: object = None  # (M,C) of the masked-LM head, before the projection
@@ -17,17 +20,17 @@ class Result(NamedTuple):
     nsp: object = None  # (B,2), or of ALBERT (B,K)
 
 
-def answers(result):
-    """The arrays of a Result in which any number that is not finite shows: every op passes it on,
-    so that the hidden states before the last need no look."""
+def answers(result: Result) -> tuple:
+    """The arrays of a Result that hold a NaN or infinity if any of its arrays does: every op passes
+    them on, so the hidden states before the last need no check."""
     return result.hidden[-1], result.features, result.logits, result.pooled, result.nsp
 
 
 class Cotangents(NamedTuple):
     """Gradients of the loss with respect to a Result, with its shapes; None is zero.
 
-    projection: what `ops.vocabulary.backward` gives, where that op computed the losses:
-    gradients of the features (M,C) and of the projection's weight and bias.
+    projection: in place of logits, where `ops.vocabulary` computed the losses, what its backward
+    returns: gradients of the features (M,C) and of the projection's weight and bias.
     """
 
     hidden: tuple
@@ -37,82 +40,85 @@ class Cotangents(NamedTuple):
     nsp: object = None
 
 
-def forward(p, rows, config, task, dropout_state, ops, select=None, taps=None, project=True,
-            keep=True, kv_cache=None, memory=None):  # fmt: skip
-    """Rows  ->  Result, cache.
+class Cache(NamedTuple):
+    """What a forward keeps for its backward."""
 
-    p: canonical parameters; chance: None in evaluation; select: (M,) rows that the masked-LM head
-    predicts, all when None; taps: see encoder.forward. project=False: that head stops at its
-    features. keep=False: for inference, no cache. past: a decoder's earlier keys and values.
-    memory: the encoder's output that a decoder attends to, a cross.Memory.
-    """
+    architecture: Architecture
+    body: tuple  # of the encoder or the decoder
+    heads: dict  # {head: its cache}
+    last: Any  # (N,C), the last hidden state
+
+
+class ForwardOptions(NamedTuple):
+    """Which logits a caller wants, and what else; the defaults are those of a training step."""
+
+    select: Any = None  # (M,) rows that the head over the vocabulary reads; None: all of them
+    taps: dict | None = None  # {"layer.0": {}, …}, see `tapped_block`
+    project: bool = True  # False: that head stops at its features
+    keep: bool = True  # False: inference, no cache
+
+
+ALL_ROWS = ForwardOptions()
+
+
+def forward(p: Params, rows: Rows, config: Any, task: str, dropout_state: DropoutState | None,
+            ops: Any, options: ForwardOptions = ALL_ROWS):  # fmt: skip
+    """Rows  ->  Result, cache.  p: canonical parameters; dropout_state: None in evaluation."""
     a = config.architecture
-    lent = {"kv_cache": kv_cache, "memory": memory}
-    lent = {name: x for name, x in lent.items() if x is not None}
-    hidden, body = body_of(a).forward(
-        p, rows, a, config.pad_token_id, dropout_state, ops, taps, keep, **lent
-    )
-    h, first = hidden[-1], rows.bounds[:-1]
-    above = dropout_state and dropout_state.of(first)  # the dropout of what is pooled
+    context = Context(a, rows.bounds, ops, dropout_state, options.keep)
+    blocks = tapped_block.blocks(a, options.taps) if options.taps else None
+    hidden, body = body_of(a).forward(p, rows, config.pad_token_id, context, blocks)
+    h, pooled_context = hidden[-1], context.of_rows(rows.bounds[:-1])
     features = logits = pooled = nsp = None
     caches = {}
     for head in heads_of(config, task):
-        if head in heads.WORDS:
-            picked, gather = (h, None) if select is None else ops.embedding.forward(h, ids=select)
-            features, cache = heads.mlm(picked, p, a, ops) if head == "mlm" else (picked, None)
-            caches["words"] = (cache, gather)
-            if project:
-                logits, caches["lm_head"] = ops.linear.forward(features, *heads.lm_head(p))
+        if head in heads.VOCABULARY_HEADS:
+            features, logits, caches[head] = heads.vocabulary_head(
+                h, p, head, context, options.select, options.project
+            )
         elif head in heads.POOLERS:
-            pooled, caches["pooler"] = heads.pool(h, first, p, head, a, above, ops)
+            pooled, caches["pooler"] = heads.pool(h, p, head, pooled_context)
         else:
-            last = heads.CLASSIFIERS[head]
-            x, at = (h, dropout_state) if last.reads == "tokens" else (pooled, above)
-            y, caches[head] = heads.classify(x, p, last.role, last.rate(a), at, ops)
-            logits, nsp = (logits, y) if head in heads.ORDERS else (y, nsp)
+            classifier = heads.CLASSIFIERS[head]
+            by_token = classifier.reads == "tokens"
+            x, its_context = (h, context) if by_token else (pooled, pooled_context)
+            y, caches[head] = heads.classify(x, p, classifier, its_context)
+            logits, nsp = (logits, y) if head in heads.SENTENCE_PAIR_HEADS else (y, nsp)
     result = Result(hidden, features, logits, pooled, nsp)
-    return result, (body, caches, h) if keep else None
+    return result, Cache(a, body, caches, h) if options.keep else None
 
 
-def backward(d, cache, ops, dtaps=None, release=False):
-    """Cotangents, cache  ->  gradients under canonical names, without those of unused heads.
+def backward(d: Cotangents, cache: Cache, ops, dtaps: dict | None = None, release: bool = False):
+    """Cotangents  ->  gradients under canonical names, without those of unused heads.
 
-    release: as in encoder.backward.
+    dtaps: {"layer.0": {"q": (N,C), …}, …}. release: as in `encoder.backward`.
     """
-    body, caches, h = cache
-    grads, dh, dpooled = {}, d.hidden[-1], d.pooled
+    caches, grads, dh, dpooled = cache.heads, {}, d.hidden[-1], d.pooled
     for head in reversed([head for head in heads.CLASSIFIERS if head in caches]):
-        dy = d.nsp if head in heads.ORDERS else d.logits
+        dy = d.nsp if head in heads.SENTENCE_PAIR_HEADS else d.logits
         if dy is not None:
-            dpart, dp = heads.classify_backward(dy, caches[head], ops)
+            dx, dp = heads.classify_backward(dy, caches[head], ops)
             grads |= dp
             if heads.CLASSIFIERS[head].reads == "tokens":
-                dh = plus(dh, dpart, ops)
+                dh = plus(dh, dx, ops)
             else:
-                dpooled = plus(dpooled, dpart, ops)
+                dpooled = plus(dpooled, dx, ops)
     if dpooled is not None:
-        dpart, dp = heads.pool_backward(dpooled, caches["pooler"], ops)
-        dh, grads = plus(dh, dpart, ops), grads | dp
-    projection = d.projection
-    if d.logits is not None and "lm_head" in caches:
-        projection = ops.linear.backward(d.logits, caches["lm_head"])
-    if projection is not None:
-        head, gather = caches["words"]
-        dpart, grads["embeddings.word.weight"], grads["decoder.bias"] = projection
-        dp = {}
-        if head is not None:
-            dpart, dp = heads.mlm_backward(dpart, head, ops)
-        if gather is not None:
-            (dpart,) = ops.embedding.backward(dpart, gather)
-        dh, grads = plus(dh, dpart, ops), grads | dp
-    dh = ops.place.zeros_like(h) if dh is None else dh
-    dbody = body_of(body[-1]).backward((*d.hidden[:-1], dh), body, ops, dtaps, release)
-    if "embeddings.word.weight" in grads:  # tied: looked up below, projected onto above
-        word = "embeddings.word.weight"
-        ops.place.accumulate(dbody[word], grads.pop(word))  # no third array of the table's size
+        dx, dp = heads.pool_backward(dpooled, caches["pooler"], ops)
+        dh, grads = plus(dh, dx, ops), grads | dp
+    dword = None
+    for head in set(heads.VOCABULARY_HEADS) & set(caches):
+        dx, dword, dp = heads.vocabulary_head_backward(d.logits, d.projection, caches[head], ops)
+        dh, grads = plus(dh, dx, ops), grads | dp
+    dh = ops.place.zeros_like(cache.last) if dh is None else dh
+    a = cache.architecture
+    blocks = tapped_block.blocks_backward(a, dtaps) if dtaps else None
+    dbody = body_of(a).backward((*d.hidden[:-1], dh), cache.body, ops, release, blocks)
+    if dword is not None:  # tied: the table is looked up below and projected onto above
+        ops.place.accumulate(dbody["embeddings.word.weight"], dword)
     return dbody | grads
 
 
-def body_of(a):
-    """The module of the blocks: the encoder's, or the decoder's."""
+def body_of(a: Architecture):
+    """The module of the body, `encoder` or `decoder`."""
     return decoder if a.causal else encoder

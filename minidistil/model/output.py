@@ -1,53 +1,58 @@
-"""What a model hands out: an `Output`, a training `Step`, its parameters."""
+"""Results of a model: the `Output` of a forward, the `Step` of a training step, parameters."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
+
+import numpy as np
 
 
 class Step(NamedTuple):
-    """A loss, what it is made of, and its gradients under the names of `params`."""
+    """A loss, its parts, and its gradients under the names of `params`."""
 
     loss: float
-    parts: dict
-    grads: dict
+    parts: dict[str, float]
+    grads: dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Output:
-    """What `Model.forward` hands out; None for what the task does not have or nobody asked for."""
+    """Result of a forward; None for a field that the task does not have or that was not requested.
 
-    logits: Any = None  # (B,T,V), (B,T,K), (B,K) or (B,choices)
-    start_logits: Any = None  # (B,T)
-    end_logits: Any = None  # (B,T)
-    seq_relationship_logits: Any = None  # (B,2)
-    cls_logits: Any = None  # (B,K), with distillation_logits (B,K): DeiT's two, of which logits
-    distillation_logits: Any = None  # are the mean
-    last_hidden_state: Any = None  # (B,T,C)
-    pooler_output: Any = None  # (B,C)
-    hidden_states: Any = None  # L+1 arrays (B,T,C)
-    attentions: Any = None  # L arrays (B,H,T,T)
-    taps: Any = None  # {name: array}
-    loss: Any = None  # float
+    DeiT has two classifiers, cls_logits and distillation_logits; logits is their mean.
+    """
+
+    logits: np.ndarray | None = None  # (B,T,V), (B,T,K), (B,K) or (B,choices)
+    start_logits: np.ndarray | None = None  # (B,T)
+    end_logits: np.ndarray | None = None  # (B,T)
+    seq_relationship_logits: np.ndarray | None = None  # (B,2)
+    cls_logits: np.ndarray | None = None  # (B,K)
+    distillation_logits: np.ndarray | None = None  # (B,K)
+    last_hidden_state: np.ndarray | None = None  # (B,T,C)
+    pooler_output: np.ndarray | None = None  # (B,C)
+    hidden_states: tuple[np.ndarray, ...] | None = None  # L+1 arrays (B,T,C)
+    attentions: tuple[np.ndarray, ...] | None = None  # L arrays (B,H,T,T)
+    taps: dict[str, np.ndarray] | None = None  # {name: array}
+    loss: float | None = None
     kept: Any = None  # for backward
 
     @property
-    def sop_logits(self):
-        """seq_relationship_logits, as ALBERT calls them."""
+    def sop_logits(self) -> np.ndarray | None:
+        """ALBERT's name of seq_relationship_logits."""
         return self.seq_relationship_logits
 
 
-def kept_by(out):
-    """What a forward has kept for backward, None after keep=False. Raises TypeError for what is no
-    output of a forward."""
+def kept_by(out: Any) -> Any:
+    """The values that a forward kept for backward, None after keep=False. Raises TypeError where
+    `out` is not the output of a forward."""
     if not hasattr(out, "kept"):
         raise TypeError(f"backward takes what forward gave, not a {type(out).__name__}")
     return out.kept
 
 
 class Kept(NamedTuple):
-    """What a forward keeps for `backward`."""
+    """Values that a forward keeps for its backward."""
 
     rows: Any
     result: Any
@@ -55,33 +60,33 @@ class Kept(NamedTuple):
     loss_gradient: Any  # Cotangents of the loss, None without labels
 
 
-class Copied:
-    """A model whose copies, shallow or deep, learn apart from it: their dictionaries are their own,
-    and arrays are shared, since none is written to."""
+class SharedArraysCopy:
+    """Makes copies, shallow or deep, that can be trained apart from the original: a copy has its
+    own dictionaries and shares the arrays, which are never written to."""
 
-    def __copy__(self):
+    def __copy__(self) -> Self:
         other = object.__new__(type(self))
         mine = vars(self).items()
         vars(other).update({name: dict(x) if isinstance(x, dict) else x for name, x in mine})
         return other
 
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, memo: dict) -> Self:
         return self.__copy__()
 
 
-class Fetched(Mapping):
-    """{name: NumPy array, read-only}, fetched when asked for from where `arrays` live."""
+class FetchedArrays(Mapping):
+    """{name: read-only NumPy array}; an item is fetched from the backend's memory on access."""
 
-    def __init__(self, arrays, place):
+    def __init__(self, arrays: Mapping[str, Any], place: Any) -> None:
         self.arrays, self._place = MappingProxyType(arrays), place
 
-    def __getitem__(self, name):
+    def __getitem__(self, name: str) -> np.ndarray:
         x = self._place.fetch(self.arrays[name])
         x.flags.writeable = False
         return x
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(self.arrays)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.arrays)

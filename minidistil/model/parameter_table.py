@@ -1,19 +1,22 @@
-"""Which parameters a whole model has, what checkpoints call them, and how they start: of one body
-with its heads, or of an encoder and a decoder.
+"""Shapes, checkpoint names and initial values of a whole model: one body with its heads, or an
+encoder–decoder.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from numbers import Integral
 
-from minidistil.config import EncoderDecoderConfig
+import numpy as np
+
+from minidistil.config import BaseConfig, EncoderDecoderConfig
 from minidistil.model.names import public_names
-from minidistil.model.params import LARGEST, check_size, initialise, shapes
+from minidistil.model.params import LARGEST, Shapes, check_size, initialise, shapes
 
-HALVES = {"encoder": "feature-extraction", "decoder": "fill-mask"}  # the task whose heads it has
-BRIDGE = ("enc_to_dec_proj.weight", "enc_to_dec_proj.bias")  # between halves of unequal width
+HALVES = {"encoder": "feature-extraction", "decoder": "fill-mask"}  # {half: task with its heads}
+# Projection from the encoder's width to the decoder's, where they differ
+ENC_TO_DEC_PROJ = ("enc_to_dec_proj.weight", "enc_to_dec_proj.bias")
 
 
-def layout(config, task):
+def layout(config: BaseConfig | EncoderDecoderConfig, task: str) -> tuple[Shapes, dict[str, str]]:
     """{canonical name: shape}, {canonical name: name in `params` and in a saved file}."""
     if not isinstance(config, EncoderDecoderConfig):
         sizes = shapes(config, task)
@@ -25,15 +28,18 @@ def layout(config, task):
         names |= {f"{half}.{c}": f"{half}.{name}" for c, name in found.items()}
     C, D = config.widths
     if C != D:
-        sizes |= dict(zip(BRIDGE, ((D, C), (D,)), strict=True))
-        names |= {name: name for name in BRIDGE}
+        sizes |= dict(zip(ENC_TO_DEC_PROJ, ((D, C), (D,)), strict=True))
+        names |= {name: name for name in ENC_TO_DEC_PROJ}
     return sizes, names
 
 
-def first_values(config, wanted, seed, max_bytes=LARGEST):
+def initial_values(
+    config: BaseConfig | EncoderDecoderConfig, wanted: Mapping[str, tuple[int, ...]], seed: int,
+    max_bytes: int = LARGEST,
+) -> dict[str, np.ndarray]:  # fmt: skip
     """Initial values, float32, of the canonical names and shapes in `wanted`; see `initialise`.
 
-    Raises ValueError, before it allocates any, for more than max_bytes of them.
+    Raises ValueError, before it allocates any, where they take more than max_bytes.
     """
     check_size(wanted, max_bytes)
     if not isinstance(config, EncoderDecoderConfig):
@@ -46,8 +52,10 @@ def first_values(config, wanted, seed, max_bytes=LARGEST):
     return values
 
 
-def checked_layers(layers, depth, name="layers", whose="the teacher's"):
-    """A list of some of `depth` layers as a tuple. Raises ValueError for any other."""
+def checked_layers(
+    layers: Iterable[int], depth: int, name: str = "layers", whose: str = "the teacher's"
+) -> tuple[int, ...]:
+    """A non-empty list of layers, each from 0 to depth − 1, as a tuple. Raises ValueError."""
     chosen = tuple(layers) if isinstance(layers, Iterable) else None
     if not chosen or any(
         isinstance(i, bool) or not isinstance(i, Integral) or not 0 <= i < depth for i in chosen

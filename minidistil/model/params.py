@@ -1,34 +1,37 @@
-"""Which parameters a model has: canonical names, shapes, and how they start.
+"""Parameters of a model: canonical names, shapes and initial values.
 
-A canonical name says the role (`layer.0.q.weight`); `names.py` says what a checkpoint calls it.
+A canonical name gives the role (`layer.0.q.weight`); `names.py` maps it to a checkpoint's name.
 """
 
 import math
 import zlib
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
+from minidistil.config.base import Architecture, BaseConfig
 from minidistil.io.arguments import real
 from minidistil.io.limits import short
 from minidistil.model.heads import CLASSIFIERS, POOLERS, heads_of
 
+Shapes = dict[str, tuple[int, ...]]  # {name: shape}
 FLOAT32 = float(np.finfo(np.float32).max)
 
 
-def shapes(config, task):
-    """{canonical name: shape} for the whole model, in the order of its forward."""
+def shapes(config: BaseConfig, task: str) -> Shapes:
+    """{canonical name: shape} of the whole model, in the order of its forward."""
     return {**body_shapes(config.architecture), **head_shapes(config, task)}
 
 
-def body_shapes(a):
+def body_shapes(a: Architecture) -> Shapes:
     """Embeddings and blocks."""
     s = {"embeddings.word.weight": (a.V, a.width), "embeddings.position.weight": (a.P, a.width)}
     return s | (decoder_shapes(a) if a.causal else encoder_shapes(a))
 
 
-def encoder_shapes(a):
-    """What follows an encoder's tables of words and positions."""
+def encoder_shapes(a: Architecture) -> Shapes:
+    """An encoder without its word and position tables, which `body_shapes` gives."""
     s = {}
     if a.types:
         s["embeddings.type.weight"] = (a.types, a.width)
@@ -39,7 +42,7 @@ def encoder_shapes(a):
         for role in ("q", "k", "v", "out"):
             s.update(_linear(f"layer.{i}.{role}", a.C, a.C))
         s.update(_norm(f"layer.{i}.attention_norm", a.C))
-        if a.reader:
+        if a.cross_attends:
             for role in ("cross_q", "cross_k", "cross_v", "cross_out"):
                 s.update(_linear(f"layer.{i}.{role}", a.C, a.C))
             s.update(_norm(f"layer.{i}.cross_norm", a.C))
@@ -49,21 +52,21 @@ def encoder_shapes(a):
     return s
 
 
-def decoder_shapes(a):
-    """The same of a decoder, whose matrices are kept as (in,out)."""
+def decoder_shapes(a: Architecture) -> Shapes:
+    """GPT-2 without its word and position tables. Its matrices are stored as (in,out)."""
     s = {}
     for i in range(a.L):
         s.update(_norm(f"layer.{i}.attention_norm", a.C))
-        s.update(_turned(f"layer.{i}.qkv", a.C, 3 * a.C))
-        s.update(_turned(f"layer.{i}.out", a.C, a.C))
+        s.update(_transposed_linear(f"layer.{i}.qkv", a.C, 3 * a.C))
+        s.update(_transposed_linear(f"layer.{i}.out", a.C, a.C))
         s.update(_norm(f"layer.{i}.ffn_norm", a.C))
-        s.update(_turned(f"layer.{i}.lin1", a.C, a.F))
-        s.update(_turned(f"layer.{i}.lin2", a.F, a.C))
+        s.update(_transposed_linear(f"layer.{i}.lin1", a.C, a.F))
+        s.update(_transposed_linear(f"layer.{i}.lin2", a.F, a.C))
     return s | _norm("final_norm", a.C)
 
 
-def head_shapes(config, task):
-    """The heads of a task; what projects onto words is the word table, so not listed."""
+def head_shapes(config: BaseConfig, task: str) -> Shapes:
+    """The heads of a task. An LM head's weight is not listed: it is the word table (tied)."""
     a, s = config.architecture, {}
     for head in heads_of(config, task):
         if head == "mlm":
@@ -84,7 +87,7 @@ def _linear(name, inputs, outputs):
     return {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
 
 
-def _turned(name, inputs, outputs):
+def _transposed_linear(name, inputs, outputs):
     return {f"{name}.weight": (inputs, outputs), f"{name}.bias": (outputs,)}
 
 
@@ -92,19 +95,22 @@ def _norm(name, channels):
     return {f"{name}.weight": (channels,), f"{name}.bias": (channels,)}
 
 
-def initialise(config, wanted, seed, scope=""):
-    """{name: float32 array} for the names and shapes in `wanted`, as the originals start.
+def initialise(
+    config: BaseConfig, wanted: Mapping[str, tuple[int, ...]], seed: int, scope: str = ""
+) -> dict[str, np.ndarray]:
+    """Initial values, float32, of the names and shapes in `wanted`, as in the published models.
 
-    Matrices N(0, initializer_range), the pad token's row 0, biases 0, LayerNorm 1 and 0; sinusoids
-    for the positions where a DistilBERT config asks for them. A decoder's `out` and `lin2`, which
-    add to the sum, start smaller, by √(2L). Each parameter has a random stream of its own, so
-    adding a head changes no other parameter; `scope` keeps two models apart.
+    Matrices N(0, initializer_range²), the padding token's row 0, biases 0, LayerNorm's γ 1 and β 0;
+    sinusoidal positions where a DistilBERT config asks for them. GPT-2's `out` and `lin2`, whose
+    outputs the residual stream adds up, are divided by √(2L). Each parameter has its own random
+    stream, so that adding a head changes no other parameter. `scope` is a prefix of the stream's
+    name that separates the two halves of an encoder–decoder.
     """
     params, sinusoidal = {}, getattr(config, "sinusoidal_pos_embds", False)
     a = config.architecture
-    untrained = [] if a.causal else ["embeddings.word.weight"]
-    if config.architecture.padding_position is not None:
-        untrained.append("embeddings.position.weight")
+    zero_at_padding = [] if a.causal else ["embeddings.word.weight"]
+    if a.padding_position is not None:
+        zero_at_padding.append("embeddings.position.weight")
     for name, shape in wanted.items():
         if name.endswith("norm.weight"):
             value = np.ones(shape, np.float32)
@@ -114,16 +120,16 @@ def initialise(config, wanted, seed, scope=""):
             value = sinusoids(*shape)
         else:
             rng = np.random.default_rng([seed, zlib.crc32((scope + name).encode())])
-            adds = a.causal and name.endswith(("out.weight", "lin2.weight"))
-            scale = config.initializer_range / (math.sqrt(2 * a.L) if adds else 1)
+            residual = a.causal and name.endswith(("out.weight", "lin2.weight"))
+            scale = config.initializer_range / (math.sqrt(2 * a.L) if residual else 1)
             value = rng.normal(0, scale, shape).astype(np.float32)
-        if name in untrained:
+        if name in zero_at_padding:
             value[config.pad_token_id] = 0
         params[name] = value
     return params
 
 
-def sinusoids(P, C):
+def sinusoids(P: int, C: int) -> np.ndarray:
     """Position table (P,C): sin and cos of p/10000^(2j/C) in channels 2j and 2j+1.
 
     Source: Vaswani et al., "Attention is all you need", 2017, §3.5.
@@ -133,10 +139,10 @@ def sinusoids(P, C):
     return table.astype(np.float32)
 
 
-def checked_arrays(arrays, shapes_):
-    """{name: array} for `update`: real numbers of a parameter's shape that float32 can hold.
+def checked_arrays(arrays: Mapping[str, Any], shapes_: Mapping[str, tuple]) -> dict[str, Any]:
+    """Check the arrays of `update`: real numbers, of the parameter's shape, within float32.
 
-    shapes_: {name: shape}. Raises TypeError for what is no mapping, ValueError for another array.
+    shapes_: {name: shape}. Raises TypeError where `arrays` is no mapping, and ValueError.
     """
     if not isinstance(arrays, Mapping):
         raise TypeError(f"update takes {{name: array}}, not {short(arrays)}")
@@ -153,11 +159,11 @@ def checked_arrays(arrays, shapes_):
     return checked
 
 
-LARGEST = 2**33  # bytes of new parameters, unless the caller of from_config allows more
+LARGEST = 2**33  # bytes of new parameters; `from_config` takes another bound as max_bytes
 
 
-def check_size(shapes_, most=LARGEST):
-    """Raises ValueError where new parameters of these shapes take more than `most` bytes."""
+def check_size(shapes_: Mapping[str, tuple[int, ...]], most: int = LARGEST) -> None:
+    """Raise ValueError where new parameters of these shapes take more than `most` bytes."""
     size = 4 * count(shapes_)
     if size > most:
         raise ValueError(
@@ -166,6 +172,6 @@ def check_size(shapes_, most=LARGEST):
         )
 
 
-def count(shapes_):
-    """How many numbers the shapes hold."""
+def count(shapes_: Mapping[str, tuple[int, ...]]) -> int:
+    """The number of values in arrays of these shapes."""
     return sum(math.prod(shape) for shape in shapes_.values())

@@ -1,22 +1,28 @@
-"""Parameters of one model where another begins: what fits is taken over, with all that it needs.
+"""Partial initialisation: copy every parameter whose shape matches from another model.
 
-    a weight and its bias, a γ and its β     both, or neither where one has another shape
-    tables of positions and of token types   row by row, as far as both reach
+    a weight and its bias, a γ and its β         both or neither
+    tables of positions and of token types       row by row, up to the shorter table's length
 
-A BERT's position t is row t, a RoBERTa's row padding+1+t: between the two the rows move, and texts
-that are padded on the right find the same vectors.
+Position t is row t in BERT's table and row padding_id + 1 + t in RoBERTa's. Between the two, rows
+are shifted so that a position keeps its vector.
 """
+
+from collections.abc import Mapping
 
 import numpy as np
 
 TABLES = ("embeddings.position.weight", "embeddings.type.weight")
 
 
-def initialise_from(params, given, shift=(0, 0)):
-    """A model's first values, in place of which stand those of another wherever they fit.
+def initialise_from(
+    params: Mapping[str, np.ndarray],
+    given: Mapping[str, np.ndarray],
+    shift: tuple[int, int] = (0, 0),
+) -> dict[str, np.ndarray]:
+    """`params` with the arrays of `given` in every place where they fit.
 
-    params, given: {the model's name: array}, of its own and of the other. shift: the rows of their
-    tables of positions at which a text begins.
+    params, given: {canonical name: array} of the new and of the other model. shift: the row of
+    position 0 in the new and in the other position table.
     """
     found, roles = dict(params), {}
     for name in params:
@@ -31,12 +37,13 @@ def initialise_from(params, given, shift=(0, 0)):
 
 
 def _role(name):
-    """What a weight and its bias have in common."""
+    """The name without .weight or .bias."""
     return name.removesuffix(".weight").removesuffix(".bias")
 
 
 def _common_rows(mine, theirs, m, t):
-    """Tables (·,C): the rows of mine from m on are those of theirs from t on, while there are."""
+    """Tables (·,C): mine with its rows from m on replaced by those of theirs from t on, as far as
+    both tables reach."""
     if mine.shape[1] != theirs.shape[1]:
         return mine
     n = min(len(mine) - m, len(theirs) - t)

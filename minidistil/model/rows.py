@@ -4,12 +4,13 @@
     a b c 0          1 1 1 0               a b c d e               0 3 5
     d e 0 0          1 1 0 0
 
-Everything between the embeddings and the heads works on rows; results return to (B,T,…) at the
-door, with zeros where there is no token. A token's position is its column in the batch, so the
-mask may have holes or padding on the left. RoBERTa's is counted: how many ids up to this one are
-not the padding id, and that id is added, for it has a position, too. The mask has no say in it.
+The embeddings, the blocks and the heads compute on rows; `Rows.scatter` returns their results to
+(B,T,…), with zeros at the padding. A token's position is its column in the batch, so the mask may
+have holes or padding on the left. RoBERTa counts positions: a token's is the number of ids up to
+its own that are not the padding id, plus the padding id. Padding has a position as well, the
+padding id; attention_mask is not used.
 
-    input_ids        RoBERTa's positions, where padding's id is 1
+    input_ids        RoBERTa's positions with padding id 1
     a b 1 c 1        2 3 1 4 1
 """
 
@@ -18,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minidistil.config.base import Architecture
 from minidistil.ops.runtime.dropout_key import DropoutKey
 
 
@@ -31,27 +33,27 @@ class Rows(NamedTuple):
     position: np.ndarray  # (N,) which of the P positions
     bounds: np.ndarray  # (B+1,) sequence b owns rows bounds[b] to bounds[b+1]
     mask: np.ndarray  # (B,T) bool
-    choices: int = 1  # how many sequences in a row make one question
+    choices: int = 1  # multiple choice: adjacent sequences that answer one question
 
-    def scatter(self, x):
+    def scatter(self, x: np.ndarray) -> np.ndarray:
         """x (N,…)  ->  (B,T,…), zeros at the padding."""
         out = np.zeros((*self.mask.shape, *x.shape[1:]), x.dtype)
         out[self.mask] = x
         return out
 
-    def gather(self, x):
+    def gather(self, x: np.ndarray) -> np.ndarray:
         """x (B,T,…)  ->  (N,…)."""
         return x[self.mask]
 
-    def starts(self):
-        """The rows where a sentence begins, (S,): each repeats its sequence's first token."""
+    def starts(self) -> np.ndarray:
+        """(S,) the rows of sentence starts: those that repeat their sequence's first token."""
         return np.flatnonzero(self.ids == self.ids[self.bounds[:-1]][self.sequence])
 
 
-LARGEST_KEY = 2**32 - 1  # of a seed, a step or a sequence: dropout's numbers are words of 32 bits
+LARGEST_KEY = 2**32 - 1  # of a seed, a step or a sequence number: dropout uses words of 32 bits
 
 
-def given_in(batch, name):
+def given_in(batch: Mapping, name: str) -> np.ndarray:
     """An array of a batch. Raises TypeError or ValueError where there is none."""
     if not isinstance(batch, Mapping):
         raise TypeError(f"a batch is a mapping from names to arrays, not a {type(batch).__name__}")
@@ -62,11 +64,11 @@ def given_in(batch, name):
     return batch[name]
 
 
-def pack(input_ids, attention_mask, token_type_ids, a):
-    """The rows of a batch, once it is known to fit the architecture.
+def pack(input_ids, attention_mask, token_type_ids, a: Architecture) -> Rows:
+    """The rows of a batch that fits the architecture.
 
-    input_ids, attention_mask, token_type_ids: (B,T) integers, the last two may be None (all ones,
-    all zeros).
+    input_ids, attention_mask, token_type_ids: (B,T) integers; the last two may be None, which means
+    ones and zeros.
     Raises ValueError: shapes that differ, more tokens than positions, ids outside the vocabulary
     or the token types, a mask that is not 0/1, a sequence without a token.
     """
@@ -99,14 +101,14 @@ def pack(input_ids, attention_mask, token_type_ids, a):
     _inside("input_ids", ids[mask], a.V, "the vocabulary")
     if a.types:
         _inside("token_type_ids", types[mask], a.types, "the token types")
-    # nonzero gives strided views, for which kernels would be compiled once more.
+    # nonzero returns strided views, for which Numba would compile each kernel a second time.
     sequence, column = map(np.ascontiguousarray, np.nonzero(mask))
     bounds = np.concatenate([[0], np.cumsum(mask.sum(axis=1))])
     return Rows(ids[mask], types[mask], sequence, column, position[mask], bounds, mask)
 
 
-def pack_choices(input_ids, attention_mask, token_type_ids, a):
-    """`pack` of arrays (B,choices,T): their B·choices sequences one after another."""
+def pack_choices(input_ids, attention_mask, token_type_ids, a: Architecture) -> Rows:
+    """`pack` of arrays (B,choices,T), as B·choices sequences."""
     B, choices, T = _three(np.shape(input_ids))
     arrays = []
     for name, x in (("input_ids", input_ids), ("attention_mask", attention_mask),
@@ -154,30 +156,23 @@ def _inside(name, values, limit, what):
 
 
 class DropoutState(NamedTuple):
-    """Dropout's randomness for one training step of one batch; None stands for evaluation."""
+    """What names the dropout masks of one batch in one training step."""
 
     seed: int
     step: int
-    sequence: np.ndarray  # (N,) number in the global batch
+    sequence: np.ndarray  # (N,) each row's sequence, by its number in the global batch
     column: np.ndarray  # (N,)
-    first_site: int = 0  # above 0 for the second of two models that draw in one step
+    first_site: int = 0  # where sites count from, see `context`
 
-    def dropout_key(self, site, p):
-        """What `ops.dropout` needs to drop with probability p at one of the model's places."""
+    def dropout_key(self, site: int, p: float) -> DropoutKey:
+        """The key of the mask at a site that drops with probability p."""
         site += self.first_site
         return DropoutKey(p, self.seed, self.step, site, self.sequence, self.column)
 
-    def of(self, rows):
-        """The same chance for some of the rows."""
+    def of(self, rows: np.ndarray) -> "DropoutState":
+        """The same for some of the rows."""
         return self._replace(sequence=self.sequence[rows], column=self.column[rows])
 
-
-def drop(x, p, site, dropout_state, ops):
-    """x (N,C)  ->  dropout(x), cache; x itself in evaluation."""
-    if dropout_state is None or p == 0:
-        return x, None
-    return ops.dropout.forward(x, key=dropout_state.dropout_key(site, p))
-
-
-def drop_backward(dy, cache, ops):
-    return dy if cache is None else ops.dropout.backward(dy, cache)[0]
+    def from_site(self, site: int) -> "DropoutState":
+        """The same with sites counted from this one."""
+        return self._replace(first_site=self.first_site + site)

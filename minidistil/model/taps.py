@@ -1,9 +1,9 @@
-"""Taps: quantities inside a block that a caller wants to see, or to send gradients into.
+"""Taps: quantities inside a block that a caller reads, or sends gradients into.
 
-Most lie at hand between two ops. Scores and weights do not: attention keeps them to itself, so
-they are computed again here, unfused, for the layers that ask.
+Most of them lie between two ops, where `tapped_block` takes them. Attention's scores and weights do
+not leave its op, so they are computed here once more, from q and k of the layers that are tapped:
 
-    scores   s = (q/√D)·kᵀ  (H,t,t)        probs   a = softmax(s)  (H,t,t), before dropout
+    scores   s = (q/√D)·kᵀ   (H,T,T)        probs   a = softmax(s)   (H,T,T), before dropout
 """
 
 import math
@@ -25,7 +25,7 @@ WIDE = ("lin1", "activation")  # (B,T,F)
 SQUARE = ("scores", "probs")  # (B,H,T,T) where the others are (B,T,·)
 
 
-def check_names(names, layers):
+def check_names(names: Collection[str], layers: int) -> None:
     """Raises ValueError for a tap that no layer has."""
     if isinstance(names, str) or not isinstance(names, Collection):
         raise ValueError(f"taps are a list of names, not {short(names)}")
@@ -38,59 +38,54 @@ def check_names(names, layers):
             )
 
 
-def plus(a, b, ops):
-    """a + b, where either may be None: a quantity that fed two readers adds their gradients."""
-    if a is None or b is None:
-        return b if a is None else a
-    return ops.add.forward(a, b)[0]
+def squares(q, k, bounds, n_heads: int, name: str, causal: bool = False) -> list:
+    """q, k (N,C)  ->  `scores` or `probs` of each sequence: a list of (H,T,T).
 
-
-def squares(q, k, bounds, n_heads, name, causal=False):
-    """q, k (N,C)  ->  scores or probs of each sequence: a list of (H,t,t).
-
-    causal: a later token's score is the dtype's minimum, and its weight 0.
+    causal: the score of a later token is the dtype's minimum, and its weight 0.
     """
-    out = []
+    found = []
     for first, last in pairwise(bounds):
-        qh, kh = split_heads(q[first:last], n_heads), split_heads(k[first:last], n_heads)
-        s = (qh / math.sqrt(qh.shape[2])) @ kh.swapaxes(1, 2)  # (H,t,t)
-        if causal:
-            s[:, ~np.tri(len(s[0]), dtype=bool)] = np.finfo(s.dtype).min
-        out.append(s if name == "scores" else _softmax(s))
-    return out
+        s = _scores(*(split_heads(x[first:last], n_heads) for x in (q, k)), causal)
+        found.append(s if name == "scores" else SPEC.softmax.forward(s)[0])
+    return found
 
 
-def _softmax(s):
-    return SPEC.softmax.forward(s.reshape(-1, s.shape[2]))[0].reshape(s.shape)
-
-
-def scores_backward(dtaps, attention, ops):
-    """Gradients into `scores` and `probs` of one layer  ->  dq, dk (N,C), or None, None."""
+def scores_backward(dtaps: dict, attention: tuple, ops) -> tuple:
+    """Gradients into `scores` and `probs` of one layer, the cache of its attention  ->  dq, dk
+    (N,C), or None, None."""
     if not any(name in dtaps for name in SQUARE):
         return None, None
-    q, k, _, _, meeting, n_heads, _ = attention
-    q, k, bounds = map(ops.place.fetch, (q, k, meeting.bounds))
+    q, k, _, _, pattern, n_heads, _ = attention
+    q, k, bounds = map(ops.place.fetch, (q, k, pattern.bounds))
     dq, dk = np.zeros_like(q), np.zeros_like(k)
     for b, (first, last) in enumerate(pairwise(bounds)):
-        hidden = ~np.tri(last - first, dtype=bool) & meeting.causal
-        qh, kh = split_heads(q[first:last], n_heads), split_heads(k[first:last], n_heads)
-        root = math.sqrt(qh.shape[2])
+        qh, kh = (split_heads(x[first:last], n_heads) for x in (q, k))
         ds = 0
         if "probs" in dtaps:
-            s = (qh / root) @ kh.swapaxes(1, 2)  # (H,t,t)
-            s[:, hidden] = -np.inf
-            a = _softmax(s)
-            flat = dtaps["probs"][b].reshape(-1, a.shape[2])
-            ds = ds + SPEC.softmax.backward(flat, a.reshape(flat.shape))[0].reshape(a.shape)
+            _, softmax = SPEC.softmax.forward(_scores(qh, kh, pattern.causal))
+            ds = ds + SPEC.softmax.backward(dtaps["probs"][b], softmax)[0]
         if "scores" in dtaps:
-            ds = ds + np.where(hidden, 0, dtaps["scores"][b])
+            ds = ds + np.where(_later(last - first, pattern.causal), 0, dtaps["scores"][b])
+        root = math.sqrt(qh.shape[2])
         dq[first:last] = merge_heads(ds @ kh / root)
         dk[first:last] = merge_heads(ds.swapaxes(1, 2) @ qh / root)
     return ops.place.send(dq), ops.place.send(dk)
 
 
-def scatter_squares(parts, mask):
-    """A list of (H,t,t)  ->  (B,H,T,T), zeros where either token is padding."""
+def _scores(qh, kh, causal):
+    """qh, kh (H,T,D)  ->  s (H,T,T)."""
+    s = (qh / math.sqrt(qh.shape[2])) @ kh.swapaxes(1, 2)
+    s[:, _later(s.shape[1], causal)] = np.finfo(s.dtype).min
+    return s
+
+
+def _later(T, causal):
+    """(T,T) bool: the keys behind each query that a causal mask hides; none without one."""
+    return ~np.tri(T, dtype=bool) if causal else np.zeros((T, T), bool)
+
+
+def scatter_squares(parts: list, mask: np.ndarray) -> np.ndarray:
+    """A list of (H,T,T)  ->  (B,H,T,T), zeros where either token is padding."""
     B, T = mask.shape
     out = np.zeros((B, len(parts[0]), T, T), parts[0].dtype)
     for b, part in enumerate(parts):
@@ -99,7 +94,7 @@ def scatter_squares(parts, mask):
     return out
 
 
-def gather_squares(x, mask):
-    """(B,H,T,T)  ->  a list of (H,t,t)."""
+def gather_squares(x: np.ndarray, mask: np.ndarray) -> list:
+    """(B,H,T,T)  ->  a list of (H,T,T), each without its padding."""
     columns = [np.flatnonzero(row) for row in mask]
     return [x[b][:, c[:, None], c] for b, c in enumerate(columns)]

@@ -1,10 +1,10 @@
-"""Tensors that lie in safetensors files: what the header says of them first, their numbers when
-they are asked for.
+"""Tensors in safetensors files: the header is read first, the values on demand.
 
-    8 bytes: n | n bytes of JSON: {name: {dtype, shape, data_offsets}} | the numbers
+    8 bytes: n | n bytes of JSON: {name: {dtype, shape, data_offsets}} | the values
 
-A header says how much memory a model takes before any of it is taken. Every number becomes float32
-but for int8, see `checkpoint`. Source: the format's description in safetensors' README.
+The header gives the shapes, so that they can be checked before any memory is allocated. All values
+become float32 except for int8, see `checkpoint`. Source: the format's description in safetensors'
+README.
 """
 
 import json
@@ -19,48 +19,49 @@ from minidistil.io.files import MissingFileError
 from minidistil.ops.kernels.number_formats import dequantize
 
 LARGEST_HEADER = 2**24  # bytes; a model of 1,000 layers takes about 2**21
-READ = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I8": "i1", "I64": "<i8",
+NUMPY_TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I8": "i1", "I64": "<i8",
         "I32": "<i4"}  # fmt: skip
 
 
-class Stored(NamedTuple):
-    """A tensor of a file."""
+class StoredTensor(NamedTuple):
+    """A tensor of a file, not read yet."""
 
     path: Path
     name: str
-    kind: str
+    kind: str  # safetensors' dtype: F32, I8 …
     shape: tuple
-    start: int  # its first byte in the file
+    start: int  # offset of its first byte in the file
 
-    def read(self):
-        """Its numbers, float32, or int8 where they are stored so. Raises ValueError for a type
-        that is none of READ."""
-        if self.kind not in READ:
+    def read(self) -> np.ndarray:
+        """The values, float32; int8 where stored as int8. Raises ValueError for a dtype that is
+        not in NUMPY_TYPES."""
+        if self.kind not in NUMPY_TYPES:
             raise ValueError(
                 f"{self.path}: {self.name} is {self.kind}; F32, F16, BF16 and F64 can be read, I8 "
                 f"with scales"
             )
         count = math.prod(self.shape)
-        x = np.fromfile(self.path, READ[self.kind], count, offset=self.start)
-        if self.kind == "BF16":  # the upper half of a float32; NumPy has no such type
+        x = np.fromfile(self.path, NUMPY_TYPES[self.kind], count, offset=self.start)
+        if self.kind == "BF16":  # the upper half of a float32; NumPy has no bfloat16
             x = (x.astype(np.uint32) << 16).view(np.float32)
         elif self.kind != "I8":
             x = x.astype(np.float32, copy=False)
         return x.reshape(self.shape)
 
 
-class Scaled(NamedTuple):
-    """An int8 matrix (R,C) with a scale for each row (R,)."""
+class QuantizedTensor(NamedTuple):
+    """An int8 matrix (R,C) and its scales (R,), one a row."""
 
-    whole: Stored
-    scale: Stored
+    integers: StoredTensor
+    scale: StoredTensor
 
     @property
-    def shape(self):
-        return self.whole.shape
+    def shape(self) -> tuple:
+        return self.integers.shape
 
-    def read(self):
-        """scale · whole, float32. Raises ValueError for a scale that is no number above 0."""
+    def read(self) -> np.ndarray:
+        """scale · integers, float32. Raises ValueError for a scale that is not a finite number
+        above 0."""
         scale = self.scale.read()
         wrong = np.flatnonzero(~(np.isfinite(scale) & (scale > 0)))
         if len(wrong):
@@ -68,13 +69,13 @@ class Scaled(NamedTuple):
                 f"{self.scale.path} is not a whole quantised model: {self.scale.name} holds "
                 f"{scale[wrong[0]]} at {wrong[0]}, not a number above 0; quantise it again"
             )
-        return dequantize(self.whole.read(), scale)
+        return dequantize(self.integers.read(), scale)
 
 
-def tensors_of(path):
-    """{name: Stored} of a safetensors file, of which only the header is read.
+def tensors_of(path: Path) -> dict[str, StoredTensor]:
+    """{name: StoredTensor} of a safetensors file. Only the header is read.
 
-    Raises MissingFileError or ValueError for what is no whole file of this kind.
+    Raises MissingFileError, or ValueError for a damaged file.
     """
     if not path.exists():
         raise MissingFileError(f"{path} is missing, though the folder's index names it")
@@ -85,13 +86,15 @@ def tensors_of(path):
         if length > LARGEST_HEADER:
             raise _damaged(path, f"a header of {length} bytes, {LARGEST_HEADER} at most")
         try:
-            with safetensors.safe_open(path, framework="numpy"):  # checks types, shapes and places
+            with safetensors.safe_open(path, framework="numpy"):  # checks dtypes, shapes, offsets
                 header = json.loads(file.read(length))
         except (safetensors.SafetensorError, ValueError, RecursionError) as error:
             raise _damaged(path, error) from None
     header.pop("__metadata__", None)
     return {
-        name: Stored(path, name, x["dtype"], tuple(x["shape"]), 8 + length + x["data_offsets"][0])
+        name: StoredTensor(
+            path, name, x["dtype"], tuple(x["shape"]), 8 + length + x["data_offsets"][0]
+        )
         for name, x in header.items()
     }
 

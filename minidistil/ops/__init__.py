@@ -1,10 +1,11 @@
-"""Operations on arrays: one file each, read from the equation down to the kernels.
+"""Operations on arrays, one file each: equations, NumPy specification, CPU kernels, CUDA kernels.
 
 Every op keeps four laws. Positional arguments of `forward` get gradients, keyword arguments do
-not; `backward` returns one gradient for each positional argument, in order; an op keeps no state
-and draws nothing at random; every backend has the same signature. The NumPy pair
+not; `backward` returns one gradient for each positional argument, in order; an op has no state and
+no randomness of its own; its signature is the same on every backend. The NumPy pair
 `forward`/`backward` is the specification, `forward_cpu`/`backward_cpu` are Numba kernels, as are
-`forward_cuda`/`backward_cuda` for NVIDIA's devices.
+`forward_cuda`/`backward_cuda` for NVIDIA's devices. A second output, `cache`, is what `backward`
+needs of the forward.
 """
 
 import importlib
@@ -20,7 +21,7 @@ from minidistil.ops.runtime.workspace import Workspace, frugal
 
 __all__ = [
     "BACKENDS", "DTYPES", "GEMMS", "OPS", "PRECISIONS", "SUFFIX", "Workspace", "backend", "frugal",
-    "matmul_precision", "place_of",
+    "instructions", "matmul_precision", "place_of",
 ]  # fmt: skip
 
 OPS = (
@@ -28,7 +29,7 @@ OPS = (
     "layernorm", "add_layernorm", "dropout", "cross_entropy", "weighted_cross_entropy",
     "binary_cross_entropy", "kl_div", "cosine", "mse", "mae", "moments", "relation", "vocabulary",
 )  # fmt: skip
-SUFFIX = {"numpy": "", "cpu": "_cpu"}  # of the backends that every machine has
+SUFFIX = {"numpy": "", "cpu": "_cpu"}  # of the backends that need no device
 BACKENDS = SUFFIX | {"cuda": "_cuda"}
 # The narrow formats, and the ops whose operands they round, each in a file of its own
 NARROW = {"bfloat16": "bf16", "int8": "int8"}
@@ -36,14 +37,14 @@ ROUNDED = ("linear", "linear_gelu")
 DTYPES = {"float32": np.float32, "float64": np.float64, **dict.fromkeys(NARROW, np.float32)}
 
 
-def backend(name, dtype="float32"):
+def backend(name: str, dtype: str = "float32") -> "Backend":
     """Every op under one name: `backend("cpu").linear.forward(x, weight, bias)`.
 
     name: "numpy" (the specification), "cpu" (Numba kernels) or "cuda" (kernels for an NVIDIA
-    device, where its arrays of floats live; integers, masks and draws come from the host).
-    dtype: "float32"; "float64" for the specification alone; "bfloat16" or "int8", where the
-    operands of every linear are rounded to that, for inference: their backward raises ValueError.
-    Arrays go in and come out in float32 (float64) whatever is inside.
+    device, which holds the arrays of floats; integers, masks and dropout keys come from the host).
+    dtype: "float32"; "float64" for the specification alone; "bfloat16" or "int8" for inference:
+    the operands of every linear are rounded to that, and its backward raises ValueError.
+    The arrays that go in and come out are float32 (or float64) in every case.
     Raises ValueError for any other name or dtype, for int8 where the processor lacks it, and for
     cuda where there is no device.
     """
@@ -53,7 +54,7 @@ def backend(name, dtype="float32"):
         raise ValueError("float64 needs backend 'numpy': the kernels compute in float32")
     if name == "cuda" and dtype != "float32":
         raise ValueError(
-            f"backend 'cuda' keeps float32, not {dtype}; matmul_precision says what its products "
+            f"backend 'cuda' needs float32, not {dtype}; matmul_precision sets what its products "
             f"round to"
         )
     if name == "cuda":
@@ -63,14 +64,24 @@ def backend(name, dtype="float32"):
     return _made(name, dtype)
 
 
+def instructions(name: str) -> str | None:
+    """What the backend's matrix products run on now: for "cpu" as `runtime.amx.instructions`, for
+    the others None."""
+    if name != "cpu":
+        return None
+    from minidistil.ops.runtime import amx
+
+    return amx.instructions()
+
+
 @cache
 def _made(name, dtype):
-    return _Backend(name, dtype)
+    return Backend(name, dtype)
 
 
-class _Backend:
-    """The ops as attributes. An op's file is imported when it is first asked for, so that nobody
-    waits for Numba who does not compute."""
+class Backend:
+    """The ops as attributes, such as `ops.linear.forward`. An op's file is imported at its first
+    use, so that importing the package does not import Numba."""
 
     def __init__(self, name, dtype):
         self.name, self.dtype = name, dtype
@@ -83,5 +94,5 @@ class _Backend:
         file = f"{op}_{NARROW[self.dtype]}" if narrow else op
         module, suffix = importlib.import_module(f"minidistil.ops.{file}"), BACKENDS[self.name]
         pair = {d: getattr(module, d + suffix) for d in ("forward", "backward")}
-        setattr(self, op, SimpleNamespace(**pair))  # from now on a plain attribute
+        setattr(self, op, SimpleNamespace(**pair))  # found without __getattr__ from now on
         return getattr(self, op)

@@ -1,8 +1,8 @@
-"""Addition, the residual connection: the gradient of a sum flows unchanged into both terms.
+"""Addition, the residual connection: both terms receive the gradient of the sum unchanged.
 
     y = a + b          ∂a = ∂y          ∂b = ∂y
 
-Shapes are equal: nothing is broadcast, so nothing has to be summed on the way back.
+Shapes are equal: nothing is broadcast, so no gradient has to be summed.
 """
 
 from minidistil.ops.runtime.cpu import kernel, prange
@@ -59,8 +59,3 @@ def _forward_kernel(a, b, y):
 
 
 backward_cuda = backward
-
-
-def into_cuda(a, b):
-    """a += b, of any shape, in place."""
-    _forward_kernel[flat(a)](*(x.reshape(x.size) for x in (a, b, a)))

@@ -1,9 +1,9 @@
-"""Residual sum and LayerNorm in one pass: y = LN(x + z), which ends each half of a block.
+"""Residual sum and LayerNorm in one pass: y = LN(x + z), the end of each half of a block.
 
-Both are all memory and no arithmetic, so what counts is how often a row travels. The sum s = x + z
-stays in the first-level cache until it is normalised, and is never stored.
+Memory limits the speed of both, so what counts is how often a row is read and written. The sum
+s = x + z stays in the first-level cache until it is normalised, and has no array of its own.
 
-The gradient of a sum flows into both terms, so ∂x = ∂z is what `layernorm.py` derives for ∂s:
+Both terms receive the gradient of the sum, so ∂x = ∂z is what `layernorm.py` derives for ∂s:
 
     ∂x = ∂z = r·(∂ŝ − mean(∂ŝ) − ŝ·mean(∂ŝ⊙ŝ))          ∂ŝ = γ⊙∂y
 """
@@ -22,7 +22,7 @@ from minidistil.ops.runtime.workspace import empty, empty_like
 
 
 def forward(x, z, gamma, beta, *, eps=1e-12, keep=True):
-    """x, z (N,C), gamma (C,), beta (C,)  ->  y (N,C), cache."""
+    """x, z (N,C), gamma (C,), beta (C,)  ->  y (N,C), cache, None with keep=False (inference)."""
     s, _ = add.forward(x, z)
     y, cache = layernorm.forward(s, gamma, beta, eps=eps)
     return y, cache if keep else None
@@ -50,7 +50,7 @@ def _forward_rows(x, z, gamma, beta, eps, y, shat, rstd):
     for n in prange(N):
         mu = var = 0.0
         for c in range(C):
-            y[n, c] = x[n, c] + z[n, c]  # the sum, for as long as the row is at hand
+            y[n, c] = x[n, c] + z[n, c]  # the sum, until y replaces it
             mu += y[n, c]
         mu /= C
         for c in range(C):
@@ -83,7 +83,7 @@ def forward_cuda(x, z, gamma, beta, *, eps=1e-12, keep=True):
 def _forward_kernel(x, z, gamma, beta, eps, y, shat, rstd):
     n, first, step, C = cuda.blockIdx.x, cuda.threadIdx.x, cuda.blockDim.x, x.shape[1]
     for c in range(first, C, step):
-        y[n, c] = x[n, c] + z[n, c]  # the sum: a thread reads again only what it wrote itself
+        y[n, c] = x[n, c] + z[n, c]  # the sum; a thread reads again only what it wrote itself
     mu, r = moments(y, n, first, step, C, eps)
     for c in range(first, C, step):
         normal = (y[n, c] - mu) * r

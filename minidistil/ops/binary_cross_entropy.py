@@ -1,4 +1,4 @@
-"""Binary cross entropy: K independent yes-or-no questions about one text (multi-label).
+"""Binary cross entropy: K independent binary labels for each row (multi-label classification).
 
     y = 1/NK Σ softplus(z) − label·z          ∂z = ∂y/NK·(σ(z) − label)
 

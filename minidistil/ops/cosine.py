@@ -1,19 +1,18 @@
-"""Cosine loss: turn the student's hidden vectors into the directions of the teacher's.
+"""Cosine loss: one minus the cosine between the hidden vectors of student and teacher.
 
 For each selected row, a of the student and b of the teacher, with A = a·a + ε and B = b·b + ε:
 
     cos = a·b/√(A·B)          y = mean(1 − cos)
     ∂a = −∂y/n·(b/√(A·B) − cos·a/A)
 
-Only directions matter: a·∂a is zero up to ε, so lengths stay free.
-Source: PyTorch's `CosineEmbeddingLoss` with target +1, whose ε is 1e-12, inside each root.
+Only the direction of a matters: a·∂a is zero up to ε, so no gradient changes its length.
+Source: PyTorch's `CosineEmbeddingLoss` with target +1, whose ε is 1e-12, under each root.
 """
 
 import math
 
 import numpy as np
 
-from minidistil.ops.cross_entropy import BLOCK
 from minidistil.ops.kl_div import selected
 from minidistil.ops.runtime.cpu import helper, kernel, prange
 from minidistil.ops.runtime.cuda import (
@@ -28,6 +27,7 @@ from minidistil.ops.runtime.cuda import (
     total,
 )
 from minidistil.ops.runtime.workspace import zeros
+from minidistil.ops.softmax import BLOCK
 
 EPS = 1e-12
 

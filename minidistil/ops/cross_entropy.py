@@ -1,24 +1,22 @@
-"""Cross entropy: the mean surprise at the labels, over the rows that have one.
+"""Cross entropy: the mean negative log-likelihood over the rows whose label is not ignore_index.
 
-With M the rows whose label is not `ignore_index`, and lse(z) = ln Σ eᶻ:
+With M those rows, and lse(z) = ln Σ eᶻ:
 
     y = 1/|M| Σ_{n∈M} lse(z[n]) − z[n, label[n]]
 
     ∂z[n] = ∂y/|M|·(softmax(z[n]) − onehot(label[n]))   for n ∈ M, else 0
 
-Source: PyTorch's `CrossEntropyLoss(ignore_index=-100)`. Without any label the mean does not exist:
-ValueError.
+Where M is empty the mean does not exist: ValueError.
+Source: PyTorch's `CrossEntropyLoss(ignore_index=-100)`.
 """
 
 import math
 
 import numpy as np
 
-from minidistil.ops.runtime.cpu import exp, helper, kernel, prange
+from minidistil.ops.runtime.cpu import helper, kernel, prange
 from minidistil.ops.runtime.cuda import (
     TEAM,
-    block_max,
-    block_sum,
     cuda,
     cuda_kernel,
     device_empty,
@@ -27,6 +25,7 @@ from minidistil.ops.runtime.cuda import (
     total,
 )
 from minidistil.ops.runtime.workspace import empty, zeros
+from minidistil.ops.softmax import add_softmax, log_softmax, max_and_sum, max_and_sum_cuda
 
 # ------------------------------------------------------- NumPy: the specification
 
@@ -49,14 +48,8 @@ def backward(dy, cache):
     return (dlogits,)
 
 
-def log_softmax(z):
-    """z (N,V)  ->  z − lse(z) (N,V)."""
-    z = z - z.max(axis=1, keepdims=True)
-    return z - np.log(np.exp(z).sum(axis=1, keepdims=True))
-
-
 def labelled_rows(labels, ignore_index):
-    """The rows whose label is not ignore_index (M,). Raises ValueError where there is none."""
+    """The rows whose label is not ignore_index, (M,). Raises ValueError where there is none."""
     kept = np.flatnonzero(labels != ignore_index)  # (M,)
     if len(kept) == 0:
         raise ValueError(f"cross entropy needs a label: all {len(labels)} are {ignore_index}")
@@ -65,70 +58,41 @@ def labelled_rows(labels, ignore_index):
 
 # ------------------------------------------------------- Numba: rows across cores
 
-BLOCK = 256  # terms that are summed in float32, in vector lanes, before float64 takes over
-
 
 def forward_cpu(logits, *, labels, ignore_index=-100):
     kept = labelled_rows(labels, ignore_index)
-    rows, tops, totals = np.empty(len(kept)), empty(len(kept)), empty(len(kept))
-    _forward_rows(logits, labels, kept, rows, tops, totals)
-    return np.float32(rows.mean()), (logits, labels, kept, tops, totals)
+    rows, sums = np.empty(len(kept)), empty((len(kept), 2))
+    _forward_rows(logits, labels, kept, rows, sums)
+    return np.float32(rows.mean()), (logits, labels, kept, sums)
 
 
 @kernel
-def _forward_rows(logits, labels, kept, rows, tops, totals):
+def _forward_rows(logits, labels, kept, rows, sums):
     for i in prange(len(kept)):
-        z = logits[kept[i]]
-        tops[i], totals[i] = exp_sum(z, np.float32(1))
-        rows[i] = surprise(z[labels[kept[i]]], tops[i], totals[i])
+        z, label = logits[kept[i]], labels[kept[i]]
+        top, total = max_and_sum(z)
+        sums[i, 0], sums[i, 1] = top, total
+        rows[i] = nll(z[label], top, total)
 
 
 @helper
-def exp_sum(z, scale):
-    """The largest of a row, top, and Σ e^(scale·(z − top)): what softmax and lse are made of."""
-    top, total = largest(z), 0.0
-    for start in range(0, len(z), BLOCK):
-        block, part = z[start : start + BLOCK], np.float32(0)
-        for j in range(len(block)):
-            part += exp((block[j] - top) * scale)
-        total += part
-    return top, np.float32(total)
-
-
-@helper
-def largest(z):
-    """The largest of a row."""
-    top = z[0]
-    for v in range(len(z)):
-        top = max(top, z[v])
-    return top
-
-
-@helper
-def surprise(z, top, total):
-    """−ln of the softmax of one logit; ln and the difference are small, so nothing cancels."""
+def nll(z, top, total):
+    """−ln of the softmax at logit z; ln total and top − z are small, so nothing cancels."""
     return np.log(np.float64(total)) + (top - z)
 
 
-@helper
-def add_softmax(z, top, share, dz):
-    """dz += share·e^(z − top) over a row or a part of it."""
-    for v in range(len(z)):
-        dz[v] += share * exp(z[v] - top)
-
-
 def backward_cpu(dy, cache):
-    logits, labels, kept, tops, totals = cache
+    logits, labels, kept, sums = cache
     dlogits = zeros(logits.shape)
-    _backward_rows(np.float32(dy / len(kept)), logits, labels, kept, tops, totals, dlogits)
+    _backward_rows(np.float32(dy / len(kept)), logits, labels, kept, sums, dlogits)
     return (dlogits,)
 
 
 @kernel
-def _backward_rows(weight, logits, labels, kept, tops, totals, dlogits):
+def _backward_rows(weight, logits, labels, kept, sums, dlogits):
     for i in prange(len(kept)):
         n = kept[i]
-        add_softmax(logits[n], tops[i], weight / totals[i], dlogits[n])
+        add_softmax(logits[n], sums[i, 0], weight / sums[i, 1], dlogits[n])
         dlogits[n, labels[n]] -= weight
 
 
@@ -138,29 +102,22 @@ def _backward_rows(weight, logits, labels, kept, tops, totals, dlogits):
 def forward_cuda(logits, *, labels, ignore_index=-100):
     kept = labelled_rows(labels, ignore_index)
     rows, sums = device_empty(len(logits)), device_empty((len(logits), 2))
-    places = to_device(labels)
-    _forward_kernel[len(logits), TEAM](logits, places, ignore_index, rows, sums)
-    return total(rows, 1 / len(kept)), (logits, places, ignore_index, len(kept), sums)
+    labels = to_device(labels)
+    _forward_kernel[len(logits), TEAM](logits, labels, ignore_index, rows, sums)
+    return total(rows, 1 / len(kept)), (logits, labels, ignore_index, len(kept), sums)
 
 
 @cuda_kernel
 def _forward_kernel(logits, labels, ignore_index, rows, sums):
-    n, first, step, V = cuda.blockIdx.x, cuda.threadIdx.x, cuda.blockDim.x, logits.shape[1]
-    label = labels[n]
+    n, first, label = cuda.blockIdx.x, cuda.threadIdx.x, labels[cuda.blockIdx.x]
     if label == ignore_index:
         if first == 0:
             rows[n] = float32(0)
         return
-    top, part = logits[n, 0], float32(0)
-    for v in range(first, V, step):
-        top = max(top, logits[n, v])
-    top = block_max(top)
-    for v in range(first, V, step):
-        part += float32(math.exp(logits[n, v] - top))
-    part = block_sum(part)
+    top, total_exp = max_and_sum_cuda(logits, n)
     if first == 0:
-        sums[n, 0], sums[n, 1] = top, part
-        rows[n] = float32(math.log(part)) + (top - logits[n, label])
+        sums[n, 0], sums[n, 1] = top, total_exp
+        rows[n] = float32(math.log(total_exp)) + (top - logits[n, label])
 
 
 def backward_cuda(dy, cache):

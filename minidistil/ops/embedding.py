@@ -6,8 +6,8 @@ A row that several tokens share receives the sum of their gradients; the others 
 
     ∂table[v] = Σ_{n : ids[n] = v} ∂y[n]
 
-`dtable[ids] += dy` would lose all but one of the repeats. With `padding_id`, that row is looked up
-but never trained, as with PyTorch's `padding_idx`.
+`dtable[ids] += dy` would add only one of several gradients for the same row. The row `padding_id`
+is looked up like any other, but its gradient is zero, as with PyTorch's `padding_idx`.
 """
 
 import numpy as np
@@ -28,7 +28,10 @@ from minidistil.ops.runtime.workspace import empty, zeros
 
 
 def forward(table, *, ids, padding_id=None):
-    """table (V,C), ids (N,) integers in [0, V)  ->  y (N,C), cache."""
+    """table (V,C), ids (N,) integers in [0, V)  ->  y (N,C), cache.
+
+    padding_id: a row of the table whose gradient is zero, or None.
+    """
     return table[ids], (ids, table.shape, padding_id)
 
 
@@ -59,8 +62,8 @@ def _gather_rows(table, ids, y):
 
 
 def backward_cpu(dy, cache):
-    # Sorting brings the tokens that share a row together: one writer for each row of the table,
-    # which adds its tokens in their order in the batch, on any number of cores.
+    # Sorting brings the tokens that share a row together, so that each row of the table has one
+    # writer, which adds its tokens in their order in the batch on any number of cores.
     ids, shape, padding_id = cache
     order = np.argsort(ids, kind="stable")
     used, first = np.unique(ids[order], return_index=True)
@@ -75,7 +78,7 @@ def backward_cpu(dy, cache):
 def _scatter_rows(dy, order, used, first, dtable):
     C = dy.shape[1]
     for r in prange(len(used)):
-        total = np.zeros(C)  # float64: a token type or a first position sums over a whole batch
+        total = np.zeros(C)  # float64: a token type sums over the whole batch
         for i in range(first[r], first[r + 1]):
             for c in range(C):
                 total[c] += dy[order[i], c]
@@ -86,7 +89,7 @@ def _scatter_rows(dy, order, used, first, dtable):
 # ------------------------------------------------------- CUDA: a block for each row
 
 PIECE = 64  # tokens that a block adds up
-UNTRAINED = -1  # the padding's row
+NO_ROW = -1  # in place of padding_id: its sum is not written
 
 
 def forward_cuda(table, *, ids, padding_id=None):
@@ -104,8 +107,8 @@ def _gather_kernel(table, ids, y):
 
 
 def backward_cuda(dy, cache):
-    # The host, from which the ids came, sorts them. A token type sums over a whole batch: so first
-    # pieces of a row's tokens are summed, a block each, then the pieces of a row.
+    # The host, from which the ids come, sorts them. A token type sums over the whole batch, so each
+    # row's tokens are divided into pieces; a block sums a piece, then one sums the row's pieces.
     ids, shape, padding_id = cache
     order = np.argsort(ids, kind="stable")
     used, first, tokens = np.unique(ids[order], return_index=True, return_counts=True)
@@ -118,7 +121,7 @@ def backward_cuda(dy, cache):
     if len(used):
         _add_rows_kernel[len(places), TEAM](dy, *map(to_device, (order, begins, places)), sums)
         if padding_id is not None:
-            used = np.where(used == padding_id, UNTRAINED, used)
+            used = np.where(used == padding_id, NO_ROW, used)
         _add_rows_kernel[len(used), TEAM](sums, *map(to_device, (places, start, used)), dtable)
     return (dtable,)
 
@@ -127,7 +130,7 @@ def backward_cuda(dy, cache):
 def _add_rows_kernel(x, order, first, to, y):
     """y[to[r]] = the sum of the rows x[order[first[r]]] to x[order[first[r + 1] - 1]]."""
     r = cuda.blockIdx.x
-    if to[r] != UNTRAINED:
+    if to[r] != NO_ROW:
         for c in range(cuda.threadIdx.x, x.shape[1], cuda.blockDim.x):
             total = float32(0)
             for i in range(first[r], first[r + 1]):

@@ -1,4 +1,4 @@
-"""GELU: pass x on in proportion to the probability that a standard normal stays below it.
+"""GELU: x times the probability that a standard normal variable is below x.
 
     y = x·Φ(x)          Φ(x) = ½(1 + erf(x/√2))          ∂x = ∂y·(Φ(x) + x·φ(x)),  φ = Φ′
 
@@ -7,7 +7,8 @@ BERT and DistilBERT use this form (`"gelu"`). GPT-2 and the first BERT code use 
 
     Φ(x) ≈ ½(1 + tanh z)     z = √(2/π)(x + 0.044715x³)     φ(x) ≈ ½(1 − tanh² z)·z′
 
-They differ by up to 5e-4: small enough to train, large enough to fail a comparison.
+They differ by up to 5e-4: too little to matter in training, enough to fail a comparison. The value
+of one number, which the matrix products compute as well, is in `kernels/activation.py`.
 Source: Hendrycks & Gimpel, "Gaussian Error Linear Units", 2016, §2.
 """
 
@@ -16,20 +17,23 @@ from functools import cache
 
 import numpy as np
 
-from minidistil.ops.runtime.cpu import erf, erf_of_array, exp, helper, kernel, prange, tanh
-from minidistil.ops.runtime.cuda import (
-    cuda,
-    cuda_kernel,
-    device_empty,
-    device_function,
-    flat,
-    float32,
+from minidistil.ops.kernels.activation import (
+    CODES,
+    CUBIC,
+    CUBIC_32,
+    ROOT_2_OVER_PI,
+    ROOT_2_OVER_PI_32,
+    ROOT_HALF,
+    ROOT_HALF_32,
+    activate,
+    gelu_cuda,
+    tanh_argument,
 )
+from minidistil.ops.runtime.cpu import erf, erf_of_array, exp, kernel, prange, tanh
+from minidistil.ops.runtime.cuda import cuda, cuda_kernel, device_empty, flat, float32
 from minidistil.ops.runtime.workspace import empty_like
 
-FORMS = ("none", "tanh")
-ROOT_HALF, ROOT_2_OVER_PI, CUBIC = math.sqrt(0.5), math.sqrt(2 / math.pi), 0.044715
-DENSITY = 1 / math.sqrt(2 * math.pi)
+DENSITY = 1 / math.sqrt(2 * math.pi)  # φ(0)
 
 # ------------------------------------------------------- NumPy: the specification
 
@@ -58,49 +62,13 @@ def _distribution(x, approximate):
 # ------------------------------------------------------- Numba: rows across cores
 
 f = np.float32
-ROOT_HALF_32, ROOT_2_OVER_PI_32, CUBIC_32 = f(ROOT_HALF), f(ROOT_2_OVER_PI), f(CUBIC)
 DENSITY_32 = f(DENSITY)
 
 
 def forward_cpu(x, *, approximate="none"):
     y = empty_like(x)
-    activate_cpu(x, approximate, y)
+    activate(x, approximate, y)
     return y, (x, approximate)
-
-
-def activate_cpu(x, approximate, y):
-    """y = gelu(x); y may be x."""
-    (_forward_tanh if approximate == "tanh" else _forward_erf)(x, y)
-
-
-@kernel
-def _forward_erf(x, y):
-    for n in prange(x.shape[0]):
-        for c in range(x.shape[1]):
-            y[n, c] = of_erf(x[n, c])
-
-
-@kernel
-def _forward_tanh(x, y):
-    for n in prange(x.shape[0]):
-        for c in range(x.shape[1]):
-            y[n, c] = of_tanh(x[n, c])
-
-
-@helper
-def of_erf(x):
-    """gelu(x) of one number."""
-    return x * f(0.5) * (f(1) + erf(x * ROOT_HALF_32))
-
-
-@helper
-def of_tanh(x):
-    return x * f(0.5) * (f(1) + tanh(_inner(x)))
-
-
-@helper
-def _inner(x):
-    return ROOT_2_OVER_PI_32 * (x + CUBIC_32 * x * x * x)
 
 
 def backward_cpu(dy, cache):
@@ -124,14 +92,12 @@ def _backward_tanh(dy, x, dx):
     for n in prange(x.shape[0]):
         for c in range(x.shape[1]):
             z = x[n, c]
-            t = tanh(_inner(z))
+            t = tanh(tanh_argument(z))
             slope = ROOT_2_OVER_PI_32 * (f(1) + f(3) * CUBIC_32 * z * z)
             dx[n, c] = dy[n, c] * f(0.5) * (f(1) + t + z * (f(1) - t * t) * slope)
 
 
 # ------------------------------------------------------- CUDA: a thread for each number
-
-CODES = {None: 0, "none": 1, "tanh": 2}  # what kernels know of `approximate`; 0: no GELU at all
 
 
 def forward_cuda(x, *, approximate="none"):
@@ -145,15 +111,6 @@ def backward_cuda(dy, cache):
     dx = device_empty(x.shape)
     _backward_kernel(CODES[approximate])[flat(x)](dy, x, dx)
     return (dx,)
-
-
-@device_function
-def gelu_cuda(x, form):
-    """gelu(x) of one number."""
-    if form == 1:
-        return x * float32(0.5) * (float32(1) + float32(math.erf(x * ROOT_HALF_32)))
-    z = ROOT_2_OVER_PI_32 * (x + CUBIC_32 * x * x * x)
-    return x * float32(0.5) * (float32(1) + float32(math.tanh(z)))
 
 
 @cache

@@ -1,6 +1,6 @@
-"""The length of all gradients taken as one long vector, √(Σ g²), and shortening it: no backward.
+"""Global gradient norm, √(Σ g²) over all arrays, and scaling them all: no backward.
 
-The sum runs in float64: over a hundred million squares float32 would lose its small terms.
+The sum is float64: among a hundred million squares float32 would lose the small ones.
 """
 
 import math
@@ -39,7 +39,7 @@ def scaled(arrays, factor):
 
 
 def norm_cpu(arrays):
-    """As `norm`, and the same bits on any number of cores: the chunks are fixed."""
+    """As `norm`. The chunks are fixed, so the bits do not depend on the number of cores."""
     total, parts = 0.0, np.empty(CHUNKS)
     for a in arrays:
         _square_chunks(a.reshape(-1), parts)
@@ -79,7 +79,7 @@ def _scale_chunks(x, factor, y):
 
 
 def norm_cuda(arrays):
-    """As `norm`, of arrays on the device: the one number of a step that clipping waits for."""
+    """As `norm`, of arrays on the device. Waits for the result."""
     where = table((a,) for a in arrays)
     parts = device_empty(where.shape[0])
     _square_kernel[where.shape[0], TEAM](where, parts)

@@ -5,18 +5,19 @@ For one row x of C channels (all sums and means run over channels):
     μ = mean(x)        r = 1/√(mean((x−μ)²) + ε)        x̂ = (x−μ)·r
     y = γ⊙x̂ + β
 
-Backward, writing ∂t for ∂loss/∂t.  γ and β are shared by all N rows, so their
-gradients add up over rows; x is not, so its gradient stays within the row:
+Backward, writing ∂t for ∂loss/∂t. γ and β are shared by all N rows, so their gradients are sums
+over rows; x is not, so its gradient stays within the row:
 
     ∂β = Σ_rows ∂y      ∂γ = Σ_rows ∂y⊙x̂      ∂x̂ = γ⊙∂y
 
-x reaches x̂ three ways: directly, through μ and through r.  With
+x̂ depends on x in three ways: directly, through μ and through r. With
 ∂x̂ᵢ/∂xⱼ = r·(δᵢⱼ − 1/C − x̂ᵢx̂ⱼ/C), summing ∂x̂ᵢ·∂x̂ᵢ/∂xⱼ over i gives
 
     ∂x = r·(∂x̂ − mean(∂x̂) − x̂·mean(∂x̂⊙x̂))
 
-that is: strip from ∂x̂ what points along 1 and along x̂, since shifting or
-stretching a row leaves y where it was (up to ε).
+that is, ∂x̂ without its components along 1 and along x̂: adding a constant to a row or scaling it
+does not change y (up to ε).
+Source: Ba, Kiros & Hinton, "Layer normalization", 2016, eq. 4.
 """
 
 import math
@@ -95,8 +96,8 @@ def backward_cpu(dy, cache):
 
 @kernel
 def _backward_chunks(dy, xhat, rstd, gamma, dx, dgamma, dbeta):
-    # dgamma and dbeta sum over rows, so two cores on two rows would add into one cell
-    # at once and lose updates.  Each chunk k of rows fills a row k of its own instead.
+    # dgamma and dbeta sum over rows: two cores that add to one cell at the same time would lose
+    # updates. Each chunk k of rows therefore fills a row k of its own.
     N, C = dy.shape
     for k in prange(CHUNKS):
         for n in range(k * N // CHUNKS, (k + 1) * N // CHUNKS):
@@ -134,7 +135,7 @@ def _forward_kernel(x, gamma, beta, eps, y, xhat, rstd):
 
 @device_function
 def moments(x, n, first, step, C, eps):
-    """Of row n: the mean, and one over the deviation."""
+    """The mean of row n, and one over its standard deviation."""
     total, square = float32(0), float32(0)
     for c in range(first, C, step):
         total += x[n, c]

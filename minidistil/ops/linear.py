@@ -1,4 +1,4 @@
-"""Linear: a matrix product and a shift, y = x·Wᵀ + b.
+"""Linear: a matrix product and a bias, y = x·Wᵀ + b.
 
 W holds one row for each output channel, as PyTorch stores it, hence the transpose. With
 y[n,o] = Σ_c x[n,c]·W[o,c] + b[o], each factor's gradient is ∂y times the other factor:
@@ -30,14 +30,14 @@ def backward(dy, cache):
 
 
 def sum_of_rows(x):
-    """x (N,C)  ->  (C,), in float64: NumPy adds rows one by one, N roundings where its sums along
-    a row have log N."""
+    """x (N,C)  ->  (C,), in float64: NumPy adds rows one by one, which rounds N times where its
+    pairwise sums along a row round log N times."""
     return x.sum(axis=0, dtype=np.float64).astype(x.dtype)
 
 
 # ------------------------------------------------------- Numba: rows across cores
 
-RUN = 128  # rows of a chunk that are summed before their sum is added to the chunk's
+RUN = 128  # rows that are summed by themselves before their sum is added to that of the chunk
 
 
 def forward_cpu(x, weight, bias):
@@ -72,7 +72,7 @@ def _sum_chunks(dy, partial):
 
 # ------------------------------------------------------- CUDA: tiles of the product, a block each
 
-ACROSS, DOWN = 32, 8  # threads of a block that sums columns: neighbours read neighbours
+ACROSS, DOWN = 32, 8  # threads of a block that sums columns; neighbours read neighbours
 
 
 def forward_cuda(x, weight, bias):
@@ -86,7 +86,7 @@ def backward_cuda(dy, cache):
 
 
 def column_sums_cuda(dy, out=None, O=None):
-    """dy (N,O)  ->  (O,). out: where to add them; O: the columns meant, if dy has more."""
+    """dy (N,O)  ->  (O,). out: where to add the sums; O: how many columns, if dy has more."""
     O = dy.shape[1] if O is None else O
     partial = device_empty((CHUNKS, O))
     _sum_chunks_kernel[(-(-O // ACROSS), CHUNKS), (ACROSS, DOWN)](dy, partial)

@@ -2,10 +2,10 @@
 time.
 
 Both operands are rounded to bfloat16 (`kernels/number_formats.py`), nearest, ties to even.
-Everything else is float32: the product of two bfloat16 numbers has 16 bits and is exact there, so
-only the sum over channels rounds, as it does in float32, and the bias is added to it unrounded.
+Everything else is float32: the product of two bfloat16 numbers has 16 bits and is exact in it, so
+only the sum over channels rounds, as it does in float32; the bias is added unrounded.
 
-For inference: the rounding has no derivative.
+For inference only: rounding has no useful derivative.
 """
 
 from minidistil.ops.kernels import matmul_narrow

@@ -1,11 +1,10 @@
 """Linear and GELU in one pass: y = gelu(x·Wᵀ + b), the first half of a feed-forward layer.
 
-The output of this product is the widest thing in a block, (N,F) with F = 4C. Computed apart, GELU
-would fetch from memory what the product has just put there. Here each strip of the product goes
-through GELU while the cache still holds it, and where no backward follows, h = x·Wᵀ + b is
-overwritten by y and never stored at all.
+The output of this product is the largest array of a block, (N,F) with F = 4C. Computed separately,
+GELU would read from memory what the product has just written there. Here GELU is applied to each
+strip of the product while the cache still holds it, and for inference y overwrites h = x·Wᵀ + b.
 
-The backward needs h, not y, for GELU cannot be inverted:
+Backward needs h, not y, since GELU has no inverse:
 
     ∂h = ∂y ⊙ gelu′(h)          ∂x, ∂W, ∂b from ∂h as in `linear.py`
 """
@@ -20,7 +19,10 @@ from minidistil.ops.runtime.workspace import empty, empty_like
 
 
 def forward(x, weight, bias, *, approximate="none", keep=True):
-    """x (N,I), weight (O,I), bias (O,)  ->  y (N,O), the caches of linear and of gelu."""
+    """x (N,I), weight (O,I), bias (O,)  ->  y (N,O), the caches of linear and of gelu.
+
+    keep=False: inference; the cache is None.
+    """
     h, product = linear.forward(x, weight, bias)  # (N,O)
     y, activation = gelu.forward(h, approximate=approximate)
     return y, (product, activation) if keep else None

@@ -1,6 +1,6 @@
 """Linear and GELU with the operands of the product in int8: `linear_int8.py`, then `gelu.py`.
 
-The product's sums come out in float32 and GELU reads them there: nothing more is rounded.
+GELU takes the product's float32 sums: nothing more is rounded.
 """
 
 from minidistil.ops import gelu, linear_int8

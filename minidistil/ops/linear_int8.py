@@ -1,16 +1,17 @@
-"""Linear in int8: whole numbers inside, one scale for each row of x and each row of W.
+"""Linear in int8: a product of integers, with one scale for each row of x and each row of W.
 
-    x[n,c] ≈ s[n]·q[n,c]        W[o,c] ≈ t[o]·w[o,c]        q, w whole numbers of 8 bits
+    x[n,c] ≈ s[n]·q[n,c]        W[o,c] ≈ t[o]·w[o,c]        q, w integers of 8 bits
     y[n,o] = (s[n]·t[o]) · Σ_c q[n,c]·w[o,c]  +  b[o]
 
-`kernels/number_formats.py` says how rows become whole numbers. Those of x do so at each call
-("dynamic"), each by its own smallest and largest entry, so that a token never depends on its
-neighbours in the batch; those of W (one for each output channel) once. The sum is exact in 32 bits
+`kernels/number_formats.py` defines the quantisation of a row. Rows of x are quantised at each call
+("dynamic"), each by its own smallest and largest entry, so that a token does not depend on its
+neighbours in the batch; rows of W (one for each output channel) once. The sum is exact in 32 bits
 for up to 66,311 channels, so its order does not matter. Three roundings follow, in float32 and in
 this order: of the sum, of its product with s·t (which is exact: two bfloat16 numbers), and of the
 sum with b.
 
-A row of x that holds NaN or infinity gives a row of NaN. For inference: rounding has no derivative.
+A row of x that holds NaN or infinity gives a row of NaN. For inference only: rounding has no useful
+derivative.
 """
 
 import numpy as np

@@ -1,9 +1,9 @@
-"""Absolute error, which pulls as hard on a small difference as on a large one.
+"""Absolute error, whose gradient has the same size for small and large differences.
 
     y = Σ |x − target| / n          ∂x = ∂y·sign(x − target)/n
 
-over the selected rows; n is rows times channels, as in PyTorch's L1Loss. Where both are equal the
-sign, and so the pull, is 0.
+over the selected rows; n is rows times channels. Where x equals the target the gradient is 0.
+Source: PyTorch's `L1Loss`.
 """
 
 import numpy as np
@@ -18,6 +18,7 @@ from minidistil.ops.runtime.cuda import (
     device_empty,
     device_zeros,
     float32,
+    floats_to_device,
     to_device,
     total,
 )
@@ -27,7 +28,10 @@ from minidistil.ops.runtime.workspace import zeros
 
 
 def forward(x, *, target, mask=None):
-    """x (N,C), target (N,C), mask (N,) bool or None (all rows)  ->  y (), cache."""
+    """x (N,C), target (N,C), mask (N,) bool or None (all rows)  ->  y (), cache.
+
+    Raises ValueError for a mask that selects no row.
+    """
     rows = selected(mask, len(x))
     error = x[rows] - target[rows]  # (M,C)
     return np.abs(error).sum() / x.dtype.type(error.size), (error, rows, x.shape)
@@ -80,8 +84,8 @@ def _backward_rows(weight, x, target, rows, dx):
 
 def forward_cuda(x, *, target, mask=None):
     rows = selected(mask, len(x))
-    sums, places = device_empty(len(rows)), to_device(rows)
-    target = to_device(np.asarray(target, np.float32)) if isinstance(target, np.ndarray) else target
+    sums = device_empty(len(rows))
+    places, target = to_device(rows), floats_to_device(target)
     _forward_kernel[len(rows), TEAM](x, target, places, sums)
     return total(sums, 1 / (len(rows) * x.shape[1])), (x, target, places)
 

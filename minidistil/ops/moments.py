@@ -1,4 +1,4 @@
-"""Moments of a token's vector over its channels: the mean and the variance.
+"""Moments: the mean and the variance of each token's vector over its channels.
 
     μ = Σ x / C          v = Σ (x − μ)² / C
     ∂x = ∂μ/C + ∂v·2(x − μ)/C

@@ -1,16 +1,15 @@
-"""Squared error, between logits or hidden states or numbers.
+"""Squared error between logits, hidden states or other numbers.
 
     y = Σ (x − target)² / n          ∂x = ∂y·2(x − target)/n
 
 over the selected rows; n is rows times channels ("mean", PyTorch's default), rows ("batchmean",
 which Hugging Face's distiller uses on logits) or 1 ("sum").
-Source: PyTorch's `MSELoss`, whose reductions "mean" and "sum" these are.
+Source: PyTorch's `MSELoss` for the reductions "mean" and "sum".
 """
 
 import numpy as np
 
-from minidistil.ops.cross_entropy import BLOCK
-from minidistil.ops.kl_div import REDUCTIONS, selected
+from minidistil.ops.kl_div import divisor, selected
 from minidistil.ops.runtime.cpu import helper, kernel, prange
 from minidistil.ops.runtime.cuda import (
     TEAM,
@@ -25,6 +24,7 @@ from minidistil.ops.runtime.cuda import (
     total,
 )
 from minidistil.ops.runtime.workspace import zeros
+from minidistil.ops.softmax import BLOCK
 
 # ------------------------------------------------------- NumPy: the specification
 
@@ -35,7 +35,7 @@ def forward(x, *, target, mask=None, reduction="mean"):
     Raises ValueError for an unknown reduction, or a mask that selects no row.
     """
     rows = selected(mask, len(x))
-    n = _count(reduction, len(rows), x.shape[1])
+    n = divisor(reduction, len(rows), x.shape[1])
     error = x[rows] - target[rows]  # (M,C)
     return (error * error).sum() / x.dtype.type(n), (error, rows, n, x.shape)
 
@@ -48,18 +48,12 @@ def backward(dy, cache):
     return (dx,)
 
 
-def _count(reduction, rows, channels):
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, not {reduction!r}")
-    return {"batchmean": rows, "mean": rows * channels, "sum": 1}[reduction]
-
-
 # ------------------------------------------------------- Numba: rows across cores
 
 
 def forward_cpu(x, *, target, mask=None, reduction="mean"):
     rows = selected(mask, len(x))
-    n = _count(reduction, len(rows), x.shape[1])
+    n = divisor(reduction, len(rows), x.shape[1])
     sums = np.empty(len(rows))
     _forward_rows(x, target, rows, sums)
     return np.float32(sums.sum() / n), (x, target, rows, n)
@@ -108,7 +102,7 @@ def add_error(x, target, weight, dx):
 
 def forward_cuda(x, *, target, mask=None, reduction="mean"):
     rows = selected(mask, len(x))
-    n, sums = _count(reduction, len(rows), x.shape[1]), device_empty(len(rows))
+    n, sums = divisor(reduction, len(rows), x.shape[1]), device_empty(len(rows))
     places, target = to_device(rows), floats_to_device(target)
     _forward_kernel[len(rows), TEAM](x, target, places, sums)
     return total(sums, 1 / n), (x, target, places, n)

@@ -1,32 +1,35 @@
-"""Relations: how far the affinities among a student's tokens are from those among its teacher's.
+"""Self-attention relations (MiniLM): a loss on the scores between the tokens of a sequence.
 
-Rows are real tokens, as in `attention`. For each sequence and each of H heads, with q and k the
-head's D channels and q′, k′ the teacher's D′ (which may be more or fewer):
+Rows are real tokens, as in `attention`. For each sequence of T tokens and each of H heads, with q
+and k the head's D channels in the student and q′, k′ its D′ channels in the teacher:
 
-    s = q·kᵀ/√D       u = q′·k′ᵀ/√D′       (t,t)         a = softmax(s)       b = softmax(u)
+    z_s = q·kᵀ/√D      z_t = q′·k′ᵀ/√D′     (T,T)     p_s = softmax(z_s)     p_t = softmax(z_t)
 
 and for each row of them, by `measure`,
 
-    kl       Σ b·(ln b − ln a)       ∂s = a − b
-    ce       −Σ b·ln a               ∂s = a − b           KL and the teacher's entropy
-    scores   Σ (s − u)²              ∂s = 2(s − u)
-    probs    Σ (a − b)²              ∂s = a⊙(g − Σ g⊙a)   g = 2(a − b)
+    kl       Σ p_t·(ln p_t − ln p_s)       ∂z_s = p_s − p_t
+    ce       −Σ p_t·ln p_s                 ∂z_s = p_s − p_t         kl plus the teacher's entropy
+    scores   Σ (z_s − z_t)²                ∂z_s = 2(z_s − z_t)
+    probs    Σ (p_s − p_t)²                ∂z_s = p_s⊙(g − Σ g⊙p_s)    g = 2(p_s − p_t)
 
-    y = Σ_sequences w·Σ_heads Σ_rows                      ∂q = w·∂s·k/√D      ∂k = w·∂sᵀ·q/√D
+    y = Σ_sequences w·Σ_heads Σ_rows       ∂q = w·∂z_s·k/√D         ∂k = w·∂z_sᵀ·q/√D
 
 One weight w for each sequence makes the sum a mean over rows, over entries, or over sequences of
 means. Queries and keys give the attention itself (TinyBERT, MiniLM); queries with queries, keys
-with keys and values with values the relations of MiniLMv2. The gradients are made in the forward,
-where both sides' scores are at hand; `backward` scales them.
+with keys and values with values are the relations of MiniLMv2. The gradients are computed in
+forward, which has the scores of both sides; `backward` scales them.
 Sources: Jiao et al., "TinyBERT", 2020, eq. 7; Wang et al., "MiniLM", 2020, eq. 6 and 10, and
 "MiniLMv2", 2021, eq. 4.
 """
 
 import math
+from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
 from minidistil.ops import softmax
+from minidistil.ops.global_norm import scaled_cuda
 from minidistil.ops.kernels.head_views import merge_heads, split_heads
 from minidistil.ops.runtime.cpu import exp, helper, kernel, prange
 from minidistil.ops.runtime.cuda import (
@@ -42,9 +45,10 @@ from minidistil.ops.runtime.cuda import (
     total,
 )
 from minidistil.ops.runtime.workspace import empty_like
+from minidistil.ops.softmax import log_softmax, row_max
 
 MEASURES = KL, CE, SCORES, PROBS = "kl", "ce", "scores", "probs"
-IS_KL, IS_SCORES, IS_PROBS = map(MEASURES.index, (KL, SCORES, PROBS))  # what kernels are told
+IS_KL, IS_SCORES, IS_PROBS = map(MEASURES.index, (KL, SCORES, PROBS))  # as kernels take a measure
 
 
 def check(q, target_q, n_heads, measure):
@@ -72,35 +76,29 @@ def forward(q, k, *, target_q, target_k, bounds, n_heads, weights, measure=KL):
     dq, dk, y = np.empty_like(q), np.empty_like(k), q.dtype.type(0)
     for b, w in enumerate(weights):
         rows = slice(bounds[b], bounds[b + 1])
-        qh, kh = split_heads(q[rows], n_heads), split_heads(k[rows], n_heads)  # (H,t,D)
-        s, u = _scores(qh, kh), _scores(*(split_heads(x[rows], n_heads)
-                                          for x in (target_q, target_k)))  # fmt: skip
-        loss, ds = _distance(s, u, measure)  # (H,t,t)
+        qh, kh, qh_t, kh_t = (split_heads(x[rows], n_heads) for x in (q, k, target_q, target_k))
+        loss, dz = _distance(_scores(qh, kh), _scores(qh_t, kh_t), measure)  # (), (H,T,T)
         y += q.dtype.type(w) * loss
-        ds *= q.dtype.type(w) / math.sqrt(qh.shape[2])
-        dq[rows], dk[rows] = merge_heads(ds @ kh), merge_heads(ds.swapaxes(1, 2) @ qh)
+        dz *= q.dtype.type(w) / math.sqrt(qh.shape[2])
+        dq[rows], dk[rows] = merge_heads(dz @ kh), merge_heads(dz.swapaxes(1, 2) @ qh)
     return y, (dq, dk)
 
 
 def _scores(qh, kh):
+    """qh, kh (H,T,D)  ->  (H,T,T)."""
     return (qh / math.sqrt(qh.shape[2])) @ kh.swapaxes(1, 2)
 
 
-def _distance(s, u, measure):
-    """Scores of both (H,t,t)  ->  their distance (), ds (H,t,t)."""
+def _distance(z_s, z_t, measure):
+    """Scores (H,T,T)  ->  their distance (), dz_s (H,T,T)."""
     if measure == SCORES:
-        return ((s - u) ** 2).sum(), 2 * (s - u)
-    a, b = (softmax.forward(x.reshape(-1, x.shape[2]))[0].reshape(x.shape) for x in (s, u))
+        return ((z_s - z_t) ** 2).sum(), 2 * (z_s - z_t)
+    p_s, p_t = softmax.forward(z_s)[0], softmax.forward(z_t)[0]
     if measure == PROBS:
-        g = 2 * (a - b)
-        return ((a - b) ** 2).sum(), a * (g - (g * a).sum(axis=2, keepdims=True))
-    ln_a, ln_b = _log_softmax(s), _log_softmax(u)
-    return (b * ((ln_b if measure == KL else 0) - ln_a)).sum(), a - b
-
-
-def _log_softmax(s):
-    below = s - s.max(axis=2, keepdims=True)
-    return below - np.log(np.exp(below).sum(axis=2, keepdims=True))
+        g = 2 * (p_s - p_t)
+        return ((p_s - p_t) ** 2).sum(), softmax.backward(g, p_s)[0]
+    log_p_s, log_p_t = log_softmax(z_s), log_softmax(z_t) if measure == KL else 0
+    return (p_t * (log_p_t - log_p_s)).sum(), p_s - p_t
 
 
 def backward(dy, cache):
@@ -111,42 +109,51 @@ def backward(dy, cache):
 # ------------------------------------------------------- Numba: sequences and heads across cores
 
 
+class QueryKey(NamedTuple):
+    """Queries and keys of one side, or their gradients."""
+
+    q: np.ndarray  # (N,C)
+    k: np.ndarray  # (N,C)
+
+
 def forward_cpu(q, k, *, target_q, target_k, bounds, n_heads, weights, measure=KL):
     number = check(q, target_q, n_heads, measure)
-    q, k, target_q, target_k = (
-        np.ascontiguousarray(x, np.float32) for x in (q, k, target_q, target_k)
+    q, k, target_q, target_k, weights = (
+        np.ascontiguousarray(x, np.float32) for x in (q, k, target_q, target_k, weights)
     )
-    dq, dk, parts = empty_like(q), empty_like(k), np.empty((len(weights), n_heads))
-    weights = np.ascontiguousarray(weights, np.float32)
-    _items(q, k, target_q, target_k, bounds, weights, number, dq, dk, parts)
-    return np.float32(parts.sum()), (dq, dk)
+    student, teacher = QueryKey(q, k), QueryKey(target_q, target_k)
+    gradients, parts = QueryKey(empty_like(q), empty_like(k)), np.empty((len(weights), n_heads))
+    _heads(student, teacher, bounds, weights, number, gradients, parts)
+    return np.float32(parts.sum()), tuple(gradients)
 
 
 @kernel
-def _items(q, k, target_q, target_k, bounds, weights, measure, dq, dk, parts):
-    """An item is a head of a sequence: its rows one by one, so that t numbers are all it keeps."""
+def _heads(student, teacher, bounds, weights, measure, gradients, parts):
+    """Each head of each sequence takes its rows one by one, so that it keeps T scores, not T²."""
+    (q, k), (target_q, target_k), (dq, dk) = student, teacher, gradients
     H = parts.shape[1]
-    D, E = q.shape[1] // H, target_q.shape[1] // H
-    root, root_t = np.float32(1 / math.sqrt(D)), np.float32(1 / math.sqrt(E))
+    D_s, D_t = q.shape[1] // H, target_q.shape[1] // H
+    scale_s, scale_t = np.float32(1 / math.sqrt(D_s)), np.float32(1 / math.sqrt(D_t))
     for item in prange(parts.size):
         b, h = item // H, item % H
         rows = slice(bounds[b], bounds[b + 1])
-        mine, theirs = slice(h * D, (h + 1) * D), slice(h * E, (h + 1) * E)
-        qh, kh, dqh, dkh = q[rows, mine], k[rows, mine], dq[rows, mine], dk[rows, mine]
-        uq, uk = target_q[rows, theirs], target_k[rows, theirs]
-        t, loss, w = len(qh), 0.0, weights[b]
-        s, u = np.empty(t, np.float32), np.empty(t, np.float32)
+        own, others = slice(h * D_s, (h + 1) * D_s), slice(h * D_t, (h + 1) * D_t)
+        qh, kh, dqh, dkh = q[rows, own], k[rows, own], dq[rows, own], dk[rows, own]
+        qh_t, kh_t = target_q[rows, others], target_k[rows, others]
+        T, loss, w = len(qh), 0.0, weights[b]
+        z_s, z_t = np.empty(T, np.float32), np.empty(T, np.float32)
         dkh[:] = 0
-        for i in range(t):
-            for j in range(t):
-                s[j], u[j] = _dot(qh[i], kh[j]) * root, _dot(uq[i], uk[j]) * root_t
-            loss += _row(s, u, measure)  # s is its gradient now
+        for i in range(T):
+            for j in range(T):
+                z_s[j], z_t[j] = _dot(qh[i], kh[j]) * scale_s, _dot(qh_t[i], kh_t[j]) * scale_t
+            loss += _row(z_s, z_t, measure)
+            dz = z_s  # what _row leaves there
             dqh[i] = 0
-            for j in range(t):
-                ds = s[j] * w * root
-                for d in range(D):
-                    dqh[i, d] += ds * kh[j, d]
-                    dkh[j, d] += ds * qh[i, d]
+            for j in range(T):
+                d_j = dz[j] * w * scale_s
+                for d in range(D_s):
+                    dqh[i, d] += d_j * kh[j, d]
+                    dkh[j, d] += d_j * qh[i, d]
         parts[b, h] = w * loss
 
 
@@ -159,38 +166,37 @@ def _dot(x, y):
 
 
 @helper
-def _row(s, u, measure):
-    """Scores of a row, s and u (t,)  ->  their distance; s becomes ∂s."""
+def _row(z_s, z_t, measure):
+    """Scores of a row, both (T,)  ->  their distance; z_s is replaced by ∂z_s."""
     loss = 0.0
     if measure == IS_SCORES:
-        for j in range(len(s)):
-            gap = s[j] - u[j]
+        for j in range(len(z_s)):
+            gap = z_s[j] - z_t[j]
             loss += gap * gap
-            s[j] = 2 * gap
+            z_s[j] = 2 * gap
         return loss
-    top, top_u = s[0], u[0]
-    for j in range(len(s)):
-        top, top_u = max(top, s[j]), max(top_u, u[j])
-    sum_s, sum_u = np.float32(0), np.float32(0)
-    for j in range(len(s)):
-        sum_s += exp(s[j] - top)
-        sum_u += exp(u[j] - top_u)
-    log_s, log_u, along = np.log(sum_s), np.log(sum_u), np.float32(0)
-    for j in range(len(s)):
-        below, below_u = s[j] - top, u[j] - top_u
-        a, b = exp(below) / sum_s, exp(below_u) / sum_u
-        gap = a - b
+    top_s, top_t = row_max(z_s), row_max(z_t)
+    sum_s, sum_t = np.float32(0), np.float32(0)
+    for j in range(len(z_s)):
+        sum_s += exp(z_s[j] - top_s)
+        sum_t += exp(z_t[j] - top_t)
+    log_s, log_t, along = np.log(sum_s), np.log(sum_t), np.float32(0)
+    for j in range(len(z_s)):
+        below_s, below_t = z_s[j] - top_s, z_t[j] - top_t
+        p_s, p_t = exp(below_s) / sum_s, exp(below_t) / sum_t
+        gap = p_s - p_t
         if measure == IS_PROBS:
             loss += gap * gap
-            along += 2 * gap * a
-            u[j] = b
+            along += 2 * gap * p_s
+            z_t[j] = p_t
         else:
-            loss += b * ((below_u - log_u if measure == IS_KL else np.float32(0)) - (below - log_s))
-            s[j] = gap
+            log_p_t = below_t - log_t if measure == IS_KL else np.float32(0)
+            loss += p_t * (log_p_t - (below_s - log_s))
+            z_s[j] = gap
     if measure == IS_PROBS:
-        for j in range(len(s)):
-            a = exp(s[j] - top) / sum_s
-            s[j] = a * (2 * (a - u[j]) - along)
+        for j in range(len(z_s)):
+            p_s = exp(z_s[j] - top_s) / sum_s
+            z_s[j] = p_s * (2 * (p_s - z_t[j]) - along)
     return loss
 
 
@@ -200,87 +206,93 @@ def backward_cpu(dy, cache):
 
 # ------------------------------------------------------- CUDA: a block for each row of each head
 
+INITIAL_MAX = np.float32(-3e38)  # of a running maximum: below every score
+
 
 def forward_cuda(q, k, *, target_q, target_k, bounds, n_heads, weights, measure=KL):
     number, (N, C) = check(q, target_q, n_heads, measure), q.shape
-    q, k, target_q, target_k, weights = map(floats_to_device, (q, k, target_q, target_k, weights))
+    q, k, target_q, target_k = map(floats_to_device, (q, k, target_q, target_k))
     lengths = np.diff(bounds)
-    owner = np.repeat(np.arange(len(lengths)), lengths)  # (N,) which sequence a row is of
-    start = np.concatenate([[0], np.cumsum(lengths[owner])])[:-1]  # (N,) scores of a head before it
-    scores = device_empty(n_heads * int((lengths**2).sum())), *map(to_device, (owner, start))
-    target, parts = device_empty(scores[0].shape), device_empty(N * n_heads)
-    where, grid = to_device(np.asarray(bounds)), (N, n_heads)
-    _rows_kernel[grid, TEAM](
-        q, k, target_q, target_k, where, weights, number, *scores, target, parts
-    )
+    first, T = np.repeat(bounds[:-1], lengths), np.repeat(lengths, lengths)  # (N,)
+    before = np.concatenate([[0], np.cumsum(T)])[:-1]  # (N,) scores of a head in the rows before
+    places = to_device(np.stack([first, T, before], axis=1))
+    weights = floats_to_device(np.repeat(weights, lengths))  # (N,)
+    scores = device_empty((2, n_heads * int((lengths**2).sum())))
+    parts, grid = device_empty(N * n_heads), (N, n_heads)
+    _rows_kernel(number)[grid, TEAM](q, k, target_q, target_k, places, weights, scores, parts)
     dq, dk = device_empty((N, C)), device_empty((N, C))
-    _columns_kernel[grid, TEAM](q, k, where, weights, *scores, dq, dk)
+    _gradients_kernel[grid, TEAM](q, k, places, weights, scores, dq, dk)
     return total(parts, 1), (dq, dk)
 
 
-@cuda_kernel
-def _rows_kernel(q, k, target_q, target_k, bounds, weights, measure, s, owner, start, u, parts):
-    n, h, H = cuda.blockIdx.x, cuda.blockIdx.y, cuda.gridDim.y
-    b, me, step = owner[n], cuda.threadIdx.x, cuda.blockDim.x
-    first, t = bounds[b], bounds[b + 1] - bounds[b]
-    D, E, at = q.shape[1] // H, target_q.shape[1] // H, start[n] * H + h * t
-    root, root_t = float32(1) / math.sqrt(float32(D)), float32(1) / math.sqrt(float32(E))
-    top, top_u = float32(-3e38), float32(-3e38)
-    for j in range(me, t, step):
-        mine, theirs = float32(0), float32(0)
-        for d in range(h * D, (h + 1) * D):
-            mine += q[n, d] * k[first + j, d]
-        for d in range(h * E, (h + 1) * E):
-            theirs += target_q[n, d] * target_k[first + j, d]
-        s[at + j], u[at + j] = mine * root, theirs * root_t
-        top, top_u = max(top, mine * root), max(top_u, theirs * root_t)
-    top, top_u = block_max(top), block_max(top_u)
-    sum_s, sum_u, loss, along = float32(0), float32(0), float32(0), float32(0)
-    for j in range(me, t, step):
-        sum_s += math.exp(s[at + j] - top)
-        sum_u += math.exp(u[at + j] - top_u)
-    sum_s, sum_u = block_sum(sum_s), block_sum(sum_u)
-    for j in range(me, t, step):
-        if measure == IS_SCORES:
-            gap = s[at + j] - u[at + j]
-            loss += gap * gap
-            s[at + j] = float32(2) * gap
-        else:
-            below, below_u = s[at + j] - top, u[at + j] - top_u
-            p, o = math.exp(below) / sum_s, math.exp(below_u) / sum_u
-            if measure == IS_PROBS:
-                loss += (p - o) * (p - o)
-                along += float32(2) * (p - o) * p
-                s[at + j], u[at + j] = p, o
+@cache
+def _rows_kernel(measure):
+    """Fills `scores` with ∂z_s and, in its second row, scratch; `parts` with each row's loss."""
+
+    @cuda_kernel
+    def relation_rows(q, k, target_q, target_k, places, weights, scores, parts):
+        n, h, H = cuda.blockIdx.x, cuda.blockIdx.y, cuda.gridDim.y
+        me, step, z_s, z_t = cuda.threadIdx.x, cuda.blockDim.x, scores[0], scores[1]
+        first, T = places[n, 0], places[n, 1]
+        D_s, D_t, at = q.shape[1] // H, target_q.shape[1] // H, places[n, 2] * H + h * T
+        scale_s = float32(1) / math.sqrt(float32(D_s))
+        scale_t = float32(1) / math.sqrt(float32(D_t))
+        top_s, top_t = INITIAL_MAX, INITIAL_MAX
+        for j in range(me, T, step):
+            dot_s, dot_t = float32(0), float32(0)
+            for d in range(h * D_s, (h + 1) * D_s):
+                dot_s += q[n, d] * k[first + j, d]
+            for d in range(h * D_t, (h + 1) * D_t):
+                dot_t += target_q[n, d] * target_k[first + j, d]
+            z_s[at + j], z_t[at + j] = dot_s * scale_s, dot_t * scale_t
+            top_s, top_t = max(top_s, dot_s * scale_s), max(top_t, dot_t * scale_t)
+        top_s, top_t = block_max(top_s), block_max(top_t)
+        sum_s, sum_t, loss, along = float32(0), float32(0), float32(0), float32(0)
+        for j in range(me, T, step):
+            sum_s += math.exp(z_s[at + j] - top_s)
+            sum_t += math.exp(z_t[at + j] - top_t)
+        sum_s, sum_t = block_sum(sum_s), block_sum(sum_t)
+        for j in range(me, T, step):
+            if measure == IS_SCORES:
+                gap = z_s[at + j] - z_t[at + j]
+                loss += gap * gap
+                z_s[at + j] = float32(2) * gap
             else:
-                heard = below_u - math.log(sum_u) if measure == IS_KL else float32(0)
-                loss += o * (heard - (below - math.log(sum_s)))
-                s[at + j] = p - o
-    loss, along = block_sum(loss), block_sum(along)
-    if measure == IS_PROBS:
-        for j in range(me, t, step):
-            p = s[at + j]
-            s[at + j] = p * (float32(2) * (p - u[at + j]) - along)
-    if me == 0:
-        parts[n * H + h] = weights[b] * loss
+                below_s, below_t = z_s[at + j] - top_s, z_t[at + j] - top_t
+                p_s, p_t = math.exp(below_s) / sum_s, math.exp(below_t) / sum_t
+                if measure == IS_PROBS:
+                    loss += (p_s - p_t) * (p_s - p_t)
+                    along += float32(2) * (p_s - p_t) * p_s
+                    z_s[at + j], z_t[at + j] = p_s, p_t
+                else:
+                    log_p_t = below_t - math.log(sum_t) if measure == IS_KL else float32(0)
+                    loss += p_t * (log_p_t - (below_s - math.log(sum_s)))
+                    z_s[at + j] = p_s - p_t
+        loss, along = block_sum(loss), block_sum(along)
+        if measure == IS_PROBS:
+            for j in range(me, T, step):
+                p_s = z_s[at + j]
+                z_s[at + j] = p_s * (float32(2) * (p_s - z_t[at + j]) - along)
+        if me == 0:
+            parts[n * H + h] = weights[n] * loss
+
+    return relation_rows
 
 
 @cuda_kernel
-def _columns_kernel(q, k, bounds, weights, ds, owner, start, dq, dk):
-    n, h, H = cuda.blockIdx.x, cuda.blockIdx.y, cuda.gridDim.y
-    b = owner[n]
-    first, t, D = bounds[b], bounds[b + 1] - bounds[b], q.shape[1] // H
-    at, column = start[n] * H + h * t, start[first] * H + h * t + n - first
-    weight = weights[b] / math.sqrt(float32(D))
+def _gradients_kernel(q, k, places, weights, scores, dq, dk):
+    n, h, H, dz = cuda.blockIdx.x, cuda.blockIdx.y, cuda.gridDim.y, scores[0]
+    first, T, D = places[n, 0], places[n, 1], q.shape[1] // H
+    row = places[n, 2] * H + h * T  # where this token's row of dz begins
+    column = places[first, 2] * H + h * T + n - first  # and its column, whose entries are H·T apart
+    weight = weights[n] / math.sqrt(float32(D))
     for d in range(h * D + cuda.threadIdx.x, (h + 1) * D, cuda.blockDim.x):
-        along, down = float32(0), float32(0)
-        for j in range(t):
-            along += ds[at + j] * k[first + j, d]
-            down += ds[column + j * H * t] * q[first + j, d]
-        dq[n, d], dk[n, d] = weight * along, weight * down
+        dq_d, dk_d = float32(0), float32(0)
+        for j in range(T):
+            dq_d += dz[row + j] * k[first + j, d]
+            dk_d += dz[column + j * H * T] * q[first + j, d]
+        dq[n, d], dk[n, d] = weight * dq_d, weight * dk_d
 
 
 def backward_cuda(dy, cache):
-    from minidistil.ops.global_norm import scaled_cuda
-
     return tuple(scaled_cuda(cache, float(dy)))

@@ -1,4 +1,4 @@
-"""ReLU: keep what is positive.  DistilBERT's classifier uses it where BERT's pooler uses tanh.
+"""ReLU: replace negative values by 0. DistilBERT's classifier has it where BERT's pooler has tanh.
 
     y = max(x, 0)          ∂x = ∂y where x > 0, else 0
 

@@ -8,13 +8,16 @@ Subtracting the row's maximum first changes nothing and keeps eˣ from overflowi
     ∂x = y⊙(∂y − Σ ∂y⊙y)
 
 A cotangent of ones gives exactly zero: the probabilities always sum to one.
+
+Losses need the logarithm, ln y = x − lse(x) with lse(x) = ln Σ eˣ, and two numbers of each row, its
+maximum and Σ e^(x − max), from which softmax and lse follow. They share the functions below.
 """
 
 import math
 
 import numpy as np
 
-from minidistil.ops.runtime.cpu import exp, kernel, prange
+from minidistil.ops.runtime.cpu import exp, helper, kernel, prange
 from minidistil.ops.runtime.cuda import (
     TEAM,
     block_max,
@@ -22,6 +25,7 @@ from minidistil.ops.runtime.cuda import (
     cuda,
     cuda_kernel,
     device_empty,
+    device_function,
     float32,
 )
 from minidistil.ops.runtime.workspace import empty_like
@@ -30,19 +34,30 @@ from minidistil.ops.runtime.workspace import empty_like
 
 
 def forward(x):
-    """x (N,K)  ->  y (N,K), each row summing to 1, cache."""
-    e = np.exp(x - x.max(axis=1, keepdims=True))
-    y = e / e.sum(axis=1, keepdims=True)
+    """x (N,K)  ->  y (N,K), each row summing to 1, cache.
+
+    The specification takes any number of axes before the last, too.
+    """
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    y = e / e.sum(axis=-1, keepdims=True)
     return y, y
 
 
 def backward(dy, cache):
     """dy (N,K), cache  ->  dx (N,K)."""
     y = cache
-    return (y * (dy - (dy * y).sum(axis=1, keepdims=True)),)
+    return (y * (dy - (dy * y).sum(axis=-1, keepdims=True)),)
+
+
+def log_softmax(x):
+    """x (…,K)  ->  ln softmax(x) (…,K)."""
+    x = x - x.max(axis=-1, keepdims=True)
+    return x - np.log(np.exp(x).sum(axis=-1, keepdims=True))
 
 
 # ------------------------------------------------------- Numba: rows across cores
+
+BLOCK = 256  # terms that losses sum in float32, in vector lanes; sums of blocks are float64
 
 
 def forward_cpu(x):
@@ -55,10 +70,7 @@ def forward_cpu(x):
 def _forward_rows(x, y):
     N, K = x.shape
     for n in prange(N):
-        top = x[n, 0]
-        for k in range(K):
-            top = max(top, x[n, k])
-        total = 0.0
+        top, total = row_max(x[n]), 0.0
         for k in range(K):
             y[n, k] = exp(x[n, k] - top)
             total += y[n, k]
@@ -82,6 +94,34 @@ def _backward_rows(dy, y, dx):
             along += dy[n, k] * y[n, k]
         for k in range(K):
             dx[n, k] = y[n, k] * (dy[n, k] - np.float32(along))
+
+
+@helper
+def row_max(x):
+    """The maximum of a row."""
+    top = x[0]
+    for k in range(len(x)):
+        top = max(top, x[k])
+    return top
+
+
+@helper
+def max_and_sum(x):
+    """The maximum of a row, top, and Σ e^(x − top)."""
+    top, total = row_max(x), 0.0
+    for start in range(0, len(x), BLOCK):
+        block, part = x[start : start + BLOCK], np.float32(0)
+        for j in range(len(block)):
+            part += exp(block[j] - top)
+        total += part
+    return top, np.float32(total)
+
+
+@helper
+def add_softmax(x, top, share, dx):
+    """dx += share·e^(x − top) over a row or a part of it."""
+    for k in range(len(x)):
+        dx[k] += share * exp(x[k] - top)
 
 
 # ------------------------------------------------------- CUDA: a block for each row
@@ -123,3 +163,16 @@ def _backward_kernel(dy, y, dx):
     along = block_sum(along)
     for k in range(first, K, step):
         dx[n, k] = y[n, k] * (dy[n, k] - along)
+
+
+@device_function
+def max_and_sum_cuda(x, n):
+    """Of row n, by the threads of a block: its maximum, top, and Σ e^(x − top)."""
+    first, step, K = cuda.threadIdx.x, cuda.blockDim.x, x.shape[1]
+    top, total = x[n, 0], float32(0)
+    for k in range(first, K, step):
+        top = max(top, x[n, k])
+    top = block_max(top)
+    for k in range(first, K, step):
+        total += float32(math.exp(x[n, k] - top))
+    return top, block_sum(total)

@@ -1,8 +1,8 @@
-"""tanh, the squashing function of BERT's pooler.
+"""tanh, the activation of BERT's pooler.
 
     y = tanh(x)          ∂x = ∂y·(1 − y²)
 
-The derivative needs y alone, so that is all the cache holds.
+The derivative needs y alone, so the cache holds nothing else.
 """
 
 import math

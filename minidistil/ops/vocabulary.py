@@ -1,22 +1,23 @@
-"""The vocabulary head with its losses: logits live for a few rows at a time, never all of them.
+"""The vocabulary head with its losses: only the logits of one chunk of rows exist at a time.
 
-With z = x·Wᵀ + b and the teacher's logits t, both (N,V), and M the rows that have a label:
+With z_s = x·Wᵀ + b the student's and z_t the teacher's logits, both (N,V), and M the rows that have
+a label:
 
     y = α_ce·ce + α_mlm·mlm + α_mse·mse
 
-    ce  = τ²·mean_N KL(softmax(t/τ) ‖ softmax(z/τ))      mse = Σ (z − t)² / N
-    mlm = mean_M lse(z) − z[label]
+    ce  = τ²·mean_N KL(softmax(z_t/τ) ‖ softmax(z_s/τ))      mse = Σ (z_s − z_t)² / N
+    mlm = mean_M lse(z_s) − z_s[label]
 
-Once a row of z is there, so is its part of the gradient:
+Each row's gradient follows from its logits alone:
 
-    ∂z = α_ce·τ/N·(softmax(z/τ) − softmax(t/τ)) + 2·α_mse/N·(z − t)
-         + α_mlm/|M|·(softmax(z) − onehot(label))  where n ∈ M
+    ∂z_s = α_ce·τ/N·(softmax(z_s/τ) − softmax(z_t/τ)) + 2·α_mse/N·(z_s − z_t)
+           + α_mlm/|M|·(softmax(z_s) − onehot(label))  where n ∈ M
 
-    ∂x = ∂z·W          ∂W = ∂zᵀ·x          ∂b = Σ_n ∂z[n]
+    ∂x = ∂z_s·W          ∂W = ∂z_sᵀ·x          ∂b = Σ_n ∂z_s[n]
 
-So forward goes through the rows in chunks, turns each chunk of z into ∂z in place and adds up the
-three products; backward only scales them. For DistilBERT's 30,522 words and a thousand tokens, z
-and t alone would be 250 MB.
+So forward replaces each chunk of z_s by ∂z_s in place and adds up the three products; backward only
+scales them. For DistilBERT's vocabulary of 30,522 and a thousand tokens, all of z_s and z_t would
+take 250 MB.
 Sources: those of `cross_entropy`, `kl_div` and `mse`, whose composition this is.
 """
 
@@ -26,10 +27,10 @@ from typing import NamedTuple
 import numpy as np
 
 from minidistil.ops import cross_entropy, global_norm, kl_div, linear, mse
-from minidistil.ops.cross_entropy import BLOCK, add_softmax, exp_sum, surprise
+from minidistil.ops.cross_entropy import nll
 from minidistil.ops.kernels import matmul_cuda
 from minidistil.ops.kernels.matmul import matmul
-from minidistil.ops.kl_div import add_difference, divergence
+from minidistil.ops.kl_div import MINUS_INFINITY, add_difference, divergence
 from minidistil.ops.mse import add_error, squared_distance
 from minidistil.ops.runtime.cpu import kernel, prange
 from minidistil.ops.runtime.cuda import (
@@ -44,10 +45,19 @@ from minidistil.ops.runtime.cuda import (
     to_device,
 )
 from minidistil.ops.runtime.workspace import empty, zeros
+from minidistil.ops.softmax import BLOCK, add_softmax, max_and_sum
 
-IGNORED = -100
+IGNORED = -100  # a label
 ROWS = 256  # of a chunk: enough for the products to run at full speed, 31 MB of BERT's logits
-WORDS = 24 * 256  # of ∂z·W at a time: the product packs its right factor, here 19 MB and not all W
+DEPTH = 24 * 256  # columns of ∂z_s in one product with W, which packs 19 MB of W and not all of it
+
+
+class PerLoss(NamedTuple):
+    """A number for each loss."""
+
+    ce: float
+    mlm: float
+    mse: float
 
 
 class VocabularyCache(NamedTuple):
@@ -67,21 +77,21 @@ def forward(x, weight, bias, *, labels=None, teacher=None, tau=2.0, alpha_ce=0.0
     """x (N,C), weight (V,C), bias (V,)  ->  y (), cache with `parts`.
 
     labels: (N,) integers, −100 where there is none. teacher: a function from a slice of the rows
-    to their logits (·,V). A loss whose alpha is 0 is not computed. Raises ValueError where a loss
-    lacks its labels or its teacher.
+    to the teacher's logits (·,V). A loss whose alpha is 0 is not computed. Raises ValueError for a
+    loss without its labels or its teacher, and for a tau that is not above 0.
     """
     _check(len(x), labels, teacher, tau, alpha_ce, alpha_mlm, alpha_mse)
-    z, head = linear.forward(x, weight, bias)
-    t = teacher(slice(0, len(x))).astype(x.dtype) if alpha_ce or alpha_mse else None
+    z_s, head = linear.forward(x, weight, bias)
+    z_t = teacher(slice(0, len(x))).astype(x.dtype) if alpha_ce or alpha_mse else None
     losses = {
-        "ce": (alpha_ce, kl_div, {"teacher": t, "tau": tau}),
+        "ce": (alpha_ce, kl_div, {"teacher": z_t, "tau": tau}),
         "mlm": (alpha_mlm, cross_entropy, {"labels": labels}),
-        "mse": (alpha_mse, mse, {"target": t, "reduction": "batchmean"}),
+        "mse": (alpha_mse, mse, {"target": z_t, "reduction": "batchmean"}),
     }
-    parts, dz = {}, np.zeros_like(z)
+    parts, dz = {}, np.zeros_like(z_s)
     for name, (alpha, op, fixed) in losses.items():
         if alpha:
-            parts[name], cache = op.forward(z, **fixed)
+            parts[name], cache = op.forward(z_s, **fixed)
             dz += op.backward(x.dtype.type(alpha), cache)[0]
     y = sum(losses[name][0] * part for name, part in parts.items())
     return x.dtype.type(y), VocabularyCache(parts, *linear.backward(dz, head))
@@ -93,6 +103,7 @@ def backward(dy, cache):
 
 
 def _check(N, labels, teacher, tau, alpha_ce, alpha_mlm, alpha_mse):
+    """Raises ValueError for what `forward` refuses."""
     if not (alpha_ce or alpha_mlm or alpha_mse):
         raise ValueError("every alpha is 0: there is nothing to learn from")
     if (alpha_ce or alpha_mse) and teacher is None:
@@ -112,20 +123,20 @@ def forward_cpu(x, weight, bias, *, labels=None, teacher=None, tau=2.0, alpha_ce
     N, V = len(x), len(weight)
     labels = np.full(N, IGNORED) if labels is None or not alpha_mlm else labels
     M = max(1, np.count_nonzero(labels != IGNORED))
-    factors = [np.float32(a) for a in (alpha_ce * tau / N, alpha_mlm / M, 2 * alpha_mse / N)]
-    sums = np.zeros((N, 3))  # of each row: KL, surprise at the label, squared error
+    factors = _factors(N, M, tau, alpha_ce, alpha_mlm, alpha_mse)
+    sums = np.zeros((N, 3))  # of each row: KL, NLL of the label, squared error
     dx, dweight, dbias = empty(x.shape), zeros(weight.shape), np.zeros(V, np.float32)
     logits = empty((min(ROWS, N), V))
     for start in range(0, N, ROWS):
         rows = slice(start, min(start + ROWS, N))
-        z = matmul(x[rows], weight.T, out=logits[: rows.stop - start], bias=bias)
-        t = teacher(rows).astype(np.float32, copy=False) if alpha_ce or alpha_mse else z
-        _turn_into_gradient(z, t, labels[rows], np.float32(1 / tau), *factors, sums[rows])
-        t = None  # its memory is the next chunk's
-        for v in range(0, V, WORDS):
-            matmul(z[:, v : v + WORDS], weight[v : v + WORDS], out=dx[rows], add=v > 0)
-        matmul(z.T, x[rows], out=dweight, add=True)
-        dbias += linear.column_sums(z)
+        z_s = matmul(x[rows], weight.T, out=logits[: rows.stop - start], bias=bias)
+        z_t = teacher(rows).astype(np.float32, copy=False) if alpha_ce or alpha_mse else z_s
+        _replace_by_gradient(z_s, z_t, labels[rows], np.float32(1 / tau), factors, sums[rows])
+        dz, z_t = z_s, None  # z_t's memory serves the next chunk
+        for v in range(0, V, DEPTH):
+            matmul(dz[:, v : v + DEPTH], weight[v : v + DEPTH], out=dx[rows], add=v > 0)
+        matmul(dz.T, x[rows], out=dweight, add=True)
+        dbias += linear.column_sums(dz)
     ce, mlm, mse_ = sums.sum(axis=0)
     parts = {"ce": (alpha_ce, tau**2 * ce / N), "mlm": (alpha_mlm, mlm / M),
              "mse": (alpha_mse, mse_ / N)}  # fmt: skip
@@ -134,37 +145,44 @@ def forward_cpu(x, weight, bias, *, labels=None, teacher=None, tau=2.0, alpha_ce
     return np.float32(y), VocabularyCache(parts, dx, dweight, dbias)
 
 
+def _factors(N, M, tau, alpha_ce, alpha_mlm, alpha_mse):
+    """What each loss multiplies its part of ∂z_s by."""
+    factors = alpha_ce * tau / N, alpha_mlm / M, 2 * alpha_mse / N
+    return PerLoss(*map(np.float32, factors))
+
+
 @kernel
-def _turn_into_gradient(z, t, labels, cool, soft, hard, squared, sums):
-    # First every sum over a row of z, then ∂z in its place: a block at a time, so that what the
-    # three losses add lies in the first-level cache. A loss of factor 0 is not looked at.
-    for n in prange(len(z)):
-        zn, tn, label = z[n], t[n], labels[n]
+def _replace_by_gradient(z_s, z_t, labels, inv_tau, factors, sums):
+    # All sums over a row come first, then ∂z_s takes the place of z_s, a block at a time, so that
+    # what the three losses add stays in the first-level cache. A loss of factor 0 is not computed.
+    by_ce, by_mlm, by_mse = factors
+    for n in prange(len(z_s)):
+        row_s, row_t, label = z_s[n], z_t[n], labels[n]
         labelled = label != IGNORED
         soft_sums, d = np.empty(4, np.float32), np.empty(BLOCK, np.float32)
         top = total = np.float32(1)
-        if soft != 0:
-            sums[n, 0] = divergence(zn, tn, cool, soft_sums)
+        if by_ce != 0:
+            sums[n, 0] = divergence(row_s, row_t, inv_tau, soft_sums)
         if labelled:
-            top, total = exp_sum(zn, np.float32(1))
-            sums[n, 1] = surprise(zn[label], top, total)
-        if squared != 0:
-            sums[n, 2] = squared_distance(zn, tn)
-        for start in range(0, len(zn), BLOCK):
-            zb, tb = zn[start : start + BLOCK], tn[start : start + BLOCK]
-            dz = d[: len(zb)]
+            top, total = max_and_sum(row_s)
+            sums[n, 1] = nll(row_s[label], top, total)
+        if by_mse != 0:
+            sums[n, 2] = squared_distance(row_s, row_t)
+        for start in range(0, len(row_s), BLOCK):
+            s, t = row_s[start : start + BLOCK], row_t[start : start + BLOCK]
+            dz = d[: len(s)]
             for j in range(len(dz)):
                 dz[j] = 0
-            if soft != 0:
-                add_difference(zb, tb, cool, soft_sums, soft, dz)
+            if by_ce != 0:
+                add_difference(s, t, inv_tau, soft_sums, by_ce, dz)
             if labelled:
-                add_softmax(zb, top, hard / total, dz)
-            if squared != 0:
-                add_error(zb, tb, squared, dz)
-            for j in range(len(zb)):
-                zb[j] = dz[j]
+                add_softmax(s, top, by_mlm / total, dz)
+            if by_mse != 0:
+                add_error(s, t, by_mse, dz)
+            for j in range(len(s)):
+                s[j] = dz[j]
         if labelled:
-            zn[label] -= hard
+            row_s[label] -= by_mlm
 
 
 def backward_cpu(dy, cache):
@@ -175,7 +193,7 @@ def backward_cpu(dy, cache):
 
 # ------------------------------------------------------- CUDA: chunks of rows, a block for each row
 
-LOWEST = np.float32(-1e30)  # below every logit that a word with a chance has
+INITIAL_MAX = np.float32(-1e30)  # of a running maximum: below every finite logit
 
 
 def forward_cuda(x, weight, bias, *, labels=None, teacher=None, tau=2.0, alpha_ce=0.0,
@@ -185,88 +203,90 @@ def forward_cuda(x, weight, bias, *, labels=None, teacher=None, tau=2.0, alpha_c
     labels = np.full(N, IGNORED) if labels is None or not alpha_mlm else labels
     M = max(1, np.count_nonzero(labels != IGNORED))
     labels, pitch = to_device(labels), -(-V // 4) * 4  # rows begin where a 128-bit load may
-    factors = [np.float32(a) for a in (alpha_ce * tau / N, alpha_mlm / M, 2 * alpha_mse / N)]
+    factors = _factors(N, M, tau, alpha_ce, alpha_mlm, alpha_mse)
     sums, logits = device_empty((N, 3)), device_empty((min(ROWS, N), pitch))
     dx, dweight, dbias = device_empty((N, C)), device_zeros((V, C)), device_zeros(V)
     for start in range(0, N, ROWS):
         rows = slice(start, min(start + ROWS, N))
         xs, n = x[rows], rows.stop - start
-        z = logits[:n]
-        matmul_cuda.matmul(xs, weight, z, transpose_b=True, bias=bias, size=(n, V, C))
-        t = teacher(rows) if alpha_ce or alpha_mse else z
-        _turn_into_gradient_kernel[n, TEAM](
-            z, t, labels[rows], V, np.float32(1 / tau), *factors, sums[rows]
+        z_s = logits[:n]
+        matmul_cuda.matmul(xs, weight, z_s, transpose_b=True, bias=bias, size=(n, V, C))
+        z_t = teacher(rows) if alpha_ce or alpha_mse else z_s
+        _replace_by_gradient_kernel[n, TEAM](
+            z_s, z_t, labels[rows], V, np.float32(1 / tau), factors, sums[rows]
         )
-        matmul_cuda.matmul(z, weight, dx[rows], size=(n, C, V))
-        matmul_cuda.matmul(z, xs, dweight, transpose_a=True, add=True, size=(V, C, n))
-        linear.column_sums_cuda(z, dbias, V)
+        dz = z_s
+        matmul_cuda.matmul(dz, weight, dx[rows], size=(n, C, V))
+        matmul_cuda.matmul(dz, xs, dweight, transpose_a=True, add=True, size=(V, C, n))
+        linear.column_sums_cuda(dz, dbias, V)
     y, parts = device_empty(1), device_empty(3)
-    weights = [np.float32(w) for w in (tau**2 / N, 1 / M, 1 / N, alpha_ce, alpha_mlm, alpha_mse)]
-    _add_losses_kernel[1, TEAM](sums, *weights, parts, y)
-    alphas = {"ce": alpha_ce, "mlm": alpha_mlm, "mse": alpha_mse}
-    parts = {name: parts[i : i + 1] for i, name in enumerate(alphas) if alphas[name]}
+    means = PerLoss(*map(np.float32, (tau**2 / N, 1 / M, 1 / N)))
+    alphas = PerLoss(alpha_ce, alpha_mlm, alpha_mse)
+    _add_losses_kernel[1, TEAM](sums, means, PerLoss(*map(np.float32, alphas)), parts, y)
+    parts = {name: parts[i : i + 1] for i, name in enumerate(PerLoss._fields) if alphas[i]}
     return y, VocabularyCache(parts, dx, dweight, dbias)
 
 
 @cuda_kernel
-def _turn_into_gradient_kernel(z, t, labels, V, cool, soft, hard, squared, sums):
+def _replace_by_gradient_kernel(z_s, z_t, labels, V, inv_tau, factors, sums):
     n, first, step = cuda.blockIdx.x, cuda.threadIdx.x, cuda.blockDim.x
-    label = labels[n]
-    top, top_t = LOWEST, LOWEST
+    label, (by_ce, by_mlm, by_mse) = labels[n], factors
+    top_s, top_t = INITIAL_MAX, INITIAL_MAX
     for v in range(first, V, step):
-        top, top_t = max(top, z[n, v]), max(top_t, t[n, v])
-    top, top_t = block_max(top), block_max(top_t)
-    total, total_s, total_t = float32(0), float32(0), float32(0)
+        top_s, top_t = max(top_s, z_s[n, v]), max(top_t, z_t[n, v])
+    top_s, top_t = block_max(top_s), block_max(top_t)
+    total, total_s, total_t = float32(0), float32(0), float32(0)  # Σ e^z_s, e^(z_s/τ), e^(z_t/τ)
     gap, square = float32(0), float32(0)
     for v in range(first, V, step):
-        s, theirs = z[n, v] - top, t[n, v] - top_t
+        below_s, below_t = z_s[n, v] - top_s, z_t[n, v] - top_t
         if label != IGNORED:
-            total += float32(math.exp(s))
-        if soft != 0:
-            believed = float32(math.exp(theirs * cool))
-            total_s += float32(math.exp(s * cool))
-            total_t += believed
-            if t[n, v] != kl_div.RULED_OUT:
-                gap += believed * (theirs - s) * cool
-        if squared != 0:
-            square += (z[n, v] - t[n, v]) * (z[n, v] - t[n, v])
+            total += float32(math.exp(below_s))
+        if by_ce != 0:
+            e_t = float32(math.exp(below_t * inv_tau))
+            total_s += float32(math.exp(below_s * inv_tau))
+            total_t += e_t
+            if z_t[n, v] != MINUS_INFINITY:
+                gap += e_t * (below_t - below_s) * inv_tau
+        if by_mse != 0:
+            square += (z_s[n, v] - z_t[n, v]) * (z_s[n, v] - z_t[n, v])
     if label != IGNORED:
         total = block_sum(total)
-    if soft != 0:
+    if by_ce != 0:
         total_s, total_t, gap = block_sum(total_s), block_sum(total_t), block_sum(gap)
-    if squared != 0:
+    if by_mse != 0:
         square = block_sum(square)
     if first == 0:
-        sums[n, 0] = gap / total_t - float32(math.log(total_t / total_s)) if soft != 0 else soft
-        sums[n, 1] = float32(0)
+        kl = gap / total_t - float32(math.log(total_t / total_s)) if by_ce != 0 else by_ce
+        sums[n, 0], sums[n, 1], sums[n, 2] = kl, float32(0), square
         if label != IGNORED:
-            sums[n, 1] = float32(math.log(total)) + (top - z[n, label])
-        sums[n, 2] = square
+            sums[n, 1] = float32(math.log(total)) + (top_s - z_s[n, label])
     cuda.syncthreads()  # the logit at the label is read before it is overwritten
-    for v in range(first, z.shape[1], step):
+    for v in range(first, z_s.shape[1], step):
         d = float32(0)
         if v < V:
-            if soft != 0:
-                d += soft * float32(math.exp((z[n, v] - top) * cool)) / total_s
-                d -= soft * float32(math.exp((t[n, v] - top_t) * cool)) / total_t
+            if by_ce != 0:
+                d += by_ce * float32(math.exp((z_s[n, v] - top_s) * inv_tau)) / total_s
+                d -= by_ce * float32(math.exp((z_t[n, v] - top_t) * inv_tau)) / total_t
             if label != IGNORED:
-                d += hard * float32(math.exp(z[n, v] - top)) / total
+                d += by_mlm * float32(math.exp(z_s[n, v] - top_s)) / total
                 if v == label:
-                    d -= hard
-            if squared != 0:
-                d += squared * (z[n, v] - t[n, v])
-        z[n, v] = d
+                    d -= by_mlm
+            if by_mse != 0:
+                d += by_mse * (z_s[n, v] - z_t[n, v])
+        z_s[n, v] = d
 
 
 @cuda_kernel
-def _add_losses_kernel(sums, ce, mlm, mse_, alpha_ce, alpha_mlm, alpha_mse, parts, y):
-    a, b, c = float32(0), float32(0), float32(0)
+def _add_losses_kernel(sums, means, alphas, parts, y):
+    ce, mlm, mse_ = float32(0), float32(0), float32(0)
     for n in range(cuda.threadIdx.x, sums.shape[0], cuda.blockDim.x):
-        a, b, c = a + sums[n, 0], b + sums[n, 1], c + sums[n, 2]
-    a, b, c = block_sum(a) * ce, block_sum(b) * mlm, block_sum(c) * mse_
+        ce, mlm, mse_ = ce + sums[n, 0], mlm + sums[n, 1], mse_ + sums[n, 2]
+    ce, mlm, mse_ = (
+        block_sum(ce) * means.ce, block_sum(mlm) * means.mlm, block_sum(mse_) * means.mse
+    )  # fmt: skip
     if cuda.threadIdx.x == 0:
-        parts[0], parts[1], parts[2] = a, b, c
-        y[0] = alpha_ce * a + alpha_mlm * b + alpha_mse * c
+        parts[0], parts[1], parts[2] = ce, mlm, mse_
+        y[0] = alphas.ce * ce + alphas.mlm * mlm + alphas.mse * mse_
 
 
 def backward_cuda(dy, cache):

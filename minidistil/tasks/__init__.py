@@ -1,61 +1,85 @@
-"""What the commands do differently for each task: one module a task, found by the task's name.
+"""The tasks: one folder each, with its data, metrics, predictor and command hooks.
 
-`finetune`, `evaluate`, `distill` and `quantize` read the same story for every task: data, model,
-loop, measures. What differs stands in `minidistil/cli/tasks/TASK.py`, which has
+    TASK/data.py        reads examples, and makes the batches that `minidistil.train.run_loop` takes
+    TASK/metrics.py     metrics of its own
+    TASK/predictor.py   a subclass of Predictor: inputs -> answers, for `pipeline` and `predict`
+    TASK/command.py     the hooks of finetune, distill, evaluate and quantize
 
-    add_options(parser)                                  options that this task alone has
-    training(args, folder, tokenizer, resumed)           model, data: what finetune trains, on what
-    evaluation(args, tokenizer, model)                   batches: all that --data holds, or
-                                                         the --held-out part of it
-    distillation(args, tokenizer, teacher, resumed)      data: what a student learns on
-    measure(model, batches, reference=None)              {metric: number}; reference: what `answers`
-                                                         gave for another model, for "agreement"
-    answers(model, batches)                              what the model says, in one array
-    describe(answer)                                     one answer of its pipeline in one line
+A new task is a folder, an entry of TASKS and a test. `text_to_text` is shared by translation and
+summarization; the files beside this one are shared by several tasks. The commands are the same for
+all tasks and call these hooks:
 
-and, where models write,
+    add_options(parser)                                  the task's own options
+    training(args, folder, tokenizer, resumed)           model, data: for finetune
+    evaluation(args, tokenizer, model)                   batches: all of --data, or the --held-out
+                                                         part of it
+    distillation(args, tokenizer, teacher, resumed)      data: for the student
+    measure(model, batches, reference=None)              {metric: number}; reference: `answers` of
+                                                         another model, for "agreement"
+    answers(model, batches)                              the model's answers, in one array
+    describe(answer)                                     one answer of the predictor, in one line
 
-    samples(models, tokenizer, batches)                  {name: text} that a report shows
+and these, which some tasks have:
 
-where a model may begin from nothing,
+    samples(models, tokenizer, batches)                  {name: text} generated for a report
+    start(args)                                          the arguments folder and tokenizer of
+                                                         training, for a new model
+    baselines(batches)                                   {metric: number} of baselines, in evaluate
 
-    start(args)                                          what training gets for folder and tokenizer
-
-and, where there are simple answers to compare with,
-
-    beside(batches)                                      {metric: number} that evaluate adds
-
-`data` is what `minidistil.train.run_loop` reads, with `evaluation_batches()`. A module is imported
-only when its task is asked for, or its options.
+A task's module is imported when it is first used.
 """
 
 import importlib
+from types import ModuleType
 
-TASKS = ("fill-mask", "text-classification", "token-classification", "question-answering",
-         "multiple-choice", "text-generation", "translation", "summarization",
-         "sentence-embedding", "extractive-summarization", "image-classification")  # fmt: skip
+TASKS = {  # name: folder and predictor class
+    "fill-mask": "fill_mask.FillMask",
+    "text-classification": "text_classification.TextClassification",
+    "token-classification": "token_classification.TokenClassification",
+    "question-answering": "question_answering.QuestionAnswering",
+    "multiple-choice": "multiple_choice.MultipleChoice",
+    "text-generation": "text_generation.TextGeneration",
+    "text2text-generation": "text_to_text.TextToText",
+    "translation": "translation.Translation",
+    "summarization": "summarization.Summarization",
+    "feature-extraction": "feature_extraction.FeatureExtraction",
+    "sentence-embedding": "sentence_embedding.SentenceEmbedding",
+    "extractive-summarization": "extractive_summarization.ExtractiveSummarization",
+    "image-classification": "image_classification.ImageClassification",
+}
+PREDICTING = ("text2text-generation", "feature-extraction")  # have no command.py
+TRAINED = tuple(task for task in TASKS if task not in PREDICTING)
 
 
-def of(task):
-    """The module of a task. Raises ValueError for one that the commands cannot train."""
-    if task not in TASKS:
+def command_of(task: str) -> ModuleType:
+    """The command hooks of a task. Raises ValueError for one that the commands cannot train."""
+    if task not in TRAINED:
         raise ValueError(
-            f"what is trained or measured must be one of {', '.join(TASKS)}, not {task!r}; "
-            f"give --task"
+            f"a task to train or measure must be one of {', '.join(TRAINED)}, not {task!r}; give "
+            f"--task"
         )
-    return importlib.import_module(f"minidistil.tasks.{task.replace('-', '_')}.command")
+    return _module(task, "command")
 
 
-def add_options(parser):
+def predictor_of(task: str) -> type:
+    """The Predictor subclass of a task."""
+    return getattr(_module(task, "predictor"), TASKS[task].partition(".")[2])
+
+
+def _module(task, role):
+    return importlib.import_module(f"minidistil.tasks.{TASKS[task].partition('.')[0]}.{role}")
+
+
+def add_options(parser) -> None:
     """The options of every task, a group for each, and of long texts."""
     add_stride(parser.add_argument_group("texts longer than --max-length"))
-    for task in TASKS:
-        of(task).add_options(parser)
+    for task in TRAINED:
+        command_of(task).add_options(parser)
 
 
-def add_stride(parser):
+def add_stride(parser) -> None:
     parser.add_argument(
         "--stride", type=int, metavar="N",
-        help="pieces that their windows share where texts or their words are classified, or "
+        help="pieces that neighbouring windows share where texts or their words are classified, or "
         "questions answered (128, at most a third of --max-length)",
     )  # fmt: skip

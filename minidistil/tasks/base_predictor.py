@@ -1,29 +1,31 @@
-"""What every predictor does: texts become batches, batches rows, and the model runs on them."""
+"""The base class of predictors: texts become batches, batches rows, and the model runs on them."""
 
 import warnings
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from minidistil.data.in_memory import padded
+from minidistil.data.tokenizer import Tokenizer
 from minidistil.data.windows import parts_of, usual_stride
 
-TOGETHER = 32  # texts computed at once
+BATCH_SIZE = 32  # texts computed at once
 
 
 class Predictor:
-    """A model with its tokenizer; a task's own `__call__` makes answers of what it computes."""
+    """A model with its tokenizer; each task's subclass defines `__call__`: inputs -> answers."""
 
-    def __init__(self, model, tokenizer):
+    def __init__(self, model, tokenizer: Tokenizer):
         self.model, self.tokenizer = model, tokenizer
-        self.called = "text {}".format  # what a warning calls the text of a number
+        self.called = "text {}".format  # a text's number -> its name in warnings
 
-    def results(self, inputs, max_length=None):
-        """Each chunk's encodings, rows and network.Result; only [MASK]s get vocabulary logits.
+    def results(self, inputs: Sequence, max_length: int | None = None) -> Iterator[tuple]:
+        """Yields (encodings, rows, network.Result) of each chunk; see `select_rows`.
 
-        max_length: tokens that are read of a text; None: all that the model reads.
+        max_length: tokens that are read of a text; None: the model's length.
         """
-        for start in range(0, len(inputs), TOGETHER):
-            texts, pairs = columns(inputs[start : start + TOGETHER])
+        for start in range(0, len(inputs), BATCH_SIZE):
+            texts, pairs = columns(inputs[start : start + BATCH_SIZE])
             encodings = self.tokenizer.encodings(texts, pairs, max_length)
             self.warn_of_cuts(encodings, start, max_length)
             batch = {
@@ -34,27 +36,28 @@ class Predictor:
             rows = self.model.pack(batch["ids"], batch["attention_mask"], types)
             yield encodings, rows, self.model.infer(rows, self.select_rows(rows))
 
-    def windowed(self, inputs, max_length, stride):
-        """Texts of any length, in windows of max_length tokens that share `stride` pieces; None:
-        as many as the model reads, and the usual share.
+    def windowed(
+        self, inputs: Sequence, max_length: int | None, stride: int | None
+    ) -> Iterator[tuple]:
+        """Computes texts of any length in windows of max_length tokens that share `stride` pieces.
 
-        Yields for each chunk its whole encodings, its Parts, and (rows, network.Result) of at most
-        TOGETHER windows each.
+        None: the model's length, and `usual_stride`. Yields for each chunk its uncut encodings, its
+        Parts, and a list of (rows, network.Result) of at most BATCH_SIZE windows each.
         """
         length = self.tokenizer.checked_length(max_length)
         stride = usual_stride(length) if stride is None else stride
-        for start in range(0, len(inputs), TOGETHER):
-            encodings = list(self.tokenizer.whole(*columns(inputs[start : start + TOGETHER])))
+        for start in range(0, len(inputs), BATCH_SIZE):
+            encodings = list(self.tokenizer.whole(*columns(inputs[start : start + BATCH_SIZE])))
             parts, runs = parts_of(encodings, self.tokenizer, length, stride), []
             self._warn_of_windows(parts, start, length)
-            for first in range(0, len(parts.ids), TOGETHER):
-                some = range(first, min(first + TOGETHER, len(parts.ids)))
+            for first in range(0, len(parts.ids), BATCH_SIZE):
+                some = range(first, min(first + BATCH_SIZE, len(parts.ids)))
                 rows = self.model.pack_batch(padded(some, parts.ids, parts.types, self.tokenizer))
                 runs.append((rows, self.model.infer(rows)))
             yield encodings, parts, runs
 
     def _warn_of_windows(self, parts, start, length):
-        """Say which of the texts, from number `start` on, are longer than `length` tokens."""
+        """Warn of each text longer than `length` tokens; start: the number of the first text."""
         counts = np.bincount(parts.owners)
         for number in np.union1d(np.flatnonzero(counts > 1), parts.cut).astype(int):
             how = "both of its texts are cut" if number in parts.cut else (
@@ -64,13 +67,13 @@ class Predictor:
                 stacklevel=5,
             )
 
-    def limit(self, max_length):
-        """What a warning calls the number of tokens that are read."""
+    def limit(self, max_length: int | None) -> str:
+        """The number of tokens that are read, as a warning shows it."""
         own = self.tokenizer.max_length
         return f"the model's {own}" if max_length in (None, own) else str(max_length)
 
-    def warn_of_cuts(self, encodings, start, max_length=None):
-        """Say which of the texts, from number `start` on, are longer than is read of them."""
+    def warn_of_cuts(self, encodings: Sequence, start: int, max_length: int | None = None) -> None:
+        """Warn of each text that is cut; start: the number of the first text."""
         for number, encoding in enumerate(encodings, start):
             if encoding.overflowing:
                 warnings.warn(
@@ -78,12 +81,12 @@ class Predictor:
                     f"reads the beginning", stacklevel=5,
                 )  # fmt: skip
 
-    def select_rows(self, rows):
-        """The rows (M,) that get a word's logits; None for all of them."""
+    def select_rows(self, rows) -> np.ndarray | None:
+        """The rows (M,) to compute vocabulary logits for; None for all of them."""
         return None
 
 
-def listed(inputs):
+def listed(inputs) -> list:
     """One input or a list  ->  a list. Raises ValueError for an empty one."""
     inputs = inputs if isinstance(inputs, list) else [inputs]
     if not inputs:
@@ -91,7 +94,7 @@ def listed(inputs):
     return inputs
 
 
-def columns(inputs):
+def columns(inputs: Sequence) -> tuple[Sequence[str], list[str] | None]:
     """Texts or {"text", "text_pair"}  ->  texts, and the pairs or None."""
     if not any(isinstance(x, dict) for x in inputs):
         return inputs, None

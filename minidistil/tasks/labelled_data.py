@@ -1,11 +1,13 @@
-"""From --data to what a model with labels is trained on or distilled on."""
+"""Labelled --data of the commands: reading, splitting, missing labels, and the model's new head."""
 
 import warnings
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from minidistil.config import read_config
-from minidistil.data import documents, examples, split
+from minidistil.data import Batching, Tokenizer, documents, examples, split
 from minidistil.data.label_values import (
     REGRESSION,
     SINGLE,
@@ -17,30 +19,31 @@ from minidistil.data.label_values import (
     unlabelled,
 )
 from minidistil.data.sources import files_of, kind_of
-from minidistil.io.console import progress, said_once
+from minidistil.io.console import progress, silent_on_resume
 from minidistil.io.limits import few
 from minidistil.model.checkpoint import CONFIG
+from minidistil.model.model import Model
 from minidistil.model.pretrained import from_pretrained
 from minidistil.model.task_loss import LABELS
+from minidistil.tasks.data_options import HELD_OUT_SEED
 from minidistil.tasks.text_classification.data import LabelledText, label_names
-from minidistil.tasks.text_data import HELD_OUT_SEED
 
 
-def read_examples(args, data):
+def read_examples(args, data: str) -> list[tuple]:
     """A list of (text, text_pair or None, label or None)."""
     columns = {"text": args.text_column, "text_pair": args.text_pair_column,
                "label": args.label_column}  # fmt: skip
     return list(progress(examples(data, **columns), "reading", unit=" texts"))
 
 
-def read_texts(args, data):
-    """As `read_examples`, for a teacher who needs no labels: the lines of a .txt, too."""
+def read_texts(args, data: str) -> list[tuple]:
+    """As `read_examples`, or the lines of a .txt, which has no labels."""
     if any(kind_of(path) != ".txt" for path in files_of(data)):
         return read_examples(args, data)
     return [(text, None, None) for text in progress(documents(data), "reading", unit=" texts")]
 
 
-def add_label_options(parser):
+def add_label_options(parser) -> None:
     parser.add_argument(
         "--skip-unlabelled", action="store_true",
         help='leave out examples without a label, which stop a command: null, NaN, "", "-", and -1 '
@@ -48,9 +51,11 @@ def add_label_options(parser):
     )  # fmt: skip
 
 
-def reader_of_labelled(problem_type=SINGLE, names=(), read=read_examples):
-    """What read(args, path) gives, whose last part is a label; with --skip-unlabelled those that
-    have one."""
+def reader_of_labelled(
+    problem_type: str = SINGLE, names: Sequence[str] = (), read: Callable = read_examples
+) -> Callable:
+    """The function read(args, path) -> examples (…, label); with --skip-unlabelled it returns only
+    the examples with a label."""
 
     def labelled(args, path):
         found = read(args, path)
@@ -59,35 +64,38 @@ def reader_of_labelled(problem_type=SINGLE, names=(), read=read_examples):
     return labelled
 
 
-def has_labels(found, problem_type=SINGLE, names=()):
+def has_labels(
+    found: Iterable[tuple], problem_type: str = SINGLE, names: Sequence[str] = ()
+) -> bool:
     """Whether any of the examples has a label."""
     return not all(unlabelled([label for *_, label in found], problem_type, names))
 
 
-def in_two(found, held_out):
+def in_two(found: Sequence, held_out: float) -> tuple[list, list]:
     """Examples  ->  those to train on, those held out."""
     kept, out = split(np.arange(len(found)), held_out, HELD_OUT_SEED)
     return [found[i] for i in kept], [found[i] for i in out]
 
 
-def training_and_evaluation(args, read):
-    """What read(args, path) gives of --data, and of --eval-data or else the part held out."""
+def training_and_evaluation(args, read: Callable) -> tuple[list, list]:
+    """The examples that read(args, path) returns of --data, and of --eval-data or else the part
+    held out."""
     training = read(args, args.data)
     if args.eval_data:
         return training, read(args, args.eval_data)
     return in_two(training, args.held_out)
 
 
-def held_out_of(args, read):
-    """What read(args, path) gives of --data: all of it, or the part that --held-out names."""
+def held_out_of(args, read: Callable) -> list:
+    """The examples that read(args, path) returns of --data: all, or the part held out."""
     found = read(args, args.data)
     return found if args.held_out is None else in_two(found, args.held_out)[1]
 
 
-def relabelled(args, folder, task, labels_of):
-    """The folder's model with a head of labels_of(its config) -> (K, problem type, names)."""
+def relabelled(args, folder: Path, task: str, labels_of: Callable) -> Model:
+    """The folder's model with a head for labels_of(its config) -> (K, problem type, names)."""
     K, kind, names = labels_of(read_config(folder / CONFIG))
-    with said_once(args):
+    with silent_on_resume(args):
         model = from_pretrained(
             folder, task=task, num_labels=K, problem_type=kind, backend=args.backend,
             dtype="float32", seed=args.seed,
@@ -96,22 +104,22 @@ def relabelled(args, folder, task, labels_of):
     return model
 
 
-def names_for(labels, problem_type, known):
-    """The labels' names; a model's own, in its order, where it knows all of them. A warning says
-    where the classes that it knows get other names, and keep their weights."""
+def names_for(labels: Sequence, problem_type: str, known: Sequence[str] | None) -> Sequence[str]:
+    """The names of the labels' classes; known: the model's names, which are kept, in their order,
+    if they include all labels. Otherwise a head of as many classes is renamed, with a warning."""
     check_labelled(labels, problem_type, known or ())
     if problem_type == REGRESSION:
         return ()
     names = label_names(labels, problem_type)
-    rows = hot_classes(labels, problem_type)  # which name no class
+    rows = hot_classes(labels, problem_type)  # rows of 0 and 1 have no names
     if set(names) <= set(known or ()) or (rows and rows == len(known or ())):
         return known
-    say_renamed(known, names)
+    warn_of_renamed(known, names)
     return names
 
 
-def say_renamed(known, names):
-    """Warn that a head of as many classes is kept under other names."""
+def warn_of_renamed(known: Sequence[str] | None, names: Sequence[str]) -> None:
+    """Warn that the head is kept and its classes renamed, if there are as many."""
     if are_words(known) and len(known) == len(names):
         warnings.warn(
             f"the model's classes {few(known, 5)} are called {few(names, 5)} from now on, as the "
@@ -119,38 +127,41 @@ def say_renamed(known, names):
         )  # fmt: skip
 
 
-def known_names(config):
-    """The labels' names that a model knows; their numbers where it has no names."""
+def known_names(config) -> tuple[str, ...]:
+    """The names of a model's classes; without names, their numbers as str."""
     return config.id2label or tuple(str(k) for k in range(config.num_labels))
 
 
-def labels_of(config):
-    """problem type, names: what a model takes a label for; one output alone is a number, as
-    transformers takes it."""
+def labels_of(config) -> tuple[str, tuple[str, ...]]:
+    """A model's problem type and class names; a single output is a regression, as in
+    transformers."""
     alone = REGRESSION if config.num_labels == 1 else SINGLE
     return config.problem_type or alone, known_names(config)
 
 
 class WithoutLabels:
-    """Data whose training batches say nothing of their labels; those to evaluate on do, unless
-    they have none either: `unlabelled` in a batch says so."""
+    """The same data without labels in training batches.
+
+    to_evaluate: whether evaluation examples have labels; otherwise their batches keep placeholder
+    labels and have `unlabelled`.
+    """
 
     labelled = False
 
-    def __init__(self, data, to_evaluate=True):
+    def __init__(self, data, to_evaluate: bool = True):
         self.data, self.to_evaluate = data, to_evaluate
 
     def __getattr__(self, name):
-        """Everything but its batches is the data's own."""
+        """Other attributes are those of the data."""
         return getattr(self.data, name)
 
-    def evaluation_batches(self):
-        """The data's; where there are no labels, those it holds stand in their places alone."""
+    def evaluation_batches(self) -> list[dict]:
+        """The data's evaluation batches, marked `unlabelled` if their labels are placeholders."""
         batches = self.data.evaluation_batches()
         return batches if self.to_evaluate else [{**b, "unlabelled": True} for b in batches]
 
-    def collate(self, indices, **place):
-        """As the data's; its numbers from `size` on are those to evaluate on."""
+    def collate(self, indices: Sequence[int], **place) -> dict:
+        """The data's batch; without labels, unless its examples are for evaluation."""
         batch = self.data.collate(indices, **place)
         if min(indices) >= self.data.size:
             return batch
@@ -160,21 +171,28 @@ class WithoutLabels:
 class Unlabelled(LabelledText):
     """Texts without labels, for a student that learns from its teacher alone.
 
-    Those to evaluate on keep theirs where each has one: problem_type and names are what they are
-    read with.
+    Evaluation examples keep their labels if each has one; problem_type and names are those of these
+    labels.
     """
 
     labelled = False
 
-    def __init__(self, found, tokenizer, *, problem_type, names, evaluation=(), **options):
+    def __init__(
+        self, found: Iterable[tuple], tokenizer: Tokenizer, batching: Batching, *,
+        problem_type: str, names: Sequence[str], evaluation: Iterable[tuple] = (), **options,
+    ):  # fmt: skip
         blank, held_out = ([(*texts, 0) for *texts, _ in part] for part in (found, evaluation))
-        super().__init__(blank, tokenizer, evaluation=held_out, problem_type=REGRESSION, **options)
-        self.first, self.answers = len(blank), None  # the number of the first to evaluate on
+        super().__init__(
+            blank, tokenizer, batching, evaluation=held_out, problem_type=REGRESSION, **options
+        )
+        self.first, self.answers = len(blank), None  # first: number of the first evaluation text
         given = [label for *_, label in evaluation]
         if given and not any(unlabelled(given, problem_type, names)):
             self.answers = label_numbers(given, problem_type, names)
 
-    def collate(self, indices, *, step=0, first_sequence=0):
+    def collate(
+        self, indices: Sequence[int], *, step: int = 0, first_sequence: int = 0
+    ) -> dict[str, np.ndarray]:
         batch = super().collate(indices)
         del batch["labels"]
         if min(indices) < self.size or self.answers is None:

@@ -1,4 +1,6 @@
-"""How good a model is on held-out data, and how much like its teacher, whatever its task."""
+"""Measures a model of any task on held-out data, and its agreement with another model."""
+
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -7,36 +9,38 @@ from minidistil.data.windows import mean_of
 from minidistil.io.console import progress
 
 
-def measure(model, batches, reference=None):
+def measure(
+    model, batches: Iterable[dict], reference: np.ndarray | None = None
+) -> dict[str, float]:
     """Held-out batches  ->  {"loss": …, …} over all their answers, for the model's task.
 
-    reference: what `answers` gave for another model; then also "agreement", the share where both
-    models give the same answer (regression: Pearson's correlation of the two). The other metrics
-    are named by the `measure` of each module of `minidistil.tasks`.
+    reference: the `answers` of another model; then also "agreement", the share of equal answers
+    (regression: Pearson's correlation). The `measure` of each task's command module documents its
+    other metrics.
     """
-    return tasks.of(model.task).measure(model, batches, reference)
+    return tasks.command_of(model.task).measure(model, batches, reference)
 
 
-def answers(model, batches):
+def answers(model, batches: Iterable[dict]) -> np.ndarray:
     """The model's answers in one array: words (M,) or classes (B,), 0/1 (B,K), numbers (B,)."""
-    return tasks.of(model.task).answers(model, batches)
+    return tasks.command_of(model.task).answers(model, batches)
 
 
-# ------------------------------------------------------- what the tasks' measures share
+# ------------------------------------------------------- shared by the tasks' measures
 
 
-def results(model, batches, select=None):
-    """Each batch with its rows and network.Result, in evaluation.
+def results(model, batches: Iterable[dict], select: Callable | None = None) -> Iterator[tuple]:
+    """Yields (batch, its rows, network.Result), computed for inference.
 
-    select: (rows, batch) -> (M,) rows that get logits, where a vocabulary is projected onto.
+    select: (rows, batch) -> (M,) rows to compute vocabulary logits for.
     """
     for batch in progress(batches, "measuring", unit=" batches"):
         rows = model.pack_batch(batch)
         yield batch, rows, model.infer(rows, select and select(rows, batch))
 
 
-def of_texts(model, batches):
-    """Logits (B,K) of all texts, each the mean of its windows', and their labels (B,) or None.
+def of_texts(model, batches: Iterable[dict]) -> tuple[np.ndarray, np.ndarray | None]:
+    """Logits (B,K) of all texts, each the mean over its windows, and their labels (B,) or None.
 
     batches: with `owners`, see `LabelledText`; without, each row is a text of its own. Raises
     ValueError where there is no text.
@@ -54,11 +58,14 @@ def of_texts(model, batches):
     return mean_of(np.concatenate(logits), text), labels
 
 
-def measured(model, pairs, loss, answer, scores, reference=None, agreement=None):
+def measured(
+    model, pairs: Iterable[tuple], loss: Callable, answer: Callable, scores: Callable,
+    reference: np.ndarray | None = None, agreement: Callable | None = None,
+) -> dict[str, float]:  # fmt: skip
     """(logits, labels or None) of each batch  ->  {"loss": …, **scores, "agreement": …}.
 
     loss(logits, labels) is a batch's mean, averaged here over all M logits; scores(answers, labels)
-    is called once. agreement(answers, reference): by default the share that is equal.
+    is called once. agreement(answers, reference): by default the share of equal answers.
     """
     losses, sizes, mine, labels = [], [], [], []
     for logits, right in pairs:
@@ -78,18 +85,18 @@ def measured(model, pairs, loss, answer, scores, reference=None, agreement=None)
     return found
 
 
-def likeliest(model):
-    """A function from logits (M,K) to the number of the largest in each row, (M,)."""
+def argmax(model) -> Callable:
+    """A function from logits (M,K) to the argmax of each row, (M,), for `measured`."""
     return lambda logits: model.ops.place.fetch(logits).argmax(axis=1)
 
 
-def cross_entropy(model):
+def cross_entropy(model) -> Callable:
     """A function from logits (M,K) and labels (M,) to their loss, for `measured`."""
     return lambda logits, labels: model.ops.cross_entropy.forward(logits, labels=labels)[0]
 
 
-def accuracy(mine, labels):
-    """{"accuracy": the share of answers that are the labels}, for `measured`."""
+def accuracy(mine: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """{"accuracy": the share of answers that equal the labels}, for `measured`."""
     return {"accuracy": _share(mine, labels)}
 
 

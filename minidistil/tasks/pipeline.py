@@ -1,48 +1,25 @@
-"""Texts in, answers out, in the shapes that transformers' pipelines give them.
+"""`pipeline`: texts in, answers out, in the shapes of transformers' pipelines.
 
 predict = pipeline("fill-mask", folder)
 predict("The movie was [MASK].")      [{"score", "token", "token_str", "sequence"}, …]
 """
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from minidistil.io.arguments import one_of
-from minidistil.tasks.base_predictor import TOGETHER
-from minidistil.tasks.extractive_summarization.predictor import ExtractiveSummarization
-from minidistil.tasks.feature_extraction.predictor import FeatureExtraction
-from minidistil.tasks.fill_mask.predictor import FillMask
-from minidistil.tasks.image_classification.predictor import ImageClassification
+from minidistil.tasks import TASKS, predictor_of
+from minidistil.tasks.base_predictor import Predictor
 from minidistil.tasks.load_models import load
-from minidistil.tasks.multiple_choice.predictor import MultipleChoice
-from minidistil.tasks.question_answering.predictor import QuestionAnswering
-from minidistil.tasks.sentence_embedding.predictor import SentenceEmbedding
-from minidistil.tasks.text_classification.predictor import TextClassification
-from minidistil.tasks.text_generation.predictor import TextGeneration
-from minidistil.tasks.text_to_text.predictor import Summarization, TextToText, Translation
-from minidistil.tasks.token_classification.predictor import TokenClassification
-
-__all__ = ["PREDICTORS", "TOGETHER", "pipeline"]
-
-PREDICTORS = {
-    "fill-mask": FillMask,
-    "text-classification": TextClassification,
-    "text-generation": TextGeneration,
-    "token-classification": TokenClassification,
-    "question-answering": QuestionAnswering,
-    "multiple-choice": MultipleChoice,
-    "feature-extraction": FeatureExtraction,
-    "sentence-embedding": SentenceEmbedding,
-    "text2text-generation": TextToText,
-    "translation": Translation,
-    "summarization": Summarization,
-    "extractive-summarization": ExtractiveSummarization,
-    "image-classification": ImageClassification,
-}
 
 
-def pipeline(task, folder, *, backend="cpu", dtype=None):
-    """A predictor for one of the tasks in PREDICTORS.
+def pipeline(
+    task: str, folder: str | Path | Sequence, *, backend: str = "cpu", dtype: str | None = None
+) -> Predictor:
+    """The predictor of one of the TASKS.
 
     folder: a model with its tokenizer (of images: preprocessor_config.json), or a name on the hub;
-    a list of them answers as an ensemble, by the mean of the logits. backend, dtype: see
+    a list of them is an ensemble, which averages the logits. backend, dtype: see
     `from_pretrained`.
     predict(text) answers for one text, predict([texts]) for several; a classifier also takes
     {"text": …, "text_pair": …}.
@@ -75,6 +52,6 @@ def pipeline(task, folder, *, backend="cpu", dtype=None):
 
     Raises ValueError or MissingFileError for a bad folder, an empty text, a text without [MASK].
     """
-    one_of("task", task, PREDICTORS)
+    one_of("task", task, TASKS)
     model, tokenizer = load(folder, task=task, backend=backend, dtype=dtype)
-    return PREDICTORS[task](model, tokenizer)
+    return predictor_of(task)(model, tokenizer)

@@ -9,6 +9,7 @@ from cli_world import BAD, GOOD, SMALL, sentence
 
 import minidistil as md
 from minidistil.cli import main
+from minidistil.data.batches import Batching
 from minidistil.tasks.multiple_choice.data import Choices, choices_of
 from minidistil.tasks.pipeline import pipeline
 
@@ -64,7 +65,7 @@ def test_batches_hold_every_choice(choosing):
     data, folder = choosing
     tokenizer = md.load_tokenizer(folder)
     found = choices_of(data)
-    batch = Choices(found, tokenizer, tokens=999).collate([4, 1])
+    batch = Choices(found, tokenizer, Batching(999)).collate([4, 1])
     assert batch["input_ids"].shape[:2] == (2, 3)
     assert batch["labels"].tolist() == [found[4].label, found[1].label]
     wanted = tokenizer([found[1].question], [found[1].choices[2]])["input_ids"][0]
@@ -92,6 +93,6 @@ def test_questions_that_do_not_fit_together(choosing):
     tokenizer, found = md.load_tokenizer(folder), choices_of(data)[:2]
     with pytest.raises(ValueError, match="question 1 has 2 choices, the first 3"):
         fewer = found[1]._replace(choices=found[1].choices[:2])
-        Choices([found[0], fewer], tokenizer, tokens=99)
+        Choices([found[0], fewer], tokenizer, Batching(99))
     with pytest.raises(ValueError, match="question 0 has no label"):
-        Choices([found[0]._replace(label=None)], tokenizer, tokens=99)
+        Choices([found[0]._replace(label=None)], tokenizer, Batching(99))

@@ -341,7 +341,7 @@ def test_ctrl_c_before_training_leaves_nothing(world, tmp_path, capsys, monkeypa
     def pressed(*args, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("minidistil.tasks.text_data.Corpus.build", pressed)
+    monkeypatch.setattr("minidistil.tasks.fill_mask.data.Corpus.build", pressed)
     argv = ["distill", "--teacher", world.teacher, "--data", world.text, "--out", tmp_path / "out"]
     assert main([str(x) for x in argv]) == 130
     assert not (tmp_path / "out").exists()

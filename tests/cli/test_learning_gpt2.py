@@ -111,7 +111,7 @@ def test_finetune_and_predict(decoder, world, tmp_path, capsys):
     (["distill", "--teacher", "BERT", "--alpha-clm", "1"], "alpha_clm must be 0 without a causal"),
     (["distill", "--teacher", "GPT2", "--terms", "attention"], "which a decoder does not have"),
     (["finetune", "--task", "text-generation", "--model", "GPT2", "--max-length", "40"],
-     "--max-length 40 is more than the 32 tokens that the model reads"),
+     "--max-length 40 is more than the model's 32 positions"),
     (["finetune", "--task", "text-generation", "--model", "GPT2", "--eval-data", "x.txt"],
      "--eval-data is for labelled data"),
 ])  # fmt: skip

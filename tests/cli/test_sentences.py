@@ -9,6 +9,7 @@ from cli_world import BAD, GOOD, SIZES, SMALL
 import minidistil as md
 from minidistil.cli import main
 from minidistil.data import load_tokenizer
+from minidistil.data.batches import Batching
 from minidistil.model.sentence.sentence_model import Pooling, SentenceModel
 from minidistil.tasks.sentence_embedding.data import SentencePairs
 
@@ -179,7 +180,7 @@ def test_predict_says_its_size(world, capsys):
 
 def test_a_batch_holds_each_text_for_itself(world):
     tokenizer = load_tokenizer(world.teacher)
-    pairs = SentencePairs(PAIRS, tokenizer, tokens=1000, highest=5)
+    pairs = SentencePairs(PAIRS, tokenizer, Batching(1000), highest=5)
     batch = pairs.collate([1, 0])
     assert batch["input_ids"].shape[:2] == (2, 2)
     np.testing.assert_allclose(batch["labels"], [0, 1])
@@ -193,7 +194,7 @@ def test_a_batch_holds_each_text_for_itself(world):
 )
 def test_bad_examples(world, example, says):
     with pytest.raises(ValueError, match=says):
-        SentencePairs([example], load_tokenizer(world.teacher), tokens=100)
+        SentencePairs([example], load_tokenizer(world.teacher), Batching(100))
 
 
 def test_distill_refuses(world, data, capsys, tmp_path):

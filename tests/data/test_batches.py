@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minidistil.data import Corpus, MaskedText, collate, held_out, plan, train_wordpiece
-from minidistil.data.batches import WIDTH
+from minidistil.data.batches import WIDTH, Batching
+from minidistil.data.masking import Masking
 
 LENGTHS = st.lists(st.integers(1, 300), min_size=1, max_size=200)
 
@@ -80,7 +81,9 @@ def corpus(tokenizer, tmp_path_factory):
 @pytest.mark.parametrize("strategy", ["uniform", "smoothed"])
 def test_masked_text(corpus, tokenizer, strategy):
     training, out = held_out(corpus, 0.25)
-    data = MaskedText(corpus, training, tokenizer, tokens=100, held_out=out, strategy=strategy)
+    data = MaskedText(
+        corpus, training, tokenizer, Batching(100), held_out=out, masking=Masking(strategy=strategy)
+    )
     batches = data.batches(0)
     assert sorted(i for batch in batches for i in batch) == training.tolist()
     first = data.collate(batches[0], step=0)
@@ -94,31 +97,39 @@ def test_masked_text(corpus, tokenizer, strategy):
 
 def test_evaluation_is_the_same_for_every_run(corpus, tokenizer):
     training, out = held_out(corpus, 0.5)
-    wide = {"held_out": out, "tokens": 100}
-    ours = MaskedText(corpus, training, tokenizer, seed=1, strategy="smoothed", **wide)
-    theirs = MaskedText(corpus, training, tokenizer, seed=2, **wide)
+    ours = MaskedText(
+        corpus, training, tokenizer, Batching(100, seed=1), held_out=out,
+        masking=Masking(strategy="smoothed"),
+    )  # fmt: skip
+    theirs = MaskedText(corpus, training, tokenizer, Batching(100, seed=2), held_out=out)
     mine, yours = ours.evaluation_batches(), theirs.evaluation_batches()
     assert len(mine) == len(yours) > 1
     for a, b in zip(mine, yours, strict=True):
         assert all(np.array_equal(a[name], b[name]) for name in a)
     assert sum(len(batch["input_ids"]) for batch in mine) == len(out)
-    few = MaskedText(corpus, training, tokenizer, evaluation_tokens=80, **wide)
+    few = MaskedText(corpus, training, tokenizer, Batching(100), held_out=out, evaluation_tokens=80)
     tokens = sum(batch["attention_mask"].sum() for batch in few.evaluation_batches())
     assert 0 < tokens <= 80
-    assert MaskedText(corpus, training, tokenizer, tokens=100).evaluation_batches() == []
+    assert MaskedText(corpus, training, tokenizer, Batching(100)).evaluation_batches() == []
 
 
 def test_another_vocabulary_is_refused(corpus):
     other = train_wordpiece(TEXTS, 60)
     with pytest.raises(ValueError, match=r"corpus was made with \d+ words, the tokenizer has 60"):
-        MaskedText(corpus, [0], other, tokens=100)
+        MaskedText(corpus, [0], other, Batching(100))
 
 
 @pytest.mark.parametrize("strategy", ["uniform", "smoothed"])
 def test_kept_masks_belong_to_the_sequence(corpus, tokenizer, strategy):
     """Whatever the step and whoever else is in the batch."""
-    data = MaskedText(corpus, np.arange(len(corpus)), tokenizer, tokens=99, seed=3,
-                      strategy=strategy, kept_masks=True)  # fmt: skip
+    data = MaskedText(
+        corpus,
+        np.arange(len(corpus)),
+        tokenizer,
+        Batching(99, seed=3),
+        kept_masks=True,
+        masking=Masking(strategy=strategy),
+    )
     together = data.collate(np.array([5, 0, 7]), step=4, first_sequence=9)
     alone = data.collate(np.array([7]), step=0)
     T = alone["input_ids"].shape[1]

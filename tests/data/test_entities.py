@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from minidistil.data import train_wordpiece
+from minidistil.data.batches import Batching
 from minidistil.tasks.token_classification.data import TaggedText, tag_names, tagged_sentences
 from minidistil.tasks.token_classification.metrics import entities, entity_scores
 
@@ -58,7 +59,7 @@ def test_names_begin_with_o_and_keep_kinds_together():
 def test_the_first_piece_of_a_word_has_its_label(tokenizer):
     sentences = [(["unrejects", "eu"], ["B-X", "I-X"]), (["a"], ["O"])]
     names = ("O", "B-X", "I-X")
-    data = TaggedText(sentences, tokenizer, names=names, tokens=99)
+    data = TaggedText(sentences, tokenizer, Batching(99), names=names)
     batch = data.collate([0, 1])
     encoding = tokenizer.words([sentences[0][0]])[0]
     assert encoding.word_ids[0] is None and encoding.word_ids.count(0) > 1
@@ -68,9 +69,9 @@ def test_the_first_piece_of_a_word_has_its_label(tokenizer):
     np.testing.assert_array_equal(batch["labels"], wanted)
     assert batch["attention_mask"].sum() == len(encoding.ids) + 3
     with pytest.raises(ValueError, match=r"sentence 1 has the tag 'O'.*B-X, I-X"):
-        TaggedText(sentences, tokenizer, names=names[1:], tokens=99)
+        TaggedText(sentences, tokenizer, Batching(99), names=names[1:])
     with pytest.raises(ValueError, match="no sentences"):
-        TaggedText([], tokenizer, names=names, tokens=99)
+        TaggedText([], tokenizer, Batching(99), names=names)
 
 
 # What seqeval 0.0.10 says of GUESS against TRUTH.

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minidistil.data import train_wordpiece
+from minidistil.data.batches import Batching
 from minidistil.tasks.extractive_summarization.data import (
     IGNORED,
     Document,
@@ -105,7 +106,7 @@ def test_a_text_cannot_begin_a_sentence(tokenizer):
 
 def test_batches_have_labels_where_sentences_begin(tokenizer):
     labelled = [Document(d, ["a film"], np.arange(len(d)) % 2) for d in DOCUMENTS]
-    data = Extracts(labelled[:2], tokenizer, tokens=99, evaluation=labelled[2:], sentences=1)
+    data = Extracts(labelled[:2], tokenizer, Batching(99), evaluation=labelled[2:], sentences=1)
     batch = data.collate([1, 0])
     assert set(batch) == {"input_ids", "attention_mask", "token_type_ids", "labels"}
     assert batch["token_type_ids"].max() == 1
@@ -114,11 +115,13 @@ def test_batches_have_labels_where_sentences_begin(tokenizer):
     assert batch["labels"][starts].tolist() == [0, 0, 1, 0]
     (held,) = data.evaluation_batches()
     assert held["asked"].documents == labelled[2:] and held["asked"].sentences == 1
-    short = Extracts(labelled, tokenizer, tokens=99, max_length=5)
+    short = Extracts(labelled, tokenizer, Batching(99), max_length=5)
     assert short.read()[0] < 3 and (short.collate([0])["labels"] != IGNORED).sum() < 3
     for wrong in ({"sentences": 0}, {"documents": []}):
         with pytest.raises(ValueError, match=r"1 sentence or more|at least one"):
-            Extracts(**{"documents": labelled, "tokenizer": tokenizer, "tokens": 9} | wrong)
+            Extracts(
+                **{"documents": labelled, "tokenizer": tokenizer, "batching": Batching(9)} | wrong
+            )
 
 
 def test_the_highest_in_the_documents_order():

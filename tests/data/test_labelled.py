@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from minidistil.data import train_wordpiece
+from minidistil.data.batches import Batching
 from minidistil.tasks.text_classification.data import LabelledText, label_names
 
 TEXTS = ["a good film", "a bad film, very bad", "an odd one", "good and bad and odd"]
@@ -17,7 +18,7 @@ def single(labels):
 
 
 def test_single_label(tokenizer):
-    data = LabelledText(single(["good", "bad", "odd", "bad"]), tokenizer, tokens=12)
+    data = LabelledText(single(["good", "bad", "odd", "bad"]), tokenizer, Batching(12))
     assert data.names == ("bad", "good", "odd")
     batches = data.batches(0)
     assert sorted(i for batch in batches for i in batch) == [0, 1, 2, 3]
@@ -31,10 +32,10 @@ def test_single_label(tokenizer):
 
 def test_pairs_carry_token_types_for_a_model_that_reads_them(tokenizer):
     examples = [(a, b, 0) for a, b in zip(TEXTS, TEXTS[::-1], strict=True)]
-    assert "token_type_ids" not in LabelledText(examples, tokenizer, tokens=99).collate([0, 1])
+    assert "token_type_ids" not in LabelledText(examples, tokenizer, Batching(99)).collate([0, 1])
     tokenizer.token_types = True
     try:
-        batch = LabelledText(examples, tokenizer, tokens=99).collate([0, 1])
+        batch = LabelledText(examples, tokenizer, Batching(99)).collate([0, 1])
         wanted = tokenizer(TEXTS[:2], TEXTS[::-1][:2])
     finally:
         tokenizer.token_types = False
@@ -45,7 +46,7 @@ def test_pairs_carry_token_types_for_a_model_that_reads_them(tokenizer):
 def test_many_labels(tokenizer):
     labels = [["good"], "bad, odd", [], "good,bad,odd"]
     data = LabelledText(
-        single(labels), tokenizer, tokens=99, problem_type="multi_label_classification"
+        single(labels), tokenizer, Batching(99), problem_type="multi_label_classification"
     )
     assert data.names == ("bad", "good", "odd")
     hot = data.collate([0, 1, 2, 3])["labels"]
@@ -55,7 +56,7 @@ def test_many_labels(tokenizer):
 
 def test_regression(tokenizer):
     data = LabelledText(
-        single(["1.5", 2, 0.0, "-3"]), tokenizer, tokens=99, problem_type="regression"
+        single(["1.5", 2, 0.0, "-3"]), tokenizer, Batching(99), problem_type="regression"
     )
     labels = data.collate([3, 0])["labels"]
     assert labels.tolist() == [-3, 1.5] and labels.dtype == np.float32
@@ -64,23 +65,23 @@ def test_regression(tokenizer):
 
 def test_evaluation_examples_stay_apart(tokenizer):
     examples = single(["1", "0", "1", "0"])
-    data = LabelledText(examples[:2], tokenizer, tokens=8, evaluation=examples[2:])
+    data = LabelledText(examples[:2], tokenizer, Batching(8), evaluation=examples[2:])
     assert sorted(i for batch in data.batches(3) for i in batch) == [0, 1]
     batches = data.evaluation_batches()
     assert sorted(k for batch in batches for k in batch["labels"].tolist()) == [0, 1]
-    only = LabelledText([], tokenizer, tokens=99, evaluation=examples)
+    only = LabelledText([], tokenizer, Batching(99), evaluation=examples)
     assert len(only.evaluation_batches()[0]["labels"]) == 4
-    assert LabelledText(examples, tokenizer, tokens=8).evaluation_batches() == []
+    assert LabelledText(examples, tokenizer, Batching(8)).evaluation_batches() == []
 
 
 def test_names_given_by_a_model(tokenizer):
     names = ("LABEL_0", "LABEL_1")
-    data = LabelledText(single([1, "0", "LABEL_1", 0]), tokenizer, tokens=99, names=names)
+    data = LabelledText(single([1, "0", "LABEL_1", 0]), tokenizer, Batching(99), names=names)
     assert data.labels.tolist() == [1, 0, 1, 0]
     with pytest.raises(ValueError, match="example 3 has the label '2', which is none of LABEL_0"):
-        LabelledText(single([1, 0, 1, 2]), tokenizer, tokens=99, names=names)
+        LabelledText(single([1, 0, 1, 2]), tokenizer, Batching(99), names=names)
     with pytest.raises(ValueError, match="'1', which is none of 3, 2"):
-        LabelledText(single([3, 2, 1, 2]), tokenizer, tokens=99, names=("3", "2"))
+        LabelledText(single([3, 2, 1, 2]), tokenizer, Batching(99), names=("3", "2"))
 
 
 def test_order_of_names():
@@ -103,4 +104,4 @@ BAD = [
 @pytest.mark.parametrize(("examples", "options", "message"), BAD)
 def test_bad_examples(tokenizer, examples, options, message):
     with pytest.raises(ValueError, match=message):
-        LabelledText(examples, tokenizer, tokens=99, **options)
+        LabelledText(examples, tokenizer, Batching(99), **options)

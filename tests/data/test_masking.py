@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minidistil.data import Vocabulary, collate, mask_tokens
-from minidistil.data.masking import IGNORED
+from minidistil.data.masking import IGNORED, Masking
 
 V = 50
 WORDS = Vocabulary(V, mask_id=4, special_ids=(0, 1, 2, 3, 4))
@@ -32,7 +32,8 @@ def test_laws_of_every_masked_batch(lengths, seed, step, strategy, probability, 
     drawable = batch["input_ids"] > 4
     if not drawable.any():
         return
-    options = {"seed": seed, "step": step, "strategy": strategy, "probability": probability}
+    masking = Masking(strategy=strategy, probability=probability)
+    options = {"seed": seed, "step": step, "masking": masking}
     masked = mask_tokens(batch, vocabulary=WORDS, counts=COUNTS, **options)
     labels, ids = masked["labels"], masked["input_ids"]
     chosen = labels != IGNORED
@@ -96,7 +97,9 @@ def test_two_halves_are_masked_like_the_whole():
 def test_a_batch_always_has_something_to_learn():
     batch = batch_of([2], np.random.default_rng(4))
     for step in range(50):
-        masked = mask_tokens(batch, vocabulary=WORDS, seed=0, step=step, probability=1e-9)
+        masked = mask_tokens(
+            batch, vocabulary=WORDS, seed=0, step=step, masking=Masking(probability=1e-9)
+        )
         assert (masked["labels"] != IGNORED).sum() == 1
 
 
@@ -109,9 +112,13 @@ def test_smoothed_draws_follow_successive_sampling():
     tries, found = 20_000, np.zeros(3)
     for step in range(tries):
         masked = mask_tokens(
-            batch, vocabulary=WORDS, seed=0, step=step, strategy="smoothed", counts=counts,
-            probability=0.4,
-        )  # fmt: skip
+            batch,
+            vocabulary=WORDS,
+            seed=0,
+            step=step,
+            counts=counts,
+            masking=Masking(strategy="smoothed", probability=0.4),
+        )
         found += masked["labels"][0, 1:4] != IGNORED
     p = weights / weights.sum()
     both = p[:, None] * p / (1 - p[:, None])  # i first, then j: the diagonal cannot happen
@@ -123,7 +130,7 @@ def test_smoothed_counts_below_one_count_as_one():
     counts = np.zeros(V, np.int64)
     batch = collate([[2, 10, 11, 12, 3]], pad_id=0)
     masked = mask_tokens(
-        batch, vocabulary=WORDS, seed=0, step=0, strategy="smoothed", counts=counts
+        batch, vocabulary=WORDS, seed=0, step=0, counts=counts, masking=Masking(strategy="smoothed")
     )
     assert (masked["labels"] != IGNORED).sum() == 1
 
@@ -133,8 +140,8 @@ def test_bad_arguments():
     with pytest.raises(ValueError, match="special tokens only"):
         mask_tokens(collate([[2, 3]], 0), vocabulary=WORDS, seed=0, step=0)
     with pytest.raises(ValueError, match="strategy must be one of"):
-        mask_tokens(batch, vocabulary=WORDS, seed=0, step=0, strategy="whole-word")
+        mask_tokens(batch, vocabulary=WORDS, seed=0, step=0, masking=Masking(strategy="whole-word"))
     with pytest.raises(ValueError, match="counts of all 50 words, not none"):
-        mask_tokens(batch, vocabulary=WORDS, seed=0, step=0, strategy="smoothed")
+        mask_tokens(batch, vocabulary=WORDS, seed=0, step=0, masking=Masking(strategy="smoothed"))
     with pytest.raises(ValueError, match=r"must make 1"):
-        mask_tokens(batch, vocabulary=WORDS, seed=0, step=0, mask=0.9)
+        mask_tokens(batch, vocabulary=WORDS, seed=0, step=0, masking=Masking(mask=0.9))

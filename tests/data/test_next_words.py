@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minidistil.data import Corpus, NextWords, load_tokenizer, split, train_byte_pairs
-from minidistil.data.next_words import Windows
+from minidistil.data.batches import Batching
+from minidistil.data.next_words import Stream, Windows
 
 TEXTS = ["the cat sat on the mat", "a dog ran — straße 🙂 after the cat", "red", "the mat was red"]
 
@@ -39,26 +40,26 @@ def test_every_word_is_asked_for_once(corpus, data):
     T = data.draw(st.integers(2, 40))
     context = data.draw(st.integers(1, T - 1))
     packed, whole = data.draw(st.booleans()), stream(corpus, documents, 0)
-    windows = Windows(corpus, documents, 0, T, context, packed)
+    windows = Windows(corpus, documents, 0, Stream(T, packed, context))
     assert windows.lengths.max() <= T and windows.lengths.min() >= 2
     asked = []
     for i, (start, stop) in enumerate(zip(windows.starts, windows.stops, strict=True)):
         np.testing.assert_array_equal(windows.ids(i), whole[start:stop])
-        first = max(1, windows.seen[i])  # nothing in the window is before column 0
+        first = max(1, windows.shared[i])  # nothing in the window is before column 0
         asked += range(start + first, stop)
-        assert windows.seen[i] in (0, context)
+        assert windows.shared[i] in (0, context)
     assert asked == list(range(1, len(whole)))
 
 
 def test_texts_alone_begin_and_end_with_the_end(corpus):
-    windows = Windows(corpus, np.arange(4), 0, 99, 1, packed=False)
+    windows = Windows(corpus, np.arange(4), 0, Stream(99, packed=False))
     for i in range(4):
         np.testing.assert_array_equal(windows.ids(i), [0, *corpus[i]])
 
 
 def test_batches(corpus, tokenizer):
     kept, out = split(corpus.documents, 1)
-    data = NextWords(corpus, kept, tokenizer, max_length=6, tokens=12, held_out=out, context=4)
+    data = NextWords(corpus, kept, tokenizer, Batching(12), Stream(6, context=4), held_out=out)
     numbers = np.concatenate(data.batches(0))
     assert sorted(numbers) == list(range(len(data.training.lengths)))
     batch = data.collate(np.array([0, len(numbers) - 1]))
@@ -67,19 +68,20 @@ def test_batches(corpus, tokenizer):
     np.testing.assert_array_equal(labels[:, 1:], np.where(real, ids, -100)[:, 1:])
     asked = sum(int((b["labels"][:, 1:] != -100).sum()) for b in data.evaluation_batches())
     assert asked == corpus.lengths[out].sum()
-    few = NextWords(corpus, kept, tokenizer, max_length=6, tokens=12, held_out=out,
-                    evaluation_tokens=6)  # fmt: skip
+    few = NextWords(
+        corpus, kept, tokenizer, Batching(12), Stream(6), held_out=out, evaluation_tokens=6
+    )
     assert sum(len(b["labels"]) for b in few.evaluation_batches()) == 1
-    none = NextWords(corpus, kept, tokenizer, max_length=6, tokens=12)
+    none = NextWords(corpus, kept, tokenizer, Batching(12), Stream(6))
     assert none.evaluation_batches() == []
 
 
 def test_refused(corpus, tokenizer):
     for context in (0, 6):
         with pytest.raises(ValueError, match="windows of 6 tokens can share 1 to 5, not"):
-            NextWords(corpus, [0], tokenizer, max_length=6, tokens=9, context=context)
+            NextWords(corpus, [0], tokenizer, Batching(9), Stream(6, context=context))
     with pytest.raises(ValueError, match="build the corpus with this tokenizer"):
-        NextWords(corpus, [0], train_byte_pairs(TEXTS, 260), max_length=6, tokens=9)
+        NextWords(corpus, [0], train_byte_pairs(TEXTS, 260), Batching(9), Stream(6))
     with pytest.raises(ValueError, match="must hold 256 bytes"):
         train_byte_pairs(TEXTS, 256)
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 import minidistil as md
 from minidistil.data import OrderedText, collate
+from minidistil.data.batches import Batching
 from minidistil.data.sentence_order import in_two_halves
 from minidistil.train import TrainConfig, train
 
@@ -72,7 +73,7 @@ class Rising:
 
 def test_an_albert_learns_which_half_came_first():
     corpus = Rising()
-    data = OrderedText(corpus, np.arange(40), corpus, tokens=400)
+    data = OrderedText(corpus, np.arange(40), corpus, Batching(400))
     config = md.AlbertConfig(
         vocab_size=25, embedding_size=8, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
         intermediate_size=32, max_position_embeddings=13, initializer_range=0.2,
@@ -91,9 +92,9 @@ def test_an_albert_learns_which_half_came_first():
 
 def test_masks_are_drawn_beside_the_order():
     corpus = Rising()
-    data = OrderedText(corpus, np.arange(60), corpus, tokens=200)
+    data = OrderedText(corpus, np.arange(60), corpus, Batching(200))
     batch = data.collate(np.arange(5), step=2)
     hidden = batch["labels"] != -100
     assert hidden.any() and not np.isin(batch["labels"][hidden], corpus.special_ids).any()
     with pytest.raises(ValueError, match="leave kept_masks out"):
-        OrderedText(corpus, np.arange(60), corpus, tokens=200, kept_masks=True)
+        OrderedText(corpus, np.arange(60), corpus, Batching(200), kept_masks=True)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from minidistil.data import train_wordpiece
+from minidistil.data.batches import Batching
 from minidistil.data.text_pairs import TextPairs, text_pairs
 
 PAIRS = [("a dog runs", ["ein hund rennt"]), ("two men sit on a wall", ["zwei sitzen"]),
@@ -61,13 +62,13 @@ def test_what_does_not_fit_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no source and target"):
         list(text_pairs(tmp_path / "a.jsonl", source_column="source", target_column="target"))
     with pytest.raises(ValueError, match="no pairs"):
-        TextPairs([], tokenizer(), tokens=9)
+        TextPairs([], tokenizer(), Batching(9))
 
 
 def test_a_batch_says_what_the_decoder_says():
     read = tokenizer()
     with pytest.warns(UserWarning, match="of 3 texts are longer than"):
-        data = TextPairs(PAIRS, read, tokens=1000, max_length=6, max_target_length=4)
+        data = TextPairs(PAIRS, read, Batching(1000), max_length=6, max_target_length=4)
     (indices,) = data.batches(0)
     batch = data.collate(indices)
     assert set(batch) == {"input_ids", "attention_mask", "labels"}
@@ -77,20 +78,20 @@ def test_a_batch_says_what_the_decoder_says():
         said = labels[labels != -100]
         assert said[-1] == read.sep_id and len(said) <= 3
         assert target.startswith(read.decode(said[:-1])) and read.decode(said)
-    whole = TextPairs(PAIRS, read, tokens=1000).collate(np.arange(3))["labels"]
+    whole = TextPairs(PAIRS, read, Batching(1000)).collate(np.arange(3))["labels"]
     assert (whole[:, 0] >= 0).all() and (whole[:, -1] == -100).any()
 
 
 def test_evaluation_keeps_every_right_answer():
     data = TextPairs(
-        PAIRS[:1], tokenizer(), tokens=12, evaluation=PAIRS[1:], search={"num_beams": 2}
+        PAIRS[:1], tokenizer(), Batching(12), evaluation=PAIRS[1:], search={"num_beams": 2}
     )
     batches = data.evaluation_batches()
     texts = [targets for batch in batches for targets in batch["wanted"].texts]
     assert sorted(texts) == sorted(targets for _, targets in PAIRS[1:])
     assert batches[0]["wanted"].search == {"num_beams": 2}
     assert np.concatenate(data.batches(3)).tolist() == [0]
-    assert TextPairs(PAIRS, tokenizer(), tokens=9).evaluation_batches() == []
+    assert TextPairs(PAIRS, tokenizer(), Batching(9)).evaluation_batches() == []
 
 
 @pytest.mark.parametrize(("name", "count", "first", "how"), [

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from minidistil.data import train_wordpiece
+from minidistil.data.batches import Batching
 from minidistil.tasks.question_answering.data import (
     LONGEST_QUESTION,
     Questions,
@@ -82,7 +83,7 @@ def test_windows_hold_the_whole_text(tokenizer):
 
 def test_labels_are_where_the_answer_is_whole(tmp_path, tokenizer):
     questions = squad(write(tmp_path, article()))
-    data = Questions(questions, tokenizer, max_length=40, stride=10, tokens=10_000)
+    data = Questions(questions, tokenizer, Batching(10_000), max_length=40, stride=10)
     (indices,) = data.batches(0)
     batch = data.collate(indices)
     found = 0
@@ -102,7 +103,7 @@ def test_labels_are_where_the_answer_is_whole(tmp_path, tokenizer):
 
 def test_batches_to_evaluate_on_say_what_they_ask(tmp_path, tokenizer):
     questions = squad(write(tmp_path, article()))
-    data = Questions([], tokenizer, max_length=40, stride=10, tokens=80, evaluation=questions)
+    data = Questions([], tokenizer, Batching(80), max_length=40, stride=10, evaluation=questions)
     batches = data.evaluation_batches()
     assert sum(len(batch["asked"]) for batch in batches) == len(data.windows)
     for batch in batches:
@@ -110,7 +111,7 @@ def test_batches_to_evaluate_on_say_what_they_ask(tmp_path, tokenizer):
             assert question == questions[0]
             np.testing.assert_array_equal(row[: len(window.ids)], window.ids)
     with pytest.raises(ValueError, match="no questions"):
-        Questions([], tokenizer, max_length=40, stride=10, tokens=80)
+        Questions([], tokenizer, Batching(80), max_length=40, stride=10)
 
 
 @pytest.mark.parametrize("no_answer", [False, True])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from toy_tokenizers import TEXTS, byte_pairs, unigrams
 
 from minidistil.data import load_tokenizer
-from minidistil.data.masking import Vocabulary, mask_tokens
+from minidistil.data.masking import Masking, Vocabulary, mask_tokens
 from minidistil.data.tokenizer_kinds import ALBERT, ROBERTA
 
 MAKERS = {"roberta": byte_pairs, "albert": unigrams}
@@ -108,7 +108,7 @@ def test_masking_spares_the_special_tokens(kind):
     tokenizer = MAKERS[kind]()
     batch = tokenizer(TEXTS)
     masked = mask_tokens(
-        batch, vocabulary=Vocabulary.of(tokenizer), seed=1, step=2, probability=0.9
+        batch, vocabulary=Vocabulary.of(tokenizer), seed=1, step=2, masking=Masking(probability=0.9)
     )
     chosen = masked["labels"] != -100
     assert not np.isin(batch["input_ids"][chosen], tokenizer.special_ids).any()

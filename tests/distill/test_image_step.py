@@ -17,6 +17,7 @@ from image_cases import (
 from model_cases import assert_same_formula, compare_array, compare_gradients, read, unpack
 
 import minidistil as md
+from minidistil.distill.dropout_seed import DropoutSeed
 from minidistil.distill.objectives import Projected
 from minidistil.distill.objectives.image_step import image_step
 from minidistil.model.vision.vision_encoder import IMAGES
@@ -77,7 +78,7 @@ def test_the_gradient_is_the_loss_s(family, hard):
     rng, eps = np.random.default_rng(5), 1e-6
     v = {n: rng.normal(size=p.shape) for n, p in student.params.items()}
     start = {n: p.copy() for n, p in student.params.items()}
-    how = (teacher, batch_of(), config, True, 3, 4, 0)
+    how = (teacher, batch_of(), config, DropoutSeed(train=True, seed=3, step=4))
 
     def loss(sign):
         student.update({n: p + sign * eps * v[n] for n, p in start.items()})
@@ -136,7 +137,7 @@ def test_what_does_not_fit_is_refused():
         md.student_from(teacher, layers=(2,))
     with pytest.raises(ValueError, match="vit, deit for images, not 'bert'"):
         md.student_from(teacher, layers=(0,), family="bert")
-    with pytest.raises(ValueError, match="hard_targets are the likeliest classes"):
+    with pytest.raises(ValueError, match="hard_targets are the argmax classes"):
         word = md.from_config(md.BertConfig(vocab_size=9, hidden_size=4, num_attention_heads=1,
                                             num_hidden_layers=1, intermediate_size=4))  # fmt: skip
         md.distill_step(word, word, {}, md.DistillConfig(hard_targets=True))

@@ -14,7 +14,7 @@ from minidistil.config import EncoderDecoderConfig
 from minidistil.data import train_wordpiece
 from minidistil.distill.conventions import CONVENTIONS
 from minidistil.distill.objectives import HiddenMSE, Projected
-from minidistil.distill.objectives.sequence_step import TAUGHT, taught_pairs, word_step
+from minidistil.distill.objectives.sequence_step import TAUGHT, sequence_step, taught_pairs
 
 CASE = CASES["pair-distilbert"]
 CONFIGS = {name: sequence_cases.config_of(name) for name in sequence_cases.LESSONS}
@@ -58,7 +58,7 @@ def test_soft_targets_count_as_the_convention_says(convention):
     [
         ({"terms": ("hidden",)}, "term hidden looks inside one model"),
         ({"convention": "textbrewer", "temperature_by": "cwsm:1"}, "temperature_by compares"),
-        ({"hard_targets": True}, "hard_targets are the likeliest classes"),
+        ({"hard_targets": True}, "hard_targets are the argmax classes"),
     ],
 )
 def test_losses_that_pairs_do_not_have_are_refused(options, words):
@@ -74,7 +74,7 @@ def test_a_projected_pair_is_a_pair():
     wrapped = Projected(student, teacher, terms)
     with pytest.raises(ValueError, match="term hidden looks inside one model"):
         md.distill_step(wrapped, teacher, batch, md.DistillConfig(terms=terms))
-    with pytest.raises(ValueError, match="hard_targets are the likeliest classes"):
+    with pytest.raises(ValueError, match="hard_targets are the argmax classes"):
         md.distill_step(wrapped, teacher, batch, md.DistillConfig(hard_targets=True))
     config = CONFIGS["default"]
     mine, own = (md.distill_step(s, teacher, batch, config) for s in (wrapped, student))
@@ -84,7 +84,7 @@ def test_a_projected_pair_is_a_pair():
 def test_hard_labels_alone_are_the_models_own_loss():
     teacher, student = pair()
     batch = batch_of(CASE)
-    step, own = word_step(student, teacher, batch, CONFIGS["hard"]), student.gradients(batch)
+    step, own = sequence_step(student, teacher, batch, CONFIGS["hard"]), student.gradients(batch)
     assert step.loss == pytest.approx(own.loss) and set(step.parts) == {"hard"}
     for n, g in own.grads.items():
         np.testing.assert_array_equal(step.grads[n], g)
@@ -122,7 +122,7 @@ def test_a_student_of_other_sizes():
     fresh = md.from_config(narrow.config, teacher.task, seed=2).params
     for name in ("enc_to_dec_proj.weight", "encoder.transformer.layer.0.ffn.lin1.bias"):
         np.testing.assert_array_equal(narrow.params[name], fresh[name])
-    assert np.isfinite(word_step(narrow, teacher, batch_of(CASE), CONFIGS["all"]).loss)
+    assert np.isfinite(sequence_step(narrow, teacher, batch_of(CASE), CONFIGS["all"]).loss)
 
 
 @pytest.mark.parametrize("options, says", [
@@ -148,16 +148,16 @@ def test_models_that_cannot_be_compared_are_refused():
     teacher, student = pair()
     other = model_of(CASE, LARGE | {"V": 40})
     with pytest.raises(ValueError, match="vocab_size: 61 against 40"):
-        word_step(student, other, batch_of(CASE), CONFIGS["default"])
+        sequence_step(student, other, batch_of(CASE), CONFIGS["default"])
     wide = model_of(CASES["pair-bert"])
     narrow = dataclasses.replace(CONFIGS["all"])
-    word_step(wide, teacher, batch_of(CASE), narrow)  # decoders of one width
+    sequence_step(wide, teacher, batch_of(CASE), narrow)  # decoders of one width
     with pytest.raises(ValueError, match="encoder–decoder only"):
         bert = md.from_config(md.DistilBertConfig(vocab_size=61, dim=8, n_layers=1, n_heads=2,
                                                   hidden_dim=8))  # fmt: skip
-        word_step(student, bert, batch_of(CASE), CONFIGS["default"])
+        sequence_step(student, bert, batch_of(CASE), CONFIGS["default"])
     with pytest.raises(ValueError, match="every alpha is 0"):
-        word_step(student, teacher, batch_of(CASE), md.DistillConfig(
+        sequence_step(student, teacher, batch_of(CASE), md.DistillConfig(
             alpha_ce=0.0, alpha_cos=0.0, alpha_hard=0.0, alpha_mlm=0.0))  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Every backward of the models is the transpose of its forward's derivative, in float64."""
 
+import dataclasses
 from functools import partial
 
 import numpy as np
@@ -8,6 +9,7 @@ from model_cases import CASES, SMALL, batch_of, exact, model_of
 
 import minidistil as md
 from minidistil.model import encoder, heads, network
+from minidistil.model.context import Context
 from minidistil.model.rows import DropoutState, pack
 from minidistil.model.taps import PLAIN, SQUARE
 from minidistil.testing import check_backward
@@ -18,13 +20,13 @@ TRAINING = {"train": True, "seed": 5, "step": 7, "first_sequence": 11}
 
 
 def setting(name, dropped):
-    """A model in float64, its rows for a batch with holes, and dropout's randomness or None."""
+    """A model in float64, its rows for a batch with holes, a Context with dropout or without."""
     model, batch = exact(model_of(CASES[name], SMALL)), batch_of(CASES[name], SMALL)
     a = model.config.architecture
     types = batch.get("token_type_ids")
     rows = pack(batch["input_ids"], batch["attention_mask"], types, a)
     dropout_state = DropoutState(5, 7, rows.sequence, rows.column) if dropped else None
-    return model, a, rows, dropout_state
+    return model, rows, Context(a, rows.bounds, OPS, dropout_state)
 
 
 def check_function(forward, backward, params, x=None):
@@ -45,15 +47,15 @@ def check_function(forward, backward, params, x=None):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_blocks_that_are_released_give_the_same_gradients_and_hold_nothing(name):
-    model, _, rows, _ = setting(name, False)
+    model, rows, _ = setting(name, False)
     given = model.canonical(), rows, model.config, "fill-mask", None, OPS
     grads = []
     for release in (False, True):
         result, cache = network.forward(*given)
         d = network.Cotangents((None,) * len(result.hidden), logits=np.ones_like(result.logits))
         grads.append(network.backward(d, cache, OPS, release=release))
-        (_, blocks, _), _, _ = cache
-        assert [block is None for block in blocks] == [release] * len(blocks)
+        _, blocks = cache.body
+        assert [block is None for block in blocks.caches] == [release] * len(blocks.shared)
     for key, x in grads[0].items():
         np.testing.assert_array_equal(x, grads[1][key])
 
@@ -61,9 +63,9 @@ def test_blocks_that_are_released_give_the_same_gradients_and_hold_nothing(name)
 @pytest.mark.parametrize("dropped", [False, True])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_embeddings(name, dropped):
-    model, a, rows, dropout_state = setting(name, dropped)
+    model, rows, context = setting(name, dropped)
     check_function(
-        lambda p: encoder.embed(rows, p, a, model.config.pad_token_id, dropout_state, OPS),
+        lambda p: encoder.embed(rows, p, model.config.pad_token_id, context),
         lambda dy, cache: encoder.embed_backward(dy, cache, OPS),
         encoder.scope(model.canonical(), "embeddings"),
     )
@@ -72,11 +74,11 @@ def test_embeddings(name, dropped):
 @pytest.mark.parametrize("dropped", [False, True])
 @pytest.mark.parametrize("name", [*FAMILIES, "bert-pretraining", "distilbert-body"])
 def test_block(name, dropped):
-    model, a, rows, dropout_state = setting(name, dropped)
-    x = np.random.default_rng(1).normal(size=(len(rows.ids), a.C))
+    model, rows, context = setting(name, dropped)
+    x = np.random.default_rng(1).normal(size=(len(rows.ids), context.architecture.C))
     check_function(
-        lambda x, p: encoder.block(x, p, a, rows.bounds, dropout_state, 5, OPS),
-        lambda dy, cache: encoder.block_backward(dy, cache, a, OPS),
+        lambda x, p: encoder.block(x, p, context.of_block(1)),
+        lambda dy, cache: encoder.block_backward(dy, cache, OPS),
         encoder.scope(model.canonical(), "layer.1"),
         x,
     )
@@ -84,11 +86,11 @@ def test_block(name, dropped):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_masked_lm_head(name):
-    model, a, rows, _ = setting(name, False)
-    x = np.random.default_rng(1).normal(size=(len(rows.ids), a.C))
+    model, rows, context = setting(name, False)
+    x = np.random.default_rng(1).normal(size=(len(rows.ids), context.architecture.C))
     check_function(
-        lambda x, p: heads.mlm(x, p, a, OPS),
-        lambda dy, cache: heads.mlm_backward(dy, cache, OPS),
+        lambda x, p: heads.mlm_transform(x, p, context),
+        lambda dy, cache: heads.mlm_transform_backward(dy, cache, OPS),
         {n: p for n, p in model.canonical().items() if n.startswith("transform")},
         x,
     )
@@ -98,13 +100,16 @@ def test_masked_lm_head(name):
     "name", ["bert-single", "roberta-single", "distilbert-single", "distilbert-regression"]
 )
 def test_pooler_and_classifier(name):
-    model, a, rows, dropout_state = setting(name, True)
-    x = np.random.default_rng(1).normal(size=(len(rows.ids), a.C))
-    first, heads_ = rows.bounds[:-1], model.heads
+    model, rows, context = setting(name, True)
+    context = context._replace(
+        architecture=dataclasses.replace(context.architecture, classifier_dropout=0.4)
+    ).of_rows(rows.bounds[:-1])
+    x = np.random.default_rng(1).normal(size=(len(rows.ids), context.architecture.C))
+    heads_ = model.heads
 
     def forward(x, p):
-        pooled, pool = heads.pool(x, first, p, heads_[0], a, dropout_state.of(first), OPS)
-        logits, classify = heads.classify(pooled, p, heads_[1], 0.4, dropout_state.of(first), OPS)
+        pooled, pool = heads.pool(x, p, heads_[0], context)
+        logits, classify = heads.classify(pooled, p, heads.CLASSIFIERS[heads_[1]], context)
         return logits, (pool, classify)
 
     def backward(dy, cache):

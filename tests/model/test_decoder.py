@@ -10,6 +10,7 @@ from test_backward import check_function
 import minidistil as md
 from minidistil.config import Gpt2Config
 from minidistil.model import decoder
+from minidistil.model.context import Context
 from minidistil.model.encoder import scope
 from minidistil.model.rows import DropoutState, pack
 from minidistil.model.taps import PLAIN, SQUARE
@@ -24,14 +25,15 @@ def test_block_and_embeddings(dropped):
     a, p = model.config.architecture, model.canonical()
     rows = pack(batch["input_ids"], batch["attention_mask"], None, a)
     dropout_state = DropoutState(5, 7, rows.sequence, rows.column) if dropped else None
+    context = Context(a, rows.bounds, OPS, dropout_state)
     check_function(
-        lambda x, p: decoder.block(x, p, a, rows.bounds, dropout_state, 5, OPS),
-        lambda dy, cache: decoder.block_backward(dy, cache, a, OPS),
+        lambda x, p: decoder.block(x, p, context.of_block(1)),
+        lambda dy, cache: decoder.block_backward(dy, cache, OPS),
         scope(p, "layer.1"),
         np.random.default_rng(1).normal(size=(len(rows.ids), a.C)),
     )
     check_function(
-        lambda p: decoder.embed(rows, p, a, dropout_state, OPS),
+        lambda p: decoder.embed(rows, p, context),
         lambda dy, cache: decoder.embed_backward(dy, cache, OPS),
         scope(p, "embeddings"),
     )

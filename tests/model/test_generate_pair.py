@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pair_cases import CASES, END, LARGE, START, batch_of, fields, model_of, torch_model
 
-from minidistil.model.generation.token_search import Beam
+from minidistil.model.generation.token_search import Beam, BeamOptions, SearchLimits
 
 CASE = CASES["pair-distilbert"]
 
@@ -93,7 +93,7 @@ def test_a_text_is_alone_in_its_batch(options):
 def test_a_beam_finds_what_greed_misses():
     """The likeliest first word leads nowhere; the sum of two is best through the second."""
     first, second = np.log([0.1, 0.5, 0.4]), np.log([[0.4, 0.3, 0.3], [0.9, 0.05, 0.05]])
-    search = Beam(start=9, eos=0, most=2, beams=2, length_penalty=0.0, early_stopping=False)
+    search = Beam([9], SearchLimits(2, eos=(0,)), BeamOptions(2, length_penalty=0.0))
     assert search.advance(first[None]) == [0, 0]
     assert [text[1:] for text in search.texts] == [[1], [2]]
     search.advance(second)

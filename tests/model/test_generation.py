@@ -6,12 +6,12 @@ from model_cases import CASES, LARGE, fields, model_of, torch_model
 
 import minidistil as md
 from minidistil.model.generation.generate_texts import (
-    choose,
     generate,
     prefill,
-    shares,
+    sample_tokens,
     step,
     stream,
+    token_probabilities,
 )
 
 CASE = CASES["gpt2-words"]
@@ -19,7 +19,7 @@ PROMPTS = [np.array([3, 1, 4]), np.array([15]), np.array([9, 2, 6, 5, 35])]
 
 
 def uncached(model, prompt, n):
-    """The likeliest words, the whole text being read again for each."""
+    """Greedy decoding that reads the whole text again for each token."""
     text = list(prompt)
     for _ in range(n):
         text.append(int(model.forward(np.array([text])).logits[0, -1].argmax()))
@@ -98,7 +98,7 @@ def test_what_is_drawn_from_is_what_transformers_draws_from(options):
         scores = transformers.TopKLogitsWarper(top_k)(None, scores)
     scores = transformers.TopPLogitsWarper(top_p)(None, scores)
     for z, theirs in zip(logits, scores.softmax(-1).numpy(), strict=True):
-        words, p = shares(z, *options)
+        words, p = token_probabilities(z, *options)
         mine = np.zeros(61)
         mine[words] = p / p.sum()
         np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-15)
@@ -110,7 +110,9 @@ def test_what_is_drawn_from():
 
     def shares(**how):
         randoms = [np.random.default_rng([7, b]) for b in range(len(logits))]
-        words = choose(logits, randoms, **{"temperature": 1.0, "top_k": 0, "top_p": 1.0} | how)
+        words = sample_tokens(
+            logits, randoms, **{"temperature": 1.0, "top_k": 0, "top_p": 1.0} | how
+        )
         return np.bincount(words, minlength=5) / len(words)
 
     np.testing.assert_allclose(shares(), p, atol=0.03)

@@ -226,7 +226,9 @@ def test_whose_turn_it_is_in_albert(turns, groups, inner, blocks):
     )
     assert "".join(map(str, config.architecture.blocks)) == blocks
     assert len(blocks) == config.architecture.L
-    with pytest.raises(ValueError, match=f"num_hidden_groups {turns + 1} is more than the"):
+    with pytest.raises(
+        ValueError, match=f"num_hidden_groups {turns + 1} is more than num_hidden_layers"
+    ):
         md.AlbertConfig(num_hidden_layers=turns, num_hidden_groups=turns + 1)
     with pytest.raises(ValueError, match="embedding_size must be at least 1, not 0"):
         md.AlbertConfig(embedding_size=0)

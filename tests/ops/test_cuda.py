@@ -184,7 +184,7 @@ def test_adamw():
 
     s, shapes = Source(7), ((5, 70), (3,), (1, 129))
     many = [[s.normal(*a), s.normal(*a), s.normal(*a) ** 2, s.normal(*a)] for a in shapes]
-    options = {"lr": 0.1, "beta1": 0.9, "beta2": 0.99, "eps": 1e-6, "weight_decay": 0.1, "t": 3}
+    options = {"lr": 0.1, "beta1": 0.9, "beta2": 0.99, "eps": 1e-6, "weight_decay": 0.1, "step": 3}
     mine = [[to_device(x.astype(np.float32)) for x in arrays] for arrays in many]
     decays = (True, False, True)
     new = adamw.update_all_cuda(((*one, d) for one, d in zip(mine, decays, strict=True)), **options)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from op_cases import draw_for
 
 from minidistil.ops import SUFFIX, backend, dropout
-from minidistil.ops.dropout import philox, philox_words
+from minidistil.ops.kernels.philox import philox, philox_words
 from minidistil.ops.runtime.cpu import serial
 from minidistil.ops.runtime.dropout_key import DropoutKey
 

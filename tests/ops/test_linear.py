@@ -5,6 +5,8 @@ import pytest
 
 from minidistil.ops import SUFFIX, backend
 
+pytestmark = pytest.mark.usefixtures("unit")
+
 
 @pytest.mark.parametrize("name", SUFFIX)
 def test_one_hot_rows_pick_columns_of_the_weight(name):

@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 
 from minidistil.ops import SUFFIX, backend, gelu, linear
+from minidistil.ops.kernels.activation import FORMS
 from minidistil.ops.kernels.matmul import MC, SLAB, STRIP, product
 from minidistil.ops.kernels.packing import KC
 from minidistil.ops.kernels.register_tile import MR, NR
 from minidistil.ops.runtime.cpu import threads
+
+pytestmark = pytest.mark.usefixtures("unit")
 
 WIDTHS = (1, NR, STRIP * NR - 1, STRIP * NR, STRIP * NR + 1, 3 * STRIP * NR + NR + 5)
 
@@ -22,7 +25,7 @@ def composed(x, weight, bias, form):
     return h, gelu.forward_cpu(h, approximate=form)[0]
 
 
-@pytest.mark.parametrize("form", gelu.FORMS)
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("O", WIDTHS)
 @pytest.mark.parametrize("N", [1, MR + 1, 2 * MC * MR + 3])
 def test_it_is_gelu_of_the_linear_on_any_number_of_threads(N, O, form):

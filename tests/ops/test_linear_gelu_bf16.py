@@ -3,13 +3,16 @@
 import numpy as np
 import pytest
 
-from minidistil.ops import backend, gelu
+from minidistil.ops import backend
+from minidistil.ops.kernels.activation import FORMS
 from minidistil.ops.kernels.matmul import STRIP
 from minidistil.ops.kernels.register_tile import MR, NR
 
+pytestmark = pytest.mark.usefixtures("unit")
+
 
 @pytest.mark.parametrize("name", ["numpy", "cpu"])
-@pytest.mark.parametrize("form", gelu.FORMS)
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("N, O", [(1, 3), (MR + 1, STRIP * NR + 1), (70, 2 * STRIP * NR)])
 def test_it_is_gelu_of_the_linear(name, form, N, O):
     rng, ops = np.random.default_rng(O), backend(name, "bfloat16")

@@ -12,9 +12,10 @@ import re
 
 import pytest
 
-from minidistil.ops import OPS, gelu, relation
+from minidistil.ops import OPS, adamw, gelu, relation, vocabulary, weighted_cross_entropy
 from minidistil.ops.kernels import flash_attention_cuda, matmul_cuda, matmul_tensor_cores, peak_cuda
 from minidistil.ops.runtime import cuda
+from minidistil.ops.runtime.dropout_key import DropoutWords
 
 pytestmark = pytest.mark.ptx
 WIDE, NARROW = 64, 26  # channels of a head, whose rows can be read four floats at a time or not
@@ -64,7 +65,8 @@ def kernels():
         yield f"gelu backward {form}", gelu._backward_kernel(form), "mmm", 40
     for bf16 in (False, True):
         yield f"peak {'bf16' if bf16 else 'tf32'}", peak_cuda.tensor_peak(bf16), "vn", 48
-    yield "relation rows", relation._rows_kernel, "mmmmivnviivv", 128
+    for measure in range(len(relation.MEASURES)):
+        yield f"relation rows {measure}", relation._rows_kernel(measure), "mmmmIvmv", 128
     for file, name, letters in PLAIN:
         kernel = getattr(importlib.import_module(f"minidistil.ops.{file}"), name)
         yield f"{file}.{name}", kernel, letters, 64
@@ -73,38 +75,43 @@ def kernels():
 PLAIN = (
     ("kernels.peak_cuda", "_copy_kernel", "vv"),
     ("kernels.peak_cuda", "_multiply_add_kernel", "vn"),
-    ("runtime.cuda", "_clear_kernel", "v"), ("runtime.cuda", "_total_kernel", "vfv"),
+    ("runtime.cuda", "_clear_kernel", "v"), ("runtime.cuda", "_add_into_kernel", "vv"),
+    ("runtime.cuda", "_scale_kernel", "vfv"), ("runtime.cuda", "_total_kernel", "vfv"),
     ("add", "_forward_kernel", "vvv"), ("relu", "_forward_kernel", "mm"),
     ("relu", "_backward_kernel", "mmm"), ("tanh", "_forward_kernel", "mm"),
     ("tanh", "_backward_kernel", "mmm"), ("softmax", "_forward_kernel", "mm"),
     ("softmax", "_backward_kernel", "mmm"), ("layernorm", "_forward_kernel", "mvvfmmm"),
     ("layernorm", "_backward_kernel", "mmmvm"), ("layernorm", "_columns_kernel", "mmmm"),
-    ("add_layernorm", "_forward_kernel", "mmvvfmmm"), ("dropout", "_mask_kernel", "miiuuuufm"),
+    ("add_layernorm", "_forward_kernel", "mmvvfmmm"), ("dropout", "_mask_kernel", "miiDm"),
     ("embedding", "_gather_kernel", "mim"), ("embedding", "_add_rows_kernel", "miiim"),
     ("cross_entropy", "_forward_kernel", "minvm"), ("cross_entropy", "_backward_kernel", "fminmm"),
-    ("weighted_cross_entropy", "_forward_kernel", "minvffvm"),
-    ("weighted_cross_entropy", "_backward_kernel", "fminvfffmm"),
+    ("weighted_cross_entropy", "_forward_kernel", "minvSvm"),
+    ("weighted_cross_entropy", "_backward_kernel", "fminvSmm"),
     ("binary_cross_entropy", "_forward_kernel", "mmv"),
     ("binary_cross_entropy", "_backward_kernel", "fmmm"),
     ("kl_div", "_forward_kernel", "mmifvm"), ("kl_div", "_backward_kernel", "fmmifmm"),
     ("cosine", "_forward_kernel", "mmifmv"), ("cosine", "_backward_kernel", "fmmimm"),
     ("mse", "_forward_kernel", "mmiv"), ("mse", "_backward_kernel", "fmmim"),
     ("mae", "_forward_kernel", "mmiv"), ("mae", "_backward_kernel", "fmmim"),
-    ("linear", "_sum_chunks_kernel", "mm"), ("adamw", "_update_kernel", "Ifffffff"),
+    ("linear", "_sum_chunks_kernel", "mm"), ("adamw", "_update_kernel", "IA"),
     ("global_norm", "_square_kernel", "Iv"), ("global_norm", "_scale_kernel", "If"),
     ("moments", "_forward_kernel", "mm"), ("moments", "_backward_kernel", "mmmm"),
-    ("relation", "_columns_kernel", "mmivviimm"),
-    ("vocabulary", "_turn_into_gradient_kernel", "mminffffm"),
-    ("vocabulary", "_add_losses_kernel", "mffffffvv"),
+    ("relation", "_gradients_kernel", "mmIvmmm"),
+    ("vocabulary", "_replace_by_gradient_kernel", "mminfPm"),
+    ("vocabulary", "_add_losses_kernel", "mPPvv"),
 )  # fmt: skip
 
 
 def argument_types(letters):
-    from numba import boolean, float32, int64, uint32
+    from numba import boolean, float32, int64, types, uint32
 
     kinds = {
         "v": float32[::1], "m": float32[:, ::1], "t": float32[:, :, ::1], "i": int64[::1],
         "I": int64[:, ::1], "n": int64, "f": float32, "u": uint32, "b": boolean,
+        "A": types.NamedUniTuple(float32, 7, adamw.Scalars),
+        "D": types.NamedTuple((uint32,) * 4 + (float32,), DropoutWords),
+        "P": types.NamedUniTuple(float32, 3, vocabulary.PerLoss),
+        "S": types.NamedUniTuple(float32, 3, weighted_cross_entropy.Smoothing),
     }  # fmt: skip
     return tuple(kinds[letter] for letter in letters)
 

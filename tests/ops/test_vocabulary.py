@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minidistil.ops import SUFFIX, backend, vocabulary
-from minidistil.ops.vocabulary import ROWS, WORDS
+from minidistil.ops.vocabulary import DEPTH, ROWS
 from minidistil.testing import compare, rms
 
 ALL = {"alpha_ce": 5.0, "alpha_mlm": 2.0, "alpha_mse": 0.25, "tau": 2.0}
@@ -92,7 +92,7 @@ def test_what_is_missing_is_said(name, fixed, words):
 
 
 def test_more_words_than_are_packed_at_a_time():
-    args, labels, t = problem(5, V=WORDS + 5)
+    args, labels, t = problem(5, V=DEPTH + 5)
     fixed = {"labels": labels, "teacher": t.__getitem__, **ALL}
     wide = [x.astype(np.float64) for x in args]
     found = []

@@ -2,10 +2,11 @@
 
 The cases of the named ops, forward and backward, and larger ones that several threads share. With
 no op named, those of all ops, products in every layout, the narrow formats, the optimiser. All of
-it on one thread and on two.
+it on one thread and on two, and where there is AMX with it and without.
 """
 
 import hashlib
+import itertools
 import json
 import sys
 from importlib import import_module
@@ -18,8 +19,10 @@ from op_cases import Case, Source, all_cases, sequences
 
 from minidistil.ops import adamw, global_norm, linear_bf16, linear_int8
 from minidistil.ops.kernels import peak_cpu
-from minidistil.ops.kernels.matmul import FORMS, matmul
+from minidistil.ops.kernels.activation import FORMS
+from minidistil.ops.kernels.matmul import matmul
 from minidistil.ops.kernels.register_tile import MR, NR
+from minidistil.ops.runtime import amx
 from minidistil.ops.runtime.cpu import compilations, erf_of_array, threads
 
 OPS = Path(peak_cpu.__file__).parent.parent
@@ -59,7 +62,7 @@ def optimiser():
     s = Source(7)
     g, p = s.normal(2, 33, 31).astype(np.float32)
     m, v = np.zeros((2, *p.shape), np.float32)
-    rule = {"lr": 0.01, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.1, "t": 1}
+    rule = {"lr": 0.01, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.1, "step": 1}
     (scaled,) = global_norm.scaled_cpu([g], 0.3)
     new = adamw.update_cpu(p, m, v, scaled, **rule)
     norm = np.float64(global_norm.norm_cpu([g, p]))
@@ -75,10 +78,11 @@ def burst():
 
 
 def results(ops):
-    """{what and on how many threads: SHA-256 of its bytes}."""
+    """{what, on how many threads and by which instructions: SHA-256 of its bytes}."""
     found = {}
-    for count in (1, 2):
-        with threads(count):
+    for count, without in itertools.product((1, 2), (True,) if amx.refusal() else (False, True)):
+        with threads(count), amx.without_amx(without):
+            by = f"{count} by {amx.instructions()}"
             numbers = [] if ops else [products(), optimiser(), burst()]
             for case in [*all_cases(), *larger_cases()]:
                 if ops and case.op not in ops:
@@ -88,7 +92,7 @@ def results(ops):
         for arrays in numbers:
             for name, x in arrays.items():
                 digest = hashlib.sha256(np.ascontiguousarray(x).tobytes()).hexdigest()
-                found[f"{name} on {count}"] = digest
+                found[f"{name} on {by}"] = digest
     return found
 
 
@@ -100,7 +104,8 @@ def never_called():
     kernels = {f"{x.__module__}.{x.__name__}": x for module in modules
                for x in vars(module).values()
                if isinstance(x, Dispatcher) and "inline" not in x.targetoptions}  # fmt: skip
-    return sorted(name for name, kernel in kernels.items() if not kernel.overloads)
+    left = sorted(name for name, kernel in kernels.items() if not kernel.overloads)
+    return [name for name in left if ".amx_" not in name or not amx.refusal()]
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import pytest
 
 from minidistil.cli import main
 from minidistil.config import DistilBertConfig
+from minidistil.data.batches import Batching
 from minidistil.data.tokenizer import SPECIAL, Tokenizer
 from minidistil.data.wordpiece import wordpiece
 from minidistil.model.pretrained import from_config
@@ -88,7 +89,7 @@ def test_every_command_answers_where_ends_come_first():
     Right: an answer for each question."""
     reader, text = tokenizer(64), "in " * 50
     made, asked = backwards(reader), [squad_question("who ?", text)]
-    data = Questions([], reader, max_length=64, stride=4, tokens=99, evaluation=asked)
+    data = Questions([], reader, Batching(99), max_length=64, stride=4, evaluation=asked)
     assert answers(made, data.evaluation_batches()).tolist() == ["in"]
     assert QuestionAnswering(made, reader)(question="who ?", context=text)["answer"] == "in"
 
@@ -149,8 +150,15 @@ def test_two_questions_with_one_id_stay_apart(tmp_path):
     Right: two answers, each from its own text."""
     reader = tokenizer()
     asked = [squad_question("who ?", text) for text in ("in berlin", "was merkel")]
-    data = Questions([], reader, max_length=32, stride=4, tokens=99, evaluation=asked,
-                     reading=Reading(whole_words=False))  # fmt: skip
+    data = Questions(
+        [],
+        reader,
+        Batching(99),
+        max_length=32,
+        stride=4,
+        evaluation=asked,
+        reading=Reading(whole_words=False),
+    )
     found = answers(model(reader), data.evaluation_batches())
     assert len(found) == 2
     assert found[0] in ("in berlin", "in", "berlin")
@@ -213,4 +221,4 @@ def test_answers_that_no_window_holds_are_counted():
     asked = [Question(0, "a", "who ?", long, ((long.strip(), 0),)),
              Question(0, "b", "who ?", long, (("in", 0),))]  # fmt: skip
     with pytest.warns(UserWarning, match="1 of 2 answers are whole in no window of 16 pieces"):
-        Questions(asked, tokenizer(), max_length=16, stride=4, tokens=99)
+        Questions(asked, tokenizer(), Batching(99), max_length=16, stride=4)

@@ -52,7 +52,7 @@ def test_the_common_names_are_those_of_transformers():
         ("albert", "Albert"), ("gpt2", "GPT2"), ("vit", "ViT"), ("deit", "DeiT"),
     ):  # fmt: skip
         theirs = getattr(getattr(configs, kind), f"{name}Config").attribute_map
-        assert dict(FAMILIES[kind].common) == theirs
+        assert dict(FAMILIES[kind].common_names) == theirs
 
 
 @pytest.mark.parametrize(

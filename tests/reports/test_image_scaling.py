@@ -9,6 +9,7 @@ from labelled_models import QUICK, ran
 
 import minidistil as md
 from minidistil.config import VitConfig
+from minidistil.data.batches import Batching
 from minidistil.data.image_processor import ImageProcessor
 from minidistil.tasks.image_classification.data import Images, pictures
 from minidistil.tasks.pipeline import pipeline
@@ -196,5 +197,5 @@ def test_a_data_set_is_of_one_range():
     images[0] = images[0] > 99
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        data = Images([(x, None) for x in images], processor(), tokens=99, names=())
+        data = Images([(x, None) for x in images], processor(), Batching(99), names=())
     assert data.pixels[0].max() < -0.99 < 0.9 < data.pixels[1:].max()

@@ -9,6 +9,7 @@ from labelled_models import QUICK, TEXTS, model_folder, ran, rows
 
 from minidistil.config import DistilBertConfig
 from minidistil.data import examples, train_wordpiece
+from minidistil.data.batches import Batching
 from minidistil.data.label_values import MULTI, REGRESSION, SINGLE, keep_labelled, label_numbers
 from minidistil.tasks.extractive_summarization.data import documents_of
 from minidistil.tasks.multiple_choice.data import choice_of, choices_of
@@ -55,7 +56,7 @@ def test_a_row_of_zeros_and_ones(tokenizer, labels, names):
     Right: classes 1 and 3, as transformers reads a row of floats for BCEWithLogitsLoss."""
     wanted = [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
     assert label_numbers(labels, MULTI, names).tolist() == wanted
-    data = LabelledText(labelled(labels), tokenizer, tokens=99, problem_type=MULTI)
+    data = LabelledText(labelled(labels), tokenizer, Batching(99), problem_type=MULTI)
     assert data.names == ("0", "1", "2") and data.labels.tolist() == wanted
 
 
@@ -76,7 +77,7 @@ def test_a_list_holds_nothing_that_is_no_class():
     """Was: [["a"]], [null] and [1, -1] had classes called "['a']", "None" and "-1".
     Right: refused by name."""
     for label in ([["a"]], [None, "a"], [math.nan], ["a", "-"], [{"a": 1}]):
-        with pytest.raises(ValueError, match=r"example 0: .* holds what names no class"):
+        with pytest.raises(ValueError, match=r"example 0: .* holds a value that names no class"):
             label_numbers([label], MULTI, ABC)
     with pytest.raises(ValueError, match="holds -1, which is no class"):
         label_numbers([[1, -1]], MULTI, ("-1", "1"))
@@ -91,13 +92,13 @@ def test_what_is_no_class_is_refused_or_left_out(tokenizer, none):
     Right: refused with the first and their number, or left out and counted."""
     labels = ["a", none, "b", none]
     with pytest.raises(ValueError, match=r"example 1 has no label but .*, as 2 of 4 have.*--skip"):
-        LabelledText(labelled(labels), tokenizer, tokens=99)
+        LabelledText(labelled(labels), tokenizer, Batching(99))
     with pytest.warns(UserWarning, match="2 of 4 examples have no label and are left out"):
         kept = keep_labelled(labelled(labels))
     assert [label for *_, label in kept] == ["a", "b"]
     number = r"example 1( has no label|: regression needs a finite number as label)"
     with pytest.raises(ValueError, match=number):
-        LabelledText(labelled([1, none, 2.5]), tokenizer, tokens=99, problem_type=REGRESSION)
+        LabelledText(labelled([1, none, 2.5]), tokenizer, Batching(99), problem_type=REGRESSION)
 
 
 @pytest.mark.parametrize(
@@ -116,9 +117,9 @@ def test_minus_one_beside_other_numbers(tokenizer, labels, classes):
     Right: none beside numbers from 0 on; a class beside 1 alone, or beside words."""
     if classes is None:
         with pytest.raises(ValueError, match=r"has no label but '?-1'?, as"):
-            LabelledText(labelled(labels), tokenizer, tokens=99)
+            LabelledText(labelled(labels), tokenizer, Batching(99))
     else:
-        assert LabelledText(labelled(labels), tokenizer, tokens=99).names == classes
+        assert LabelledText(labelled(labels), tokenizer, Batching(99)).names == classes
 
 
 def test_minus_one_of_a_model_that_knows_it_or_of_a_number():
@@ -166,16 +167,16 @@ def test_numbers_beyond_float32(tokenizer, label):
     """Was: 1e39 became infinity, and training stopped at its first loss; 10**400 was a traceback.
     Right: refused before training, by float32's largest number."""
     with pytest.raises(ValueError, match=r"example 1: regression needs .* within ±3\.403e\+38"):
-        LabelledText(labelled([0.5, label]), tokenizer, tokens=99, problem_type=REGRESSION)
+        LabelledText(labelled([0.5, label]), tokenizer, Batching(99), problem_type=REGRESSION)
     with pytest.raises(ValueError, match="example 0: regression needs a finite number"):
-        SentencePairs([(*TEXTS[:2], label)], tokenizer, tokens=99)
+        SentencePairs([(*TEXTS[:2], label)], tokenizer, Batching(99))
 
 
 def test_similarities_beyond_float32(tokenizer):
     """Was: 5 with a highest similarity of 1e-39 was infinity.
     Right: refused."""
     with pytest.raises(ValueError, match=r"similarities, up to 5.* beyond float32"):
-        SentencePairs([(*TEXTS[:2], 5)], tokenizer, tokens=99, highest=1e-39)
+        SentencePairs([(*TEXTS[:2], 5)], tokenizer, Batching(99), highest=1e-39)
 
 
 # ------------------------------------------------------- the model's names

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from minidistil.cli import main
-from minidistil.io.console import MOST, one_line
+from minidistil.io.console import LINE_LENGTH, one_line
 from minidistil.io.limits import several
 from minidistil.model.checkpoint import with_scales
 from minidistil.train import AdamW, TrainConfig
@@ -24,7 +24,7 @@ def the_error(capsys, *argv):
     capsys.readouterr()
     assert main([str(x) for x in argv]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: ") and len(line) <= MOST
+    assert line.startswith("error: ") and len(line) <= LINE_LENGTH
     return line
 
 
@@ -32,7 +32,7 @@ def the_error(capsys, *argv):
 def test_any_message(text):
     """Right: one printable line, whatever a file name or a value in it holds."""
     line = one_line(text)
-    assert len(line) <= MOST and "\n" not in line and (line == "" or line.isprintable())
+    assert len(line) <= LINE_LENGTH and "\n" not in line and (line == "" or line.isprintable())
 
 
 @given(st.text(string.ascii_letters + " ", max_size=3000))
@@ -42,13 +42,13 @@ def test_beginning_and_remedy_stay(middle):
     """
     line = one_line(f"error: this is wrong: {middle}; do this about it")
     assert line.startswith("error: this is wrong: ") and line.endswith("; do this about it")
-    assert ("characters left out" in line) == (len(" ".join(middle.split())) > MOST - 42)
+    assert ("characters left out" in line) == (len(" ".join(middle.split())) > LINE_LENGTH - 42)
 
 
 def test_a_remedy_that_is_long_itself():
     """Right: at least its end stays."""
     line = one_line(f"wrong{'x' * 900}; choose {', '.join(map(str, range(900)))}")
-    assert line.startswith("wrongxxx") and line.endswith(", 898, 899") and len(line) == MOST
+    assert line.startswith("wrongxxx") and line.endswith(", 898, 899") and len(line) == LINE_LENGTH
 
 
 def test_what_no_terminal_should_get():
@@ -103,7 +103,7 @@ def test_warnings_are_as_short(world, tmp_path, capsys):
     capsys.readouterr()
     assert main(["predict", "--model", str(model), "--task", "fill-mask", "a [MASK]"]) == 0
     (line,) = capsys.readouterr().err.splitlines()
-    assert "does not use head.0." in line and line.endswith(" more") and len(line) <= MOST
+    assert "does not use head.0." in line and line.endswith(" more") and len(line) <= LINE_LENGTH
 
 
 def test_lists_in_python():
@@ -116,7 +116,7 @@ def test_lists_in_python():
     ):
         with pytest.raises(ValueError, match=r" … and \d+ more") as caught:
             refused()
-        assert len(str(caught.value)) <= MOST
+        assert len(str(caught.value)) <= LINE_LENGTH
 
 
 def test_a_line_of_predict(world, tmp_path, capsys):
@@ -125,4 +125,4 @@ def test_a_line_of_predict(world, tmp_path, capsys):
     path.write_text(json.dumps({"text": {"x" * 999: "y" * 999}, "z" * 9000: 1}))
     argv = ["predict", "--model", world.classifier, "--lines", "--data", str(path)]
     assert main(argv) == 2
-    assert all(len(line) <= MOST for line in capsys.readouterr().err.splitlines())
+    assert all(len(line) <= LINE_LENGTH for line in capsys.readouterr().err.splitlines())

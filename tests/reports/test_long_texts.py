@@ -8,6 +8,7 @@ import pytest
 import minidistil as md
 from minidistil.cli import main
 from minidistil.config import DistilBertConfig
+from minidistil.data.batches import Batching
 from minidistil.data.tokenizer import SPECIAL, Tokenizer
 from minidistil.data.windows import answering, windows_of
 from minidistil.data.wordpiece import wordpiece
@@ -125,9 +126,14 @@ def test_windows_train_with_the_label_of_their_text(tmp_path, capsys):
     """Was: training saw the beginning only.
     Right: every window is an example; batches to evaluate on say whose they are."""
     reader = tokenizer()
-    data = LabelledText([(LONG, None, "x"), (SHORT, None, "y")], reader, tokens=500,
-                        evaluation=[(SHORT, None, "y"), (LONG, None, "x")], max_length=20,
-                        stride=6)  # fmt: skip
+    data = LabelledText(
+        [(LONG, None, "x"), (SHORT, None, "y")],
+        reader,
+        Batching(500),
+        evaluation=[(SHORT, None, "y"), (LONG, None, "x")],
+        max_length=20,
+        stride=6,
+    )
     assert data.size == 8 and data.owners.tolist() == [0] * 7 + [1] + [2] + [3] * 7
     assert data.labels.tolist() == [0] * 7 + [1] + [1] + [0] * 7
     (batch,) = data.evaluation_batches()
@@ -165,8 +171,9 @@ def test_pairs_keep_the_shorter_text_whole():
     assert not whole and len(found) == 1 and len(found[0]) == 20
     reader = tokenizer()
     with pytest.warns(UserWarning, match="1 of 2 texts are longer than 20 tokens; their ends"):
-        LabelledText([(LONG, LONG, "x"), (LONG, SHORT, "y")], reader, tokens=500, max_length=20,
-                     stride=6)  # fmt: skip
+        LabelledText(
+            [(LONG, LONG, "x"), (LONG, SHORT, "y")], reader, Batching(500), max_length=20, stride=6
+        )
     both = {"text": LONG, "text_pair": LONG}
     with pytest.warns(UserWarning, match="text 0 is longer .*; both of its texts are cut"):
         TextClassification(model("text-classification"), reader)([both])
@@ -182,7 +189,7 @@ def test_a_cut_text_is_cut_as_by_the_tokenizer():
         kept = reader([LONG], None if pair is None else [pair])["input_ids"][0]
         np.testing.assert_array_equal(np.array(whole.ids)[at], kept)
     with pytest.warns(UserWarning, match="1 of 2 texts are longer than 20 tokens; their ends"):
-        data = LabelledText([(LONG, None, "x"), (SHORT, None, "y")], reader, tokens=99)
+        data = LabelledText([(LONG, None, "x"), (SHORT, None, "y")], reader, Batching(99))
     assert data.size == 2
 
 
@@ -241,8 +248,15 @@ def test_long_sentences_are_measured_whole(tmp_path, capsys):
     Right: every word counts once, and an entity across two windows is one."""
     words = LONG.split()
     made, reader = model("token-classification"), tokenizer()
-    data = TaggedText([], reader, names=("O", "B-X", "I-X"), tokens=60, max_length=20, stride=6,
-                      evaluation=[(words, ["B-X"] + 39 * ["I-X"]), (["a"], ["O"])])  # fmt: skip
+    data = TaggedText(
+        [],
+        reader,
+        Batching(60),
+        names=("O", "B-X", "I-X"),
+        max_length=20,
+        stride=6,
+        evaluation=[(words, ["B-X"] + 39 * ["I-X"]), (["a"], ["O"])],
+    )
     batches = data.evaluation_batches()
     assert sum((batch["labels"] != -100).sum() for batch in batches) == 41
     zero = {n: np.zeros_like(x) for n, x in made.params.items() if n.startswith("classifier")}
@@ -259,7 +273,7 @@ def test_long_sentences_are_measured_whole(tmp_path, capsys):
     measured, _ = evaluated(capsys, folder, file)
     assert {n: measured[n] for n in found} == pytest.approx(found)
     with pytest.warns(UserWarning, match="1 of 2 sentences are longer than 20 tokens; their ends"):
-        TaggedText([(words, 40 * ["O"]), (["a"], ["O"])], reader, names=("O",), tokens=60)
+        TaggedText([(words, 40 * ["O"]), (["a"], ["O"])], reader, Batching(60), names=("O",))
 
 
 # ------------------------------------------------------- what is cut is counted
@@ -287,11 +301,11 @@ def test_what_is_cut_is_counted():
 
     reader = tokenizer()
     with pytest.warns(UserWarning, match="1 of 2 texts are longer than 20 tokens"):
-        Choices([Choice("a", (LONG, "b"), 0)], reader, tokens=99)
+        Choices([Choice("a", (LONG, "b"), 0)], reader, Batching(99))
     with pytest.warns(UserWarning, match="1 of 2 texts are longer than 10 tokens"):
-        SentencePairs([(LONG, "a", 1.0)], reader, tokens=99, max_length=10)
+        SentencePairs([(LONG, "a", 1.0)], reader, Batching(99), max_length=10)
     with pytest.warns(UserWarning, match="1 of 1 texts are longer than 20 tokens"):
-        TextPairs([(LONG, ["a"])], reader, tokens=99)
+        TextPairs([(LONG, ["a"])], reader, Batching(99))
 
 
 @pytest.mark.parametrize("task", ["sentence-embedding", "extractive-summarization"])
@@ -332,10 +346,15 @@ def test_texts_without_labels_in_windows():
     from minidistil.tasks.labelled_data import Unlabelled
 
     data = Unlabelled(
-        [(LONG, None, None), (SHORT, None, None)], tokenizer(), tokens=500, max_length=20, stride=6,
-        problem_type="single_label_classification", names=("p", "n"),
+        [(LONG, None, None), (SHORT, None, None)],
+        tokenizer(),
+        Batching(500),
+        max_length=20,
+        stride=6,
+        problem_type="single_label_classification",
+        names=("p", "n"),
         evaluation=[(SHORT, None, "p"), (LONG, None, "n")],
-    )  # fmt: skip
+    )
     (batch,) = data.evaluation_batches()
     assert sorted(zip(batch["owners"], batch["labels"], strict=True)) == [(2, 0)] + [(3, 1)] * 7
     assert "labels" not in data.collate(np.arange(8)) and data.size == 8

@@ -10,16 +10,16 @@ import pytest
 from cli_world import SIZES, SMALL
 from train_toy import ToyData, ToyObjective, config
 
-from minidistil.cli import main, options
-from minidistil.io.lock import InUseError, alone
+from minidistil.cli import main, run_options
+from minidistil.io.lock import InUseError, exclusive_lock
 from minidistil.train import Run
 from minidistil.train.loop import run_loop
 from minidistil.train.run_folder import LOCK
 
 HOLD = """
 import sys, time
-from minidistil.io.lock import alone
-with alone(sys.argv[1], "the run"):
+from minidistil.io.lock import exclusive_lock
+with exclusive_lock(sys.argv[1], "the run"):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -118,7 +118,7 @@ def test_names_chosen_at_the_same_moment(world, tmp_path, monkeypatch):
     """
     monkeypatch.chdir(tmp_path)
     names = iter(["runs/pretrain", "runs/pretrain-2"])
-    monkeypatch.setattr(options, "_free_folder", lambda command: next(names))
+    monkeypatch.setattr(run_options, "_free_folder", lambda command: next(names))
     with Run("runs/pretrain").held():
         assert pretrain(world) == 0
     assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["pretrain-2"]
@@ -139,9 +139,9 @@ def test_a_lock_that_is_deleted_by_its_holder(tmp_path, monkeypatch):
         return handle
 
     monkeypatch.setattr(lock.os, "open", opened)
-    with alone(tmp_path / "lock", "the run"):
+    with exclusive_lock(tmp_path / "lock", "the run"):
         assert (tmp_path / "lock").exists()
-        with pytest.raises(InUseError), alone(tmp_path / "lock", "the run"):
+        with pytest.raises(InUseError), exclusive_lock(tmp_path / "lock", "the run"):
             raise AssertionError("two at once")
 
 

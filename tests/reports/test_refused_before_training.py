@@ -63,7 +63,7 @@ def test_perplexity_of_a_model_that_diverged(monkeypatch):
     which metrics.jsonl holds as null, and the training that follows says what happened."""
     monkeypatch.setattr(command, "measured", lambda *_: {"loss": 800.0, "accuracy": 0.0})
     monkeypatch.setattr(command, "cross_entropy", lambda model: None)
-    monkeypatch.setattr(command, "likeliest", lambda model: None)
+    monkeypatch.setattr(command, "argmax", lambda model: None)
     assert command.measure(None, [])["perplexity"] == np.inf
 
 

@@ -10,9 +10,9 @@ import pytest
 
 import minidistil as md
 from minidistil.config import Gpt2Config
-from minidistil.config.generation_config import Generation, read_generation
-from minidistil.model.generation.generate_texts import generate, shares, stream
-from minidistil.model.generation.logit_rules import Rules
+from minidistil.config.generation_config import GenerationConfig, read_generation
+from minidistil.model.generation.generate_texts import generate, stream, token_probabilities
+from minidistil.model.generation.logit_rules import LogitRules
 
 GPT2, PAIR = model_cases.CASES["gpt2-words"], pair_cases.CASES["pair-distilbert"]
 PROMPTS = [np.array([3, 1, 4]), np.array([15, 9, 15]), np.array([9, 2, 6])]
@@ -107,14 +107,14 @@ def test_what_is_drawn_from_after_the_rules(torch):
 
     logits = np.random.default_rng(0).normal(0, 2, (12, 31))
     texts = np.random.default_rng(1).integers(0, 6, (12, 9))
-    scores = Rules(1.7, 2, 0, ())(logits, texts.tolist(), 6)
+    scores = LogitRules(1.7, 2, 0, ())(logits, texts.tolist(), 6)
     chain = [hf.RepetitionPenaltyLogitsProcessor(1.7), hf.NoRepeatNGramLogitsProcessor(2)]
     theirs = torch.tensor(logits)
     for one in [*chain, hf.TemperatureLogitsWarper(0.7), hf.TopKLogitsWarper(9),
                 hf.TopPLogitsWarper(0.8)]:  # fmt: skip
         theirs = one(torch.tensor(texts), theirs)
     for z, wanted in zip(scores, theirs.softmax(-1).numpy(), strict=True):
-        words, p = shares(z, 0.7, 9, 0.8)
+        words, p = token_probabilities(z, 0.7, 9, 0.8)
         mine = np.zeros(31)
         mine[words] = p / p.sum()
         np.testing.assert_allclose(mine, wanted, rtol=1e-9, atol=1e-15)
@@ -125,21 +125,21 @@ def test_the_rules_by_hand():
     Right: z/θ above 0, z·θ below, for every word of the text once; −∞ for what would repeat."""
     z = np.array([[2.0, -2.0, 1.0, 0.5, -1.0]])
     text = [[0, 1, 1, 3, 0]]
-    np.testing.assert_array_equal(Rules(2.0)(z, text, 3), [[1, -4, 1, 0.25, -1]])
+    np.testing.assert_array_equal(LogitRules(2.0)(z, text, 3), [[1, -4, 1, 0.25, -1]])
     inf = np.inf
     np.testing.assert_array_equal(
-        Rules(no_repeat_ngram_size=2)(z, text, 3), [[2, -inf, 1, 0.5, -1]]
+        LogitRules(no_repeat_ngram_size=2)(z, text, 3), [[2, -inf, 1, 0.5, -1]]
     )
     np.testing.assert_array_equal(
-        Rules(no_repeat_ngram_size=1)(z, text, 3), [[-inf, -inf, 1, -inf, -1]]
+        LogitRules(no_repeat_ngram_size=1)(z, text, 3), [[-inf, -inf, 1, -inf, -1]]
     )
-    np.testing.assert_array_equal(Rules(2.0, 2)(z, text, 3), [[1, -inf, 1, 0.25, -1]])
+    np.testing.assert_array_equal(LogitRules(2.0, 2)(z, text, 3), [[1, -inf, 1, 0.25, -1]])
     np.testing.assert_array_equal(
-        Rules(min_new_tokens=4, ends=(2, 99))(z, text, 3), [[2, -2, -inf, 0.5, -1]]
+        LogitRules(min_new_tokens=4, eos=(2, 99))(z, text, 3), [[2, -2, -inf, 0.5, -1]]
     )
-    assert Rules(min_new_tokens=3, ends=(2,))(z, text, 3) is z
+    assert LogitRules(min_new_tokens=3, eos=(2,))(z, text, 3) is z
     with pytest.raises(ValueError, match="leaves a text of 5 tokens none of 2 words"):
-        Rules(no_repeat_ngram_size=1)(z[:, :2], [[0, 1, 0, 1, 0]], 3)
+        LogitRules(no_repeat_ngram_size=1)(z[:, :2], [[0, 1, 0, 1, 0]], 3)
 
 
 @pytest.mark.parametrize(("options", "gpt2", "pair"), [
@@ -292,4 +292,4 @@ def test_what_is_not_applied_is_said(tmp_path):
     with pytest.warns(UserWarning, match="forced_bos_token_id is not applied here") as said:
         md.from_pretrained(tmp_path, backend="numpy")
     assert "typical_p" in str(said[0].message) and "min_p" not in str(said[0].message)
-    assert Gpt2Config().eos_token_id == 50256 and Generation().to_dict() == {}
+    assert Gpt2Config().eos_token_id == 50256 and GenerationConfig().to_dict() == {}

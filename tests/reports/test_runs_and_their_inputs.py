@@ -89,7 +89,7 @@ def test_an_option_that_was_edited(begun, tmp_path, capsys):
     text = (run / "run.json").read_text()
     (run / "run.json").write_text(text.replace('"seed": 0', '"seed": 1', 1))
     found = refused(capsys, "distill", "--out", run, "--resume")
-    assert "run.json is damaged: it holds something else than its checksum says" in found
+    assert "run.json is damaged: its checksum does not match its contents" in found
 
 
 def test_a_tokenizer_that_was_learnt(world, tmp_path, capsys):

@@ -274,7 +274,7 @@ def test_models_that_read_a_text_alike(tmp_path):
         md.from_config(config, "text-classification").save_pretrained(folder)
     folders = [tmp_path / "a", tmp_path / "c"]
     assert pipeline("text-classification", folders)("a fox")
-    with pytest.raises(ValueError, match="reads it in another way"):
+    with pytest.raises(ValueError, match="must have the same preprocessor"):
         pipeline("text-classification", [*folders, tmp_path / "b"])
 
 

@@ -10,6 +10,7 @@ import pytest
 import minidistil as md
 from minidistil.cli import main
 from minidistil.config import DistilBertConfig
+from minidistil.data.batches import Batching
 from minidistil.model.pretrained import resolve, task_in
 from minidistil.model.sentence.pooling import Pooling
 
@@ -159,7 +160,7 @@ def test_training_reads_texts_as_the_folder_says(folder):
     from minidistil.tasks.sentence_embedding.data import SentencePairs, in_lower_case
 
     tokenizer = in_lower_case(md.load_tokenizer(folder))
-    data = SentencePairs([("Film", "good", 1.0)], tokenizer, tokens=64, prompt="query: ")
+    data = SentencePairs([("Film", "good", 1.0)], tokenizer, Batching(64), prompt="query: ")
     batch = data.collate([0])
     assert batch["input_ids"].tolist() == [[[2, 8, 9, 7, 3], [2, 8, 9, 6, 3]]]
     again = in_lower_case(tokenizer)

@@ -8,6 +8,7 @@ import pytest
 from labelled_models import QUICK, TEXTS, model_folder, ran, rows
 
 from minidistil.data import train_wordpiece
+from minidistil.data.batches import Batching
 from minidistil.tasks.token_classification.data import TaggedText, tag_names, tagged_sentences
 from minidistil.tasks.token_classification.metrics import entities, entity_scores, scheme_of
 
@@ -253,13 +254,13 @@ def test_integer_tags_are_the_models_with_a_word(tokenizer):
     Right: places among the model's tags, which a warning says."""
     names = ("O", "B-PER", "I-PER")
     with pytest.warns(UserWarning, match="0 as O, 2 as I-PER"):
-        data = TaggedText([(["good", "film"], ["2", "0"])], tokenizer, names=names, tokens=9)
+        data = TaggedText([(["good", "film"], ["2", "0"])], tokenizer, Batching(9), names=names)
     assert data.labels[0].tolist() == [-100, 2, 0, -100]
     with (
         pytest.warns(UserWarning, match="0 as O"),
         pytest.raises(ValueError, match="sentence 0 has the tag '3', which is none of O, B-PER"),
     ):
-        TaggedText([(["good", "film"], ["3", "0"])], tokenizer, names=names, tokens=9)
+        TaggedText([(["good", "film"], ["3", "0"])], tokenizer, Batching(9), names=names)
 
 
 @pytest.mark.parametrize("tag", ["", "_", "-", None])
@@ -270,7 +271,7 @@ def test_words_without_a_tag(tokenizer, tmp_path, tag):
                 {"tokens": ["film"], "tags": ["O"]})  # fmt: skip
     found = list(tagged_sentences(path))
     with pytest.raises(ValueError, match=r"sentence 0 has no tag but .* at 'film'; 1 of 2 have"):
-        TaggedText(found, tokenizer, names=("O",), tokens=9)
+        TaggedText(found, tokenizer, Batching(9), names=("O",))
 
 
 def test_the_commands(tmp_path, capsys):
@@ -294,4 +295,4 @@ def test_the_commands(tmp_path, capsys):
         capsys, "finetune", "--task", "token-classification", "--model", folder, "--data", data,
         "--held-out", 2, "--steps", 1, "--out", tmp_path / "out", *QUICK
     )  # fmt: skip
-    assert code == 0 and "the tags 0, 4 are of no scheme of entities" in warning
+    assert code == 0 and "the tags 0, 4 are of no known scheme of entities" in warning

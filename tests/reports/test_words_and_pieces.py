@@ -8,6 +8,7 @@ from toy_tokenizers import byte_pairs, unigrams
 
 import minidistil as md
 from minidistil.data import Tokenizer, train_wordpiece
+from minidistil.data.batches import Batching
 from minidistil.data.tokenizer_kinds import GPT2
 from minidistil.data.tokenizer_kinds import byte_pairs as built
 from minidistil.tasks.token_classification.data import TaggedText
@@ -69,7 +70,7 @@ def test_a_space_that_is_a_piece_has_the_label_of_its_word():
     Right: RoBERTa's space before a letter that it does not merge with is the word's first piece."""
     tokenizer = byte_pairs()
     sentence = (["fox", "ô"], ["O", "B-LOC"])
-    data = TaggedText([sentence], tokenizer, names=("O", "B-LOC"), tokens=99)
+    data = TaggedText([sentence], tokenizer, Batching(99), names=("O", "B-LOC"))
     pieces = [tokenizer.id_to_token(int(i)) for i in data.sequences[0]]
     assert pieces.count("Ġ") == 1 and pieces[-2] != "Ġ"
     labelled = {pieces[t]: int(k) for t, k in enumerate(data.labels[0]) if k != -100}
@@ -126,7 +127,7 @@ def test_training_and_prediction_mean_the_same_pieces(kind):
     """Was: as above, and a word's tag was learnt at another piece than it was asked of.
     Right: the piece that has a word's label is the first of the word that prediction finds."""
     tokenizer = KINDS[kind]()
-    data = TaggedText([(WORDS, ["O"] * 4)], tokenizer, names=("O",), tokens=99)
+    data = TaggedText([(WORDS, ["O"] * 4)], tokenizer, Batching(99), names=("O",))
     text = " ".join(WORDS)
     predict, encoding = tagger(tokenizer, ("O", "B-A")), tokenizer.encodings([text])[0]
     pieces = predict._pieces(text, encoding, np.ones((len(encoding.ids), 2)))

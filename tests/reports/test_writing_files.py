@@ -166,7 +166,7 @@ def test_windows_holds_a_file_that_is_read(tmp_path, monkeypatch):
     with pytest.raises(PermissionError, match="cannot write"):
         files.write_text(tmp_path / "a", "x")
     monkeypatch.setattr(files, "WINDOWS", True)
-    monkeypatch.setattr(files, "PATIENCE", (0, 0))
+    monkeypatch.setattr(files, "RETRY_DELAYS", (0, 0))
     refusals = 2
     files.write_text(tmp_path / "a", "x")
     assert (tmp_path / "a").read_text() == "x" and refusals == 0
@@ -185,10 +185,10 @@ def test_windows_locks(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "msvcrt", SimpleNamespace(locking=locking, LK_NBLCK=2))
     monkeypatch.setattr(lock, "fcntl", None)
     monkeypatch.setattr(lock, "WINDOWS", True)
-    with lock.alone(tmp_path / "lock", "the run"):
+    with lock.exclusive_lock(tmp_path / "lock", "the run"):
         with (
             pytest.raises(lock.InUseError, match="the run is in use by another process"),
-            lock.alone(tmp_path / "lock", "the run"),
+            lock.exclusive_lock(tmp_path / "lock", "the run"),
         ):
             raise AssertionError("two at once")
         assert names(tmp_path) == ["lock"]

@@ -12,7 +12,7 @@ from model_cases import CASES, SMALL
 from test_train_models import Words
 
 from minidistil.config import BertConfig
-from minidistil.data.batches import MaskedText
+from minidistil.data.batches import Batching, MaskedText
 from minidistil.distill import DistillConfig, distill_step, student_from
 from minidistil.model.pretrained import from_config, from_pretrained
 from minidistil.ops import backend
@@ -34,7 +34,7 @@ def distilled(folder, backend):
     run = Run(folder)
     config = TrainConfig(**OPTIONS, backend=backend)
     corpus = Words()
-    data = MaskedText(corpus, np.arange(12), corpus, tokens=24, seed=1)
+    data = MaskedText(corpus, np.arange(12), corpus, Batching(24, seed=1))
     train((student, teacher), data, config, run=run, distill=DistillConfig(alpha_mse=0.5))
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [line["loss"] for line in lines if "loss" in line], student

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minidistil.config import BertConfig
-from minidistil.data.batches import MaskedText
+from minidistil.data.batches import Batching, MaskedText
 from minidistil.distill import DistillConfig, student_from
 from minidistil.model.pretrained import from_config
 from minidistil.train import AdamW, Run, TrainConfig, train
@@ -34,7 +34,7 @@ class Words:
 
 def words():
     corpus = Words()
-    return MaskedText(corpus, np.arange(60), corpus, tokens=64, seed=1)
+    return MaskedText(corpus, np.arange(60), corpus, Batching(64, seed=1))
 
 
 def pretrain(run=None, resume=False, objective=Supervised):

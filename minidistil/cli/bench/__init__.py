@@ -1,8 +1,8 @@
-"""How fast minidistil is here, against what is installed: PyTorch, ONNX Runtime, NumPy.
+"""The speed of minidistil on this machine, compared with PyTorch, ONNX Runtime and NumPy.
 
-Everybody gets the same weights, the same words and the same number of threads. Answers are
+All contestants have the same weights, the same words and the same number of threads. Answers are
 compared before anything is timed, and a peer that disagrees gets an error instead of a number.
-Turns alternate, so that a busy machine is busy for everybody.
+Runs are interleaved, so that other load on the machine affects all alike.
 
 The rows are DistilBERT and BERT on full and on real, uneven batches, in float32, bfloat16 and int8;
 a whole distillation step as Hugging Face's distiller takes it, with its optimiser; all cores
@@ -128,7 +128,7 @@ def _asked(args):
 
 
 def _memory(name, threads, common):
-    """Measured anew where kernels had to be compiled: the compiler's memory is not the step's."""
+    """Measured again where kernels had to be compiled: the compiler's memory is not the step's."""
     for _ in range(2):
         found = machine.ask("minidistil.cli.bench.step_memory", threads, name=name, **common)
         if not found["compiled"]:

@@ -1,4 +1,4 @@
-"""Who takes part in the benchmark: minidistil and its peers, with the same weights and words."""
+"""The contestants of the benchmark: minidistil and its peers, with the same weights and words."""
 
 import tempfile
 from dataclasses import dataclass, replace
@@ -35,7 +35,7 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class TimedRun:
-    """What is compared with the others' and what is timed, functions without arguments.
+    """The answer that is compared and the call that is timed, functions without arguments.
 
     answer: the hidden states (N,C) of the real tokens; or loss and gradient norm of two steps
     without dropout, the second of which shows the first one's update.
@@ -55,7 +55,7 @@ class Contestants:
     """`with Contestants(…) as them: them.make(name, row)` -> TimedRun, or a line that says why not.
 
     size: of the models with random weights; model: a folder or hub name, whose weights are used
-    instead. threads: of everybody. backend: minidistil's.
+    instead. threads: of every contestant. backend: minidistil's.
     """
 
     def __init__(self, size, model, threads, backend):
@@ -74,7 +74,7 @@ class Contestants:
         self._scratch.cleanup()
 
     def names(self, row, peers):
-        """Those who run a row, minidistil first."""
+        """The contestants of a row, minidistil first."""
         return [OURS, ALONE] if "threads" in row.groups else [OURS, *peers]
 
     def make(self, name, row):
@@ -87,11 +87,11 @@ class Contestants:
         return self._their_step(name, row) if row.step else self._theirs(name, row)
 
     def reference(self, row):
-        """What everybody has to agree with: our answer in float32."""
+        """The reference answer: ours in float32."""
         return self.make(OURS, replace(row, dtype="float32", groups=())).answer()
 
     def forget(self):
-        """Drop our models; whoever runs has his own."""
+        """Drop our models; the running contestant has its own."""
         self.models.clear()
 
     def _refusal(self, name, row):
@@ -116,7 +116,7 @@ class Contestants:
         return None
 
     def _around(self, name, row, run):
-        """The run as its contestant is meant to: on so many threads, with these products."""
+        """The run with its contestant's number of threads and matrix products."""
         from minidistil.ops.kernels import matmul
         from minidistil.ops.runtime import cpu
 

@@ -1,8 +1,8 @@
-"""CUDA kernels one by one: what each achieves of what the device can do, in the same run.
+"""CUDA kernels one by one: the share of the device's peak that each achieves, in the same run.
 
-A kernel is bound by memory or by arithmetic. The ceilings are what small kernels reach that do
-nothing else: copy, multiply and add in registers, feed tensor cores from registers. Bytes and
-operations are those that the mathematics needs, so whatever a kernel moves twice shows as a loss.
+A kernel is bound by memory or by arithmetic. The ceilings are measured by small kernels that only
+copy, only multiply and add in registers, or only feed tensor cores from registers. Bytes and
+operations are those that the mathematics needs; data that a kernel moves twice lowers its share.
 """
 
 import statistics
@@ -48,7 +48,7 @@ ROUNDS, CALLS = 7, 10
 
 @dataclass(frozen=True)
 class Kernel:
-    """One line of the table: what runs, and what it needs at least."""
+    """One line of the table: a call, and the bytes or operations that it needs at least."""
 
     name: str
     run: Any  # a function without arguments

@@ -1,4 +1,4 @@
-"""What the benchmark runs on, and processes of their own for it, with an even start."""
+"""The machine of the benchmark, and separate processes with equal settings."""
 
 import datetime
 import importlib.metadata
@@ -11,19 +11,22 @@ from pathlib import Path
 
 HOLDS_BACK = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")  # NumPy's BLAS then ignores the processor
 THREADS = "OPENBLAS_NUM_THREADS"  # which it reads once, when NumPy is imported
-TELLING = ("avx2", "fma", "avx512f", "avx512bf16", "avx512vnni", "avxvnni", "neon", "bf16", "i8mm")
+TELLING = (
+    "avx2", "fma", "avx512f", "avx512bf16", "avx512vnni", "avxvnni", "amx-bf16", "amx-int8", "neon",
+    "bf16", "i8mm",
+)  # fmt: skip
 PACKAGES = ("minidistil", "numpy", "numba", "torch", "transformers", "onnxruntime")
 
 
 def even(environment, threads):
-    """An environment in which NumPy's BLAS uses the whole processor, and as many threads as
-    everybody else."""
+    """An environment in which NumPy's BLAS uses all instructions of the processor, and as many
+    threads as the other contestants."""
     kept = {name: value for name, value in environment.items() if name not in HOLDS_BACK}
     return kept | {THREADS: str(threads)}
 
 
 def ask(module, threads, **options):
-    """What the module's function answers (see `reply`), in a new process with an even start.
+    """The answer of the module's function (see `reply`), computed in a new process.
 
     Raises ValueError with the line it ends in, ChildProcessError where it was killed.
     """
@@ -40,7 +43,7 @@ def ask(module, threads, **options):
 
 
 def reply(function):
-    """The other end of `ask`: prints what the function makes of the options."""
+    """The counterpart of `ask`: prints the function's answer."""
     try:
         found = function(**json.loads(sys.argv[1]))
     except (ValueError, OSError, ImportError) as error:
@@ -50,6 +53,7 @@ def reply(function):
 
 def describe(threads):
     """{what: str, number or list} for the header."""
+    from minidistil.ops import instructions
     from minidistil.ops.runtime.cpu import FEATURES, cores
 
     versions = {"python": platform.python_version()}
@@ -62,12 +66,13 @@ def describe(threads):
         "processor": _processor(), "system": f"{platform.system()} {platform.machine()}",
         "cores": cores(), "threads": threads,
         "features": [name for name in TELLING if f"+{name}" in FEATURES],
-        "versions": versions, "date": datetime.date.today().isoformat(),
+        "instructions": instructions("cpu"), "versions": versions,
+        "date": datetime.date.today().isoformat(),
     }  # fmt: skip
 
 
 def _processor():
-    """As the system calls it."""
+    """The name that the system reports."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

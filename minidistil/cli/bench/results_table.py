@@ -12,7 +12,7 @@ NAME, NUMBER = 17, 11  # characters of the first column, and of a ratio
 TICKS = (0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)  # of the picture
 COLORS = {OURS: "#c0392b", "torch-eager": "#7f8c8d", "torch-sdpa": "#2c3e50",
           "onnxruntime": "#2980b9", "numpy": "#27ae60"}  # fmt: skip
-DRAWN = {"Software": "minidistil bench"}  # what the picture says of itself
+DRAWN = {"Software": "minidistil bench"}  # the picture's metadata
 
 
 def is_drawn(path):
@@ -50,8 +50,8 @@ def _header(found):
         *BUSY * (found["clock"] == "cpu"),
         "Ratios: the peer's time over minidistil's, from the same round. Above 1, minidistil is",
         "faster. Medians; ± is half the distance between the quartiles. GFLOP/s count real tokens,",
-        "the peak is float32's; narrower formats may pass it. Peers pad, minidistil does not;",
-        "numpy is minidistil with NumPy's matrix products.",
+        "the peak is that of float32 vectors; AMX and narrower formats may pass it. Peers pad,",
+        "minidistil does not; numpy is minidistil with NumPy's matrix products.",
     ]
     if found["missing"]:
         peers = ", ".join(f"{peer} ({package})" for peer, package in found["missing"].items())
@@ -61,7 +61,8 @@ def _header(found):
 
 def _machine(m):
     threads = "1 thread" if m["threads"] == 1 else f"{m['threads']} threads"
-    return f"{m['processor']} ({', '.join(m['features'])}), {threads}"
+    used = f"matrix products on {m['instructions']}"
+    return f"{m['processor']} ({', '.join(m['features'])}), {used}, {threads}"
 
 
 def _section(title, rows):

@@ -1,11 +1,11 @@
-"""What a distillation step needs beyond parameters and gradients, in a process of its own.
+"""Memory of a distillation step beyond parameters and gradients, measured in a separate process.
 
     needed = the process's largest resident memory while it takes three steps
              − what was resident before the models were made, their code already loaded
              − the parameters of both models, the student's gradients and AdamW's two moments
 
-So activations, logits, packed weights, recycled buffers and whatever else an implementation
-allocates count, the arrays that every implementation must have do not.
+Activations, logits, packed weights, reused buffers and everything else that an implementation
+allocates count; the arrays that every implementation needs do not.
 """
 
 import resource
@@ -45,7 +45,7 @@ def needed(name, size, backend, precision, gemm, threads):
 
 @contextmanager
 def _step(name, size, backend, threads):
-    """One contestant's step, the only one who still has the models."""
+    """One contestant's step, which alone still holds the models."""
     with Contestants(size, None, threads, backend) as contestants:
         (row,) = chosen(["step"], contestants.configs)
         run = contestants.make(name, row)

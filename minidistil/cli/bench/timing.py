@@ -1,5 +1,5 @@
-"""Paired and interleaved timing of the benchmark's rows: A B C A B C …, so that a busy minute is
-busy for everybody."""
+"""Interleaved timing of the benchmark's rows, A B C A B C …, so that other load on the machine
+affects all contestants alike."""
 
 import statistics
 import time
@@ -22,9 +22,9 @@ TOLERANCE = {"float32": 1e-5, "bfloat16": 5e-2, "int8": 2e-1}
 
 
 def measure(
-    rows, peers, size, model, backend, precision, gemm, rounds, seconds, clock, threads
+    *, rows, peers, size, model, backend, precision, gemm, rounds, seconds, clock, threads
 ):  # fmt: skip
-    """The report: the machine, and for each row what every contestant needed.
+    """The report: the machine, and for each row the time of every contestant.
 
     rows: names, None for all. rounds: at most; seconds: after which a row's next round does not
     begin. clock: "wall", or "cpu" for processor time, which leaves the rows of several threads out.
@@ -89,9 +89,9 @@ def _agreed(row, contestants, peers):
 def interleave(runs, rounds, seconds, clock=time.perf_counter):
     """{name: a function without arguments}  ->  {name: [seconds a call, one a round]}.
 
-    A contestant's turn begins with one call that is not timed where calls are short: it finds the
-    caches full of the others' data and the cores still spinning for them. The round that finds out
-    how long calls are counts where all are long. After `seconds` in all no further round begins,
+    Where calls are short, a contestant's turn begins with one call that is not timed, because the
+    caches hold the other contestants' data. The round that measures how long calls are counts where
+    all are long. After `seconds` in all no further round begins,
     unless there were fewer than three.
     """
     start = time.perf_counter()
@@ -118,8 +118,8 @@ def _timed(run, calls, clock):
 
 
 def _figures(values, ours, flop, peak):
-    """What the report says of a contestant: a ratio is taken within each round, in which a busy
-    machine was busy for both."""
+    """The report's entry of a contestant: a ratio is taken within each round, in which the load of
+    the machine was the same for both."""
     median = statistics.median(values)
     ratios = [theirs / mine for theirs, mine in zip(values, ours, strict=True)]
     return {

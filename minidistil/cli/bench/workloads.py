@@ -1,4 +1,4 @@
-"""What the benchmark measures: its rows, their models and batches, and what they cost at least."""
+"""The rows of the benchmark: their models, batches, and the operations that they need at least."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ import numpy as np
 from minidistil.config import BertConfig, DistilBertConfig
 from minidistil.io.limits import several
 
-# Tokens of 32 sentences drawn by chance from SST-2's development set, BERT's own word pieces.
+# Tokens of 32 random sentences from SST-2's development set, BERT's own word pieces.
 SENTENCES = (11, 46, 31, 24, 30, 31, 16, 23, 25, 19, 32, 21, 40, 29, 33, 25,
              14, 20, 36, 20, 9, 30, 18, 19, 12, 24, 40, 11, 33, 14, 31, 26)  # fmt: skip
 # The same of eight introductions of Wikipedia articles, cut at 128 tokens.

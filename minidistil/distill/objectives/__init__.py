@@ -1,17 +1,20 @@
-"""What a student can learn of its teacher besides the logits: one file for each objective.
+"""Auxiliary losses (terms) on hidden states and attention, one file each; and the steps of other
+tasks than language modelling.
 
-A term is a small frozen dataclass with a weight. It looks at both models' hidden states and, where
-it names their layers, at queries, keys and values; it gives a loss and, read upwards, the gradients
-that this sends into the student. What it learns itself, such as a projection onto the teacher's
-width, lies in `Projected` beside the student, and is not saved with it.
+A term is a small frozen dataclass with a weight. It reads both models' hidden states and, in the
+layers that it names, queries, keys and values. It computes a loss and the gradients with respect to
+what it read of the student. Its own parameters, such as a projection onto the teacher's width, are
+in `Projected` beside the student's, and are not saved with the student.
 
-    shapes(student, teacher)            {name: shape} of what it learns, from both Architectures;
+    shapes(student, teacher)            {name: shape} of its parameters, from both Architectures;
                                         raises ValueError where it cannot compare the two
-    watched(student, teacher)           pairs of layers, from 1, whose q, k and v it looks at
-    forward(mine, theirs, p, ops)       loss (), cache; mine, theirs: ModelStates; p: what it learns
-    backward(dy, cache, ops)            TermGradients: gradients into what it looked at, and of p
+    watched(student, teacher)           pairs of layers, from 1, whose q, k and v it reads
+    forward(student, teacher, p, ops)   ModelStates of both, its parameters p  ->  loss (), cache
+    backward(dy, cache, ops)            TermGradients: of what it read of the student, and of p
     count(rows, width)                  what its mean is over; width: the batch's columns, of a
                                         micro-batch those of the whole
+    by_token                            whether it compares token by token
+    bidirectional                       whether it compares attention in both directions
 
     config = DistillConfig(alpha_cos=0, terms=(HiddenMSE(), AttentionLoss("scores")))
     student = Projected(student, teacher, config.terms)
@@ -22,7 +25,6 @@ from minidistil.distill.objectives.auxiliary import (
     ModelStates,
     TermGradients,
     auxiliary_losses,
-    tapped,
 )
 from minidistil.distill.objectives.hidden_states import HiddenMSE
 from minidistil.distill.objectives.layer_pairs import pairs_of
@@ -50,5 +52,4 @@ __all__ = [
     "TermGradients",
     "auxiliary_losses",
     "pairs_of",
-    "tapped",
 ]  # fmt: skip

@@ -1,12 +1,12 @@
-"""Attention: the student looks where the teacher looks.
+"""Attention maps: the student's attention scores or weights match the teacher's.
 
-    loss = Σ_pairs mean over what counts of d(q_s·k_sᵀ/√D, q_t·k_tᵀ/√D)
+    loss = Σ_pairs mean of d(q_s·k_sᵀ/√D, q_t·k_tᵀ/√D)
 
 d is a measure of the op `relation`: squared error of the scores (TinyBERT) or of the weights, cross
-entropy or KL of the weights (MiniLM v1). The mean is over a head's entries for the squares and over
-its rows for the divergences, of all real tokens together. TinyBERT's code divides by B·H·T² with
-the padding: `padded=True` does so, too. It also sets scores below -100 to 0 on both sides, which
-no score of real tokens is. MobileBERT's takes the mean over the pairs, too: `mean=True`.
+entropy or KL of the weights (MiniLM v1). The mean is over a head's entries for the squared errors
+and over its rows for the divergences, of all real tokens together. TinyBERT's code divides by
+B·H·T², padding included, as `padded=True` does. It also sets scores below -100 to 0 in both models,
+which real tokens do not have. MobileBERT's loss is a mean over the pairs, too: `mean=True`.
 Sources: Jiao et al., "TinyBERT", 2020, eq. 7; Wang et al., "MiniLM", 2020, eq. 6; Sun et al.,
 "MobileBERT", 2020, §3.4, whose code computes ce and calls it KL.
 """
@@ -31,6 +31,8 @@ class AttentionLoss:
     padded: bool = False
     mean: bool = False
     name = "attention"
+    by_token = True
+    bidirectional = True
 
     def __post_init__(self):
         if self.measure not in MEASURES:
@@ -47,16 +49,16 @@ class AttentionLoss:
     def watched(self, student, teacher):
         return pairs_of(self.layers, student.L, teacher.L)
 
-    def forward(self, mine, theirs, p, ops):
-        """What both show  ->  loss, cache."""
-        H, total, kept = mine.architecture.H, 0.0, []
-        pairs = self.watched(mine.architecture, theirs.architecture)
-        weights = self._weights(mine.rows, H) / (len(pairs) if self.mean else 1)
+    def forward(self, student, teacher, p, ops):
+        """ModelStates of both  ->  loss, cache."""
+        H, total, kept = student.architecture.H, 0.0, []
+        pairs = self.watched(student.architecture, teacher.architecture)
+        weights = self._weights(student.rows, H) / (len(pairs) if self.mean else 1)
         for i, j in pairs:
             loss, cache = ops.relation.forward(
-                tap(mine, i, "q"), tap(mine, i, "k"),
-                target_q=tap(theirs, j, "q"), target_k=tap(theirs, j, "k"),
-                bounds=mine.rows.bounds, n_heads=H, weights=weights, measure=self.measure,
+                tap(student, i, "q"), tap(student, i, "k"),
+                target_q=tap(teacher, j, "q"), target_k=tap(teacher, j, "k"),
+                bounds=student.rows.bounds, n_heads=H, weights=weights, measure=self.measure,
             )  # fmt: skip
             total += ops.place.number(loss)
             kept.append((i, cache))

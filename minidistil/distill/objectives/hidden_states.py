@@ -1,10 +1,10 @@
-"""Hidden states: the student's vectors come to lie where the teacher's lie.
+"""Hidden states: the student's match the teacher's, through a learned projection.
 
     loss = Σ_pairs mean over tokens and channels of (h_s·Wᵀ + b − h_t)²
 
-W is learnt, and shared by all pairs, one for each pair, or absent where both are of one width. With
-the pair (0,0), the embeddings' outputs, this is TinyBERT's embedding loss too. Only real tokens
-count; the originals' mean is over the padding as well, and the same where there is none.
+W is learned: one for all pairs, one for each pair, or none where both have the same width. With the
+pair (0,0), the embeddings' outputs, this includes TinyBERT's embedding loss. The mean is over real
+tokens; the original's includes the padding, and is the same where there is none.
 Source: Jiao et al., "TinyBERT", 2020, eq. 8 and 9; its code has one shared W with a bias.
 """
 
@@ -25,12 +25,14 @@ class HiddenMSE:
     projection: str = "shared"
     embeddings: bool = True
     name = "hidden"
+    by_token = True
+    bidirectional = False
 
     def pairs(self, student, teacher):
         return pairs_of(self.layers, student.L, teacher.L, self.embeddings)
 
     def shapes(self, student, teacher):
-        """{name: shape} of what is learnt."""
+        """{name: shape} of the projections."""
         if self.projection not in PROJECTIONS:
             raise ValueError(
                 f"projection must be one of {', '.join(PROJECTIONS)}, not {self.projection!r}"
@@ -53,15 +55,15 @@ class HiddenMSE:
     def count(self, rows, width):
         return len(rows.column)
 
-    def forward(self, mine, theirs, p, ops):
-        """What both show, what is learnt  ->  loss, cache."""
+    def forward(self, student, teacher, p, ops):
+        """ModelStates of both, learned parameters  ->  loss, cache."""
         total, kept = 0.0, []
-        for i, j in self.pairs(mine.architecture, theirs.architecture):
-            h, product, name = mine.hidden[i], None, None
+        for i, j in self.pairs(student.architecture, teacher.architecture):
+            h, product, name = student.hidden[i], None, None
             if self.projection != "none":
                 name = "project" if self.projection == "shared" else _own(i)
                 h, product = ops.linear.forward(h, p[f"{name}.weight"], p[f"{name}.bias"])
-            loss, error = ops.mse.forward(h, target=theirs.hidden[j])
+            loss, error = ops.mse.forward(h, target=teacher.hidden[j])
             total += ops.place.number(loss)
             kept.append((i, name, product, error))
         return total, kept

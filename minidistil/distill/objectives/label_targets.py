@@ -1,61 +1,74 @@
-"""What a student learns of a teacher that classifies: texts, tokens, where an answer is, choices.
+"""The losses of a classifier of texts, tokens, answer spans or choices, with their gradients.
 
-The losses of `step` with a row of logits for each question (see `minidistil.model.task_outputs`):
+z_s and z_t are the logits of student and teacher, one row for each question that the classifier
+decides (see `minidistil.model.task_outputs`):
 
-    ce     mean over the questions of the soft targets' divergence: for tokens over the real ones;
+    ce     mean over the questions of the soft targets' divergence. For tokens over the real ones;
            of a span the mean of its start's and its end's, each over the text's real tokens;
-           of an extractive summary over the tokens alone that begin a sentence, as mse
+           of an extractive summary over the tokens that begin a sentence, as mse
     hard   the labels' own loss, where a batch has them
-    mse    Σ(s − t)² / rows: for a regression the teacher's numbers
+    mse    Σ (z_s − z_t)² / rows: of a regression the squared error to the teacher's numbers
 
-Source for spans: transformers' run_squad_w_distillation.py, which lets the padding take part in
-both distributions; here no answer starts there.
+Source for spans: transformers' run_squad_w_distillation.py, which includes the padding in both
+distributions; here the padding has no logits.
 """
 
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
 from minidistil.distill.conventions import OURS, SoftTargets, row_temperatures
+from minidistil.distill.distill_config import DistillConfig
+from minidistil.distill.teachers import TeacherOutputs
 from minidistil.model import task_loss
+from minidistil.model.context import plus
 from minidistil.model.heads import EXTRACT
-from minidistil.model.label_counts import PLAIN
-from minidistil.model.network import Cotangents
-from minidistil.model.taps import plus
+from minidistil.model.label_counts import PLAIN, Counting
+from minidistil.model.network import Cotangents, Result
+from minidistil.model.rows import Rows
 from minidistil.model.task_outputs import questions, questions_backward
 
 
-def class_losses(mine, theirs, given, rows, config, soft, student, counting=PLAIN):
-    """{part: loss} and the Cotangents of their weighted sum.
+class Comparison(NamedTuple):
+    """By what the logits of both models are compared."""
 
-    mine: the student's Result; theirs: the teacher's TeacherOutputs; given: {name: labels}, may be
-    empty; counting: of the labels, of which a span's alone have shares of their own.
+    student: object  # whose head decides, on its ops
+    rows: Rows | None  # of the batch; None for images
+    config: DistillConfig
+    soft: SoftTargets
+
+
+def class_losses(
+    student: Result, teacher: TeacherOutputs | None, labels: Mapping[str, np.ndarray],
+    by: Comparison, counting: Counting = PLAIN,
+) -> tuple[dict, Cotangents]:  # fmt: skip
+    """Outputs of both models  ->  {part: loss}, Cotangents of their weighted sum.
+
+    teacher: None where only labels have a weight. labels: may be empty. counting: of the labels, of
+    which a span's alone have shares of their own.
     """
-    ops, head, parts, dlogits = student.ops, student.logits_head, {}, None
-    t = None if theirs is None else ops.place.send(theirs.logits(slice(0, len(mine.logits))))
-    z, t, back = _asked(mine.logits, t, rows, student)
+    ops, config, parts, dlogits = by.student.ops, by.config, {}, None
+    z_s, z_t = student.logits, None
+    if teacher is not None:
+        z_t = ops.place.send(teacher.logits(slice(0, len(z_s))))
+    z_s, z_t, scatter = _selected(z_s, z_t, by)
     if config.alpha_ce:
-        parts["ce"], d = _believed(z, t, rows, config, soft, student)
-        dlogits = back(d)
-    if config.alpha_hard and given:
-        parts["hard"], d = task_loss.answer_loss(
-            mine.logits, rows, given, student.config, head, ops, config.alpha_hard, counting
+        parts["ce"], dz = _soft_target_loss(z_s, z_t, by)
+        dlogits = scatter(dz)
+    if config.alpha_hard and labels:
+        parts["hard"], dz = task_loss.answer_loss(
+            student.logits, by.rows, labels, by.student, config.alpha_hard, counting
         )
-        dlogits = plus(dlogits, d, ops)
+        dlogits = plus(dlogits, dz, ops)
     if config.alpha_mse:
-        parts["mse"], cache = ops.mse.forward(z, target=t, reduction="batchmean")
-        d = ops.mse.backward(z.dtype.type(config.alpha_mse), cache)[0]
-        dlogits = plus(dlogits, back(d), ops)
-    return parts, Cotangents((None,) * len(mine.hidden), logits=dlogits)
+        parts["mse"], cache = ops.mse.forward(z_s, target=z_t, reduction="batchmean")
+        (dz,) = ops.mse.backward(z_s.dtype.type(config.alpha_mse), cache)
+        dlogits = plus(dlogits, scatter(dz), ops)
+    return parts, Cotangents((None,) * len(student.hidden), logits=dlogits)
 
 
-def _asked(z, t, rows, student):
-    """The logits of both that the teacher is heard about, and the way back to all rows."""
-    if student.task != EXTRACT:
-        return z, t, lambda d: d
-    starts, ops = rows.starts(), student.ops
-    z, gather = ops.embedding.forward(z, ids=starts)  # a look-up in the rows
-    t = None if t is None else ops.embedding.forward(t, ids=starts)[0]
-    return z, t, lambda d: ops.embedding.backward(d, gather)[0]
-
-
-def alternatives(student, rows):
+def alternatives(student, rows: Rows) -> int:
     """How many answers a question has: classes, choices, or the columns of a text."""
     head = student.logits_head
     if head == "spans":
@@ -63,42 +76,15 @@ def alternatives(student, rows):
     return rows.choices if head == "choice" else student.config.num_labels
 
 
-def _believed(z, t, rows, config, soft, student):
-    """Logits of the student, of the teacher  ->  what sets them apart (a float), its dlogits."""
-    head, ops = student.logits_head, student.ops
-    mine, theirs = (questions(x, rows, head, ops.place) for x in (z, t))
-    total, d, share = 0.0, [], 1 / len(mine)
-    answer = _likeliest if config.hard_targets else _divergence
-    for q, p in zip(mine, theirs, strict=True):
-        loss, dq = answer(q, p, config, soft, share, ops)
-        total += ops.place.number(loss) * share
-        d.append(dq)
-    return total, questions_backward(d, rows, head, ops.place)
-
-
-def _divergence(q, p, config, soft, share, ops):
-    """One question's logits of both  ->  KL, and α_ce·share times its gradient."""
-    q, p, cool = _softened(q, p, config, ops)
-    loss, cache = ops.kl_div.forward(q, teacher=soft.heard(p), tau=soft.tau)
-    (dq,) = ops.kl_div.backward(q.dtype.type(config.alpha_ce * soft.factor * share), cache)
-    return loss, dq if cool is None else ops.place.send(ops.place.fetch(dq) * cool)
-
-
-def _likeliest(q, p, config, soft, share, ops):
-    """The same for the teacher's likeliest answers, which stand where labels do."""
-    likeliest = ops.place.fetch(p).argmax(axis=1)
-    return task_loss.tokens(q, likeliest, ops, config.alpha_ce * share)
-
-
-def soft_targets_of(config, V, labelled, ops):
-    """SoftTargets of V alternatives; labelled: whether labels are heard beside them."""
+def soft_targets_of(config: DistillConfig, V: int, labelled: bool, ops) -> SoftTargets:
+    """SoftTargets of V alternatives; labelled: whether the batch has labels."""
     if config.hard_targets:
-        return SoftTargets(OURS, 1.0, V, ops)  # nothing is softened, nor counted in another way
+        return SoftTargets(OURS, 1.0, V, ops)  # neither a temperature nor another normalisation
     tau = 1.0 if config.temperature_by else config.temperature
     return SoftTargets(config.convention, tau, V, ops, labelled and config.alpha_hard > 0)
 
 
-def check_classes(config):
+def check_classes(config) -> None:
     """Soft targets are probabilities that sum to 1: one class of several for each input."""
     remedy = "set alpha_ce to 0 and alpha_mse above it"
     if config.num_labels == 1:
@@ -110,11 +96,50 @@ def check_classes(config):
         )
 
 
-def _softened(q, p, config, ops):
-    """Both divided by each row's own temperature where the config has such, and 1/τ (N,1)."""
+def _selected(z_s, z_t, by):
+    """The rows of both logits to distil, and the function that scatters gradients back."""
+    if by.student.task != EXTRACT:
+        return z_s, z_t, lambda dz: dz
+    starts, ops = by.rows.starts(), by.student.ops
+    z_s, gather = ops.embedding.forward(z_s, ids=starts)  # a look-up in the rows
+    z_t = None if z_t is None else ops.embedding.forward(z_t, ids=starts)[0]
+    return z_s, z_t, lambda dz: ops.embedding.backward(dz, gather)[0]
+
+
+def _soft_target_loss(z_s, z_t, by):
+    """Logits of both  ->  mean loss of the questions (a float), α_ce times its gradient."""
+    head, ops = by.student.logits_head, by.student.ops
+    of_student, of_teacher = (questions(z, by.rows, head, ops.place) for z in (z_s, z_t))
+    total, d, share = 0.0, [], 1 / len(of_student)
+    loss_of = _argmax_loss if by.config.hard_targets else _divergence
+    for q_s, q_t in zip(of_student, of_teacher, strict=True):
+        loss, dq = loss_of(q_s, q_t, by, by.config.alpha_ce * share)
+        total += ops.place.number(loss) * share
+        d.append(dq)
+    return total, questions_backward(d, by.rows, head, ops.place)
+
+
+def _divergence(z_s, z_t, by, weight):
+    """One question's logits  ->  τ²·KL, the gradient of weight times the convention's loss."""
+    ops, soft = by.student.ops, by.soft
+    z_s, z_t, inv_tau = _softened(z_s, z_t, by.config, ops)
+    loss, cache = ops.kl_div.forward(z_s, teacher=soft.observe(z_t), tau=soft.tau)
+    (dz,) = ops.kl_div.backward(z_s.dtype.type(weight * soft.factor), cache)
+    return loss, dz if inv_tau is None else ops.place.send(ops.place.fetch(dz) * inv_tau)
+
+
+def _argmax_loss(z_s, z_t, by, weight):
+    """One question's logits  ->  cross entropy with the teacher's argmax, weight times its
+    gradient."""
+    ops = by.student.ops
+    return task_loss.tokens(z_s, ops.place.fetch(z_t).argmax(axis=1), ops, weight)
+
+
+def _softened(z_s, z_t, config, ops):
+    """Both over each row's own temperature where the config has such, and 1/τ (N,1)."""
     if not config.temperature_by:
-        return q, p, None
-    z, t = map(ops.place.fetch, (q, p))
-    tau = row_temperatures(config.temperature_by, z, t, config.temperature)
-    cool = (1 / tau)[:, None].astype(z.dtype)
-    return ops.place.send(z * cool), ops.place.send(t * cool), cool
+        return z_s, z_t, None
+    z_s, z_t = map(ops.place.fetch, (z_s, z_t))
+    tau = row_temperatures(config.temperature_by, z_s, z_t, config.temperature)
+    inv_tau = (1 / tau)[:, None].astype(z_s.dtype)
+    return ops.place.send(z_s * inv_tau), ops.place.send(z_t * inv_tau), inv_tau

@@ -1,11 +1,11 @@
-"""MiniLM: relations among the tokens, of one layer alone, so widths and head counts may differ.
+"""MiniLM: self-attention relations of one layer; widths and head counts may differ.
 
     loss = Σ over the pairs of mean over sequences, heads and rows of
            KL(softmax(x_t·y_tᵀ/√D_t) ‖ softmax(x_s·y_sᵀ/√D_s))
 
-"qk" is attention itself, "vv" the values' relation: MiniLM v1 takes both, of the last layers.
-"qq", "kk" and "vv", with more heads than the models have, are MiniLMv2, whose teacher's layer need
-not be the last. As its open implementation, the mean is over sequences of means over their rows.
+"qk" is attention itself, "vv" the values' relation: MiniLM v1 uses both, in the last layers.
+"qq", "kk" and "vv", with more heads than the models have, are MiniLMv2, where the teacher's layer
+may be an earlier one. As in its open implementation, the mean is over sequences of means over rows.
 Sources: Wang et al., "MiniLM", 2020, eq. 6, 10 and 11; "MiniLMv2", 2021, eq. 4 and 5.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from minidistil.distill.objectives.auxiliary import TermGradients, tap
 from minidistil.distill.objectives.layer_pairs import pairs_of
-from minidistil.model.taps import plus
+from minidistil.model.context import plus
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class RelationLoss:
     heads: int | None = None
     layers: str | tuple = "last"
     name = "relations"
+    by_token = True
+    bidirectional = True
 
     def __post_init__(self):
         if not self.pairs or any(len(p) != 2 or set(p) - set("qkv") for p in self.pairs):
@@ -35,15 +37,17 @@ class RelationLoss:
 
     def shapes(self, student, teacher):
         H = self._heads(student, teacher)
-        for who, a in (("student", student), ("teacher", teacher)):
+        for role, a in (("student", student), ("teacher", teacher)):
             if a.C % H:
-                raise ValueError(f"the {who}'s {a.C} channels do not split into {H} relation heads")
+                raise ValueError(
+                    f"the {role}'s {a.C} channels do not split into {H} relation heads"
+                )
         return {}
 
     def _heads(self, student, teacher):
         if self.heads is None and student.H != teacher.H:
             raise ValueError(
-                f"{student.H} heads of the student meet {teacher.H} of the teacher; set heads to "
+                f"the student has {student.H} heads, the teacher {teacher.H}; set heads to "
                 f"the number of relation heads"
             )
         return self.heads or student.H
@@ -54,17 +58,18 @@ class RelationLoss:
     def count(self, rows, width):
         return len(rows.mask)
 
-    def forward(self, mine, theirs, p, ops):
-        """What both show  ->  loss, cache."""
-        H, lengths = self._heads(mine.architecture, theirs.architecture), np.diff(mine.rows.bounds)
+    def forward(self, student, teacher, p, ops):
+        """ModelStates of both  ->  loss, cache."""
+        H = self._heads(student.architecture, teacher.architecture)
+        lengths = np.diff(student.rows.bounds)
         weights = 1 / (H * len(lengths) * lengths)
         total, kept = 0.0, []
-        for i, j in self.watched(mine.architecture, theirs.architecture):
+        for i, j in self.watched(student.architecture, teacher.architecture):
             for x, y in self.pairs:
                 loss, cache = ops.relation.forward(
-                    tap(mine, i, x), tap(mine, i, y),
-                    target_q=tap(theirs, j, x), target_k=tap(theirs, j, y),
-                    bounds=mine.rows.bounds, n_heads=H, weights=weights, measure="kl",
+                    tap(student, i, x), tap(student, i, y),
+                    target_q=tap(teacher, j, x), target_k=tap(teacher, j, y),
+                    bounds=student.rows.bounds, n_heads=H, weights=weights, measure="kl",
                 )  # fmt: skip
                 total += ops.place.number(loss)
                 kept.append((i, x, y, cache))

@@ -1,9 +1,9 @@
-"""Patient distillation: the [CLS] vectors of several layers, as the teacher has them.
+"""Patient distillation: the [CLS] vectors of several layers match the teacher's.
 
     loss = Σ_pairs mean over texts and channels of (x_s − x_t)²           x = h[first token]
 
-with x/‖x‖ for x where `normalised`. As the squared distance of unit vectors is 2(1 − cos), that is
-2/C times the mean of 1 − cos, for which there is an op. The original's mean is over the pairs, too:
+with x/‖x‖ for x where `normalised`. The squared distance of unit vectors is 2(1 − cos), so their
+loss is 2/C times the mean of 1 − cos, the op `cosine`. The original's mean is over the pairs, too:
 `mean=True`.
 Source: Sun et al., "Patient knowledge distillation for BERT model compression", 2019, eq. 7; its
 code's mse_loss.
@@ -24,6 +24,8 @@ class PatientMSE:
     normalised: bool = True
     mean: bool = True
     name = "patient"
+    by_token = False  # the first token's vector only
+    bidirectional = False
 
     def pairs(self, student, teacher):
         return pairs_of(self.layers, student.L, teacher.L)
@@ -44,16 +46,16 @@ class PatientMSE:
     def count(self, rows, width):
         return len(rows.mask)
 
-    def forward(self, mine, theirs, p, ops):
-        """What both show  ->  loss, cache."""
-        first, C, total, kept = mine.rows.bounds[:-1], mine.architecture.C, 0.0, []
-        their_first = theirs.rows.bounds[:-1]
-        pairs = self.pairs(mine.architecture, theirs.architecture)
+    def forward(self, student, teacher, p, ops):
+        """ModelStates of both  ->  loss, cache."""
+        first, C, total, kept = student.rows.bounds[:-1], student.architecture.C, 0.0, []
+        their_first = teacher.rows.bounds[:-1]
+        pairs = self.pairs(student.architecture, teacher.architecture)
         op, factor = (ops.cosine, 2 / C) if self.normalised else (ops.mse, 1.0)
         factor /= len(pairs) if self.mean else 1
         for i, j in pairs:
-            x, gather = ops.embedding.forward(mine.hidden[i], ids=first)
-            target, _ = ops.embedding.forward(theirs.hidden[j], ids=their_first)
+            x, gather = ops.embedding.forward(student.hidden[i], ids=first)
+            target, _ = ops.embedding.forward(teacher.hidden[j], ids=their_first)
             loss, cache = op.forward(x, target=target)
             total += factor * ops.place.number(loss)
             kept.append((i, gather, op, factor, cache))

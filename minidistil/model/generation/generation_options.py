@@ -1,33 +1,36 @@
-"""The options of generation: what a caller gives, else what the model's folder says, else these."""
+"""The options of generation: the caller's, else those of the model's folder, else the defaults."""
+
+from collections.abc import Mapping
+from typing import Any
 
 from minidistil.config.generation_config import RULES
-from minidistil.model.generation.logit_rules import Rules
-from minidistil.model.generation.token_search import Writing
+from minidistil.model.generation.logit_rules import LogitRules
+from minidistil.model.generation.token_search import BeamOptions, SearchLimits
 
 DEFAULTS = {
     "max_new_tokens": 50, "min_new_tokens": 0, "temperature": 0.0, "top_k": 0, "top_p": 1.0,
     "num_beams": 1, "length_penalty": 1.0, "early_stopping": False, "repetition_penalty": 1.0,
     "no_repeat_ngram_size": 0,
 }  # fmt: skip
-DRAWS, BEAMS = ("temperature", "top_k", "top_p"), ("length_penalty", "early_stopping")
+SAMPLING = ("temperature", "top_k", "top_p")
 
 
-def settled(model, given, read, P, bounded=False):
+def resolved_options(model: Any, given: Mapping, prompt: int, P: int, bounded: bool = False):
     """{option: value} for every option in DEFAULTS.
 
-    given: the caller's, None for what is not given. read: tokens that are there before the first
-    new one; P: the model's positions, which bound what its folder says. bounded: max_new_tokens is
-    P by default, and may be no more. Raises TypeError for an option that is none, ValueError for a
-    value that one cannot have.
+    given: the caller's options; None means not given. prompt: the tokens before the first new one;
+    P: the model's positions, which bound the folder's max_new_tokens. bounded: max_new_tokens is P
+    by default and at most P.
+    Raises TypeError for an unknown option, ValueError for a value out of range.
     """
     if unknown := set(given) - set(DEFAULTS):
         raise TypeError(
             f"{min(unknown)!r} is no option of generation; these are: {', '.join(DEFAULTS)}"
         )
     given = {name: value for name, value in given.items() if value is not None}
-    stored = model.generation.options(read)
+    stored = model.generation.options(prompt)
     if "max_new_tokens" in stored:
-        stored["max_new_tokens"] = min(stored["max_new_tokens"], max(1, P - read + 1))
+        stored["max_new_tokens"] = min(stored["max_new_tokens"], max(1, P - prompt + 1))
     limits = {"num_beams": (model.config.vocab_size // 2, "half the words")}
     found = DEFAULTS | ({"max_new_tokens": P} if bounded else {}) | stored | given
     if bounded:
@@ -46,22 +49,20 @@ def settled(model, given, read, P, bounded=False):
     return found
 
 
-def ends_of(model):
-    """What ends a text of the model: as its folder says of writing, else of the model."""
+def eos_of(model: Any) -> int | tuple | None:
+    """The ids that end a text: those of generation_config.json, else of the model's config."""
     stored = model.generation.eos_token_id
     return model.config.eos_token_id if stored is None else stored
 
 
-def writing(options, eos):
-    """Writing as the options ask for; eos: the word that ends a text, several of them, or None."""
-    ends = () if eos is None else (eos,) if isinstance(eos, int) else tuple(eos)
-    rules = Rules(
-        options["repetition_penalty"], options["no_repeat_ngram_size"], options["min_new_tokens"],
-        ends,
-    )  # fmt: skip
-    return Writing(options["max_new_tokens"], ends, rules)
+def search_limits(options: Mapping, eos: int | tuple | None) -> SearchLimits:
+    """The SearchLimits of these options. eos: an id, several of them, or None."""
+    eos = () if eos is None else (eos,) if isinstance(eos, int) else tuple(eos)
+    names = ("repetition_penalty", "no_repeat_ngram_size", "min_new_tokens")
+    rules = LogitRules(*(options[name] for name in names), eos)
+    return SearchLimits(options["max_new_tokens"], eos, rules)
 
 
-def of_beams(options):
-    """The arguments of `search.beam` among the options."""
-    return {"beams": options["num_beams"], **{name: options[name] for name in BEAMS}}
+def beam_options(options: Mapping) -> BeamOptions:
+    """The BeamOptions of these options."""
+    return BeamOptions(*(options[n] for n in ("num_beams", "length_penalty", "early_stopping")))

@@ -1,36 +1,37 @@
-"""What a text forbids its next word, or makes less probable, before the word is chosen.
+"""Rules that change the logits of the next token before it is chosen.
 
-    repetition_penalty θ      a word that the text holds:  z/θ where z > 0, z·θ else
-    no_repeat_ngram_size n    −∞ for a word that would complete n words in a row that the text holds
-    min_new_tokens m          −∞ for the end before m words are there
+    repetition_penalty θ      a token that the text holds: z/θ where z > 0, z·θ elsewhere
+    no_repeat_ngram_size n    −∞ for a token that completes an n-gram which the text holds
+    min_new_tokens m          −∞ for end tokens before there are m new tokens
 
-z are logits, in a beam log-probabilities; a text is what a decoder has read (a prompt, or the one
-token that it starts with) and what it has written. The rules apply in this order.
+z are logits, in a beam search log-probabilities; a text is the prompt (of an encoder–decoder, the
+start token) and the new tokens. The rules apply in this order.
 Source: Keskar et al., "CTRL", 2019, §4.1 (θ); Paulus et al., "A deep reinforced model for
 abstractive summarization", 2018, §2.5 (n); Hugging Face's `generate`, whose numbers are matched.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 
-class Rules(NamedTuple):
-    """The defaults leave every score as it is. ends: the words that end a text."""
+class LogitRules(NamedTuple):
+    """The defaults change nothing. eos: the ids that end a text."""
 
     repetition_penalty: float = 1.0
     no_repeat_ngram_size: int = 0
     min_new_tokens: int = 0
-    ends: tuple = ()
+    eos: tuple = ()
 
-    def __call__(self, scores, texts, written):
-        """scores (R,V) of the next words of R texts, each with `written` new words  ->  (R,V).
+    def __call__(self, scores: np.ndarray, texts: Sequence, new_tokens: int) -> np.ndarray:
+        """scores (R,V) of the next tokens of R texts, each with `new_tokens` so far  ->  (R,V).
 
-        Raises ValueError where no word is left to a text.
+        Raises ValueError where a text has no token left.
         """
         penalty, n = self.repetition_penalty, self.no_repeat_ngram_size
-        ends = [end for end in self.ends if end < scores.shape[1]]
-        early = ends and written < self.min_new_tokens
+        eos = [token for token in self.eos if token < scores.shape[1]]
+        early = eos and new_tokens < self.min_new_tokens
         if penalty == 1 and n == 0 and not early:
             return scores
         scores = scores.copy()
@@ -42,7 +43,7 @@ class Rules(NamedTuple):
             if n:
                 row[_completing(text, n)] = -np.inf
             if early:
-                row[ends] = -np.inf
+                row[eos] = -np.inf
             if not np.isfinite(row).any():
                 raise ValueError(
                     f"no_repeat_ngram_size {n} leaves a text of {len(text)} tokens none of "
@@ -52,6 +53,6 @@ class Rules(NamedTuple):
 
 
 def _completing(text, n):
-    """The words that would complete n words in a row which the text holds already."""
+    """The tokens that would complete an n-gram which the text holds already."""
     last = text[len(text) - n + 1 :]
     return [text[i + n - 1] for i in range(len(text) - n + 1) if text[i : i + n - 1] == last]

@@ -1,143 +1,150 @@
-"""Which words a decoder writes: one after another, or the most probable text that is found.
+"""Token search: greedy decoding, sampling and beam search.
 
-A decoder is a function `step(ids (R,), parents (R,)) -> logits (R,V)`: row r continues a copy of
-what row parents[r] was, with the word ids[r], and expects the next. So rows are dropped, kept or
-copied by naming their parents, and a search need not know what the decoder remembers. `logits`
-(B,V) are of the first new words, behind B texts that the decoder has read.
+A decoder is a function `step(ids (R,), parents (R,)) -> logits (R,V)`: row r copies the state of
+row parents[r], appends ids[r] and returns the logits of the next token. A search drops, keeps or
+copies texts by naming their parents, so it needs no access to the decoder's state. `logits` (B,V)
+are those of the first new tokens of B texts.
 
-    words    one word a step: the argmax (greedy), or what `pick` draws
-    beam     K texts continue together; of all their continuations the K best by Σ log p remain.
-             A text that ends is kept with the score Σ log p / n^length_penalty, n its new words
-             with the end; the K best of these are held.
+    next_tokens    one token a step: the argmax (greedy), or what `sample` draws
+    beam_search    K texts continue together; of all their continuations, the K with the greatest
+                   Σ log p remain. A text that ends has the score Σ log p / n^length_penalty, with
+                   n new tokens, the end among them; the K best of these are kept.
 
-A beam stops where the best text that continues, at its present length, scores no higher than the
-worst of K that have ended; with early_stopping as soon as K have ended; with "never", and a
-length_penalty above 0, the greatest length stands for the present one.
-Source: Hugging Face's `generate`, whose words are matched.
+A beam search stops where the best text that continues, at its present length, scores no higher than
+the worst of K that have ended; with early_stopping, as soon as K have ended; with "never" and a
+length_penalty above 0, the greatest length takes the place of the present one.
+Source: Hugging Face's `generate`, whose tokens are matched.
 """
 
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-from minidistil.model.generation.logit_rules import Rules
+from minidistil.model.generation.logit_rules import LogitRules
 
 
-class Writing(NamedTuple):
-    """most: new words of a text; ends: the words that end it; rules: see there."""
+class SearchLimits(NamedTuple):
+    """When a text ends, and which tokens it may have. eos: the ids that end a text."""
 
-    most: int
-    ends: tuple = ()
-    rules: Rules = Rules()
+    max_new_tokens: int
+    eos: tuple = ()
+    rules: LogitRules = LogitRules()
 
 
-def words(step, logits, texts, writing, pick=None):
-    """Yields arrays (B,) of new words, one after another; −1 for a text that has ended.
+class BeamOptions(NamedTuple):
+    """The width of a beam search, and how it scores and stops."""
 
-    texts: B lists of ids. pick: (scores (R,V), which texts (R,)) -> words (R,); None: the argmax.
+    beams: int
+    length_penalty: float = 1.0
+    early_stopping: bool | str = False
+
+
+def next_tokens(step: Callable, logits: np.ndarray, texts: list, limits: SearchLimits,
+                sample: Callable | None = None) -> Iterator[np.ndarray]:  # fmt: skip
+    """Yields arrays (B,) of new tokens, one after another; −1 for a text that has ended.
+
+    texts: B lists of ids. sample: (scores (R,V), the R texts' numbers) -> ids (R,); None: argmax.
     """
     texts, live = [list(text) for text in texts], np.arange(len(texts))
-    for n in range(writing.most):
-        scores = writing.rules(logits, [texts[b] for b in live], n)
-        chosen = scores.argmax(axis=1) if pick is None else pick(scores, live)
-        said = np.full(len(texts), -1)
-        said[live] = chosen
-        yield said
-        for b, word in zip(live, chosen, strict=True):
-            texts[b].append(int(word))
-        going = np.flatnonzero(~np.isin(chosen, writing.ends))
-        if not len(going) or n == writing.most - 1:
+    for n in range(limits.max_new_tokens):
+        scores = limits.rules(logits, [texts[b] for b in live], n)
+        chosen = scores.argmax(axis=1) if sample is None else sample(scores, live)
+        ids = np.full(len(texts), -1)
+        ids[live] = chosen
+        yield ids
+        for b, token in zip(live, chosen, strict=True):
+            texts[b].append(int(token))
+        unfinished = np.flatnonzero(~np.isin(chosen, limits.eos))
+        if not len(unfinished) or n == limits.max_new_tokens - 1:
             return
-        live = live[going]
-        logits = step(chosen[going], going)
+        live = live[unfinished]
+        logits = step(chosen[unfinished], unfinished)
 
 
-def listed(steps):
-    """What `words` yields  ->  B arrays of new words."""
-    said = np.stack(list(steps), axis=1)
-    return [row[row >= 0] for row in said]
+def by_text(steps: Iterable[np.ndarray]) -> list[np.ndarray]:
+    """The arrays of `next_tokens`  ->  B arrays of new tokens, one for each text."""
+    ids = np.stack(list(steps), axis=1)
+    return [row[row >= 0] for row in ids]
 
 
-def beam(step, logits, texts, writing, beams, length_penalty=1.0, early_stopping=False):
-    """B arrays of new words, each of the best text that ended, or that came to `most` words."""
-    ends, most = writing.ends, writing.most
-    searches = [Beam(text, ends, most, beams, length_penalty, early_stopping) for text in texts]
+def beam_search(step: Callable, logits: np.ndarray, texts: list, limits: SearchLimits,
+                options: BeamOptions) -> list[np.ndarray]:  # fmt: skip
+    """B arrays of new tokens: for each text the best continuation that has ended, or has
+    `max_new_tokens`."""
+    from minidistil.ops.softmax import (
+        log_softmax,  # imports Numba, which `import minidistil` avoids
+    )
+
+    searches = [Beam(text, limits, options) for text in texts]
     live = searches
-    for n in range(most):
-        said = [text for search in live for text in search.texts]
-        scores = writing.rules(_log_softmax(logits), said, n)
-        ids, parents, row, going = [], [], 0, []
+    for n in range(limits.max_new_tokens):
+        unfinished_texts = [text for search in live for text in search.texts]
+        scores = limits.rules(log_softmax(logits), unfinished_texts, n)
+        ids, parents, row, unfinished = [], [], 0, []
         for search in live:
             rows = len(search.texts)
             chosen = search.advance(scores[row : row + rows])
             if not search.done:
-                going.append(search)
+                unfinished.append(search)
                 ids += [text[-1] for text in search.texts]
                 parents += [row + i for i in chosen]
             row += rows
-        live = going
+        live = unfinished
         if not live:
             break
         logits = step(np.array(ids, np.int64), np.array(parents, np.int64))
-    return [np.array(search.ended[0][1][search.read :], np.int64) for search in searches]
+    return [np.array(search.ended[0][1][search.prompt :], np.int64) for search in searches]
 
 
 class Beam:
-    """The texts of one source: those that continue, and the best that have ended.
+    """The beam search of one text: the continuations, and the best of those that have ended."""
 
-    start: what the decoder has read, a word or a list of them; eos: the words that end a text, one
-    or a tuple of them.
-    """
-
-    def __init__(self, start, eos, most, beams, length_penalty, early_stopping):
-        start = [start] if np.isscalar(start) else list(map(int, start))
-        self.ends, self.most, self.beams = (eos,) if np.isscalar(eos) else eos, most, beams
-        self.length_penalty, self.early_stopping = length_penalty, early_stopping
-        self.texts, self.scores, self.read = [start], np.zeros(1), len(start)
+    def __init__(self, text: list, limits: SearchLimits, options: BeamOptions):
+        self.limits, self.options, self.prompt = limits, options, len(text)
+        self.texts, self.scores = [list(map(int, text))], np.zeros(1)
         self.ended = []  # (score, text), the best first
         self.done = False
 
-    def advance(self, scores):
-        """scores (k,V), the log-probabilities of every next word  ->  which of the k texts those
-        that continue are continuations of."""
+    def advance(self, scores: np.ndarray) -> list[int]:
+        """scores (k,V): log-probabilities of the next token of each of the k texts  ->  which of
+        them each new text continues."""
+        limits, beams = self.limits, self.options.beams
         total = (self.scores[:, None] + scores).ravel()
-        # As many more than continue as may end here.
-        wanted = max(2, 1 + len(self.ends)) * self.beams
+        # Enough candidates that `beams` texts continue where others end.
+        wanted = max(2, 1 + len(limits.eos)) * beams
         best = np.argpartition(-total, min(wanted, len(total) - 1))[:wanted]
         best = best[np.argsort(-total[best], kind="stable")]
-        texts, chosen, kept = [], [], []
+        texts, parents, kept = [], [], []
         for rank, candidate in enumerate(best):
-            parent, word = divmod(int(candidate), scores.shape[1])
-            text = [*self.texts[parent], word]
-            if word in self.ends or len(text) - self.read >= self.most:
-                if rank < self.beams:
+            parent, token = divmod(int(candidate), scores.shape[1])
+            text = [*self.texts[parent], token]
+            if token in limits.eos or len(text) - self.prompt >= limits.max_new_tokens:
+                if rank < beams:
                     self._end(total[candidate], text)
-            elif len(texts) < self.beams:
+            elif len(texts) < beams:
                 texts.append(text)
-                chosen.append(parent)
+                parents.append(parent)
                 kept.append(total[candidate])
         self.texts, self.scores = texts, np.array(kept)
         self.done = not texts or self._cannot_improve()
-        return chosen
+        return parents
 
     def _end(self, total, text):
-        if self.early_stopping is True and len(self.ended) == self.beams:
+        beams, length_penalty, early_stopping = self.options
+        if early_stopping is True and len(self.ended) == beams:
             return
-        score = total / (len(text) - self.read) ** self.length_penalty
+        score = total / (len(text) - self.prompt) ** length_penalty
         self.ended.append((score, text))
         self.ended.sort(key=lambda one: -one[0])
-        del self.ended[self.beams :]
+        del self.ended[beams:]
 
     def _cannot_improve(self):
-        if len(self.ended) < self.beams:
+        beams, length_penalty, early_stopping = self.options
+        if len(self.ended) < beams:
             return False
-        if self.early_stopping is True:
+        if early_stopping is True:
             return True
-        longest = self.early_stopping == "never" and self.length_penalty > 0
-        n = self.most if longest else len(self.texts[0]) - self.read
-        return self.scores[0] / n**self.length_penalty <= self.ended[-1][0]
-
-
-def _log_softmax(x):
-    x = x - x.max(axis=1, keepdims=True)
-    return x - np.log(np.exp(x).sum(axis=1, keepdims=True))
+        longest = early_stopping == "never" and length_penalty > 0
+        n = self.limits.max_new_tokens if longest else len(self.texts[0]) - self.prompt
+        return self.scores[0] / n**length_penalty <= self.ended[-1][0]

@@ -1,13 +1,13 @@
-"""The encoder on images: square patches are the tokens, and the decoder's block, which looks both
-ways here, reads them.
+"""ViT and DeiT: the tokens are square patches of an image, the blocks those of `decoder` without
+the causal mask.
 
     x₀ = [cls; (distillation;) patch₁·Wᵀ + b; patch₂·Wᵀ + b; …] + position
     x  = L blocks, LN first                       h = final_norm(x)
     ViT      logits = classifier(h[cls])
     DeiT     logits = (cls_classifier(h[cls]) + distillation_classifier(h[distillation]))/2
 
-A convolution whose stride is its width is a product with flattened patches. All images have the
-same T rows, so `bounds` are multiples of T.
+The convolution of the patch embedding has its width as its stride, so it is a product with
+flattened patches. All images have T rows, so `bounds` are multiples of T.
 Sources: Dosovitskiy et al., "An image is worth 16x16 words" (ViT), 2020, eq. 1-4; Touvron et al.,
 "Training data-efficient image transformers & distillation through attention" (DeiT), 2021, §4.
 """
@@ -16,10 +16,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minidistil.model.decoder import block, block_backward
-from minidistil.model.encoder import EMBEDDING_SITE, FIRST_BLOCK_SITE, SITES_PER_BLOCK, scope
-from minidistil.model.rows import drop, drop_backward
-from minidistil.model.taps import plus
+from minidistil.model.context import EMBEDDING_DROPOUT, Context, drop_backward, plus
+from minidistil.model.decoder import block, block_backward, final_norm
+from minidistil.model.encoder import Params, of, scope, stack, stack_backward
 
 IMAGES, BODY = "image-classification", "feature-extraction"
 HEADS = {
@@ -36,13 +35,13 @@ CLASSES = {
 }
 
 
-def task_named(config, task=None):
-    """The task, or what config.architectures says. Raises ValueError for one it lacks."""
-    kind, said = config.model_type, config.architectures or ()
-    found = [t for (k, t), name in CLASSES.items() if k == kind and name in said]
-    if said and not found and task is None:
+def task_named(config, task: str | None = None) -> str:
+    """The task, by default that of config.architectures. Raises ValueError for an unknown one."""
+    kind, classes = config.model_type, config.architectures or ()
+    found = [t for (k, t), name in CLASSES.items() if k == kind and name in classes]
+    if classes and not found and task is None:
         raise ValueError(
-            f"architectures names {said[0]!r}, which this version does not have; choose a task: "
+            f"architectures names {classes[0]!r}, which this version does not have; choose a task: "
             f"{IMAGES}, {BODY}"
         )
     task = task or (found[0] if found else IMAGES)
@@ -60,14 +59,14 @@ def task_named(config, task=None):
 
 
 class VisionStates(NamedTuple):
-    """What the network says of B images."""
+    """The outputs for B images."""
 
     hidden: tuple  # L+1 arrays (B·T,C), before the last LayerNorm
     last: Any  # (B·T,C), after it
     answers: dict  # {head: logits (B,K), or for the pooler (B,C)}
 
 
-def patches(pixels, size):
+def patches(pixels: np.ndarray, size: int) -> np.ndarray:
     """pixels (B,channels,S,S)  ->  (B·n,channels·size²), n patches row by row."""
     B, channels, S, _ = pixels.shape
     cut = pixels.reshape(B, channels, S // size, size, S // size, size)
@@ -75,33 +74,36 @@ def patches(pixels, size):
 
 
 class Places(NamedTuple):
-    """Where the rows of B images stand."""
+    """The rows of B images."""
 
     bounds: np.ndarray  # (B+1,)
     sequence: np.ndarray  # (B·T,) which image
     column: np.ndarray  # (B·T,) which row of it
-    source: np.ndarray  # (B·T,) which row of [specials; patches of all images] is read there
+    source: np.ndarray  # (B·T,) its row in [specials; patches of all images]
 
     @classmethod
-    def of(cls, B, T, specials):
+    def of(cls, B: int, T: int, specials: int) -> "Places":
+        """B images of T rows, the first `specials` of which are special tokens."""
         sequence, column = (x.ravel() for x in np.indices((B, T)))
         of_patch = specials + sequence * (T - specials) + column - specials
         source = np.where(column < specials, column, of_patch)
         return cls(np.arange(B + 1) * T, sequence, column, source)
 
 
-def embed(flat, places, p, a, dropout_state, ops):
-    """flat (B·n,V) patches  ->  x (B·T,C), cache."""
-    projected, linear = ops.linear.forward(flat, p["patch.weight"], p["patch.bias"])
+def embed(flat, places: Places, p: Params, context: Context):
+    """flat (B·n,V) patches  ->  x₀ (B·T,C), cache."""
+    ops = context.ops
+    projected, linear = ops.linear.forward(flat, *of(p, "patch"))
     table = ops.place.stack([p["specials"], projected])
     tokens, gather = ops.embedding.forward(table, ids=places.source)
     position, position_cache = ops.embedding.forward(p["position"], ids=places.column)
     x, add = ops.add.forward(tokens, position)
-    x, dropped = drop(x, a.embedding_dropout, EMBEDDING_SITE, dropout_state, ops)
+    x, dropped = context.drop(x, context.architecture.embedding_dropout, EMBEDDING_DROPOUT)
     return x, (linear, gather, position_cache, add, dropped, len(p["specials"]))
 
 
-def embed_backward(dx, cache, ops):
+def embed_backward(dx, cache: tuple, ops):
+    """dx₀ (B·T,C)  ->  gradients."""
     linear, gather, position_cache, add, dropped, specials = cache
     d = {}
     dtokens, dposition = ops.add.backward(drop_backward(dx, dropped, ops), add)
@@ -112,33 +114,26 @@ def embed_backward(dx, cache, ops):
     return d
 
 
-def forward(p, flat, places, a, heads, dropout_state, ops, keep=True):
+def forward(p: Params, flat, places: Places, heads: tuple, context: Context):
     """flat (B·n,V) patches, Places  ->  VisionStates, cache."""
-    x, embedding = embed(flat, places, scope(p, "embeddings"), a, dropout_state, ops)
-    hidden, blocks = [x], []
-    for i in range(a.L):
-        site = FIRST_BLOCK_SITE + SITES_PER_BLOCK * i
-        x, cache = block(
-            x, scope(p, f"layer.{i}"), a, places.bounds, dropout_state, site, ops, keep=keep
-        )
-        hidden.append(x)
-        blocks.append(cache)
-    norm = p["final_norm.weight"], p["final_norm.bias"]
-    last, final = ops.layernorm.forward(x, *norm, eps=a.eps)
+    ops = context.ops
+    x, embedding = embed(flat, places, scope(p, "embeddings"), context)
+    hidden, blocks = stack([block] * context.architecture.L, x, p, context)
+    last, norm = final_norm(hidden[-1], p, context)
     answers, read = {}, {}
     for i, head in enumerate(heads):
         token, gather = ops.embedding.forward(last, ids=places.bounds[:-1] + i)  # (B,C)
-        z, linear = ops.linear.forward(token, p[f"{head}.weight"], p[f"{head}.bias"])
+        z, linear = ops.linear.forward(token, *of(p, head))
         z, tanh = ops.tanh.forward(z) if head == "pooler" else (z, None)
         answers[head], read[head] = z, (gather, linear, tanh)
-    cache = (embedding, blocks, final, read, a) if keep else None
+    cache = (embedding, blocks, norm, read) if context.keep else None
     return VisionStates(tuple(hidden), last, answers), cache
 
 
-def backward(dh, danswers, cache, ops):
+def backward(dh, danswers: dict, cache: tuple, ops) -> dict:
     """dh (B·T,C) of the last hidden state or None; danswers: {head: gradient}, one of the two at
     least  ->  canonical gradients."""
-    embedding, blocks, final, read, a = cache
+    embedding, blocks, norm, read = cache
     d = {}
     for head, dz in danswers.items():
         gather, linear, tanh = read[head]
@@ -146,16 +141,15 @@ def backward(dh, danswers, cache, ops):
             (dz,) = ops.tanh.backward(dz, tanh)
         dtoken, d[f"{head}.weight"], d[f"{head}.bias"] = ops.linear.backward(dz, linear)
         dh = plus(dh, ops.embedding.backward(dtoken, gather)[0], ops)
-    dx, d["final_norm.weight"], d["final_norm.bias"] = ops.layernorm.backward(dh, final)
-    for i in reversed(range(len(blocks))):
-        dx, dp = block_backward(dx, blocks[i], a, ops)
-        d.update({f"layer.{i}.{name}": grad for name, grad in dp.items()})
-    d.update({f"embeddings.{k}": grad for k, grad in embed_backward(dx, embedding, ops).items()})
-    return d
+    dx, d["final_norm.weight"], d["final_norm.bias"] = ops.layernorm.backward(dh, norm)
+    L = len(blocks.caches)
+    dx, dblocks = stack_backward([block_backward] * L, (*[None] * L, dx), blocks, ops)
+    d_embed = {f"embeddings.{k}": g for k, g in embed_backward(dx, embedding, ops).items()}
+    return d | dblocks | d_embed
 
 
 def mean(answers: dict, ops) -> Any:
-    """The logits of all classifiers  ->  their mean (B,K)."""
+    """{head: logits (B,K)}  ->  their mean (B,K)."""
     total = None
     for z in answers.values():
         total = plus(total, z, ops)

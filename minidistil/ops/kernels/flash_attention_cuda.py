@@ -32,6 +32,7 @@ from functools import cache
 
 import numpy as np
 
+from minidistil.ops.kernels.flash_attention import Attention
 from minidistil.ops.kernels.flash_attention_tiles import (
     ACROSS,
     OTHER,
@@ -53,24 +54,27 @@ LOWEST = np.float32(-1e30)  # below every score; no infinity, whose differences 
 THREADS = 128
 
 
-def forward(q, k, v, meeting, H, drawn, y, norms):
-    """Fill y (N,C) and, unless it is empty, norms (N,H,2).  The meeting's bounds: on the device."""
-    C, (bounds, key_bounds, causal) = q.shape[1], meeting
-    kernel = forward_kernel(FORWARD_ROWS, *_shape(C // H), _wide(C, H), drawn is not None, causal)
+def forward(inputs: Attention, y, norms) -> None:
+    """Fills y (N,C) and, unless it is empty, norms (N,H,2). inputs: arrays of the device; its
+    dropout is None where there is none."""
+    q, k, v, (bounds, key_bounds, causal), H, dropout = inputs
+    C = q.shape[1]
+    kernel = forward_kernel(FORWARD_ROWS, *_shape(C // H), _wide(C, H), dropout is not None, causal)
     kernel[_grid(q, bounds, H, FORWARD_ROWS), ACROSS * FORWARD_ROWS // 4](
-        q, k, v, bounds, key_bounds, _scale(C, H), *_filled(drawn, bounds), y, norms
+        q, k, v, bounds, key_bounds, _scale(C, H), *_filled(dropout, bounds), y, norms
     )
 
 
-def backward(dy, q, k, v, y, norms, meeting, H, drawn, dq, dk, dv):
-    """Fill dq (N,C), dk and dv (M,C)."""
-    (N, C), (bounds, key_bounds, causal) = q.shape, meeting
+def backward(dy, inputs: Attention, y, norms, grads: tuple) -> None:
+    """Fills grads: dq (N,C), dk and dv (M,C)."""
+    (q, k, v, (bounds, key_bounds, causal), H, dropout), (dq, dk, dv) = inputs, grads
+    N, C = q.shape
     D = C // H
     along = device_empty((N, H))
     along_kernel[-(-N * H // THREADS), THREADS](dy, y, along, D)
     threads = ACROSS * BACKWARD_ROWS // 4
-    shape = (BACKWARD_ROWS, *_shape(D), _wide(C, H), drawn is not None, causal)
-    rest = (norms, along, bounds, key_bounds, _scale(C, H), *_filled(drawn, bounds))
+    shape = (BACKWARD_ROWS, *_shape(D), _wide(C, H), dropout is not None, causal)
+    rest = (norms, along, bounds, key_bounds, _scale(C, H), *_filled(dropout, bounds))
     grid = _grid(q, bounds, H, BACKWARD_ROWS)
     dq_kernel(*shape)[grid, threads](dy, q, k, v, *rest, dq)
     grid = _grid(k, key_bounds, H, BACKWARD_ROWS)
@@ -101,9 +105,9 @@ def _grid(x, bounds, H, own):
     return len(x) // own + len(bounds) - 1, H
 
 
-def _filled(drawn, bounds):
-    """A kernel's signature has the draw even where it is not looked at."""
-    return (bounds, bounds, *np.zeros(4, np.uint32), np.float32(1)) if drawn is None else drawn
+def _filled(dropout, bounds):
+    """Dropout's arguments, which a kernel's signature has even where it does not read them."""
+    return (bounds, bounds, *np.zeros(4, np.uint32), np.float32(1)) if dropout is None else dropout
 
 
 # fmt: off

@@ -4,8 +4,8 @@
 A tile's rows are 4 floats further apart than they are long.
 """
 
-from minidistil.ops.dropout import philox_cuda
 from minidistil.ops.kernels.flash_attention import HEAD_SHIFT
+from minidistil.ops.kernels.philox import philox_cuda
 from minidistil.ops.runtime.cuda import ALL, cuda, device_function, float32
 from minidistil.ops.runtime.ptx import load4, load4_shared, store4_shared
 

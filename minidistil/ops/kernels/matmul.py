@@ -1,9 +1,9 @@
-"""The engine room: C = A·B in float32, near the speed of the machine, in Python alone.
+"""Matrix product in float32 on the CPU: C = A·B, near the peak of the processor, in Python alone.
 
-A core can multiply and add far faster than it can load. One entry of C costs K multiplications and
-2·K loads if it is computed alone; a tile of MR × NR entries, held in vector registers, costs
-MR·NR·K multiplications and only (MR + NR)·K loads. So the innermost loop adds, step by step along
-k, a column of A times a row of B to one tile, and everything else exists to feed it:
+A core multiplies and adds far faster than it loads. One entry of C costs K multiplications and
+2·K loads if it is computed alone. A tile of MR × NR entries, held in vector registers, costs
+MR·NR·K multiplications and only (MR + NR)·K loads. The innermost loop therefore adds, step by step
+along k, a column of A times a row of B to one tile, and everything else exists to feed it:
 
       step k                     B panel (kc, NR)
                              ┌────────────────┐
@@ -17,8 +17,8 @@ k, a column of A times a row of B to one tile, and everything else exists to fee
              └──┘            └────────────────┘
 
 Strided rows waste cache lines and address translations, so both operands are first copied
-("packed") into panels which the tile reads from front to back. A panel that sticks out of the
-matrix is filled up with zeros, and only the part of its tile that exists is stored.
+("packed") into panels, which the tile reads from front to back. A panel that extends beyond the
+matrix is filled with zeros, and only the part of its tile inside C is stored.
 
       packed A: block of KC steps 0 │ panel 0 │ panel 1 │ ... ║ block 1 │ panel 0 │ ...
                                        └ step 0: MR floats, step 1: MR floats, ...
@@ -30,21 +30,21 @@ Sizes, from the registers outwards:
               of A), 12 × 32 is 24 of AVX-512's 32, 12 × 8 is 24 of NEON's 32. NR divides the usual
               widths of a model, so that no tile of a weight is half empty.
     KC        256 steps: a B panel (256 × 16 floats, 16 KB) stays in the first-level cache while the
-              A panels pass by; they ask memory for the next B panel meanwhile, since a few rows
-              of x are done sooner than a weight arrives. KC is the same on every machine and with
-              every split: it decides the order of the sum, an entry being that of KC products.
+              A panels pass by. The next B panel is prefetched meanwhile, because a few rows of x
+              take less time than a weight takes to arrive. KC is the same on every machine and for
+              every split: it fixes the order of the sum, as each entry adds up sums of KC products.
     MC        rows of A (96 × 256 floats, 96 KB) that stay in the second-level cache while all
-              B panels pass by. Whoever computes with them packs them just before.
+              B panels pass by. The worker that reads them packs them just before.
     SLAB      columns of B (256 × 3072 floats, 3 MB) that stay in the shared cache while all rows
               of A pass by.
 
-Threads divide the tiles of C, by rows, by columns or both, so that few rows keep two cores as busy
-as few columns. No entry is ever summed by two threads: the bits do not depend on their number.
-After the last block along k, a strip of tiles may go through GELU before it leaves the cache.
+Threads divide the tiles of C by rows, by columns or both, so that few rows keep two cores as busy
+as few columns. One thread computes the whole sum of an entry: the bits do not depend on the number
+of threads. After the last block along k, a strip of tiles can go through GELU while it is in cache.
 
-A model's weights are the right factor of x·Wᵀ, and do not change between two calls. The panels of
-a frozen array (which nobody can write to) are therefore kept, from its second use on and for as
-long as the array lives. A training step uses each version of a weight once, and keeps nothing.
+A model's weight is the right factor of x·Wᵀ and stays the same between two calls. The panels of a
+read-only array are therefore kept, from its second use on and for as long as the array lives. A
+training step uses each version of a weight once, and keeps nothing.
 (Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008; BLIS.)
 """
 
@@ -54,26 +54,48 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minidistil.ops.gelu import FORMS, activate_cpu, of_erf, of_tanh
 from minidistil.ops.kernels import packing
-from minidistil.ops.kernels.packing import KC, frozen, line, pack, remember, split, up
-from minidistil.ops.kernels.register_tile import MR, NR, get, put, tile
-from minidistil.ops.runtime.cpu import get_num_threads, kernel, prange, serial, use_threads
+from minidistil.ops.kernels.activation import CODES, ERF, NO_GELU, activate, gelu_erf, gelu_tanh
+from minidistil.ops.kernels.amx_products import product as amx_product
+from minidistil.ops.kernels.amx_tile import BF16, HIGH, HIGHEST
+from minidistil.ops.kernels.packing import (
+    KC,
+    SMALL,
+    Factor,
+    Tiles,
+    frozen,
+    line,
+    pack,
+    remember,
+    share_of,
+    up,
+)
+from minidistil.ops.kernels.register_tile import MR, NR, PackedTile, get, put, tile
+from minidistil.ops.runtime import amx, matmul_settings
+from minidistil.ops.runtime.cpu import (
+    address_of,
+    get_num_threads,
+    kernel,
+    own_code,
+    prange,
+    serial,
+    use_threads,
+)
 from minidistil.ops.runtime.workspace import empty, is_frugal
 
-MC = 96 // MR  # counted in panels, like every row and column of tiles below
+MC = 96 // MR  # in panels, like every row and column of tiles below
 SLAB = 3072 // NR
 STRIP = 8  # tiles side by side, 96 × 128 floats of C, that are activated while a cache holds them
-SMALL = 32_768  # multiply-adds below which waking another thread costs more than it saves
 PRODUCTS = ("own", "numpy")
-NO_GELU, ERF = -1, FORMS.index("none")
+KINDS = {"highest": HIGHEST, "high": HIGH, "medium": BF16}  # of AMX, by precision
+LAYOUT = "float32"  # of the panels that are kept
 
 _product = ContextVar("product", default="own")
 
 
 @contextmanager
-def product(name):
-    """`with product("numpy"):` NumPy's BLAS computes the products, "own" are those of this file."""
+def product(name: str):
+    """`with product("numpy"):` computes the products with NumPy's BLAS; "own" with this file."""
     if name not in PRODUCTS:
         raise ValueError(f"product must be one of {', '.join(PRODUCTS)}, not {name!r}")
     token = _product.set(name)
@@ -83,12 +105,21 @@ def product(name):
         _product.reset(token)
 
 
-def matmul(a, b, out=None, *, bias=None, add=False, gelu=None, into=None):
+def matmul(
+    a: np.ndarray,
+    b: np.ndarray,
+    out: np.ndarray | None = None,
+    *,
+    bias: np.ndarray | None = None,
+    add: bool = False,
+    gelu: str | None = None,
+    into: np.ndarray | None = None,
+) -> np.ndarray:
     """a (M,K), b (K,N)  ->  c (M,N), all float32; a and b in any layout, c in C order.
 
     out: where to write c; float32, C-contiguous, sharing no memory with a or b. add: c += a·b
-    instead of c = a·b. bias: (N,), added to every row. gelu: one of gelu.FORMS; then gelu(c) goes
-    into `into`, which is an array like out, or out itself.
+    instead of c = a·b. bias: (N,), added to every row. gelu: one of activation.FORMS; gelu(c) is
+    then written to `into`, an array like out or out itself.
     Raises TypeError for other dtypes and ValueError for shapes that do not fit.
     """
     if a.dtype != np.float32 or b.dtype != np.float32:
@@ -113,11 +144,14 @@ def matmul(a, b, out=None, *, bias=None, add=False, gelu=None, into=None):
             f"out must be a writeable C-contiguous float32 array of shape {(M, N)}, "
             f"not {out.dtype} {out.shape} with strides {out.strides}"
         )
-    form, into = gelu_form(gelu), out if into is None else into
+    form, into = CODES[gelu], out if into is None else into
     if _product.get() == "numpy" or K == 0:
         _by_numpy(a, b, out, bias, add)
         if gelu is not None:
-            activate_cpu(out, gelu, into)
+            activate(out, gelu, into)
+    elif M and N and amx.in_use():
+        kind = KINDS[matmul_settings.current()[0]]
+        amx_product(kind, a, b, out, bias, add, form, into, _by_tiles)
     elif M and N:
         _by_tiles(a, b, out, bias, add, form, into)
     return out
@@ -136,25 +170,26 @@ def _by_tiles(a, b, out, bias, add, form, into):
     M, K, N = *a.shape, b.shape[1]
     J = -(-N // NR)
     workers = 1 if M * N * K < SMALL else get_num_threads()
-    start = np.zeros((J + 1) * NR, np.float32)  # a row for each column of tiles, and zeros
+    start = np.zeros((J + 1) * NR, np.float32)  # of each column of tiles its bias; then zeros
     if bias is not None:
         start[:N] = bias
     weight = frozen(b)
-    kept = packing.kept.get(id(weight))
+    kept = packing.kept.get((id(weight), LAYOUT))
     panels = empty(J * NR * K + 16) if kept is None else kept
     scratch = empty(workers * (MC * MR * KC + MR * NR) + 16)
     job = Job(
         _address(a), *a.strides, _address(b), *b.strides, _address(panels), _address(start),
         out, into, add, form, M, N, K, _address(scratch),
     )  # fmt: skip
-    _together(workers, kept is None, job)
+    _multiply(workers, kept is None, job)
     if weight is not None and kept is None and not is_frugal():
-        remember(weight, panels)
+        remember(weight, LAYOUT, panels)
 
 
 class Job(NamedTuple):
-    """A product as kernels see it: addresses and strides, in bytes, so that one compilation
-    serves every layout."""
+    """Arguments of the kernels. Factors are addresses and strides, in bytes, so that one
+    compilation serves every layout. They are no `Factor`s here, because a parallel loop of Numba
+    takes no tuple within a tuple."""
 
     a: int
     a_row: int
@@ -174,19 +209,14 @@ class Job(NamedTuple):
     scratch: int
 
 
-def gelu_form(name):
-    """What follows the product: the place in gelu.FORMS, or NO_GELU."""
-    return NO_GELU if name is None else FORMS.index(name)
-
-
 def _address(x):
     return x.__array_interface__["data"][0]
 
 
 def blocked(a, b):
-    """The same sums in the same order, to step through: a (M,K), b (K,N)  ->  c (M,N).
+    """Reference in NumPy of the same sums in the same order: a (M,K), b (K,N)  ->  c (M,N).
 
-    The processor multiplies and adds with one rounding; float64 in the middle imitates that.
+    The processor multiplies and adds with one rounding; the intermediate float64 imitates that.
     """
     (M, K), N = a.shape, b.shape[1]
     c = np.zeros((M, N), np.float32)
@@ -212,52 +242,48 @@ def _padded(panel, width):
 
 @serial
 def _pack_right(t, workers, job):
-    """Worker t's share of the panels of B."""
-    J = up(job.N, NR)
-    pack(job.b, job.b_row, job.b_step, job.N, job.K, NR, line(job.panels),
-         t * J // workers, (t + 1) * J // workers)  # fmt: skip
+    """Packs worker t's share of the panels of B."""
+    J, b = up(job.N, NR), Factor(job.b, job.b_row, job.b_step, job.N, job.K)
+    pack(b, NR, line(job.panels), t * J // workers, (t + 1) * J // workers)
 
 
 @serial
 def _compute(t, workers, job):
-    """Worker t's tiles of C. Those on the far edges go through a spare one, of which what exists
-    is copied."""
+    """Computes worker t's tiles of C. A tile that extends beyond C is computed in a spare one, and
+    its inner part is copied."""
     M, N, K = job.M, job.N, job.K
-    I, J, row = up(M, MR), up(N, NR), 4 * N
-    p = split(I, J, workers)
-    q = workers // p
-    i, j = t // q, t % q
-    if i >= p:
-        return
-    i0, i1, j0, j1 = i * I // p, (i + 1) * I // p, j * J // q, (j + 1) * J // q
+    J, row = up(N, NR), 4 * N
+    i0, i1, j0, j1 = share_of(t, up(M, MR), J, workers)
     a_packed = line(job.scratch) + 4 * t * (MC * MR * KC + MR * NR)
-    spare = a_packed + 4 * MC * MR * KC
+    spare, c = a_packed + 4 * MC * MR * KC, address_of(job.c)
     for slab in range(j0, j1, SLAB):
         for k0 in range(0, K, KC):
-            kc, more = min(KC, K - k0), 1 if job.add or k0 else 0
+            kc, add = min(KC, K - k0), 1 if job.add or k0 else 0
             b_block = line(job.panels) + 4 * k0 * J * NR
             for block in range(i0, i1, MC):
                 end = min(block + MC, i1)
-                pack(job.a + block * MR * job.a_row + k0 * job.a_step, job.a_row, job.a_step,
-                     min(M, end * MR) - block * MR, kc, MR, a_packed, 0, end - block)  # fmt: skip
+                corner = job.a + block * MR * job.a_row + k0 * job.a_step
+                rows = min(M, end * MR) - block * MR
+                a = Factor(corner, job.a_row, job.a_step, rows, kc)
+                pack(a, MR, a_packed, 0, end - block)
                 for j in range(slab, min(slab + SLAB, j1)):
                     b_panel, n = b_block + 4 * j * kc * NR, min(NR, N - j * NR)
-                    begin = job.start + 4 * NR * (J if k0 else j)
+                    start = job.start + 4 * NR * (J if k0 else j)
                     for i in range(block, end):
                         m, a_panel = min(MR, M - i * MR), a_packed + 4 * (i - block) * kc * MR
-                        to = job.c.ctypes.data + i * MR * row + 4 * j * NR
+                        to = c + i * MR * row + 4 * j * NR
                         if m == MR and n == NR:
-                            tile(kc, a_panel, b_panel, to, row, more, begin)
+                            tile(PackedTile(kc, a_panel, b_panel, to, row, add, start))
                         else:
-                            tile(kc, a_panel, b_panel, spare, 4 * NR, 0, begin)
-                            _put_part(spare, to, row, m, n, more)
+                            tile(PackedTile(kc, a_panel, b_panel, spare, 4 * NR, 0, start))
+                            _put_part(spare, to, row, m, n, add)
                     if k0 + KC >= K:
-                        activate_strip(job.c, job.g, job.form, block, end, j0, j, j1)
+                        activate_strip(job.c, job.g, job.form, Tiles(block, end, j0, j1), j)
 
 
 @serial
 def _put_part(spare, to, row, m, n, add):
-    """m rows of n floats of the spare tile to where they belong."""
+    """Writes or adds m rows of n floats of the spare tile to C."""
     for p in range(m):
         for q in range(n):
             cell, new = to + p * row + 4 * q, get(spare + 4 * (p * NR + q))
@@ -265,34 +291,37 @@ def _put_part(spare, to, row, m, n, add):
 
 
 @serial
-def activate_strip(c, g, form, i0, i1, j0, j, j1):
-    """Tile column j of [j0,j1) is done in the rows of tiles [i0,i1): once that fills a strip,
-    g = gelu(c) there. g may be c."""
+def activate_strip(c, g, form, tiles, j):
+    """g = gelu(c) in the strip that ends with tile column j, once it is complete; g may be c.
+
+    `tiles` is a block of rows within a worker's columns, whose columns up to j are done.
+    """
+    i0, i1, j0, j1 = tiles
     done = j + 1 - j0
     if form != NO_GELU and (done % STRIP == 0 or j + 1 == j1):
-        first = j0 + (done - 1) // STRIP * STRIP
-        _activate(c, g, form, i0 * MR, min(len(c), i1 * MR),
-                  first * NR, min(c.shape[1], (j + 1) * NR))  # fmt: skip
+        left, right = (j0 + (done - 1) // STRIP * STRIP) * NR, min(c.shape[1], (j + 1) * NR)
+        _activate(c, g, form, i0 * MR, min(len(c), i1 * MR), left, right)
 
 
 @serial
 def _activate(c, g, form, first, last, left, right):
-    line = np.empty(right - left, np.float32)  # a loop whose arrays may overlap stays scalar
+    own_code()
+    line = np.empty(right - left, np.float32)  # c and g may overlap, which would prevent vectors
     for i in range(first, last):
         source, to = c[i, left:right], g[i, left:right]
         if form == ERF:
             for o in range(len(line)):
-                line[o] = of_erf(source[o])
+                line[o] = gelu_erf(source[o])
         else:
             for o in range(len(line)):
-                line[o] = of_tanh(source[o])
+                line[o] = gelu_tanh(source[o])
         for o in range(len(line)):
             to[o] = line[o]
 
 
 @kernel
-def _together(workers, unpacked, job):
-    """Everyone packs, everyone waits for the last one, everyone computes."""
+def _multiply(workers, unpacked, job):
+    """All workers pack B; when the last one has finished, all compute."""
     before = use_threads(workers)
     if unpacked:
         for t in prange(workers):

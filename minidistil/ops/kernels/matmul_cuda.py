@@ -41,7 +41,7 @@ gradients read what is there: x·Wᵀ, ∂y·W, ∂yᵀ·x. Edges read zeros.
 from functools import cache
 from typing import NamedTuple
 
-from minidistil.ops.gelu import CODES, gelu_cuda
+from minidistil.ops.kernels.activation import CODES, gelu_cuda
 from minidistil.ops.kernels.matmul_tensor_cores import TILE, tensor_kernel
 from minidistil.ops.runtime.cuda import cuda, cuda_kernel, device_empty, device_function, float32
 from minidistil.ops.runtime.matmul_settings import current

@@ -29,7 +29,7 @@ Sources: PTX ISA, "Warp level matrix instructions"; CUTLASS's multistage pipelin
 
 from functools import cache
 
-from minidistil.ops.gelu import gelu_cuda
+from minidistil.ops.kernels.activation import gelu_cuda
 from minidistil.ops.runtime.cuda import cuda, cuda_kernel, device_function, float32, uint32
 from minidistil.ops.runtime.ptx import (
     commit_copies,

@@ -1,19 +1,22 @@
-"""What a matrix product keeps in registers: the tile, and the moves that feed it, as LLVM code.
+"""The register tile of a matrix product, and the vector moves that pack its panels, in LLVM IR.
 
-A loop that Numba compiles loads and stores the entries it sums at every step. The loop of `tile`
-must not, so it is written as LLVM instructions, one vector instruction for each of its products;
-so are the moves of whole vectors that pack its panels. The code is the same for every processor:
-only the shape of the tile and the length of a vector differ, and LLVM picks the instructions.
+A loop that Numba compiles loads and stores its sums at every step. `tile` must keep them in
+registers, so its loop is written as LLVM instructions, one vector instruction for each vector of
+products. The moves that pack panels are written in the same way. The IR is the same for every
+processor: only the shape of the tile and the length of a vector differ, and LLVM selects the
+machine's instructions.
 
-Addresses are int64 and count bytes; no alignment is assumed. `matmul.py` draws the panels and says
-why a tile has the shape it has.
+Addresses are int64 and count bytes. No alignment is assumed. `matmul.py` draws the panels and
+derives the shape of the tile.
 """
+
+from typing import NamedTuple
 
 from minidistil.ops.runtime.cpu import FEATURES, cgutils, intrinsic, ir, types
 
 
 def tile_shape(features):
-    """What the processor has  ->  rows and columns of a tile, and floats in a vector."""
+    """The processor's features  ->  rows and columns of a tile, and floats in a vector."""
     if "+avx512f" in features:
         return 12, 32, 16
     if "+avx2" in features:
@@ -23,12 +26,44 @@ def tile_shape(features):
     return 4, 8, 4
 
 
-# Frozen into the compiled kernels: safe in a cache that several machines share, because the cache
-# keys on these very features.
+# Constants of the compiled kernels. A cache that several machines share stays correct, because its
+# key contains these features.
 MR, NR, LANES = tile_shape(FEATURES)
 
 F32, I8, I32, I64 = ir.FloatType(), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 ZERO = I64(0)
+
+
+class PackedTile(NamedTuple):
+    """Operands of `tile`: addresses, and bytes from one row of C to the next."""
+
+    steps: int
+    a: int  # panel (steps,MR)
+    b: int  # panel (steps,NR)
+    c: int  # (MR,NR)
+    row: int
+    add: int  # 0: the tile is written; otherwise it is added to
+    start: int  # NR floats that every row of the tile starts from: a bias, or zeros
+
+
+class StridedTile(NamedTuple):
+    """Operands of `strided_tile`: addresses, and strides in bytes."""
+
+    steps: int
+    a: int  # (MR,steps), one float every a_row and a_step bytes
+    a_row: int
+    a_step: int
+    b: int  # (steps,NR), NR neighbours every b_step bytes
+    b_step: int
+    c: int  # (MR,NR)
+    row: int
+    add: int
+
+
+def _fields(context, builder, sig, args):
+    """The fields of an intrinsic's only argument, a NamedTuple of integers, as int64."""
+    values = zip(cgutils.unpack_tuple(builder, args[0]), sig.args[0].types, strict=True)
+    return [context.cast(builder, value, kind, types.int64) for value, kind in values]
 
 
 def _load(builder, address, typ, offset=ZERO):
@@ -41,7 +76,7 @@ def _store(builder, value, address):
 
 
 def _prefetch(builder, address, to_write, nearness):
-    """Ask for NR floats ahead of their use, into the first cache (nearness 3) or the second (2)."""
+    """Prefetches NR floats into the first-level cache (nearness 3) or the second-level one (2)."""
     prefetch = ir.FunctionType(ir.VoidType(), [I8.as_pointer(), I32, I32, I32])
     prefetch = cgutils.get_or_insert_function(builder.module, prefetch, "llvm.prefetch")
     for byte in range(0, 4 * NR, 64):  # a cache line each
@@ -54,47 +89,47 @@ def _shuffle(builder, v, w, lanes):
 
 
 @intrinsic
-def tile(typingctx, steps, a, b, c, row, add, start):
-    """Tile at c (row bytes from one line to the next) = or, if add, += start + A panel · B panel.
-
-    start: the address of NR floats, the same for every row of the tile: a bias, or zeros.
-    """
+def tile(typingctx, operands):
+    """PackedTile: C tile = or, if add, += start + A panel · B panel."""
 
     def codegen(context, builder, sig, args):
-        steps, a, b, c, row, add, start = args
-        _multiply(builder, steps, a, I64(4), I64(4 * MR), b, I64(4 * NR), c, row, add, start)
+        p = PackedTile(*_fields(context, builder, sig, args))
+        strided = StridedTile(
+            p.steps, p.a, I64(4), I64(4 * MR), p.b, I64(4 * NR), p.c, p.row, p.add
+        )
+        _multiply(builder, strided, p.start)
         return context.get_dummy_value()
 
-    return types.void(*[types.int64] * 7), codegen
+    return types.void(operands), codegen
 
 
 @intrinsic
-def strided_tile(typingctx, steps, a, a_row, a_step, b, b_step, c, row, add):
-    """The same where nothing is packed: A's rows and steps lie a_row and a_step bytes apart, and
-    B has NR floats every b_step bytes."""
+def strided_tile(typingctx, operands):
+    """StridedTile: C tile = or, if add, += A · B, where neither factor is packed."""
 
     def codegen(context, builder, sig, args):
-        _multiply(builder, *args)
+        _multiply(builder, StridedTile(*_fields(context, builder, sig, args)))
         return context.get_dummy_value()
 
-    return types.void(*[types.int64] * 10), codegen
+    return types.void(operands), codegen
 
 
-def _multiply(builder, steps, a, a_row, a_step, b, b_step, c, row, add, start=None):
-    """The loop over k, with a vector register for each vector of the tile."""
+def _multiply(builder, at, start=None):
+    """The loop over k, with a vector register for each vector of the tile. at: StridedTile of LLVM
+    values; start: the address of a packed tile's first row, else the sums start from zero."""
     vector = ir.VectorType(F32, LANES)
     cells = [(i, j) for i in range(MR) for j in range(NR // LANES)]
     fma = ir.FunctionType(vector, [vector] * 3)  # fused where the processor has it
     fma = cgutils.get_or_insert_function(builder.module, fma, f"llvm.fmuladd.v{LANES}f32")
-    rows = [builder.mul(a_row, I64(i)) for i in range(MR)]
-    lines = [builder.add(c, builder.mul(row, I64(i))) for i in range(MR)]
-    for line in lines:  # the tile's place in memory comes nearer while it is computed
+    rows = [builder.mul(at.a_row, I64(i)) for i in range(MR)]
+    lines = [builder.add(at.c, builder.mul(at.row, I64(i))) for i in range(MR)]
+    for line in lines:  # C is fetched while the tile is computed
         _prefetch(builder, line, to_write=True, nearness=3)
     offsets = [I64(4 * LANES * j) for j in range(NR // LANES)]
     first_row = [ir.Constant(vector, None)] * len(offsets)  # zeros
     if start is not None:
         first_row = [_load(builder, start, vector, offset) for offset in offsets]
-    panel = builder.mul(steps, b_step)  # bytes
+    panel = builder.mul(at.steps, at.b_step)  # bytes
     entry_block = builder.block
     loop, done = builder.append_basic_block("step"), builder.append_basic_block("done")
     builder.branch(loop)
@@ -103,7 +138,7 @@ def _multiply(builder, steps, a, a_row, a_step, b, b_step, c, row, add, start=No
     k, a_at, b_at = (builder.phi(I64) for _ in range(3))
     acc = {cell: builder.phi(vector) for cell in cells}
     b_row = [_load(builder, b_at, vector, offset) for offset in offsets]
-    if start is not None:  # of packed panels the next one follows, and few rows wait for memory
+    if start is not None:  # the next packed panel, which few rows would otherwise wait for
         _prefetch(builder, builder.add(b_at, panel), to_write=False, nearness=2)
     new = {}
     for i in range(MR):
@@ -115,22 +150,22 @@ def _multiply(builder, steps, a, a_row, a_step, b, b_step, c, row, add, start=No
     next_k = builder.add(k, I64(1))
     state = [(acc[i, j], first_row[j], new[i, j]) for i, j in cells]
     state.append((k, ZERO, next_k))
-    state.append((a_at, a, builder.add(a_at, a_step)))
-    state.append((b_at, b, builder.add(b_at, b_step)))
+    state.append((a_at, at.a, builder.add(a_at, at.a_step)))
+    state.append((b_at, at.b, builder.add(b_at, at.b_step)))
     for phi, first, later in state:
         phi.add_incoming(first, entry_block)
         phi.add_incoming(later, loop)
-    builder.cbranch(builder.icmp_signed("<", next_k, steps), loop, done)
+    builder.cbranch(builder.icmp_signed("<", next_k, at.steps), loop, done)
 
     def write(adding):
         for i, j in cells:
-            at, total = builder.add(lines[i], offsets[j]), new[i, j]
+            cell, total = builder.add(lines[i], offsets[j]), new[i, j]
             if adding:
-                total = builder.fadd(_load(builder, at, vector), total)
-            _store(builder, total, at)
+                total = builder.fadd(_load(builder, cell, vector), total)
+            _store(builder, total, cell)
 
     builder.position_at_end(done)
-    with builder.if_else(builder.icmp_signed("!=", add, ZERO)) as (then, otherwise):
+    with builder.if_else(builder.icmp_signed("!=", at.add, ZERO)) as (then, otherwise):
         with then:
             write(adding=True)
         with otherwise:
@@ -139,7 +174,7 @@ def _multiply(builder, steps, a, a_row, a_step, b, b_step, c, row, add, start=No
 
 @intrinsic
 def get(typingctx, source):
-    """The float at an address."""
+    """Loads the float at an address."""
 
     def codegen(context, builder, sig, args):
         return _load(builder, args[0], F32)
@@ -149,7 +184,7 @@ def get(typingctx, source):
 
 @intrinsic
 def put(typingctx, to, value):
-    """One float to an address."""
+    """Stores a float at an address."""
 
     def codegen(context, builder, sig, args):
         _store(builder, args[1], args[0])
@@ -160,7 +195,7 @@ def put(typingctx, to, value):
 
 @intrinsic(prefer_literal=True)
 def copy(typingctx, to, source, width):
-    """One step of a panel whose lines are neighbours in memory."""
+    """Copies one step of a panel whose lines are neighbours in memory: `width` floats."""
     vector = ir.VectorType(F32, width.literal_value)
 
     def codegen(context, builder, sig, args):
@@ -172,9 +207,9 @@ def copy(typingctx, to, source, width):
 
 @intrinsic(prefer_literal=True)
 def transpose(typingctx, to, source, row, width):
-    """Four steps of a panel whose lines are `row` bytes apart: blocks of 4 × 4.
+    """Copies four steps of a panel whose lines are `row` bytes apart, in blocks of 4 × 4.
 
-    The last block overlaps its neighbour where the width is no multiple of 4.
+    The last block overlaps its neighbour where `width` is not a multiple of 4.
     """
     lines = width.literal_value
 

@@ -80,9 +80,9 @@ class Device:
         return device_zeros(x.shape)
 
     def accumulate(self, a, b):
-        from minidistil.ops.add import into_cuda
+        from minidistil.ops.runtime.cuda import add_into
 
-        into_cuda(a, b)
+        add_into(a, b)
 
     def turned(self, x):
         return self.send(np.ascontiguousarray(self.fetch(x).T))
@@ -91,12 +91,11 @@ class Device:
         return self.send(np.concatenate([self.fetch(part) for part in parts]))
 
     def scaled(self, x, factor):
-        from minidistil.ops.global_norm import scaled_cuda
+        from minidistil.ops.runtime.cuda import scaled
 
-        (y,) = scaled_cuda([x], factor)
-        return y
+        return scaled(x, factor)
 
 
-def place_of(backend):
+def place_of(backend: str) -> Host | Device:
     """Where the arrays of the backend of this name live."""
     return Device() if backend == "cuda" else Host()

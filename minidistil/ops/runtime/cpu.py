@@ -25,9 +25,10 @@ from minidistil.ops.runtime.kernel_cache import KernelCache
 from minidistil.ops.runtime.machine_code import Pipeline
 
 __all__ = [
-    "CHUNKS", "FEATURES", "bits_from_float", "cgutils", "compilations", "cores", "erf",
-    "erf_of_array", "exact", "exp", "float_from_bits", "get_num_threads", "helper", "intrinsic",
-    "ir", "kernel", "prange", "serial", "tanh", "threads", "types", "use_threads",
+    "CHUNKS", "FEATURES", "address_of", "bits_from_float", "cgutils", "compilations", "cores",
+    "erf", "erf_of_array", "exact", "exp", "float_from_bits", "get_num_threads", "helper",
+    "intrinsic", "ir", "kernel", "own_code", "prange", "serial", "tanh", "threads", "types",
+    "use_threads",
 ]  # fmt: skip
 
 # What Numba compiles for, such as {"+avx2", "-avx512f"}; its cache keys on them.
@@ -109,6 +110,12 @@ compilations = _Compilations()
 event.register("numba:compile", compilations)
 
 
+@helper
+def address_of(x):
+    """Inside a kernel: the address of an array's first entry."""
+    return np.int64(x.ctypes.data)  # Numba adds an unsigned integer to a signed one in float64
+
+
 @intrinsic
 def use_threads(typingctx, count):
     """Inside a kernel: the loops that follow run on `count` threads; returns how many it was.
@@ -127,6 +134,23 @@ def use_threads(typingctx, count):
         return before
 
     return types.int64(types.int64), codegen
+
+
+@intrinsic
+def own_code(typingctx):
+    """The function that calls this is not inlined, and may use vectors of 512 bits.
+
+    LLVM prefers 256 on Intel's processors, where wide vectors once slowed the clock down. GELU over
+    an array takes 0.65 ns an element with 512 and 1.03 with 256.
+    """
+
+    def codegen(context, builder, sig, args):
+        attributes = builder.function.attributes
+        attributes.add("noinline")
+        set.add(attributes, '"prefer-vector-width"="512"')  # llvmlite knows no such attribute
+        return context.get_dummy_value()
+
+    return types.void(), codegen
 
 
 @intrinsic

@@ -184,6 +184,32 @@ def flat(x):
     return -(-x.size // FLAT), FLAT
 
 
+def add_into(a, b):
+    """a += b, of one shape, in place."""
+    _add_into_kernel[flat(a)](a.reshape(a.size), b.reshape(b.size))
+
+
+@cuda_kernel
+def _add_into_kernel(a, b):
+    i = cuda.grid(1)
+    if i < a.shape[0]:
+        a[i] += b[i]
+
+
+def scaled(x, factor):
+    """factor·x, a fresh array."""
+    y = device_empty(x.shape)
+    _scale_kernel[flat(x)](x.reshape(x.size), np.float32(factor), y.reshape(x.size))
+    return y
+
+
+@cuda_kernel
+def _scale_kernel(x, factor, y):
+    i = cuda.grid(1)
+    if i < x.shape[0]:
+        y[i] = factor * x[i]
+
+
 @cache
 def _ring():
     return device_memory.Ring(module())

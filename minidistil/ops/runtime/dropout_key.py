@@ -1,4 +1,4 @@
-"""Where dropout draws: what names a mask, without the arithmetic that makes one."""
+"""What names a dropout mask, apart from the arithmetic that makes it."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 class DropoutKey(NamedTuple):
-    """A mask's probability, key and site, and the place of each of the N rows."""
+    """A mask's probability, key and site, and the position of each of the N rows."""
 
     p: float
     seed: int
@@ -16,7 +16,18 @@ class DropoutKey(NamedTuple):
     column: np.ndarray  # (N,) its position in the sequence
 
 
+class DropoutWords(NamedTuple):
+    """The numbers that all rows of a mask share, as kernels take them."""
+
+    key0: np.uint32  # the seed
+    key1: np.uint32  # the step
+    site: np.uint32
+    threshold: np.uint32  # a value survives where its random word is not below: p·2³²
+    scale: np.float32  # of a value that survives: 1/(1−p)
+
+
 def words_of(dropout_key):
-    """key 0, key 1, site, and the threshold a word must reach to survive; all uint32."""
+    """DropoutKey  ->  DropoutWords."""
     numbers = (dropout_key.seed, dropout_key.step, dropout_key.site, int(dropout_key.p * 2**32))
-    return tuple(np.uint32(n & 0xFFFFFFFF) for n in numbers)
+    words = (np.uint32(n & 0xFFFFFFFF) for n in numbers)
+    return DropoutWords(*words, np.float32(1 / (1 - dropout_key.p)))

@@ -1,12 +1,18 @@
-"""Who computes the matrix products of the CUDA backend, and with how many digits.
+"""Which code computes matrix products, and with how many digits.
 
-    highest    float32: 23 bits behind the point
-    high       tf32 on tensor cores: operands of 10 bits behind the point, sums in float32
-    medium     bfloat16 on tensor cores: operands of 7 bits behind the point, sums in float32
+               CUDA                                       CPU with AMX
+    highest    float32: 23 bits behind the point          float32: six bfloat16 products
+    high       tf32 on tensor cores: operands of 10       operands of 15 bits behind the point:
+               bits behind the point                      three bfloat16 products
+    medium     bfloat16 on tensor cores: operands of 7    bfloat16: operands of 7 bits behind the
+               bits behind the point                      point
 
-The names are PyTorch's (`torch.set_float32_matmul_precision`). NumPy and CPU take no notice.
+Sums are float32 in all of them. The names are PyTorch's (`torch.set_float32_matmul_precision`), and
+as there they permit rounding that is faster: a CPU without AMX has none that is, and computes in
+float32. NumPy takes no notice.
 """
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib.util import find_spec
@@ -19,11 +25,11 @@ _gemm = ContextVar("gemm", default="own")
 
 
 @contextmanager
-def matmul_precision(name="highest", gemm="own"):
-    """`with matmul_precision("high"):` products of the CUDA backend round their operands to tf32.
+def matmul_precision(name: str = "highest", gemm: str = "own") -> Iterator[None]:
+    """`with matmul_precision("high"):` products may round their operands, to tf32 on CUDA.
 
-    name: "highest" (float32), "high" (tf32) or "medium" (bfloat16). gemm: "own", or "cublas" for
-    the library's float32 product, which needs cupy. Raises ValueError for anything else.
+    name: "highest" (float32), "high" or "medium" (bfloat16). gemm: "own", or "cublas" for CUDA's
+    library and its float32 product, which needs cupy. Raises ValueError for anything else.
     """
     for what, given, known in (("precision", name, PRECISIONS), ("gemm", gemm, GEMMS)):
         if given not in known:

@@ -12,6 +12,7 @@ reference count tells: no array that anybody can still see is ever handed out tw
 
 import math
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -31,7 +32,7 @@ class Workspace:
         self._buffers = {}  # {bytes: [array of that many bytes, …]}
         self._idle = sys.getrefcount(self._new(LINE)[0])
 
-    def __enter__(self):
+    def __enter__(self) -> "Workspace":
         self._token = _active.set(self)
         return self
 
@@ -39,11 +40,11 @@ class Workspace:
         _active.reset(self._token)
 
     @property
-    def nbytes(self):
+    def nbytes(self) -> int:
         """Bytes held, in use or not."""
         return sum(size * len(buffers) for size, buffers in self._buffers.items())
 
-    def take(self, nbytes):
+    def take(self, nbytes: int) -> np.ndarray:
         """A buffer of at least nbytes that nobody uses, aligned to a cache line."""
         size = size_class(nbytes + LINE)
         found = self._buffers.get(size, ())
@@ -89,7 +90,7 @@ def zeros(shape, dtype=np.float32):
 
 
 @contextmanager
-def frugal():
+def frugal() -> Iterator[None]:
     """`with frugal():` nothing is kept from one call to the next for the sake of speed.
 
     A training step is run like this: a second copy of every weight, laid out for the matrix

@@ -1,4 +1,4 @@
-"""Summaries made of a document's own sentences; measured by ROUGE.
+"""Command hooks of extractive summarization, measured by ROUGE.
 
 minidistil finetune --task extractive-summarization --data train.jsonl --eval-data dev.jsonl \
     --max-length 512
@@ -9,6 +9,7 @@ from argparse import BooleanOptionalAction
 
 import numpy as np
 
+from minidistil.data.batches import Batching
 from minidistil.io.console import progress
 from minidistil.model import task_loss
 from minidistil.model.heads import CHOSEN, EXTRACT
@@ -25,40 +26,40 @@ from minidistil.tasks.measuring import results
 from minidistil.tasks.text_metrics import rouge
 
 
-def add_options(parser):
+def add_options(parser) -> None:
     group = parser.add_argument_group("extractive-summarization")
     add_choice_options(group)
 
 
-def add_choice_options(parser):
-    """How sentences are chosen."""
-    parser.add_argument("--sentences", type=int, metavar="K", help="that make a summary (3)")
+def add_choice_options(parser) -> None:
+    """The options for choosing sentences."""
+    parser.add_argument("--sentences", type=int, metavar="K", help="of a summary (3)")
     parser.add_argument(
         "--trigram-blocking", action=BooleanOptionalAction, default=None,
-        help="none that shares three words in a row with a better one (not)",
+        help="leave out a sentence that shares three words in a row with a better one (no)",
     )  # fmt: skip
 
 
-def training(args, folder, tokenizer, resumed):
-    """The model with a head that says of a sentence whether it is chosen, and Extracts."""
+def training(args, folder, tokenizer, resumed) -> tuple:
+    """The model with a head that classifies sentences as chosen or not, and Extracts."""
     training, evaluation = training_and_evaluation(args, _read)
     model = relabelled(args, folder, EXTRACT, lambda before: (len(CHOSEN), None, CHOSEN))
     return model, _data(args, tokenizer, training, evaluation)
 
 
-def evaluation(args, tokenizer, model):
+def evaluation(args, tokenizer, model) -> list[dict]:
     """Batches of the documents with their labels."""
     return _data(args, tokenizer, [], held_out_of(args, _read)).evaluation_batches()
 
 
 def distillation(args, tokenizer, teacher, resumed):
-    """Extracts; with --no-labels the student hears of the sentences from the teacher alone."""
+    """Extracts; with --no-labels the teacher gives the only targets."""
     data = _data(args, tokenizer, *training_and_evaluation(args, _read))
     return data if args.labels else WithoutLabels(data)
 
 
 def _read(args, path):
-    """Documents of --data whose labels the oracle has found."""
+    """Documents of --data with the oracle's labels."""
     oracle, found = Oracle(), []
     for document in progress(
         documents_of(path, args.source_column, args.target_column), "choosing", unit=" documents"
@@ -75,7 +76,7 @@ def _most(args):
 
 def _data(args, tokenizer, training, evaluation):
     data = Extracts(
-        training, tokenizer, tokens=args.batch_tokens, evaluation=evaluation, seed=args.seed,
+        training, tokenizer, Batching(args.batch_tokens, args.seed), evaluation=evaluation,
         max_length=args.max_length, sentences=_most(args),
         trigram_blocking=bool(args.trigram_blocking),
     )  # fmt: skip
@@ -93,27 +94,27 @@ def _data(args, tokenizer, training, evaluation):
 # ------------------------------------------------------- measuring
 
 
-def measure(model, batches, reference=None):
+def measure(model, batches, reference=None) -> dict[str, float]:
     """loss (nats a sentence), rouge1, rouge2, rougeL (0 to 100) of the chosen sentences; agreement:
-    the share of documents with the same ones."""
-    losses, sizes, said, wanted = [], [], [], []
+    the share of documents with the same summary."""
+    losses, sizes, summaries, wanted = [], [], [], []
     for batch, rows, result, texts in _chosen(model, batches):
         labels = rows.gather(batch["labels"])
         losses.append(model.ops.place.number(task_loss.tokens(result.logits, labels, model.ops)[0]))
         sizes.append(np.count_nonzero(labels != task_loss.IGNORED))
-        said += texts
+        summaries += texts
         wanted += [document.targets for document in batch["asked"].documents]
     if not sizes:
         raise ValueError("there is nothing to evaluate on; hold out some documents")
-    found = {"loss": float(np.average(losses, weights=sizes)), **rouge(said, wanted)}
+    found = {"loss": float(np.average(losses, weights=sizes)), **rouge(summaries, wanted)}
     if reference is not None:
-        found["agreement"] = float(np.mean(np.array(said, object) == reference))
+        found["agreement"] = float(np.mean(np.array(summaries, object) == reference))
     return found
 
 
-def beside(batches):
-    """lead_ and oracle_rouge1, rouge2, rougeL: of the first sentences, and of those that the oracle
-    finds in the whole document, whether the model reads them or not."""
+def baselines(batches) -> dict[str, float]:
+    """rouge1, rouge2, rougeL of two baselines: lead_ (the first sentences) and oracle_ (the
+    oracle's choice in the whole document, including sentences beyond the model's length)."""
     texts, wanted = {"lead": [], "oracle": []}, []
     for batch in batches:
         asked = batch["asked"]
@@ -122,16 +123,16 @@ def beside(batches):
             texts["lead"].append(" ".join(document.sentences[: asked.sentences]))
             texts["oracle"].append(" ".join(document.sentences[i] for i in best))
             wanted.append(document.targets)
-    return {f"{who}_{name}": score for who, said in texts.items()
-            for name, score in rouge(said, wanted).items()}  # fmt: skip
+    return {f"{baseline}_{name}": score for baseline, summaries in texts.items()
+            for name, score in rouge(summaries, wanted).items()}  # fmt: skip
 
 
-def answers(model, batches):
+def answers(model, batches) -> np.ndarray:
     """The chosen sentences of every document, in one array."""
     return np.array([text for *_, texts in _chosen(model, batches) for text in texts], object)
 
 
-def describe(answer):
+def describe(answer) -> str:
     """The chosen sentences."""
     return answer["summary_text"]
 

@@ -1,56 +1,59 @@
-"""Documents of which some sentences become the summary, each document one row of tokens.
+"""Documents for extractive summarization, each one sequence of sentences.
 
     [CLS] sentence [SEP] [CLS] sentence [SEP] [CLS] sentence [SEP]
-      A      A       A     B      B       B     A      A       A      token types, where there are
+      A      A       A     B      B       B     A      A       A      token types, if any
 
-What the model says at a sentence's [CLS] is said of the sentence. A document that is too long ends
-with the last sentence that fits; of a single sentence the beginning is read.
+The logits at a sentence's [CLS] classify the sentence. A document that is too long is cut after the
+last sentence that fits; a first sentence that is too long is cut itself.
 Source: Liu, "Fine-tune BERT for extractive summarization" (BertSum), 2019, §2.1 and §2.3.
 """
 
 import re
 import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from minidistil.data.batches import Batching
 from minidistil.data.in_memory import InMemory, padded
 from minidistil.data.masking import IGNORED
 from minidistil.data.sources import half
 from minidistil.data.text_pairs import texts_and_targets
+from minidistil.data.tokenizer import Tokenizer
 
-TOGETHER = 256  # documents tokenised at once
+CHUNK = 256  # documents tokenised at once
 ENDS = re.compile(r"[.!?…]+[\"'”’)\]]*\s+|[。！？]+|\n\s*\n")
 SHORT = ("mr", "mrs", "ms", "dr", "prof", "st", "vs", "al", "fig", "eq", "e.g", "i.e", "cf")
 
 
 class Document(NamedTuple):
-    """sentences: strs; targets: the right summaries; labels (S,): 1 where one is to be chosen,
-    None where nobody says it."""
+    """A document; targets: reference summaries; labels (S,): 1 for sentences to choose, or None."""
 
-    sentences: list
-    targets: list = ()
+    sentences: list[str]
+    targets: list[str] = ()
     labels: np.ndarray | None = None
 
 
 class Asked(NamedTuple):
-    """Beside an evaluation batch: its documents, and how sentences are to be chosen."""
+    """The documents of an evaluation batch, and how sentences are chosen."""
 
-    documents: list
+    documents: list[Document]
     sentences: int
     trigram_blocking: bool
 
 
-def sentences_of(text):
-    """A text  ->  its sentences; a list of sentences as it is. Raises ValueError for neither.
+def sentences_of(text: str | list[str]) -> list[str]:
+    """A text, or a list of sentences  ->  sentences. Raises ValueError for anything else.
 
-    A sentence ends at . ! or ? before a space, unless a small letter follows, or the word before is
-    an initial or one of some abbreviations; and at an empty line.
+    A sentence ends at . ! or ? before a space, unless a lower-case letter follows, or the word
+    before is an initial or an abbreviation; and at an empty line.
     """
     if isinstance(text, str):
         found, start = [], 0
         for end in ENDS.finditer(text):
-            if not _goes_on(
+            if not _continues(
                 text[start : end.start()], end.group(), text[end.end() : end.end() + 1]
             ):
                 found.append(text[start : end.end()])
@@ -64,8 +67,8 @@ def sentences_of(text):
     return found
 
 
-def _goes_on(before, mark, then):
-    """Whether what looks like the end of a sentence is inside one."""
+def _continues(before, mark, then):
+    """Whether a sentence continues after this mark."""
     if not mark.strip():
         return False
     word = before.split()[-1].strip("(\"'“‘[").lower() if before.split() else ""
@@ -73,7 +76,9 @@ def _goes_on(before, mark, then):
     return then.islower() or (mark.startswith(".") and not mark.startswith("..") and short)
 
 
-def documents_of(source, source_column=None, target_column=None):
+def documents_of(
+    source: str | Path, source_column: str | None = None, target_column: str | None = None
+) -> Iterator[Document]:
     """source (path), columns as in `text_pairs`  ->  iterator of Document without labels."""
     for place, text, targets in texts_and_targets(source, source_column, target_column):
         try:
@@ -87,17 +92,19 @@ def documents_of(source, source_column=None, target_column=None):
         yield Document(sentences, targets)
 
 
-def packed(documents, tokenizer, max_length=None):
-    """Lists of sentences  ->  for each ids (T,), types (T,), and which sentence begins at a token,
-    (T,), IGNORED elsewhere."""
+def packed(
+    documents: Sequence[list[str]], tokenizer: Tokenizer, max_length: int | None = None
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Lists of sentences  ->  for each ids (T,), types (T,), and begins (T,): the number of the
+    sentence that begins at a token, IGNORED elsewhere."""
     room, found, cut = max_length or tokenizer.max_length, [], 0
     if not 3 <= room <= tokenizer.max_length:
         raise ValueError(
             f"max_length {room} is not between 3 and the {tokenizer.max_length} positions of the "
             f"model; choose a length that it has"
         )
-    for start in range(0, len(documents), TOGETHER):
-        some = documents[start : start + TOGETHER]
+    for start in range(0, len(documents), CHUNK):
+        some = documents[start : start + CHUNK]
         pieces = iter(tokenizer.content([sentence for document in some for sentence in document]))
         for document in some:
             sentences = [next(pieces) for _ in document]
@@ -114,7 +121,7 @@ def packed(documents, tokenizer, max_length=None):
 def _packed(sentences, tokenizer, room):
     ids, types, begins = [], [], []
     for number, words in enumerate(sentences):
-        # A [CLS] that the text itself holds would begin a sentence.
+        # A [CLS] in the text itself would mark a sentence.
         words = [i for i in words if i != tokenizer.cls_id]
         if number and len(ids) + len(words) + 2 > room:
             break
@@ -128,11 +135,14 @@ def _packed(sentences, tokenizer, room):
 class Extracts(InMemory):
     """Documents with labels to train on, others to evaluate on; labels (B,T), see `packed`.
 
-    sentences, trigram_blocking: how an evaluation batch's sentences are to be chosen.
+    sentences, trigram_blocking: how the sentences of an evaluation batch are chosen.
     """
 
-    def __init__(self, documents, tokenizer, *, tokens, evaluation=(), seed=0, max_length=None,
-                 sentences=3, trigram_blocking=False):  # fmt: skip
+    def __init__(
+        self, documents: Sequence[Document], tokenizer: Tokenizer, batching: Batching, *,
+        evaluation: Sequence[Document] = (), max_length: int | None = None, sentences: int = 3,
+        trigram_blocking: bool = False,
+    ):  # fmt: skip
         self.tokenizer, self.every = tokenizer, [*documents, *evaluation]
         self.how = sentences, trigram_blocking
         if not self.every:
@@ -141,14 +151,16 @@ class Extracts(InMemory):
             raise ValueError(f"a summary needs 1 sentence or more, not {sentences}")
         found = packed([d.sentences for d in self.every], tokenizer, max_length)
         self.sequences, self.types, self.begins = zip(*found, strict=True)
-        super().__init__([len(x) for x in self.sequences], len(documents), tokens=tokens, seed=seed)
+        super().__init__([len(x) for x in self.sequences], len(documents), batching)
 
-    def read(self):
+    def read(self) -> list[int]:
         """How many sentences of each document fit."""
         return [int(begins.max()) + 1 for begins in self.begins]
 
-    def collate(self, indices, *, step=0, first_sequence=0):
-        """The batch of these documents with their labels; a step changes nothing here."""
+    def collate(
+        self, indices: Sequence[int], *, step: int = 0, first_sequence: int = 0
+    ) -> dict[str, np.ndarray]:
+        """The batch of these documents with their labels, the same at every step."""
         batch = padded(indices, self.sequences, self.types, self.tokenizer)
         labels = np.full(batch["input_ids"].shape, IGNORED, np.int64)
         for row, i in zip(labels, indices, strict=True):
@@ -156,17 +168,18 @@ class Extracts(InMemory):
             row[at] = self.every[i].labels[: len(at)]
         return {**batch, "labels": labels}
 
-    def evaluation_batches(self):
-        """The evaluation documents: a list of batches that is the same at every call, each with
-        `asked` beside its arrays."""
+    def evaluation_batches(self) -> list[dict]:
+        """The batches of the evaluation documents, the same at every call, each with `asked`."""
         return [
             {**self.collate(numbers), "asked": Asked([self.every[i] for i in numbers], *self.how)}
             for numbers in self.evaluation_numbers()
         ]
 
 
-def choose(scores, sentences, most, trigram_blocking=False):
-    """scores (S,) of the first S sentences  ->  the numbers of at most `most`, the highest, in the
+def choose(
+    scores: np.ndarray, sentences: Sequence[str], most: int, trigram_blocking: bool = False
+) -> list[int]:
+    """scores (S,) of the first S sentences  ->  the numbers of the `most` highest, in the
     document's order.
 
     trigram_blocking: a sentence that shares three words in a row with one chosen before is left

@@ -1,11 +1,13 @@
-"""Which sentences of a document a summary is best made of: the labels of extractive summaries.
+"""The oracle: sentences with the highest ROUGE against a reference, as labels of the extractor.
 
-Greedily: the sentence is added that raises ROUGE-1 F + ROUGE-2 F against the summary most, until
-none raises it or there are enough. The sentences stand in the document's order whenever they are
-scored, for pairs of words may cross from one to the next.
+Greedy search: each step adds the sentence that raises ROUGE-1 F + ROUGE-2 F against the summary
+most, until none raises it or there are enough. The chosen sentences are scored in the document's
+order, because pairs of words may cross from one to the next.
 Source: Nallapati et al., "SummaRuNNer", 2017, §3, and Liu, "BertSum", 2019; ROUGE as rouge-score
 computes it, where BertSum's own counts each pair of words once.
 """
+
+from collections.abc import Sequence
 
 from minidistil.tasks.text_metrics import library
 
@@ -13,7 +15,7 @@ from minidistil.tasks.text_metrics import library
 class Oracle:
     """oracle(sentences, targets, most)  ->  numbers of sentences, at most `most`, ascending.
 
-    Of several targets the best counts, for each of the two measures.
+    Of several targets the best counts, for each of the two metrics.
     """
 
     def __init__(self):
@@ -22,7 +24,7 @@ class Oracle:
         scorer = library("rouge_score.rouge_scorer").RougeScorer
         self.scorer = scorer(["rouge1", "rouge2"], tokenizer=Spaces())
 
-    def __call__(self, sentences, targets, most):
+    def __call__(self, sentences: Sequence[str], targets: Sequence[str], most: int) -> list[int]:
         sentences = [" ".join(self.words(sentence)) for sentence in sentences]
         targets = [" ".join(self.words(target)) for target in targets]
         chosen, best = [], 0.0
@@ -41,7 +43,7 @@ class Oracle:
 
 
 class Spaces:
-    """The tokenizer of what has been tokenised already, so that each sentence is once."""
+    """The rouge_score tokenizer of sentences that are tokenised already."""
 
-    def tokenize(self, text):
+    def tokenize(self, text: str) -> list[str]:
         return text.split()

@@ -1,4 +1,4 @@
-"""The sentences of a text that say what it says."""
+"""Predicts extractive summaries: the sentences of a text with the highest scores."""
 
 import warnings
 
@@ -6,28 +6,33 @@ import numpy as np
 
 from minidistil.data.in_memory import padded
 from minidistil.data.text_pairs import NAMES
-from minidistil.tasks.base_predictor import TOGETHER, Predictor, listed
+from minidistil.tasks.base_predictor import BATCH_SIZE, Predictor, listed
 from minidistil.tasks.extractive_summarization.data import choose, packed, sentences_of
 
 
-def summary_scores(model, rows, result):
-    """How probably each sentence is in the summary: an array (S,) for each document."""
+def summary_scores(model, rows, result) -> list[np.ndarray]:
+    """Each sentence's probability of being in the summary: an array (S,) for each document."""
     starts, place = rows.starts(), model.ops.place
     probs = place.fetch(model.ops.softmax.forward(result.logits)[0])[starts, 1]
     return np.split(probs, np.searchsorted(starts, rows.bounds[1:-1]))
 
 
 class ExtractiveSummarization(Predictor):
-    def __call__(self, inputs, sentences=3, trigram_blocking=False, max_length=None):
+    """Chooses sentences of documents."""
+
+    def __call__(
+        self, inputs: str | dict | list, sentences: int = 3, trigram_blocking: bool = False,
+        max_length: int | None = None,
+    ) -> dict | list:  # fmt: skip
         """A text, or a list of documents: texts, lists of sentences, or {"text": either}  ->
         {"summary_text", "sentences": [{"index", "score", "text"}]} for each.
 
-        max_length: tokens that are read of a document; None: all that the model reads.
+        max_length: tokens that are read of a document; None: the model's length.
         """
         documents = [_document(i, x) for i, x in enumerate(listed(inputs))]
         answers = []
-        for start in range(0, len(documents), TOGETHER):
-            some = documents[start : start + TOGETHER]
+        for start in range(0, len(documents), BATCH_SIZE):
+            some = documents[start : start + BATCH_SIZE]
             ids, types, begins = zip(*packed(some, self.tokenizer, max_length), strict=True)
             for number, (document, places) in enumerate(zip(some, begins, strict=True), start):
                 self._warn(number, len(document), int(places.max()) + 1, max_length)

@@ -1,4 +1,4 @@
-"""The last hidden state of every token of a text."""
+"""Predicts the last hidden state of every token of a text."""
 
 import numpy as np
 
@@ -6,7 +6,9 @@ from minidistil.tasks.base_predictor import Predictor, listed
 
 
 class FeatureExtraction(Predictor):
-    def __call__(self, inputs):
+    """Vectors of tokens."""
+
+    def __call__(self, inputs: str | list) -> list:
         """A text  ->  [its T vectors of C numbers]; a list of texts  ->  a list of such lists."""
         vectors = []
         for _, rows, result in self.results(listed(inputs)):

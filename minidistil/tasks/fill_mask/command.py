@@ -1,21 +1,33 @@
-"""Masked language modelling: the words behind the masks of held-out text."""
+"""Command hooks of masked language modelling, measured on the masked words of held-out text."""
 
 import tempfile
 
 import numpy as np
 
+from minidistil.data.masking import STRATEGIES
 from minidistil.model.pretrained import from_pretrained
 from minidistil.model.task_loss import IGNORED
-from minidistil.tasks.measuring import accuracy, cross_entropy, likeliest, measured, results
-from minidistil.tasks.text_data import add_masking_options, masked_text, refuse_eval_data
+from minidistil.tasks.data_options import refuse_eval_data
+from minidistil.tasks.fill_mask.data import masked_text
+from minidistil.tasks.measuring import accuracy, argmax, cross_entropy, measured, results
 
 
-def add_options(parser):
-    add_masking_options(parser)
+def add_options(parser) -> None:
+    group = parser.add_argument_group("masked text (fill-mask)")
+    group.add_argument(
+        "--paragraphs", action="store_true", help=".txt: blank lines separate the documents"
+    )
+    group.add_argument(
+        "--masking", default="uniform", help=f"in training: {' or '.join(STRATEGIES)} (uniform)"
+    )
+    group.add_argument(
+        "--eval-tokens", type=int, default=65_536, metavar="N",
+        help="masked words are predicted in about N held-out tokens (65536); 0: in all of them",
+    )  # fmt: skip
 
 
-def training(args, folder, tokenizer, resumed):
-    """The model, and MaskedText whose last documents are held out."""
+def training(args, folder, tokenizer, resumed) -> tuple:
+    """The model, and MaskedText of which some documents are held out."""
     model = from_pretrained(
         folder, task="fill-mask", backend=args.backend, dtype="float32", seed=args.seed
     )
@@ -23,40 +35,40 @@ def training(args, folder, tokenizer, resumed):
     return model, masked_text(args, tokenizer, args.out, resumed)
 
 
-def evaluation(args, tokenizer, model):
+def evaluation(args, tokenizer, model) -> list[dict]:
     """Batches with masks that are the same in every run."""
     with tempfile.TemporaryDirectory() as scratch:
         return masked_text(args, tokenizer, scratch).evaluation_batches()
 
 
 def distillation(args, tokenizer, teacher, resumed):
-    """MaskedText: the teacher is asked about the same masks."""
+    """MaskedText; student and teacher read the same masked batches."""
     refuse_eval_data(args)
     return masked_text(args, tokenizer, args.out, resumed)
 
 
-def measure(model, batches, reference=None):
-    """loss (nats a masked token), accuracy (the right word is the likeliest), agreement."""
+def measure(model, batches, reference=None) -> dict[str, float]:
+    """loss (nats a masked token), accuracy (top-1), agreement."""
     return measured(
-        model, _guesses(model, batches), cross_entropy(model), likeliest(model), accuracy, reference
+        model, _logits(model, batches), cross_entropy(model), argmax(model), accuracy, reference
     )
 
 
-def answers(model, batches):
-    """The likeliest word at every masked token, (M,)."""
-    words = likeliest(model)
-    return np.concatenate([words(logits) for logits, _ in _guesses(model, batches)])
+def answers(model, batches) -> np.ndarray:
+    """The top-1 word at every masked token, (M,)."""
+    best = argmax(model)
+    return np.concatenate([best(logits) for logits, _ in _logits(model, batches)])
 
 
-def describe(answer):
-    """A text with one mask, or with several, between bars."""
+def describe(answer) -> str:
+    """The words of one mask; of several masks, separated by bars."""
     if isinstance(answer[0], dict):
         return ", ".join(f"{a['token_str']} {a['score']:.4f}" for a in answer)
     return " | ".join(describe(words) for words in answer)
 
 
-def _guesses(model, batches):
-    """Each batch's logits (M,V) and labels (M,) at its masked tokens, no others being computed."""
+def _logits(model, batches):
+    """Each batch's logits (M,V) and labels (M,) at its masked tokens; no others are computed."""
 
     def masked(rows, batch):
         return np.flatnonzero(rows.gather(batch["labels"]) != IGNORED)

@@ -1,4 +1,4 @@
-"""The likeliest words for each [MASK]."""
+"""Predicts the top-k words for each [MASK]."""
 
 import numpy as np
 
@@ -6,7 +6,9 @@ from minidistil.tasks.base_predictor import Predictor, listed
 
 
 class FillMask(Predictor):
-    def __call__(self, inputs, top_k=5):
+    """Fills the masks of texts."""
+
+    def __call__(self, inputs: str | list, top_k: int = 5) -> list:
         """A text or a list  ->  for each [MASK] its top_k words, {"score", "token", "token_str",
         "sequence"}. Raises ValueError for a text without [MASK]."""
         texts = listed(inputs)
@@ -27,8 +29,8 @@ class FillMask(Predictor):
                 answers.append(self._answer(np.array(encoding.ids), mine, top_k))
         return answers[0] if len(texts) == 1 else answers
 
-    def select_rows(self, rows):
-        """The masks."""
+    def select_rows(self, rows) -> np.ndarray:
+        """The rows of [MASK]s."""
         return np.flatnonzero(rows.ids == self.tokenizer.mask_id)
 
     def _answer(self, ids, probs, top_k):

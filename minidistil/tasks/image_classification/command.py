@@ -1,15 +1,16 @@
-"""Classes of images: scikit-learn's digits, or an .npz file with arrays "images" and "labels".
+"""Command hooks of image classification: scikit-learn's digits, or arrays of an .npz file.
 
 minidistil finetune --task image-classification --data digits --held-out 360 --out runs/vit
 minidistil distill  --teacher runs/vit --data digits --held-out 360 --layers 0,2
 
-Without --model a new ViT is trained, of a size for small images; --model config.json names another.
+Without --model a new small ViT is trained; --model config.json gives another size.
 """
 
 from minidistil.config import VitConfig, read_config
+from minidistil.data.batches import Batching
 from minidistil.data.image_processor import ImageProcessor
 from minidistil.data.label_values import SINGLE
-from minidistil.data.preprocessor import load_reader
+from minidistil.data.preprocessor import load_preprocessor
 from minidistil.model.checkpoint import CONFIG
 from minidistil.model.pretrained import from_config, resolve
 from minidistil.model.vision.vision_encoder import IMAGES
@@ -31,15 +32,15 @@ SMALL = {"hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4,
 LARGEST_PATCH, FEWEST = 16, 4  # numbers along a patch, patches along an image
 
 
-def add_options(parser):
-    """None of its own: --data is an .npz file or digits, --model a folder or a config.json."""
+def add_options(parser) -> None:
+    """No options: --data is an .npz file or digits, --model a folder or a config.json."""
 
 
-def start(args):
-    """What finetune begins from: a folder, or the config of a new model; and its ImageProcessor."""
+def start(args) -> tuple:
+    """A folder, or the config of a new model; and its ImageProcessor."""
     if args.model and not args.model.endswith(".json"):
         folder = resolve(args.model)
-        return folder, load_reader(folder)
+        return folder, load_preprocessor(folder)
     given = pictures(args.data)
     config = read_config(args.model) if args.model else fitting(*shape_of(given.images))
     if not isinstance(config, VitConfig):
@@ -47,14 +48,14 @@ def start(args):
     return config, ImageProcessor.for_numbers(config, given.highest)
 
 
-def fitting(channels, size):
+def fitting(channels: int, size: int) -> VitConfig:
     """The config of a small ViT for images of this size: four patches or more along a side."""
     sizes = range(min(LARGEST_PATCH, max(1, size // FEWEST)), 0, -1)
     patch = next(p for p in sizes if size % p == 0)
     return VitConfig(num_channels=channels, image_size=size, patch_size=patch, **SMALL)
 
 
-def training(args, origin, processor, resumed):
+def training(args, origin, processor, resumed) -> tuple:
     """The model with a head for the data's labels, and Images."""
     fresh = isinstance(origin, VitConfig)
     known = (origin if fresh else read_config(origin / CONFIG)).id2label
@@ -76,17 +77,17 @@ def training(args, origin, processor, resumed):
     return model, _data(args, processor, model.config, training, evaluation)
 
 
-def evaluation(args, processor, model):
+def evaluation(args, processor, model) -> list[dict]:
     """Batches of the images with their labels."""
     read = reader_of_labelled(SINGLE, known_names(model.config), _read)
     return _data(args, processor, model.config, [], held_out_of(args, read)).evaluation_batches()
 
 
 def distillation(args, processor, teacher, resumed):
-    """Images; with --no-labels the student learns their classes from the teacher alone."""
+    """Images; with --no-labels the teacher gives the only targets."""
     if args.cache_teacher:
         raise ValueError(
-            "--cache-teacher keeps what was said of texts, not of images; leave it out"
+            "--cache-teacher stores a teacher's outputs for texts, not for images; leave it out"
         )
     read = reader_of_labelled(SINGLE, known_names(teacher.config), _read)
     data = _data(args, processor, teacher.config, *training_and_evaluation(args, read))
@@ -100,6 +101,6 @@ def _read(args, path):
 
 def _data(args, processor, config, training, evaluation):
     return Images(
-        training, processor, tokens=args.batch_tokens, names=known_names(config),
-        evaluation=evaluation, seed=args.seed,
+        training, processor, Batching(args.batch_tokens, args.seed), names=known_names(config),
+        evaluation=evaluation,
     )  # fmt: skip

@@ -1,34 +1,37 @@
-"""Pictures with labels: scikit-learn's digits, or the arrays of an .npz file.
+"""Images with labels: scikit-learn's digits, or the arrays of an .npz file.
 
 images    (n,H,W), (n,channels,H,W) or (n,H,W,channels), numbers from 0 to 255 or from 0 to 1
-labels    (n,) whole numbers or names; may be left out where they are not needed
+labels    (n,) whole numbers or names; optional where no labels are needed
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from minidistil.data.batches import Batching
+from minidistil.data.image_processor import ImageProcessor
 from minidistil.data.in_memory import InMemory
 from minidistil.data.label_values import SINGLE, label_numbers
 from minidistil.io.files import MissingFileError
 from minidistil.io.npz_arrays import read_arrays
 
 DIGITS = "digits"
-INKS = 16  # scikit-learn counts ink in each cell of four by four points
+INKS = 16  # the largest number of scikit-learn's digits, which count ink in cells of 4 by 4 points
 
 
 class Pictures(NamedTuple):
-    """images (n,…); labels: a list, or None; highest: what the largest number may be, 1 or 255, of
-    digits INKS, None where some lie outside."""
+    """images (n,…); labels: a list, or None; highest: the largest possible number, 1 or 255, INKS
+    for digits, None where some numbers lie outside."""
 
     images: np.ndarray
     labels: list | None
     highest: float | None
 
 
-def pictures(source):
-    """ "digits" or the path of an .npz file  ->  Pictures. Raises ValueError, one clear line."""
+def pictures(source: str | Path) -> Pictures:
+    """ "digits" or the path of an .npz file  ->  Pictures. Raises ValueError for a faulty file."""
     if source == DIGITS:
         return _digits()
     path = Path(source)
@@ -49,8 +52,8 @@ def pictures(source):
 
 
 def _highest(images):
-    """Read off the numbers, since floats may be of either kind. NaN, refused with its image's
-    number later, says nothing."""
+    """The range by the numbers, since floats may have either; NaN is refused later, with its
+    image's number."""
     low, high = images.min(), images.max()
     return None if low < 0 or high > 255 else 1.0 if high <= 1 else 255.0
 
@@ -79,8 +82,8 @@ def _digits():
     return Pictures(found.images.astype(np.float32), found.target.tolist(), float(INKS))
 
 
-def shape_of(images):
-    """images (n,…)  ->  channels, S. Raises ValueError for those that are not square."""
+def shape_of(images: np.ndarray) -> tuple[int, int]:
+    """images (n,…)  ->  channels, S. Raises ValueError for images that are not square."""
     _, first, *rest = images.shape
     if not rest[1:]:
         channels, sides = 1, (first, *rest)
@@ -94,14 +97,17 @@ def shape_of(images):
 
 
 class Images(InMemory):
-    """Examples (image, label) to train on, others to evaluate on; a label is a name, or None where
-    no example has one. names: of the labels, in the order of their numbers.
+    """Examples (image, label) to train on, others to evaluate on; a label is a name, or None if no
+    example has one. names: of the labels, in the order of their numbers.
 
-    A batch holds pixel_values (B,channels,S,S), labels (B,) and attention_mask (B,T), all ones: the
-    rows that an image becomes, by which a run counts.
+    A batch has pixel_values (B,channels,S,S), labels (B,) and attention_mask (B,T), all ones: the
+    tokens of an image, which a run counts.
     """
 
-    def __init__(self, examples, processor, *, tokens, names, evaluation=(), seed=0):
+    def __init__(
+        self, examples: Sequence[tuple], processor: ImageProcessor, batching: Batching, *,
+        names: Sequence[str], evaluation: Sequence[tuple] = (),
+    ):  # fmt: skip
         every = [*examples, *evaluation]
         if not every:
             raise ValueError("there are no images; give at least one")
@@ -110,10 +116,12 @@ class Images(InMemory):
         if self.labelled:
             self.labels = label_numbers([label for _, label in every], SINGLE, names)
         self.rows = processor.max_length
-        super().__init__(np.full(len(every), self.rows), len(examples), tokens=tokens, seed=seed)
+        super().__init__(np.full(len(every), self.rows), len(examples), batching)
 
-    def collate(self, indices, *, step=0, first_sequence=0):
-        """The batch of these images; a step changes nothing here."""
+    def collate(
+        self, indices: Sequence[int], *, step: int = 0, first_sequence: int = 0
+    ) -> dict[str, np.ndarray]:
+        """The batch of these images, the same at every step."""
         batch = {
             "pixel_values": self.pixels[indices],
             "attention_mask": np.ones((len(indices), self.rows), np.int64),

@@ -1,10 +1,11 @@
-"""Which of some choices answers a question: JSON lines {"question", "choices", "label"}.
+"""Command hooks of multiple choice: JSON lines {"question", "choices", "label"}.
 
 minidistil finetune --task multiple-choice --data train.jsonl --eval-data dev.jsonl
 """
 
 import numpy as np
 
+from minidistil.data.batches import Batching
 from minidistil.model.task_outputs import questions
 from minidistil.tasks.labelled_data import (
     WithoutLabels,
@@ -12,15 +13,15 @@ from minidistil.tasks.labelled_data import (
     relabelled,
     training_and_evaluation,
 )
-from minidistil.tasks.measuring import accuracy, cross_entropy, likeliest, measured, results
+from minidistil.tasks.measuring import accuracy, argmax, cross_entropy, measured, results
 from minidistil.tasks.multiple_choice.data import Choices, choices_of
 
 
-def add_options(parser):
-    """None of its own: --data is a .jsonl file of questions with choices."""
+def add_options(parser) -> None:
+    """No options: --data is a .jsonl file of questions with choices."""
 
 
-def training(args, folder, tokenizer, resumed):
+def training(args, folder, tokenizer, resumed) -> tuple:
     """The model with a head that scores a choice, and Choices."""
     training, evaluation = training_and_evaluation(args, _read)
     model = relabelled(
@@ -29,13 +30,13 @@ def training(args, folder, tokenizer, resumed):
     return model, _data(args, tokenizer, training, evaluation)
 
 
-def evaluation(args, tokenizer, model):
+def evaluation(args, tokenizer, model) -> list[dict]:
     """Batches of the questions with their labels."""
     return _data(args, tokenizer, [], held_out_of(args, _read)).evaluation_batches()
 
 
 def distillation(args, tokenizer, teacher, resumed):
-    """Choices; without labels, or with --no-labels, the student learns from the teacher alone."""
+    """Choices; without labels, or with --no-labels, the teacher gives the only targets."""
     training, evaluation = training_and_evaluation(args, _read)
     labelled = any(example.label is not None for example in training + evaluation)
     data = _data(args, tokenizer, training, evaluation, labelled)
@@ -48,7 +49,7 @@ def _read(args, path):
 
 def _data(args, tokenizer, training, evaluation, labelled=True):
     return Choices(
-        training, tokenizer, tokens=args.batch_tokens, evaluation=evaluation, seed=args.seed,
+        training, tokenizer, Batching(args.batch_tokens, args.seed), evaluation=evaluation,
         max_length=args.max_length, labelled=labelled,
     )  # fmt: skip
 
@@ -56,20 +57,20 @@ def _data(args, tokenizer, training, evaluation, labelled=True):
 # ------------------------------------------------------- measuring
 
 
-def measure(model, batches, reference=None):
+def measure(model, batches, reference=None) -> dict[str, float]:
     """loss, accuracy, agreement."""
     return measured(
-        model, _logits(model, batches), cross_entropy(model), likeliest(model), accuracy, reference
+        model, _logits(model, batches), cross_entropy(model), argmax(model), accuracy, reference
     )
 
 
-def answers(model, batches):
-    """The best choice of every question, (Q,)."""
-    best = likeliest(model)
+def answers(model, batches) -> np.ndarray:
+    """The top-1 choice of every question, (Q,)."""
+    best = argmax(model)
     return np.concatenate([best(logits) for logits, _ in _logits(model, batches)])
 
 
-def describe(answer):
+def describe(answer) -> str:
     """The choice with its score."""
     return f"{answer['answer']} {answer['score']:.4f}"
 

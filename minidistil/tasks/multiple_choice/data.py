@@ -1,32 +1,36 @@
-"""Questions with some choices, one of which is right: JSON lines, tokenised in memory.
+"""Questions with choices, one of which is correct: JSON lines, tokenised in memory.
 
     {"question": "What do cows drink?", "choices": ["Milk.", "Water."], "label": 1}
 
-null, NaN, "", "-" and −1 are no label, as in a test set. "context", a text that the question is
-about, stands before it. Every choice makes a pair of texts, the question and the choice, and a
-batch holds them as (B,choices,T).
+null, NaN, "", "-" and −1 are missing labels, as in a test set. An optional "context" is put before
+the question. Each choice forms a pair of texts with the question; a batch holds them as
+(B,choices,T).
 Source: Zellers et al., "SWAG", 2018, in the form of Devlin et al., "BERT", 2018, §4.4.
 """
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from minidistil.data.batches import Batching
 from minidistil.data.in_memory import InMemory, padded
-from minidistil.data.label_values import say_left_out, unlabelled
+from minidistil.data.label_values import unlabelled, warn_of_left_out
 from minidistil.data.sources import files_of, label_column, records
+from minidistil.data.tokenizer import Tokenizer
 from minidistil.io import limits
 
 
 class Choice(NamedTuple):
-    """label: the number of the right choice, None where it is not known."""
+    """A question with its choices; label: the number of the correct choice, None if unknown."""
 
     question: str
-    choices: tuple
+    choices: tuple[str, ...]
     label: int | None
 
 
-def choice_of(record, place):
+def choice_of(record: Mapping, place: str) -> Choice:
     """A JSON object  ->  Choice. Raises ValueError with its place."""
     question, choices = record.get("question"), record.get("choices")
     context = record.get("context") or ""
@@ -48,10 +52,10 @@ def choice_of(record, place):
     return Choice(f"{context} {question}".strip(), tuple(choices), label)
 
 
-def choices_of(source, skip_unlabelled=False):
+def choices_of(source: str | Path, skip_unlabelled: bool = False) -> list[Choice]:
     """A .jsonl file or folder of them  ->  list of Choice.
 
-    skip_unlabelled: those without a label are left out, which a warning counts.
+    skip_unlabelled: leaves out those without a label, with a warning.
     """
     found = [choice_of(record, place)
              for path in files_of(source) for place, record in records(path, ())]  # fmt: skip
@@ -59,20 +63,21 @@ def choices_of(source, skip_unlabelled=False):
         raise ValueError(f"{source} holds no question; a data file needs at least one")
     if skip_unlabelled:
         kept = [choice for choice in found if choice.label is not None]
-        say_left_out(len(found) - len(kept), len(found))
+        warn_of_left_out(len(found) - len(kept), len(found))
         return kept
     return found
 
 
 class Choices(InMemory):
-    """Questions to train on, others to evaluate on, all with as many choices.
+    """Questions to train on, others to evaluate on, all with the same number of choices.
 
-    Raises ValueError for one with more or fewer choices, or without a label.
+    Raises ValueError for a question with another number of choices and, if `labelled`, for one
+    without a label.
     """
 
     def __init__(
-        self, examples, tokenizer, *, tokens, evaluation=(), seed=0, max_length=None,
-        labelled=True,
+        self, examples: Sequence[Choice], tokenizer: Tokenizer, batching: Batching, *,
+        evaluation: Sequence[Choice] = (), max_length: int | None = None, labelled: bool = True,
     ):  # fmt: skip
         every = [*examples, *evaluation]
         if not every:
@@ -95,10 +100,12 @@ class Choices(InMemory):
         self.labels = np.array([example.label or 0 for example in every], np.int64)
         self.labelled = labelled
         lengths = np.array([len(ids) for ids in self.sequences]).reshape(-1, self.count)
-        super().__init__(lengths.sum(axis=1), len(examples), tokens=tokens, seed=seed)
+        super().__init__(lengths.sum(axis=1), len(examples), batching)
 
-    def collate(self, indices, *, step=0, first_sequence=0):
-        """The batch of these questions (B,choices,T); a step changes nothing here."""
+    def collate(
+        self, indices: Sequence[int], *, step: int = 0, first_sequence: int = 0
+    ) -> dict[str, np.ndarray]:
+        """The batch of these questions (B,choices,T), the same at every step."""
         indices = np.asarray(indices)
         every = (indices[:, None] * self.count + np.arange(self.count)).ravel()
         batch = padded(every, self.sequences, self.types, self.tokenizer)

@@ -1,29 +1,32 @@
-"""Questions about a text whose answers are spans of it, and long texts in overlapping windows.
+"""Questions with answers that are spans of a text, in overlapping windows: SQuAD's format.
 
     file      SQuAD's JSON, version 1.1, or 2.0 where a question may have no answer
-    window    [CLS] question [SEP] a part of the text [SEP]: neighbours share `stride` pieces, so
-              that an answer cut in two by one window is whole in the next
-    labels    columns of the answer's first and last piece; [CLS], column 0, where the window does
-              not hold the answer
+    window    [CLS] question [SEP] a part of the text [SEP]; neighbours share `stride` pieces, so
+              that an answer cut by the end of one window is whole in the next
+    labels    columns of the answer's first and last piece; [CLS], column 0, if the window does not
+              hold the answer
 Source: Rajpurkar et al., "SQuAD", 2016, and "Know what you don't know", 2018; windows and labels
 as in Devlin et al., "BERT", 2018, §4.2, and its run_squad.py.
 """
 
 import re
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from minidistil.data.batches import Batching
 from minidistil.data.in_memory import InMemory, padded
 from minidistil.data.sources import half
+from minidistil.data.tokenizer import Tokenizer
 from minidistil.io import limits
 from minidistil.io.files import MissingFileError
 
 LONGEST_QUESTION, LONGEST_ANSWER = 64, 30  # pieces; a longer question is cut
-TOGETHER = 256  # questions tokenised at once
-# Letters of scripts that put no spaces between words: Thai, Lao, Tibetan, Burmese, Khmer, Japanese
+CHUNK = 256  # questions tokenised at once
+# Letters of scripts without spaces between words: Thai, Lao, Tibetan, Burmese, Khmer, Japanese
 # syllables, Chinese characters. A tokenizer's "words" are then whole phrases, or single letters.
 UNSPACED = re.compile(
     "[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf"
@@ -32,17 +35,17 @@ UNSPACED = re.compile(
 
 
 class Question(NamedTuple):
-    """answers: (text, first character) of each that is right; () where the text has none."""
+    """A question; answers: (text, first character) of each correct one, () if there is none."""
 
     article: int
     id: str
     question: str
     context: str
-    answers: tuple
+    answers: tuple[tuple[str, int], ...]
 
 
 class Window(NamedTuple):
-    """One question with a part of its text, T pieces."""
+    """A question with a part of its text, T pieces."""
 
     number: int  # of the question
     ids: np.ndarray  # (T,)
@@ -53,7 +56,7 @@ class Window(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """How answers are read off logits: their most pieces, and whether they are whole words."""
+    """How answers are decoded from logits: the most pieces, and whether they are whole words."""
 
     longest: int = LONGEST_ANSWER
     whole_words: bool = True
@@ -62,11 +65,11 @@ class Reading(NamedTuple):
 READING = Reading()
 
 
-def squad(path, answered=True):
-    """path of a SQuAD file  ->  list of Question. Raises ValueError with what is wrong with it.
+def squad(path: str | Path, answered: bool | None = True) -> list[Question]:
+    """path of a SQuAD file  ->  list of Question. Raises MissingFileError or ValueError.
 
-    answered: whether answers are read; without them each Question has (). None: where the file
-    has any.
+    answered: whether answers are read, and required; False: each Question has (). None: read them
+    if the file has any.
     """
     path = Path(path)
     if not path.exists():
@@ -97,7 +100,7 @@ def squad(path, answered=True):
 
 
 def _any_answered(articles):
-    """Whether a question says what its answer is, or that it has none."""
+    """Whether any question has `answers` or `is_impossible`."""
     return any(
         {"answers", "is_impossible"} & set(qa)
         for content in articles
@@ -137,7 +140,7 @@ def _answers(place, qa, context):
 
 
 def _check_answer(place, text, start, context):
-    """Raises ValueError for an answer that is not what stands at its place in the text."""
+    """Raise ValueError if the text does not hold the answer at its place."""
     if not isinstance(text, str) or not text.strip():
         raise ValueError(
             f"{place}: an answer must be a text that is not empty, not {text!r}; where the text "
@@ -155,15 +158,17 @@ def _check_answer(place, text, start, context):
         )
 
 
-def windows(pairs, tokenizer, max_length, stride, called="question {}".format):
+def windows(
+    pairs: Sequence[tuple[str, str]], tokenizer: Tokenizer, max_length: int, stride: int,
+    called: Callable[[int], str] = "question {}".format,
+) -> list[Window]:  # fmt: skip
     """(question, text) pairs  ->  list of Window, those of a question one after another.
 
-    called: what an error calls the pair of a number. Raises ValueError for a text in which the
-    tokenizer finds no piece.
+    called: a pair's number -> its name in errors. Raises ValueError for a text without pieces.
     """
     found, long = [], 0
-    for start in range(0, len(pairs), TOGETHER):
-        given, contexts = zip(*pairs[start : start + TOGETHER], strict=True)
+    for start in range(0, len(pairs), CHUNK):
+        given, contexts = zip(*pairs[start : start + CHUNK], strict=True)
         questions = [_shortened(question, tokenizer) for question in given]
         long += sum(a != b for a, b in zip(questions, given, strict=True))
         parts = tokenizer.windows(questions, contexts, max_length, stride)
@@ -171,8 +176,8 @@ def windows(pairs, tokenizer, max_length, stride, called="question {}".format):
             mine = _windows(number, encodings, contexts[number - start])
             if not any((w.offsets[w.inside, 0] < w.offsets[w.inside, 1]).any() for w in mine):
                 raise ValueError(
-                    f"{called(number)}: the tokenizer finds no piece in the text, of which an "
-                    f"answer could be made; remove it"
+                    f"{called(number)}: the tokenizer finds no piece in the text, so that there "
+                    f"is no answer in it; remove it"
                 )
             found += mine
     if long:
@@ -184,8 +189,7 @@ def windows(pairs, tokenizer, max_length, stride, called="question {}".format):
 
 
 def _windows(number, encodings, context):
-    """The windows of one question; a word's characters are those of all its pieces, in whichever
-    window they are."""
+    """The windows of one question; a word's characters are those of its pieces in all windows."""
     insides = [np.array([kind == 1 for kind in e.sequence_ids]) for e in encodings]
     words = {}
     for e, inside in zip(encodings, insides, strict=True):
@@ -211,9 +215,9 @@ def _shortened(question, tokenizer):
     return question[: offsets[LONGEST_QUESTION - 1][1]] if long else question
 
 
-def columns_of(answer, window):
-    """(text, first character)  ->  the columns of its first and last piece; 0, 0 where the window
-    does not hold all of it."""
+def columns_of(answer: tuple[str, int], window: Window) -> tuple[int, int]:
+    """(text, first character)  ->  the columns of its first and last piece; 0, 0 if the window does
+    not hold all of it."""
     text, first = answer
     held = np.flatnonzero(window.inside)
     starts, ends = window.offsets[held].T
@@ -226,12 +230,15 @@ def columns_of(answer, window):
 class Questions(InMemory):
     """Questions to train on, others to evaluate on, in windows of max_length pieces.
 
-    A batch has start_positions and end_positions (B,); one to evaluate on also "asked", its
-    (Question, Window) pairs, from which answers are read off, and "reading", how.
+    A batch has start_positions and end_positions (B,); an evaluation batch also "asked", its
+    (Question, Window) pairs, and "reading", how answers are decoded.
     """
 
-    def __init__(self, questions, tokenizer, *, max_length, stride, tokens, evaluation=(), seed=0,
-                 reading=READING):  # fmt: skip
+    def __init__(
+        self, questions: Sequence[Question], tokenizer: Tokenizer, batching: Batching, *,
+        max_length: int, stride: int, evaluation: Sequence[Question] = (),
+        reading: Reading = READING,
+    ):  # fmt: skip
         if reading.longest < 1:
             raise ValueError(f"an answer has 1 piece or more, not {reading.longest}")
         every, self.reading = [*questions, *evaluation], reading
@@ -244,13 +251,11 @@ class Questions(InMemory):
         )  # fmt: skip
         self._warn_of_cut_answers(max_length, stride)
         numbers = np.array([w.number for w in self.windows])
-        super().__init__(
-            [len(w.ids) for w in self.windows], int((numbers < len(questions)).sum()),
-            tokens=tokens, seed=seed,
-        )  # fmt: skip
+        lengths = [len(w.ids) for w in self.windows]
+        super().__init__(lengths, int((numbers < len(questions)).sum()), batching)
 
     def _warn_of_cut_answers(self, max_length, stride):
-        """Say how many answers no window holds whole."""
+        """Warn how many answers are whole in no window."""
         whole = {w.number for w in self.windows if any(self._columns(w))}
         there = {number for number, question in enumerate(self.every) if question.answers}
         if lost := len(there - whole):
@@ -260,12 +265,14 @@ class Questions(InMemory):
             )  # fmt: skip
 
     def _columns(self, window):
-        """Where the first right answer of its question starts and ends in the window."""
+        """The columns of the question's first answer in the window."""
         answers = self.every[window.number].answers
         return columns_of(answers[0], window) if answers else (0, 0)
 
-    def collate(self, indices, *, step=0, first_sequence=0):
-        """The batch of these windows; a step changes nothing here."""
+    def collate(
+        self, indices: Sequence[int], *, step: int = 0, first_sequence: int = 0
+    ) -> dict[str, np.ndarray]:
+        """The batch of these windows, the same at every step."""
         chosen = {i: self.windows[i] for i in indices}
         batch = padded(
             indices, {i: w.ids for i, w in chosen.items()},
@@ -275,8 +282,8 @@ class Questions(InMemory):
         start, end = np.array(columns, np.int64).T.copy()
         return {**batch, "start_positions": start, "end_positions": end}
 
-    def evaluation_batches(self):
-        """The windows of the evaluation questions: the same list at every call."""
+    def evaluation_batches(self) -> list[dict]:
+        """The batches of the evaluation questions' windows, the same at every call."""
         found = []
         for numbers in self.evaluation_numbers():
             asked = [(self.every[self.windows[i].number], self.windows[i]) for i in numbers]

@@ -1,13 +1,14 @@
-"""How well answers match: exact match and F1 of words, as SQuAD's evaluation scripts count them.
+"""Exact match and F1 of answers, as SQuAD's evaluation scripts compute them.
 
-Both ignore case, punctuation, articles and spaces. F1 is that of the words that two answers share;
-of several right answers the best counts. Where the text has no answer, only "" is right.
+Both ignore case, punctuation, articles and spaces. F1 counts the words that two answers share; of
+several references the best counts. If the text has no answer, only "" is correct.
 Source: the definitions of Rajpurkar et al., 2016, §6.1, and 2018; here as shares, there in percent.
 """
 
 import re
 import string
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,16 +16,17 @@ ARTICLES = re.compile(r"\b(a|an|the)\b")
 MARKS = str.maketrans("", "", string.punctuation)
 
 
-def words(text):
-    """The words of an answer that count."""
+def words(text: str) -> list[str]:
+    """The words of an answer after normalisation."""
     return ARTICLES.sub(" ", text.lower().translate(MARKS)).split()
 
 
-def squad_scores(said, right):
-    """Answers (str) and for each the right ones (an empty list: none)  ->  exact, f1; where some
-    have no answer also has_answer_f1 and no_answer_f1."""
+def squad_scores(predicted: Sequence[str], right: Sequence[Sequence[str]]) -> dict[str, float]:
+    """Answers and their references (an empty list: no answer)  ->  exact, f1; if some have no
+    answer also has_answer_f1 and no_answer_f1."""
     pairs = [
-        (words(a), [words(b) for b in given] or [[]]) for a, given in zip(said, right, strict=True)
+        (words(a), [words(b) for b in given] or [[]])
+        for a, given in zip(predicted, right, strict=True)
     ]
     exact = [max(float(a == b) for b in given) for a, given in pairs]
     f1 = np.array([max(_f1(a, b) for b in given) for a, given in pairs])

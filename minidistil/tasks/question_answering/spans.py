@@ -1,31 +1,35 @@
-"""From logits for starts and ends to answers: the n best spans of a text, over all its windows.
+"""Decodes answers: the n best spans of a text from start and end logits, over all its windows.
 
-A span's score is start + end logit, so that windows compete by how sure they are; its probability
-is that of the start times that of the end, each a softmax over the pieces of all windows. "No
-answer" has the least of the windows' scores of [CLS]: all of them must say so.
+A span's score is start + end logit, which compares spans of different windows; its probability is
+that of the start times that of the end, each a softmax over the pieces of all windows. The score of
+"no answer" is the smallest [CLS] score of the windows, so that all of them must agree.
 Source: run_squad.py of Devlin et al., 2018; the probabilities as transformers' question-answering
 pipeline gives them where one window holds the text.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 
 class Span(NamedTuple):
-    """start and end: characters of the text; both 0 for "no answer"."""
+    """An answer; start and end: characters of the text, both 0 for "no answer"."""
 
     score: float  # a probability
     start: int
     end: int
 
 
-def best_spans(parts, n_best=20, longest=30, no_answer=False, whole_words=False):
+def best_spans(
+    parts: Sequence[tuple], n_best: int = 20, longest: int = 30, no_answer: bool = False,
+    whole_words: bool = False,
+) -> list[Span]:  # fmt: skip
     """[(Window, logits (T,2)), …] of one question  ->  at most n_best Spans, the best first.
 
-    Every span of at most `longest` pieces is tried. no_answer: whether the text may have none;
-    whole_words: whether a span's ends are those of the words that its first and last piece belong
-    to. Of several spans of pieces at one place, in several windows or words, the best counts.
+    Every span of at most `longest` pieces is scored. no_answer: whether the text may have none;
+    whole_words: whether spans are extended to whole words. Of several spans with the same
+    characters, of several windows or within a word, the best counts.
     """
     scores, places, tops = [], [], [[], []]
     for window, logits in parts:
@@ -50,8 +54,8 @@ def best_spans(parts, n_best=20, longest=30, no_answer=False, whole_words=False)
 
 
 def _best(scores, places, n_best):
-    """scores (S,), places (S,2) with repetitions  ->  {place: score} of the n_best places; a place
-    without characters is none."""
+    """scores (S,), places (S,2) with repetitions  ->  {place: score} of the n_best places that are
+    not empty."""
     found = {}
     for i in np.argsort(-scores, kind="stable"):
         start, end = map(int, places[i])

@@ -1,4 +1,4 @@
-"""Vectors of sentences, trained and measured on pairs: with similarities, or partners alone.
+"""Command hooks of sentence embeddings: pairs of texts with similarities, or without labels.
 
 minidistil finetune --task sentence-embedding --data train.tsv --label-column score \
     --similarity-max 5
@@ -10,8 +10,9 @@ import dataclasses
 
 import numpy as np
 
+from minidistil.data.batches import Batching
 from minidistil.data.label_values import REGRESSION
-from minidistil.io.console import said_once
+from minidistil.io.console import silent_on_resume
 from minidistil.model.pretrained import from_pretrained
 from minidistil.model.sentence.pooling import MODES
 from minidistil.model.sentence.sentence_model import SENTENCES, normalise, pairs_loss
@@ -26,7 +27,7 @@ from minidistil.tasks.measuring import results
 from minidistil.tasks.sentence_embedding.data import SentencePairs, in_lower_case
 
 
-def add_options(parser):
+def add_options(parser) -> None:
     group = parser.add_argument_group("pairs of sentences (sentence-embedding)")
     group.add_argument(
         "--similarity-max", type=float, default=1.0, metavar="S",
@@ -34,31 +35,31 @@ def add_options(parser):
     )  # fmt: skip
     group.add_argument(
         "--pooling", metavar="P",
-        help=f"how tokens become one vector: {', '.join(MODES)} ([CLS]); default: as the folder "
-        "says, else mean",
+        help=f"how tokens become one vector: {', '.join(MODES)} ([CLS]); default: the folder's, "
+        "else mean",
     )  # fmt: skip
 
 
-def training(args, folder, tokenizer, resumed):
-    """The model, which gets no new parameters, and SentencePairs."""
+def training(args, folder, tokenizer, resumed) -> tuple:
+    """The model, without new parameters, and SentencePairs."""
     training, evaluation = training_and_evaluation(args, _read)
-    with said_once(args):
+    with silent_on_resume(args):
         model = from_pretrained(
             folder, task=SENTENCES, backend=args.backend, dtype="float32", seed=args.seed
         )
-    _pool_as_told(args, model)
+    _set_pooling(args, model)
     return model, _data(args, tokenizer, training, evaluation, model.pooling)
 
 
-def evaluation(args, tokenizer, model):
-    """Batches of the pairs; the model pools as --pooling says."""
-    _pool_as_told(args, model)
+def evaluation(args, tokenizer, model) -> list[dict]:
+    """Batches of the pairs; sets the model's pooling to --pooling."""
+    _set_pooling(args, model)
     held_out = held_out_of(args, _read)
     return _data(args, tokenizer, [], held_out, model.pooling).evaluation_batches()
 
 
 def distillation(args, tokenizer, teacher, resumed):
-    """SentencePairs, their labels unread with --no-labels; the teacher's vectors are enough."""
+    """SentencePairs; with --no-labels the teacher gives the only targets."""
     if args.cache_teacher:
         raise ValueError(
             "--cache-teacher keeps words and logits, not sentence vectors; leave it out"
@@ -75,7 +76,7 @@ def distillation(args, tokenizer, teacher, resumed):
 _read = reader_of_labelled(REGRESSION)
 
 
-def _pool_as_told(args, model):
+def _set_pooling(args, model):
     if args.pooling is not None:
         model.pooling = dataclasses.replace(model.pooling, mode=args.pooling)
 
@@ -86,7 +87,7 @@ def _data(args, tokenizer, training, evaluation, pooling):
     if pooling.lower_case:
         in_lower_case(tokenizer)
     return SentencePairs(
-        training, tokenizer, tokens=args.batch_tokens, evaluation=evaluation, seed=args.seed,
+        training, tokenizer, Batching(args.batch_tokens, args.seed), evaluation=evaluation,
         max_length=args.max_length, highest=args.similarity_max, prompt=pooling.prompt(),
     )  # fmt: skip
 
@@ -94,12 +95,12 @@ def _data(args, tokenizer, training, evaluation, pooling):
 # ------------------------------------------------------- measuring
 
 
-def measure(model, batches, reference=None):
-    """loss, mse, pearson, spearman of the cosines with the labels; agreement is Pearson's.
+def measure(model, batches, reference=None) -> dict[str, float]:
+    """loss; mse, pearson, spearman of the cosines against the labels; Pearson's as agreement.
 
-    Without labels: loss (of each batch, whose texts are the choice), and what semantic search is
-    measured by, the second texts of all pairs being the items and the first the queries: accuracy,
-    how often a text's partner is the first that is found, and mrr, the mean of 1/its rank.
+    Without labels: the contrastive loss within each batch, and the metrics of semantic search with
+    the first texts of all pairs as queries and the second as items: accuracy (the matching item has
+    rank 1) and mrr, the mean of 1/rank.
     """
     losses, sizes, sides, cosines, labels = [], [], [], [], []
     for batch, rows, u, w in _vectors(model, batches):
@@ -121,13 +122,13 @@ def measure(model, batches, reference=None):
     return found
 
 
-def answers(model, batches):
+def answers(model, batches) -> np.ndarray:
     """The cosine of every pair, (B,)."""
     return np.concatenate([(u * w).sum(axis=1) for _, _, u, w in _vectors(model, batches)])
 
 
-def describe(answer):
-    """How many numbers a vector has."""
+def describe(answer) -> str:
+    """The size of the vector."""
     return f"a vector of {len(answer)}"
 
 

@@ -1,14 +1,18 @@
-"""Pairs of texts, each text read for itself, with how similar people find them."""
+"""Pairs of texts for sentence embeddings, with similarities as labels or without labels."""
+
+from collections.abc import Sequence
 
 import numpy as np
 from tokenizers import normalizers
 
+from minidistil.data.batches import Batching
 from minidistil.data.in_memory import InMemory, padded
 from minidistil.data.label_values import number_of
+from minidistil.data.tokenizer import Tokenizer
 
 
-def in_lower_case(tokenizer):
-    """The tokenizer, which from now on reads every text in lower case; it may do so already."""
+def in_lower_case(tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer itself, changed to lower-case every text."""
     inner = tokenizer.backend.normalizer
     if inner is None or inner.normalize_str("A") != "a":
         steps = [normalizers.Lowercase(), *([] if inner is None else [inner])]
@@ -16,32 +20,25 @@ def in_lower_case(tokenizer):
     return tokenizer
 
 
-def prompted(text, prompt):
-    """The text behind a prompt; what holds no text is left to the tokenizer, which refuses it."""
+def prompted(text: str, prompt: str) -> str:
+    """prompt + text; an empty or invalid text is unchanged, so that the tokenizer refuses it."""
     return prompt + text if isinstance(text, str) and text.strip() else text
 
 
 class SentencePairs(InMemory):
     """Pairs (text, text_pair, label) to train on, others to evaluate on.
 
-    highest: the label that stands for a cosine of 1. Without any label a batch has none, and each
-    text belongs to its partner. prompt: what is put before every text.
-    Raises ValueError for an example without a partner, or without a number as label where others
-    have one.
+    highest: the label that stands for a cosine of 1. Without labels, each text's match is the other
+    text of its pair. prompt: is put before every text.
+    Raises ValueError for an example without a second text, and for one without a number as label
+    where others have one.
     """
 
     def __init__(
-        self,
-        examples,
-        tokenizer,
-        *,
-        tokens,
-        evaluation=(),
-        seed=0,
-        max_length=None,
-        highest=1.0,
-        prompt="",
-    ):
+        self, examples: Sequence[tuple], tokenizer: Tokenizer, batching: Batching, *,
+        evaluation: Sequence[tuple] = (), max_length: int | None = None, highest: float = 1.0,
+        prompt: str = "",
+    ):  # fmt: skip
         every = [*examples, *evaluation]
         self.labels = None
         if any(label is not None for *_, label in every):
@@ -60,10 +57,12 @@ class SentencePairs(InMemory):
         texts = [prompted(text, prompt) for example in every for text in example[:2]]
         self.sequences, self.types = tokenizer.sequences(texts, None, max_length)
         lengths = np.array([len(ids) for ids in self.sequences]).reshape(-1, 2)
-        super().__init__(lengths.sum(axis=1), len(examples), tokens=tokens, seed=seed)
+        super().__init__(lengths.sum(axis=1), len(examples), batching)
 
-    def collate(self, indices, *, step=0, first_sequence=0):
-        """The batch of these pairs (B,2,T); a step changes nothing here."""
+    def collate(
+        self, indices: Sequence[int], *, step: int = 0, first_sequence: int = 0
+    ) -> dict[str, np.ndarray]:
+        """The batch of these pairs (B,2,T), the same at every step."""
         indices = np.asarray(indices)
         both = (2 * indices[:, None] + np.arange(2)).ravel()
         batch = padded(both, self.sequences, self.types, self.tokenizer)

@@ -1,36 +1,30 @@
-"""Abstractive summarisation: a text becomes a short one; measured by ROUGE."""
+"""Command hooks of abstractive summarization, measured by ROUGE."""
+
+from functools import partial
 
 from minidistil.tasks.text_metrics import rouge
 from minidistil.tasks.text_to_text import pair_commands
-from minidistil.tasks.text_to_text.pair_commands import answers
+from minidistil.tasks.text_to_text.pair_commands import answers, distillation, evaluation
 
-__all__ = ["answers"]
-
-
-def add_options(parser):
-    """Those of translation, which adds them."""
-
-
-def training(args, folder, tokenizer, resumed):
-    """An encoder–decoder, and TextPairs."""
-    return pair_commands.training("summarization", args, folder, tokenizer)
-
-
-def evaluation(args, tokenizer, model):
-    """Batches of sources with what they should become."""
-    return pair_commands.evaluation_batches(args, tokenizer)
+__all__ = [
+    "add_options",
+    "answers",
+    "describe",
+    "distillation",
+    "evaluation",
+    "measure",
+    "training",
+]
 
 
-def distillation(args, tokenizer, teacher, resumed):
-    """TextPairs, their targets the data's or, with --sequence-level, the teacher's."""
-    return pair_commands.distillation(args, tokenizer, teacher)
+def add_options(parser) -> None:
+    """No options of its own; translation adds those of pairs of texts."""
 
 
-def measure(model, batches, reference=None):
-    """loss (nats a target token), rouge1, rouge2, rougeL (0 to 100), agreement."""
-    return pair_commands.measure(model, batches, rouge, reference)
+training = partial(pair_commands.training, "summarization")
+measure = partial(pair_commands.measure, rouge)
 
 
-def describe(answer):
-    """The text itself."""
+def describe(answer) -> str:
+    """The summary."""
     return answer["summary_text"]

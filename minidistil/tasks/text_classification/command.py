@@ -1,8 +1,9 @@
-"""Classes of texts or of pairs of texts, one or several each, or a number for each."""
+"""Command hooks of text classification: one or several classes of texts or pairs, or regression."""
 
 import numpy as np
 
 from minidistil.config import read_config
+from minidistil.data.batches import Batching
 from minidistil.data.label_values import PROBLEMS, REGRESSION, SINGLE, keep_labelled
 from minidistil.model import task_loss
 from minidistil.model.checkpoint import CONFIG
@@ -23,7 +24,7 @@ from minidistil.tasks.measuring import measured, of_texts
 from minidistil.tasks.text_classification.data import LabelledText
 
 
-def add_options(parser):
+def add_options(parser) -> None:
     group = parser.add_argument_group("labelled text (text-classification)")
     group.add_argument("--text-pair-column", metavar="NAME", help="the second of two texts")
     group.add_argument("--label-column", metavar="NAME", help="default: label or labels")
@@ -31,7 +32,7 @@ def add_options(parser):
     group.add_argument("--problem-type", metavar="P", help=f"{', '.join(PROBLEMS)}")
 
 
-def training(args, folder, tokenizer, resumed):
+def training(args, folder, tokenizer, resumed) -> tuple:
     """The model with a head for the data's labels, and LabelledText."""
     before = read_config(folder / CONFIG)
     kind = args.problem_type or before.problem_type or SINGLE
@@ -49,14 +50,14 @@ def training(args, folder, tokenizer, resumed):
     return model, _data(args, tokenizer, model.config, training, evaluation)
 
 
-def evaluation(args, tokenizer, model):
+def evaluation(args, tokenizer, model) -> list[dict]:
     """Batches of the examples with their labels."""
     found = held_out_of(args, reader_of_labelled(*labels_of(model.config)))
     return _data(args, tokenizer, model.config, [], found).evaluation_batches()
 
 
 def distillation(args, tokenizer, teacher, resumed):
-    """LabelledText, or the texts alone where they have no labels or --no-labels is given."""
+    """LabelledText; without labels, or with --no-labels, the texts alone."""
     how = labels_of(teacher.config)
 
     def read(args, path):
@@ -75,22 +76,17 @@ def distillation(args, tokenizer, teacher, resumed):
 def _data(args, tokenizer, config, training, evaluation, kind=LabelledText):
     problem_type, names = labels_of(config)
     return kind(
-        training, tokenizer, problem_type=problem_type, names=names, **_options(args, evaluation)
-    )
-
-
-def _options(args, evaluation):
-    return {"tokens": args.batch_tokens, "seed": args.seed, "max_length": args.max_length,
-            "stride": args.stride, "evaluation": evaluation}  # fmt: skip
+        training, tokenizer, Batching(args.batch_tokens, args.seed), evaluation=evaluation,
+        problem_type=problem_type, names=names, max_length=args.max_length, stride=args.stride,
+    )  # fmt: skip
 
 
 # ------------------------------------------------------- measuring
 
 
-def measure(model, batches, reference=None):
-    """loss and agreement; accuracy, macro_f1, matthews; for several labels accuracy, macro_f1,
-    micro_f1; for a number mse, pearson, spearman, and Pearson's correlation for agreement."""
-
+def measure(model, batches, reference=None) -> dict[str, float]:
+    """loss and agreement; of one class accuracy, macro_f1, matthews; of several accuracy, macro_f1,
+    micro_f1; of a regression mse, pearson, spearman, and Pearson's correlation as agreement."""
     logits, labels = of_texts(model, batches)
 
     def loss(logits, labels):
@@ -111,19 +107,19 @@ def measure(model, batches, reference=None):
     )  # fmt: skip
 
 
-def answers(model, batches):
+def answers(model, batches) -> np.ndarray:
     """Classes (B,), 0/1 (B,K) or numbers (B,), of all texts."""
     return _classes(model, of_texts(model, batches)[0])
 
 
-def describe(answer):
-    """The label with its score, or all labels that were asked for."""
+def describe(answer) -> str:
+    """The labels with their scores."""
     ranked = [answer] if isinstance(answer, dict) else answer
     return ", ".join(f"{a['label']} {a['score']:.4f}" for a in ranked)
 
 
 def _kind(model):
-    """The problem type; without one, one label is a number and several are classes."""
+    """The problem type; by default one output is a regression and several are classes."""
     return task_loss.problem_type(model.config, np.zeros(1, int))
 
 

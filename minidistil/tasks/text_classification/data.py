@@ -1,5 +1,10 @@
-"""Texts with labels, tokenised in memory: what a classifier or a regressor is trained on."""
+"""Labelled texts, tokenised in memory: the data of classifiers and regressors."""
 
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from minidistil.data.batches import Batching
 from minidistil.data.in_memory import InMemory, padded
 from minidistil.data.label_values import (
     MULTI,
@@ -10,6 +15,7 @@ from minidistil.data.label_values import (
     label_names,
     label_numbers,
 )
+from minidistil.data.tokenizer import Tokenizer
 from minidistil.data.windows import count_cut, parts_of
 
 __all__ = ["MULTI", "PROBLEMS", "REGRESSION", "SINGLE", "LabelledText", "label_names"]
@@ -18,8 +24,8 @@ __all__ = ["MULTI", "PROBLEMS", "REGRESSION", "SINGLE", "LabelledText", "label_n
 class LabelledText(InMemory):
     """Examples (text, text_pair or None, label) to train on, and others to evaluate on.
 
-    names: the labels' names in the order of their numbers; by default those that the training
-    examples hold, see `label_names`. problem_type, as in transformers, says what a label is:
+    names: the labels' names in the order of their numbers; by default those of the training
+    examples, see `label_names`. problem_type, as in transformers, is the kind of the labels:
 
         single_label_classification   one name                        labels (B,) int64
         multi_label_classification    names: a list, or a str with    labels (B,K) float32, 0 or 1
@@ -28,16 +34,18 @@ class LabelledText(InMemory):
         regression                    a number                        labels (B,) float32
 
     stride: a text longer than max_length becomes several windows that share so many pieces, each
-    with the label of its text; None: it is cut. `owners` (M,) are the windows' examples, and stand
-    beside an evaluation batch.
+    with the label of its text; None: it is cut. `owners` (M,) are the windows' examples; an
+    evaluation batch has them, too.
 
     Raises ValueError for an example without a label (see `label_values`) or with one that is not
     among the names.
     """
 
     def __init__(
-        self, examples, tokenizer, *, tokens, evaluation=(), seed=0, problem_type=SINGLE,
-        names=None, max_length=None, stride=None, max_sequences=None,
+        self, examples: Iterable[tuple], tokenizer: Tokenizer, batching: Batching, *,
+        evaluation: Iterable[tuple] = (), problem_type: str = SINGLE,
+        names: Sequence[str] | None = None, max_length: int | None = None,
+        stride: int | None = None,
     ):  # fmt: skip
         if problem_type not in PROBLEMS:
             raise ValueError(f"problem_type must be one of {PROBLEMS}, not {problem_type!r}")
@@ -56,18 +64,18 @@ class LabelledText(InMemory):
         count_cut(parts, tokenizer, max_length)
         self.sequences, self.types, self.owners = parts.ids, parts.types, parts.owners
         self.labels = labels[self.owners]
-        super().__init__(
-            [len(ids) for ids in self.sequences], int((self.owners < len(examples)).sum()),
-            tokens=tokens, seed=seed, max_sequences=max_sequences,
-        )  # fmt: skip
+        lengths = [len(ids) for ids in self.sequences]
+        super().__init__(lengths, int((self.owners < len(examples)).sum()), batching)
 
-    def collate(self, indices, *, step=0, first_sequence=0):
-        """The batch of these examples with their labels; a step changes nothing here."""
+    def collate(
+        self, indices: Sequence[int], *, step: int = 0, first_sequence: int = 0
+    ) -> dict[str, np.ndarray]:
+        """The batch of these examples with their labels, the same at every step."""
         batch = padded(indices, self.sequences, self.types, self.tokenizer)
         return {**batch, "labels": self.labels[indices]}
 
-    def evaluation_batches(self):
-        """As everywhere, with `owners` (B,): the text that each row is a window of."""
+    def evaluation_batches(self) -> list[dict[str, np.ndarray]]:
+        """The evaluation batches, with `owners` (B,): the text that each row is a window of."""
         return [
             {**self.collate(numbers), "owners": self.owners[numbers]}
             for numbers in self.evaluation_numbers()
@@ -75,7 +83,7 @@ class LabelledText(InMemory):
 
 
 def _encode(examples, tokenizer):
-    """Examples  ->  their whole encodings, one after another."""
+    """Examples  ->  their uncut encodings, one after another."""
     paired = examples[0][1] is not None
     for i, (text, pair, _) in enumerate(examples):
         if (pair is not None) != paired:

@@ -1,4 +1,6 @@
-"""Labels of texts, or of pairs of texts, with their probabilities; or that none of them fits."""
+"""Predicts labels of texts or pairs of texts, with probabilities, or refuses as out of scope."""
+
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -11,17 +13,23 @@ OUT_OF_SCOPE = "out of scope"
 
 
 class TextClassification(Predictor):
-    """A classifier's answers, whatever its labels are: classes, one or several, or a number."""
+    """Predicts one class, several classes, or a number, as the model's problem_type requires."""
 
-    def __call__(self, inputs, top_k="", out_of_scope=None, max_length=None, stride=None):
-        """A text longer than max_length tokens (None: than the model reads) is read in windows that
+    def __call__(
+        self, inputs: str | dict | list, top_k: int | str | None = "",
+        out_of_scope: float | None = None, max_length: int | None = None,
+        stride: int | None = None,
+    ) -> dict | list:  # fmt: skip
+        """inputs: a text, {"text", "text_pair"}, or a list of them  ->  {"label", "score"} of each.
+
+        top_k: how many labels, in a list; None for all; by default the best one, not in a list.
+
+        out_of_scope: if the best label's probability is smaller, "out of scope" precedes the
+        labels, with that probability. Raises ValueError for it if the labels' probabilities do not
+        sum to 1.
+
+        A text longer than max_length tokens (None: the model's length) is read in windows that
         share `stride` pieces, and has the mean of their logits.
-
-        top_k: how many labels; None for all; without it the best one, not in a list.
-
-        out_of_scope: where the best label's probability is smaller, "out of scope" stands before
-        the labels, with that probability. Raises ValueError for it if labels have no probabilities
-        that sum to 1.
         """
         if top_k not in ("", None):
             top_k = whole("top_k", top_k, 1)
@@ -40,7 +48,7 @@ class TextClassification(Predictor):
         return answers if top_k == "" and isinstance(inputs, str) else answers[0]
 
     @property
-    def names(self):
+    def names(self) -> dict[str, str]:
         """{"0": the label of class 0, …}."""
         return self.model.config.to_dict()["id2label"]
 
@@ -65,7 +73,7 @@ class TextClassification(Predictor):
         return fetch(self.model.ops.softmax.forward(logits)[0])
 
 
-def ranked(scores, names):
+def ranked(scores: np.ndarray, names: Mapping[str, str]) -> list[dict]:
     """scores (K,)  ->  [{"label", "score"}, …], the best first."""
     order = np.argsort(-scores, kind="stable")
     return [{"label": names[str(k)], "score": float(scores[k])} for k in order]

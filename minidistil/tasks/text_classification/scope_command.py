@@ -1,7 +1,8 @@
-"""evaluate --out-of-scope: intents that the model knows, and texts that are none of them."""
+"""evaluate --out-of-scope: measures a classifier on its intents and on texts without intent."""
 
 from argparse import ArgumentTypeError
 
+from minidistil.data.batches import Batching
 from minidistil.io.console import Answer
 from minidistil.tasks.labelled_data import held_out_of, known_names, reader_of_labelled
 from minidistil.tasks.measuring import of_texts
@@ -11,11 +12,11 @@ from minidistil.tasks.text_classification.out_of_scope import choose_threshold, 
 CHOOSE = "choose"
 
 
-def add_options(parser):
+def add_options(parser) -> None:
     group = parser.add_argument_group("intents (text-classification)")
     group.add_argument(
         "--out-of-scope", type=_threshold, metavar="P",
-        help="answers of a smaller probability are refusals; choose: the best P for --data",
+        help="answers of a smaller probability are refused; choose: the best P for --data",
     )  # fmt: skip
     group.add_argument(
         "--out-of-scope-label", default="oos", metavar="NAME", help="of texts without intent (oos)"
@@ -34,9 +35,9 @@ def _threshold(text):
     return value
 
 
-def evaluate_scope(args, tokenizer, model):
-    """The Answer of evaluate --out-of-scope. Raises ValueError for another task, or data that
-    lacks one of both kinds of texts."""
+def evaluate_scope(args, tokenizer, model) -> Answer:
+    """The Answer of evaluate --out-of-scope. Raises ValueError for another task, and for data
+    without intents or without out-of-scope texts."""
     if model.task != "text-classification" or (model.config.problem_type or SINGLE) != SINGLE:
         raise ValueError(
             f"--out-of-scope is for text-classification with one label a text, not {model.task} "
@@ -52,18 +53,20 @@ def evaluate_scope(args, tokenizer, model):
             f"{args.data} has {len(inside)} texts with an intent and {len(outside)} labelled "
             f"{args.out_of_scope_label!r}; give some of both, or name --out-of-scope-label"
         )
-    options = {"tokens": args.batch_tokens, "max_length": args.max_length,
-               "stride": args.stride}  # fmt: skip
-    data = LabelledText([], tokenizer, evaluation=inside, names=names, **options)
-    sure, best, labels = _answers(model, data)
+    batching = Batching(args.batch_tokens)
+    options = {"max_length": args.max_length, "stride": args.stride}
+    data = LabelledText([], tokenizer, batching, evaluation=inside, names=names, **options)
+    inner, best, labels = _answers(model, data)
     nameless = [(*texts, 0) for *texts, _ in outside]
-    others = LabelledText([], tokenizer, evaluation=nameless, problem_type=REGRESSION, **options)
-    other, _, _ = _answers(model, others)
+    others = LabelledText(
+        [], tokenizer, batching, evaluation=nameless, problem_type=REGRESSION, **options
+    )
+    outer, _, _ = _answers(model, others)
     right, threshold = best == labels, args.out_of_scope
     if threshold == CHOOSE:
-        threshold = choose_threshold(sure, right, other)
-    measured = {"threshold": threshold, **scope(sure, right, other, threshold)}
-    measured["in_scope_accuracy_without"] = float(right.mean())  # were nothing refused
+        threshold = choose_threshold(inner, right, outer)
+    measured = {"threshold": threshold, **scope(inner, right, outer, threshold)}
+    measured["in_scope_accuracy_without"] = float(right.mean())  # without refusals
     counts = {"in_scope": len(inside), "out_of_scope": len(outside)}
     lines = [f"{name:26}{value:10.4f}" for name, value in measured.items()]
     lines += [f"{name:26}{count:10,}" for name, count in counts.items()]
@@ -71,7 +74,7 @@ def evaluate_scope(args, tokenizer, model):
 
 
 def _answers(model, data):
-    """Every text's largest probability, its class and its label, (B,) each."""
+    """The largest probability, the argmax and the label of every text, (B,) each."""
     logits, labels = of_texts(model, data.evaluation_batches())
     place = model.ops.place
     probs = place.fetch(model.ops.softmax.forward(place.send(logits))[0])  # (B,K)

@@ -1,1 +1,1 @@
-"""What translation and summarization share: pairs of texts and an encoder–decoder."""
+"""Text-to-text generation with an encoder–decoder, the base of translation and summarization."""

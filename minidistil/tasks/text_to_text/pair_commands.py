@@ -1,23 +1,25 @@
-"""What translation and summarization share: from --data to pairs, a model, its texts."""
+"""The command hooks that translation and summarization share."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from minidistil.config import read_config
+from minidistil.data.batches import Batching
 from minidistil.data.text_pairs import TextPairs, text_pairs
 from minidistil.distill.objectives.sequence_step import taught_pairs
-from minidistil.io.console import progress, said_once
+from minidistil.io.console import progress, silent_on_resume
 from minidistil.model.checkpoint import CONFIG
 from minidistil.model.pretrained import from_pretrained
 from minidistil.model.seq2seq.encoder_decoder_from import encoder_decoder_from
 from minidistil.model.seq2seq.seq2seq_model import EncoderDecoder
+from minidistil.tasks.decoding_options import DECODING, add_decoding_options, given
 from minidistil.tasks.labelled_data import held_out_of, training_and_evaluation
-from minidistil.tasks.writing_options import WRITING, add_writing_options, given
 
 
-def add_pair_options(parser):
+def add_pair_options(parser) -> None:
     group = parser.add_argument_group("pairs of texts (translation, summarization)")
     group.add_argument("--target-data", metavar="PATH", help="line i is what line i of --data is")
     group.add_argument("--eval-target-data", metavar="PATH", help="the same of --eval-data")
@@ -28,28 +30,29 @@ def add_pair_options(parser):
     )
     group.add_argument(
         "--decoder-layers", metavar="0,2,…",
-        help="the layers that a decoder starts from; default: all of a pretrained model's, every "
+        help="the layers that initialise the decoder; default: all of a pretrained model's, every "
         "other one of a teacher's",
     )  # fmt: skip
-    add_writing_options(group, 1)
+    add_decoding_options(group, 1)
     group.add_argument(
         "--sequence-level", action="store_true",
-        help="distill: learn from what the teacher's beams say instead of the data's targets",
+        help="distill: learn from the teacher's beam-search outputs instead of the data's targets",
     )  # fmt: skip
 
 
-def read_pairs(args, data):
+def read_pairs(args, data: str) -> list[tuple[str, list[str]]]:
     """A list of (text, [targets])."""
     columns = {"source_column": args.source_column, "target_column": args.target_column}
     target = args.eval_target_data if data == getattr(args, "eval_data", None) else args.target_data
     return list(progress(text_pairs(data, target_file=target, **columns), "reading", unit=" pairs"))
 
 
-def training(task, args, folder, tokenizer):
-    """The folder's encoder–decoder, or one that starts as the folder's model twice; TextPairs."""
+def training(task, args, folder, tokenizer, resumed) -> tuple:
+    """The folder's encoder–decoder, or one whose two halves are initialised from the folder's
+    model; and TextPairs."""
     pairs, evaluation = training_and_evaluation(args, read_pairs)
     options = {"backend": args.backend, "dtype": "float32", "seed": args.seed}
-    with said_once(args):
+    with silent_on_resume(args):
         if read_config(folder / CONFIG).model_type == "encoder-decoder":
             model = from_pretrained(folder, task=task, **options)
         else:
@@ -60,22 +63,22 @@ def training(task, args, folder, tokenizer):
             )  # fmt: skip
             config = dataclasses.replace(found.config, task=task)
             model = EncoderDecoder(config, task, found.named_by_role(), found.ops)
-    return model, data_of(args, tokenizer, pairs, evaluation)
+    return model, _data(args, tokenizer, pairs, evaluation)
 
 
-def decoder_layers(args):
+def decoder_layers(args) -> tuple[int, ...] | None:
     """--decoder-layers as numbers, or None."""
     given = args.decoder_layers
     return None if given is None else tuple(int(part) for part in given.split(","))
 
 
-def evaluation_batches(args, tokenizer):
-    """Batches of the pairs that --data holds."""
-    return data_of(args, tokenizer, [], held_out_of(args, read_pairs)).evaluation_batches()
+def evaluation(args, tokenizer, model) -> list[dict]:
+    """Batches of sources with their references."""
+    return _data(args, tokenizer, [], held_out_of(args, read_pairs)).evaluation_batches()
 
 
-def distillation(args, tokenizer, teacher):
-    """TextPairs; with --sequence-level, the teacher's beams instead of the data's targets."""
+def distillation(args, tokenizer, teacher, resumed):
+    """TextPairs; with --sequence-level the targets are the teacher's beam-search outputs."""
     pairs, evaluation = training_and_evaluation(args, read_pairs)
     if args.sequence_level:
         pairs = taught_pairs(
@@ -83,46 +86,45 @@ def distillation(args, tokenizer, teacher):
             max_length=args.max_length, **_search(args),
             progress=lambda batches: progress(batches, "the teacher writes"),
         )  # fmt: skip
-    return data_of(args, tokenizer, pairs, evaluation)
+    return _data(args, tokenizer, pairs, evaluation)
 
 
-def data_of(args, tokenizer, pairs, evaluation):
-    """TextPairs as the options ask for."""
+def _data(args, tokenizer, pairs, evaluation):
     length = args.max_target_length or args.max_length
     return TextPairs(
-        pairs, tokenizer, tokens=args.batch_tokens, evaluation=evaluation, seed=args.seed,
+        pairs, tokenizer, Batching(args.batch_tokens, args.seed), evaluation=evaluation,
         max_length=args.max_length, max_target_length=length, search=_search(args),
     )  # fmt: skip
 
 
 def _search(args):
-    return {**given(args, WRITING), "max_new_tokens": args.max_target_length or args.max_length}
+    return {**given(args, DECODING), "max_new_tokens": args.max_target_length or args.max_length}
 
 
 # ------------------------------------------------------- measuring
 
 
-def measure(model, batches, score, reference=None):
-    """loss (nats a target token), score(texts, wanted), and agreement: the share of texts that are
+def measure(score: Callable, model, batches, reference=None) -> dict[str, float]:
+    """loss (nats a target token), score(texts, wanted), and agreement: the share of texts equal to
     those of `reference`."""
-    losses, sizes, said, wanted = [], [], [], []
+    losses, sizes, texts, wanted = [], [], [], []
     for batch in batches:
         arrays = {name: x for name, x in batch.items() if name != "wanted"}
         pair = model.pack_pair(**arrays)
         losses.append(model.loss_of(pair))
         sizes.append(np.count_nonzero(pair.labels != -100))
-        said += _texts(model, batch)
+        texts += _texts(model, batch)
         wanted += batch["wanted"].texts
     if not sizes:
         raise ValueError("there is nothing to evaluate on; hold out some pairs")
-    found = {"loss": float(np.average(losses, weights=sizes)), **score(said, wanted)}
+    found = {"loss": float(np.average(losses, weights=sizes)), **score(texts, wanted)}
     if reference is not None:
-        found["agreement"] = float(np.mean(np.array(said, object) == reference))
+        found["agreement"] = float(np.mean(np.array(texts, object) == reference))
     return found
 
 
-def answers(model, batches):
-    """What the model writes for every source, in one array."""
+def answers(model, batches) -> np.ndarray:
+    """The generated text of every source, in one array."""
     return np.array([text for batch in batches for text in _texts(model, batch)], object)
 
 

@@ -1,4 +1,4 @@
-"""Tags of words: named entities in news or medical text, parts of speech.
+"""Command hooks of token classification: named entities, parts of speech.
 
 minidistil finetune --task token-classification --data train.conll --eval-data dev.conll
 """
@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from minidistil.data.label_values import say_left_out
+from minidistil.data.batches import Batching
+from minidistil.data.label_values import warn_of_left_out
 from minidistil.io.console import progress
 from minidistil.io.limits import few
 from minidistil.model.task_loss import IGNORED
@@ -17,10 +18,10 @@ from minidistil.tasks.labelled_data import (
     held_out_of,
     known_names,
     relabelled,
-    say_renamed,
     training_and_evaluation,
+    warn_of_renamed,
 )
-from minidistil.tasks.measuring import accuracy, cross_entropy, likeliest, measured, results
+from minidistil.tasks.measuring import accuracy, argmax, cross_entropy, measured, results
 from minidistil.tasks.token_classification.data import (
     TaggedText,
     has_every_tag,
@@ -31,11 +32,11 @@ from minidistil.tasks.token_classification.metrics import entity_scores, scheme_
 from minidistil.tasks.token_classification.unlabelled_words import untagged_sentences
 
 
-def add_options(parser):
-    """None of its own: --data is a CoNLL file (a word and its tag a line), or .jsonl."""
+def add_options(parser) -> None:
+    """No options: --data is a CoNLL file (a word and its tag a line), or .jsonl."""
 
 
-def training(args, folder, tokenizer, resumed):
+def training(args, folder, tokenizer, resumed) -> tuple:
     """The model with a head for the data's tags, and TaggedText."""
     training, evaluation = training_and_evaluation(args, _read)
     names = tag_names(tag for _, tags in training + evaluation for tag in tags)
@@ -44,20 +45,20 @@ def training(args, folder, tokenizer, resumed):
         known = before.id2label or ()
         chosen = known if set(names) <= set(known) else names
         if chosen is names:
-            say_renamed(known, names)
+            warn_of_renamed(known, names)
         return len(chosen), None, chosen
 
     model = relabelled(args, folder, "token-classification", labels_of)
     return model, _data(args, tokenizer, model, training, evaluation)
 
 
-def evaluation(args, tokenizer, model):
+def evaluation(args, tokenizer, model) -> list[dict]:
     """Batches of the sentences with their tags."""
     return _data(args, tokenizer, model, [], held_out_of(args, _read)).evaluation_batches()
 
 
 def distillation(args, tokenizer, teacher, resumed):
-    """TaggedText; without tags, or with --no-labels, the student learns from the teacher alone."""
+    """TaggedText; without tags, or with --no-labels, the teacher gives the only targets."""
     training, evaluation = training_and_evaluation(args, _read_words)
     tagged = [any(tags for _, tags in part) for part in (training, evaluation)]
     anything = known_names(teacher.config)[:1]
@@ -70,7 +71,7 @@ def distillation(args, tokenizer, teacher, resumed):
 
 
 def _read_words(args, path):
-    """As `_read`; the tags of a file without any are None."""
+    """As `_read`, with None for the tags of a file that has none."""
     plain = untagged_sentences(Path(path)) if Path(path).is_file() else None
     return _read(args, path) if not plain else [(words, None) for words in plain]
 
@@ -80,7 +81,7 @@ def _read(args, path):
     if not args.skip_unlabelled:
         return found
     kept = [sentence for sentence in found if has_every_tag(sentence[1])]
-    say_left_out(len(found) - len(kept), len(found))
+    warn_of_left_out(len(found) - len(kept), len(found))
     return kept
 
 
@@ -88,20 +89,20 @@ def _data(args, tokenizer, model, training, evaluation):
     names = known_names(model.config)
     if scheme_of(names) is None and any(n.isdecimal() or n.startswith("B-") for n in names):
         warnings.warn(
-            f"the tags {few(names, 5)} are of no scheme of entities that is known (IOB, IOE, "
-            f"IOBES, BILOU): words are counted, entities are not", stacklevel=2,
+            f"the tags {few(names, 5)} are of no known scheme of entities (IOB, IOE, IOBES, "
+            f"BILOU): the accuracy of words is measured, F1 of entities is not", stacklevel=2,
         )  # fmt: skip
     return TaggedText(
-        training, tokenizer, tokens=args.batch_tokens, evaluation=evaluation, seed=args.seed,
-        names=names, max_length=args.max_length, stride=args.stride,
+        training, tokenizer, Batching(args.batch_tokens, args.seed), names=names,
+        evaluation=evaluation, max_length=args.max_length, stride=args.stride,
     )  # fmt: skip
 
 
 # ------------------------------------------------------- measuring
 
 
-def measure(model, batches, reference=None):
-    """loss, accuracy (of words); precision, recall, f1 (of entities, where tags mark them)."""
+def measure(model, batches, reference=None) -> dict[str, float]:
+    """loss and accuracy of words; precision, recall, f1 of entities, if the tags have a scheme."""
     names = model.config.to_dict()["id2label"]
     scheme = scheme_of(names.values())
     order, ends = _sentences(batches)
@@ -117,13 +118,13 @@ def measure(model, batches, reference=None):
         return found | entity_scores(*sentences, scheme)
 
     return measured(
-        model, _labelled(model, batches), cross_entropy(model), likeliest(model), scores, reference
+        model, _labelled(model, batches), cross_entropy(model), argmax(model), scores, reference
     )
 
 
 def _sentences(batches):
-    """Of the words that have a label, batch after batch: their order in the sentences, whatever
-    windows they are in, and where in it a sentence ends."""
+    """The order that sorts the labelled words of all batches by sentence and place, across
+    windows, and the places in it where sentences end."""
     rows = [np.nonzero(batch["labels"] != IGNORED) for batch in batches]
     sentence = [batch["owners"][row] for batch, (row, _) in zip(batches, rows, strict=True)]
     word = [batch["words"][at] for batch, at in zip(batches, rows, strict=True)]
@@ -134,13 +135,13 @@ def _sentences(batches):
     return order, np.flatnonzero(np.diff(sentence[order])) + 1
 
 
-def answers(model, batches):
-    """The likeliest tag of every word, (M,)."""
-    best = likeliest(model)
+def answers(model, batches) -> np.ndarray:
+    """The top-1 tag of every word, (M,)."""
+    best = argmax(model)
     return np.concatenate([best(logits) for logits, _ in _labelled(model, batches)])
 
 
-def describe(answer):
+def describe(answer) -> str:
     """The entities of a text with their scores."""
     kinds = [a.get("entity_group", a.get("entity")) for a in answer]
     found = zip(kinds, answer, strict=True)

@@ -1,20 +1,22 @@
-"""Words with tags in columns, a word a line, a blank line between sentences.
+"""Reads CoNLL files: a word and its tag a line, in columns, and a blank line between sentences.
 
-    CoNLL-2002, 2003    the word, any columns, its tag; -DOCSTART- parts documents
+    CoNLL-2002, 2003    the word, any columns, its tag; -DOCSTART- separates documents
     numbered            the number of the word in its sentence comes first, as in CoNLL-U and
-                        GermEval 2014: ranges such as 1-2, which stand for the words that follow,
-                        and empty nodes such as 8.1 are no words
+                        GermEval 2014; ranges such as 1-2, which repeat the words that follow, and
+                        empty nodes such as 8.1 are skipped
     comments            lines with # before a sentence's first word
 
 Tabs separate the columns where a line has some, else spaces. In a numbered file the tag is in the
 first column whose values are all O, B-X, I-X …: GermEval's outer one. Without such a column it is
 the fourth of CoNLL-U's ten, the universal part of speech, else the last.
-A file is numbered if its first sentence of two words or more is; the others then have to be.
+A file is numbered if its first sentence of two words or more is; then all others must be.
 Sources: Tjong Kim Sang and De Meulder, "CoNLL-2003", 2003; universaldependencies.org/format.html;
 Benikova et al., "GermEval 2014", 2014.
 """
 
 import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 from minidistil.data.sources import lines
@@ -22,17 +24,17 @@ from minidistil.data.sources import lines
 DOCUMENT = "-DOCSTART-"
 NO_WORD = re.compile(r"\d+-\d+|\d+\.\d+")  # a range of words, an empty node
 ENTITY = re.compile(r"O|[BIESLU](-.*)?")
-CONLL_U, UPOS = 10, 3  # its columns, and the one of the part of speech
+CONLL_U, UPOS = 10, 3  # the number of columns, and the one of the part of speech
 
 
 class TaggedRow(NamedTuple):
-    """A line that is not blank, in its columns."""
+    """A non-blank line, split into columns."""
 
     place: str
     columns: list
 
 
-def column_sentences(path):
+def column_sentences(path: Path) -> Iterator[tuple[list[str], list[str]]]:
     """path  ->  iterator of (words, tags), two lists of str. Raises ValueError with the line."""
     blocks = list(_blocks(path))
     if _numbered(blocks):
@@ -53,7 +55,7 @@ def column_sentences(path):
 
 
 def _blocks(path):
-    """Lists of Rows: what blank lines and document marks separate."""
+    """The file's sentences as lists of rows, separated by blank lines and document marks."""
     block = []
     for place, line in lines(path):
         parts = line.split("\t") if "\t" in line else line.split()
@@ -80,7 +82,7 @@ def _marked(row):
 
 
 def _numbered(blocks):
-    """Whether the first sentence of two words or more, else the first, counts its words."""
+    """Whether the first sentence of two words or more, else the first, numbers its words."""
     sentences = [[row for row in block if not _marked(row)] for block in blocks]
     sentences = [rows for rows in sentences if rows]
     chosen = next((rows for rows in sentences if len(rows) > 1), sentences[0] if sentences else [])
@@ -88,7 +90,7 @@ def _numbered(blocks):
 
 
 def _miscounted(rows):
-    """The first TaggedRow that has not its word's number, and that number; None where all have."""
+    """The first row without its word's number, and that number; None if there is none."""
     due = 1
     for row in rows:
         if not NO_WORD.fullmatch(row.columns[0]):
@@ -99,7 +101,7 @@ def _miscounted(rows):
 
 
 def _words_of(block):
-    """The Rows of a numbered sentence that are words. Raises ValueError for one that is not."""
+    """The rows of a numbered sentence that are words. Raises ValueError for a wrong number."""
     rows = [row for row in block if not _marked(row)]
     if (wrong := _miscounted(rows)) is not None:
         row, due = wrong
@@ -129,10 +131,10 @@ def _tag_column(rows):
 
 
 def _without_comments(block, width, tags):
-    """The Rows of a sentence behind the comments before it.
+    """The rows of a sentence without the comments before it.
 
-    A # may be a word: it is one where the line has the others' columns and ends in a tag, one of
-    those that the file has elsewhere, or any where these are no entities'.
+    A # may be a word: it is one if the line has as many columns as the others and ends in a tag: a
+    tag of another line, an entity tag, or any text if the file's tags are not entity tags.
     """
     entities = all(map(ENTITY.fullmatch, tags))
     for start, row in enumerate(block):

@@ -1,38 +1,43 @@
-"""Words with tags: named entities, parts of speech, and what else every word of a text has.
+"""Sentences with a tag for each word: named entities, parts of speech.
 
     columns   a line is a word and its tag, a blank line ends the sentence; see `conll`
     .jsonl    {"tokens": [...], "tags": [...]} a line, or the names "words", "ner_tags", "labels"
 
-Tags of the last two may be numbers, as transformers' data sets have them: of a model's tags, or
-names of their own. A tag of the BIO scheme: B-X begins an entity of kind X, I-X continues it, O
-is outside; see `train.entities` for others. "", "-", "_" and null are no tags. A word of several
-pieces has its label on the first and none (−100) on the others.
+Under the last two names tags may be numbers, as in transformers' data sets: numbers of the model's
+tags, or names themselves. In the BIO scheme B-X begins an entity of kind X, I-X continues it, and O
+is outside; see `metrics` for other schemes. "", "-", "_" and null are missing tags. A word of
+several pieces has its label on the first and none (−100) on the others.
 Source: Tjong Kim Sang and De Meulder, "CoNLL-2003", 2003; Devlin et al., "BERT", 2018, §5.3.
 """
 
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 
-from minidistil.data.batches import collate
+from minidistil.data.batches import Batching, collate
 from minidistil.data.in_memory import InMemory, padded
-from minidistil.data.label_values import places_of
+from minidistil.data.label_values import class_numbers
 from minidistil.data.masking import IGNORED
 from minidistil.data.sources import half, kind_of, records
+from minidistil.data.tokenizer import Tokenizer
 from minidistil.data.windows import answering, count_cut, parts_of
 from minidistil.io import limits
 from minidistil.io.files import MissingFileError
 from minidistil.tasks.token_classification.conll import column_sentences
 
 OUTSIDE = "O"
-WORDS, TAGS = ("tokens", "words"), ("tags", "ner_tags", "labels")
-NUMBERED = TAGS[1:]  # whose tags may be numbers
+WORD_KEYS, TAG_KEYS = ("tokens", "words"), ("tags", "ner_tags", "labels")
+NUMBERED = TAG_KEYS[1:]  # keys whose tags may be numbers
 NO_TAG = ("", "-", "_")
 
 
-def tagged_sentences(path):
-    """path  ->  iterator of (words, tags), two lists of str, "" where a word has no tag. Raises
-    ValueError with the line."""
+def tagged_sentences(path: Path) -> Iterator[tuple[list[str], list[str]]]:
+    """path  ->  iterator of (words, tags), two lists of str, "" where a word has no tag.
+
+    Raises MissingFileError, or ValueError with the line.
+    """
     if not path.exists():
         raise MissingFileError(f"no data at {path}; give a file of words with tags")
     found = False
@@ -45,8 +50,8 @@ def tagged_sentences(path):
 
 def _objects(path):
     for place, record in records(path, ()):
-        key = next((name for name in TAGS if name in record), None)
-        words = next((record[name] for name in WORDS if name in record), None)
+        key = next((name for name in TAG_KEYS if name in record), None)
+        words = next((record[name] for name in WORD_KEYS if name in record), None)
         tags = record.get(key)
         if not _texts(words) or not isinstance(tags, list) or len(words) != len(tags):
             raise ValueError(
@@ -56,7 +61,7 @@ def _objects(path):
         tags = [_tag(place, key, tag) for tag in tags]
         if any(map(half, words + tags)):
             raise ValueError(f"{place}: a word or a tag holds half of a surrogate pair; remove it")
-        if words:  # a sentence without a word is a blank line
+        if words:  # an empty sentence counts as a blank line
             yield words, tags
 
 
@@ -77,12 +82,12 @@ def _texts(value):
     return isinstance(value, list) and all(isinstance(x, str) for x in value)
 
 
-def has_every_tag(tags):
+def has_every_tag(tags: Iterable[str]) -> bool:
     """Whether each of a sentence's words has a tag."""
     return not any(tag in NO_TAG for tag in tags)
 
 
-def tag_names(tags):
+def tag_names(tags: Iterable[str]) -> tuple[str, ...]:
     """The different tags, O first, then by kind: B-X before I-X; numbers by value."""
     tags = set(tags)
     if all(tag.isdecimal() for tag in tags):
@@ -95,21 +100,23 @@ class TaggedText(InMemory):
     """Sentences (words, tags) to train on, others to evaluate on; labels (B,T) int64.
 
     names: the tags in the order of their numbers. stride: a sentence longer than max_length becomes
-    several windows that share so many pieces; a word has its label in the one in whose middle it
-    lies. None: it is cut, tags included. An evaluation batch has `owners` (B,), the sentence of
-    each row, and `words` (B,T), the number of each piece's word where there is a label.
-    Raises ValueError for a tag that is none of the names, or a word without one.
+    several windows that share so many pieces; a word has its label in the window in which it is
+    most central. None: it is cut, tags included. An evaluation batch has `owners` (B,), the
+    sentence of each row, and `words` (B,T), the number of each piece's word where there is a label.
+    Raises ValueError for a tag that is not among the names, and for a word without a tag.
     """
 
     def __init__(
-        self, sentences, tokenizer, *, names, tokens, evaluation=(), seed=0, max_length=None,
-        stride=None,
+        self, sentences: Iterable[tuple], tokenizer: Tokenizer, batching: Batching, *,
+        names: Sequence[str], evaluation: Iterable[tuple] = (), max_length: int | None = None,
+        stride: int | None = None,
     ):  # fmt: skip
+        sentences = [*sentences]
         every = [*sentences, *evaluation]
         if not every:
             raise ValueError("there are no sentences; give at least one")
         _check_tags(every)
-        numbers = places_of({tag for _, tags in every for tag in tags}, names)
+        numbers = class_numbers({tag for _, tags in every for tag in tags}, names)
         for i, (_, tags) in enumerate(every):
             if unknown := set(tags) - set(numbers):
                 raise ValueError(
@@ -129,25 +136,25 @@ class TaggedText(InMemory):
             for at, mine in zip(places, answering(places, word_ids), strict=True):
                 self.labels.append(np.where(mine, first[at], IGNORED))
                 self.words.append(words[at])
-        super().__init__(
-            [len(ids) for ids in self.sequences], int((self.owners < len(sentences)).sum()),
-            tokens=tokens, seed=seed,
-        )  # fmt: skip
+        lengths = [len(ids) for ids in self.sequences]
+        super().__init__(lengths, int((self.owners < len(sentences)).sum()), batching)
 
-    def collate(self, indices, *, step=0, first_sequence=0):
-        """The batch of these sentences with their labels; a step changes nothing here."""
+    def collate(
+        self, indices: Sequence[int], *, step: int = 0, first_sequence: int = 0
+    ) -> dict[str, np.ndarray]:
+        """The batch of these sentences with their labels, the same at every step."""
         batch = padded(indices, self.sequences, self.types, self.tokenizer)
-        return {**batch, "labels": self._beside(indices, self.labels)}
+        return {**batch, "labels": self._padded(indices, self.labels)}
 
-    def evaluation_batches(self):
-        """As everywhere, with `owners` and `words`."""
+    def evaluation_batches(self) -> list[dict[str, np.ndarray]]:
+        """The evaluation batches, with `owners` and `words`."""
         return [
             {**self.collate(numbers), "owners": self.owners[numbers],
-             "words": self._beside(numbers, self.words)}
+             "words": self._padded(numbers, self.words)}
             for numbers in self.evaluation_numbers()
         ]  # fmt: skip
 
-    def _beside(self, indices, arrays):
+    def _padded(self, indices, arrays):
         """One array (T,) of each of these rows  ->  (B,T), IGNORED where a row is shorter."""
         return collate([arrays[i] for i in indices], IGNORED)["input_ids"]
 
@@ -164,9 +171,9 @@ def _check_tags(sentences):
         )
 
 
-def first_pieces(word_ids, labels):
-    """Each piece's word or None (T,), each word's label  ->  labels (T,), IGNORED but at the first
-    piece of a word."""
+def first_pieces(word_ids: Sequence[int | None], labels: Sequence[int]) -> np.ndarray:
+    """Each piece's word or None (T,), each word's label  ->  labels (T,): the label at a word's
+    first piece, IGNORED elsewhere."""
     out, before = np.full(len(word_ids), IGNORED, np.int64), None
     for t, word in enumerate(word_ids):
         if word is not None and word != before:

@@ -1,19 +1,21 @@
-"""Tags of the pieces of a text, or of its words, or the entities that they make.
+"""Predicts tags of pieces, or entities made of pieces or words, by aggregation strategy.
 
-    none      every piece by itself
+    none      the tag of every piece
     simple    neighbouring pieces of one kind are an entity
-    first     a word's tag is that of its first piece, which is the one that a tagger learns
-    average   that of the mean of its pieces' probabilities
-    max       that of its surest piece; after each of these three, neighbouring words as in simple
+    first     a word's tag is that of its first piece, the only one with a label in training
+    average   a word's tag is that of the mean of its pieces' probabilities
+    max       a word's tag is that of its piece with the largest probability
 
-Words are those of the tokenizer's own numbers, without the punctuation at their edges: "London." is
-two. (BERT's and RoBERTa's tokenizers part it themselves; SentencePiece's does not.) Where an answer
-begins and ends there is no white space, which some tokenizers count to the piece behind it.
+After the last three, neighbouring words of one kind are an entity, as in simple. Words are those of
+the tokenizer's word ids, without the punctuation at their edges: "London." is two. (BERT's and
+RoBERTa's tokenizers separate it; SentencePiece's does not.) An answer has no white space at its
+ends, which some tokenizers count to the next piece.
 
 Source: the answers of transformers' TokenClassificationPipeline.
 """
 
 import unicodedata
+from collections.abc import Sequence
 from functools import cached_property
 from itertools import groupby, takewhile
 
@@ -32,14 +34,17 @@ STRATEGIES = ("none", "simple", *OF_WORDS)
 
 
 class TokenClassification(Predictor):
-    """A tagger's answers; a strategy says of what."""
+    """Predicts tags or entities of texts."""
 
-    def __call__(self, inputs, aggregation_strategy="none", ignore_labels=(OUTSIDE,),
-                 max_length=None, stride=None):  # fmt: skip
+    def __call__(
+        self, inputs: str | list, aggregation_strategy: str = "none",
+        ignore_labels: Sequence[str] = (OUTSIDE,), max_length: int | None = None,
+        stride: int | None = None,
+    ) -> list:  # fmt: skip
         """aggregation_strategy: "none" answers for every piece, the others for entities.
 
-        A text longer than max_length tokens (None: than the model reads) is read in windows that
-        share `stride` pieces; each word is answered by the one in whose middle it lies.
+        A text longer than max_length tokens (None: the model's length) is read in windows that
+        share `stride` pieces; each word has its answer from the window in which it is most central.
         """
         if aggregation_strategy not in STRATEGIES:
             raise ValueError(
@@ -78,9 +83,9 @@ class TokenClassification(Predictor):
         return found
 
     def _pieces(self, text, encoding, scores):
-        """The best tag of every piece of the text itself; white space is none."""
+        """The best tag of every piece of the text that is not white space."""
         unknown, found = self.tokenizer.unk_id, []
-        # An Encoding makes each of these lists anew whenever it is asked.
+        # An Encoding computes these lists at each access.
         ids, tokens, offsets = encoding.ids, encoding.tokens, encoding.offsets
         special = encoding.special_tokens_mask
         for _, places in groupby(range(len(ids)), encoding.word_ids.__getitem__):
@@ -97,17 +102,17 @@ class TokenClassification(Predictor):
         return found
 
     def _best(self, scores):
-        """Probabilities (K,)  ->  the likeliest tag."""
+        """Probabilities (K,)  ->  the tag of the largest."""
         best = int(scores.argmax())
         return {"entity": self.names[str(best)], "score": float(scores[best])}
 
     @cached_property
-    def names(self):
-        """{number of a tag as a string: its name}, as config.json has them."""
+    def names(self) -> dict[str, str]:
+        """{number of a tag as str: its name}, as in config.json."""
         return self.model.config.to_dict()["id2label"]
 
     def _words(self, text, encoding, pieces):
-        """Lists of the pieces of each word; white space ends one whatever the numbers say."""
+        """The pieces of each word; white space also ends a word."""
         groups, number, end, word_ids = [], None, 0, encoding.word_ids
         for piece in pieces:
             mine = word_ids[piece["index"]]
@@ -138,7 +143,7 @@ class TokenClassification(Predictor):
 
 
 def _numbers(encoding):
-    """Each piece's word, None for special tokens; a piece without a number is a word of its own."""
+    """Each piece's word, None for special tokens; a piece without a word id is its own word."""
     return [
         None if special else -1 - t if word is None else word
         for t, (word, special) in enumerate(
@@ -155,12 +160,12 @@ def _trimmed(text, start, end):
 
 
 def _without_edges(text, word):
-    """The pieces of a word  ->  lists: the punctuation before, the rest, the punctuation behind."""
+    """The pieces of a word  ->  lists: leading punctuation, the rest, trailing punctuation."""
     kinds = [_kind_of(text[piece["start"] : piece["end"]]) for piece in word]
     if "letters" not in kinds:
         return [word]
     front = len([*takewhile(lambda kind: kind != "letters", kinds)])
-    front = front if "marks" in kinds[:front] else 0  # a space alone belongs to what follows
+    front = front if "marks" in kinds[:front] else 0  # a space alone belongs to the next piece
     back = len(word) - len([*takewhile(lambda kind: kind != "letters", reversed(kinds))])
     return [part for part in (word[:front], word[front:back], word[back:]) if part]
 
@@ -172,7 +177,7 @@ def _kind_of(text):
 
 
 def _groups(pieces):
-    """Neighbours of one kind, up to the next that begins: B-X."""
+    """Groups of neighbours of one kind; B-X begins a new group."""
     groups = []
     for piece in pieces:
         begins, kind = _kind(piece)
@@ -184,6 +189,6 @@ def _groups(pieces):
 
 
 def _kind(piece):
-    """Whether a tag begins an entity, and of what kind; a tag without B- or I- only goes on."""
+    """Whether a piece's tag begins an entity, and its kind; a tag without B- or I- continues."""
     tag = piece["entity"]
     return (tag[:2] == "B-", tag[2:]) if tag[:2] in ("B-", "I-") else (False, tag)

@@ -1,16 +1,17 @@
-"""Words without tags, in the files that otherwise hold both: what a teacher of tags may be asked
-about.
+"""Reads sentences without tags, for distillation from a tagger.
 
-    lines     a word a line, a blank line after each sentence
-    .jsonl    {"tokens": [...]} a line, or "words"
+lines     a word a line, a blank line after each sentence
+.jsonl    {"tokens": [...]} a line, or "words"
 """
 
+from pathlib import Path
+
 from minidistil.data.sources import kind_of, lines, records
-from minidistil.tasks.token_classification.data import TAGS, WORDS
+from minidistil.tasks.token_classification.data import TAG_KEYS, WORD_KEYS
 
 
-def untagged_sentences(path):
-    """path  ->  a list of sentences, each a list of str; None where the file holds a tag."""
+def untagged_sentences(path: Path) -> list[list[str]] | None:
+    """path  ->  a list of sentences, each a list of str; None if the file holds a tag."""
     return _objects(path) if kind_of(path) == ".jsonl" else _lines(path)
 
 
@@ -30,9 +31,9 @@ def _lines(path):
 def _objects(path):
     found = []
     for place, record in records(path, ()):
-        if any(name in record for name in TAGS):
+        if any(name in record for name in TAG_KEYS):
             return None
-        words = next((record[name] for name in WORDS if name in record), None)
+        words = next((record[name] for name in WORD_KEYS if name in record), None)
         if not isinstance(words, list) or not words or not all(isinstance(w, str) for w in words):
             raise ValueError(f'{place}: a sentence without tags is {{"tokens": ["EU", …]}}')
         found.append(words)

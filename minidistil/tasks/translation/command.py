@@ -1,36 +1,31 @@
-"""Translation: a sentence becomes one of another language; measured by BLEU."""
+"""Command hooks of translation, measured by BLEU."""
+
+from functools import partial
 
 from minidistil.tasks.text_metrics import bleu
 from minidistil.tasks.text_to_text import pair_commands
-from minidistil.tasks.text_to_text.pair_commands import add_pair_options, answers
+from minidistil.tasks.text_to_text.pair_commands import (
+    add_pair_options,
+    answers,
+    distillation,
+    evaluation,
+)
 
-__all__ = ["answers"]
+__all__ = [
+    "add_options",
+    "answers",
+    "describe",
+    "distillation",
+    "evaluation",
+    "measure",
+    "training",
+]
 
-
-def add_options(parser):
-    add_pair_options(parser)
-
-
-def training(args, folder, tokenizer, resumed):
-    """An encoder–decoder, and TextPairs."""
-    return pair_commands.training("translation", args, folder, tokenizer)
-
-
-def evaluation(args, tokenizer, model):
-    """Batches of sources with what they should become."""
-    return pair_commands.evaluation_batches(args, tokenizer)
-
-
-def distillation(args, tokenizer, teacher, resumed):
-    """TextPairs, their targets the data's or, with --sequence-level, the teacher's."""
-    return pair_commands.distillation(args, tokenizer, teacher)
+add_options = add_pair_options
+training = partial(pair_commands.training, "translation")
+measure = partial(pair_commands.measure, bleu)
 
 
-def measure(model, batches, reference=None):
-    """loss (nats a target token), bleu (0 to 100), agreement."""
-    return pair_commands.measure(model, batches, bleu, reference)
-
-
-def describe(answer):
-    """The text itself."""
+def describe(answer) -> str:
+    """The translation."""
     return answer["translation_text"]

@@ -10,7 +10,6 @@ from llvmlite import ir
 from rounding import compare_product
 
 from minidistil.ops import linear_bf16, linear_int8
-from minidistil.ops.kernels.matmul_narrow import _whole_row
 from minidistil.ops.kernels.number_formats import quantize, quantize_rows, round_bf16
 from minidistil.ops.kernels.register_tile import tile_shape
 from minidistil.ops.kernels.register_tile_narrow import (
@@ -20,6 +19,7 @@ from minidistil.ops.kernels.register_tile_narrow import (
     emit_int8,
     int8_dot,
 )
+from minidistil.ops.kernels.row_rounding import whole_row
 
 X86, ARM = "x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"
 AVX512 = {"+avx512f", "+avx2"}
@@ -86,7 +86,7 @@ def test_eight_bits_are_enough_for_a_row(line):
     q, scales = quantize_rows(x)
     for row, whole, scale in zip(x, q, scales, strict=True):
         moved = np.full(64, 7, line.dtype)
-        found, zero = _whole_row(row, moved, line.itemsize == 1, int(line))
+        found, zero = whole_row(row, moved, line.itemsize == 1, int(line))
         assert found == scale
         np.testing.assert_array_equal(moved.astype(np.int32) + zero, whole)
 
@@ -129,7 +129,7 @@ def test_a_tile_of_four_channels_a_word(left):
     x, weight = rng.standard_normal((rows, I), np.float32), rng.standard_normal((columns, I))
     bias, y = rng.standard_normal(columns, np.float32), np.empty((rows, columns), np.float32)
     lines = np.empty((rows, I), left)
-    found = [_whole_row(*pair, True, np.iinfo(left).min) for pair in zip(x, lines, strict=True)]
+    found = [whole_row(*pair, True, np.iinfo(left).min) for pair in zip(x, lines, strict=True)]
     s, zero = np.float32([f[0] for f in found]), np.int32([f[1] for f in found])
     w, t = quantize(weight)
     a = np.ascontiguousarray(lines.reshape(rows, steps, 4).swapaxes(0, 1))

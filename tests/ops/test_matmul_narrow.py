@@ -9,12 +9,15 @@ from hypothesis import strategies as st
 from rounding import compare_product
 
 from minidistil.ops import NARROW, backend, linear_bf16, linear_int8
-from minidistil.ops.kernels import matmul_narrow
+from minidistil.ops.kernels import amx_linear, matmul_narrow
 from minidistil.ops.kernels.matmul import matmul
 from minidistil.ops.kernels.number_formats import round_bf16
 from minidistil.ops.kernels.packing import KC
 from minidistil.ops.kernels.register_tile import MR, NR
+from minidistil.ops.runtime import amx
 from minidistil.ops.runtime.cpu import threads
+
+pytestmark = pytest.mark.usefixtures("unit")
 
 SIZES = [(N, I, O) for N in (1, MR - 1, MR, MR + 1, 31) for I in (1, 7, 8, 9, 61)
          for O in (1, NR - 1, NR, NR + 1, 37)]  # fmt: skip
@@ -172,14 +175,15 @@ def test_a_processor_without_the_instructions(monkeypatch):
 def counted(monkeypatch, dtype):
     """A list that grows by one at each packing."""
     name = {"int8": "pack_int8", "bfloat16": "pack_bf16"}[dtype]
-    pack, calls = getattr(matmul_narrow, name), []
+    module, name = (amx_linear, f"{name}_tiles") if amx.in_use() else (matmul_narrow, name)
+    pack, calls = getattr(module, name), []
 
     def counting(weight):
         calls.append(weight.shape)
         return pack(weight)
 
     counting.__name__ = name
-    monkeypatch.setattr(matmul_narrow, name, counting)
+    monkeypatch.setattr(module, name, counting)
     return calls
 
 

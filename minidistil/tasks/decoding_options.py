@@ -1,10 +1,13 @@
-"""Options of how a model writes, by the names of the predictors and of `generate`."""
+"""Command-line options of text generation: beams, length penalty, repetition."""
 
-WRITING = ("num_beams", "length_penalty", "repetition_penalty", "no_repeat_ngram_size")
+from collections.abc import Iterable
+
+DECODING = ("num_beams", "length_penalty", "repetition_penalty", "no_repeat_ngram_size")
 
 
-def add_writing_options(group, beams):
-    """beams: what --num-beams is where neither it nor the model's folder says."""
+def add_decoding_options(group, beams: int | str) -> None:
+    """Add the options of DECODING to an argparse group; beams: the default of --num-beams, shown
+    in its help."""
     group.add_argument(
         "--num-beams", type=int, metavar="K",
         help=f"texts that a search continues together; 1: greedy ({beams}); without this option "
@@ -20,10 +23,10 @@ def add_writing_options(group, beams):
     )  # fmt: skip
     group.add_argument(
         "--no-repeat-ngram-size", type=int, metavar="N",
-        help="no N words in a row stand in a text twice (0: any may)",
+        help="no N words in a row occur twice in a text (0: any may)",
     )  # fmt: skip
 
 
-def given(args, names):
+def given(args, names: Iterable[str]) -> dict:
     """{name: value} of the options that were given."""
     return {name: x for name in names if (x := getattr(args, name)) is not None}

@@ -1,0 +1,69 @@
+"""GELU of one number: the functions that the op `gelu` and the matrix products share.
+
+    gelu(x) = x·½(1 + erf(x/√2))                             form "none"
+    gelu(x) ≈ x·½(1 + tanh(√(2/π)(x + 0.044715x³)))          form "tanh"
+
+`ops/gelu.py` derives both. A product applies GELU to each part of its result while a cache holds
+it, so the functions are inlined into the loops of its kernels, too.
+"""
+
+import math
+
+import numpy as np
+
+from minidistil.ops.runtime.cpu import erf, helper, kernel, prange, tanh
+from minidistil.ops.runtime.cuda import device_function, float32
+
+FORMS = ("none", "tanh")  # values of `approximate`
+CODES = {None: 0, "none": 1, "tanh": 2}  # `approximate` as kernels take it
+NO_GELU, ERF = CODES[None], CODES["none"]
+ROOT_HALF, ROOT_2_OVER_PI, CUBIC = math.sqrt(0.5), math.sqrt(2 / math.pi), 0.044715
+
+f = np.float32
+ROOT_HALF_32, ROOT_2_OVER_PI_32, CUBIC_32 = f(ROOT_HALF), f(ROOT_2_OVER_PI), f(CUBIC)
+
+
+@helper
+def gelu_erf(x):
+    """gelu(x) of one number, form "none"."""
+    return x * f(0.5) * (f(1) + erf(x * ROOT_HALF_32))
+
+
+@helper
+def gelu_tanh(x):
+    """gelu(x) of one number, form "tanh"."""
+    return x * f(0.5) * (f(1) + tanh(tanh_argument(x)))
+
+
+@helper
+def tanh_argument(x):
+    """√(2/π)(x + 0.044715x³)."""
+    return ROOT_2_OVER_PI_32 * (x + CUBIC_32 * x * x * x)
+
+
+def activate(x, approximate, y):
+    """y = gelu(x), both (N,F); y may be x. The forward kernel of `gelu`."""
+    (_rows_tanh if approximate == "tanh" else _rows_erf)(x, y)
+
+
+@kernel
+def _rows_erf(x, y):
+    for n in prange(x.shape[0]):
+        for c in range(x.shape[1]):
+            y[n, c] = gelu_erf(x[n, c])
+
+
+@kernel
+def _rows_tanh(x, y):
+    for n in prange(x.shape[0]):
+        for c in range(x.shape[1]):
+            y[n, c] = gelu_tanh(x[n, c])
+
+
+@device_function
+def gelu_cuda(x, form):
+    """gelu(x) of one number; form: 1 or 2, as `CODES` gives it."""
+    if form == 1:
+        return x * float32(0.5) * (float32(1) + float32(math.erf(x * ROOT_HALF_32)))
+    z = ROOT_2_OVER_PI_32 * (x + CUBIC_32 * x * x * x)
+    return x * float32(0.5) * (float32(1) + float32(math.tanh(z)))

@@ -1,0 +1,268 @@
+"""Matrix products on AMX: C = A·B with float32 in and out, in one of four arithmetics.
+
+    HIGHEST   float32: three bfloat16 parts of each number, six products (`amx_tile.py`)
+    HIGH      two parts, three products: 16 of float32's 24 bits
+    BF16      both factors rounded to bfloat16
+    INT8      whole numbers with a scale for each row of A and each column of B; exact sums
+
+The loops around a block of 32 × 32 entries, from the outside in:
+
+    workers     divide the blocks of C, by rows, by columns or both; no entry has two of them
+    NEAR        rows of A whose panels fit into half of the second-level cache (640 KB). A worker
+                packs them just before it multiplies them with all of its columns.
+    DEEPEST     steps of a sum that begins at zero: 24, which are 768 channels. What a block of C
+                gets from one such sum is added in float32, so rounding errors do not grow with K.
+                BF16 and INT8 take all channels at once.
+    columns     a panel of B passes from memory to the first-level cache once for these rows,
+    rows        and meets every panel of A.
+
+The order of all sums depends on K alone: neither threads nor the number of rows change a bit.
+
+A block arrives as sums in 4 KB of scratch memory. From there it is scaled, added to what C holds or
+to the bias, sent through GELU if that is asked for, and stored, so that all of this reads the
+first-level cache.
+
+With an entry of 2³² or more, infinity or NaN, HIGHEST and HIGH cannot split a number. Its panel
+(32 rows of A, 32 columns of B) counts as zeros here, and `wide_rows`, `wide_columns` say what the
+float32 kernel has to compute.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from minidistil.ops.kernels.activation import ERF, NO_GELU, gelu_erf, gelu_tanh
+from minidistil.ops.kernels.amx_panels import BACK, CHANNELS, PARTS, SPARE, pack
+from minidistil.ops.kernels.amx_tile import (
+    INT8,
+    ROW,
+    SIDE,
+    TILE,
+    block,
+    configure,
+    finish,
+    finish_int8,
+    release,
+)
+from minidistil.ops.kernels.packing import SMALL, split, up
+from minidistil.ops.runtime.cpu import (
+    exact,
+    get_num_threads,
+    own_code,
+    prange,
+    serial,
+    use_threads,
+)
+from minidistil.ops.runtime.workspace import empty
+
+NEAR = 640 << 10
+DEEPEST = (1 << 30, 1 << 30, 24, 24)
+FACTORS = (1.0, 1.0, BACK, BACK)
+
+SHAPES = np.zeros(ROW, np.uint8)  # of the registers, as `ldtilecfg` reads them
+SHAPES[0] = 1  # the palette: eight registers of 1 KB
+SHAPES[16:32:2] = ROW  # bytes in a row of each
+SHAPES[48:56] = 16  # rows of each
+
+
+class Panels(NamedTuple):
+    """B, packed."""
+
+    tiles: np.ndarray  # bytes
+    wide: np.ndarray  # (⌈N/32⌉,) whether a panel counts as zeros
+    scale: np.ndarray  # INT8: of each column, up to a multiple of 32; else empty
+    sums: np.ndarray  # INT8: of each column's whole numbers; else empty
+
+
+class AmxJob(NamedTuple):
+    """A product as the kernels see it. Addresses and strides are in bytes."""
+
+    kind: int
+    a: int
+    a_row: int
+    a_step: int
+    tiles: np.ndarray  # these four are Panels
+    wide_right: np.ndarray
+    scale: np.ndarray
+    sums: np.ndarray
+    start: np.ndarray  # (32·⌈N/32⌉ + 32,) the bias, then zeros
+    c: np.ndarray  # (M,N)
+    g: np.ndarray  # (M,N) gelu(c)
+    add: bool
+    form: int
+    M: int
+    N: int
+    K: int
+    s: np.ndarray  # INT8: (M,) scale of a row of A
+    zero: np.ndarray  # INT8: (M,) what was subtracted from its whole numbers
+    wide: np.ndarray  # (⌈M/32⌉,) whether a panel of A counts as zeros
+    shapes: np.ndarray
+    near: np.ndarray  # (workers, bytes) panels of A
+    blocks: np.ndarray  # (workers, 2, 32, 32) sums of a block of C, and what C holds at an edge
+    spare: np.ndarray  # (workers, SPARE + ROW) bytes for packing, and a line that nothing reads
+
+
+def aligned(nbytes):
+    """Bytes from the beginning of a cache line on."""
+    raw = empty(nbytes + ROW, np.uint8)
+    return raw[-raw.__array_interface__["data"][0] % ROW :][:nbytes]
+
+
+def steps_of(kind, depth):
+    """Steps of a panel for that many channels."""
+    return -(-depth // CHANNELS[kind])
+
+
+def near_panels(kind, depth, M):
+    """Panels of A that are packed at a time."""
+    steps = min(steps_of(kind, depth), DEEPEST[kind])
+    return min(-(-M // SIDE), max(1, NEAR // (steps * 2 * TILE * PARTS[kind])))
+
+
+def pack_right(kind, b):
+    """b (K,N) float32, in any layout  ->  Panels."""
+    K, N = b.shape
+    J, nothing = -(-N // SIDE), np.zeros(0, np.float32)
+    panel = steps_of(kind, K) * 2 * TILE * PARTS[kind]
+    tiles, wide = aligned(J * panel), np.empty(J, np.bool_)
+    workers = get_num_threads() if K * N > SMALL else 1
+    spare = aligned(workers * SPARE).reshape(workers, SPARE)
+    step, row = b.strides
+    _pack_right(kind, b.__array_interface__["data"][0], row, step, N, K, tiles.reshape(J, panel),
+                wide, spare)  # fmt: skip
+    return Panels(tiles, wide, nothing, nothing.view(np.int32))
+
+
+def make_job(kind, a, panels, c, *, workers, bias=None, add=False, form=NO_GELU, g=None,
+             rows=None):  # fmt: skip
+    """The job c (M,N) = a (M,K)·B + bias; a may have any layout.
+
+    rows: for INT8, (s, zero) of a, which is then uint8, its channels padded to a multiple of 64.
+    """
+    (M, N), K = c.shape, a.shape[1]
+    J = -(-N // SIDE)
+    start = np.zeros((J + 1) * SIDE, np.float32)
+    if bias is not None:
+        start[:N] = bias
+    s, zero = rows or (np.zeros(0, np.float32), np.zeros(0, np.int32))
+    packed = near_panels(kind, K, M) * steps_of(kind, K) * 2 * TILE * PARTS[kind]
+    near, spare = (aligned(workers * n).reshape(workers, n) for n in (packed, SPARE + ROW))
+    blocks = aligned(workers * 8 * SIDE * SIDE).view(np.float32).reshape(workers, 2, SIDE, SIDE)
+    return AmxJob(
+        kind, a.__array_interface__["data"][0], *a.strides, *panels, start, c,
+        c if g is None else g, add, form, M, N, K, s, zero, np.zeros(-(-M // SIDE), np.bool_),
+        SHAPES, near, blocks, spare,
+    )  # fmt: skip
+
+
+def workers_for(M, N, K):
+    """Threads that a product of this size is worth."""
+    return 1 if M * N * K < SMALL else get_num_threads()
+
+
+@exact(parallel=True)
+def _pack_right(kind, at, row, step, columns, depth, tiles, wide, spare):
+    """All panels of B."""
+    workers, J = len(spare), len(tiles)
+    before = use_threads(workers)
+    for t in prange(workers):
+        for j in range(t * J // workers, (t + 1) * J // workers):
+            wide[j] = pack(
+                kind, True, at + j * SIDE * row, row, step, min(SIDE, columns - j * SIDE), depth,
+                tiles[j].ctypes.data, spare[t].ctypes.data,
+            )  # fmt: skip
+    use_threads(before)
+
+
+@exact(parallel=True)
+def multiply(workers, job):
+    """All blocks of C."""
+    before = use_threads(workers)
+    for t in prange(workers):
+        compute(np.int64(t), workers, job)
+    use_threads(before)
+
+
+@exact()
+def compute(t, workers, job):
+    """Worker t's blocks of C."""
+    kind, I, J = job.kind, up(job.M, SIDE), up(job.N, SIDE)
+    p = split(I, J, workers)
+    q = workers // p
+    if t >= p * q:
+        return
+    i0, i1 = t // q * I // p, (t // q + 1) * I // p
+    j0, j1 = t % q * J // q, (t % q + 1) * J // q
+    steps, step = up(job.K, CHANNELS[kind]), 2 * TILE * PARTS[kind]
+    deepest = min(steps, DEEPEST[kind])
+    near = max(1, NEAR // (deepest * step))
+    a_packed, b_packed = job.near[t].ctypes.data, job.tiles.ctypes.data
+    spare, sums = job.spare[t].ctypes.data, job.blocks[t, 0].ctypes.data
+    configure(job.shapes.ctypes.data)
+    for first in range(i0, i1, near):
+        last = min(first + near, i1)
+        for i in range(first, last):
+            job.wide[i] = pack(
+                kind, False, job.a + i * SIDE * job.a_row, job.a_row, job.a_step,
+                min(SIDE, job.M - i * SIDE), job.K, a_packed + (i - first) * steps * step, spare,
+            )  # fmt: skip
+        for k in range(0, steps, deepest):
+            kc = min(deepest, steps - k)
+            for j in range(j0, j1):
+                b_panel = b_packed + (j * steps + k) * step
+                for i in range(first, last):
+                    a_panel = a_packed + ((i - first) * steps + k) * step
+                    block(kind, min(SIDE, job.M - i * SIDE), kc, a_panel, b_panel, sums,
+                          spare + SPARE)  # fmt: skip
+                    _finish(i, j, k > 0, k + kc == steps, job.blocks[t], job)
+    release()
+
+
+@exact()
+def _finish(i, j, more, last, blocks, job):
+    """Sums of a block -> C. more: C holds a part of its sum; last: nothing follows."""
+    own_code()
+    m, n = min(SIDE, job.M - i * SIDE), min(SIDE, job.N - j * SIDE)
+    c = job.c[i * SIDE : i * SIDE + m, j * SIDE : j * SIDE + n]
+    activated, row, sums = last and job.form != NO_GELU, 4 * job.N, blocks[0].ctypes.data
+    start, zeros = job.start[j * SIDE :].ctypes.data, job.start[-SIDE:].ctypes.data
+    inside = n == SIDE and not activated
+    to, to_row = (c.ctypes.data, row) if inside else (sums, 4 * SIDE)
+    if job.kind == INT8:
+        finish_int8(m, to, to_row, sums, job.s[i * SIDE :].ctypes.data,
+                    job.zero[i * SIDE :].ctypes.data, job.scale[j * SIDE :].ctypes.data,
+                    job.sums[j * SIDE :].ctypes.data, start)  # fmt: skip
+    else:
+        old, old_row = zeros, 0
+        if more or job.add:
+            old, old_row = c.ctypes.data, row
+            if n < SIDE:
+                old, old_row = blocks[1].ctypes.data, 4 * SIDE
+                _copy(c, blocks[1])
+        finish(m, to, to_row, sums, np.float32(FACTORS[job.kind]), zeros if more else start,
+               old, old_row)  # fmt: skip
+    if not inside and (not activated or job.g.ctypes.data != job.c.ctypes.data):
+        _copy(blocks[0, :m, :n], c)
+    if activated:
+        _activate(blocks[0, :m].reshape(-1), job.form)
+        _copy(blocks[0, :m, :n], job.g[i * SIDE : i * SIDE + m, j * SIDE : j * SIDE + n])
+
+
+@serial
+def _copy(source, to):
+    """to's upper left corner = source."""
+    for p in range(source.shape[0]):
+        for q in range(source.shape[1]):
+            to[p, q] = source[p, q]
+
+
+@serial
+def _activate(x, form):
+    """gelu in place."""
+    own_code()
+    if form == ERF:
+        for o in range(len(x)):
+            x[o] = gelu_erf(x[o])
+    else:
+        for o in range(len(x)):
+            x[o] = gelu_tanh(x[o])

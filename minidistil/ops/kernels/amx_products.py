@@ -1,0 +1,51 @@
+"""Float32 products on AMX: panels that are kept, and the numbers that cannot be split.
+
+The sums of `amx_matmul.py` are as exact as float32's, or more so, for all numbers below 2³². Larger
+ones, infinities and NaN make a panel of 32 rows or columns *wide*; AMX takes it for zeros, and the
+rows and columns concerned are computed by the float32 kernel. So overflow, infinity and NaN come
+out as they would without AMX. Small numbers need no such care: subnormal ones are split exactly.
+"""
+
+import numpy as np
+
+from minidistil.ops.kernels import packing
+from minidistil.ops.kernels.amx_matmul import make_job, multiply, pack_right, workers_for
+from minidistil.ops.kernels.amx_tile import SIDE
+from minidistil.ops.kernels.packing import frozen, remember
+from minidistil.ops.runtime.workspace import empty, is_frugal
+
+
+def product(kind, a, b, out, bias, add, form, into, by_float32):
+    """out (M,N) = or, if add, += a (M,K)·b (K,N) + bias; into = gelu(out), where `form` says so.
+
+    kind: HIGHEST or HIGH. by_float32: a function of a, b, out, bias, add, form, into, for the rows
+    and columns that AMX cannot compute.
+    """
+    weight = frozen(b)
+    panels = kept = packing.kept.get((id(weight), kind))
+    if kept is None:
+        panels = pack_right(kind, b)
+        if weight is not None and not is_frugal():
+            remember(weight, kind, panels)
+    workers = workers_for(*out.shape, len(b))
+    job = make_job(kind, a, panels, out, workers=workers, bias=bias, add=add, form=form, g=into)
+    multiply(workers, job)
+    if job.wide.any() or panels.wide.any():
+        rows, columns = (np.repeat(x, SIDE) for x in (job.wide, panels.wide))
+        _redo(a, b, out, bias, add, form, into, by_float32, rows[: len(a)], columns[: b.shape[1]])
+
+
+def _redo(a, b, out, bias, add, form, into, by_float32, wide_rows, wide_columns):
+    """The rows, and in all others the columns, whose panels were taken for zeros."""
+    everything = np.arange(out.shape[1])
+    for rows, columns in ((wide_rows, everything), (~wide_rows, np.flatnonzero(wide_columns))):
+        rows = np.flatnonzero(rows)
+        if len(rows) and len(columns):
+            where = np.ix_(rows, columns)
+            c = out[where]
+            g = c if into is out else empty(c.shape)
+            shift = None if bias is None else bias[columns]
+            by_float32(a[rows], b[:, columns], c, shift, add, form, g)
+            out[where] = c
+            if into is not out:
+                into[where] = g
