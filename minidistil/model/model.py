@@ -77,7 +77,7 @@ class Model(SharedArraysCopy):
 
     def _transposed(self, c, x):
         """Convert between the checkpoint's layout and the ops' (out,in)."""
-        return self.ops.place.turned(x) if is_transposed(c, self.config) else x
+        return self.ops.place.transposed(x) if is_transposed(c, self.config) else x
 
     def named_by_role(self) -> dict[str, np.ndarray]:
         """The float32 parameters under canonical names, in the checkpoint's layout."""
@@ -210,7 +210,7 @@ class Model(SharedArraysCopy):
 
     def _loss(self, result, rows, given, counting=PLAIN):
         """The loss, a float, and its Cotangents."""
-        return task_loss.loss_of(result, rows, given, self.config, self.task, self.ops, counting)
+        return task_loss.loss_of(result, rows, given, self, counting)
 
     # ------------------------------------------------------------ backward
 
