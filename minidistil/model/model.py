@@ -77,7 +77,7 @@ class Model(SharedArraysCopy):
 
     def _transposed(self, c, x):
         """Convert between the checkpoint's layout and the ops' (out,in)."""
-        return self.ops.place.turned(x) if is_transposed(c, self.config) else x
+        return self.ops.place.transposed(x) if is_transposed(c, self.config) else x
 
     def named_by_role(self) -> dict[str, np.ndarray]:
         """The float32 parameters under canonical names, in the checkpoint's layout."""

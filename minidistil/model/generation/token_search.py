@@ -22,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minidistil.model.generation.logit_rules import LogitRules
+from minidistil.ops.softmax import log_softmax
 
 
 class SearchLimits(NamedTuple):
@@ -72,10 +73,6 @@ def beam_search(step: Callable, logits: np.ndarray, texts: list, limits: SearchL
                 options: BeamOptions) -> list[np.ndarray]:  # fmt: skip
     """B arrays of new tokens: for each text the best continuation that has ended, or has
     `max_new_tokens`."""
-    from minidistil.ops.softmax import (
-        log_softmax,  # imports Numba, which `import minidistil` avoids
-    )
-
     searches = [Beam(text, limits, options) for text in texts]
     live = searches
     for n in range(limits.max_new_tokens):

@@ -1,1 +1,1 @@
-"""The parts that several ops are made of: matrix products, attention, number formats."""
+"""Kernels that several ops share: matrix products, attention, number formats."""

@@ -1,7 +1,7 @@
-"""Attention's engine on the device: the tiles of `flash_attention.py`, a block of threads each.
+"""Attention in tiles on the device: the algorithm of `flash_attention.py`, one tile row a block.
 
-A block owns OWN rows of one head of one sequence and meets the rows that this sequence has on the
-other side, OTHER at a time. All three kernels are one picture, with other things in its places:
+A block owns OWN rows of one head of one sequence and reads the rows that this sequence has on the
+other side, OTHER at a time. The three kernels follow one picture with different operands:
 
                        others, OTHER at a time ─►              own        others     sums up
                   ┌─────────┬─────────┬─────┐
@@ -10,20 +10,21 @@ other side, OTHER at a time. All three kernels are one picture, with other thing
       in shared   │ thread  │         │     │     ∂k, ∂v      k, v       q, ∂y      ∂k = ∂sᵀ·q
       memory      └─────────┴─────────┴─────┘                                       ∂v = aᵀ·∂y
 
-Thread (i, j) of OWN/4 × 8 makes the scores of own rows i, i + OWN/4, … with others j, j + 8, …
+Thread (i, j) of OWN/4 × 8 computes the scores of own rows i, i + OWN/4, … with others j, j + 8, …
 (neighbouring threads read neighbouring rows, whose pitch of D + 4 floats puts them in different
-banks), and then four rows of the sum with every eighth four of its channels. The tile of weights
-passes through shared memory in between. The eight threads of a row are neighbours in a warp, so
-that its maximum and its sum are three shuffles.
+banks), and then four rows of the sum with every eighth four of its channels. In between, the tile
+of weights passes through shared memory. The eight threads of a row are neighbours in a warp, so
+its maximum and its sum take three shuffles.
 
     OWN     64 rows forward, 32 backward, where twice as many arrays share 48 KB.
     OTHER   32: eight threads of four.
 
-Each cell of every result is written by one thread which sums in a fixed order; ∂q and ∂k, ∂v are
-two passes over the scores, because no block has both sums whole. Kept are y and `norms`, m and 1/l
-of each row and head; ∂q is divided by l once its sum is done, a weight of ∂k and ∂v before.
-Dropout's mask of a tile is drawn where the weights are going to be, four keys at a time.
-A causal query n of t sees the first n + 1 + u − t keys; tiles that nobody sees are skipped.
+Each cell of every result has one writer, which sums in a fixed order. ∂q and ∂k, ∂v are two passes
+over the scores, because no block has both sums whole. y and `norms`, m and 1/l of each row and
+head, are kept for backward. ∂q is divided by l after its sum, a weight of ∂k and ∂v before.
+Dropout's mask of a tile is drawn into the memory of the weights, four keys at a time.
+Query n of T_q causal ones attends to the first n + 1 + T_k − T_q keys. Tiles without such keys are
+skipped.
 Sources: those of `flash_attention.py`.
 """
 
@@ -50,7 +51,7 @@ from minidistil.ops.runtime.cuda import cuda, cuda_kernel, device_empty, float32
 
 FORWARD_ROWS, BACKWARD_ROWS = 64, 32
 WIDEST = 64  # channels of a head
-LOWEST = np.float32(-1e30)  # below every score; no infinity, whose differences are not numbers
+LOWEST = np.float32(-1e30)  # below every score, and finite: differences of infinities are NaN
 THREADS = 128
 
 
@@ -82,7 +83,7 @@ def backward(dy, inputs: Attention, y, norms, grads: tuple) -> None:
 
 
 def _shape(D):
-    """The head's channels, and what they are filled up to."""
+    """The head's channels, and the width to which a tile pads them."""
     if D > WIDEST:
         raise ValueError(
             f"CUDA attention takes heads of at most {WIDEST} channels, not {D}; "
@@ -92,7 +93,7 @@ def _shape(D):
 
 
 def _wide(C, H):
-    """Whether every head's rows begin where a 128-bit load may."""
+    """Whether every head's rows begin at an address that a 128-bit load permits."""
     return C % 4 == 0 and C // H % 4 == 0
 
 
@@ -101,7 +102,7 @@ def _scale(C, H):
 
 
 def _grid(x, bounds, H, own):
-    """As many blocks as any lengths of so many sequences with so many rows could need."""
+    """Enough blocks for any lengths of this number of sequences with this number of rows."""
     return len(x) // own + len(bounds) - 1, H
 
 
@@ -132,18 +133,18 @@ def forward_kernel(OWN, D, WIDTH, wide, dropout, causal):
         o = cuda.local.array((4, CHANNELS), float32)
         top = cuda.local.array(4, float32)
         total = cuda.local.array(4, float32)
-        first, t, q0, key, u = my_tile(bounds, key_bounds, OWN)
-        if t == 0:
+        first, T_q, q0, key, T_k = my_tile(bounds, key_bounds, OWN)
+        if T_q == 0:
             return
         h, i, j = cuda.blockIdx.y, cuda.threadIdx.x // ACROSS, cuda.threadIdx.x % ACROSS
-        rows(q, first + q0, t - q0, h * D, D, wide, scale, q_tile, OWN, WIDTH, THREADS)
+        rows(q, first + q0, T_q - q0, h * D, D, wide, scale, q_tile, OWN, WIDTH, THREADS)
         for p in range(4):
             top[p], total[p] = LOWEST, float32(0)
             for c in range(CHANNELS):
                 o[p, c] = float32(0)
-        for k0 in range(0, min(u, q0 + OWN + u - t) if causal else u, OTHER):
-            rows(k, key + k0, u - k0, h * D, D, wide, float32(1), k_tile, OTHER, WIDTH, THREADS)
-            rows(v, key + k0, u - k0, h * D, D, wide, float32(1), v_tile, OTHER, WIDTH, THREADS)
+        for k0 in range(0, min(T_k, q0 + OWN + T_k - T_q) if causal else T_k, OTHER):
+            rows(k, key + k0, T_k - k0, h * D, D, wide, float32(1), k_tile, OTHER, WIDTH, THREADS)
+            rows(v, key + k0, T_k - k0, h * D, D, wide, float32(1), v_tile, OTHER, WIDTH, THREADS)
             if dropout:
                 draw(sequence, column, key0, key1, site, threshold, keep, first + q0, OWN, k0, h,
                       OTHER, OTHER + 4, 1, THREADS, weights)
@@ -151,7 +152,7 @@ def forward_kernel(OWN, D, WIDTH, wide, dropout, causal):
             scores(q_tile, k_tile, i, j, DOWN, WIDTH, s)
             for p in range(4):
                 best = top[p]
-                seen = min(u, q0 + i + p * DOWN + 1 + u - t) if causal else u
+                seen = min(T_k, q0 + i + p * DOWN + 1 + T_k - T_q) if causal else T_k
                 for r in range(4):
                     if k0 + j + r * ACROSS < seen:
                         best = max(best, s[p, r])
@@ -176,16 +177,16 @@ def forward_kernel(OWN, D, WIDTH, wide, dropout, causal):
         for p in range(4):
             l, n = row_sum(total[p]), i + p * DOWN
             total[p] = float32(1) / l
-            if j == 0 and q0 + n < t and len(norms) > 0:
+            if j == 0 and q0 + n < T_q and len(norms) > 0:
                 norms[first + q0 + n, h, 0], norms[first + q0 + n, h, 1] = top[p], total[p]
-        write(o, total, y, first + q0, t - q0, h * D, D, i, j, DOWN, WIDTH)
+        write(o, total, y, first + q0, T_q - q0, h * D, D, i, j, DOWN, WIDTH)
 
     return attention_forward
 
 
 @cuda_kernel
 def along_kernel(dy, y, along, D):
-    """along (N,H): Σ_channels ∂y⊙y, which is softmax's Σ_keys ∂a⊙a."""
+    """along (N,H): Σ_channels ∂y⊙y, which equals softmax's Σ_keys ∂a⊙a."""
     at = cuda.grid(1)
     H = along.shape[1]
     if at < along.shape[0] * H:
@@ -214,20 +215,20 @@ def dq_kernel(OWN, D, WIDTH, wide, dropout, causal):
         da = cuda.local.array((4, 4), float32)
         sums = cuda.local.array((4, CHANNELS), float32)
         scales = cuda.local.array(4, float32)
-        first, t, q0, key, u = my_tile(bounds, key_bounds, OWN)
-        if t == 0:
+        first, T_q, q0, key, T_k = my_tile(bounds, key_bounds, OWN)
+        if T_q == 0:
             return
         h, i, j = cuda.blockIdx.y, cuda.threadIdx.x // ACROSS, cuda.threadIdx.x % ACROSS
-        rows(q, first + q0, t - q0, h * D, D, wide, scale, q_tile, OWN, WIDTH, THREADS)
-        rows(dy, first + q0, t - q0, h * D, D, wide, float32(1), dy_tile, OWN, WIDTH, THREADS)
+        rows(q, first + q0, T_q - q0, h * D, D, wide, scale, q_tile, OWN, WIDTH, THREADS)
+        rows(dy, first + q0, T_q - q0, h * D, D, wide, float32(1), dy_tile, OWN, WIDTH, THREADS)
         for p in range(4):
             n = q0 + i + p * DOWN
-            scales[p] = scale * norms[first + n, h, 1] if n < t else scale
+            scales[p] = scale * norms[first + n, h, 1] if n < T_q else scale
             for c in range(CHANNELS):
                 sums[p, c] = float32(0)
-        for k0 in range(0, min(u, q0 + OWN + u - t) if causal else u, OTHER):
-            rows(k, key + k0, u - k0, h * D, D, wide, float32(1), k_tile, OTHER, WIDTH, THREADS)
-            rows(v, key + k0, u - k0, h * D, D, wide, float32(1), v_tile, OTHER, WIDTH, THREADS)
+        for k0 in range(0, min(T_k, q0 + OWN + T_k - T_q) if causal else T_k, OTHER):
+            rows(k, key + k0, T_k - k0, h * D, D, wide, float32(1), k_tile, OTHER, WIDTH, THREADS)
+            rows(v, key + k0, T_k - k0, h * D, D, wide, float32(1), v_tile, OTHER, WIDTH, THREADS)
             if dropout:
                 draw(sequence, column, key0, key1, site, threshold, keep, first + q0, OWN, k0, h,
                       OTHER, OTHER + 4, 1, THREADS, weights)
@@ -236,10 +237,10 @@ def dq_kernel(OWN, D, WIDTH, wide, dropout, causal):
             scores(dy_tile, v_tile, i, j, DOWN, WIDTH, da)
             for p in range(4):
                 n = q0 + i + p * DOWN
-                seen = min(u, n + 1 + u - t) if causal else u
+                seen = min(T_k, n + 1 + T_k - T_q) if causal else T_k
                 for r in range(4):
                     ds = float32(0)
-                    if n < t and k0 + j + r * ACROSS < seen:
+                    if n < T_q and k0 + j + r * ACROSS < seen:
                         if dropout:
                             da[p, r] *= weights[(i + p * DOWN) * (OTHER + 4) + j + r * ACROSS]
                         e = float32(math.exp(s[p, r] - norms[first + n, h, 0]))
@@ -249,7 +250,7 @@ def dq_kernel(OWN, D, WIDTH, wide, dropout, causal):
             cuda.syncthreads()
             add_products(weights, k_tile, i, j, DOWN, WIDTH, sums)
             cuda.syncthreads()
-        write(sums, scales, dq, first + q0, t - q0, h * D, D, i, j, DOWN, WIDTH)
+        write(sums, scales, dq, first + q0, T_q - q0, h * D, D, i, j, DOWN, WIDTH)
 
     return attention_dq
 
@@ -275,19 +276,19 @@ def dkv_kernel(OWN, D, WIDTH, wide, dropout, causal):
         dk_sums = cuda.local.array((4, CHANNELS), float32)
         dv_sums = cuda.local.array((4, CHANNELS), float32)
         ones = cuda.local.array(4, float32)
-        key, u, k0, first, t = my_tile(key_bounds, bounds, OWN)
-        if u == 0:
+        key, T_k, k0, first, T_q = my_tile(key_bounds, bounds, OWN)
+        if T_k == 0:
             return
         h, i, j = cuda.blockIdx.y, cuda.threadIdx.x // ACROSS, cuda.threadIdx.x % ACROSS
-        rows(k, key + k0, u - k0, h * D, D, wide, float32(1), k_tile, OWN, WIDTH, THREADS)
-        rows(v, key + k0, u - k0, h * D, D, wide, float32(1), v_tile, OWN, WIDTH, THREADS)
+        rows(k, key + k0, T_k - k0, h * D, D, wide, float32(1), k_tile, OWN, WIDTH, THREADS)
+        rows(v, key + k0, T_k - k0, h * D, D, wide, float32(1), v_tile, OWN, WIDTH, THREADS)
         for p in range(4):
             ones[p] = float32(1)
             for c in range(CHANNELS):
                 dk_sums[p, c] = dv_sums[p, c] = float32(0)
-        for q0 in range(max(0, k0 + t - u) // OTHER * OTHER if causal else 0, t, OTHER):
-            rows(q, first + q0, t - q0, h * D, D, wide, scale, q_tile, OTHER, WIDTH, THREADS)
-            rows(dy, first + q0, t - q0, h * D, D, wide, float32(1), dy_tile, OTHER, WIDTH,
+        for q0 in range(max(0, k0 + T_q - T_k) // OTHER * OTHER if causal else 0, T_q, OTHER):
+            rows(q, first + q0, T_q - q0, h * D, D, wide, scale, q_tile, OTHER, WIDTH, THREADS)
+            rows(dy, first + q0, T_q - q0, h * D, D, wide, float32(1), dy_tile, OTHER, WIDTH,
                   THREADS)
             if dropout:
                 draw(sequence, column, key0, key1, site, threshold, keep, first + q0, OTHER, k0,
@@ -298,8 +299,8 @@ def dkv_kernel(OWN, D, WIDTH, wide, dropout, causal):
             for p in range(4):
                 for r in range(4):
                     n, a, ds = q0 + j + r * ACROSS, float32(0), float32(0)
-                    seen = min(u, n + 1 + u - t) if causal else u
-                    if n < t and k0 + i + p * DOWN < seen:
+                    seen = min(T_k, n + 1 + T_k - T_q) if causal else T_k
+                    if n < T_q and k0 + i + p * DOWN < seen:
                         m = float32(1)
                         if dropout:
                             m = weights[(i + p * DOWN) * (OTHER + 4) + j + r * ACROSS]
@@ -314,7 +315,7 @@ def dkv_kernel(OWN, D, WIDTH, wide, dropout, causal):
             add_products(weights, dy_tile, i, j, DOWN, WIDTH, dv_sums)
             add_products(ds_tile, q_tile, i, j, DOWN, WIDTH, dk_sums)
             cuda.syncthreads()
-        write(dk_sums, ones, dk, key + k0, u - k0, h * D, D, i, j, DOWN, WIDTH)
-        write(dv_sums, ones, dv, key + k0, u - k0, h * D, D, i, j, DOWN, WIDTH)
+        write(dk_sums, ones, dk, key + k0, T_k - k0, h * D, D, i, j, DOWN, WIDTH)
+        write(dv_sums, ones, dv, key + k0, T_k - k0, h * D, D, i, j, DOWN, WIDTH)
 
     return attention_dkv

@@ -1,7 +1,7 @@
-"""What the kernels of `flash_attention_cuda.py` are made of: tiles in, products, tiles out.
+"""Device functions of `flash_attention_cuda.py`: tiles in, products, dropout masks, tiles out.
 
-`i` and `j` are a thread's place: it has own rows i, i + down, … and others j, j + ACROSS, …
-A tile's rows are 4 floats further apart than they are long.
+A thread has the indices i and j: own rows i, i + down, … and other rows j, j + ACROSS, …
+The pitch of a tile's rows is their length plus 4 floats.
 """
 
 from minidistil.ops.kernels.flash_attention import HEAD_SHIFT
@@ -9,16 +9,16 @@ from minidistil.ops.kernels.philox import philox_cuda
 from minidistil.ops.runtime.cuda import ALL, cuda, device_function, float32
 from minidistil.ops.runtime.ptx import load4, load4_shared, store4_shared
 
-OTHER = 32  # rows that a block meets at a time
+OTHER = 32  # rows that a block reads at a time
 ACROSS = OTHER // 4  # threads that share a row
 
 
 @device_function
 def my_tile(bounds, other_bounds, own):
     """The block's sequence: its first row and length, the tile's first row in it, and the first row
-    and length of the others that it meets.
+    and length on the other side.
 
-    Tiles are counted along the sequences; a block too many gets length 0.
+    Tiles are counted along the sequences. A surplus block gets length 0.
     """
     tile, b = cuda.blockIdx.x, 0
     tiles = (bounds[1] - bounds[0] + own - 1) // own
@@ -32,7 +32,7 @@ def my_tile(bounds, other_bounds, own):
 
 @device_function
 def rows(x, first, count, c0, D, wide, scale, tile, lines, width, threads):
-    """lines × width floats of shared memory: `count` rows of x times scale, zeros around them."""
+    """Fills lines × width floats of shared memory: `count` rows of x times scale, else zeros."""
     for item in range(cuda.threadIdx.x, lines * width // 4, threads):
         r, c = item // (width // 4), 4 * (item % (width // 4))
         at = r * (width + 4) + c
@@ -69,7 +69,7 @@ def scores(own, other, i, j, down, width, s):
 
 @device_function
 def put(s, tile, i, j, down):
-    """The thread's weights into their places in the tile."""
+    """Stores the thread's weights to the tile."""
     for p in range(4):
         for r in range(4):
             tile[(i + p * down) * (OTHER + 4) + j + r * ACROSS] = s[p, r]
@@ -94,7 +94,7 @@ def add_products(weights, other, i, j, down, width, sums):
 
 @device_function
 def write(sums, scale, x, first, count, c0, D, i, j, down, width):
-    """The way back: sums times scale (4,)."""
+    """Writes the thread's sums times scale (4,) to x."""
     for p in range(4):
         for c in range(width // 8):
             channel = c // 4 * 32 + 4 * j + c % 4
@@ -105,9 +105,9 @@ def write(sums, scale, x, first, count, c0, D, i, j, down, width):
 @device_function
 def draw(sequence, column, key0, key1, site, threshold, keep, query0, queries, key, h, keys,
           query_step, key_step, threads, tile):  # fmt: skip
-    """m/(1−p) of a tile; its place is at query·query_step + key·key_step.
+    """Dropout's m/(1−p) of a tile, at query·query_step + key·key_step.
 
-    Rows behind the last one get zeros: what is multiplied by them is not kept, but must be finite.
+    Rows beyond the last one get zeros: their products are not kept, but must be finite.
     """
     for item in range(cuda.threadIdx.x, queries * keys // 4, threads):
         r, block = item // (keys // 4), item % (keys // 4)
@@ -124,7 +124,7 @@ def draw(sequence, column, key0, key1, site, threshold, keep, query0, queries, k
 
 @device_function
 def row_max(x):
-    """Over the eight threads of a row."""
+    """The maximum over the eight threads of a row."""
     for step in (4, 2, 1):
         x = max(x, cuda.shfl_xor_sync(ALL, x, step))
     return x
@@ -132,6 +132,7 @@ def row_max(x):
 
 @device_function
 def row_sum(x):
+    """The sum over the eight threads of a row."""
     for step in (4, 2, 1):
         x += cuda.shfl_xor_sync(ALL, x, step)
     return x

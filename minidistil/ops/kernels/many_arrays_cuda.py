@@ -1,8 +1,8 @@
 """Many arrays in one launch.
 
-A model has a hundred parameters, most of them short: with a kernel for each, the device would wait
-for launches more than it computes. So every array is cut into pieces, a block takes a piece, and a
-table says where the pieces lie: one row a block,
+A model has a hundred parameters, most of them short. With one kernel for each, the device would
+wait for launches longer than it computes. Every array is therefore cut into pieces, one block
+computes one piece, and a table holds the addresses of the pieces, one row a block:
 
     count │ tag │ address │ address │ …        of the first of `count` floats in each array
 
@@ -20,7 +20,7 @@ GLOBAL = 1  # the address space of the device's memory
 
 def table(groups, tags=None):
     """groups: a sequence of tuples of device arrays, alike in size within a tuple  ->  (pieces,
-    2 + arrays in a tuple) int64, on the device.  tags: a whole number for each tuple."""
+    2 + arrays in a tuple) int64, on the device.  tags: an integer for each tuple."""
     groups = list(groups)
     tags = [0] * len(groups) if tags is None else tags
     rows = []

@@ -1,9 +1,9 @@
-"""The engine room on the device: C = A·B in float32, every operand order, any size.
+"""Matrix product in float32 on the device: C = A·B, every operand order, any size.
 
 A multiplication reads two numbers, and shared memory delivers far fewer numbers than a
-multiprocessor can multiply. So each level of memory feeds a tile that is used many times over:
+multiprocessor can multiply. Each level of memory therefore feeds a tile that is used many times:
 
-                     N                      a block's tile BM × BN, made by TY × TX threads
+                     N                      a block's tile BM × BN, computed by TY × TX threads
               ┌───────────────┐               ┌───────────────┐
          K    │   B  │░░│     │               │ 4 │     │ 4 │   each thread owns 8 × 8 entries
               └──────┴──┴─────┘               │───┘     └───│   in registers, as four squares of
@@ -11,7 +11,7 @@ multiprocessor can multiply. So each level of memory feeds a tile that is used m
       ┌────┐  ┌───────────────┐               └───────────────┘   neighbours in shared memory
       │  A │  │   C           │
       │░░░░│BM│     ┌──┐      │   step by step along K: BK columns of A and BK rows of B go from
-      │    │  │     │▒▒│      │   memory into registers while the step before them is multiplied,
+      │    │  │     │▒▒│      │   memory into registers while the previous step is multiplied,
     M │    │  │     └──┘      │   then into the second of two buffers in shared memory
       └────┘  └───────────────┘
 
@@ -23,18 +23,18 @@ Sizes, from the registers outwards:
     BM × BN   128 × 128 (256 threads, 17 KB of shared memory), 64 entries read from memory for
               4,096 multiply-adds; 64 × 64 (64 threads) where the large tiles would be fewer than
               the multiprocessors.
-    PITCH     BM + 4: an operand whose rows run along K is turned while it is stored, and the
-              odd pitch lets a warp's stores meet different banks.
+    PITCH     BM + 4: an operand whose rows run along K is transposed while it is stored, and this
+              pitch puts a warp's stores into different banks.
 
-Where C has too few tiles for the device, K is cut in parts: each part's tile goes to a buffer of
-its own and one more kernel adds them up, in order. How many parts depends on the shapes alone, so
-an entry has the same bits on every device; nothing is ever added atomically.
+If C has too few tiles for the device, K is cut into parts: each part's tile goes to a buffer of its
+own, and a second kernel adds the parts in order. The number of parts depends on the shapes alone,
+so an entry has the same bits on every device. No sum is atomic.
 
-GELU, where it is asked for, reads what the thread has just written: the sums have left their
-registers by then, and the cache still holds them.
+GELU, if requested, reads the numbers that the thread has just written: the sums have left their
+registers, and the cache still holds them.
 
-An operand may be stored turned (`transpose_a`: A is given as (K,M)), so a linear layer and both its
-gradients read what is there: x·Wᵀ, ∂y·W, ∂yᵀ·x. Edges read zeros.
+An operand can be stored transposed (`transpose_a`: A is given as (K,M)), so a linear layer and both
+its gradients, x·Wᵀ, ∂y·W and ∂yᵀ·x, read their arrays as they are stored. Edges read zeros.
 (Goto and van de Geijn, 2008; NVIDIA, "CUTLASS: efficient GEMM in CUDA", 2017.)
 """
 
@@ -49,22 +49,22 @@ from minidistil.ops.runtime.ptx import load4, load4_shared, store4, store4_share
 
 
 class Tile(NamedTuple):
-    """Rows and columns of C that a block makes, steps that it takes at a time, its threads."""
+    """Rows and columns of C that a block computes, steps that it takes at a time, its threads."""
 
     rows: int
     columns: int
     steps: int
     threads: int
 
-    def count(self, M, N):
-        """Tiles that cover (M,N)."""
+    def count(self, M: int, N: int) -> int:
+        """The number of tiles that cover (M,N)."""
         return -(-M // self.rows) * -(-N // self.columns)
 
 
 LARGE, SMALL, TENSOR = Tile(128, 128, 8, 256), Tile(64, 64, 8, 64), Tile(*TILE)
-BLOCKS = 256  # that keep a device busy: about two for each multiprocessor of a large one
-PART = 256  # steps along K that a part has at least
-ADDERS = 256  # threads of a block that adds up parts
+BLOCKS = 256  # enough to keep a device busy: about two for each multiprocessor of a large one
+PART = 256  # the fewest steps along K of a part
+ADDERS = 256  # threads of a block that adds parts
 
 
 def matmul(a, b, out=None, *, transpose_a=False, transpose_b=False, bias=None, add=False, gelu=None,
@@ -72,9 +72,9 @@ def matmul(a, b, out=None, *, transpose_a=False, transpose_b=False, bias=None, a
     """a (M,K), b (K,N)  ->  c (M,N): float32 device arrays in C order.
 
     transpose_a: a is given as (K,M). transpose_b: b is given as (N,K). bias: (N,), added to every
-    row. out: where to write c. add: c += a·b. gelu: "none" or "tanh", a form of GELU of which c
-    goes `into` an array of c's shape, which may be c itself. size: (M,N,K), where an array has more
-    columns than are meant. Raises ValueError for shapes that do not fit.
+    row. out: where to write c. add: c += a·b. gelu: "none" or "tanh", a form of GELU; gelu(c) is
+    then written to `into`, an array of c's shape, which may be c itself. size: (M,N,K), if an array
+    has more columns than the product uses. Raises ValueError for shapes that do not fit.
     """
     M, N, K = size or _size(a, b, transpose_a, transpose_b)
     precision, gemm = current()
@@ -84,7 +84,7 @@ def matmul(a, b, out=None, *, transpose_a=False, transpose_b=False, bias=None, a
         return out
     rest = bias, add, gelu, into
     if gemm == "cublas":
-        _by_cublas(a, b, out, transpose_a, transpose_b, M, N, K, *rest)
+        _finish(_by_cublas(a, b, transpose_a, transpose_b, (M, N, K)), out, M, N, *rest)
         return out
     tile, parts = plan(M, N, K, precision)
     wide = all(_wide(x) for x in (a, b, out, into))
@@ -119,7 +119,7 @@ def plan(M, N, K, precision="highest"):
 
 
 def _wide(x):
-    """Whether every row begins where a 128-bit load may."""
+    """Whether every row begins at an address that a 128-bit load permits."""
     return x.shape[1] % 4 == 0
 
 
@@ -132,18 +132,20 @@ def _kernel(precision, tile, transpose_a, transpose_b, wide, add, gelu):
 
 @cache
 def _nothing():
-    """What a kernel gets in a bias's place."""
+    """The argument in place of a missing bias."""
     return device_empty(1)
 
 
-def _by_cublas(a, b, out, transpose_a, transpose_b, M, N, K, bias, add, gelu, into):
+def _by_cublas(a, b, transpose_a, transpose_b, size):
+    """The product by NVIDIA's library  ->  (1,M,N), the one part that `_finish` takes."""
     import cupy
 
+    M, N, K = size
     a, b = (cupy.asarray(x) for x in (a, b))
     a, b = a.T[:M, :K] if transpose_a else a[:M, :K], b.T[:K, :N] if transpose_b else b[:K, :N]
     sums = device_empty((1, M, N))
     cupy.matmul(a, b, out=cupy.asarray(sums)[0])
-    _finish(sums, out, M, N, bias, add, gelu, into)
+    return sums
 
 
 def sum_parts(parts, out=None):
@@ -164,7 +166,7 @@ def _finish(sums, out, M, N, bias, add, gelu, into):
 
 @cache
 def finish_kernel(gelu):
-    """The kernel that adds up parts (P,M,·), in order, and does what comes after a product."""
+    """The kernel that adds parts (P,M,·) in order, and bias, C and GELU afterwards."""
 
     @cuda_kernel
     def finish(sums, c, into, bias, M, N, has_bias, add):
@@ -262,7 +264,7 @@ def product_kernel(tile, transpose_a, transpose_b, wide, add, gelu):
                     n = n0 + half * (BN // 2)
                     _store(c, shift + m, n, N, wide, add, sums[i, 4 * half], sums[i, 4 * half + 1],
                            sums[i, 4 * half + 2], sums[i, 4 * half + 3])  # fmt: skip
-        if gelu:  # of what this thread has just written, while the cache holds it
+        if gelu:  # reads what this thread has just written, while the cache holds it
             for e in range(64):
                 m, n = m0 + e // 32 * (BM // 2) + e // 8 % 4, n0 + e // 4 % 2 * (BN // 2) + e % 4
                 if m < M and n < N:
@@ -273,7 +275,7 @@ def product_kernel(tile, transpose_a, transpose_b, wide, add, gelu):
 
 @device_function
 def _store(c, m, n, N, wide, add, v0, v1, v2, v3):
-    """Four neighbours of a row of C, or those of them that exist."""
+    """Stores four neighbours of a row of C, or those within C."""
     if wide:
         if n < N:
             if add:
@@ -292,14 +294,14 @@ def _store(c, m, n, N, wide, add, v0, v1, v2, v3):
 
 
 @device_function
-def _fetch(x, turned, wide, line, lines, k0, end, width, BK, threads, fours, out):
-    """This thread's fours of a tile: `width` lines from `line` on, BK steps from k0 on.
+def _fetch(x, across, wide, line, lines, k0, end, width, BK, threads, fours, out):
+    """Loads this thread's fours of a tile: `width` lines from `line` on, BK steps from k0 on.
 
-    turned: lines are columns of x (K,lines), else rows of x (lines,K).
+    across: lines are columns of x (K,lines), else rows of x (lines,K).
     """
     for i in range(fours):
         q = cuda.threadIdx.x + i * threads
-        if turned:
+        if across:
             r, c, rows, columns = k0 + q // (width // 4), line + 4 * (q % (width // 4)), end, lines
         else:
             r, c, rows, columns = line + q // (BK // 4), k0 + 4 * (q % (BK // 4)), lines, end
@@ -313,14 +315,14 @@ def _fetch(x, turned, wide, line, lines, k0, end, width, BK, threads, fours, out
 
 
 @device_function
-def _put(fours_, turned, tile, start, pitch, width, BK, threads, fours):
-    """Into shared memory, step by step: tile[start + k·pitch + line]."""
+def _put(values, across, tile, start, pitch, width, BK, threads, fours):
+    """Stores them to shared memory, step by step: tile[start + k·pitch + line]."""
     for i in range(fours):
         q = cuda.threadIdx.x + i * threads
-        if turned:
+        if across:
             at = start + q // (width // 4) * pitch + 4 * (q % (width // 4))
-            store4_shared(tile, at, fours_[i, 0], fours_[i, 1], fours_[i, 2], fours_[i, 3])
+            store4_shared(tile, at, values[i, 0], values[i, 1], values[i, 2], values[i, 3])
         else:
             at = start + 4 * (q % (BK // 4)) * pitch + q // (BK // 4)
             for j in range(4):
-                tile[at + j * pitch] = fours_[i, j]
+                tile[at + j * pitch] = values[i, j]

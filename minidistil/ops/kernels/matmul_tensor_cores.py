@@ -6,9 +6,9 @@ A warp's instruction multiplies 16 × 8 by 8 × 8 (tf32, 10 bits behind the poin
 
     k = t, t + 4, t + 8, t + 12     of 16
 
-which are two tf32 instructions (t and t + 4, then the others) or, in pairs, one of bfloat16. That
-the instruction numbers the steps of a pair otherwise does not matter, for A and B agree. So both
-formats share everything but one line:
+which are two tf32 instructions (t and t + 4, then the others) or, in pairs, one of bfloat16. The
+instruction numbers the steps of a pair differently, which has no effect because A and B agree.
+Both formats therefore share everything but one line:
 
             BK                 memory ──► stage 0 │ stage 1 │ stage 2      asynchronous copies, two
         ┌────────┐                        ▲ being multiplied               steps ahead, that pass by
@@ -17,12 +17,12 @@ formats share everything but one line:
         │        │               rows across k:  [k][line]  pitch + 8   four plain loads
         └────────┘
 
-Both pitches put what a warp reads at a time into 32 different banks. Operands are rounded, to
-nearest, on their way from shared memory into the instruction.
+Both pitches put the words that a warp reads at once into 32 different banks. Operands are rounded
+to nearest between shared memory and the instruction.
 
     128 × 64  of C a block: four warps of 64 × 32 entries, 64 registers a lane
     BK        16 steps: one row of a pitch-20 tile is four 128-bit copies
-    STAGES    3, together 46 KB of the 48 KB that every device has
+    STAGES    3, together 46 KB of the 48 KB of every device
 
 Sources: PTX ISA, "Warp level matrix instructions"; CUTLASS's multistage pipeline.
 """
@@ -114,7 +114,7 @@ def tensor_kernel(bf16, transpose_a, transpose_b, wide, add, gelu):
                     if m < M and n + j < N:
                         v = sums[s, 2 * i + j]
                         c[shift + m, n + j] = v + c[shift + m, n + j] if add else v
-        if gelu:  # of what this thread has just written
+        if gelu:  # reads what this thread has just written
             for e in range(64):
                 n = column + n0 + 8 * (e // 4 % 4) + 2 * (lane % 4) + e % 2
                 m = row + m0 + 16 * (e // 16) + 8 * (e // 2 % 2) + lane // 4
@@ -125,14 +125,14 @@ def tensor_kernel(bf16, transpose_a, transpose_b, wide, add, gelu):
 
 
 def _layout(across, lines):
-    """Pitch and size of a stage. Across: steps are rows, else lines are."""
+    """Pitch and size of a stage. across: rows are steps, else lines."""
     pitch, rows = (lines + 8, BK) if across else (BK + 4, lines)
     return pitch, rows * pitch
 
 
 @device_function
 def _request(x, across, wide, line, lines, k0, end, width, tile, to, pitch):
-    """Copies of a tile's fours, of which what lies outside arrives as zeros."""
+    """Starts the copies of a tile's fours; numbers outside the operand arrive as zeros."""
     for item in range(cuda.threadIdx.x, width * BK // 4, THREADS):
         if across:
             i, j = item // (width // 4), 4 * (item % (width // 4))
@@ -152,7 +152,7 @@ def _request(x, across, wide, line, lines, k0, end, width, tile, to, pitch):
 
 @device_function
 def _steps(tile, across, start, pitch, line, lane, bf16, out, p, e0):
-    """Steps t, t + 4, … of line g, as the instruction takes them, from out[p, e0] on."""
+    """Loads steps t, t + 4, … of line g, rounded for the instruction, into out[p, e0:]."""
     if across:
         at = start + lane % 4 * pitch + line + lane // 4
         four = (tile[at], tile[at + 4 * pitch], tile[at + 8 * pitch], tile[at + 12 * pitch])

@@ -1,18 +1,19 @@
-"""What a device can do at most, for the benchmark: kernels that do nothing but one thing.
+"""Peak speeds of a device, for the benchmark: kernels that do one thing only.
 
-Each function takes whether the device is real (a simulated one gets a toy) and returns what to run,
-and how many bytes or operations that is.
+Each function takes whether the device is real (a simulated one gets a small size). It returns a
+function to run, and the number of bytes or operations of one run.
 """
 
+from collections.abc import Callable
 from functools import cache
 
 from minidistil.ops.runtime.cuda import cuda, cuda_kernel, device_zeros, flat, float32, uint32
 from minidistil.ops.runtime.ptx import load4, mma_bf16, mma_tf32, store4
 
-BLOCKS, THREADS, STEPS = 2048, 256, 4096  # enough to fill a device for milliseconds
+BLOCKS, THREADS, STEPS = 2048, 256, 4096  # enough to keep a device busy for milliseconds
 
 
-def copy(large):
+def copy(large: bool) -> tuple[Callable[[], None], int]:
     """Memory bandwidth, reading and writing: four floats a thread."""
     n = 1 << 26 if large else 256
     x, y = device_zeros(n), device_zeros(n)
@@ -29,8 +30,8 @@ def _copy_kernel(x, y):
         store4(y, at, four[0], four[1], four[2], four[3])
 
 
-def multiply_add(large):
-    """float32 outside tensor cores: eight sums a thread that do not wait for each other."""
+def multiply_add(large: bool) -> tuple[Callable[[], None], int]:
+    """float32 outside tensor cores: eight independent sums a thread."""
     blocks, threads, steps = _load(large)
     out = device_zeros(blocks * threads)
     return lambda: _multiply_add_kernel[blocks, threads](out, steps), 16 * out.size * steps
@@ -56,13 +57,13 @@ def _multiply_add_kernel(out, steps):
     out[at] = total * float32(0)
 
 
-def tf32(large):
-    """Tensor cores: four 16 × 8 products of 8 steps a warp that do not wait for each other."""
+def tf32(large: bool) -> tuple[Callable[[], None], int]:
+    """Tensor cores in tf32: four independent 16 × 8 products of 8 steps a warp."""
     return _tensor(large, False, 8)
 
 
-def bf16(large):
-    """The same of 16 steps."""
+def bf16(large: bool) -> tuple[Callable[[], None], int]:
+    """Tensor cores in bfloat16: the same with 16 steps."""
     return _tensor(large, True, 16)
 
 
@@ -75,7 +76,7 @@ def _tensor(large, narrow, depth):
 
 @cache
 def tensor_peak(narrow):
-    """The kernel that multiplies what lies in its registers, in bfloat16 or in tf32."""
+    """The kernel that multiplies its registers, in bfloat16 or in tf32."""
 
     @cuda_kernel
     def tensor(out, steps):

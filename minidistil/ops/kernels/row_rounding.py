@@ -1,21 +1,21 @@
-"""Rows of float32 numbers rounded to a narrow format: `number_formats.py` in Numba."""
+"""Rounding of float32 rows to a narrow format on the CPU: `number_formats.py` in Numba."""
 
 import numpy as np
 
 from minidistil.ops.kernels.number_formats import SMALLEST_SCALE, WIDTH
 from minidistil.ops.runtime.cpu import bits_from_float, exact, float_from_bits, helper, own_code
 
-# Bits of a float32: the sign, all others, infinity, what makes a NaN quiet, the upper half.
+# Bits of a float32: the sign, all others, infinity, the flag of a quiet NaN, the upper half.
 SIGN, MAGNITUDE, INFINITY = np.int32(-(1 << 31)), np.int32(0x7FFFFFFF), np.int32(0x7F800000)
 QUIET, UPPER = np.int32(0x00400000), np.int32(-0x10000)
 
 
 @exact()
 def whole_row(x, line, short, lowest):
-    """x (I,)  ->  line (I,) whole numbers less `zero`; returns their scale, and zero.
+    """x (I,)  ->  line (I,), whole numbers less `zero`; returns their scale, and zero.
 
-    `_formats.quantize_rows`, to the bit. zero: 0, or, for a short type, so that the smallest of
-    the row becomes `lowest`.
+    The numbers are those of `number_formats.quantize_rows`, to the bit. zero: 0; for a short type
+    the value that turns the smallest of the row into `lowest`.
     """
     own_code()
     high, low = _extremes(x.view(np.int32))
@@ -35,7 +35,7 @@ def whole_row(x, line, short, lowest):
 @exact()
 def _extremes(bits):
     """bits (I,) of a row of floats  ->  bits of its largest entry and of minus its smallest, each 0
-    or above: without a sign, floats are ordered as their bits are, and those with one lie below."""
+    or above: floats without a sign are ordered as their bits; bits of those with one are below."""
     high = low = np.int32(0)
     for k in range(len(bits)):
         high = np.int32(max(high, bits[k]))
@@ -45,7 +45,7 @@ def _extremes(bits):
 
 @exact()
 def bf16_row(x, line, shift):
-    """x (I,)  ->  line (I,): `_formats.round_bf16`, as the tile reads it."""
+    """x (I,)  ->  line (I,): `number_formats.round_bf16`, shifted as the tile reads it."""
     bits = x.view(np.int32)
     for k in range(len(x)):
         line[k] = _rounded(bits[k]) >> shift

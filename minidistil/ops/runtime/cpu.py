@@ -1,17 +1,18 @@
-"""How CPU kernels are compiled, and the arithmetic they share.
+"""Decorators that compile the CPU kernels, and the arithmetic that kernels share.
 
 `math.exp`, `math.tanh` and `math.erf` call a scalar C library from inside a Numba loop, one
-element at a time: 3 to 20 ns each. The functions below are plain arithmetic, so LLVM turns a loop
-over them into vector instructions: about 0.4 ns. Each splits its argument where one formula stops
-being accurate, computes both sides and selects, because a vector lane cannot branch.
+element at a time: 3 to 20 ns each. The functions below are plain arithmetic, so LLVM compiles a
+loop over them to vector instructions: about 0.4 ns. Each splits its argument where one formula
+stops being accurate, computes both sides and selects one, because a vector lane cannot branch.
 """
 
 import math
 import os
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Idle OpenMP threads spin by default and starve whoever else wants the core.
+# Idle OpenMP threads spin by default, which takes the core from other programs.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import numba
@@ -31,19 +32,19 @@ __all__ = [
     "use_threads",
 ]  # fmt: skip
 
-# What Numba compiles for, such as {"+avx2", "-avx512f"}; its cache keys on them.
+# The features that Numba compiles for, such as {"+avx2", "-avx512f"}; the key of its cache.
 FEATURES = config.CPU_FEATURES
 FEATURES = set((codegen.get_host_cpu_features() if FEATURES is None else FEATURES).split(","))
 
 CHUNKS = 16  # row-chunks in a sum over rows; fixed, so rounding never depends on the core count
 
 # reassoc lets the compiler sum in vector lanes, contract lets it fuse a*b + c, nsz lets it ignore
-# the sign of zero. The flags that would assume NaN and infinity away are left out on purpose.
+# the sign of zero. The flags that assume no NaN and no infinity are left out on purpose.
 FASTMATH = {"reassoc", "contract", "nsz"}
 
 
 def _kept(**options):
-    """A decorator: Numba's, with machine code and a cache as this package has them."""
+    """Numba's decorator with this package's machine code (`Pipeline`) and cache (`KernelCache`)."""
     numba_decorator = njit(pipeline_class=Pipeline, error_model="numpy", nogil=True, **options)
 
     def decorate(function):
@@ -56,18 +57,18 @@ def _kept(**options):
 
 kernel = _kept(parallel=True, fastmath=FASTMATH)
 serial = _kept(fastmath=FASTMATH)
-exact = _kept  # rounds as it is written, nothing else; a kernel's flags reach into what it calls
+exact = _kept  # rounds as it is written; a kernel's flags also hold in the functions that it calls
 helper = njit(inline="always", fastmath=FASTMATH, error_model="numpy")
 
 
-def cores():
-    """The most threads that the kernels may run on."""
+def cores() -> int:
+    """The largest number of threads for kernels."""
     return config.NUMBA_NUM_THREADS
 
 
 @contextmanager
-def threads(count):
-    """Run the kernels inside the `with` on `count` threads."""
+def threads(count: int) -> Iterator[None]:
+    """`with threads(2):` runs the kernels on that many threads."""
     before = numba.get_num_threads()
     numba.set_num_threads(count)
     try:
@@ -77,16 +78,16 @@ def threads(count):
 
 
 class _Compilations(event.Listener):
-    """Counts the kernels that are compiled and, on a terminal, says so meanwhile.
+    """Counts compiled kernels, and shows a progress bar on a terminal while they compile.
 
-    What Numba finds in its cache is not compiled, so all this happens once on a machine.
+    Kernels in the cache are not compiled, so the bar appears once on a machine.
     """
 
     def __init__(self):
         self.count, self._depth, self._bar = 0, 0, None
 
     def on_start(self, event):
-        self._depth += self._ours(event)  # a kernel compiles the functions that it calls, too
+        self._depth += self._ours(event)  # a kernel also compiles the functions that it calls
         if self._depth == 1 and self._bar is None:
             from tqdm import tqdm
 
@@ -100,7 +101,7 @@ class _Compilations(event.Listener):
         if self._ours(event) and self._depth == 0:
             self.count += 1
             self._bar.update()
-            self._bar.clear()  # the line is free again for whoever writes next
+            self._bar.clear()  # leaves an empty line for other output
 
     def _ours(self, event):
         return event.data["dispatcher"].py_func.__module__.startswith("minidistil.")
@@ -118,9 +119,10 @@ def address_of(x):
 
 @intrinsic
 def use_threads(typingctx, count):
-    """Inside a kernel: the loops that follow run on `count` threads; returns how many it was.
+    """Inside a kernel: the following loops run on `count` threads; returns the number before.
 
-    Numba's own set_num_threads holds an address of this process, and so is none for a cache.
+    Numba's own set_num_threads holds an address of this process, so a kernel with it cannot be
+    cached.
     """
     integer = ir.IntType(64)  # as in Numba's own calls of these functions of C
 
@@ -250,8 +252,8 @@ def erf(x):
     return y if x == x else x
 
 
-def erf_of_array(x):
-    """erf of an array in float32 or float64, which NumPy has not."""
+def erf_of_array(x: np.ndarray) -> np.ndarray:
+    """erf of an array in float32 or float64, which NumPy lacks."""
     x = np.ascontiguousarray(x)
     y = np.empty_like(x)
     _erf_of_each(x.reshape(-1), y.reshape(-1))

@@ -1,24 +1,28 @@
-"""The one door to numba.cuda: what every CUDA voice shares.
+"""Access to numba.cuda: decorators, arrays and reductions that every CUDA implementation shares.
 
-Importing numba.cuda takes a while and finding a device more, and most users have none. So nothing
-here happens before the first launch: `cuda`, kernels, device functions and instructions are
-promises (`Lazy`), and a kernel keeps those that its code names when it is launched first.
+Importing numba.cuda takes a while, finding a device takes longer, and most users have none.
+Everything here is therefore deferred to the first launch: `cuda`, kernels, device functions and
+instructions are created on demand (`Lazy`), and the first launch of a kernel creates those that its
+code names.
 
     @cuda_kernel                     a kernel: double[grid, block](x, y)
-    @device_function                 what kernels call; inlined, so that it compiles with no device
+    @device_function                 a function of kernels; inlined, so it compiles with no device
     def double(x, y): ...
 
-In Numba's simulator (NUMBA_ENABLE_CUDASIM=1) the same source runs as Python, a thread after the
+In Numba's simulator (NUMBA_ENABLE_CUDASIM=1) the same source runs as Python, one thread after the
 other, on the scheduler of `simulator.py`.
 
-A warp is 32 threads that can read each other's registers. Sums over a block are made of sums over
-its warps, always in the same order: first within a warp, then warp by warp.
+A warp is 32 threads that can read each other's registers. A sum over a block adds up sums over its
+warps, always in the same order: first within each warp, then warp by warp.
 """
 
 import os
+from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -29,27 +33,27 @@ from minidistil.ops.runtime import device_memory
 __all__ = ["float32", "ir", "types", "uint32", "uint64"]
 
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
-WARP, ALL = 32, 0xFFFFFFFF  # lanes of a warp, and the mask that names them all
+WARP, ALL = 32, 0xFFFFFFFF  # lanes of a warp, and the mask of all of them
 TEAM = WARP if SIMULATED else 256  # threads that share a row; simulated ones are slow
-FLAT = 256  # threads of a block where each has a number to itself
+FLAT = 256  # threads of a block in which each computes one number
 
 
-# ------------------------------------------------------- promises
+# ------------------------------------------------------- lazy creation
 
 
 class Lazy:
-    """Something that `make` makes at the first use in a kernel."""
+    """A value that `make` creates at its first use in a kernel."""
 
-    def __init__(self, make):
+    def __init__(self, make: Callable[[], Any]):
         self.get = cache(make)
 
 
-def _keep_promises(function):
-    """Put what was promised into a function's globals and closure, so that Numba finds it."""
+def _resolve(function):
+    """Replaces the `Lazy` values in a function's globals and closure, where Numba looks them up."""
     for name in _names(function.__code__):
-        promised = function.__globals__.get(name)
-        if isinstance(promised, Lazy):
-            function.__globals__[name] = promised.get()
+        lazy = function.__globals__.get(name)
+        if isinstance(lazy, Lazy):
+            function.__globals__[name] = lazy.get()
     for cell in function.__closure__ or ():
         if isinstance(cell.cell_contents, Lazy):
             cell.cell_contents = cell.cell_contents.get()
@@ -64,8 +68,8 @@ def _names(code):
 
 
 @cache
-def module():
-    """numba.cuda. Raises ValueError where it, or a device, is missing."""
+def module() -> ModuleType:
+    """numba.cuda. Raises ValueError if it cannot be imported."""
     try:
         from numba import cuda
     except ImportError as error:
@@ -74,12 +78,12 @@ def module():
         from minidistil.ops.runtime import simulator
 
         simulator.install()
-    elif "NUMBA_CUDA_MEMORY_MANAGER" not in os.environ:  # nobody asked for another one
+    elif "NUMBA_CUDA_MEMORY_MANAGER" not in os.environ:  # unless the user chose another one
         cuda.set_memory_manager(device_memory.manager(cuda))
     return cuda
 
 
-def has_device():
+def has_device() -> bool:
     """Whether kernels can run on a device."""
     try:
         return not SIMULATED and module().is_available()
@@ -87,13 +91,13 @@ def has_device():
         return False
 
 
-def can_compile():
-    """Whether kernels can be compiled, which needs no device."""
+def can_compile() -> bool:
+    """Whether kernels can be compiled; this needs no device."""
     return not SIMULATED and find_spec("numba_cuda") is not None
 
 
-def check_device():
-    """Raises ValueError, in one line, where no kernel can run."""
+def check_device() -> None:
+    """Raises ValueError, in one line, if no kernel can run."""
     if not SIMULATED and not module().is_available():
         raise ValueError(f"backend 'cuda' finds no CUDA device; {_remedy()}")
 
@@ -106,11 +110,11 @@ def _remedy():
 
 
 cuda = Lazy(module)
-KERNELS = []  # every kernel that was declared, for those who compile them without a device
+KERNELS = []  # every declared kernel, for compiling them without a device
 
 
 class cuda_kernel:  # noqa: N801  (a decorator)
-    """A kernel that compiles at its first launch, and once for each kind of arguments."""
+    """A kernel; it compiles at its first launch, once for each combination of argument types."""
 
     def __init__(self, function):
         self.function = function
@@ -120,28 +124,28 @@ class cuda_kernel:  # noqa: N801  (a decorator)
 
     def __getitem__(self, launch):
         if self._jit is None:
-            self._jit = module().jit(_keep_promises(self.function))
+            self._jit = module().jit(_resolve(self.function))
         return self._jit[launch]
 
     def source(self):
-        """The function as numba.cuda's compiler takes it."""
+        """The function, ready for numba.cuda's compiler."""
         module()
-        return _keep_promises(self.function)
+        return _resolve(self.function)
 
 
 def device_function(function):
-    """For kernels to call. Inlined: nothing asks for a device while it compiles."""
+    """A function that kernels call. It is inlined, so that it compiles without a device."""
 
     def make():
-        _keep_promises(function)
+        _resolve(function)
         return module().jit(device=True, **({} if SIMULATED else {"inline": "always"}))(function)
 
     return Lazy(make)
 
 
 def instruction(name):
-    """For an instruction that Numba has no name for: the decorated function is a Numba intrinsic,
-    and `name` that of the same thing in `emulation.py`."""
+    """An instruction that Numba lacks: the decorated function is a Numba intrinsic, and `name` its
+    equivalent in `emulation.py`."""
 
     def decorate(function):
         def make():
@@ -159,13 +163,13 @@ def instruction(name):
 # ------------------------------------------------------- arrays
 
 
-def device_empty(shape, dtype=np.float32):
+def device_empty(shape: int | tuple[int, ...], dtype: Any = np.float32) -> Any:
     """An array on the device, in C order."""
     return module().device_array(shape, dtype)
 
 
-def device_zeros(shape):
-    """The same filled with zeros, in float32."""
+def device_zeros(shape: int | tuple[int, ...]) -> Any:
+    """A float32 array on the device, filled with zeros."""
     x = device_empty(shape)
     if x.size:
         _clear_kernel[flat(x)](x.reshape(x.size))
@@ -179,13 +183,13 @@ def _clear_kernel(x):
         x[i] = float32(0)
 
 
-def flat(x):
-    """Grid and block with a thread for each number of x."""
+def flat(x: Any) -> tuple[int, int]:
+    """The grid and block with one thread for each number of x."""
     return -(-x.size // FLAT), FLAT
 
 
-def add_into(a, b):
-    """a += b, of one shape, in place."""
+def add_into(a: Any, b: Any) -> None:
+    """a += b in place; both have one shape."""
     _add_into_kernel[flat(a)](a.reshape(a.size), b.reshape(b.size))
 
 
@@ -196,7 +200,7 @@ def _add_into_kernel(a, b):
         a[i] += b[i]
 
 
-def scaled(x, factor):
+def scaled(x: Any, factor: float) -> Any:
     """factor·x, a fresh array."""
     y = device_empty(x.shape)
     _scale_kernel[flat(x)](x.reshape(x.size), np.float32(factor), y.reshape(x.size))
@@ -215,19 +219,19 @@ def _ring():
     return device_memory.Ring(module())
 
 
-def to_device(x):
-    """An array of the host  ->  the same on the device; what is there already stays. Waits for
-    nothing that was launched before."""
+def to_device(x: Any) -> Any:
+    """An array of the host  ->  its copy on the device; one of the device is returned unchanged.
+    Does not wait for earlier launches."""
     return _ring().send(np.ascontiguousarray(x)) if isinstance(x, np.ndarray) else x
 
 
-def floats_to_device(x):
-    """What `to_device` gives, of numbers that may come in another type: float32 on the device."""
+def floats_to_device(x: Any) -> Any:
+    """`to_device` of floats in any dtype, as float32."""
     return to_device(np.asarray(x, np.float32)) if isinstance(x, np.ndarray) else x
 
 
-def to_host(x):
-    """An array of the device  ->  NumPy's. Waits for everything that was launched before."""
+def to_host(x: Any) -> np.ndarray:
+    """An array of the device  ->  NumPy's. Waits for all earlier launches."""
     return x.copy_to_host()
 
 
@@ -236,7 +240,7 @@ def to_host(x):
 
 @device_function
 def warp_sum(x):
-    """Of every lane's x; all lanes get it."""
+    """The sum of x over the lanes, in every lane."""
     for step in (16, 8, 4, 2, 1):
         x += cuda.shfl_xor_sync(ALL, x, step)
     return x
@@ -244,7 +248,7 @@ def warp_sum(x):
 
 @device_function
 def warp_max(x):
-    """The largest of them; a NaN among them may go unnoticed."""
+    """The largest x of the lanes, in every lane; a NaN may be ignored."""
     for step in (16, 8, 4, 2, 1):
         x = max(x, cuda.shfl_xor_sync(ALL, x, step))
     return x
@@ -252,7 +256,7 @@ def warp_max(x):
 
 @device_function
 def block_sum(x):
-    """Of every thread's x; all threads get it. A block is whole warps."""
+    """The sum of x over the block, in every thread. A block consists of whole warps."""
     parts = cuda.shared.array(WARP, float32)
     x = warp_sum(x)
     if cuda.threadIdx.x % WARP == 0:
@@ -261,13 +265,13 @@ def block_sum(x):
     total = float32(0)
     for w in range(cuda.blockDim.x // WARP):
         total += parts[w]
-    cuda.syncthreads()  # nobody may reuse `parts` before everybody has read it
+    cuda.syncthreads()  # all threads read `parts` before the next call writes to it
     return total
 
 
 @device_function
 def block_max(x):
-    """The largest of them, likewise."""
+    """The largest x of the block, in every thread."""
     parts = cuda.shared.array(WARP, float32)
     x = warp_max(x)
     if cuda.threadIdx.x % WARP == 0:
@@ -280,8 +284,8 @@ def block_max(x):
     return top
 
 
-def total(x, factor):
-    """factor·Σ x (N,)  ->  (1,), on the device: what a loss is."""
+def total(x: Any, factor: float) -> Any:
+    """x (N,)  ->  factor·Σ x (1,), on the device: a loss."""
     y = device_empty(1)
     _total_kernel[1, TEAM](x, np.float32(factor), y)
     return y

@@ -1,47 +1,49 @@
-"""The device's memory, handed out again without asking the driver; copies that nobody waits for.
+"""A pool of device memory that avoids the driver, and copies that do not wait for the device.
 
-Allocating takes the driver many microseconds, and freeing waits for the device. So what an array
-leaves behind is kept, by size, and serves the next of that size. It may be handed out while kernels
-that were launched before still use it: kernels and copies run one after another, in the order of
-their launch (there is one stream), so the next user comes after the last.
+The driver takes many microseconds to allocate, and waits for the device to free. The memory of a
+dead array is therefore kept, by size, for the next array of that size. It can be handed out while
+kernels launched earlier still use it: kernels and copies run one after another, in the order of
+their launch (there is one stream), so the next use follows the last one.
 
-A copy from the host begins in pinned memory, which the device reads by itself while the host goes
-on. A few such buffers take turns, and one is waited for only if the device has not read it yet.
+A copy from the host starts from pinned memory, which the device reads while the host continues. A
+few such buffers take turns. One is waited for only if the device has not read it yet.
 """
 
 import ctypes
 import weakref
+from collections.abc import Callable
 
 import numpy as np
 
 from minidistil.ops.runtime.workspace import size_class
 
 RING = 8  # buffers that take turns
-LARGEST = 1 << 22  # bytes of one; what is larger, such as a model's weights, is copied at once
+LARGEST = 1 << 22  # bytes of one; larger arrays, such as a model's weights, are copied at once
 
 
 class FreeList:
-    """Addresses of memory that nobody uses, by size. allocate and free are the driver's."""
+    """Addresses of free memory, by size. allocate and free are the driver's."""
 
-    def __init__(self, allocate, free):
+    def __init__(self, allocate: Callable[[int], int], free: Callable[[int], None]):
         self.allocate, self.free, self.idle = allocate, free, {}
 
-    def take(self, size):
-        """Bytes  ->  the address of as many, or a few more."""
+    def take(self, size: int) -> int:
+        """The address of at least `size` free bytes."""
         size = size_class(size)
         if self.idle.get(size):
             return self.idle[size].pop()
         try:
             return self.allocate(size)
         except MemoryError:
-            self.clear()  # what is kept for other sizes makes room
+            self.clear()  # memory kept for other sizes makes room
             return self.allocate(size)
 
-    def give(self, address, size):
-        """Back, under the size that it was taken for."""
+    def give(self, address: int, size: int) -> None:
+        """Returns memory to the pool; size: the one that it was taken for."""
         self.idle.setdefault(size_class(size), []).append(address)
 
-    def clear(self):
+    def clear(self) -> None:
+        """Returns all free memory to the driver."""
         for addresses in self.idle.values():
             while addresses:
                 self.free(addresses.pop())
@@ -65,7 +67,7 @@ def _free(address):
 
 
 def manager(cuda):
-    """The memory manager that Numba asks for every array on the device: a class of its plugins."""
+    """The class of Numba's memory manager, a plugin that allocates every array on the device."""
 
     class Manager(cuda.HostOnlyCUDAMemoryManager):
         interface_version = 1
@@ -97,11 +99,11 @@ def manager(cuda):
 
 
 class Ring:
-    """Pinned buffers that take turns."""
+    """Pinned host buffers for copies to the device, used in turn."""
 
     def __init__(self, cuda):
         self.cuda, self.turn, self.slots = cuda, 0, [None] * RING
-        # Numba's own simulator, unlike numba-cuda's, has no name for the default stream.
+        # Numba's own simulator, unlike numba-cuda's, lacks default_stream.
         self.stream = (cuda.default_stream if hasattr(cuda, "default_stream") else cuda.stream)()
 
     def send(self, x):
@@ -116,7 +118,7 @@ class Ring:
         return sent
 
     def _next(self, nbytes):
-        """A buffer that the device has read, and the event that will say so the next time."""
+        """A buffer that the device has read, and the event to record after its next copy."""
         self.turn = (self.turn + 1) % RING
         slot = self.slots[self.turn]
         if slot is not None:

@@ -1,4 +1,4 @@
-"""What names a dropout mask, apart from the arithmetic that makes it."""
+"""The key of a dropout mask, apart from the arithmetic that computes the mask."""
 
 from typing import NamedTuple
 
@@ -22,11 +22,11 @@ class DropoutWords(NamedTuple):
     key0: np.uint32  # the seed
     key1: np.uint32  # the step
     site: np.uint32
-    threshold: np.uint32  # a value survives where its random word is not below: p·2³²
-    scale: np.float32  # of a value that survives: 1/(1−p)
+    threshold: np.uint32  # p·2³²: a value is kept where its random word is not below
+    scale: np.float32  # 1/(1−p), of a value that is kept
 
 
-def words_of(dropout_key):
+def words_of(dropout_key: DropoutKey) -> DropoutWords:
     """DropoutKey  ->  DropoutWords."""
     numbers = (dropout_key.seed, dropout_key.step, dropout_key.site, int(dropout_key.p * 2**32))
     words = (np.uint32(n & 0xFFFFFFFF) for n in numbers)

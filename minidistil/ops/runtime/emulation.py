@@ -1,8 +1,8 @@
-"""What the instructions of `ptx.py` and `kernels/many_arrays_cuda.py` do, in Python, for Numba's
+"""Emulation in Python of the instructions of `ptx.py` and `kernels/many_arrays_cuda.py`, for the
 simulator.
 
-The copies are as late as the device allows: nothing arrives before a thread waits for it, so that
-a kernel which forgets to wait, or to meet the others afterwards, reads what was there before.
+Asynchronous copies are as late as the device allows: nothing arrives before a thread waits for it,
+so a kernel without the wait, or without the barrier after it, reads the old contents.
 """
 
 from ctypes import c_float
@@ -13,44 +13,44 @@ from minidistil.ops.runtime.simulator import exchange, this_lane
 
 
 def float_at(address, i):
-    """The float i places after an address."""
+    """Loads the float i places after an address."""
     return np.float32(c_float.from_address(int(address) + 4 * int(i)).value)
 
 
 def put_float(address, i, x):
-    """The way back."""
+    """Stores the float i places after an address."""
     c_float.from_address(int(address) + 4 * int(i)).value = x
 
 
 def load4(x, at):
-    """Four floats from x.flat[at] on."""
+    """Loads four floats from x.flat[at] on."""
     flat = x.reshape(-1)
     return flat[at], flat[at + 1], flat[at + 2], flat[at + 3]
 
 
 def store4(x, at, v0, v1, v2, v3):
-    """The way back."""
+    """Stores four floats from x.flat[at] on."""
     flat = x.reshape(-1)
     flat[at], flat[at + 1], flat[at + 2], flat[at + 3] = v0, v1, v2, v3
 
 
 def copy4_async(tile, to, x, at, count):
-    """Begin to copy `count` floats from x.flat[at] to tile.flat[to], and zeros up to four."""
+    """Starts a copy of `count` floats from x.flat[at] to tile.flat[to], and zeros up to four."""
     _groups()[-1].append((tile, to, x, at, count, 4))
 
 
 def copy1_async(tile, to, x, at, count):
-    """The same of one float, or one zero."""
+    """Starts a copy of one float, or one zero."""
     _groups()[-1].append((tile, to, x, at, count, 1))
 
 
 def commit_copies():
-    """The copies that this thread has begun since the last call are a group."""
+    """Ends a group: the copies that this thread has started since the last call."""
     _groups().append([])
 
 
 def wait_copies(but):
-    """Until all groups of this thread are there, but the last few."""
+    """Waits for all groups of this thread but the last few."""
     groups = _groups()
     while len(groups) - 1 > but:
         for tile, to, x, at, count, width in groups.pop(0):
@@ -67,21 +67,21 @@ def _groups():
 
 
 def load_matrices(tile, at):
-    """Four matrices of 8 rows × 4 floats: lane 8i + r says where row r of matrix i begins, and gets
-    of each matrix the float in row lane/4, column lane%4."""
+    """Loads four matrices of 8 rows × 4 floats: lane 8i + r gives the start of row r of matrix i
+    and receives of each matrix the float in row lane/4, column lane%4."""
     seen, lane = exchange(at)
     flat = tile.reshape(-1)
     return tuple(flat[seen[8 * i + lane // 4] + lane % 4] for i in range(4))
 
 
 def to_tf32(x):
-    """The bits of x with 10 behind the point, rounded to nearest."""
+    """The bits of x rounded to nearest with 10 bits of fraction."""
     bits = int(np.float32(x).view(np.uint32))
     return np.uint32(bits + 0x1000 & 0xFFFFE000)
 
 
 def pack_bf16(low, high):
-    """Two numbers of 7 bits behind the point, rounded to nearest, in a word."""
+    """Two numbers, rounded to nearest with 7 bits of fraction, in a word."""
     return np.uint32(_bf16(high) << 16 | _bf16(low))
 
 
@@ -93,12 +93,12 @@ def _bf16(x):
 
 
 def mma_tf32(a, b, c):
-    """The warp's 16 × 8 · 8 × 8 + c; a lane's registers are where the PTX ISA draws them."""
+    """The warp's product 16 × 8 · 8 × 8 + c; the PTX ISA draws each lane's registers."""
     return _mma(a, b, c, lambda word: [word])
 
 
 def mma_bf16(a, b, c):
-    """The same of 16 × 16 · 16 × 8, two steps a register."""
+    """The warp's product 16 × 16 · 16 × 8 + c, two steps a register."""
     return _mma(a, b, c, lambda word: [word << np.uint32(16), word & np.uint32(0xFFFF0000)])
 
 

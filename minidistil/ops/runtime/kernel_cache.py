@@ -1,18 +1,18 @@
-"""Compiled kernels on disk: where they lie, and how a file shows that it is whole and of today.
+"""The disk cache of compiled kernels, which verifies that a file is intact and up to date.
 
-Numba's own cache knows a kernel by the file that defines it: an edit in a helper of another file,
-or an upgrade of the package, leaves the old machine code in use; and an entry that is damaged ends
-the program or, where the damage lies within machine code, computes something else. Here a kernel
-for some argument types is one file:
+Numba's own cache identifies a kernel by the file that defines it. An edit in a helper of another
+file, or an upgrade of the package, leaves the old machine code in use. A damaged entry ends the
+program or, if the damage lies within machine code, computes something else. Here a kernel for some
+argument types is one file:
 
     SHA-256 of all that follows │ SHA-256 of the sources │ the compiled kernel, pickled
 
-Where the first 32 bytes do not fit, the file is damaged: a line on stderr says so, and the kernel
-is compiled anew. So it is, in silence, where the sources are others. Before both are known to fit,
-nothing is unpickled. A file is renamed into its place, so that processes may share a folder.
+If the first 32 bytes do not match, the file is damaged: a line on stderr reports it, and the kernel
+is compiled again. If the sources differ, it is compiled again silently. Nothing is unpickled before
+both match. A file is written under another name and renamed, so that processes can share a folder.
 
-The folder is the first of these that can be written to; kernels are found in all of them, so that a
-read-only installation may bring its own:
+Kernels are written to the first of these folders that is writable, and read from all of them, so
+that a read-only installation can bring its own:
 
     NUMBA_CACHE_DIR, where it is set │ __pycache__ beside this file │ the user's cache folder │
     a private folder among the temporary files
@@ -40,11 +40,16 @@ from minidistil.ops.runtime.machine_code import team_flag
 
 OPS = Path(__file__).resolve().parent.parent
 DIGEST = 32  # bytes of a SHA-256
-SETTINGS = ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK")  # of Numba, change the code
+SETTINGS = (
+    "OPT",
+    "LOOP_VECTORIZE",
+    "SLP_VECTORIZE",
+    "BOUNDSCHECK",
+)  # of Numba that change the code
 
 
 class KernelCache(NullCache):
-    """What a Numba dispatcher asks for a compiled kernel, and hands one to."""
+    """The cache of one Numba dispatcher: loads and saves its compiled kernels."""
 
     def __init__(self, function):
         self._function = function
@@ -52,7 +57,7 @@ class KernelCache(NullCache):
 
     @property
     def cache_path(self):
-        """The folder that is asked first."""
+        """The first folder."""
         return next(_folders(), None)
 
     def load_overload(self, sig, target_context):
@@ -62,12 +67,12 @@ class KernelCache(NullCache):
             kernel = self._read(folder / name)
             if kernel is not None:
                 target_context.refresh()
-                team_flag()  # the machine code calls what this compiles
+                team_flag()  # compiles the function that the machine code calls
                 return CompileResult._rebuild(target_context, *pickle.loads(kernel))
         return None
 
     def save_overload(self, sig, compiled):
-        """Keep a kernel where that is possible."""
+        """Saves a kernel to the first writable folder."""
         if not self._sources:
             return
         if compiled.library.has_dynamic_globals:
@@ -79,10 +84,10 @@ class KernelCache(NullCache):
             _say_that_nothing_is_kept()
 
     def _read(self, path):
-        """The pickled kernel in a file; None where there is none, or not this one."""
+        """The pickled kernel in a file; None if there is none, or it has other sources."""
         try:
             content = path.read_bytes()
-        except OSError:  # not there, or not for this user
+        except OSError:  # missing, or not readable for this user
             return None
         whole, rest = content[:DIGEST], content[DIGEST:]
         if hashlib.sha256(rest).digest() != whole:
@@ -91,7 +96,7 @@ class KernelCache(NullCache):
         return rest[DIGEST:] if rest[:DIGEST] == self._sources else None
 
     def _name(self, sig, codegen):
-        """One for each function, its argument types, processor, Python and Numba's settings."""
+        """The file name: function, argument types, processor, Python and Numba's settings."""
         settings = [str(getattr(config, name)) for name in SETTINGS]
         key = repr((str(sig), codegen.magic_tuple(), sys.implementation.cache_tag, settings))
         name = f"{self._function.__module__}.{self._function.__qualname__}"
@@ -100,7 +105,7 @@ class KernelCache(NullCache):
 
 @functools.cache
 def sources(file):
-    """SHA-256 of all that machine code is made from; empty where `file` is none, in a notebook."""
+    """SHA-256 of all sources of the machine code; empty in a notebook, where `file` is no file."""
     digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__}".encode())
     for path in [*sorted(OPS.rglob("*.py")), Path(file)]:
         if not path.is_file():
@@ -114,18 +119,18 @@ def _hex(text):
 
 
 def _folders(make=False):
-    """Where kernels may lie, the first choice first. Several installations may share a folder.
+    """The folders of kernels in order of preference. Several installations may share a folder.
 
-    make: whether the private folder is made where it is not there.
+    make: whether a missing private folder is created.
     """
     mine = f"minidistil-{_hex(str(OPS))}"
     if config.CACHE_DIR:
         yield Path(config.CACHE_DIR) / mine
     yield OPS / "__pycache__"
     user = Path(AppDirs(appname="minidistil", appauthor=False).user_cache_dir)
-    if user.is_absolute():  # "~/…" where there is no home
+    if user.is_absolute():  # it is "~/…" without a home
         yield user / mine
-    with suppress(OSError):  # no folder for temporary files, or none that can be written to
+    with suppress(OSError):  # no writable folder for temporary files
         private = Path(tempfile.gettempdir()) / f"minidistil-{_user()}"
         if make and not os.path.lexists(private):
             private.mkdir(mode=0o700)
@@ -138,8 +143,8 @@ def _user():
 
 
 def _is_private(folder):
-    """Whether a folder is there that this user alone can write to: what lies in it is executed, and
-    its name is known to everyone on the machine."""
+    """Whether the folder exists and only this user can write to it: its files are executed, and all
+    users of the machine can guess its name."""
     if folder.is_symlink() or not folder.is_dir():
         return False
     found = folder.stat()
@@ -147,14 +152,14 @@ def _is_private(folder):
 
 
 def _write(folder, name, content):
-    """Whether the folder took the file. No sync: a file that a crash cuts off is found damaged."""
+    """Writes a file; returns whether it worked. No sync: a file cut off by a crash is damaged."""
     aside = folder / f"{name}.{uuid.uuid4().hex}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         aside.write_bytes(content)
         os.replace(aside, folder / name)
         return True
-    except OSError:  # read-only or full: the next one may do
+    except OSError:  # read-only or full: the next folder is tried
         with suppress(OSError):
             aside.unlink()
         return False
@@ -162,7 +167,7 @@ def _write(folder, name, content):
 
 @functools.cache
 def _say_that_nothing_is_kept():
-    """Once in a process."""
+    """Warns once in a process."""
     tried = ", ".join(map(str, _folders()))
     print(
         f"compiled kernels cannot be kept, so that every run compiles them: none of {tried} can be "

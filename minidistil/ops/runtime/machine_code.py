@@ -1,22 +1,22 @@
-"""Machine code whose results depend on the source alone, and that may run in any thread or process.
+"""Machine code whose results depend on the source alone, and that runs in any thread or process.
 
-Numba links the functions that a kernel calls, the body of its parallel loop among them, into the
-kernel's own module and optimises the whole once more. `reassoc` then may sum in another order: the
-copy inside rounds otherwise than the function that was compiled before. Both have one name, of
-which the processor's linker keeps what it meets first: the function where it was compiled in this
-process, the copy inside where the kernel came from the cache. `Library` therefore makes every
-copy private. A kernel runs its own copies and nothing else, so its object code, which is what the
-cache keeps, is all that its results depend on. For the same reason a function that is used in two
-ways, on one thread and on several, must be reached through one kernel.
+Numba links the functions that a kernel calls, including the body of its parallel loop, into the
+kernel's own module and optimises the whole module once more. `reassoc` can then sum in another
+order: the copy inside the kernel rounds differently from the function compiled before. Both have
+one name, of which the linker of the process keeps the first: the function if it was compiled in
+this process, the copy if the kernel came from the cache. `Library` therefore makes every copy
+private. A kernel runs its own copies only, so its results depend only on its object code, which is
+what the cache holds. For the same reason a function that runs both on one thread and on several
+must be called through one kernel.
 
-A parallel loop ends in a call of Numba's `numba_parallel_for`, which hands its parts to threads.
-That ends the process where it is called in the child of a fork, which has no threads, or, on
-Numba's own threads ("workqueue"), by two threads at once. In a `Library` it leads to `TEAM`:
+A parallel loop ends in a call of Numba's `numba_parallel_for`, which distributes its parts among
+threads. That call ends the process in the child of a fork, which has no threads, or, on Numba's own
+threads ("workqueue"), if two threads make it at once. In a `Library` it is redirected to `TEAM`:
 
-    one part alone, threads that are busy or not there  →  the parts one after another, here
-    else                                                →  numba_parallel_for
+    one part only, or threads that are busy or missing  →  the parts one after another, here
+    otherwise                                           →  numba_parallel_for
 
-The parts are the same, so are the results.
+The parts are the same, and so are the results.
 """
 
 import ctypes
@@ -31,7 +31,7 @@ from numba.core.registry import cpu_target
 from numba.np.ufunc import parallel
 
 TEAM, LAYER = "minidistil_parallel_for", "numba_parallel_for"
-SHARED = (llvm.Linkage.linkonce_odr, llvm.Linkage.weak_odr)  # how Numba links copies
+SHARED = (llvm.Linkage.linkonce_odr, llvm.Linkage.weak_odr)  # Numba's linkage of copies
 
 BYTES, SIZE, FLAG = ir.IntType(8).as_pointer(), ir.IntType(64), ir.IntType(32)
 PART = ir.FunctionType(ir.VoidType(), [BYTES] * 4)  # arguments, dimensions, steps, data
@@ -39,7 +39,7 @@ LOOP = ir.FunctionType(ir.VoidType(), [BYTES] * 5 + [SIZE] * 3)  # part, its fou
 
 
 class Library(codegen.JITCodeLibrary):
-    """The module of one kernel, in which everything that it calls is private."""
+    """The module of one kernel; every function that it calls is private."""
 
     def _optimize_final_module(self):
         if any(function.name == LAYER for function in self._final_module.functions):
@@ -51,14 +51,14 @@ class Library(codegen.JITCodeLibrary):
         super()._optimize_final_module()
 
     def _get_module_for_linking(self):
-        if self._shared_module is None:  # by way of bytes, as the cache gives it back
+        if self._shared_module is None:  # through bytes, as the cache returns it
             module = super()._get_module_for_linking()
             self._shared_module = llvm.parse_bitcode(module.as_bitcode())
         return self._shared_module
 
 
 class Pipeline(compiler.Compiler):
-    """Numba's compiler, with `Library` for the result."""
+    """Numba's compiler with `Library` as the result."""
 
     def __init__(self, typingctx, targetctx, library, *args):
         if library is None:
@@ -68,8 +68,8 @@ class Pipeline(compiler.Compiler):
 
 
 @functools.cache
-def team_flag():
-    """Compiles TEAM; returns its flag, a c_int32: 1 while the threads work, or where none are."""
+def team_flag() -> ctypes.c_int32:
+    """Compiles TEAM; returns its flag: 1 while the threads work, or if there are none."""
     parallel._launch_threads()
     library = cpu_target.target_context.codegen().create_library(TEAM)
     module = library.create_ir_module(TEAM)
@@ -87,12 +87,12 @@ def team_flag():
 
 
 def _leave_alone(flag):
-    """In the child of a fork: its parent's threads are not there, nor can Numba start others."""
+    """Runs in the child of a fork: it lacks its parent's threads, and Numba cannot start others."""
     flag.value = 1
 
 
 def _detour():
-    """A module in which LAYER calls TEAM, as text."""
+    """The text of a module in which LAYER calls TEAM."""
     module = ir.Module()
     layer = ir.Function(module, LOOP, LAYER)
     layer.linkage = "linkonce_odr"

@@ -1,4 +1,4 @@
-"""Which code computes matrix products, and with how many digits.
+"""Precision of matrix products, and the code that computes them.
 
                CUDA                                       CPU with AMX
     highest    float32: 23 bits behind the point          float32: six bfloat16 products
@@ -7,9 +7,9 @@
     medium     bfloat16 on tensor cores: operands of 7    bfloat16: operands of 7 bits behind the
                bits behind the point                      point
 
-Sums are float32 in all of them. The names are PyTorch's (`torch.set_float32_matmul_precision`), and
-as there they permit rounding that is faster: a CPU without AMX has none that is, and computes in
-float32. NumPy takes no notice.
+Sums are float32 in all of them. The names are PyTorch's (`torch.set_float32_matmul_precision`). As
+in PyTorch they permit rounding where it is faster: a CPU without AMX computes in float32 always.
+NumPy ignores the setting.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ _gemm = ContextVar("gemm", default="own")
 
 @contextmanager
 def matmul_precision(name: str = "highest", gemm: str = "own") -> Iterator[None]:
-    """`with matmul_precision("high"):` products may round their operands, to tf32 on CUDA.
+    """`with matmul_precision("high"):` permits products to round their operands, on CUDA to tf32.
 
     name: "highest" (float32), "high" or "medium" (bfloat16). gemm: "own", or "cublas" for CUDA's
     library and its float32 product, which needs cupy. Raises ValueError for anything else.
@@ -48,6 +48,6 @@ def matmul_precision(name: str = "highest", gemm: str = "own") -> Iterator[None]
         _gemm.reset(tokens[1])
 
 
-def current():
-    """(precision, gemm) of the products that are computed now."""
+def current() -> tuple[str, str]:
+    """(precision, gemm) in effect."""
     return _precision.get(), _gemm.get()

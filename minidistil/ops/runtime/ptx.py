@@ -1,9 +1,9 @@
-"""Instructions that Numba has no name for: 128-bit loads, asynchronous copies, tensor cores.
+"""Instructions that Numba lacks: 128-bit loads, asynchronous copies, tensor cores.
 
-An array and an index `at` into it, counted in floats as if it were flat, say where. Whatever moves
-four floats at once wants an address that is a multiple of 16 bytes. `emulation.py` holds the same
-functions in Python, for the simulator; they say what each one does.
-Source: the PTX ISA, version 7 (all of it runs on sm_80 and later).
+A place in memory is an array and an index `at` into it, counted in floats as if the array were
+flat. Moves of four floats need an address that is a multiple of 16 bytes. `emulation.py` holds the
+same functions in Python, for the simulator, and documents each one.
+Source: the PTX ISA, version 7 (all instructions run on sm_80 and later).
 """
 
 from minidistil.ops.runtime.cuda import instruction, ir, types
@@ -15,13 +15,13 @@ float4 = types.UniTuple(types.float32, 4)
 
 
 def _pointer(context, builder, kind, value, at, space):
-    """To x.flat[at], in an address space that the compiler then knows."""
+    """A pointer to x.flat[at] in a given address space."""
     x = context.make_array(kind)(context, builder, value=value)
     return builder.addrspacecast(builder.gep(x.data, [at]), F32.as_pointer(space))
 
 
 def _address(context, builder, kind, value, at, space):
-    """The same as a number: of 32 bits in shared memory, 64 elsewhere."""
+    """The pointer as an integer: 32 bits in shared memory, 64 elsewhere."""
     pointer = _pointer(context, builder, kind, value, at, space)
     return builder.ptrtoint(pointer, I32 if space == SHARED else I64)
 
@@ -112,7 +112,7 @@ def wait_copies(typingctx, but):
         _assembly(builder, ir.VoidType(), [], text, "~{memory}")
         return context.get_dummy_value()
 
-    # the number is part of the instruction, so only a constant will do
+    # the number is part of the instruction, so it must be a constant
     return (types.void(but), codegen) if isinstance(but, types.IntegerLiteral) else None
 
 

@@ -1,15 +1,15 @@
-"""Make Numba's CUDA simulator fast, deterministic and able to run warp primitives.
+"""A scheduler for Numba's CUDA simulator: fast, deterministic, with warp primitives.
 
 The stock simulator runs one operating-system thread per CUDA thread and has no shuffles.
 `install()` replaces its block manager by a greenlet scheduler (many times faster on kernels with
 barriers, the same order every time) and adds shfl_sync, shfl_xor_sync, shfl_down_sync, shfl_up_sync
 and syncwarp.
 
-A barrier that some threads never reach, since they wait elsewhere or have returned, raises, where a
-device would hang or read what is not there yet.
+A barrier that some threads never reach, because they wait elsewhere or have returned, raises an
+error; a device would hang or read values that are not written yet.
 
-It replaces private names of the simulator, those of numba-cuda 0.30 and of the target built into
-Numba 0.68 alike. Needs `greenlet`, which the extra `test` brings.
+The scheduler replaces private names of the simulator that numba-cuda 0.30 and Numba 0.68 have in
+common. It needs `greenlet`, which the extra `test` installs.
 """
 
 import threading
@@ -23,7 +23,7 @@ READY, AT_BLOCK_BARRIER, AT_WARP_BARRIER = range(3)
 
 
 class _Lane(greenlet.greenlet):
-    """One CUDA thread: the simulator looks for indices and barriers at the current thread."""
+    """One CUDA thread, which holds the indices and barriers that the simulator reads."""
 
     def syncthreads(self):
         self.state = AT_BLOCK_BARRIER
@@ -83,8 +83,8 @@ class _Block:
             lanes = [t for t in lanes if not t.dead]
 
     def _release(self, lanes):
-        """Those who may go on: whole warps that met, or else the whole block. A thread that has
-        returned meets nobody any more."""
+        """The threads that a barrier releases: whole warps at a warp barrier, or else the whole
+        block. Finished threads no longer take part in barriers."""
         warps = {}
         for lane in lanes:
             warps.setdefault(lane.thread_id // WARP, []).append(lane)
@@ -107,7 +107,7 @@ class _Block:
 
 
 def exchange(value):
-    """Every lane of the warp offers a value  ->  all of them, and the lane's own number."""
+    """A value of each lane of the warp  ->  the values of all lanes, and the lane's own number."""
     me = greenlet.getcurrent()
     buffer, lane = me.block.warp_buffers[me.thread_id // WARP], me.thread_id % WARP
     buffer[lane] = value
@@ -129,13 +129,13 @@ def _shuffle(source):
     return shfl
 
 
-def this_lane():
-    """The thread that is running."""
+def this_lane() -> greenlet.greenlet:
+    """The running thread."""
     return greenlet.getcurrent()
 
 
-def install():
-    """Make Numba's simulator use all this."""
+def install() -> None:
+    """Installs the scheduler and the warp primitives in Numba's simulator."""
 
     class Threading:
         Lock = threading.Lock

@@ -1,13 +1,13 @@
-"""Memory that goes round: what one training step has used serves the next.
+"""A buffer pool: the arrays of one training step are reused by the next.
 
-A fresh array of some megabytes costs more than it seems: the operating system hands out its pages
-one by one, cleared, at the first touch, and takes them back when the array dies. A training step
-makes and drops hundreds of such arrays, the same ones every time. Inside `with Workspace():` they
-are cut from buffers that stay.
+A fresh array of several megabytes is expensive: the operating system provides its pages one by one,
+cleared, at the first touch, and takes them back when the array dies. A training step makes and
+drops hundreds of such arrays, of the same sizes every time. Inside `with Workspace():` they are cut
+from buffers that stay allocated.
 
-A buffer is free again when nothing refers to it any more but the workspace. NumPy lets every view
-of an array, and every view of a view, hold on to the array that owns the memory, so the owner's
-reference count tells: no array that anybody can still see is ever handed out twice.
+A buffer is free again when only the workspace refers to it. In NumPy every view of an array, and
+every view of a view, holds a reference to the array that owns the memory, so the owner's reference
+count decides: memory that any array still shows is never handed out again.
 """
 
 import math
@@ -15,10 +15,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any, Self
 
 import numpy as np
 
-SMALL = 1 << 16  # bytes; below, malloc reuses memory by itself
+SMALL = 1 << 16  # bytes, below which malloc reuses memory by itself
 LINE = 64  # bytes in a cache line, and in the widest vector
 
 _active = ContextVar("workspace", default=None)
@@ -26,26 +27,26 @@ _frugal = ContextVar("frugal", default=False)
 
 
 class Workspace:
-    """`with Workspace():` the kernels' arrays share recycled memory. Reusable, not reentrant."""
+    """`with Workspace():` recycles the memory of the kernels' arrays. Reusable, not reentrant."""
 
     def __init__(self):
         self._buffers = {}  # {bytes: [array of that many bytes, …]}
         self._idle = sys.getrefcount(self._new(LINE)[0])
 
-    def __enter__(self) -> "Workspace":
+    def __enter__(self) -> Self:
         self._token = _active.set(self)
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         _active.reset(self._token)
 
     @property
     def nbytes(self) -> int:
-        """Bytes held, in use or not."""
+        """Bytes held, in use or free."""
         return sum(size * len(buffers) for size, buffers in self._buffers.items())
 
     def take(self, nbytes: int) -> np.ndarray:
-        """A buffer of at least nbytes that nobody uses, aligned to a cache line."""
+        """A free buffer with room for nbytes from the beginning of a cache line on."""
         size = size_class(nbytes + LINE)
         found = self._buffers.get(size, ())
         for i in range(len(found)):
@@ -59,13 +60,13 @@ class Workspace:
         return buffers
 
 
-def size_class(nbytes):
-    """The next of eight sizes between two powers of two: at most an eighth is wasted."""
+def size_class(nbytes: int) -> int:
+    """nbytes rounded up to one of eight sizes between two powers of two, by an eighth at most."""
     step = 1 << max(nbytes.bit_length() - 4, 0)
     return -(-nbytes // step) * step
 
 
-def empty(shape, dtype=np.float32):
+def empty(shape: int | tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
     """np.empty, from the active workspace if there is one."""
     workspace, dtype = _active.get(), np.dtype(dtype)
     cells = math.prod(shape) if isinstance(shape, tuple) else int(shape)
@@ -77,13 +78,13 @@ def empty(shape, dtype=np.float32):
     return buffer[start : start + nbytes].view(dtype).reshape(shape)
 
 
-def empty_like(x):
+def empty_like(x: np.ndarray) -> np.ndarray:
     """An array of x's shape and dtype, in C order."""
     return empty(x.shape, x.dtype)
 
 
-def zeros(shape, dtype=np.float32):
-    """The same filled with zeros."""
+def zeros(shape: int | tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
+    """`empty`, filled with zeros."""
     x = empty(shape, dtype)
     x[...] = 0
     return x
@@ -91,11 +92,11 @@ def zeros(shape, dtype=np.float32):
 
 @contextmanager
 def frugal() -> Iterator[None]:
-    """`with frugal():` nothing is kept from one call to the next for the sake of speed.
+    """`with frugal():` kernels keep nothing between two calls for the sake of speed.
 
-    A training step is run like this: a second copy of every weight, laid out for the matrix
-    product, would take as much memory as teacher and student do, and save one part in a hundred of
-    the time where a batch has a thousand tokens.
+    A training step runs frugally: a second copy of every weight, packed for the matrix product,
+    would take as much memory as teacher and student, and save 1 % of the time of a batch of a
+    thousand tokens.
     """
     token = _frugal.set(True)
     try:
@@ -104,6 +105,6 @@ def frugal() -> Iterator[None]:
         _frugal.reset(token)
 
 
-def is_frugal():
-    """Whether this runs inside `with frugal():`."""
+def is_frugal() -> bool:
+    """Whether `with frugal():` is in effect."""
     return _frugal.get()
