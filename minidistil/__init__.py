@@ -1,7 +1,8 @@
-"""minidistil: DistilBERT and knowledge distillation, every layer and every gradient by hand.
+"""minidistil: DistilBERT and knowledge distillation, with every layer and gradient hand-written.
 
-Start reading at `distilbert.py`, which is the whole algorithm on one page; then `ops/layernorm.py`,
-`model/encoder.py` and `distill/step.py`.
+Read `distilbert.py` first, the whole algorithm on one page. Then read `ops/layernorm.py`, the
+pattern of every op; `model/encoder.py`, the block of every encoder; and `distill/triple_loss.py`,
+the loss and its gradient.
 """
 
 import importlib

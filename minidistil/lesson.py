@@ -1,17 +1,20 @@
-"""What the notebooks share: how large their examples are, how their pictures look, and a `check`
-that compares a reader's function with the right one and says what is wrong with it.
+"""Shared code of the notebooks: example sizes, plot style, and `check` for the exercises.
+
+`check` compares a function with the right one and describes the difference.
 """
 
 import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from minidistil.check import explain
 from minidistil.testing import rms
 
-TOLERANCE = 1e-6  # of the answer's size: what float64 loses is far less, what a bug does far more
+TOLERANCE = 1e-6  # relative; float64 rounding is far below it, the effect of a bug far above
 
-# For plt.style.use: colours that colour-blind people tell apart, and a dash for each, for print.
+# For plt.style.use: colours safe for colour blindness, and a line style for each, for print.
 STYLE = {
     "figure.figsize": (7, 3),
     "figure.dpi": 90,
@@ -28,25 +31,33 @@ STYLE = {
 }
 
 
-def size(full, small):
-    """`full`, or `small` where the environment says MINIDISTIL_LESSON=small, as the tests do."""
+def size(full: Any, small: Any) -> Any:
+    """`full`; `small` if the environment sets MINIDISTIL_LESSON=small, as the tests do."""
     return small if os.environ.get("MINIDISTIL_LESSON") == "small" else full
 
 
-def check(attempt, right, *args, names=(), mistakes=None, op=None, **fixed):
-    """Print what is wrong with a reader's function, or that it is right.
+def check(
+    attempt: Callable,
+    right: Callable,
+    *args,
+    names: Sequence[str] = (),
+    mistakes: Mapping[str, Callable] | None = None,
+    op: str | None = None,
+    **fixed,
+) -> None:
+    """Compare the solution of an exercise with the right function, and print the result.
 
     attempt, right: called with copies of args and with fixed; they return an array, a number or a
-    tuple of these. names: of the things returned. mistakes: {sentence: function}; a function that
-    reproduces the attempt's numbers gives the diagnosis its sentence. op: the name under which
-    `md.check.explain` knows more of them. An attempt that returns None is still empty, which is no
-    error. What has no known cause is described, never guessed at.
+    tuple of these. names: of the returned values. mistakes: {sentence: function}; the sentence of a
+    function that reproduces the attempt's numbers is printed as the diagnosis. op: the op's name
+    for `md.check.explain`, which has further mistakes. An attempt that returns None is reported as
+    empty. A difference without a known cause is described by its numbers.
     """
     name = attempt.__name__
     wanted = _tuple(_call(right, args, fixed))
     try:
         answer = _call(attempt, args, fixed)
-    except Exception as error:  # a reader may make any mistake
+    except Exception as error:  # an attempt may raise anything
         print(f"✗ {name} stopped with {type(error).__name__}: {error}")
         return
     if answer is None:
@@ -57,15 +68,15 @@ def check(attempt, right, *args, names=(), mistakes=None, op=None, **fixed):
         print(f"✗ {name} returns {_things(len(found))}, wanted {_things(len(wanted))}")
         return
     labels = names or [f"value {i}" for i in range(len(wanted))]
-    complaints = []
+    descriptions = []
     for label, mine, theirs in zip(labels, found, wanted, strict=True):
-        complaint = _complaint(mine, theirs)
-        if complaint:
-            complaints.append(f"{label if len(wanted) > 1 else 'the answer'} {complaint}")
-    if not complaints:
+        description = _difference(mine, theirs)
+        if description:
+            descriptions.append(f"{label if len(wanted) > 1 else 'the answer'} {description}")
+    if not descriptions:
         print(f"✓ {name} is right")
         return
-    print(f"✗ {name}: {'; '.join(complaints)}")
+    print(f"✗ {name}: {'; '.join(descriptions)}")
     for sentence, mistake in (mistakes or {}).items():
         if _same(found, _tuple(_call(mistake, args, fixed))):
             print(f"  Diagnosis: {sentence}")
@@ -87,15 +98,15 @@ def _things(count):
     return "1 thing" if count == 1 else f"{count} things"
 
 
-def _complaint(mine, theirs):
-    """What is wrong with one array, or ""."""
+def _difference(mine, theirs):
+    """A description of the difference of one array; "" without one."""
     try:
         mine, theirs = np.asarray(mine, np.float64), np.asarray(theirs, np.float64)
     except (TypeError, ValueError):
         return f"is a {type(mine).__name__}, which is no array of numbers"
     if mine.shape != theirs.shape:
-        turned = "; is it transposed?" if mine.shape == theirs.shape[::-1] else ""
-        return f"has shape {mine.shape}, wanted {theirs.shape}{turned}"
+        hint = "; is it transposed?" if mine.shape == theirs.shape[::-1] else ""
+        return f"has shape {mine.shape}, wanted {theirs.shape}{hint}"
     bad, expected = ~np.isfinite(mine), ~np.isfinite(theirs)
     if (bad != expected).any():
         return f"has {bad.sum()} entries that are NaN or infinite"
@@ -116,4 +127,4 @@ def _complaint(mine, theirs):
 
 
 def _same(found, other):
-    return len(found) == len(other) and not any(map(_complaint, found, other))
+    return len(found) == len(other) and not any(map(_difference, found, other))

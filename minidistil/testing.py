@@ -1,26 +1,31 @@
-"""How we know that a number is right.
+"""Assertions for numerical code: gradients, and float32 results within their rounding error.
 
-`check_backward` says that a backward is the transpose of its forward's derivative; `compare` says
-that one set of numbers is another up to the rounding that float32 itself explains.
+`check_backward` compares a backward with central differences of its forward. `compare` bounds the
+error of a float32 result by the error of a reference implementation in float32.
 """
+
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
-FLOOR = 2e-7  # what one float32 rounding may cost, relative to the size of the tensor
-REACH = 500  # how many of those a float32 answer can be from the exact one: 1e-4 of its size
+FLOOR = 2e-7  # error that a few float32 roundings may cause, relative to the rms of the tensor
+REACH = 500  # largest error of a float32 reference, in units of FLOOR: 1e-4 of the rms
 
 
-def check_backward(forward, backward, args, rng, eps=1e-6, tol=1e-7, **fixed):
-    """Assert that `backward` is the transpose of `forward`'s derivative at `args`.
+def check_backward(forward: Callable, backward: Callable, args: Sequence[np.ndarray],
+                   rng: np.random.Generator, eps: float = 1e-6, tol: float = 1e-7,
+                   **fixed: Any) -> None:  # fmt: skip
+    """Assert that `backward` is the transpose of `forward`'s derivative at `args`, in float64.
 
-    For a random nudge v of the arguments and a random cotangent u of the output,
+    For a random direction v of the arguments and a random cotangent u of the output,
 
         ⟨u, J v⟩           =          ⟨Jᵀu, v⟩
         forward, by central difference       backward
 
-    one scalar equation that a wrong entry anywhere in Jᵀ almost surely breaks.
-    u is random, never ones: softmax sends a cotangent of ones to exactly zero,
-    so ones would pass a backward that returns nothing. Raises AssertionError.
+    A wrong entry anywhere in Jᵀ almost surely breaks this one scalar equation. u must be random:
+    softmax maps a cotangent of ones to exactly zero, so that ones would accept a backward that
+    returns zeros. Raises AssertionError.
     """
     args = [np.asarray(a, np.float64) for a in args]
     v = [rng.standard_normal(a.shape) for a in args]
@@ -45,21 +50,24 @@ def check_backward(forward, backward, args, rng, eps=1e-6, tol=1e-7, **fixed):
         )
 
 
-def rms(x):
+def rms(x: np.ndarray) -> float:
     """Root of the mean square, in float64; 0 for an empty array."""
     x = np.asarray(x, np.float64)
     return float(np.sqrt(np.mean(x * x))) if x.size else 0.0
 
 
-def compare(name, mine, reference, exact, scale=None, factor=3.0):
-    """Assert that `mine` is as good a float32 answer as `reference` is.
+def compare(name: str, mine: np.ndarray, reference: np.ndarray, exact: np.ndarray,
+            scale: float | None = None, factor: float = 3.0) -> tuple[float, float]:  # fmt: skip
+    """Assert that `mine` is about as accurate a float32 result as `reference`.
 
-    Both are measured against `exact`, the float64 answer: mine may be `factor` times as far from
-    it as the reference, plus FLOOR·scale, where scale is the rms of `exact` unless given (for a
-    gradient: the largest rms of any gradient, as some are zero in exact arithmetic). A reference
-    that float32 does not explain is refused: mine and exact often share their code, and a fault of
-    both would else make the reference's error, and with it the allowance, large.
-    Returns (error of mine, error allowed); raises AssertionError.
+    Both errors are rms distances from `exact`, the float64 result:
+
+        error of mine  ≤  factor · error of reference  +  FLOOR · max(scale, rms(exact))
+
+    scale: for a gradient, the largest rms of any gradient of the model, because some gradients are
+    zero in exact arithmetic. A reference error above REACH roundings also fails: mine and exact
+    often share code, and a mistake in both would otherwise raise the allowed error.
+    Returns (error of mine, allowed error); raises AssertionError.
     """
     if np.shape(mine) != np.shape(exact):
         raise AssertionError(f"{name}: shape {np.shape(mine)}, expected {np.shape(exact)}")
@@ -81,6 +89,8 @@ def compare(name, mine, reference, exact, scale=None, factor=3.0):
     return error, allowed
 
 
-def within_twice(name, mine, reference, exact):
-    """`compare` with factor 2, for numbers that should be summed the same way."""
+def within_twice(
+    name: str, mine: np.ndarray, reference: np.ndarray, exact: np.ndarray
+) -> tuple[float, float]:
+    """`compare` with factor 2, for results that sum in the same order."""
     return compare(name, mine, reference, exact, factor=2.0)

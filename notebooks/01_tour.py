@@ -1,14 +1,14 @@
 # %% [markdown]
 # # 1 · A tour
 #
-# A sentence goes in, a masked word comes out. On the way we look at every station once: tokens,
-# vectors, attention, logits, the loss, a gradient for every parameter, and a student beside its
-# teacher. Later chapters stay at one station each.
+# The input is a sentence, the output is a masked word. This chapter shows every step once: tokens,
+# vectors, attention, logits, the loss, a gradient for every parameter, and a student with its
+# teacher. Each later chapter covers one of them.
 #
 # Read beside `README.md` and `minidistil/model/model.py`.
 
 # %%
-# Installs what is missing; silent when nothing is. In Colab, SOURCE says where the project lies:
+# Installs missing packages. In Colab, SOURCE says where the project lies:
 # "minidistil[demo] @ git+https://…", or the name of the zip that you uploaded.
 import importlib.util
 import subprocess
@@ -33,9 +33,9 @@ folder = default_teacher()  # the small BERT that comes with the project; any ot
 # %% [markdown]
 # ## From a sentence to numbers
 #
-# The tokenizer cuts a text into pieces of its vocabulary and writes down their numbers. `[CLS]`
-# opens the text, `[SEP]` closes it, `[MASK]` is the word that we ask for. A piece that continues
-# a word begins with `##`.
+# The tokenizer splits a text into pieces of its vocabulary and returns their ids. `[CLS]` starts
+# the text, `[SEP]` ends it, `[MASK]` is the word to predict. A piece that continues a word begins
+# with `##`.
 
 # %%
 tokenizer = md.load_tokenizer(folder)
@@ -46,7 +46,7 @@ for token, number in zip(tokens, batch["input_ids"][0], strict=True):
     print(f"{number:5d}  {token}")
 
 # %% [markdown]
-# ## From numbers to a belief about the missing word
+# ## From numbers to probabilities of the missing word
 #
 # `forward` takes integer arrays $(B,T)$ and returns *logits* $(B,T,V)$: one number for each
 # sequence, token and word of the vocabulary. Softmax turns a row of logits into probabilities,
@@ -82,10 +82,10 @@ for text in (sentence, "the [MASK] was brilliant.", "i fell [MASK] in the first 
     print(f"{text:50s} {words}")
 
 # %% [markdown]
-# ## Where the numbers live
+# ## The parameters
 #
-# A model is a flat dictionary of arrays under the checkpoint's own names, and pure functions over
-# it. Here are all parameters of this one, added up by what they are for.
+# A model is a flat dictionary of arrays under the checkpoint's names, and pure functions of it.
+# These are all parameters of this model, summed by purpose.
 
 # %%
 sizes = {}
@@ -106,23 +106,23 @@ plt.show()
 # %% [markdown]
 # ## The loss, and a gradient for every parameter
 #
-# Give the model the right word and it says how surprised it is, $-\ln p_{\text{right}}$.
-# `backward` then says for each parameter how the loss would change if that parameter did. Both
-# come back under the parameters' names, so there is nothing to look up.
+# With a label, `forward` also returns the loss: the negative log-likelihood (NLL) of the right
+# word, $-\ln p_{\text{right}}$. `backward` returns the derivative of the loss with respect to each
+# parameter, under the parameter's name.
 
 # %%
-labels = np.full_like(batch["input_ids"], -100)  # -100: no question is asked here
+labels = np.full_like(batch["input_ids"], -100)  # -100: no label
 labels[0, position] = tokenizer.token_to_id("movies")
 out = teacher.forward(**batch, labels=labels)
 grads = teacher.backward(out)
 print(f"loss {out.loss:.4f}, the word's probability {np.exp(-out.loss):.4f}")
 
-loudest = sorted(grads, key=lambda name: -md.testing.rms(grads[name]))[:5]
-for name in loudest:
+largest = sorted(grads, key=lambda name: -md.testing.rms(grads[name]))[:5]
+for name in largest:
     print(f"{md.testing.rms(grads[name]):.1e}  {grads[name].shape!s:12s} {name}")
 
 # %% [markdown]
-# One step against the gradient makes the right word likelier. This is all that training is.
+# One step against the gradient increases the probability of the right word. Training repeats this.
 
 # %%
 probabilities = []
@@ -134,16 +134,16 @@ for rate in (0.0, 0.0003, 0.001, 0.003):
 assert probabilities == sorted(probabilities)
 
 # %% [markdown]
-# ## A student beside its teacher
+# ## A student and its teacher
 #
 # A DistilBERT with half of the layers starts from a copy of every other layer of its teacher. The
-# three losses of distillation say how far it is from it (chapter 8), and the same `backward` gives
-# the gradient of their sum (chapter 9 lets it learn).
+# three losses of distillation measure how far it is from the teacher (chapter 8), and the same
+# `backward` gives the gradient of their sum (chapter 9 trains it).
 
 # %%
 student = md.student_from(teacher, layers=(0, 2))
 step = md.distill_step(student, teacher, {**batch, "labels": labels}, md.DistillConfig())
-count = {who: sum(a.size for a in m.params.values()) for who, m in
+count = {name: sum(a.size for a in m.params.values()) for name, m in
          (("teacher", teacher), ("student", student))}  # fmt: skip
 print(count)
 print("soft targets {ce:.3f}, masked word {mlm:.3f}, direction {cos:.3f}".format(**step.parts))
@@ -153,8 +153,8 @@ print(f"5·ce + 2·mlm + 1·cos = {step.loss:.3f}, {len(step.grads)} gradients")
 # ## The numbers beside PyTorch's
 #
 # Everything above is NumPy and Numba. Where PyTorch and `transformers` are installed
-# (`pip install minidistil[check]`), the same folder gives the same logits. How close is close? The
-# yardstick is what float32 itself loses: both are measured against a float64 answer.
+# (`pip install minidistil[check]`), the same folder gives the same logits. How close should they
+# be? The measure is the rounding error of float32: both are compared with a float64 result.
 
 # %%
 if importlib.util.find_spec("torch") and importlib.util.find_spec("transformers"):
@@ -180,14 +180,14 @@ else:
     print("PyTorch is not installed here; the tests compare with stored numbers of it instead")
 
 # %% [markdown]
-# ## Exercise 1: how sure is the model?
+# ## Exercise 1: negative log-likelihood
 #
-# Write `surprise(z, word)`: a row of logits $z$ $(V,)$ and the number of a word go in,
-# $-\ln p_{\text{word}}$ comes out. Logits may be as large as 1000, so $e^{z}$ alone will not do.
+# Write `nll(z, word)`: a row of logits $z$ $(V,)$ and the id of a word go in,
+# $-\ln p_{\text{word}}$ comes out. Logits may be as large as 1000, where $e^{z}$ overflows.
 
 
 # %%
-def surprise(z, word):
+def nll(z, word):
     """z (V,), word an integer  ->  −ln softmax(z)[word], a float."""
 
 
@@ -196,15 +196,15 @@ from minidistil import losses
 from minidistil.lesson import check
 
 
-def right_surprise(z, word):
+def right_nll(z, word):
     return losses.cross_entropy(z[None], np.array([word]))[0]
 
 
 check(
-    surprise, right_surprise, np.array([1000.0, 1001.0, 990.0]), 0,
+    nll, right_nll, np.array([1000.0, 1001.0, 990.0]), 0,
     mistakes={
-        "this is ln p, without the minus sign": lambda z, w: -right_surprise(z, w),
-        "this is p itself, its logarithm is missing": lambda z, w: np.exp(-right_surprise(z, w)),
+        "this is ln p, without the minus sign": lambda z, w: -right_nll(z, w),
+        "this is p itself, its logarithm is missing": lambda z, w: np.exp(-right_nll(z, w)),
         "e^1000 overflows: subtract the largest logit first": lambda z, w: -np.log(
             np.exp(z[w]) / np.exp(z).sum()
         ),
@@ -216,14 +216,14 @@ check(
 # <details><summary>Solution</summary>
 #
 # ```python
-# def surprise(z, word):
+# def nll(z, word):
 #     z = z - z.max()
 #     return np.log(np.exp(z).sum()) - z[word]
 # ```
 #
 # </details>
 #
-# ## Exercise 2: does the teacher lean on its neighbours?
+# ## Exercise 2: does the prediction depend on the neighbouring words?
 #
-# Without code: change `sentence` so that the masked word's left neighbour says something else (`the
+# Without code: change `sentence` so that the masked word's left neighbour is another word (`the
 # best [MASK]`, `a funny [MASK]`), run the notebook again, and see which of the eight words stay.

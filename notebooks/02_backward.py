@@ -1,14 +1,14 @@
 # %% [markdown]
 # # 2 · What a backward is
 #
-# Nothing in this project differentiates for us: every op brings its own `backward`. This chapter
-# says what such a function has to compute, how to know that it does, and why composing a hundred
-# of them needs nothing but reading the forward upwards.
+# This project has no automatic differentiation: every op has its own `backward`. This chapter
+# explains what such a function computes, how to test it, and why the backward of a hundred composed
+# ops is the forward read upwards.
 #
 # Read beside `minidistil/testing.py`.
 
 # %%
-# Installs what is missing; silent when nothing is. In Colab, SOURCE says where the project lies:
+# Installs missing packages. In Colab, SOURCE says where the project lies:
 # "minidistil[demo] @ git+https://…", or the name of the zip that you uploaded.
 import importlib.util
 import subprocess
@@ -41,7 +41,7 @@ ops = md.backend("numpy", "float64")
 # $$\partial x = \partial y \cdot 3x^2 .$$
 #
 # In this project `dx` is always the gradient of the loss with respect to `x`, and has its shape.
-# The forward hands the backward what it will need, in a `cache`.
+# The forward returns the values that the backward needs in a `cache`.
 
 
 # %%
@@ -147,16 +147,16 @@ plt.show()
 # ## Composition: read the forward upwards
 #
 # $y = f(g(x))$ has $J = J_f J_g$, so $J^{\top} = J_g^{\top} J_f^{\top}$: the *last* op goes back
-# first. And where a value fed two readers, their gradients add, since a nudge of it reaches the
-# loss on both ways. These two rules are all that is needed to write down the backward of a whole
-# model. Here is a residual: $y = x + \mathrm{gelu}(\mathrm{softmax}(x))$.
+# first. And where two ops read one value, its gradients add, since a change of it reaches the loss
+# on both paths. These two rules suffice for the backward of a whole model. An example is the
+# residual $y = x + \mathrm{gelu}(\mathrm{softmax}(x))$.
 
 
 # %%
 def residual(x):
     a, softmax = ops.softmax.forward(x)
     g, gelu = ops.gelu.forward(a)
-    y, add = ops.add.forward(x, g)  # x fed the sum and softmax
+    y, add = ops.add.forward(x, g)  # the sum and softmax read x
     return y, (softmax, gelu, add)
 
 

@@ -1,14 +1,14 @@
 # %% [markdown]
 # # 3 · Linear and GELU
 #
-# Nine tenths of a transformer's arithmetic is $y = xW^{\top} + b$, and between two of those stands
-# a function that bends. This chapter derives both backwards from single entries, and builds the
-# feed-forward half of a block out of them.
+# Nine tenths of a transformer's arithmetic is $y = xW^{\top} + b$, with a nonlinear function
+# between two of those. This chapter derives both backwards entry by entry, and builds the
+# feed-forward sublayer of a block from them.
 #
 # Read beside `minidistil/ops/linear.py` and `minidistil/ops/gelu.py`.
 
 # %%
-# Installs what is missing; silent when nothing is. In Colab, SOURCE says where the project lies:
+# Installs missing packages. In Colab, SOURCE says where the project lies:
 # "minidistil[demo] @ git+https://…", or the name of the zip that you uploaded.
 import importlib.util
 import subprocess
@@ -82,10 +82,10 @@ for mine, theirs in zip((dx, dW, db), ops.linear.backward(dy, cache), strict=Tru
 # The forward is one product of $N\cdot I\cdot O$ multiplications, the backward two of the same
 # size. A training step therefore costs three times an inference, wherever linear layers dominate.
 #
-# ## A function that bends
+# ## A nonlinear function
 #
-# Two linear layers in a row are one linear layer. ReLU, $\max(x, 0)$, bends at a point; BERT's GELU
-# passes $x$ on in proportion to the probability that a standard normal stays below it:
+# Two linear layers in a row are one linear layer. ReLU, $\max(x, 0)$, has a kink at 0; BERT's GELU
+# multiplies $x$ by the probability that a standard normal variable is below it:
 #
 # $$\mathrm{gelu}(x) = x\,\Phi(x), \qquad \Phi(x) = \tfrac12\bigl(1 + \mathrm{erf}(x/\sqrt2)\bigr),
 # \qquad \mathrm{gelu}'(x) = \Phi(x) + x\,\varphi(x), \quad \varphi = \Phi'.$$
@@ -140,12 +140,12 @@ print(f"largest: tanh {np.abs(tanh_form - gelu(t)).max():.1e}, "
       f"sigmoid {np.abs(quick - gelu(t)).max():.1e}")  # fmt: skip
 
 # %% [markdown]
-# ## From scratch: the feed-forward half of a block
+# ## From scratch: the feed-forward sublayer
 #
 # $$u \;\mapsto\; u + W_2\,\mathrm{gelu}(W_1 u + b_1) + b_2$$
 #
-# Each token is widened from $C$ to $F = 4C$ channels, bent, and narrowed again; no token sees
-# another. The backward reads upwards.
+# Each token is projected from $C$ to $F = 4C$ channels, through GELU, and back to $C$; tokens do
+# not interact. The backward is the forward read upwards.
 
 
 # %%
@@ -160,7 +160,7 @@ def feed_forward_backward(dy, cache):
     dW2, db2, dg = dy.T @ g, dy.sum(axis=0), dy @ W2
     dh = dg * gelu_slope(h)
     dW1, db1, du = dh.T @ u, dh.sum(axis=0), dh @ W1
-    return dy + du, dW1, db1, dW2, db2  # u fed the sum and W1
+    return dy + du, dW1, db1, dW2, db2  # the sum and W1 read u
 
 
 C, F = 6, 24
@@ -185,9 +185,9 @@ for a, c in zip(feed_forward_backward(dy, cache), library, strict=True):
     assert np.allclose(a, c)
 
 # %% [markdown]
-# ## What a trained model does with it
+# ## GELU in a trained model
 #
-# Where do the inputs of GELU lie in the teacher, and how many does it nearly switch off?
+# What is the distribution of GELU's inputs in the teacher, and how many outputs are nearly 0?
 
 # %%
 from minidistil.model.bundled_teacher import default_teacher
@@ -220,7 +220,7 @@ def right_linear(dy, x, W):
     return ops.linear.backward(dy, (x, W))
 
 
-square = [rng.standard_normal((4, 4)) for _ in range(3)]  # square: shapes forgive everything
+square = [rng.standard_normal((4, 4)) for _ in range(3)]  # square: any transpose fits
 check(
     linear_backward, right_linear, *square, names=("dx", "dW", "db"),
     mistakes={

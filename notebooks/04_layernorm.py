@@ -3,12 +3,12 @@
 #
 # Every token is given mean 0 and variance 1, then scaled and shifted. The forward is four lines;
 # the backward is where most from-scratch implementations go wrong, because $x$ reaches $y$ three
-# ways. This chapter walks all three.
+# ways. This chapter derives all three.
 #
 # Read beside `minidistil/ops/layernorm.py`.
 
 # %%
-# Installs what is missing; silent when nothing is. In Colab, SOURCE says where the project lies:
+# Installs missing packages. In Colab, SOURCE says where the project lies:
 # "minidistil[demo] @ git+https://…", or the name of the zip that you uploaded.
 import importlib.util
 import subprocess
@@ -62,9 +62,9 @@ axes[0].set(ylabel="token")
 plt.show()
 
 # %% [markdown]
-# A row keeps its shape and loses its place and its scale. Not across tokens: each row is on its
-# own, unlike BatchNorm, whose mean runs over the batch. So a token's vector never depends on what
-# else happens to be in the batch, which is what makes it safe to leave padding out.
+# Normalisation removes the mean and the scale of a row. Each row is normalised alone, unlike in
+# BatchNorm, whose mean runs over the batch. A token's vector therefore does not depend on the rest
+# of the batch, and padding can be left out.
 #
 # ## Backward: the easy two
 #
@@ -104,8 +104,8 @@ gamma, beta = 1 + 0.3 * rng.standard_normal(C), rng.standard_normal(C)
 md.testing.check_backward(layernorm, layernorm_backward, [x, gamma, beta], rng)
 
 # %% [markdown]
-# The Jacobian of one row, taken apart. The two corrections are small, $1/C$ each, but full: every
-# channel pulls on every other.
+# The three terms of the Jacobian of one row. The two corrections are small, $1/C$ each, but dense:
+# every output channel depends on every input channel.
 
 # %%
 row, D = xhat[5, :12], 12
@@ -137,7 +137,7 @@ shifted, _ = layernorm(3 * x + 5, gamma, beta)
 print("y of 3x+5 against y of x:", np.abs(shifted - y).max())
 
 # %% [markdown]
-# ## Where ε stands
+# ## The place of ε
 #
 # $\varepsilon$ keeps a constant row from dividing by zero. BERT has $10^{-12}$, RoBERTa and GPT-2
 # $10^{-5}$, PyTorch's default is $10^{-5}$, and it stands *inside* the root. None of these is
@@ -201,9 +201,9 @@ for name, mine, theirs, truth in zip(
     print(f"{name:7s} kernel {error:.1e} from float64, allowed {allowed:.1e}")
 
 # %% [markdown]
-# ## Exercise: the backward, without looking
+# ## Exercise: the backward
 #
-# Close `layernorm.py`. All three gradients, please.
+# Close `layernorm.py` and write all three gradients.
 
 
 # %%

@@ -1,14 +1,14 @@
 # %% [markdown]
 # # 5 · Attention, drawn
 #
-# Attention is the only place in the encoder where tokens meet. Each token asks a question, each
-# offers a key and a value, and every token collects the values of all tokens of its sequence,
-# weighted by how well their keys answer its question.
+# Attention is the only part of the encoder in which tokens interact. Each token has a query, a key
+# and a value. The output of a token is the sum of the values of all tokens of its sequence,
+# weighted by the match of their keys with its query.
 #
 # Read beside `minidistil/ops/attention.py` and `minidistil/ops/softmax.py`.
 
 # %%
-# Installs what is missing; silent when nothing is. In Colab, SOURCE says where the project lies:
+# Installs missing packages. In Colab, SOURCE says where the project lies:
 # "minidistil[demo] @ git+https://…", or the name of the zip that you uploaded.
 import importlib.util
 import subprocess
@@ -67,7 +67,7 @@ assert np.allclose(a.sum(axis=-1), 1)
 #
 # The $C$ channels split into $H$ heads of $D = C/H$: heads are blocks of *channels*, and each
 # attends on its own. The library has no padding inside: a batch is $N$ rows, real tokens only, and
-# `bounds` says where each sequence begins. A sequence meets only itself, so no score has to be
+# `bounds` says where each sequence begins. Attention runs within a sequence, so no score has to be
 # masked.
 
 # %%
@@ -90,7 +90,7 @@ assert np.allclose(attention(q, k, v, bounds, H), library)
 
 # %% [markdown]
 # The usual way pads both sequences to five tokens and adds a large negative number to the scores
-# of padding. The result is the same; the padded rows are computed all the same, and thrown away.
+# of padding. The result is the same; the padded rows are computed as well, and discarded.
 
 # %%
 padded = np.zeros((3, 2, 5, C))
@@ -103,7 +103,7 @@ same = (softmax(scores) @ vh).swapaxes(1, 2).reshape(2, 5, C)[mask]
 assert np.allclose(same, library)
 
 # %% [markdown]
-# ## What the teacher's heads look at
+# ## What the teacher's heads attend to
 #
 # Rows are queries, columns are keys, each row sums to 1.
 
@@ -124,7 +124,7 @@ fig.colorbar(image, ax=axes, shrink=0.7, label="weight")
 plt.show()
 
 # %% [markdown]
-# Where does the masked word look, layer by layer? The mean over heads:
+# What the masked word attends to in each layer, as a mean over heads:
 
 # %%
 ask = tokens.index("[MASK]")
@@ -191,7 +191,7 @@ for mine, theirs in zip(attend_backward(dy, *one), ops.attention.backward(dy, ke
     assert np.allclose(mine, theirs)
 
 # %% [markdown]
-# ## Without ever holding the weights
+# ## Without storing the weights
 #
 # $a$ has $T^2$ entries for each head. The kernels go through the keys in tiles and keep, for each
 # query, the largest score so far, $m$, and the sum $\ell = \sum e^{s-m}$. When a tile brings a
@@ -205,7 +205,7 @@ def attend_in_tiles(q, k, v, tile=3):
     m, l = np.full(len(q), -np.inf), np.zeros(len(q))  # (T,)
     y = np.zeros_like(v)
     for first in range(0, len(k), tile):
-        s = q @ k[first : first + tile].T  # (T,tile): all that is ever held
+        s = q @ k[first : first + tile].T  # (T,tile): the only scores in memory
         larger = np.maximum(m, s.max(axis=1))
         e, shrink = np.exp(s - larger[:, None]), np.exp(m - larger)
         l = l * shrink + e.sum(axis=1)
@@ -271,8 +271,8 @@ check(
 # ## Exercise 2: all heads, with a padding mask
 #
 # $q, k, v$ are $(B,T,C)$, the mask $(B,T)$ is true at tokens, false at padding. Rows of padding
-# may hold anything; only the keys have to be hidden. This is what you would write in PyTorch, and
-# the check knows the mistakes that people make there.
+# may hold anything; only the keys have to be masked. This is the usual PyTorch implementation, and
+# the check recognises the common mistakes in it.
 
 
 # %%

@@ -1,14 +1,14 @@
 # %% [markdown]
-# # 6 · The encoder and its palindrome
+# # 6 · The encoder and its mirror
 #
 # An encoder is embeddings and then $L$ times the same block. Its backward is the same list of ops,
 # from the last to the first. This chapter builds a block, records both directions of a real model,
-# and lays them side by side.
+# and compares them.
 #
 # Read beside `minidistil/model/encoder.py`.
 
 # %%
-# Installs what is missing; silent when nothing is. In Colab, SOURCE says where the project lies:
+# Installs missing packages. In Colab, SOURCE says where the project lies:
 # "minidistil[demo] @ git+https://…", or the name of the zip that you uploaded.
 import importlib.util
 import subprocess
@@ -71,8 +71,8 @@ plt.show()
 # %% [markdown]
 # ## Record a model at work
 #
-# The model calls its ops through one object, so an object that writes down each call before it
-# passes it on shows everything that happens. No part of the model knows that it is being watched.
+# The model calls its ops through one object. An object that records each call before it forwards it
+# therefore shows every op, and the model stays unchanged.
 
 
 # %%
@@ -108,8 +108,8 @@ _ = watched.backward(out)
 
 
 # %% [markdown]
-# Sums of gradients (`add.forward` during the backward) are left out: they stand where a value fed
-# two readers. What remains is a palindrome.
+# Sums of gradients (`add.forward` during the backward) are left out: they occur where two ops read
+# one value. The remaining list is a palindrome.
 
 # %%
 turn = next(i for i, (direction, _) in enumerate(recorder.calls) if direction == "backward")
@@ -121,9 +121,9 @@ for a, b in zip(up, reversed(down), strict=False):
 
 # %% [markdown]
 # `add_layernorm` and `linear_gelu` are two ops each, done in one pass over memory. Three linears in
-# a row are `q`, `k` and `v`, side by side, where order means nothing. The last two lines are the
-# head. And one thing the list does not show: the word table works twice, at the beginning (looked
-# up) and at the end (projected onto), so its gradient is the sum of both.
+# a row are `q`, `k` and `v`, which are independent. The last two lines are the head. The list does
+# not show that the word table is used twice, for the embedding and for the projection onto the
+# vocabulary, so its gradient is the sum of both.
 #
 # ## The stream
 #
@@ -161,8 +161,8 @@ plt.show()
 #
 # At a sum the gradient flows into both terms *unchanged*, so there is a way from the loss to the
 # embeddings on which nothing is multiplied by a weight. It is often said that without it the
-# gradient vanishes. Behind a LayerNorm it does not: that op divides by the row's size, and its
-# backward multiplies by what was divided. What is lost is not the size but the *direction*. Ten
+# gradient vanishes. With a LayerNorm it does not: that op divides by the row's size, and its
+# backward divides the gradient by it. What is lost is not the size but the *direction*. Ten
 # fresh blocks, with the sums and without; how much of the loss's gradient is still recognisable
 # further down?
 
@@ -239,10 +239,10 @@ print(f"by difference {by_difference:.9f}\nby backward   {by_backward:.9f}")
 assert abs(by_difference - by_backward) < 1e-6 * abs(by_backward)
 
 # %% [markdown]
-# ## Exercise: the feed-forward half, upwards
+# ## Exercise: the backward of the feed-forward sublayer
 #
-# The forward below is five lines. Write its backward from the ops' backwards, in reverse order, and
-# mind that `u` had two readers.
+# The forward below is five lines. Write its backward from the ops' backwards, in reverse order.
+# Two ops read `u`.
 
 
 # %%

@@ -1,14 +1,13 @@
 # %% [markdown]
 # # 7 · Tokenizer, embeddings, masking
 #
-# Before the first matrix product there are three steps that decide more than they seem to: how a
-# text is cut into pieces, which vector a piece starts as, and which pieces are hidden so that the
-# model has something to learn.
+# Three steps precede the first matrix product: the text is split into pieces, each piece is
+# replaced by a vector, and some pieces are masked for the model to predict.
 #
 # Read beside `minidistil/data/tokenizer.py`, `ops/embedding.py` and `data/masking.py`.
 
 # %%
-# Installs what is missing; silent when nothing is. In Colab, SOURCE says where the project lies:
+# Installs missing packages. In Colab, SOURCE says where the project lies:
 # "minidistil[demo] @ git+https://…", or the name of the zip that you uploaded.
 import importlib.util
 import subprocess
@@ -38,17 +37,17 @@ tokenizer = md.load_tokenizer(folder)
 # %% [markdown]
 # ## WordPiece
 #
-# A word is cut greedily: the longest piece of the vocabulary that starts it, then the longest that
-# goes on, marked with `##`. A frequent word is one piece; a rare one is several; nothing but an
-# unknown letter is ever unknown.
+# A word is split greedily: first the longest piece of the vocabulary that starts it, then the
+# longest that continues it, marked with `##`. A frequent word is one piece, a rare one is several.
+# Only a word with an unknown letter is unknown.
 
 # %%
 for word in ("movie", "unwatchable", "cinematographer", "zeitgeist", "☃"):
     print(f"{word:18s}", *tokenizer.encode(word).tokens[1:-1])
 
 # %% [markdown]
-# Such a vocabulary is learned from text: start with letters, and again and again join the pair of
-# neighbours that is most worth it. A small one from a few lines:
+# Such a vocabulary is learned from text: it starts with letters, and repeatedly merges the pair of
+# neighbours with the highest score. A small one from a few lines:
 
 # %%
 lines = [
@@ -79,16 +78,16 @@ _, cache = ops.embedding.forward(table, ids=ids)
 (dtable,) = ops.embedding.backward(dy, cache)
 assert np.allclose(onehot.T @ dy, dtable)
 
-# The mistake that everybody makes once: with repeated ids, NumPy keeps only one of the additions.
+# A common mistake: with repeated ids, NumPy keeps only one of the additions.
 wrong = np.zeros_like(table)
 wrong[ids] += dy
 print("row 2 was read twice:", dtable[2], "but `d[ids] += dy` says", wrong[2])
 
 # %% [markdown]
-# ## What the table of a trained model knows
+# ## Similar words in the table of a trained model
 #
-# Nobody told the teacher what a word means; it only had to fill gaps. Words that fit the same gaps
-# end up pointing the same way.
+# The teacher was trained only to predict masked words. Words that fit the same contexts have
+# similar embeddings.
 
 # %%
 teacher = md.from_pretrained(folder, task="fill-mask")
@@ -116,8 +115,8 @@ plt.show()
 # %% [markdown]
 # ## No padding inside
 #
-# Texts have different lengths, arrays do not. The batch at the door is padded; inside there are
-# only *rows*, one for each real token, each remembering its column.
+# Texts have different lengths, but an array has one. The batch that a user passes is padded; inside
+# the model there are only *rows*, one for each real token, with the token's column as its position.
 
 # %%
 batch = tokenizer(["bad.", "a film with a heart of gold.", "i liked it."])
@@ -143,11 +142,11 @@ clean = model.forward(batch["input_ids"], batch["attention_mask"]).last_hidden_s
 assert np.array_equal(model.forward(noisy, batch["attention_mask"]).last_hidden_state, clean)
 
 # %% [markdown]
-# ## Masking: hide, mislead, leave
+# ## Masking: [MASK], random, unchanged
 #
-# 15 % of the tokens are chosen. Of these 80 % become `[MASK]`, 10 % a random word, 10 % stay: at
-# every one of them the answer is asked for, so the model can trust no token it sees. Everywhere
-# else the label is −100.
+# 15 % of the tokens are chosen. Of these 80 % become `[MASK]`, 10 % a random word, 10 % stay. Each
+# of them has its original token as the label, so any input token may be wrong. All other labels are
+# −100.
 
 # %%
 text = tokenizer(["this is one of the worst films i have ever seen , and i have seen many ."])
@@ -171,9 +170,9 @@ print(f"chosen {chosen.sum() / drawable.sum():.1%} of the words; of those [MASK]
       f"{hidden.sum() / chosen.sum():.1%}, random {changed.sum() / chosen.sum():.1%}")  # fmt: skip
 
 # %% [markdown]
-# **Rare words.** DistilBERT draws with weights $\max(\text{count},1)^{-0.7}$ instead, so that a
-# corpus which is half commas does not teach commas. The chance to be chosen, by how frequent a
-# word is:
+# **Rare words.** DistilBERT draws with weights $\max(\text{count},1)^{-0.7}$ instead, so that
+# frequent tokens such as commas do not dominate. The probability to be chosen, by the frequency of
+# a word:
 
 # %%
 counts = np.zeros(tokenizer.vocab_size, np.int64)
@@ -196,9 +195,9 @@ plt.show()
 
 # %% [markdown]
 # The draws depend on (seed, step, number of the sequence) and on nothing else. A text is masked
-# anew at each step (*dynamic* masking), and the same again when a run is resumed.
+# anew at each step (*dynamic* masking), and in the same way when a run is resumed.
 #
-# ## Exercise 1: WordPiece, the greedy cut
+# ## Exercise 1: WordPiece, the greedy split
 
 
 # %%

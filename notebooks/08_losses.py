@@ -1,14 +1,14 @@
 # %% [markdown]
 # # 8 · The losses: why τ², why −100, why cosine
 #
-# Three losses teach DistilBERT. The text says which word stood there; the teacher says which words
-# could have stood there; and the teacher's last hidden states say which way to point. Each has one
-# detail that everybody asks about.
+# DistilBERT is trained with three losses. Their targets are the masked word of the text, the
+# teacher's probabilities of all words, and the direction of the teacher's last hidden states. Each
+# has one detail that needs an explanation.
 #
 # Read beside `minidistil/ops/kl_div.py`, `cross_entropy.py`, `cosine.py` and `distill/step.py`.
 
 # %%
-# Installs what is missing; silent when nothing is. In Colab, SOURCE says where the project lies:
+# Installs missing packages. In Colab, SOURCE says where the project lies:
 # "minidistil[demo] @ git+https://…", or the name of the zip that you uploaded.
 import importlib.util
 import subprocess
@@ -37,9 +37,9 @@ teacher = md.from_pretrained(folder, task="fill-mask")
 # %% [markdown]
 # ## Soft targets
 #
-# A label says one thing: *terrible*. The teacher's probabilities say much more: *terrible*, but
-# *horrible* or *boring* would do, *green* would not. Divided by a temperature $\tau$ before the
-# softmax, the small probabilities become visible:
+# A label is one word: *terrible*. The teacher's probabilities contain more: *horrible* and *boring*
+# are plausible too, *green* is not. Dividing the logits by a temperature $\tau$ before the softmax
+# enlarges the small probabilities:
 #
 # $$t_v = \frac{e^{z_v/\tau}}{\sum_w e^{z_w/\tau}} .$$
 
@@ -68,11 +68,11 @@ ax.legend()
 plt.show()
 for tau in (1, 2, 4, 8):
     p = soften(z, tau)
-    print(f"τ = {tau}: the ten likeliest words have {p[best].sum():.0%}, "
+    print(f"τ = {tau}: the ten most probable words have {p[best].sum():.0%}, "
           f"entropy {-(p * np.log(p)).sum():.2f} of {np.log(len(p)):.2f}")  # fmt: skip
 
 # %% [markdown]
-# The student is asked for the same distribution, by the divergence
+# The loss is the divergence of the student's distribution from the teacher's,
 #
 # $$\mathrm{KL}(t\,\|\,p) = \sum_v t_v \ln\frac{t_v}{p_v}, \qquad
 #   \frac{\partial\,\mathrm{KL}}{\partial z_v} = \frac{p_v - t_v}{\tau} .$$
@@ -102,7 +102,7 @@ ax.legend()
 plt.show()
 
 # %% [markdown]
-# And where does it go? For large $\tau$ the gradient of $\tau^2\mathrm{KL}$ is that of half the
+# What is the limit? For large $\tau$ the gradient of $\tau^2\mathrm{KL}$ is that of half the
 # squared difference of the (centred) logits, divided by $V$: soft targets with a high temperature
 # are a regression on the teacher's logits (Hinton et al., 2015, §2.1).
 
@@ -146,9 +146,8 @@ assert np.isclose(
 #
 # ## Why −100
 #
-# In a batch of 1000 tokens 150 have a question. The others carry the label −100, "no answer is
-# asked for", and both the sum and the *count* leave them out. Count them anyway and the loss is
-# seven times too small:
+# In a batch of 1000 tokens 150 are labelled. The others have the label −100, which both the sum and
+# the *count* ignore. If they are counted, the loss is seven times too small:
 
 # %%
 logits, labels = rng.standard_normal((20, 8)), np.full(20, -100)
@@ -169,9 +168,9 @@ except ValueError as error:
 # ## Why cosine
 #
 # The third loss compares the last hidden states $a$ of the student and $b$ of the teacher by
-# direction alone, $1 - \cos(a, b)$. What follows reads them through LayerNorm and linear layers, so
-# length means little; a squared error would spend the student's effort on it. The gradient is
-# perpendicular to $a$: it turns, and never stretches.
+# direction alone, $1 - \cos(a, b)$. The head reads them through linear layers and LayerNorm, so the
+# length matters little; a squared error would also penalise it. The gradient is perpendicular to
+# $a$: a step changes its direction, not its length.
 
 # %%
 a, b = np.array([1.0, 0.3]), np.array([0.4, 1.2])
@@ -219,14 +218,14 @@ for name, by_hand in (("ce", ce), ("mlm", mlm), ("cos", cos)):
 assert abs(5 * ce + 2 * mlm + cos - step.loss) < 1e-4
 
 # %% [markdown]
-# Padding counts nowhere: `mask=real` is what many implementations forget (chapter 12 collects such
-# mistakes).
+# Padding is excluded everywhere by `mask=real`; omitting it is a common mistake (chapter 12 has a
+# collection).
 #
 # ## Exercise 1: the soft loss
 #
 # Logits $(N,V)$ of student and teacher and $\tau$ go in; the loss comes out, as Hugging Face has
-# it: $\tau^2$ times the mean over the rows of $\mathrm{KL}(t\|p)$. The check knows the usual
-# mistakes by name.
+# it: $\tau^2$ times the mean over the rows of $\mathrm{KL}(t\|p)$. The check names the
+# common mistakes.
 
 
 # %%

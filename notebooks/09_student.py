@@ -2,13 +2,13 @@
 # # 9 · A student learns
 #
 # The main job of this project in a minute: two students with half of their teacher's layers start
-# from the same weights and read the same reviews. One is taught, the other only reads. What is the
-# teacher good for?
+# from the same weights and train on the same reviews, one with the losses of distillation, the
+# other with masked words alone. How much does the teacher help?
 #
 # Read beside `minidistil/train/loop.py`, `train/optimizer.py` and `distill/student.py`.
 
 # %%
-# Installs what is missing; silent when nothing is. In Colab, SOURCE says where the project lies:
+# Installs missing packages. In Colab, SOURCE says where the project lies:
 # "minidistil[demo] @ git+https://…", or the name of the zip that you uploaded.
 import importlib.util
 import subprocess
@@ -57,10 +57,10 @@ data = MaskedText(
 print(f"{len(corpus):,} pieces of up to 64 tokens, {len(held_out)} of them held out")
 
 # %% [markdown]
-# ## Where a student comes from
+# ## Initialisation of a student
 #
-# It has the teacher's width and some of its layers, copied. This start is worth a lot: the paper's
-# ablation loses more by a random start than by leaving out any of the losses.
+# It has the teacher's width and copies of some of its layers. In the paper's ablation, random
+# initialisation costs more than leaving out any one of the losses.
 
 
 # %%
@@ -83,8 +83,8 @@ for name, model in {
 # %% [markdown]
 # ## One step by hand
 #
-# Nothing is hidden in a training loop: gradients of the three losses, clipped to length 1, and one
-# step of AdamW. `model.update` takes the new parameters.
+# A step of the training loop: gradients of the three losses, clipped to norm 1, and one step of
+# AdamW. `model.update` takes the new parameters.
 
 # %%
 student = fresh_student()
@@ -113,7 +113,7 @@ curves = {}
 
 
 def follow(name):
-    """An evaluation that remembers, and says so while the run goes on."""
+    """An evaluation that stores its results in `curves` and prints them."""
     curves[name] = []
 
     def evaluate(model):
@@ -148,11 +148,10 @@ axes[2].legend()
 plt.show()
 
 # %% [markdown]
-# Both read the same text and cost about the same steps. The one that also hears what *else* could
-# have stood there gets further: each token without a mask teaches it too, through the teacher's
-# probabilities, while the other learns from 15 % of them.
+# Both train on the same text for the same number of steps. The student with a teacher learns more:
+# the teacher's probabilities are a target at every token, while masked words are 15 % of them.
 #
-# ## What it says now
+# ## Its predictions now
 
 # %%
 for text in ("the [MASK] was brilliant.", "one of the worst [MASK] ever made."):

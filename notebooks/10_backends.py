@@ -1,14 +1,14 @@
 # %% [markdown]
-# # 10 · One op, several voices
+# # 10 · One op, three implementations
 #
-# Every op of this library is written more than once: in NumPy, where it can be read, and as Numba
-# kernels for processors and graphics cards, where it is fast. This chapter puts the voices side by
-# side, walks through them with a debugger, and shows why the fast ones are written as they are.
+# Every op of this library has three implementations: NumPy, which is easy to read, and Numba
+# kernels for processors and for graphics cards, which are fast. This chapter compares them, steps
+# through them with a debugger, and explains why the fast ones are written as they are.
 #
 # Read beside `minidistil/ops/__init__.py` and `minidistil/ops/runtime/cpu.py`.
 
 # %%
-# Installs what is missing; silent when nothing is. In Colab, SOURCE says where the project lies:
+# Installs missing packages. In Colab, SOURCE says where the project lies:
 # "minidistil[demo] @ git+https://…", or the name of the zip that you uploaded.
 import importlib.util
 import subprocess
@@ -43,15 +43,15 @@ BUDGET = lesson.size(0.3, 0.0)  # seconds for each measurement
 # ## The same op twice
 #
 # The NumPy pair is the *specification*: if a kernel disagrees with it, the kernel is wrong. It
-# thinks in whole arrays. The kernel thinks in rows, and names every loop.
+# computes with whole arrays. The kernel computes row by row, with explicit loops.
 
 # %%
 print(inspect.getsource(layernorm.forward))
 print(inspect.getsource(layernorm._forward_rows.py_func))
 
 # %% [markdown]
-# Both are reached through one door and have one signature. Nothing falls back silently: a backend
-# that is not there is an error.
+# Both are reached through `md.backend` and have one signature. There is no silent fallback: a
+# missing backend is an error.
 
 # %%
 x = rng.standard_normal((4, 6)).astype(np.float32)
@@ -67,8 +67,8 @@ except ValueError as error:
 # ## Step through the specification
 #
 # In an editor you would set a breakpoint in `layernorm.py`. Here the standard library's debugger
-# (`bdb`, what `pdb` is made of) walks for us: it stops at every line of one function and says what
-# the line before has made.
+# (`bdb`, the base of `pdb`) does it: it stops at every line of one function and prints the
+# variables that the previous line changed.
 
 
 # %%
@@ -170,15 +170,15 @@ plt.show()
 #
 # `dbeta[c]` is a sum over rows. If two cores each take a row and both execute
 # `dbeta[c] += dy[n, c]`, then both may read the old value before either has written: one of the two
-# additions is lost, and nobody is told. Here is such an encounter, step by step:
+# additions is lost without an error. A simulation of this race:
 
 # %%
 cell, lost = 0.0, 0
 for _ in range(1000):
-    if rng.random() < 0.3:  # the two cores meet
+    if rng.random() < 0.3:  # a race
         core_a, core_b = cell, cell  # both read
         cell = core_a + 1
-        cell = core_b + 1  # this write forgets the one before
+        cell = core_b + 1  # this write overwrites the one before
         lost += 1
     else:
         cell += 1
@@ -186,8 +186,8 @@ for _ in range(1000):
 print(f"2000 additions of 1 make {cell:.0f}; {lost} were lost")
 
 # %% [markdown]
-# So rows are cut into a *fixed* number of chunks, each core fills a row of partial sums that is
-# its chunk's own, and the partial sums are added at the end. Fixed, because float addition is not
+# So rows are split into a *fixed* number of chunks, each chunk has its own row of partial sums, and
+# the partial sums are added at the end. Fixed, because float addition is not
 # associative: with as many chunks as cores, a sum would depend on the machine.
 
 # %%
@@ -210,7 +210,7 @@ print(f"the library on 1 to {len(bits)} threads: {len(set(bits))} different resu
 assert len(set(bits)) == 1
 
 # %% [markdown]
-# ## Randomness that nobody has to store
+# ## Random numbers without stored state
 #
 # Dropout is the other place where backends could drift apart. Its mask is a pure function of a
 # seed, the step and the place of a value, so every backend draws the same one, and the backward
@@ -232,12 +232,12 @@ assert np.allclose(losses["numpy"], losses["cpu"], atol=1e-5)
 # %% [markdown]
 # Step 0, step 1, step 0 again: the same on both.
 #
-# ## The third voice: CUDA, without a GPU
+# ## The third implementation: CUDA, without a GPU
 #
 # On a graphics card thousands of threads run one kernel, each with its own number. Threads of a
 # *block* share a little fast memory and can wait for each other at a barrier. Numba's simulator
-# runs the same source as Python, a thread after the other, so it can be read, printed from and
-# stepped. It must be chosen before Numba is imported, hence the process of its own.
+# runs the same source as Python, one thread after another, so it can print and be debugged. It must
+# be selected before Numba is imported, hence the separate process.
 #
 # First a kernel made for looking at: four threads add up eight numbers, halving the number of
 # adders each time. Without the barriers a thread could read what its neighbour has not written yet.
@@ -386,7 +386,7 @@ check(
 #
 # </details>
 #
-# ## Exercise 2: walk through a backward
+# ## Exercise 2: step through a backward
 #
 # Without code: call `Walk` on `layernorm._backward_chunks.py_func` with the cache of `two`, and
 # find the moment in which a row's gradient loses what points along 1.

@@ -2,13 +2,13 @@
 # # 11 · The road to the machine's peak
 #
 # The same 2·M·N·K operations, in the same language, can take ten thousand times longer or shorter.
-# This chapter walks the road from three nested loops to the kernel that this library uses, and
-# says at each station what stood in the way.
+# This chapter develops three nested loops into the kernel that this library uses, and names the
+# bottleneck at each step.
 #
 # Read beside `minidistil/ops/kernels/matmul.py` and `minidistil/ops/kernels/register_tile.py`.
 
 # %%
-# Installs what is missing; silent when nothing is. In Colab, SOURCE says where the project lies:
+# Installs missing packages. In Colab, SOURCE says where the project lies:
 # "minidistil[demo] @ git+https://…", or the name of the zip that you uploaded.
 import importlib.util
 import subprocess
@@ -88,8 +88,8 @@ measure("1 loops in Python", three_loops, A[:small, :small], B[:small, :small])
 # %% [markdown]
 # ## 2. The same loops, compiled
 #
-# Numba compiles the very same function. Now the processor is busy, mostly with waiting: the
-# innermost loop goes down a *column* of $B$, and each step lands in another cache line.
+# Numba compiles the very same function. Now the processor mostly waits for memory: the
+# innermost loop runs down a *column* of $B$, and each step reads another cache line.
 
 # %%
 ijk = njit(three_loops, fastmath=cpu.FASTMATH)

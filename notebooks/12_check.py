@@ -2,13 +2,13 @@
 # # 12 · Cross-checking, and the collection of bugs
 #
 # You have written your own attention, or LayerNorm, or distillation loss, perhaps in PyTorch, and
-# it runs. Is it right? Two nearly equal numbers say little; this chapter shows how to say more: how
-# close is close, *where* two implementations part, and *which* mistake it is.
+# it runs. Is it right? This chapter shows how close two results should be, *where* two
+# implementations first differ, and *which* mistake is the cause.
 #
 # Read beside `minidistil/testing.py` and `minidistil/check/`.
 
 # %%
-# Installs what is missing; silent when nothing is. In Colab, SOURCE says where the project lies:
+# Installs missing packages. In Colab, SOURCE says where the project lies:
 # "minidistil[demo] @ git+https://…", or the name of the zip that you uploaded.
 import importlib.util
 import subprocess
@@ -36,12 +36,12 @@ plt.style.use(lesson.STYLE)
 rng = np.random.default_rng(0)
 
 # %% [markdown]
-# ## How close is close?
+# ## How close should two results be?
 #
 # `np.allclose(mine, theirs, atol=1e-3)` accepts a wrong GELU and rejects a right logit of size
-# 1000. There is a better yardstick: what does float32 itself lose? Compute the answer once in
-# float64. A correct float32 implementation is some rounding away from it, and so is any other; one
-# that is *much* further away computes something else.
+# 1000. A better measure is the rounding error of float32. Compute the result once in float64. A
+# correct float32 implementation differs from it by rounding, and so does any other; one that is
+# *much* further away computes something else.
 
 # %%
 folder = default_teacher()
@@ -69,8 +69,8 @@ ax.legend()
 plt.show()
 
 # %% [markdown]
-# The two float32 answers walk side by side; the mistake leaves their company at the first GELU and
-# stays far above. `compare` is this picture as a rule: mine may be three times as far from float64
+# The two float32 results have similar errors; with the mistake, the error grows at the first GELU
+# and stays far above. `compare` turns this into a rule: mine may be three times as far from float64
 # as the other float32 answer is.
 
 # %%
@@ -118,7 +118,7 @@ else:
     print("PyTorch is not installed here: pip install minidistil[check]")
 
 # %% [markdown]
-# ## Where do they part?
+# ## Where do they first differ?
 #
 # `md.check.compare` takes any PyTorch module that holds a folder's weights, under any names, and
 # finds the quantities inside it by their values. Here is transformers' own BERT with one
@@ -128,7 +128,7 @@ else:
 # %%
 if importlib.util.find_spec("torch") and importlib.util.find_spec("transformers"):
     agreed = md.check.compare(module, folder, texts=["the acting was bad."])
-    print("as it is:", agreed.verdict, f"in {len(agreed.rows)} quantities")
+    print("unchanged:", agreed.verdict, f"in {len(agreed.rows)} quantities")
     module.bert.encoder.layer[2].intermediate.intermediate_act_fn = torch.nn.GELU("tanh")
     report = md.check.compare(module, folder, texts=["the acting was bad."])
     print("with the mistake:", report.verdict, "first in", report.first_difference)
@@ -162,9 +162,9 @@ if report is not None:
 # %% [markdown]
 # ## Which mistake is it?
 #
-# A wrong number has a cause, and the causes are few: everybody makes the same mistakes. The library
-# holds a collection of them, each as the function that computes the wrong numbers. Asked to
-# `explain` an attempt, it runs them all, and names one only if *its* numbers are the attempt's.
+# Most wrong numbers have one of a few common causes. The library has a collection of mistakes, each
+# a function that computes the wrong numbers. `explain` runs all that apply to an op, and names one
+# only if it reproduces the attempt's numbers.
 
 # %%
 x, gamma, beta = rng.standard_normal((4, 8)), 1 + 0.3 * rng.random(8), rng.standard_normal(8)
@@ -190,7 +190,7 @@ def my_attention(q, k, v, n_heads, mask):
 print(explain("attention", my_attention(q, k, v, 3, mask), q, k, v, n_heads=3, mask=mask))
 
 # %% [markdown]
-# What it does not know it does not guess, and what is right it does not accuse:
+# An unknown mistake is not named, and a correct attempt gives None:
 
 # %%
 print(explain("layernorm", suspicious(x) + 0.1 * x, x, gamma, beta, eps=0))
@@ -200,9 +200,9 @@ print("a right one:", explain("layernorm", fine, x, gamma, beta, eps=0))
 # %% [markdown]
 # ## How far off?
 #
-# Some mistakes are loud, others whisper. For the collection's mistakes in attention and in the
-# losses: how far are their numbers from the right ones, relative to their size? What is below the
-# dashed line passes a tolerance of $10^{-3}$.
+# Some mistakes change the numbers a lot, others little. The picture shows the relative error of the
+# collection's mistakes in attention and in the losses. Those below the dashed line pass a tolerance
+# of $10^{-3}$.
 
 # %%
 tau, student, other_logits = 2.0, rng.normal(0, 2, (2, 5, 9)), rng.normal(0, 2, (2, 5, 9))
@@ -244,7 +244,7 @@ plt.show()
 # %% [markdown]
 # ## The collection
 #
-# All that is known so far, by the op it happens in, with the fix for the first of each.
+# All known mistakes by op, and the message of the first.
 
 # %%
 from minidistil.check.mistakes.registry import CATALOGUE
@@ -309,5 +309,5 @@ check(
 # ## Exercise 2: your own
 #
 # Take an op that you have written in another course, or ask a friend for theirs with one mistake
-# planted, and let `explain` look at its numbers. If it does not know the mistake, it says so: then
-# you have found a new one for the collection.
+# planted, and pass its numbers to `explain`. If the mistake is unknown, the message says so: it is
+# a new one for the collection.

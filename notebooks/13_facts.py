@@ -13,7 +13,7 @@
 # 4) and from the release's own README. Everything else is arithmetic or runs below.
 
 # %%
-# Installs what is missing; silent when nothing is. In Colab, SOURCE says where the project lies:
+# Installs missing packages. In Colab, SOURCE says where the project lies:
 # "minidistil[demo] @ git+https://…", or the name of the zip that you uploaded.
 import importlib.util
 import subprocess
@@ -368,8 +368,8 @@ z = teacher.forward(**tokenizer(["the [MASK] was brilliant."])).logits[0, 2].ast
 top = [np.sort(np.exp((z - z.max()) / tau) / np.exp((z - z.max()) / tau).sum())[-5:].sum()
        for tau in (1, 2)]  # fmt: skip
 fact("Teacher and student are softened with temperature 2", "confirmed",
-     f"in training only; here it lowers the five likeliest words from {top[0]:.0%} to {top[1]:.0%} "
-     "and gives the rest to the others")  # fmt: skip
+     f"in training only; here it lowers the five most probable words from {top[0]:.0%} to "
+     f"{top[1]:.0%} and gives the rest to the others")  # fmt: skip
 
 # %%
 assert distil.architecture.types == 0 and not any(

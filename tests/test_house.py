@@ -2,6 +2,9 @@
 
 import ast
 import inspect
+import io
+import re
+import tokenize
 import tomllib
 from collections import Counter
 from importlib import import_module
@@ -275,6 +278,64 @@ def test_public_names_have_docstrings(path):
         if not told_elsewhere and not ast.get_docstring(node) and len(node.body) > 3:
             bare.append(node.name)
     assert bare == []
+
+
+REFUSED = re.compile(  # words that readers stumbled over; each has a plain one
+    r"\b(hears?|heard|whoever|nobody|somebody|strangers?|earns?|the door|likeliest|goes on|"
+    r"(?:is|are) told|(?:has|have) a say|surprise|engine room|voices?)\b", re.I)  # fmt: skip
+PAGES = [*sorted({*HOUSE.glob("*.md"), *HOUSE.glob("*/*.md"), *PACKAGE.rglob("*.md")}),
+         *sorted((HOUSE / "notebooks").glob("*.py"))]  # fmt: skip
+
+
+def prose_of(path):
+    """(line, text) of what people read: comments and strings of code, all of a page."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".md" or path.parent.name == "notebooks":
+        yield from enumerate(text.splitlines(), 1)
+        return
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type in (tokenize.COMMENT, tokenize.STRING):
+            yield from enumerate(token.string.splitlines(), token.start[0])
+
+
+@pytest.mark.parametrize("path", [*FILES, *PAGES], ids=lambda path: str(path.relative_to(HOUSE)))
+def test_plain_words(path):
+    found = [(line, word[0]) for line, text in prose_of(path) for word in REFUSED.finditer(text)]
+    assert found == [], "see the field's terms"
+
+
+def parameters(function):
+    """How many arguments a function takes by place, without self."""
+    names = [a.arg for a in (*function.args.posonlyargs, *function.args.args)]
+    return len(names) - (names[:1] in (["self"], ["cls"]))
+
+
+PUBLIC, PRIVATE = 7, 8
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_few_parameters(path):
+    """What travels together is one value."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    many = {
+        node.name: parameters(node)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef)
+        and parameters(node) > (PRIVATE if node.name.startswith("_") else PUBLIC)
+    }
+    assert many == {}
+
+
+def test_readme_is_short():
+    lines = (HOUSE / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 150
+
+
+def test_pages_point_to_what_is_there():
+    for page in (p for p in PAGES if p.suffix == ".md"):
+        text = page.read_text(encoding="utf-8")
+        for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
+            assert "://" in link or (page.parent / link).exists(), f"{page.name}: {link}"
 
 
 @pytest.mark.parametrize("op", OPS)

@@ -211,5 +211,5 @@ def test_the_first_word_of_a_block_and_the_last_block():
     T = 16
     corpus = SimpleNamespace(lengths=np.array([99]), offsets=np.array([0, 99]), ids=np.arange(99))
     windows = Windows(corpus, [0], 0, Stream(T))
-    ours = (windows.lengths - np.maximum(1, windows.seen)).sum()
+    ours = (windows.lengths - np.maximum(1, windows.shared)).sum()
     assert (100 // T * (T - 1), ours) == (90, 99)

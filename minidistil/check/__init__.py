@@ -1,4 +1,4 @@
-"""Comparison with other implementations: where one differs, and why."""
+"""Comparison with other implementations: the first difference, and the mistake behind it."""
 
 from minidistil.check.compare import compare
 from minidistil.check.compare_loss import compare_loss

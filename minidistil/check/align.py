@@ -1,4 +1,4 @@
-"""The reference's quantities beside a module's arrays: what agrees, and where that ends."""
+"""Alignment of the reference's quantities with a module's arrays, up to the first difference."""
 
 from typing import NamedTuple
 
@@ -17,12 +17,12 @@ ENDS = (
     "pooled",
 )  # fmt: skip  (what a module with a head returns)
 
-VAGUE = (".scores", ".probs")  # weights may be near uniform whatever the queries are
+VAGUE = (".scores", ".probs")  # nearly uniform weights agree whatever the queries are
 SINGLE, DOUBLE, SHARP = "single", "double", 1e-10
 
 
 class Reference:
-    """A model and a batch: every quantity in float64, and how far float32 is from it."""
+    """Every quantity of a model on a batch in float64, and its float32 rounding error."""
 
     def __init__(self, model, batch):
         self.model, self.batch = model, batch
@@ -41,14 +41,14 @@ class Reference:
         return rms(self.frame.real(np.asarray(x, np.float64)) - real) / max(rms(real), 1e-30)
 
     def tolerance(self, name, precision):
-        """How far an array may be from this quantity: float32's own error, and one rounding; what
-        is sought in a float64 run, once something differs, to locate it, is far nearer."""
+        """The largest relative error at which an array counts as this quantity: the rounding error
+        of float32, times 3 for a float32 run. SHARP locates a difference in a float64 run."""
         if precision == SHARP:
             return SHARP
         return FLOOR + (1 if precision == DOUBLE else 3) * self.rounding[name]
 
     def widths(self):
-        """The sizes of arrays that may hold a quantity, or two or three of them."""
+        """The sizes of arrays that may hold one quantity, or two or three stacked."""
         N, sizes = int(self.frame.mask.sum()), set()
         for x in self.values.values():
             sizes.add(x.size)
@@ -58,22 +58,22 @@ class Reference:
 
 
 class Alignment(NamedTuple):
-    """What of the reference was found in a module."""
+    """The reference's quantities that were found in a module."""
 
     index: IndexMap
-    precision: object  # SINGLE, DOUBLE or SHARP: how near an array must be to be a quantity
-    good: dict  # name: number of the array that is this quantity
-    names: list  # the quantities that the module is expected to compute, in order
-    first: str | None  # the first that differs
+    precision: object  # SINGLE, DOUBLE or SHARP: which tolerance applies
+    good: dict  # {quantity: number of the array that holds it}
+    names: list  # quantities that the module is expected to compute, in order
+    first: str | None  # the first quantity that differs
 
 
-def align(reference, seen, returned, precision):
-    """Find the reference's quantities in what a module computed.
+def align(reference, recorded, returned, precision):
+    """Find the reference's quantities among the recorded arrays of a module  ->  Alignment.
 
-    A quantity that is not seen, while one that is computed from it agrees, was only not written
-    down: a fused kernel keeps its scores to itself.
+    A quantity without an array does not count as a difference if a quantity computed from it
+    agrees: a fused kernel does not write its scores to memory.
     """
-    index = IndexMap(reference.frame, seen)
+    index = IndexMap(reference.frame, recorded)
     good = {}
     for name, value in reference.values.items():
         number, _ = index.match(value, reference.tolerance(name, precision))
@@ -84,7 +84,7 @@ def align(reference, seen, returned, precision):
 
 
 def expected(reference, good, returned):
-    """The names up to the last quantity that the module returns or computes: a body has no head."""
+    """The names up to the last quantity that the module returns or computes."""
     names = list(reference.values)
     sizes = {tensor.numel() for _, tensor in returned}
     for end in reversed([n for n in names if n in (*ENDS, *reference.body)]):
@@ -94,11 +94,11 @@ def expected(reference, good, returned):
 
 
 def first_difference(names, good):
-    """The first name that neither agrees nor has anything behind it that does."""
+    """The first quantity that differs and on which no later agreeing quantity depends; or None."""
     for i, name in enumerate(names):
         if name in good:
             continue
-        behind = (n for n in names[i + 1 :] if n in good and not n.endswith(VAGUE))
-        if not any(depends(n, name) for n in behind):
+        later = (n for n in names[i + 1 :] if n in good and not n.endswith(VAGUE))
+        if not any(depends(n, name) for n in later):
             return name
     return None

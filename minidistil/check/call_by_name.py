@@ -1,13 +1,13 @@
-"""Calling a function of somebody else's: its arguments are recognised by their names."""
+"""Calls of user functions, whose arguments are recognised by their names."""
 
 import inspect
 
 
 def arguments(function, offers, role_of):
-    """{argument: what is offered for its role}, for the arguments that are recognised.
+    """The keyword arguments for a call: {argument: the value offered for its role}.
 
-    offers: {role: value}; role_of(name) -> role or None. Raises ValueError for an argument without
-    a default that is not.
+    offers: {role: value}; role_of(name) -> role or None. Raises ValueError for an argument that has
+    no default and is not recognised.
     """
     given = {}
     for name, parameter in inspect.signature(function).parameters.items():
@@ -25,5 +25,5 @@ def arguments(function, offers, role_of):
 
 
 def roles_of(function, role_of):
-    """The roles of a function's arguments, in order."""
+    """The roles of a function's arguments, in order; None for an unknown one."""
     return [role_of(name) for name in inspect.signature(function).parameters]

@@ -1,11 +1,13 @@
-"""`compare`: where does a PyTorch module differ from the model of a folder, and why?
+"""`compare`: the first difference between a PyTorch module and the model of a folder, explained.
 
-The module runs once as it is and once as a copy in float64, where a difference of formula stands
-apart from rounding. What it computes is recorded, found again among the reference's quantities by
-value, and the first that differs is explained by the catalogue of mistakes, or not at all.
+The module runs unchanged and as a copy in float64, where a different formula is larger than
+rounding. The recorded arrays are matched with the reference's quantities by value. The first
+quantity that differs is explained by a mistake of the catalogue, or reported without a name.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,23 +23,32 @@ from minidistil.check.reference_batch import READ, as_stored, example, load
 from minidistil.check.returned import handed_out
 from minidistil.testing import rms
 
-FEW = 0.2  # a module that holds less of the folder's parameters is another model
+FEW = 0.2  # below this share of the folder's parameters, a module is another model
 
 
-STEPS = ("the reference", "the module", "finding its numbers", "the first difference", "gradients")
+STEPS = ("the reference", "the module", "alignment", "the first difference", "gradients")
 
 
 def compare(
-    module, folder, batch=None, *, task=None, texts=None, teacher=None, seed=0, call=None, tell=None
-):
+    module: Any,
+    folder: str | Path,
+    batch: Mapping[str, np.ndarray] | None = None,
+    *,
+    task: str | None = None,
+    texts: Sequence[str] | None = None,
+    teacher: str | Path | None = None,
+    seed: int = 0,
+    call: Callable | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> Report:
     """Compare a torch module with the model of a folder  ->  Report.
 
-    module: holds the folder's weights, under any names; forward takes input_ids and, as it likes,
-    attention_mask and token_type_ids. batch: a dict of integer arrays (B,T); by default random
-    words, padded, or `texts`. teacher: the folder of a model whose layers may have been copied.
-    call(module, inputs): runs a module whose forward takes other arguments. tell(step): hears each
-    of STEPS as it begins.
-    Raises ValueError for a folder that is no model; what hinders a comparison is in the Report.
+    module: holds the folder's weights, under any names; forward takes input_ids and optionally
+    attention_mask and token_type_ids. batch: a dict of integer arrays (B,T); by default `texts`, or
+    random tokens with padding. teacher: the folder of a model whose layers may have been copied.
+    call(module, inputs): runs a module whose forward takes other arguments. tell(step): called with
+    each of STEPS as it begins.
+    Raises ValueError for a folder without a model; the Report says why a comparison is impossible.
     """
     tell = tell or (lambda step: None)
     tell(STEPS[0])
@@ -65,14 +76,14 @@ def _layers(model):
 
 
 class ModuleRun(NamedTuple):
-    """A module's runs on the batch."""
+    """The recorded runs of a module on the batch."""
 
-    returned: list  # (name, tensor) of the run that decides
-    seen: list  # its arrays
+    returned: list  # (name, tensor) of the run that is compared
+    recorded: list  # its arrays
     tensors: dict  # its weights
-    precision: object  # SINGLE, or DOUBLE where a copy in float64 decides
-    as_is: list  # the arrays of the module itself
-    chance: object  # the Diagnosis of two runs that differ, or None
+    precision: str  # SINGLE; DOUBLE where the copy in float64 is compared
+    as_is: list  # the arrays of the module in its own precision
+    nondeterminism: Diagnosis | None  # of two runs that differ
 
 
 def _compare(module, reference, layers, call, tell):
@@ -83,45 +94,45 @@ def _compare(module, reference, layers, call, tell):
         arrays = {n: t.detach().double().numpy() for n, t in run.tensors.items()}
         params = {n: p.astype(np.float64) for n, p in reference.model.named_by_role().items()}
         weights = align_weights(arrays, params, reference.program.a.H)
-        alignment = align(reference, run.seen, run.returned, run.precision)
-        if reason := _hopeless(alignment, weights, params, run.seen):
+        alignment = align(reference, run.recorded, run.returned, run.precision)
+        if reason := _hopeless(alignment, weights, params, run.recorded):
             return Report.cannot(reason, _unmatched(alignment, weights, reference))
         tell(STEPS[3])
         report = _forward(reference, alignment, weights, run, layers)
         tell(STEPS[4])
-        if run.chance is None:
+        if run.nondeterminism is None:
             _backward(report, reference, weights, run)
         report.unmatched += _unmatched(alignment, weights, reference)
     return report
 
 
 def _run(module, reference, call):
-    """Twice as it is, and once more with gradients: in float64 if nothing in it stays less."""
+    """Run the module twice in its precision, then with gradients: in float64 if possible."""
     widths = reference.widths()
     returned, as_is = record(module, reference.batch, widths, call)
     _, again = record(module, reference.batch, widths, call)
-    if chance := random_from(as_is, again):
-        return ModuleRun(returned, as_is, leaves(module), SINGLE, as_is, chance)
+    if nondeterminism := random_from(as_is, again):
+        return ModuleRun(returned, as_is, leaves(module), SINGLE, as_is, nondeterminism)
     with doubled(module) as twin:
         try:
             if twin is not None:
-                returned, seen = record(twin, reference.batch, widths, call, keep_graph=True)
-                if not any(s.single for s in seen):
-                    return ModuleRun(returned, seen, leaves(twin), DOUBLE, as_is, None)
+                returned, recorded = record(twin, reference.batch, widths, call, keep_graph=True)
+                if not any(s.single for s in recorded):
+                    return ModuleRun(returned, recorded, leaves(twin), DOUBLE, as_is, None)
         except NotCallableError:
-            pass  # something in it insists on float32, so the module itself decides
-    returned, seen = record(module, reference.batch, widths, call, keep_graph=True)
-    return ModuleRun(returned, seen, leaves(module), SINGLE, as_is, None)
+            pass  # it works in float32 alone, so the module itself is compared
+    returned, recorded = record(module, reference.batch, widths, call, keep_graph=True)
+    return ModuleRun(returned, recorded, leaves(module), SINGLE, as_is, None)
 
 
-def _hopeless(alignment, weights, params, seen):
-    """Why nothing can be compared, or None."""
+def _hopeless(alignment, weights, params, recorded):
+    """Why a comparison is impossible, or None."""
     if len(weights.found) < FEW * len(params) and not alignment.good:
         return (
             f"the module holds {len(weights.found)} of the folder's {len(params)} parameters and "
             f"computes none of its quantities; load the folder's weights into it first"
         )
-    if not seen:
+    if not recorded:
         return "the module computes no array of the model's sizes; is it a torch module?"
     return None
 
@@ -141,10 +152,10 @@ def _unmatched(alignment, weights, reference):
 def _forward(reference, alignment, weights, run, layers):
     """A Report with the rows and the diagnosis of the forward."""
     first = alignment.first
-    if run.chance is not None:
+    if run.nondeterminism is not None:
         rows, _ = _rows(reference, alignment, [], run.as_is)
         first = first or alignment.names[-1]
-        return Report("differ", first, [run.chance], rows, where=run.chance.where)
+        return Report("differ", first, [run.nondeterminism], rows, where=run.nondeterminism.where)
     if first is None:
         rows, _ = _rows(reference, alignment, [], run.as_is)
         first, diagnosis, where = handed_out(reference, alignment, run.returned)
@@ -153,7 +164,7 @@ def _forward(reference, alignment, weights, run, layers):
     first = alignment.first
     rows, places = _rows(reference, alignment, fits, run.as_is)
     where = places.get(first) or _next_place(alignment, first)
-    diagnosis = [_said(fit, where, first, reference) for fit in fits]
+    diagnosis = [_diagnosis(fit, where, first, reference) for fit in fits]
     diagnosis = diagnosis or dropped(reference, alignment, where)
     report = Report("differ", first, diagnosis, rows, where=where)
     if not diagnosis:
@@ -162,21 +173,21 @@ def _forward(reference, alignment, weights, run, layers):
 
 
 def _explained(reference, alignment, weights, run, layers):
-    """(alignment, fits). A small difference may hide under float32's rounding at first: where
-    nothing explains it, and the run was in float64, it is sought once more with a sharper eye."""
+    """(alignment, fits). A small difference may be below the rounding error of float32 where it
+    begins. If no mistake explains it and the run was in float64, a tighter tolerance locates it."""
     fits = diagnose(reference, alignment, what_is_known(reference, alignment, weights, layers))
     if not fits and run.precision == DOUBLE:
-        sharp = align(reference, run.seen, run.returned, SHARP)
+        sharp = align(reference, run.recorded, run.returned, SHARP)
         again = diagnose(reference, sharp, what_is_known(reference, sharp, weights, layers))
         if again:
             return sharp, again
     return alignment, fits
 
 
-def _rows(reference, alignment, fits, seen):
-    """([Row, …], {name: file and line}) of every quantity that can be placed in the module."""
+def _rows(reference, alignment, fits, recorded):
+    """([Row, …], {name: file and line}) of every quantity that is located in the module."""
     rows, places, last = [], {}, -1
-    as_is = seen if len(seen) == len(alignment.index.seen) else None
+    as_is = recorded if len(recorded) == len(alignment.index.recorded) else None
     wrong = fits[0].values if fits else {}
     begun = False
     for name in alignment.names:
@@ -196,7 +207,7 @@ def _rows(reference, alignment, fits, seen):
         if number is None:
             continue
         last = max(last, number)
-        where = places[name] = alignment.index.seen[number].where
+        where = places[name] = alignment.index.recorded[number].where
         if agrees:
             error = _own_error(reference, name, number, as_is, alignment)
         explained = reference.rounding[name]
@@ -205,9 +216,9 @@ def _rows(reference, alignment, fits, seen):
 
 
 def _own_error(reference, name, number, as_is, alignment):
-    """How far the module itself, in its own precision, is from the exact quantity."""
+    """The relative error of the module in its own precision."""
     exact = reference.values[name]
-    array = (as_is or alignment.index.seen)[number].value
+    array = (as_is or alignment.index.recorded)[number].value
     views = list(reference.frame.views(array, exact.shape))
     return min(reference.error(view, exact) for view in views)
 
@@ -216,32 +227,33 @@ def _next_place(alignment, first):
     """The line that follows the last quantity that agrees."""
     before = alignment.names[: alignment.names.index(first)]
     last = max((alignment.good[n] for n in before if n in alignment.good), default=-1)
-    seen = alignment.index.seen
-    return seen[min(last + 1, len(seen) - 1)].where
+    recorded = alignment.index.recorded
+    return recorded[min(last + 1, len(recorded) - 1)].where
 
 
-def _said(fit, where, first, reference):
-    rest = f"{fit.left} still differ" if fit.left else "all the rest agrees"
+def _diagnosis(fit, where, first, reference):
+    """The Diagnosis of a mistake that fits."""
+    rest = f"{fit.left} still differ" if fit.left else "all others agree"
     error = reference.error(fit.values[first], reference.values[first])
     evidence = (
-        f"with this mistake the reference gives {fit.gain} of the module's quantities from {first} "
-        f"on, to {fit.error:.0e} (without it {first} is {error:.0e} away); {rest}"
+        f"with this mistake the reference reproduces {fit.gain} of the module's quantities from "
+        f"{first} on, error {fit.error:.0e} (without it {first} differs by {error:.0e}); {rest}"
     )
     return Diagnosis(fit.mistake.id, fit.mistake.message(fit.value), where, evidence)
 
 
 def _evidence(reference, alignment, first, rows, weights):
-    """What is known of a difference that no mistake explains."""
+    """Measurements of a difference that no mistake explains, as a sentence."""
     before = alignment.names[: alignment.names.index(first)]
     good = [n for n in before if n in alignment.good]
     error = next((row.error for row in rows if row.name == first), None)
-    size = f"it is {error:.1e} of its size away" if error is not None else "no array is like it"
-    seen = f"{len(good)} quantities before {first} agree, the last is {good[-1]}" if good else (
+    size = "no array is near it" if error is None else f"its relative error is {error:.1e}"
+    agreed = f"{len(good)} quantities before {first} agree, the last is {good[-1]}" if good else (
         f"{first} is the first quantity of all"
     )  # fmt: skip
     lacking = [reference.model.names[n] for n in weights.missing if n.startswith(stage_of(first))]
     holds = f"; the module does not hold the folder's {', '.join(lacking)}" if lacking else ""
-    return f"{seen}; {size}; no known mistake of this step gives the module's numbers{holds}"
+    return f"{agreed}; {size}; no known mistake of this step gives the module's numbers{holds}"
 
 
 # ------------------------------------------------------- gradients
@@ -264,15 +276,15 @@ def _backward(report, reference, weights, run):
     bad = sorted((g for g in gradients if not g.agrees), key=lambda g: order.index(g.name))
     if not bad:
         return
-    last = bad[-1]  # the gradients come back from the loss, so the last parameter is the first
+    last = bad[-1]  # backpropagation reaches the last parameter first
     report.verdict, report.first_difference = "differ", f"grad.{public[last.name]}"
     report.where = f"parameter {last.weight}"
     if tied and all(g.name == grad.WORD for g in bad):
         report.diagnosis = [Diagnosis(tied[0], tied[1], report.where, tied[2])]
         return
-    zero = "no gradient arrives" if not rms(last.value) else f"{last.error:.1e} of its size away"
+    zero = "no gradient arrives" if not rms(last.value) else f"relative error {last.error:.1e}"
     report.evidence = (
         f"every quantity of the forward agrees; of {len(gradients)} gradients {len(bad)} differ, "
-        f"nearest to the loss that of {last.weight}: {zero}; look for detach, no_grad, .data or a "
-        f"copy of the weight on the way"
+        f"the nearest to the loss is that of {last.weight}: {zero}; look for detach, no_grad, "
+        f".data or a copy of the weight"
     )

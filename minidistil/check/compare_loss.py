@@ -1,15 +1,24 @@
-"""`compare_loss`: where does a distillation loss differ from the reference, and why?"""
+"""`compare_loss`: value and gradient of a distillation loss against the reference."""
+
+from collections.abc import Callable
+from pathlib import Path
 
 from minidistil.check.call_by_name import roles_of
+from minidistil.check.findings import Report
 from minidistil.check.loss_check import PROBLEMS, call, gradients, judge, random_problem, role_of
 from minidistil.check.whole_loss import whole_models
 
 
-def compare_loss(function, student=None, teacher=None, seed=0):
-    """Compare a loss  ->  Report.
+def compare_loss(
+    function: Callable,
+    student: str | Path | None = None,
+    teacher: str | Path | None = None,
+    seed: int = 0,
+) -> Report:
+    """Compare a distillation loss with the reference  ->  Report.
 
-    student, teacher: folders, for a function of whole models. Raises ValueError for arguments that
-    are not recognised.
+    student, teacher: folders, for a function of (student, teacher, batch). Raises ValueError for
+    arguments that are not recognised.
     """
     roles = roles_of(function, role_of)
     if {"student", "teacher"} <= set(roles):

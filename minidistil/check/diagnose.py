@@ -1,8 +1,8 @@
-"""Which mistake gives a module's numbers: the reference runs with each until one does.
+"""Search for the mistake that reproduces a module's numbers.
 
-A mistake is planted from the stage of the first difference on. It is named only if it gives the
-first quantity that differs and those behind it, loses none that agreed, and fits far better than
-the right op does; several that fit are told apart by how much of the rest they explain.
+The reference runs with each known mistake, from the stage of the first difference on. A mistake is
+named only if it reproduces the first quantity that differs and later ones, keeps all that agreed,
+and fits far better than the correct op. Among several, the one that explains most quantities wins.
 """
 
 from typing import NamedTuple
@@ -15,21 +15,21 @@ from minidistil.check.program import SITES, Planted, stage_of
 from minidistil.check.reference_ops import OBJECTIVES, RIGHT
 from minidistil.testing import rms
 
-ENOUGH = 3  # so many more quantities must agree, or all that are left
+ENOUGH = 3  # a mistake must explain this many more quantities, or all that are left
 
 
 class Known(NamedTuple):
-    """What the forms of some mistakes are made of."""
+    """Arrays of the module and of the teacher that some mistakes take as their forms."""
 
     foreign: tuple = ()  # matrices of the module that the model does not have
-    layers: tuple = ()  # layers whose parameters may stand in for those of the first difference
+    layers: tuple = ()  # layers whose parameters may replace those of the first difference
     added: tuple = ()  # a vector that is added to every token
 
 
 class Fit(NamedTuple):
-    """A mistake that explains the numbers."""
+    """A mistake that reproduces the numbers."""
 
-    gain: int  # quantities that agree with it and not without
+    gain: int  # quantities that agree only with the mistake
     error: float  # their mean error
     left: int  # quantities that still differ
     mistake: object
@@ -38,7 +38,7 @@ class Fit(NamedTuple):
 
 
 def diagnose(reference, alignment, known):
-    """The mistakes that give the module's numbers, best first, one for each id: [Fit, …]."""
+    """The mistakes that reproduce the module's numbers, best first, one per id: [Fit, …]."""
     program, names, first = reference.program, alignment.names, alignment.first
     start = program.stages.index(stage_of(first))
     before = program.run(stop=start)[None] if start else None
@@ -54,7 +54,7 @@ def diagnose(reference, alignment, known):
             if fit := _fit(reference, alignment, everything, m, value):
                 fits.append(fit)
         if any(fit.left == 0 for fit in fits):
-            break  # nothing is left that a mistake further away could explain
+            break  # everything is explained
     fits.sort(key=lambda fit: (-fit.gain, fit.error))
     best = {}
     for fit in fits:
@@ -64,7 +64,7 @@ def diagnose(reference, alignment, known):
 
 
 def _by_distance(known, stage, names, first):
-    """Every form of every mistake: those that show at the first difference, or up to two
+    """All forms of all mistakes: those that change the first difference or one of the two
     quantities before it, and the others. [(Mistake, value, Planted), …] twice."""
     place = names.index(first)
     window = {name.rpartition(".")[2] for name in names[max(0, place - 2) : place + 1]}
@@ -84,7 +84,7 @@ def _sites(m, stage):
 
 
 def _run(program, planted, start, before, stop):
-    """The values with a mistake; None where its form does not fit the shapes."""
+    """The values with a mistake; None if its form does not fit the shapes."""
     with np.errstate(all="ignore"):
         try:
             return program.run(planted, start, before, stop)
@@ -93,9 +93,9 @@ def _run(program, planted, start, before, stop):
 
 
 def _helps(reference, alignment, values, stage, m):
-    """Whether a mistake loses nothing in its stage and explains something of it.
+    """Whether a mistake keeps every agreement in its stage and explains a difference there.
 
-    Heads may be merged wrongly by a mere view of the right context, which is then seen as right.
+    A wrong merge of the heads may be a view of the right context, which is recorded as correct.
     """
     gained = False
     for name in stage:
@@ -119,11 +119,11 @@ def _matches(reference, alignment, name, value):
 
 
 def _fit(reference, alignment, values, m, value):
-    """A Fit, or None where too little is explained or the right op fits nearly as well."""
+    """A Fit; None if it explains too little or the correct op fits nearly as well."""
     if values is None:
         return None
-    behind = alignment.names[alignment.names.index(alignment.first) :]
-    bad = [n for n in behind if n not in alignment.good and n in values]
+    later = alignment.names[alignment.names.index(alignment.first) :]
+    bad = [n for n in later if n not in alignment.good and n in values]
     errors = {}
     for name in bad:
         if values[name].shape != reference.values[name].shape:
@@ -137,13 +137,13 @@ def _fit(reference, alignment, values, m, value):
             errors[name] = error
     if not errors or len(errors) < min(ENOUGH, len(bad)):
         return None
-    # The last quantity is computed from all others: where it agrees, what is lacking is not seen.
+    # The last quantity depends on all others: if it agrees, the others were only not recorded.
     left = 0 if alignment.names[-1] in errors else len(bad) - len(errors)
     return Fit(len(errors), float(np.mean([*errors.values()])), left, m, value, values)
 
 
 def what_is_known(reference, alignment, weights, teacher=None):
-    """Known: what some mistakes need of the module and of the teacher."""
+    """Collect the arrays that some mistakes take as their forms  ->  Known."""
     first, program = alignment.first, reference.program
     layers = ()
     if first.startswith("layer."):
@@ -159,7 +159,7 @@ def what_is_known(reference, alignment, weights, teacher=None):
 
 
 def _added(reference, alignment):
-    """The vector that an array has more than the sum of the embeddings, the same at each token."""
+    """The vector by which an array exceeds the sum of the embeddings, equal at every token."""
     if stage_of(alignment.first) != "embeddings":
         return
     right = reference.values["embeddings_sum"]

@@ -1,4 +1,4 @@
-"""Dropout that is still on: two runs differ, or zeros stand where the rest is scaled up."""
+"""Detection of active dropout: two runs differ, or some values are 0 and the others scaled up."""
 
 import numpy as np
 
@@ -12,9 +12,9 @@ MESSAGE = (
 )
 
 
-def random_from(seen, again):
-    """A Diagnosis where two runs of a module differ, at the first array that does; else None."""
-    for number, (a, b) in enumerate(zip(seen, again, strict=False)):
+def random_from(recorded, again):
+    """A Diagnosis at the first array in which two runs of a module differ; None without one."""
+    for number, (a, b) in enumerate(zip(recorded, again, strict=False)):
         if a.value.shape != b.value.shape or not np.array_equal(a.value, b.value, equal_nan=True):
             evidence = f"two runs on the same batch differ, first in operation {number} ({a.op})"
             return Diagnosis("dropout-active", MESSAGE, a.where, evidence)
@@ -22,7 +22,7 @@ def random_from(seen, again):
 
 
 def dropped(reference, alignment, where):
-    """[Diagnosis] where an array is a quantity with zeros in it and the rest scaled up; else []."""
+    """[Diagnosis] if an array is a quantity with some values 0 and the others scaled; else []."""
     names = alignment.names[: alignment.names.index(alignment.first) + 1]
     for name in reversed(names[-6:]):
         exact = reference.values[name]
@@ -37,7 +37,7 @@ def dropped(reference, alignment, where):
             ratio = mine[kept] / real[kept]
             factor = np.median(ratio)
             if np.ptp(ratio) <= 1e-4 * factor and abs(factor * share - 1) < 0.1:
-                evidence = f"{name} has {1 - share:.0%} zeros, the rest is times {factor:.3f}"
-                found = alignment.index.seen[owner].where or where
+                evidence = f"{1 - share:.0%} of {name} is 0, the rest is scaled by {factor:.3f}"
+                found = alignment.index.recorded[owner].where or where
                 return [Diagnosis("dropout-active", MESSAGE, found, evidence)]
     return []

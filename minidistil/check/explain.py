@@ -1,10 +1,12 @@
-"""`explain`: what is wrong with an attempt at one op, in words; None when it is right.
+"""`explain`: the mistake in an attempt at one op, in words; None for a correct attempt.
 
     message = md.check.explain("layernorm", attempt, x, gamma, beta, eps=1e-12)
 
-The attempt is compared with the op of `right`, then with every known mistake of that op. Nothing
-is guessed: a message names a mistake only when the mistake's own numbers are the attempt's.
+The attempt is compared with the reference op, then with every known mistake of that op. A message
+names a mistake only if that mistake reproduces the attempt's numbers.
 """
+
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -13,21 +15,21 @@ from minidistil.check.mistakes import mistakes_of
 from minidistil.check.reference_steps import steps
 from minidistil.testing import rms
 
-TOLERANCE = 2e-6  # of the answer's size: what a chain of float32 roundings may cost
-NEARER = 0.2  # a mistake explains an attempt that it fits five times better than the right op does
+TOLERANCE = 2e-6  # relative: the error of a chain of float32 roundings
+NEARER = 0.2  # a mistake must fit five times better than the correct op
 SAME = {"add": "residual", "gelu": "activation", "adamw": "steps"}
 PARTS = {"attention": ("heads", "scores", "weights"), "weights": ("weights",)}
 FUNCTIONS = {**reference_ops.RIGHT, "steps": steps}
 
 
 class Nothing:
-    """What is known of a module when there is none: forms that depend on one do not apply."""
+    """The `Known` of a single op, without a module: forms that depend on one do not apply."""
 
     added = foreign = layers = ()
 
 
-def explain(op, attempt, *inputs, **fixed):
-    """What is wrong with `attempt`, a str; None when it is right.
+def explain(op: str, attempt: np.ndarray | float | Mapping, *inputs, **fixed) -> str | None:
+    """The mistake in `attempt`, as a message; None for a correct attempt.
 
     op: "embedding_sum", "layernorm", "linear", "gelu" (or "activation", name=…), "add", "scores",
     "softmax", "weights", "attention", "pool", "projection", "kl_div", "cosine", "cross_entropy",
@@ -35,7 +37,7 @@ def explain(op, attempt, *inputs, **fixed):
     the function of that name in `check/reference_ops.py` and `check/reference_steps.py`, arrays
     (B,T,·) or, for LayerNorm, linear and GELU, with any leading axes.
     attempt: an array, a number, or {name: array}.
-    Raises ValueError for an op that is not there.
+    Raises ValueError for an unknown op.
     """
     op = SAME.get(op, op)
     if op not in FUNCTIONS:
@@ -57,7 +59,7 @@ def explain(op, attempt, *inputs, **fixed):
 
 
 def _named(op, mine, truth, inputs, fixed):
-    """The message of the mistake whose numbers are nearest, if they are `mine`; else None."""
+    """The message of the nearest mistake, if it reproduces `mine`; else None."""
     best, message = NEARER * _distance(mine, truth), None
     for m in mistakes_of(*PARTS.get(op, (op,))):
         for value, wrong in m.forms(Nothing):
@@ -71,7 +73,7 @@ def _named(op, mine, truth, inputs, fixed):
 
 
 def _attempted(op, replaced, wrong, inputs, fixed):
-    """The numbers of a mistake, flat; None where it does not apply to these inputs."""
+    """The numbers of a mistake, flat; None if it does not apply to these inputs."""
     with np.errstate(all="ignore"):
         try:
             if op == "attention":
@@ -82,7 +84,7 @@ def _attempted(op, replaced, wrong, inputs, fixed):
 
 
 def _distance(a, b):
-    """Root mean square of the difference; infinite where one is NaN and the other is not."""
+    """Root mean square of the difference; infinite if only one of two numbers is finite."""
     if not _finite_alike(a, b):
         return float("inf")
     finite = np.isfinite(a)
@@ -121,22 +123,22 @@ def _shape_trouble(attempt, wanted):
 
 
 def _evidence(op, attempt, wanted, error):
-    """What can be said of numbers that no known mistake gives."""
+    """Measurements of an attempt that no known mistake reproduces, as sentences."""
     mine, truth = _flat(attempt), _flat(wanted)
     where = int(np.argmax(np.abs(mine - truth)))
     lines = [
-        f"The numbers of {op} differ by {error / max(rms(truth), 1e-30):.1e} of their size; "
-        f"largest at place {where} of the flat array: {mine[where]:.6g}, expected "
-        f"{truth[where]:.6g}. None of the known mistakes gives these numbers."
+        f"The numbers of {op} have a relative error of {error / max(rms(truth), 1e-30):.1e}; the "
+        f"largest is at index {where} of the flat array: {mine[where]:.6g}, expected "
+        f"{truth[where]:.6g}. None of the known mistakes reproduces these numbers."
     ]
     off = mine - truth
     factor = (mine @ truth) / max(truth @ truth, 1e-30)
     if factor and rms(mine - factor * truth) <= TOLERANCE * rms(mine):
         lines.append(f"They are {factor:.6g} times what they should be.")
     elif off.size > 1 and np.ptp(off) <= TOLERANCE * rms(truth):
-        lines.append(f"Everything is {off.mean():.6g} too much.")
+        lines.append(f"Every number is too large by {off.mean():.6g}.")
     elif np.ndim(wanted) == 2 and len(set(wanted.shape)) == 1:
-        turned = np.asarray(attempt).T - wanted
-        if rms(turned) <= TOLERANCE * rms(truth):
+        transposed = np.asarray(attempt).T - wanted
+        if rms(transposed) <= TOLERANCE * rms(truth):
             lines.append("They are the transpose of what they should be.")
     return " ".join(lines)

@@ -1,6 +1,7 @@
-"""What a comparison found: for machines, for people, and as a page with a heat map."""
+"""The result of a comparison: as a dict, as text, and as HTML with a heat map."""
 
 import html
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from math import isfinite, log10
 
@@ -19,7 +20,7 @@ class Diagnosis:
 
 @dataclass
 class Row:
-    """One compared quantity: its error, and the one that float32 itself explains, both relative."""
+    """One compared quantity: its relative error, and the relative rounding error of float32."""
 
     name: str
     kind: str  # forward, gradient, loss or step
@@ -31,28 +32,28 @@ class Row:
 
 @dataclass
 class Report:
-    """The outcome of a comparison. `str(report)` is for people, `report.to_dict()` for machines."""
+    """The result of a comparison: `str(report)` to read, `report.to_dict()` for programs."""
 
     verdict: str  # agree, differ or cannot-compare
     first_difference: str | None = None
-    diagnosis: list = field(default_factory=list)
-    rows: list = field(default_factory=list)
-    unmatched: list = field(default_factory=list)
+    diagnosis: list[Diagnosis] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    unmatched: list[str] = field(default_factory=list)
     where: str | None = None  # the file and line of the first difference
     evidence: str | None = None  # of a difference that no known mistake explains
     reason: str | None = None  # why nothing can be compared
 
     @classmethod
-    def cannot(cls, reason, unmatched=()):
-        """The report of a comparison that cannot be made."""
+    def cannot(cls, reason: str, unmatched: Iterable[str] = ()) -> "Report":
+        """The report of a comparison that is impossible."""
         return cls("cannot-compare", reason=reason, unmatched=list(unmatched))
 
     @property
-    def code(self):
+    def code(self) -> int:
         """The exit code of a command: 0 agree, 1 differ, 2 cannot compare."""
         return {"agree": 0, "differ": 1}.get(self.verdict, 2)
 
-    def to_dict(self):
+    def to_dict(self) -> dict:
         """The object that --json prints."""
         return {
             "verdict": self.verdict,
@@ -62,8 +63,8 @@ class Report:
             "unmatched": list(self.unmatched),
         }
 
-    def add(self, other):
-        """Take over what a further comparison found; the earlier first difference stays."""
+    def add(self, other: "Report") -> None:
+        """Append another comparison; an earlier first difference stays."""
         self.rows += other.rows
         self.unmatched += other.unmatched
         if self.verdict != "differ" and other.verdict != "agree":
@@ -71,15 +72,15 @@ class Report:
             self.diagnosis, self.where = other.diagnosis, other.where
             self.evidence, self.reason = other.evidence, other.reason
 
-    def __str__(self):
+    def __str__(self) -> str:
         return self.text()
 
     def _repr_html_(self):
         return self.html()
 
-    # ------------------------------------------------------- for people
+    # ------------------------------------------------------- text
 
-    def text(self, colour=False):
+    def text(self, colour: bool = False) -> str:
         """The verdict, the table in execution order, the diagnosis."""
 
         def painted(text, *codes):
@@ -104,7 +105,8 @@ class Report:
         return "\n".join(lines)
 
     def _shown(self):
-        """Every row, but of gradients only the worst, and those that are the first to differ."""
+        """Every row; of gradients only the worst, or all that differ if the first one is among
+        them."""
         gradients = [row for row in self.rows if row.kind == "gradient"]
         if not gradients:
             return self.rows
@@ -121,16 +123,16 @@ class Report:
         if self.where:
             lines.append(f"  at {self.where}")
         if not self.diagnosis:
-            lines.append("  the mistake is not one that is known here")
+            lines.append("  no known mistake reproduces these numbers")
             lines.append(f"  evidence: {self.evidence}")
         for d in self.diagnosis:
-            said = d.message.replace("\n", "\n  ")
-            lines += ["", painted(d.id, BOLD), f"  {said}", f"  evidence: {d.evidence}"]
+            message = d.message.replace("\n", "\n  ")
+            lines += ["", painted(d.id, BOLD), f"  {message}", f"  evidence: {d.evidence}"]
         return lines
 
-    # ------------------------------------------------------- as a page
+    # ------------------------------------------------------- HTML
 
-    def html(self):
+    def html(self) -> str:
         """A fragment of HTML: verdict, heat map by layer and quantity, the table."""
         lines = "\n".join(self._verdict(lambda text, *codes: text)) if self.rows else self.reason
         parts = [f"<pre>{html.escape(str(lines))}</pre>"]
@@ -172,7 +174,7 @@ class Report:
 
 
 def _finite(row):
-    """A row as JSON has it, which knows no infinity."""
+    """A row for JSON, in which a number that is not finite is null."""
     return {k: None if isinstance(v, float) and not isfinite(v) else v for k, v in row.items()}
 
 
@@ -181,7 +183,7 @@ def _line(name, error, explained, mark, where):
 
 
 def _cell(row, first):
-    """A cell of the heat map: paler the smaller the error, its power of ten written in it."""
+    """A cell of the heat map: the error, on a colour that deepens with its power of ten."""
     if row is None:
         return "<td></td>"
     power = log10(max(row.error, 1e-17)) if isfinite(row.error) else 0

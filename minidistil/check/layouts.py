@@ -1,7 +1,7 @@
-"""One quantity, many shapes: the ways in which somebody may lay out (B,T,C), (B,H,T,T) or (B,K).
+"""Memory layouts of a quantity: the arrays that may hold (B,T,C), (B,H,T,T) or (B,K).
 
-An array of a module is turned into every layout that its shape allows; the numbers decide which
-one it is. To be quick, a few places of each are compared before all of them are.
+An array of a module is converted from every layout that its shape allows; its numbers decide which
+one applies. A sample of the entries is compared first, then all of them.
 """
 
 import numpy as np
@@ -9,11 +9,11 @@ import numpy as np
 from minidistil.testing import rms
 
 PLACES = 48
-FAR = 1e100  # what a difference is at most, and of a number and NaN: its square is still a number
+FAR = 1e100  # the largest difference, also of a number and NaN; its square is finite
 
 
 class Frame:
-    """The sizes of a batch and of a model, and where tokens are."""
+    """The sizes of a batch and of a model, and the mask of real tokens."""
 
     def __init__(self, mask, n_heads, dim):
         self.mask, self.H, self.C = mask, n_heads, dim
@@ -21,7 +21,7 @@ class Frame:
         self.square = mask[:, None, :, None] & mask[:, None, None, :]
 
     def real(self, x):
-        """The numbers of a quantity that lie on tokens, in one row."""
+        """The entries of a quantity at real tokens, flat."""
         if x.ndim == 3:
             return x[self.mask].ravel()
         if x.ndim == 4:
@@ -29,7 +29,7 @@ class Frame:
         return x.ravel()
 
     def views(self, x, shape):
-        """Everything that an array may be, if it is a quantity of `shape`, in that shape."""
+        """The array in `shape`, once for each layout that it may have."""
         if len(shape) == 3:
             yield from self._tokens(x, shape[2])
         elif len(shape) == 4:
@@ -102,13 +102,13 @@ class Frame:
 
 
 class IndexMap:
-    """All arrays of one run of a module, found by the numbers in them."""
+    """An index of the arrays of one run of a module, searched by value."""
 
-    def __init__(self, frame, seen):
-        self.frame, self.seen, self.kinds = frame, seen, {}
+    def __init__(self, frame, recorded):
+        self.frame, self.recorded, self.kinds = frame, recorded, {}
 
     def kind(self, shape):
-        """(places, which array each view comes from, the views, their numbers at the places)."""
+        """(sampled places, array number of each view, the views, their values at the places)."""
         if shape not in self.kinds:
             where = np.arange(int(np.prod(shape))).reshape(shape)
             where = self.frame.real(where)
@@ -117,7 +117,7 @@ class IndexMap:
             places = np.unravel_index(few, shape)
             views = [
                 (number, view)
-                for number, s in enumerate(self.seen)
+                for number, s in enumerate(self.recorded)
                 for view in self.frame.views(s.value, shape)
             ]
             probes = np.array([view[places] for _, view in views]).reshape(len(views), len(few))
@@ -126,9 +126,9 @@ class IndexMap:
         return self.kinds[shape]
 
     def match(self, value, tolerance):
-        """(number of the first array that is this quantity, its relative error), or (None, inf).
+        """(number of the first array that holds this quantity, its relative error), or (None, inf).
 
-        tolerance: of the rms of the quantity. NaN equals NaN.
+        tolerance: relative to the rms of the quantity. NaN equals NaN.
         """
         number, error, _ = self._search(value, tolerance)
         return number, error
@@ -148,7 +148,7 @@ class IndexMap:
         return None, float("inf"), None
 
     def nearest(self, value, after=-1):
-        """(number, relative error, view) of the array that is most like a quantity, or None."""
+        """(number, relative error, view) of the array nearest to a quantity, or None."""
         places, owners, views, probes = self.kind(value.shape)
         later = np.flatnonzero(owners > after)
         if not len(later):

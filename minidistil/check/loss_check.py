@@ -1,10 +1,10 @@
-"""A distillation loss of somebody else's beside the reference's, in value and gradient.
+"""Comparison of a user's distillation loss with the reference, in value and gradient.
 
 The function is called on a few random problems in float64, with padding and with labels at some of
-the tokens. It may take, under names that say so, student_logits, teacher_logits (B,T,V), labels and
-attention_mask (B,T), student_hidden, teacher_hidden (B,T,C), temperature and the weights alpha_ce,
-alpha_mlm, alpha_cos; or whole models: (student, teacher, batch). It returns a number, or a dict of
-parts. A sum without weights of its own may weigh all parts 1, or 5, 2 and 1 as DistilBERT does.
+the tokens. Its arguments are recognised by their names: student_logits, teacher_logits (B,T,V),
+labels, attention_mask (B,T), student_hidden, teacher_hidden (B,T,C), temperature and the weights
+alpha_ce, alpha_mlm, alpha_cos; or whole models: (student, teacher, batch). It returns a number or a
+dict of parts. A sum with fixed weights may use 1 for all parts, or 5, 2 and 1 as DistilBERT does.
 """
 
 from typing import NamedTuple
@@ -28,17 +28,17 @@ PARTS = {"ce": ("ce", "kl", "kd", "soft", "distil"), "mlm": ("mlm", "hard", "lab
 TRAINING = (
     "The teacher runs in training mode: its dropout is on.\n"
     "yours: teacher.train()\nright: teacher.eval()\n"
-    "fix: teacher.eval() once; model.train() of a wrapper switches the teacher on as well"
+    "fix: teacher.eval() once; train() of a module that contains the teacher also affects it"
 )
 ATTACHED = (
-    "The loss sends gradients into the teacher.\n"
-    "yours: logits of the teacher with a graph\nright: logits of the teacher, constant\n"
+    "The loss has gradients with respect to the teacher.\n"
+    "yours: logits of the teacher with a graph\nright: logits of the teacher as constants\n"
     "fix: run the teacher under torch.no_grad(), or detach its logits"
 )
 
 
 class Problem(NamedTuple):
-    """What a loss is computed from; arrays (B,T,·)."""
+    """The inputs of a loss; arrays (B,T,·)."""
 
     student: np.ndarray
     teacher: np.ndarray
@@ -61,7 +61,7 @@ def random_problem(seed, B=3, T=7, V=13, C=6):
 
 
 def value(part, problem, wrong=None):
-    """One part of the loss, right or with a mistake in its place."""
+    """One part of the loss, by the reference op or by a mistake."""
     f = wrong or reference_ops.RIGHT[OPS[part]]
     with np.errstate(all="ignore"):
         if part == "mlm":
@@ -73,7 +73,7 @@ def value(part, problem, wrong=None):
 
 
 def role_of(name):
-    """What an argument of a loss is, by its name."""
+    """The role of an argument of a loss, by its name; None for an unknown one."""
     lower = name.lower()
     if lower in ("student", "teacher", "batch"):
         return lower
@@ -94,7 +94,7 @@ def role_of(name):
 
 
 def call(function, problem, grad=False):
-    """{"loss" or part: torch scalar}, and the leaves of the student under their roles."""
+    """Call a user's loss  ->  {"loss" or part: torch scalar}, {role: leaf of the student}."""
     import torch
 
     leaves = {
@@ -117,7 +117,7 @@ def call(function, problem, grad=False):
 
 
 def named_parts(out):
-    """What a loss returned, by the names of the reference's parts; a number is the whole."""
+    """A returned dict under the reference's names of the parts; a number as {"loss": number}."""
     if not isinstance(out, dict):
         return {"loss": out[0] if isinstance(out, tuple) else out}
     named = {}
@@ -144,9 +144,8 @@ def judge(answers, problems, parts, function=None):
         if not agrees and report.verdict == "agree":
             report.verdict, report.first_difference = "differ", f"loss.{name}"
             report.diagnosis, report.where = diagnosis, line_of(function)
-            report.evidence = (
-                f"on {len(problems)} random batches it is {_read(mine)}, expected {_read(truth)}"
-            )
+            values = f"it is {_listed(mine)}, expected {_listed(truth)}"
+            report.evidence = f"on {len(problems)} random batches {values}"
             for d in report.diagnosis:
                 d.where = report.where
     return report
@@ -156,12 +155,12 @@ def _number(x):
     return float(x.detach()) if hasattr(x, "detach") else float(x)
 
 
-def _read(values):
+def _listed(values):
     return ", ".join(f"{x:.6g}" for x in values)
 
 
 def line_of(function):
-    """The file and line of a function, None for what has none."""
+    """The file and line of a function; None for a callable without code."""
     code = getattr(function, "__code__", None)
     if code is None:
         return None
@@ -169,7 +168,7 @@ def line_of(function):
 
 
 def _alike(a, b):
-    """Equal on every problem, NaN where the other is."""
+    """Whether two losses are equal on every problem; NaN equals NaN."""
     if not np.array_equal(np.isfinite(a), np.isfinite(b)):
         return False
     ok = np.isfinite(a)
@@ -177,7 +176,10 @@ def _alike(a, b):
 
 
 def _named(part, mine, problems, weight=1.0, rest=0.0):
-    """[Diagnosis] of the mistake in one part that gives the numbers; rest: the other parts' sum."""
+    """[Diagnosis] of the mistake in one part that reproduces the numbers.
+
+    rest: the weighted sum of the other parts.
+    """
     for m in mistakes_of(OPS[part]):
         for form, wrong in m.forms():
             numbers = rest + weight * np.array([value(part, p, wrong) for p in problems])
@@ -188,7 +190,7 @@ def _named(part, mine, problems, weight=1.0, rest=0.0):
 
 
 def _whole(mine, problems, parts):
-    """(the right sum, the diagnosis): weights as passed, or all 1, or DistilBERT's."""
+    """(the expected sum, the diagnosis), with DistilBERT's weights, or 1 or ½ for every part."""
     exact = {part: np.array([value(part, p) for p in problems]) for part in parts}
     choices = [{part: RELEASED[part] for part in parts}]
     choices += [dict.fromkeys(parts, 1.0), dict.fromkeys(parts, 0.5)]
@@ -214,10 +216,10 @@ def gradients(report, function, problem, parts, answer):
     for name, loss in named.items():
         if not torch.is_tensor(loss) or not loss.requires_grad:
             report.verdict, report.first_difference = "differ", f"grad.loss.{name}"
-            report.evidence = "no gradient arrives: is the loss detached, or a Python number?"
+            report.evidence = "the loss has no gradient: is it detached, or a Python number?"
             return report
         if name == "loss" and len(parts) > 1:
-            continue  # its weights are the user's own, and its parts have been seen in its value
+            continue  # its weights are unknown, and its value has been compared
         part = parts[0] if name == "loss" else name
         leaf = "student_hidden" if part == "cos" else "student_logits"
         (mine,) = torch.autograd.grad(loss, leaves[leaf], retain_graph=True, allow_unused=True)
@@ -230,7 +232,7 @@ def gradients(report, function, problem, parts, answer):
         if not row.agrees and report.verdict == "agree":
             report.verdict, report.first_difference = "differ", row.name
             report.where = line_of(function)
-            report.evidence = f"the value agrees, the gradient of {leaf} is {error:.1e} away"
+            report.evidence = f"the value agrees, the gradient of {leaf} has error {error:.1e}"
     return report
 
 

@@ -1,7 +1,7 @@
-"""Which of a module's weights is which parameter of the model: found by value, whatever its name.
+"""Matching of a module's weights with the model's parameters, by value and under any names.
 
-A weight may be transposed, several may be stacked or fused (q, k and v in one matrix), and a head's
-rows may lie on an axis of their own.
+A weight may be transposed, several may be stacked or fused (q, k and v in one matrix), and the
+heads may have an axis of their own.
 """
 
 from itertools import permutations
@@ -9,19 +9,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-CLOSE = 1e-5  # of the largest number: what a round trip through another format may cost
+CLOSE = 1e-5  # relative to the largest number: the error of a round trip through another format
 
 
 class Piece(NamedTuple):
     """A part of a module's weight that is a parameter of the model."""
 
-    name: str  # the weight, as the module calls it
-    part: object  # the function that takes the part, of the weight or of its gradient
+    name: str  # of the weight in the module
+    part: object  # the function that extracts the part from the weight or from its gradient
     same: tuple  # canonical names of all parameters with these numbers
 
 
 class ModuleWeights(NamedTuple):
-    """The whole alignment."""
+    """The matched and the unmatched weights of a module."""
 
     pieces: list
     found: set  # canonical names
@@ -68,7 +68,7 @@ def _equal(a, b):
 
 
 def _ways(shape, H):
-    """Lists of functions, each of which takes a weight apart into parameters."""
+    """Ways to split a weight into parameters: lists of functions, one function a parameter."""
     yield [lambda x: x]
     if len(shape) == 2:
         yield [lambda x: x.T]
@@ -90,8 +90,8 @@ def _ways(shape, H):
             if shape[1] % (n * H) == 0:
                 yield [lambda x, i=i, n=n: _head_part(x.T, n, i, H) for i in range(n)]
     if 2 <= len(shape) <= 4 and shape[0] <= 64:
-        for turned in (False, True):
-            yield [lambda x, i=i, t=turned: x[i].T if t else x[i] for i in range(shape[0])]
+        for transposed in (False, True):
+            yield [lambda x, i=i, t=transposed: x[i].T if t else x[i] for i in range(shape[0])]
     if len(shape) == 4:  # stacked, and with an axis for the heads
         for axes in permutations(range(3)):
             for n in (1, 2):
@@ -107,5 +107,5 @@ def _flatten(x, n):
 
 
 def _head_part(x, n, i, H):
-    """Rows (H, n, D): part i of every head."""
+    """Part i of every head, where the rows are (H, n, D)."""
     return x.reshape(H, n, -1, *x.shape[1:])[:, i].reshape(-1, *x.shape[1:])

@@ -1,9 +1,9 @@
-"""ONNX Runtime, with a graph made from one of our models.
+"""ONNX Runtime on a graph that is written from one of our models.
 
-The graph consists of the fused operators that ONNX Runtime's own transformer optimizer finds in an
-exported BERT: EmbedLayerNormalization, Attention, SkipLayerNormalization, BiasGelu. Written down
-directly it is the same graph, bit for bit in what it computes and with nothing left to find, and no
-exporter is needed. Products stay MatMul; the runtime packs their constant sides by itself.
+The graph consists of the fused operators that ONNX Runtime's transformer optimizer finds in an
+exported BERT: EmbedLayerNormalization, Attention, SkipLayerNormalization, BiasGelu. Written
+directly, the graph computes the same bits and needs no exporter. Products stay MatMul; the runtime
+packs their constant operands.
 """
 
 from pathlib import Path
@@ -14,14 +14,14 @@ from minidistil.io import files
 
 FUSED = "com.microsoft"  # the domain of ONNX Runtime's own operators
 OPSET, IR = 17, 9
-# What the quantiser looks for: its own preparation would find nothing to do in this graph.
+# Tells the quantiser that the graph is preprocessed; its own preprocessing would change nothing.
 PREPARED = {"onnx.quant.pre_process": "onnxruntime.quant"}
 
 
 def encoder(model, folder, threads, dtype="float32"):
-    """A body of ours  ->  a function from ids, mask (B,T) to the last hidden state (B,T,C).
+    """A body  ->  a function from ids, mask (B,T) to the last hidden state (B,T,C).
 
-    folder: where the graph is written, then read. dtype: "float32", or "int8" for ONNX Runtime's
+    folder: the graph is written there and read back. dtype: "float32", or "int8" for ONNX Runtime's
     dynamic quantisation with signed weights. Raises ValueError for another dtype, ImportError.
     """
     if dtype not in ("float32", "int8"):
@@ -53,7 +53,7 @@ def _quantized(path):
 
     small = path.with_suffix(".int8.onnx")
     if not small.exists():
-        # Nobody knows what type the runtime's own operators give unless we say so.
+        # The quantiser does not infer the output type of the runtime's own operators.
         options = {"DefaultTensorType": onnx.TensorProto.FLOAT}
         quantize_dynamic(path, small, weight_type=QuantType.QInt8, extra_options=options)
     return small
@@ -86,7 +86,7 @@ def _embed(g, p, a):
         for name in ("word.weight", "position.weight", "norm.weight", "norm.bias")
     )
     inputs = [ids, kinds[0], word, position, kinds[1], gamma, beta]
-    # Its second output, a mask in another form, is one that nobody reads.
+    # The second output, the mask in another form, is unused.
     outputs = ["embedded", "unused"]
     return g.op("EmbedLayerNormalization", inputs, outputs, FUSED, epsilon=a.eps)
 
@@ -94,7 +94,7 @@ def _embed(g, p, a):
 def _block(g, x, p, a):
     """x (B,T,C)  ->  y (B,T,C).  p: the block's parameters by role."""
 
-    def weight(role):  # (I,O), as MatMul wants it
+    def weight(role):  # (I,O) for MatMul
         return g.constant(p[f"{role}.weight"].T)
 
     def added(y, residual, role, norm):  # LN(y + bias + residual)
@@ -113,7 +113,7 @@ def _block(g, x, p, a):
 
 
 class _Graph:
-    """Nodes and constants as they come, numbered."""
+    """A graph under construction: numbered nodes and constants."""
 
     def __init__(self):
         import onnx

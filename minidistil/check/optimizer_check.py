@@ -1,9 +1,11 @@
-"""An optimiser of somebody else's beside the reference's: ten steps on the same gradients.
+"""Comparison of a user's optimiser with the reference: ten steps on the same gradients.
 
-make(...) takes a module (`model`, `module`) or its parameters, and under their names lr, betas,
-eps, weight_decay, max_grad_norm, warmup_steps and total_steps. It returns a torch optimiser, a pair
-of optimiser and scheduler, or a function that does all that follows `loss.backward()`.
+make(...) takes a module (`model`, `module`) or its parameters, and by name lr, betas, eps,
+weight_decay, max_grad_norm, warmup_steps and total_steps. It returns a torch optimiser, a pair of
+optimiser and scheduler, or a function that performs everything after `loss.backward()`.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 
@@ -17,7 +19,7 @@ from minidistil.testing import rms
 STEPS, CLOSE = 10, 1e-6
 HYPER = {"lr": 0.02, "betas": (0.9, 0.98), "eps": 1e-6, "weight_decay": 0.1,
          "max_grad_norm": 3.0, "warmup": 4, "total": 20}  # fmt: skip
-# The names of a small model; some of its LayerNorms are not called so, as in DistilBERT.
+# The parameters of a small model; one LayerNorm is not named LayerNorm, as in DistilBERT.
 SHAPES = {
     "embeddings.weight": (7, 4), "LayerNorm.weight": (4,), "LayerNorm.bias": (4,),
     "lin1.weight": (5, 4), "lin1.bias": (5,), "output_layer_norm.weight": (5,),
@@ -26,7 +28,7 @@ SHAPES = {
 
 
 def role_of(name):
-    """What an argument of make is, by its name."""
+    """The role of an argument of make, by its name; None for an unknown one."""
     lower = name.lower()
     for role, words in (
         ("warmup", ("warm",)), ("total", ("total", "num_training", "max_steps", "num_steps")),
@@ -39,8 +41,11 @@ def role_of(name):
     return None
 
 
-def compare_optimizer(make, seed=0):
-    """Compare ten steps  ->  Report.  Raises ValueError for what make takes or returns."""
+def compare_optimizer(make: Callable, seed: int = 0) -> Report:
+    """Compare ten steps of an optimiser with the reference  ->  Report.
+
+    Raises ValueError for an unknown argument of make and for an unknown return value.
+    """
     import torch
 
     rng = np.random.default_rng(seed)
@@ -71,7 +76,7 @@ def compare_optimizer(make, seed=0):
 
 
 def _module(start):
-    """A module with the parameters of SHAPES, whose LayerNorms are LayerNorms."""
+    """A torch module with the parameters of SHAPES."""
     import torch
     from torch import nn
 
@@ -85,7 +90,7 @@ def _module(start):
 
 
 def _update(made):
-    """(what does one step, the optimiser or None, whether there is a schedule)."""
+    """(the function that performs a step, the optimiser or None, whether there is a schedule)."""
     import torch
 
     optimizer, *rest = made if isinstance(made, tuple | list) else (made,)
@@ -107,14 +112,14 @@ def _update(made):
 
 
 def _fixed(roles, optimizer, scheduled):
-    """What the reference steps with: what make took, and else what its optimiser says."""
+    """The hyperparameters of the reference: those that make took, else those of its optimiser."""
     fixed = {k: HYPER[k] for k in ("lr", "betas", "eps", "weight_decay") if k in roles}
     for name in ("lr", "betas", "eps", "weight_decay"):
         groups = getattr(optimizer, "param_groups", [])
-        told = [g.get("initial_lr", g["lr"]) if name == "lr" else g.get(name) for g in groups]
-        told = [x for x in told if x is not None]
-        if name not in fixed and told:
-            fixed[name] = max(told)
+        own = [g.get("initial_lr", g["lr"]) if name == "lr" else g.get(name) for g in groups]
+        own = [x for x in own if x is not None]
+        if name not in fixed and own:
+            fixed[name] = max(own)
     if "max_grad_norm" in roles:
         fixed["max_grad_norm"] = HYPER["max_grad_norm"]
     if scheduled and "warmup" in roles:
@@ -136,7 +141,7 @@ def _judge(mine, start, gradients, fixed, make):
             report.verdict, report.first_difference = "differ", row.name
             report.where = row.where
             off = {n: rms(params[n] - truth[n]) for n in params}
-            report.evidence = f"farthest off is {max(off, key=off.get)}, {error:.1e} of the way"
+            report.evidence = f"{max(off, key=off.get)} differs most, {error:.1e} of the update"
     if report.verdict == "differ":
         report.diagnosis = _named(mine[-1], start, gradients, fixed, moved, report.where)
     return report
@@ -148,8 +153,8 @@ def _named(mine, start, gradients, fixed, moved, where):
             params = wrong(start, gradients, **fixed)
             error = rms(_flat(mine) - _flat(params)) / moved
             if error <= CLOSE:
-                said = f"with it the parameters after {STEPS} steps are the same, to {error:.0e}"
-                return [Diagnosis(m.id, m.message(value), where, said)]
+                evidence = f"with it the parameters after {STEPS} steps agree to {error:.0e}"
+                return [Diagnosis(m.id, m.message(value), where, evidence)]
     return []
 
 

@@ -1,7 +1,7 @@
-"""Every parameter's gradient, a module's beside the reference's.
+"""Comparison of every parameter's gradient in a module with the reference's.
 
-Both are differentiated along one random direction of what the module returns, so that no loss of
-either side is involved.
+The cotangent is one random direction of the module's outputs, the same on both sides, so that no
+loss is involved.
 """
 
 from typing import NamedTuple
@@ -21,15 +21,15 @@ ARGUMENT = {"logits": "dlogits", "start_logits": "dstart_logits", "end_logits": 
             "seq_relationship_logits": "dseq_relationship_logits"}  # fmt: skip
 WORD = "embeddings.word.weight"
 ONE_SIDED = (
-    "Only one half of the tied table's gradient arrives: {}.\n"
+    "The tied table receives one part of its gradient alone: {}.\n"
     "yours: ∂word = {}\n"
     "right: ∂word = gradient of the look-up + gradient of the projection onto the vocabulary\n"
     "fix: use the same Parameter in both places, without detach, .data or a copy"
 )
 UNTIED = (
-    "Two parameters hold the word table: each gets a part of its gradient, and after one step they "
-    "are no longer equal.\n"
-    "yours: ∂word and ∂decoder apart\nright: one table, whose gradient is the sum\n"
+    "Two parameters hold the word table: each receives a part of its gradient, and after one step "
+    "they differ.\n"
+    "yours: ∂word and ∂decoder separate\nright: one table, whose gradient is the sum\n"
     "fix: decoder.weight = word_embeddings.weight, the same Parameter"
 )
 
@@ -38,7 +38,7 @@ class Gradient(NamedTuple):
     """One parameter's gradient in a module."""
 
     name: str  # canonical
-    weight: str  # the module's own name
+    weight: str  # its name in the module
     error: float
     explained: float
     agrees: bool
@@ -66,7 +66,7 @@ def directions(reference, returned, frame):
 
 
 def _laid_out(frame, tensor, exact, d):
-    """The cotangent d in the layout of a returned tensor; None if no layout fits its numbers."""
+    """The cotangent d in the layout of a returned tensor; None if no layout fits its values."""
     value = tensor.detach().double().numpy()
     places = np.arange(value.size).reshape(value.shape)
     best, layout = 1e-2 * rms(frame.real(exact)), None
@@ -83,7 +83,7 @@ def _laid_out(frame, tensor, exact, d):
 
 
 def exact_gradients(reference, found):
-    """The reference's gradients under canonical names: in float64 and in float32."""
+    """The reference's gradients under canonical names: [in float64, in float32]."""
     both = []
     for dtype in ("float64", "float32"):
         model = reference.model.with_ops(backend("numpy", dtype))
@@ -94,7 +94,7 @@ def exact_gradients(reference, found):
 
 
 def _cotangents(model, out, found):
-    """What `Model.backward` takes, in the shapes in which `out` holds the quantities."""
+    """The cotangents as arguments of `Model.backward`, in the shapes of `out`."""
     given = {}
     for _, _, name, d in found:
         argument = ARGUMENT.get(name, "dlast_hidden_state")
@@ -106,7 +106,7 @@ def _cotangents(model, out, found):
 
 
 def _dhidden(model, out, dy):
-    """The texts' vectors' gradient (B,C)  ->  their last hidden states' (B,T,C)."""
+    """Gradient of the sentence embeddings (B,C)  ->  of the last hidden states (B,T,C)."""
     v, cache = model.pooled(out.kept.result.hidden[-1], out.kept.rows)
     dv = normalise_backward(dy, normalise(v)[1]) if model.pooling.normalize else dy
     dh = pool_backward(dv.astype(v.dtype), cache, model.pooling, model.ops)
@@ -114,7 +114,7 @@ def _dhidden(model, out, dy):
 
 
 def gradients(reference, weights, tensors, found, double):
-    """[Gradient, …] of all weights that require one, in the order of the module."""
+    """[Gradient, …] of all weights that require a gradient, in the order of the module."""
     import torch
 
     named = {n: t for n, t in tensors.items() if t.requires_grad and t.is_leaf}
@@ -135,7 +135,7 @@ def gradients(reference, weights, tensors, found, double):
         if piece.name in mine:
             value = piece.part(mine[piece.name])
             options = [c for c in piece.same if c not in used] or list(piece.same)
-            # Parameters with the same numbers, as all biases before training, are told apart here.
+            # The gradient identifies parameters of equal values, as all biases before training are.
             name = min(options, key=lambda c: rms(value - exact[c]))
             used.add(name)
             rows.append(_row(name, piece.name, value, exact[name], single[name], largest, double))
@@ -152,7 +152,7 @@ def _row(name, weight, value, exact, single, largest, double):
 
 
 def tied(reference, rows, found):
-    """(id, message, evidence) of what is wrong with the word table's gradient, or None."""
+    """(id, message, evidence) of a mistake in the word table's gradient, or None."""
     word = [row for row in rows if row.name == WORD]
     projected = next((d for _, _, name, d in found if name == "logits" and d.ndim == 3), None)
     if not word or projected is None or "transform_norm" not in reference.values:
@@ -163,10 +163,10 @@ def tied(reference, rows, found):
     exact, size = word[0].exact, rms(word[0].exact)
     total = sum(row.value for row in word)
     if len(word) > 1 and rms(total - exact) <= 1e-4 * size:
-        return "head-untied", UNTIED, " and ".join(row.weight for row in word) + " add up to it"
+        return "head-untied", UNTIED, " and ".join(row.weight for row in word) + " sum to it"
     sides = {"the look-up": exact - projection, "the projection": projection}
-    for said, side in sides.items():
+    for part, side in sides.items():
         if len(word) == 1 and rms(total - side) <= 1e-4 * size < rms(total - exact):
-            message = ONE_SIDED.replace("{}", f"gradient of {said} alone")
-            return "tied-gradient-one-sided", message, f"it is {said}'s part to 1e-4"
+            message = ONE_SIDED.replace("{}", f"gradient of {part} alone")
+            return "tied-gradient-one-sided", message, f"it is the part of {part} to 1e-4"
     return None

@@ -1,12 +1,12 @@
-"""The same model in transformers."""
+"""transformers' model of a folder."""
 
 from minidistil.check.reference_batch import load
 from minidistil.model.heads import architecture_name
 
 
 def transformers_model(folder, task=None):
-    """transformers' own model of a folder, for the task; attention step by step ("eager"), so that
-    scores and weights are seen. Raises ImportError without transformers."""
+    """transformers' model of a folder, for the task. Its attention is unfused ("eager"), so that
+    scores and weights are recorded. Raises ImportError without transformers."""
     try:
         import transformers
     except ImportError:

@@ -1,7 +1,7 @@
-"""The reference as a list of named quantities, stage by stage, with one op replaceable.
+"""The reference as a list of named quantities, computed in stages, with one op replaceable.
 
-Stages are the embeddings, the L layers and the head. A stage can be run on its own from the hidden
-states before it, which is how a mistake is tried where the first difference shows.
+The stages are the embeddings, the L layers and the head. A stage can run alone from the hidden
+states before it; mistakes are tried in the stage of the first difference.
 """
 
 from typing import NamedTuple
@@ -15,12 +15,12 @@ from minidistil.model.heads import POOLERS, SENTENCE_PAIR_HEADS, heads_of
 from minidistil.model.rows import pack, pack_choices
 
 TABLES = "embeddings"
-FAMILIES = ("bert", "distilbert", "roberta", "albert")  # those whose mistakes are collected
+FAMILIES = ("bert", "distilbert", "roberta", "albert")  # the families with a catalogue of mistakes
 LAYER = ("q", "k", "v", "scores", "probs", "context", "out", "attention_sum", "attention_norm",
          "lin1", "activation", "lin2", "output_sum", "output")  # fmt: skip
-# Which neighbours do not depend on a quantity, although they come behind it.
+# {quantity: later quantities of the layer that do not depend on it}
 BESIDE = {"q": ("k", "v"), "k": ("v",), "v": ("scores", "probs")}
-# Where an op stands, and in which company a mistake is usually made; None is everywhere.
+# The sites of an op, and the groups of sites that usually share a mistake; None is all sites.
 LINEAR = ("q", "k", "v", "out", "lin1", "lin2", "transform", "pooler", "dense", "classifier",
           "out_proj", "spans", "nsp", "embeddings_mapping")  # fmt: skip
 SITES = {
@@ -34,7 +34,7 @@ SITES = {
 }  # fmt: skip
 
 
-# The first quantity that an op changes; for the others it is their site's.
+# {op or site: the first quantity that it changes}, where that is not the site's own.
 CHANGES = {"scores": "scores", "weights": "probs", "heads": "scores", "block": "q",
            "layer_of": "q", "embedding_sum": "embeddings_sum", "pool": "pooler",
            "projection": "logits", "output_norm": "output", "classifier": "logits",
@@ -44,40 +44,40 @@ CHANGES = {"scores": "scores", "weights": "probs", "heads": "scores", "block": "
 
 
 class Planted(NamedTuple):
-    """A mistake in the place of an op. sites: None for all of them."""
+    """A mistake that replaces an op. sites: None for all of them."""
 
     op: str
     wrong: object
     sites: tuple | None = None
 
     def changes(self):
-        """The quantities, without their layer, in which the mistake may first show."""
+        """The quantities, without their layer, that may be the first to differ."""
         sites = self.sites or [site for some in SITES.get(self.op, ()) for site in some or ()]
         names = {CHANGES.get(site, site) for site in (sites if self.op in SITES else (self.op,))}
         return names | {"heads": {"context"}, "block": {"output"}}.get(self.op, set())
 
 
-def check_family(model, who="check"):
-    """Raises ValueError for a model of another family."""
+def check_family(model, command="check"):
+    """Raise ValueError for a model of another family."""
     if model.config.model_type not in FAMILIES:
         raise ValueError(
-            f"{who} knows {', '.join(FAMILIES)}, not {model.config.model_type}; compare it by hand "
-            f"with md.testing.compare, a loop over names"
+            f"{command} knows {', '.join(FAMILIES)}, not {model.config.model_type}; compare it by "
+            f"hand with md.testing.compare, a loop over names"
         )
 
 
 class Program:
     """A model and a batch, in one dtype.
 
-    run(...) -> {name: array}: token quantities are (B,T,·), scores and weights (B,H,T,T), what
-    belongs to a whole text (B,·). A batch of choices (B,choices,T) is one of B·choices texts.
+    run(...) -> {name: array}: quantities of tokens are (B,T,·), scores and weights (B,H,T,T),
+    quantities of texts (B,·). A batch of choices (B,choices,T) is one of B·choices texts.
     """
 
     def __init__(self, model, batch, dtype=np.float64):
         self.a, self.heads = model.config.architecture, heads_of(model.config, model.task)
         self.p = {name: x.astype(dtype) for name, x in model.named_by_role().items()}
         self.layers = [scope(self.p, f"layer.{block}") for block in self.a.blocks]
-        self.pooling = getattr(model, "pooling", None)  # of a text's vector, where there is one
+        self.pooling = getattr(model, "pooling", None)  # of a sentence embedding
         batch = {name: np.asarray(x) for name, x in batch.items()}
         packed = pack_choices if batch["input_ids"].ndim == 3 else pack
         self.rows = packed(*(batch.get(name) for name in READ), self.a)
@@ -90,7 +90,7 @@ class Program:
     def run(self, planted=None, start=0, x=None, stop=None):
         """All quantities of stages start … stop − 1, and the last hidden states under None.
 
-        planted: in force from `start` on; x: the hidden states before `start`.
+        planted: a Planted mistake, in all of these stages. x: the hidden states before `start`.
         """
         values = {}
         for number in range(start, len(self.stages) if stop is None else stop):
@@ -193,13 +193,13 @@ class Program:
 
 
 def depends(later, earlier):
-    """Whether a quantity behind another one is computed from it."""
+    """Whether a later quantity is computed from an earlier one."""
     layer, _, name = earlier.rpartition(".")
     return later not in [f"{layer}.{other}" for other in BESIDE.get(name, ())]
 
 
 def stage_of(name):
-    """The stage that a quantity belongs to."""
+    """The stage of a quantity."""
     if name.startswith("layer."):
         return ".".join(name.split(".")[:2])
     return TABLES if name.startswith("embeddings") else "head"

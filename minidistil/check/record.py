@@ -1,7 +1,7 @@
-"""What a PyTorch module computes: every array on the way, and the line of code that made it.
+"""Recording of a PyTorch module: every array that it computes, and the line of code behind it.
 
-PyTorch tells a dispatch mode about each operation, whether a layer, a function or an einsum asked
-for it, so that no module needs hooks or names.
+A dispatch mode of PyTorch intercepts each operation, of a layer, a function or an einsum, so that
+the module needs neither hooks nor names.
 """
 
 import copy
@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-ROLES = {  # an argument of `forward` is recognised by what its name contains, in this order
+ROLES = {  # parts of a name that identify an argument of `forward`, in this order
     "token_type_ids": ("type", "seg"),
     "padding_mask": ("key_padding", "padding_mask", "pad_mask"),
     "attention_mask": ("mask",),
@@ -29,36 +29,36 @@ class Recorded(NamedTuple):
     value: np.ndarray  # float64
     where: str  # file:line in function
     op: str
-    single: bool  # whether it was less exact than float64
+    single: bool  # whether it was less precise than float64
 
 
 class NotCallableError(ValueError):
-    """A module that cannot be run on the batch."""
+    """The module cannot run on the batch."""
 
 
 def record(module, batch, widths, call=None, keep_graph=False):
-    """Run a module  ->  (what it returned, a list of (name, tensor); [Recorded, …]).
+    """Run a module  ->  its returned tensors [(name, tensor), …], [Recorded, …].
 
-    widths: how many numbers an array has that may be of interest. call(module, inputs) runs the
-    module where its `forward` is not recognised. keep_graph: for gradients.
+    widths: the sizes of the arrays to record. call(module, inputs): runs a module whose `forward`
+    takes other arguments. keep_graph: for gradients.
     Raises NotCallableError.
     """
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
     home = os.path.dirname(os.path.abspath(torch.__file__))
-    seen = []
+    recorded = []
 
     def keep(x, op, where):
         if isinstance(x, torch.Tensor) and x.is_floating_point() and x.numel() in widths:
             value = x.detach().to("cpu", torch.float64, copy=True).numpy()
-            seen.append(Recorded(value, where(), op, x.dtype != torch.float64))
+            recorded.append(Recorded(value, where(), op, x.dtype != torch.float64))
 
     class Recorder(TorchDispatchMode):
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
             out = func(*args, **(kwargs or {}))
             if any(r.alias_info and not r.alias_info.is_write for r in func._schema.returns):
-                return out  # the same numbers in another shape
+                return out  # a view of the same numbers
             for x in out if isinstance(out, tuple | list) else (out,):
                 keep(x, str(func), lambda: _where((home, PACKAGE)))
             return out
@@ -68,9 +68,9 @@ def record(module, batch, widths, call=None, keep_graph=False):
         out = call(module, inputs) if call else _call(module, inputs)
     returned = list(_tensors(out))
     for name, tensor in returned:
-        if tensor.nbytes < tensor.untyped_storage().nbytes():  # a slice, which computes nothing
+        if tensor.nbytes < tensor.untyped_storage().nbytes():  # a slice is no operation
             keep(tensor, "slice", lambda name=name: f"what the module returns as {name}")
-    return returned, seen
+    return returned, recorded
 
 
 def _where(skipped):
@@ -85,7 +85,7 @@ def _where(skipped):
 
 @cache
 def short(file):
-    """A path as somebody would write it: from here on, or from site-packages on."""
+    """A path relative to the working directory or to site-packages."""
     if "site-packages" + os.sep in file:
         return file.split("site-packages" + os.sep)[-1]
     near = os.path.relpath(file)
@@ -93,28 +93,28 @@ def short(file):
 
 
 def _call(module, inputs):
-    """Hand the batch to `forward`, whose arguments are known by their names."""
+    """Call `forward` on the batch; its arguments are recognised by their names."""
     given, mask = arguments(module, inputs), None
     mask = next((name for name in given if "mask" in name.lower()), None)
     kinds = (
         [lambda m: m] if mask is None else [lambda m: m, lambda m: m.bool(), lambda m: m.float()]
     )
     errors = []
-    for kind in kinds:  # a mask may be wanted as integers, truth values or numbers
+    for kind in kinds:  # the mask as integers, booleans or floats
         attempt = {n: kind(x) if n == mask else x for n, x in given.items()}
         try:
             return module(**attempt)
         except Exception as error:
             errors.append(error)
-    said = " ".join(str(errors[0]).split())
+    message = " ".join(str(errors[0]).split())
     raise NotCallableError(
-        f"the module fails on a batch: {type(errors[0]).__name__}: {said}; "
+        f"the module fails on a batch: {type(errors[0]).__name__}: {message}; "
         f"it was called with {', '.join(given) or 'nothing'}"
     ) from errors[0]
 
 
 def arguments(module, inputs):
-    """{argument of forward: tensor}. Raises NotCallableError for one that is not recognised."""
+    """{argument of forward: tensor}. Raises NotCallableError for an unknown argument."""
     forward = getattr(module, "forward", module)
     given, used = {}, set()
     for name, parameter in inspect.signature(forward).parameters.items():
@@ -149,7 +149,7 @@ def _role(name, used):
 
 
 def _tensors(out, name="output"):
-    """Every tensor in what a module returned."""
+    """(name, tensor) of every tensor in the output of a module."""
     import torch
 
     if isinstance(out, torch.Tensor):
@@ -166,7 +166,7 @@ def _tensors(out, name="output"):
 
 
 def leaves(module):
-    """{name: tensor} of all weights: parameters and buffers, or those in plain attributes."""
+    """{name: tensor} of all weights: parameters and buffers, or tensors in plain attributes."""
     import torch
 
     found = {}
@@ -202,7 +202,7 @@ def _walk(thing, name, found, visited):
 
 @contextmanager
 def evaluating(module):
-    """The module in evaluation mode, and afterwards as it was."""
+    """The module in evaluation mode; afterwards in its former mode."""
     training = getattr(module, "training", False)
     if training:
         module.eval()
@@ -215,7 +215,7 @@ def evaluating(module):
 
 @contextmanager
 def doubled(module):
-    """A copy of the module in float64, where new arrays are float64 too; None without one."""
+    """A copy of the module in float64, with float64 as the default; None if it cannot be copied."""
     import torch
 
     before = torch.get_default_dtype()

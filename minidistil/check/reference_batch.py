@@ -1,4 +1,4 @@
-"""What both sides of a comparison start from: the model of a folder, and a batch."""
+"""The inputs of a comparison: the model of a folder, and a batch."""
 
 import warnings
 
@@ -10,20 +10,20 @@ from minidistil.model.heads import family_of
 from minidistil.model.pretrained import from_pretrained
 from minidistil.model.sentence.sentence_model import SENTENCES
 
-READ = ("input_ids", "attention_mask", "token_type_ids")  # what a comparison hands to both
+READ = ("input_ids", "attention_mask", "token_type_ids")  # the arrays that both sides take
 
 
 def load(folder, task=None):
     """The model of a folder on the NumPy specification, float32. Raises ValueError for images."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # heads that are not used are not compared
+        warnings.simplefilter("ignore")  # about heads that the task does not use
         model = from_pretrained(folder, task=task, backend="numpy", dtype="float32")
     family_of(model.config)
     return model
 
 
 def as_stored(model, module):
-    """The model with its parameters rounded as a module in half precision has them."""
+    """The model, with its parameters rounded to the half precision of the module, if any."""
     import torch
 
     kinds = {t.dtype for t in leaves(module).values()}
@@ -37,8 +37,8 @@ def as_stored(model, module):
 
 
 def example(model, folder, texts=None, seed=0):
-    """A padded batch (B,T): of texts, or of random words; token types of both kinds where there
-    are. For multiple choice (B,2,T), or one question (1,choices,T) whose choices are the texts."""
+    """A padded batch (B,T) of texts or of random tokens, with both token types if there are two.
+    For multiple choice (B,2,T), or one question (1,choices,T) whose choices are the texts."""
     choices = "choice" in model.heads
     if texts:
         batch = _of_texts(model, folder, texts)
@@ -54,7 +54,7 @@ def _of_texts(model, folder, texts):
     batch = {name: np.asarray(x) for name, x in batch.items()}
     room = min(2, model.config.architecture.longest - batch["input_ids"].shape[1])
     pads = {"input_ids": model.config.pad_token_id}
-    return {  # padding shows what a mask does
+    return {  # padding makes mistakes of the mask visible
         n: np.pad(x, ((0, 0), (0, room)), constant_values=pads.get(n, 0)) for n, x in batch.items()
     }
 
@@ -70,7 +70,7 @@ def _random(model, B, seed):
         "input_ids": np.where(mask == 1, ids, model.config.pad_token_id),
         "attention_mask": mask,
     }
-    if a.types and model.task != SENTENCES:  # a vector's text is one, never a pair
+    if a.types and model.task != SENTENCES:  # a sentence embedding reads one text, never a pair
         types = (np.arange(T) >= lengths[:, None] // 2).astype(np.int64)
         batch["token_type_ids"] = types * mask * (a.types > 1)
     return batch

@@ -1,14 +1,14 @@
-"""What a module hands out: the wrong one of quantities that are all computed rightly."""
+"""Detection of a wrong output: all quantities are correct, and the module returns another one."""
 
 from minidistil.check.findings import Diagnosis
 from minidistil.check.mistakes import mistakes_of
 from minidistil.check.program import stage_of
 
-SAME = 1e-5  # two inner quantities are further apart than rounding
+SAME = 1e-5  # relative; two different quantities are further apart
 
 
 def handed_out(reference, alignment, returned):
-    """(quantity, diagnosis, where) of a returned tensor that is not what it is returned as."""
+    """(quantity, diagnosis, where) of a returned tensor that holds another quantity."""
     for label, tensor in returned:
         where = f"what the module returns as {label}"
 
@@ -26,7 +26,7 @@ def handed_out(reference, alignment, returned):
 
 
 def _mistaken(reference, label, size):
-    """(what a tensor of this name and size may be, what it may be instead, op, mistake's id)."""
+    """(quantities expected under this name and size, the one to detect, op, mistake's id)."""
     names = list(reference.values)
     if size == reference.values[reference.body[0]].size:
         states = [n for n in names if n == "embeddings" or n.endswith(".output")]

@@ -1,6 +1,6 @@
 """transformers' modules on PyTorch, with the parameters of one of our models.
 
-They read the folder that `save_pretrained` writes, so the same names, shapes and bits compute.
+They load the folder that `save_pretrained` writes: the same names, shapes and bits.
 """
 
 import os
@@ -12,9 +12,9 @@ import numpy as np
 def encoder(folder, attention, dtype="float32"):
     """The body in a folder  ->  a function from ids, mask (B,T) to the last hidden state (B,T,C).
 
-    attention: "eager" (products and softmax one after another) or "sdpa" (one fused kernel).
-    dtype: "float32"; "bfloat16", weights and everything between; "int8", the Linear layers with
-    PyTorch's dynamic quantisation.
+    attention: "eager" (products and softmax separately) or "sdpa" (one fused kernel).
+    dtype: "float32"; "bfloat16" for weights and activations; "int8" for PyTorch's dynamic
+    quantisation of the Linear layers.
     """
     torch, transformers = _import()
     module = _load(transformers.AutoModel, folder, attention, torch.float32)
@@ -22,7 +22,7 @@ def encoder(folder, attention, dtype="float32"):
         module = module.to(torch.bfloat16)
     elif dtype == "int8":
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it announces its successor, a package of its own
+            warnings.simplefilter("ignore")  # its deprecation in favour of torchao
             quantize = torch.ao.quantization.quantize_dynamic
             module = quantize(module, {torch.nn.Linear}, dtype=torch.qint8)
 
@@ -35,11 +35,11 @@ def encoder(folder, attention, dtype="float32"):
 
 
 class TorchDistillation:
-    """Hugging Face's step for DistilBERT: both models on the padded batch, the triple loss on what
-    the mask selects from (B,T,V) logits, gradients, clipping, AdamW.
+    """Hugging Face's distillation step for DistilBERT: both models on the padded batch, the triple
+    loss on the logits (B,T,V) that the mask selects, gradients, clipping, AdamW.
 
-    `distillation(batch, train)` takes one and returns loss and gradient norm. train: with dropout,
-    as the distiller does; without, two implementations compute the same numbers.
+    `distillation(batch, train)` performs a step and returns loss and gradient norm. train: with
+    dropout, as in the distiller; without it, two implementations compute the same numbers.
     settings: temperature, alpha_ce, alpha_mlm, alpha_cos, lr, betas, eps, weight_decay,
     max_grad_norm.
     """
@@ -74,39 +74,39 @@ class TorchDistillation:
         return np.array([loss.item(), norm if train else exact])
 
     def _norm(self):
-        """The gradients' length, summed in float64: PyTorch's own sum of 23 million squares in
-        float32 is off in the fourth digit, which is too much to compare with."""
+        """The gradients' norm, summed in float64: PyTorch's sum of 23 million squares in float32
+        is wrong in the fourth digit, too much for a comparison."""
         grads = (p.grad.double() for p in self.student.parameters())
         return sum(float(g.square().sum()) for g in grads) ** 0.5
 
     def _loss(self, mine, theirs, mask, labels):
         torch, s, nn = self.torch, self.settings, self.torch.nn.functional
         tau = s["temperature"]
-        z, target = (self._selected(out.logits, mask) for out in (mine, theirs))  # (N,V)
-        believed = nn.softmax(target / tau, dim=-1)
-        soft = nn.kl_div(nn.log_softmax(z / tau, dim=-1), believed, reduction="batchmean")
-        words = nn.cross_entropy(mine.logits.flatten(0, 1), labels.flatten(), ignore_index=-100)
-        h, h_target = (self._selected(out.hidden_states[-1], mask) for out in (mine, theirs))
-        way = nn.cosine_embedding_loss(h, h_target, torch.ones(len(h)))
-        return s["alpha_ce"] * tau**2 * soft + s["alpha_mlm"] * words + s["alpha_cos"] * way
+        z_s, z_t = (self._selected(out.logits, mask) for out in (mine, theirs))  # (N,V)
+        p_t = nn.softmax(z_t / tau, dim=-1)
+        ce = tau**2 * nn.kl_div(nn.log_softmax(z_s / tau, dim=-1), p_t, reduction="batchmean")
+        mlm = nn.cross_entropy(mine.logits.flatten(0, 1), labels.flatten(), ignore_index=-100)
+        h_s, h_t = (self._selected(out.hidden_states[-1], mask) for out in (mine, theirs))
+        cos = nn.cosine_embedding_loss(h_s, h_t, torch.ones(len(h_s)))
+        return s["alpha_ce"] * ce + s["alpha_mlm"] * mlm + s["alpha_cos"] * cos
 
     def _selected(self, x, mask):
-        """x (B,T,·)  ->  (N,·) in float32, as the distiller picks them: element by element."""
+        """x (B,T,·)  ->  (N,·) in float32, selected element by element as in the distiller."""
         picked = self.torch.masked_select(x, mask.unsqueeze(-1).expand_as(x))
         return picked.view(-1, x.shape[-1]).float()
 
 
 def pin(threads):
-    """PyTorch on that many threads, within one operation as between several."""
+    """Set the number of PyTorch's threads within an operation."""
     torch, _ = _import()
     torch.set_num_threads(threads)
 
 
 def _import():
-    """torch, transformers; ImportError where one is missing.
+    """Import torch and transformers. Raises ImportError.
 
-    We ask OpenMP's idle threads to sleep. PyTorch has its own copy of OpenMP, which reads the same
-    request when it is loaded; it shall do what it does without us.
+    minidistil sets OMP_WAIT_POLICY=passive for its own OpenMP. PyTorch has a second copy, which
+    reads the variable when it is loaded; without the variable it keeps its default.
     """
     if os.environ.get("OMP_WAIT_POLICY") == "passive":
         del os.environ["OMP_WAIT_POLICY"]

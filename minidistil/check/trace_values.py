@@ -1,13 +1,18 @@
 """Every intermediate value of a model on a batch, and the gradient of the loss with respect to it.
 
-The values are those of `Program`; the gradients go through the same steps upwards, unfused, so that
-none of them is swallowed. Both are (B,T,·), with zeros at the padding. The loss is a mean
-cross-entropy: of all tokens with themselves as labels; of a classifier of texts, tokens or choices
-with its first class; of an answer that starts and ends at the first token, the mean of both. Of a
-body it is half the sum of the squares of its last hidden states.
+The values are those of `Program`; the backward is its forward read upwards, unfused, so that every
+gradient is available. Both are (B,T,·), with zeros at the padding. The loss is a mean
+cross-entropy:
+
+* masked LM: every token is its own label;
+* classification of texts, tokens or choices: the label is class 0;
+* question answering: start and end are the first token, and the loss is the mean of both.
+
+The loss of a body is half the sum of squares of its last hidden states.
 """
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -16,15 +21,15 @@ from minidistil import losses
 from minidistil.check.program import Program, check_family
 from minidistil.check.reference_ops import activation_backward
 from minidistil.model.encoder import scope
+from minidistil.model.model import Model
 from minidistil.ops import backend
 
 
-def trace(model, batch):
+def trace(model: Model, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """{name: array} of everything: input.*, value.*, gradient.*, parameter_gradient.*, loss.
 
-    batch: input_ids and, as the model likes, attention_mask and token_type_ids, (B,T).
-    Computed in float64, handed out in float32. Raises ValueError for a family that `Program` does
-    not know.
+    batch: input_ids and optionally attention_mask and token_type_ids, (B,T). Computed in float64,
+    returned in float32. Raises ValueError for a family that `Program` does not have.
     """
     check_family(model, "trace")
     program = Program(model, batch)
@@ -51,7 +56,7 @@ def _unpadded(x, mask):
 
 
 def _loss(program, values, h):
-    """The loss, and its gradients with respect to what the model hands out."""
+    """The loss, and its gradients with respect to the model's outputs."""
     if "start_logits" in values:
         both = {
             name: _first_token(program, values[name]) for name in ("start_logits", "end_logits")
@@ -108,7 +113,7 @@ def _norm(dy, x, p, name, program):
 
 
 def _head(program, values, ends, d):
-    """From the logits to the last hidden states."""
+    """Gradients of the outputs  ->  of the last hidden states (B,T,C)."""
     p, a = program.p, program.a
     d |= ends
     if "spans" in program.heads:
@@ -133,7 +138,7 @@ def _head(program, values, ends, d):
 
 
 def _layer(program, values, i, dy, d):
-    """From a block's output to its input."""
+    """Gradient of a block's output (B,T,C)  ->  of its input (B,T,C)."""
     p, a = program.layers[i], program.a
     t = scope(values, f"layer.{i}")
     g = {"output": dy}

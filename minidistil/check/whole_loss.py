@@ -1,4 +1,4 @@
-"""A loss of whole models, (student, teacher, batch): its value, and how it treats the teacher."""
+"""Comparison of a loss of whole models, (student, teacher, batch), and of the teacher's mode."""
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from minidistil.ops import backend
 
 
 def whole_models(function, student, teacher, seed):
-    """Call the loss on transformers' own models of two folders, in float64  ->  Report.
+    """Call the loss on transformers' models of two folders, in float64  ->  Report.
 
     Raises ValueError without the two folders.
     """
@@ -37,10 +37,11 @@ def whole_models(function, student, teacher, seed):
     parts = ["ce", "mlm", "cos"] if _same_width(models) else ["ce", "mlm"]
     report = judge(answers, problems, parts, function)
     if any(trained):
-        _accuse(report, "teacher-in-training-mode", TRAINING, "its `training` was True")
+        _report_teacher(report, "teacher-in-training-mode", TRAINING, "its `training` was True")
     _backward(answers[0][0])
     if any(p.grad is not None for p in twins[1].parameters()):
-        _accuse(report, "teacher-not-detached", ATTACHED, "its parameters received gradients")
+        evidence = "its parameters received gradients"
+        _report_teacher(report, "teacher-not-detached", ATTACHED, evidence)
     return report
 
 
@@ -60,7 +61,7 @@ def _labelled(models, seed):
 
 
 def _problem(models, batch):
-    """The logits and hidden states of both, by the reference in float64."""
+    """The reference's logits and hidden states of both models, in float64  ->  Problem."""
     ids, mask = batch["input_ids"], batch["attention_mask"]
     outs = [m.with_ops(backend("numpy", "float64")).forward(ids, mask) for m in models]
     s, t = outs
@@ -95,8 +96,8 @@ def _backward(parts):
             loss.backward(retain_graph=True)
 
 
-def _accuse(report, id, message, evidence):
-    """The teacher's treatment comes first: a wrong value may only follow from it."""
+def _report_teacher(report, id, message, evidence):
+    """Put a mistake in the use of the teacher first: it may be the cause of a wrong value."""
     found = Diagnosis(id, message, report.rows[0].where, evidence)
     report.diagnosis = [found, *(d for d in report.diagnosis if id == "teacher-not-detached")]
     report.first_difference = report.first_difference or "teacher"

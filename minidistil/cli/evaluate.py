@@ -50,8 +50,8 @@ def run(args):
         return evaluate_scope(args, tokenizer, model)
     batches = batches_of(args, model, tokenizer)
     found = measure(model, batches)
-    if beside := getattr(tasks.command_of(model.task), "beside", None):
-        found |= beside(batches)
+    if baselines := getattr(tasks.command_of(model.task), "baselines", None):
+        found |= baselines(batches)
     width = max(map(len, found)) + 2
     tokens = sum(int(batch["attention_mask"].sum()) for batch in batches)
     lines = [f"{name:{width}}{value:10.4f}" for name, value in found.items()]

@@ -1,16 +1,18 @@
-"""Soft targets as eight code bases compute them: one divergence, counted in different ways.
+"""The soft-target loss as eight code bases compute it: one divergence, normalised differently.
 
-With p and t the distributions of student and teacher softened by τ, the mean over the rows of
+With p_s and p_t the distributions of student and teacher at temperature τ, the mean over the rows
+of
 
-    KL = Σ_v t·(ln t − ln p)          CE = −Σ_v t·ln p = KL + H,     H = −Σ_v t·ln t
+    KL = Σ_v p_t·(ln p_t − ln p_s)     CE = −Σ_v p_t·ln p_s = KL + H,     H = −Σ_v p_t·ln p_t
 
-H is the teacher's entropy. The student has no part in it, so both have the same gradient, and a
-convention is no more than the op `kl_div` (or `vocabulary`) times a number:
+H is the teacher's entropy. It does not depend on the student, so KL and CE have the same gradient,
+and a convention is the op `kl_div` (or `vocabulary`) times a number:
 
-    loss = s·(KL [+ H])               s = 1 or τ²; over V where the classes are averaged too
+    loss = s·(KL [+ H])                s = 1 or τ²; divided by V for a mean over the classes, too
 
-The same settings thus mean losses up to τ²·V apart: alpha 0.5 of one is not alpha 0.5 of another.
-Source: the files named in the table, as coded, whatever their papers print.
+With the same settings, losses of two conventions differ by a factor of up to τ²·V: alpha 0.5 of one
+is not alpha 0.5 of another.
+Source: the files named in the table, as coded; some differ from their papers.
 """
 
 import math
@@ -20,9 +22,9 @@ import numpy as np
 
 
 class Convention(NamedTuple):
-    """How a code base counts."""
+    """How a code base normalises the loss."""
 
-    entropy: bool  # CE: the teacher's entropy is left in
+    entropy: bool  # CE: with the teacher's entropy
     classes: bool  # the mean is over rows and classes, not over rows alone
     squared: bool  # times τ²
     source: str
@@ -41,22 +43,22 @@ CONVENTIONS = {
 }
 OURS = "huggingface"  # what the ops compute: factor 1, no entropy
 NO_ROW_TEMPERATURES = (
-    "temperature_by compares the rows of a batch, and a vocabulary's logits are there for a few "
-    "rows at a time; leave it out"
+    "temperature_by compares the rows of a batch, and logits over a vocabulary are computed for a "
+    "few rows at a time; leave it out"
 )
 
 
-def check_convention(name):
-    """Raises ValueError for a name that the table lacks."""
+def check_convention(name: str) -> None:
+    """Raises ValueError for a name that is not in the table."""
     if name not in CONVENTIONS:
         raise ValueError(f"convention must be one of {', '.join(CONVENTIONS)}, not {name!r}")
 
 
-def factor(convention, tau, V, beside_labels=True):
-    """The loss over what the ops compute, which is τ² times KL's mean over the rows.
+def factor(convention: str, tau: float, V: int, beside_labels: bool = True) -> float:
+    """The convention's loss, without H, divided by the ops' value: τ² times the mean KL.
 
-    beside_labels: whether the loss stands beside one on labels. torchdistill returns early where
-    it does not, before it multiplies by τ².
+    beside_labels: whether labels have a loss as well. Without one torchdistill returns early,
+    before it multiplies by τ².
     """
     check_convention(convention)
     how = CONVENTIONS[convention]
@@ -64,25 +66,26 @@ def factor(convention, tau, V, beside_labels=True):
     return (1 if squared else 1 / tau**2) / (V if how.classes else 1)
 
 
-def entropy(teacher, tau, ops):
-    """teacher (N,V)  ->  the mean over its rows of H, a float.
+def entropy(z_t: np.ndarray, tau: float, ops) -> float:
+    """z_t (N,V)  ->  the mean of H over its rows.
 
-    A uniform student is ln V − H away from the teacher, so the op that has the distance gives H.
+    KL of the teacher from a uniform student is ln V − H, so `kl_div` yields H.
     """
-    uniform = ops.place.zeros_like(teacher)
-    distance, _ = ops.kl_div.forward(uniform, teacher=teacher, tau=tau, scale=False)
-    return math.log(teacher.shape[1]) - ops.place.number(distance)
+    uniform = ops.place.zeros_like(z_t)
+    kl, _ = ops.kl_div.forward(uniform, teacher=z_t, tau=tau, scale=False)
+    return math.log(z_t.shape[1]) - ops.place.number(kl)
 
 
-def row_temperatures(rule, logits, teacher, tau):
-    """A temperature for each row of logits and teacher (N,V), around tau  ->  (N,).
+def row_temperatures(rule: str, z_s: np.ndarray, z_t: np.ndarray, tau: float) -> np.ndarray:
+    """Logits (N,V) of student and teacher  ->  a temperature (N,) for each row, around tau.
 
-        flsw:β:γ    τ + β·(mean w − w)    w = (1 − cos(z, t))^γ, large where the two differ
-        cwsm:β      the same              w = 1/(max softmax(z) + 0.001), large where z is unsure
+        flsw:β:γ    τ + β·(mean w − w)    w = (1 − cos(z_s, z_t))^γ, large where the two differ
+        cwsm:β      the same              w = 1/(max softmax(z_s) + 0.001), large where the
+                                          student is uncertain
 
-    so that a row that is hard for the student is softened less. rule "" or None: tau for all. No
-    gradient passes through it. Raises ValueError for another rule. Source: Wen et al., "Preparing
-    lessons", 2019, as in TextBrewer's schedulers.py.
+    so a row that is hard for the student has a lower temperature. No gradient passes through it.
+    Raises ValueError for another rule. Source: Wen et al., "Preparing lessons", 2019, as in
+    TextBrewer's schedulers.py.
     """
     name, *numbers = (rule or "").split(":")
     try:
@@ -93,12 +96,12 @@ def row_temperatures(rule, logits, teacher, tau):
     if wanted != len(numbers):
         raise ValueError(f"a temperature by row is flsw:BETA:GAMMA or cwsm:BETA, not {rule!r}")
     if name == "flsw":
-        possible = np.isfinite(logits)  # no answer starts at the padding
-        z, t = (np.where(possible, x, 0) for x in (logits, teacher))
-        z, t = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (z, t))
-        w = (1 - (z * t).sum(axis=1)) ** gamma
+        possible = np.isfinite(z_s)  # padding of a span's question has −inf
+        s, t = (np.where(possible, z, 0) for z in (z_s, z_t))
+        s, t = (z / np.linalg.norm(z, axis=1, keepdims=True) for z in (s, t))
+        w = (1 - (s * t).sum(axis=1)) ** gamma
     else:
-        p = np.exp(logits - logits.max(axis=1, keepdims=True))
+        p = np.exp(z_s - z_s.max(axis=1, keepdims=True))
         w = 1 / ((p / p.sum(axis=1, keepdims=True)).max(axis=1) + 1e-3)
     found = tau + beta * (w.mean() - w)
     if not (found > 0).all():
@@ -110,9 +113,12 @@ def row_temperatures(rule, logits, teacher, tau):
 
 
 class SoftTargets:
-    """One convention at work on one batch of V classes."""
+    """One convention on one batch of V classes; collects the teacher's entropy where it needs it.
 
-    def __init__(self, convention, tau, V, ops, beside_labels=True):
+    `tau` and `factor` are what the ops take; `convert` turns their value into the convention's.
+    """
+
+    def __init__(self, convention: str, tau: float, V: int, ops, beside_labels: bool = True):
         self.tau, self.ops = tau, ops
         self.factor = factor(convention, tau, V, beside_labels)
         self._entropy = CONVENTIONS[convention].entropy

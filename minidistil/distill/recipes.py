@@ -1,12 +1,14 @@
-"""Recipes: the settings that papers and their code distil with, each open to change.
+"""Recipes: the distillation settings of papers and their code, as defaults that options override.
 
-A recipe holds what differs from the options' own defaults, or what must not follow them. What
-cannot be carried over is left out: the number of steps and the size of a batch, which belong to
-other machines, and label smoothing, augmented images and averaged weights, which are not here. A
-number that neither paper nor code gives would be a guess, and keeps its default.
+A recipe holds the options that differ from their defaults or must not follow them. It leaves out
+the number of steps and the batch size, which depend on the machine, and label smoothing, image
+augmentation and weight averaging, which no recipe here uses. A number that neither the paper nor
+the code gives keeps its default.
 """
 
 from typing import NamedTuple
+
+from minidistil.distill.teachers import Teacher
 
 
 class Recipe(NamedTuple):
@@ -23,7 +25,7 @@ TRIPLE = {
     "temperature": 2.0, "alpha_ce": 5.0, "alpha_mlm": 2.0, "alpha_cos": 1.0, "betas": (0.9, 0.98),
     "lr": 5e-4, "warmup": 0.05, "schedule": "linear", "weight_decay": 0.0, "max_grad_norm": 5.0,
 }  # fmt: skip
-BERTADAM = {  # which clips each parameter by itself, and has a decay of 0.01 in its scripts
+BERTADAM = {  # clips each parameter on its own; its scripts have a decay of 0.01
     "optimizer": "bertadam", "max_grad_norm": 0.0, "schedule": "linear", "warmup": 0.1,
     "weight_decay": 0.01,
 }  # fmt: skip
@@ -59,13 +61,13 @@ RECIPES = {
     "tinybert-prediction": Recipe(
         {**QUIET, **BERTADAM, "lr": 3e-5, "alpha_ce": 1.0, "temperature": 1.0,
          "convention": "tinybert"},
-        "the same, task_distill.py --pred_distill, for classes; a regression learns there from its "
-        "labels alone, `--alpha-ce 0 --alpha-hard 1`", task="text-classification",
+        "the same, task_distill.py --pred_distill, for classes; a regression there has the loss of "
+        "its labels only, `--alpha-ce 0 --alpha-hard 1`", task="text-classification",
     ),
     "minilm": Recipe(
         {**MINILM, "terms": ["relations:pairs=qk,vv"], "lr": 5e-4},
-        "Wang et al., MiniLM, 2020, §4.1: 4,000 of 400,000 steps to warm up; the rate is that of "
-        "6 layers of 768 channels with 1,024 texts a step, for smaller ones 3e-4 with 256",
+        "Wang et al., MiniLM, 2020, §4.1: a warm-up of 4,000 of 400,000 steps; the rate is for "
+        "6 layers of 768 channels with 1,024 texts a step, for smaller students 3e-4 with 256",
     ),
     "minilmv2": Recipe(
         {**MINILM, "terms": ["relations:pairs=qq,kk,vv:heads=48"], "lr": 6e-4},
@@ -82,38 +84,38 @@ RECIPES = {
         {**QUIET, **LAMB, "terms": ["feature-maps:weight=100:mean=50:variance=0.05",
                                     "attention:measure=ce:layers=first:mean=true"]},
         "Sun et al., MobileBERT, 2020; the command in google-research's mobilebert/README.md, with "
-        "weights 100, 5000, 5 and 1; there one layer learns at a time",
+        "weights 100, 5000, 5 and 1; there one layer is trained at a time",
     ),
     "mobilebert-prediction": Recipe(
         {**QUIET, **LAMB, "alpha_mlm": 0.5, "alpha_ce": 0.5, "temperature": 1.0,
          "convention": "textbrewer", "restrict_ce_to_mask": True},
-        "the same command after its layers: labels that are half the text's word, half what the "
-        "teacher says there; its next sentences are left out", task="fill-mask",
+        "the same command after its layers: labels that are half the text's token, half the "
+        "teacher's distribution; its next-sentence loss is left out", task="fill-mask",
     ),
     "deit": Recipe(
         {**TOUVRON, "alpha_hard": 0.5, "alpha_ce": 0.5, "hard_targets": True},
-        "Touvron et al., 2021, eq. 3 and table 9, and DeiT's main.py: the teacher's likeliest "
-        "class, its published models' way. The rate is that of 512 images a step, and grows with "
-        "their number; 5 of 300 epochs warm up, and nothing is clipped",
+        "Touvron et al., 2021, eq. 3 and table 9, and DeiT's main.py: the teacher's argmax class "
+        "is the label, as in its published models. The rate is for 512 images a step and scales "
+        "with their number; the warm-up is 5 of 300 epochs, and gradients are not clipped",
         ("vit", "deit"), "image-classification",
     ),
     "deit-soft": Recipe(
         {**TOUVRON, "alpha_hard": 0.9, "alpha_ce": 0.1, "temperature": 3.0},
-        "the same, eq. 2 with τ 3 and λ 0.1; `--convention deit` counts it as the code does",
+        "the same, eq. 2 with τ 3 and λ 0.1; `--convention deit` normalises it as the code does",
         ("vit", "deit"), "image-classification",
     ),
 }  # fmt: skip
 
 
-def recipe(name):
-    """The Recipe of that name. Raises ValueError for a name that is not there."""
+def recipe(name: str) -> Recipe:
+    """The Recipe of that name. Raises ValueError for an unknown name."""
     if name not in RECIPES:
         raise ValueError(f"recipe must be one of {', '.join(RECIPES)}, not {name!r}")
     return RECIPES[name]
 
 
-def check_teacher(name, teacher):
-    """Raises ValueError for a teacher that the recipe is not for."""
+def check_teacher(name: str, teacher: Teacher) -> None:
+    """Raises ValueError for a teacher of another model type or task than the recipe's."""
     found, kind = recipe(name), teacher.config.model_type
     if found.needs and kind not in found.needs:
         raise ValueError(

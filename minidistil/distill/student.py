@@ -3,18 +3,21 @@
     teacher   embeddings  0  1  2  3  4  5  6  7  8  9 10 11  head
     student   embeddings  0     2     4        7     9    11  head     layers=(0, 2, 4, 7, 9, 11)
 
-The student is of any family whose parameters mean the same: a BERT teaches a DistilBERT, or a
-smaller BERT; a RoBERTa a DistilRoBERTa and a GPT-2 a DistilGPT2, which have fewer layers; an ALBERT
-an ALBERT with fewer turns; for images see `image_student`, for two halves `pair_student`.
-Embeddings, their LayerNorm and the projector's bias are copied; what the other family lacks
-(DistilBERT: token types) is left behind, and what has another shape in a narrower student starts
-anew (`takeover`). So does the rest of the masked-LM head unless `vocab_transform` is set. Hidden
-states of a narrower student are compared through a projection that the term `hidden` learns.
+The student is of any family with the same function: a DistilBERT or a smaller BERT of a BERT, a
+DistilRoBERTa of a RoBERTa, a DistilGPT2 of a GPT-2, which have fewer layers, an ALBERT of an ALBERT
+with fewer repetitions of its blocks. For images see `vision_student`, for encoder–decoders
+`seq2seq_student`.
+Embeddings, their LayerNorm and the LM head's bias are copied. What the student's family lacks
+(DistilBERT: token types) is omitted; what has another shape in a narrower student is initialised
+from the seed (`partial_initialisation`), as is the rest of the masked-LM head unless
+`vocab_transform` is set. Hidden states of a narrower student are compared through a projection that
+the term `hidden` learns.
 Sources: Sanh et al., "DistilBERT", 2019, §3; the choice of tensors is that of Hugging Face's
 extraction scripts for DistilBERT, DistilRoBERTa and DistilGPT2.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 from minidistil.config import FAMILIES, EncoderDecoderConfig
 from minidistil.config.base import BaseConfig
@@ -22,6 +25,7 @@ from minidistil.config.vit import VISION
 from minidistil.distill.students.layer_choice import block_sources, in_teacher, other_direction
 from minidistil.distill.students.seq2seq_student import pair_student
 from minidistil.distill.students.vision_student import image_config, image_student
+from minidistil.distill.teachers import Teacher
 from minidistil.io.arguments import switch, whole
 from minidistil.io.limits import short
 from minidistil.model.heads import CLASSIFIED, CLASSIFIERS, heads_of, tasks_of
@@ -33,11 +37,10 @@ from minidistil.model.sentence.sentence_model import SENTENCES, SentenceModel
 from minidistil.model.vision.vision_model import VisionModel
 from minidistil.ops import NARROW, backend
 
-# Tasks that a student takes over with their head, and those where no token has its own answer.
-HANDED_ON = (*CLASSIFIED, "text-generation", SENTENCES)
-OF_TEXTS = ("text-classification", "multiple-choice", SENTENCES)
-NATURAL = {"bert": "distilbert"}  # a teacher's usual student; of any other family: its own
-BERT = {  # what the families call the letters of the dimension key, and other fields they share
+WITH_HEAD = (*CLASSIFIED, "text-generation", SENTENCES)  # tasks whose head the student copies
+OF_TEXTS = ("text-classification", "multiple-choice", SENTENCES)  # one output a text, not a token
+NATURAL = {"bert": "distilbert"}  # the student's default family; otherwise the teacher's own
+BERT = {  # config fields: letters of the dimension key, and other fields of an Architecture
     "vocab_size": "V", "hidden_size": "C", "num_attention_heads": "H", "intermediate_size": "F",
     "num_hidden_layers": "L", "layer_norm_eps": "eps", "hidden_act": "activation",
     "hidden_dropout_prob": "dropout", "attention_probs_dropout_prob": "attention_dropout",
@@ -50,14 +53,14 @@ FIELDS = {
     "bert": BERT, "roberta": BERT, "albert": BERT | {"embedding_size": "width"},
     "distilbert": DISTILBERT, "gpt2": {"n_layer": "L"},
 }  # fmt: skip
-ALIKE = {  # RoBERTa's own names for what reads the first token and judges it
+SAME_LAYER = {  # roles of RoBERTa's pooler and classifier  ->  those of other families, and back
     "dense": "pooler", "out_proj": "classifier", "pooler": "dense", "classifier": "out_proj",
 }  # fmt: skip
 PAIR = "encoder-decoder"
 COMMON = ("pad_token_id", "initializer_range", "num_labels", "id2label", "problem_type")
 
 
-def student_config(teacher, n_layers, family=None):
+def student_config(teacher: Model | VisionModel, n_layers: int, family: str | None = None):
     """The config of a student with the teacher's width and `n_layers` layers.
 
     family: a model_type; None: "distilbert" for a BERT, for any other teacher its own family.
@@ -69,7 +72,10 @@ def student_config(teacher, n_layers, family=None):
     if config.model_type in VISION:
         return image_config(config, n_layers, family)
     if config.model_type == PAIR:
-        raise ValueError("an encoder–decoder has layers of two kinds: student_from counts them")
+        raise ValueError(
+            "an encoder–decoder has layers in two halves: give them to student_from, layers and "
+            "decoder_layers"
+        )
     family = family or NATURAL.get(config.model_type, config.model_type)
     if family not in FIELDS:
         raise ValueError(f"family must be one of {', '.join(FIELDS)}, not {family!r}")
@@ -77,11 +83,11 @@ def student_config(teacher, n_layers, family=None):
         raise other_direction(family, config.model_type)
     depth = next(name for name, letter in FIELDS[family].items() if letter == "L")
     if family == config.model_type:
-        changes = _turns(config, n_layers) if family == "albert" else {depth: n_layers}
+        changes = _albert_layers(config, n_layers) if family == "albert" else {depth: n_layers}
         return dataclasses.replace(config, **changes, architectures=None)
     fields = {name: getattr(a, letter) for name, letter in FIELDS[family].items()}
-    before = config.pad_token_id + 1 if family == "roberta" else 0  # rows that are no position's
-    fields |= {depth: n_layers, "max_position_embeddings": before + a.longest}
+    unused = config.pad_token_id + 1 if family == "roberta" else 0  # rows before position 0
+    fields |= {depth: n_layers, "max_position_embeddings": unused + a.longest}
     return FAMILIES[family](**fields, **{name: getattr(config, name) for name in COMMON})
 
 
@@ -90,33 +96,37 @@ def _check_teacher(teacher):
         raise TypeError(f"the teacher must be a model, not {short(teacher)}")
 
 
-def _turns(config, n_layers):
-    """The changes to an ALBERT's config for n_layers layers: so many turns of its groups."""
+def _albert_layers(config, n_layers):
+    """The changes to an ALBERT's config for n_layers layers: repetitions of its groups."""
     inner = config.inner_group_num
     if n_layers % inner:
         raise ValueError(
             f"this ALBERT runs its layers in groups of {inner}, which {n_layers} layers do not "
             f"fill; choose a multiple"
         )
-    turns = n_layers // inner
+    repetitions = n_layers // inner
     return {
-        "num_hidden_layers": turns,
-        "num_hidden_groups": min(config.num_hidden_groups, turns),
+        "num_hidden_layers": repetitions,
+        "num_hidden_groups": min(config.num_hidden_groups, repetitions),
     }
 
 
-def student_from(teacher, layers=(0, 2, 4, 7, 9, 11), vocab_transform=False, seed=0, family=None,
-                 config=None, decoder_layers=None):  # fmt: skip
-    """A student whose layer i starts as the teacher's layer layers[i].
+def student_from(
+    teacher: Model | VisionModel, layers: Sequence[int] = (0, 2, 4, 7, 9, 11),
+    vocab_transform: bool = False, seed: int = 0, family: str | None = None,
+    config: BaseConfig | EncoderDecoderConfig | None = None,
+    decoder_layers: Sequence[int] | None = None,
+) -> Model | VisionModel:  # fmt: skip
+    """A student whose layer i is initialised from the teacher's layer layers[i].
 
     teacher: a model for fill-mask, or with a classifier, whose head is then copied too where both
     families have it. vocab_transform: copy the masked-LM head's transform and LayerNorm as well.
-    seed: for what is not copied. family: see `student_config`; config: what the student is, where
-    it has other sizes: fewer heads, or fewer channels, which leaves most parameters to the seed.
-    Its labels are the teacher's. decoder_layers: of an encoder–decoder, see `pair_student`.
-    The student computes in the teacher's dtype, but in float32 where that one is for inference
-    only. Raises ValueError for a layer the teacher does not have, and for a student to which its
-    parameters would mean something else, with the reason.
+    seed: for what is not copied. family: see `student_config`; config: the student's, where it has
+    other sizes: fewer heads, or fewer channels, where most parameters are from the seed. Its labels
+    are the teacher's. decoder_layers: of an encoder–decoder, see `pair_student`.
+    The student computes in the teacher's dtype, or in float32 where that dtype is for inference
+    only. Raises ValueError for a layer the teacher does not have, and for a student that would
+    compute another function with its parameters, with the reason.
     """
     _check_teacher(teacher)
     seed, _ = whole("seed", seed), switch("vocab_transform", vocab_transform)
@@ -151,7 +161,7 @@ def student_from(teacher, layers=(0, 2, 4, 7, 9, 11), vocab_transform=False, see
     if config.model_type in VISION:
         raise ValueError(f"a {config.model_type} reads images, its teacher texts")
     sources = block_sources(config, teacher.config, layers)
-    task = teacher.task if teacher.task in HANDED_ON else tasks_of(config)[0]
+    task = teacher.task if teacher.task in WITH_HEAD else tasks_of(config)[0]
     wanted = shapes(config, task)
     check_size(wanted)
     params, given = initialise(config, wanted, seed), teacher.named_by_role()
@@ -159,8 +169,8 @@ def student_from(teacher, layers=(0, 2, 4, 7, 9, 11), vocab_transform=False, see
     for name in params:
         source = in_teacher(name, sources)
         first, _, rest = source.partition(".")
-        if source not in given and first in ALIKE:
-            source = f"{ALIKE[first]}.{rest}"
+        if source not in given and first in SAME_LAYER:
+            source = f"{SAME_LAYER[first]}.{rest}"
         if source in given and (vocab_transform or not name.startswith("transform")):
             found[name] = given[source]
     shift = tuple(c.architecture.first_position for c in (config, teacher.config))
@@ -174,7 +184,7 @@ def student_from(teacher, layers=(0, 2, 4, 7, 9, 11), vocab_transform=False, see
 
 
 def _for_layers(teacher, layers, family):
-    """The student's config; an ALBERT gets as many groups as the layers have blocks."""
+    """The student's config; an ALBERT has as many groups as the chosen layers have blocks."""
     config = student_config(teacher, len(layers), family)
     if config.model_type != "albert":
         return config
@@ -183,13 +193,12 @@ def _for_layers(teacher, layers, family):
     return dataclasses.replace(config, num_hidden_groups=groups)
 
 
-def check_pair(student, teacher, hidden, own_words=False):
+def check_pair(student: Model, teacher: Teacher, hidden: bool, own_words: bool = False) -> None:
     """Raises ValueError unless the losses can compare the two.
 
-    Classes must agree; channels too where `hidden` vectors are compared. Vocabularies must agree,
-    since both read the same ids and the logits of word v are compared with those of word v; what is
-    said of whole texts has nothing to do with their tokens, so there each may have the text in
-    words of its own (own_words), with tokens that correspond to none of the other's.
+    Classes must agree; channels too where `hidden` states are compared. Vocabularies must agree, as
+    both read the same ids and logits are compared token by token. For tasks with one output a text
+    each model may have the text in its own tokens (own_words), without any correspondence.
     """
     if student.task != teacher.task:
         raise ValueError(
@@ -216,8 +225,8 @@ def check_pair(student, teacher, hidden, own_words=False):
         channels = s.architecture.C, t.architecture.C
         learnt = "; set alpha_cos to 0, and learn a projection with the term 'hidden'"
         pairs.append(("the hidden size", *channels, learnt))
-    for what, mine, theirs, rest in pairs:
-        if mine != theirs:
+    for what, of_student, of_teacher, rest in pairs:
+        if of_student != of_teacher:
             raise ValueError(
-                f"student and teacher must agree in {what}: {mine} against {theirs}{rest}"
+                f"student and teacher must agree in {what}: {of_student} against {of_teacher}{rest}"
             )

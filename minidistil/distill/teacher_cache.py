@@ -1,7 +1,7 @@
-"""What a teacher says of every training sequence, said once and kept on disk.
+"""Teacher outputs for every training sequence, computed once and stored on disk.
 
-A folder with `cache.json`, one file an array, read through the page cache of the system, and
-`checksums`: one of each sequence's rows in each array, compared when the rows are first read.
+A folder with `cache.json`, one memory-mapped file an array, and `checksums`: one for each
+sequence's rows in each array, compared when the rows are first read.
 
     whole   words: the last hidden state, float32, (tokens,C), from which the teacher's head makes
             the logits anew: BERT's weigh 40 times as much as the C numbers that they come from.
@@ -9,18 +9,19 @@ A folder with `cache.json`, one file an array, read through the page cache of th
             On the CPU's kernels every loss has the same bits as with the teacher itself. (BLAS,
             behind backend "numpy", rounds a row differently in batches of different sizes.)
     half    the same in float16: 11 bits of each number.
-    topN    the N largest logits of each row with their words, float32, and what all the others
-            weigh together at the run's temperature, r = ln Σ_rest e^(z/τ). The rest shares that
-            weight evenly, z = τ·(r − ln(V−N)): the N words keep their exact softened
+    topN    the N largest logits of each row with their token ids, float32, and the log-sum-exp of
+            the rest at the run's temperature, r = ln Σ_rest e^(z/τ). When read, every token of the
+            rest has the same logit, z = τ·(r − ln(V−N)): the N tokens have their exact softened
             probabilities, and the rest its exact sum.
 
-A teacher's answer depends on the text alone if masks do, so each sequence keeps its mask through
-all epochs (`MaskedText(kept_masks=True)`). `cache.json` names what the answers depend on; a cache
-that was made with another teacher, data, masks or temperature is refused.
+The outputs depend on the text only if the masks do, so each sequence has the same mask in all
+epochs (`MaskedText(kept_masks=True)`). `cache.json` names what the outputs depend on; a cache that
+was made with another teacher, data, masks or temperature is refused.
 """
 
 import re
 import zlib
+from collections.abc import Mapping
 from contextlib import ExitStack
 from hashlib import blake2b
 from itertools import pairwise
@@ -29,7 +30,8 @@ from pathlib import Path
 import numpy as np
 
 from minidistil.data.two_tokenizers import THEIRS
-from minidistil.distill.teachers import TeacherOutputs, logits_of, teacher_outputs
+from minidistil.distill.distill_config import DistillConfig
+from minidistil.distill.teachers import Teacher, TeacherOutputs, logits_of, teacher_outputs
 from minidistil.io import files
 from minidistil.io.checksums import checksum, read_sealed, write_sealed
 from minidistil.io.outputs import check_folder
@@ -45,13 +47,16 @@ TYPES = {"whole": np.float32, "half": np.float16}
 
 
 class CachedTeacher:
-    """A teacher that reads what `teacher` said; `make` writes it where it is not there yet.
+    """The stored outputs of `teacher`, computed and written where the folder has none yet.
 
     teacher: a Model or any other of `minidistil.distill.teachers`. Raises ValueError for a folder
-    that was made with other things than these, in one line that names the first of them.
+    that was made with other arguments, and names the first of them that differs.
     """
 
-    def __init__(self, folder, teacher, data, config, format="whole", progress=iter):
+    def __init__(
+        self, folder: str | Path, teacher: Teacher, data, config: DistillConfig,
+        format: str = "whole", progress=iter,
+    ):  # fmt: skip
         self.folder, self.teacher, self.form = Path(folder), teacher, format
         self.task, self.config, self.ops = teacher.task, teacher.config, teacher.ops
         words = self.task in heads.WORD_TASKS
@@ -80,11 +85,11 @@ class CachedTeacher:
 
     @property
     def without_hidden(self):
-        """Why no loss can ask for hidden states, or None."""
+        """Why no loss can use hidden states, or None."""
         return None if self.hidden else "this cache of the teacher's answers holds logits alone"
 
     def layout(self):
-        """{file: (dtype, shape)} of the arrays that this cache keeps."""
+        """{file: (dtype, shape)} of the arrays in this cache."""
         C, rows, found = self.config.architecture.C, self.logit_ends[-1], {}
         if self.hidden:
             found["hidden"] = TYPES.get(self.form, np.float32), (self.token_ends[-1], C)
@@ -96,8 +101,8 @@ class CachedTeacher:
                       "rest": (np.float32, (rows,))}  # fmt: skip
         return found
 
-    def teacher_outputs(self, batch, select):
-        """As the teacher's own."""
+    def teacher_outputs(self, batch: Mapping, select: np.ndarray | None) -> TeacherOutputs:
+        """The stored outputs for a batch of `Numbered` data."""
         if "numbers" not in batch:
             raise ValueError("a cache needs batches that number their sequences: Numbered(data)")
         places = np.searchsorted(self.order, batch["numbers"])
@@ -125,8 +130,8 @@ class CachedTeacher:
         return TeacherOutputs(hidden, logits)
 
     def _rows(self, name, ends, places):
-        """The kept rows of these sequences, one after another. Raises ValueError where one of them
-        is not what was written."""
+        """The stored rows of these sequences, concatenated. Raises ValueError where a checksum
+        fails."""
         array, row = self.arrays[name], list(self.arrays).index(name)
         parts = [array[ends[i] : ends[i + 1]] for i in places]
         for i, part in zip(places, parts, strict=True):
@@ -140,7 +145,7 @@ class CachedTeacher:
         return kept.astype(np.float32) if kept.dtype == np.float16 else kept
 
 
-def top_of(format):
+def top_of(format: str) -> int:
     """The N of "topN", 0 for the other formats. Raises ValueError for an unknown one."""
     if format in TYPES:
         return 0
@@ -150,21 +155,21 @@ def top_of(format):
     return int(found[1])
 
 
-def keep_top(logits, N, tau):
-    """logits (n,V)  ->  values (n,N), words (n,N), rest (n,): what a "topN" cache keeps."""
+def keep_top(logits: np.ndarray, N: int, tau: float) -> tuple:
+    """logits (n,V)  ->  values (n,N), token ids (n,N), rest (n,): what a "topN" cache stores."""
     N = min(N, logits.shape[1])
     words = np.argpartition(-logits, N - 1, axis=1)[:, :N]
     values = np.take_along_axis(logits, words, axis=1)
     others = logits.astype(np.float64)
     np.put_along_axis(others, words, -np.inf, axis=1)
     top = values.max(axis=1, keepdims=True)
-    with np.errstate(divide="ignore"):  # none is left: ln 0
+    with np.errstate(divide="ignore"):  # without a rest: ln 0
         rest = np.log(np.exp((others - top) / tau).sum(axis=1)) + top[:, 0] / tau
     return values, words.astype(np.int32), rest.astype(np.float32)
 
 
 def spread_out(values, words, rest, V, tau):
-    """The inverse, (n,V) float32, in which every other word has the same share of the rest."""
+    """The inverse, logits (n,V) float32; all tokens of the rest have the same logit."""
     others = max(1, V - values.shape[1])
     logits = np.repeat((tau * (rest - np.log(others)))[:, None], V, axis=1).astype(np.float32)
     np.put_along_axis(logits, words.astype(np.int64), values, axis=1)
@@ -185,28 +190,27 @@ def _head(teacher, hidden, select):
 def _check(teacher, config, format, top, words):
     if teacher.task not in (*BY_TOKEN, "text-classification"):
         raise ValueError(
-            f"a cache keeps what is said of tokens or texts, not of {teacher.task!r}; ask the "
-            f"teacher itself"
+            f"a cache stores outputs for tokens or texts, not for {teacher.task!r}; leave it out"
         )
     if top and teacher.task == "question-answering":
-        raise ValueError(f"{format} keeps words, and an answer is a place; keep whole")
+        raise ValueError(f"{format} stores classes, and an answer is a position; use whole")
     if top and config.alpha_mse:
-        raise ValueError(f"{format} keeps too few logits for alpha_mse; set it to 0 or keep whole")
+        raise ValueError(f"{format} stores too few logits for alpha_mse; set it to 0 or use whole")
     if top and any(rule.startswith("temperature") for rule in config.vary):
         raise ValueError(
-            f"{format} keeps what the rest weighs at one temperature; keep whole to vary it"
+            f"{format} stores what the rest weighs at one temperature; use whole to vary it"
         )
     if words and not top and not isinstance(teacher, Model):
-        raise ValueError(f"{format} keeps hidden states, several teachers share none; keep top64")
+        raise ValueError(f"{format} stores hidden states, several teachers share none; use top64")
     if config.alpha_cos and getattr(teacher, "without_hidden", None):
         raise ValueError(teacher.without_hidden)
 
 
-# ------------------------------------------------------- what the answers depend on
+# ------------------------------------------------------- what the outputs depend on
 
 
 def _key(cache, data, progress):
-    """What is compared, and the sequences' lengths in the teacher's tokens."""
+    """{name: value} of what the outputs depend on, the sequences' lengths for the teacher."""
     digest, lengths = blake2b(digest_size=16), []
     for number in progress(cache.order):
         batch = data.collate(np.array([number]), step=0)
@@ -226,8 +230,8 @@ def _key(cache, data, progress):
     }, lengths  # fmt: skip
 
 
-def weights_of(teacher):
-    """A digest of everything that a teacher computes with."""
+def weights_of(teacher: Teacher) -> str:
+    """A digest of a teacher's parameters, config and dtype."""
     digest = blake2b(digest_size=16)
     several = getattr(teacher, "teachers", None) or getattr(teacher, "members", ())
     for model in several:
@@ -259,8 +263,8 @@ def _same(folder, stored, key):
 
 def _damaged(folder, reason):
     return ValueError(
-        f"the cache in {folder} is damaged: {reason}; delete the folder, and the teacher is asked "
-        f"again"
+        f"the cache in {folder} is damaged: {reason}; delete the folder, and the outputs are "
+        f"computed again"
     )
 
 
@@ -285,7 +289,7 @@ def _opened(cache):
 
 
 def _write(cache, data, batches, key, progress):
-    """Ask the teacher about every batch of one epoch; the folder is whole or absent."""
+    """Store the teacher's outputs for one epoch; the folder is complete or absent afterwards."""
     layout = cache.layout()
     sums = {name: np.zeros(len(cache.order), np.uint32) for name in layout}
     with files.replacing(cache.folder) as aside:
@@ -294,7 +298,7 @@ def _write(cache, data, batches, key, progress):
             for numbers in progress(batches):
                 batch = data.collate(numbers, step=0)
                 places = np.searchsorted(cache.order, numbers)
-                for name, ends, rows, array in _said(cache, batch, numbers):
+                for name, ends, rows, array in _outputs(cache, batch, numbers):
                     parts = _parts(array, rows, layout[name][0])
                     sums[name][places] = [zlib.crc32(part) for part in parts]
                     _put(opened[name], ends, places, parts)
@@ -302,21 +306,21 @@ def _write(cache, data, batches, key, progress):
         write_sealed(aside / INDEX, key | {"checksums": checksum(aside / SUMS)})
 
 
-def _said(cache, batch, numbers):
-    """What the teacher says of a batch: (file, ends of its sequences on disk, in here, array)."""
-    told = teacher_outputs(cache.teacher, batch, None)
+def _outputs(cache, batch, numbers):
+    """The arrays to store for a batch: (file, ends of all sequences, ends in the batch, array)."""
+    outputs = teacher_outputs(cache.teacher, batch, None)
     fetch, places = cache.teacher.ops.place.fetch, np.searchsorted(cache.order, numbers)
 
     def here(ends):
         return np.concatenate([[0], np.cumsum(ends[places + 1] - ends[places])])
 
     if cache.hidden:
-        yield "hidden", cache.token_ends, here(cache.token_ends), fetch(told.hidden[-1])
+        yield "hidden", cache.token_ends, here(cache.token_ends), fetch(outputs.hidden[-1])
     if cache.logits:
         rows = here(cache.logit_ends)
         parts = []
         for start in range(0, rows[-1], ROWS):
-            logits = fetch(told.logits(slice(start, min(start + ROWS, rows[-1]))))
+            logits = fetch(outputs.logits(slice(start, min(start + ROWS, rows[-1]))))
             parts.append(keep_top(logits, cache.top, cache.temperature) if cache.top else (logits,))
         names = ("values", "words", "rest") if cache.top else ("logits",)
         for name, array in zip(names, zip(*parts, strict=True), strict=True):
@@ -324,9 +328,9 @@ def _said(cache, batch, numbers):
 
 
 def _parts(array, rows, dtype):
-    """Each sequence's rows as they are kept."""
+    """Each sequence's rows in the dtype of the file."""
     if dtype == np.float16 and abs(array).max(initial=0) > np.finfo(dtype).max:
-        raise ValueError("a number of the teacher is too large for half precision; keep whole")
+        raise ValueError("an output of the teacher is too large for half precision; use whole")
     kept = array.astype(dtype)
     return [kept[start:end] for start, end in pairwise(rows)]
 

@@ -1,10 +1,10 @@
-"""Temperatures and weights that change between a run's first step and its last.
+"""Schedules of the temperature and of the losses' weights over a run.
 
-    temperature=linear:8:1     from 8 to 1 along a straight line
+    temperature=linear:8:1     from 8 to 1, linear in the step
     alpha_ce=cosine:5:0.5      from 5 to 0.5 along half a cosine wave
-    alpha_mlm=constant:2       2 all the time, as without a schedule
+    alpha_mlm=constant:2       always 2, as without a schedule
 
-With x = step/steps, which is 0 in the first step and just below 1 in the last, a number is
+With x = step/steps, from 0 in the first step to just below 1 in the last, a number is
 start + (end − start)·rise(x). Source: TextBrewer's linear_growth (0 to 1) and linear_decay (1 to 0)
 of a loss's weight are linear:0:1 and linear:1:0 here.
 """
@@ -18,7 +18,7 @@ RISES = {
 }
 
 
-def parse(rule):
+def parse(rule: str) -> tuple[str, str, float, float]:
     """ "temperature=linear:8:1"  ->  name, schedule, start, end. Raises ValueError."""
     name, equals, rest = str(rule).partition("=")
     schedule, *ends = rest.split(":")
@@ -35,7 +35,7 @@ def parse(rule):
     return name.replace("-", "_"), schedule, numbers[0], numbers[-1]
 
 
-def values(rules, x):
+def values(rules: tuple, x: float) -> dict[str, float]:
     """{name: value} at the share x of the run, 0 to 1."""
     found = {}
     for rule in rules:

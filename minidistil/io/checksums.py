@@ -60,7 +60,7 @@ def unsealed(path: str | Path, value: Any) -> dict[str, Any]:
     """Check and remove the checksum. Raises ValueError, naming the file, where it is missing or
     does not match."""
     if not isinstance(value, dict) or "checksum" not in value:
-        raise ValueError(f"{path} is damaged: it is no object with a checksum")
+        raise ValueError(f"{path} is damaged: it is not a JSON object with a checksum")
     held = {name: x for name, x in value.items() if name != "checksum"}
     if value != sealed(held):
         raise ValueError(f"{path} is damaged: its checksum does not match its contents")

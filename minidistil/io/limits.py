@@ -92,7 +92,7 @@ def check_array(shape: Sequence[int], itemsize: int, held: int) -> None:
         )
     if size != held or min(shape, default=0) < 0:
         raise ValueError(
-            f"its shape {short(shape)} takes {size:,} bytes, where {held:,} are there; save it "
+            f"its shape {short(shape)} takes {size:,} bytes, but the file holds {held:,}; save it "
             f"again"
         )
 

@@ -26,7 +26,7 @@ def check_folder(path: str | Path) -> None:
     """Raise ValueError where this folder cannot be made. An existing folder must be empty."""
     path = Path(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ValueError(f"{path} already holds something; name a folder that is not there")
+        raise ValueError(f"{path} already holds something; name a folder that does not exist")
     check_place(path)
 
 

@@ -2,17 +2,19 @@
 
     z = Σ_m w_m·z_m          Σ_m w_m = 1
 
-The mean is of logits, not of probabilities: a model that is sure weighs more than one that is not,
-and softening by τ commutes with it. Source: TextBrewer's multi-teacher distiller, w_m = 1/M.
+The mean is over logits, not probabilities: a model with large logits has more influence, and the
+temperature commutes with the mean. Source: TextBrewer's multi-teacher distiller, w_m = 1/M.
 """
 
 import math
+from collections.abc import Iterable, Mapping
 
 from minidistil.config.vit import VISION
 from minidistil.model import network
 from minidistil.model.heads import ENCODER_DECODER
+from minidistil.model.rows import Rows
 
-ALONE = {  # tasks whose answers are no logits to take the mean of, and why there is no other mean
+NO_MEAN = {  # tasks without a mean of several models' outputs, and the reason
     **dict.fromkeys(
         ("feature-extraction", "sentence-embedding"),
         "vectors of several models live in different spaces",
@@ -22,12 +24,12 @@ ALONE = {  # tasks whose answers are no logits to take the mean of, and why ther
 
 
 class Ensemble:
-    """Models of one task whose logits mean the same; they may differ in family and size.
+    """Models of one task with the same classes or vocabulary; families and sizes may differ.
 
-    weights: one for each, above 0, which are divided by their sum; equal when None. It is asked as
-    a Model is, by `pack` and `infer`, and `params` holds all of theirs.
-    Raises ValueError for models that share no task, vocabulary, classes or rule for positions, or
-    that give vectors or write texts.
+    weights: one for each model, above 0, normalised to sum 1; equal when None. `pack`, `infer` and
+    `params` are as those of a Model.
+    Raises ValueError for models that differ in task, vocabulary, classes or positions, and for
+    tasks whose outputs have no mean.
     """
 
     without_hidden = "several teachers share no hidden state; set alpha_cos to 0"
@@ -42,14 +44,14 @@ class Ensemble:
             )
         if not all(0 < w < math.inf for w in weights):
             raise ValueError(f"the weights must be finite numbers above 0, not {weights}")
-        if (task := self.members[0].task) in ALONE:
-            raise ValueError(f"{ALONE[task]}: give one folder for {task}")
+        if (task := self.members[0].task) in NO_MEAN:
+            raise ValueError(f"{NO_MEAN[task]}: give one folder for {task}")
         self.weights = tuple(w / sum(weights) for w in weights)
         for what, of in SHARED.items():
             found = [of(m) for m in self.members]
             if len(set(found)) > 1:
                 raise ValueError(f"the models of an ensemble must share {what}, not {found}")
-        # The rows that `pack` makes hold token types where one of the models reads them.
+        # `pack` returns the rows of a model with token types, if there is one.
         self.lead = max(self.members, key=lambda m: m.config.architecture.types)
         self.task, self.config, self.ops = self.lead.task, self.lead.config, self.lead.ops
 
@@ -57,8 +59,8 @@ class Ensemble:
     def params(self):
         return {f"{i}.{n}": p for i, m in enumerate(self.members) for n, p in m.params.items()}
 
-    def pack(self, input_ids, attention_mask=None, token_type_ids=None):
-        """The batch's rows, once every member can read them."""
+    def pack(self, input_ids, attention_mask=None, token_type_ids=None) -> Rows:
+        """The batch's rows. Raises ValueError where they do not fit one of the models."""
         for model in self.members:
             types = token_type_ids if model.config.architecture.types > 1 else None
             rows = model.pack(input_ids, attention_mask, types)
@@ -66,14 +68,14 @@ class Ensemble:
                 kept = rows
         return kept
 
-    def pack_batch(self, batch):
-        """The rows of a collator's batch, or the patches of its images."""
+    def pack_batch(self, batch: Mapping):
+        """The rows of a data collator's batch, or the patches of its images."""
         if "pixel_values" in batch:
             return self.lead.pack_batch(batch)
         return self.pack(*(batch.get(k) for k in ("input_ids", "attention_mask", "token_type_ids")))
 
-    def infer(self, rows, select=None):
-        """Rows  ->  network.Result with logits alone, in evaluation."""
+    def infer(self, rows, select=None) -> network.Result:
+        """Rows  ->  network.Result with logits only, in evaluation."""
         logits = mean([model.infer(rows, select).logits for model in self.members],
                       self.weights, self.ops)  # fmt: skip
         return network.Result((), logits=logits)
@@ -91,7 +93,7 @@ SHARED = {
 }  # fmt: skip
 
 
-def mean(logits, weights, ops):
+def mean(logits: Iterable, weights: Iterable[float], ops):
     """Σ_m w_m·z_m of arrays of one shape, a fresh array."""
     total = None
     for z, weight in zip(logits, weights, strict=True):

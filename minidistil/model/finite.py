@@ -1,10 +1,11 @@
-"""Answers are finite, or there is none: which op was the first to give a number that is not.
+"""Results are finite, or an error names the first op whose output is not.
 
-The step that failed is run once more behind a backend whose every op looks at what it returns.
-Ops know neither layers nor names, but they are handed the parameters themselves, and a backward is
-handed its forward's cache: by the identity of these objects the place in the model is found.
+The failed step runs once more on a backend whose ops check their outputs. An op has no name of the
+layer that calls it, but its arguments are the parameters themselves and its backward's argument is
+the cache of its forward; the identity of these objects gives the place in the model.
 """
 
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,10 +14,7 @@ from minidistil.ops import OPS
 
 
 class NotFiniteError(ValueError):
-    """A model has no answer: an op gave a number that is not finite.
-
-    place: which op it was, and with which parameters. The message names it.
-    """
+    """An output of the model is not finite. place: the op and its parameters, for the message."""
 
     def __init__(self, place):
         super().__init__(
@@ -27,31 +25,32 @@ class NotFiniteError(ValueError):
 
 
 class Found(Exception):  # noqa: N818, it is no error but a place
-    """Carries the place; never leaves this module."""
+    """Carries the place of an output that is not finite; caught in this module."""
 
 
-def answer(model, run, numbers):
-    """run(model), whose numbers(result), arrays or None, are all finite.
+def answer(model, run: Callable, numbers: Callable):
+    """run(model), checked: all of numbers(result), arrays or None, are finite.
 
-    run: does the work with the model it is given, and may be asked twice. Raises NotFiniteError.
+    run: computes with the model that it is given; after a failure it runs again. Raises
+    NotFiniteError.
     """
-    with np.errstate(all="ignore"):  # what is not finite is looked for just below
+    with np.errstate(all="ignore"):  # the check below replaces NumPy's warnings
         result = run(model)
     if finite(tuple(numbers(result)), model.ops.place):
         return result
     raise not_finite(model, run)
 
 
-def not_finite(model, run):
-    """The NotFiniteError of what run(model) does, with the op that it comes from."""
+def not_finite(model, run: Callable) -> NotFiniteError:
+    """The NotFiniteError of run(model), with the first op whose output is not finite."""
     return NotFiniteError(first_not_finite({"": model}, run) or "a number is not finite")
 
 
-def first_not_finite(models, run):
-    """The place as text, or "" when every op stays finite.
+def first_not_finite(models: Mapping, run: Callable) -> str:
+    """The first op whose output is not finite, as text; "" where all are.
 
-    models: {"": student, "teacher": …}, the models that `run` takes, in this order.
-    run: does the step that failed, with the models it is given.
+    models: {"": student, "teacher": …}, the arguments of `run`, in this order. run: the step that
+    failed.
     """
     checked = []
     for role, model in models.items():
@@ -60,7 +59,7 @@ def first_not_finite(models, run):
                 return f"{_of(role)}parameter {name} is not finite"
         names = {}
         watched = model.with_ops(_watch(model.ops, role, names))
-        known = watched.canonical()  # with a bias of zeros that a decoder's checkpoint lacks
+        known = watched.canonical()  # GPT-2's has a bias of zeros that `names` lacks
         names.update({id(known[c]): name for c, name in watched.names.items()})
         checked.append(watched)
     try:
@@ -72,11 +71,11 @@ def first_not_finite(models, run):
 
 
 def _watch(ops, role, names):
-    """The same ops, each raising Found with its place.
+    """The same ops, which raise Found for an output that is not finite.
 
-    names: the id of a parameter -> its name.
+    names: {id of a parameter: its name}.
     """
-    places, last = {}, ["no parameter"]  # id of a cache -> where it was made, and the cache itself
+    places, last = {}, ["no parameter"]  # {id of a cache: (its forward's place, the cache)}
 
     def check(place, result):
         if not finite(result, ops.place):
@@ -105,8 +104,8 @@ def _watch(ops, role, names):
     return SimpleNamespace(name=ops.name, dtype=ops.dtype, place=ops.place, **pairs)
 
 
-def finite(value, place):
-    """Whether every number of an array, or of a tuple of them, is finite; None is."""
+def finite(value, place) -> bool:
+    """Whether all numbers of an array, or of a tuple of arrays, are finite; None is."""
     if isinstance(value, tuple):
         return all(finite(v, place) for v in value)
     return value is None or bool(np.isfinite(place.fetch(value)).all())

@@ -1,21 +1,20 @@
-"""What stands on the encoder: the masked-LM head, the pooler, and classifiers of what they read.
+"""The heads on the last hidden states h, and the tables of which task of which family has which.
 
     masked LM    logits = LN(gelu(transform(h)))·wordᵀ + b     word: the embedding table, tied
+    causal LM    logits = h·wordᵀ                              of the next token
     pooler       pooled = act(pooler(h[first token]))
-    causal LM    logits = h·wordᵀ                              what the decoder says comes next
-    classifiers  logits = out(dropout(x))                      x: what is pooled, or every token
+    classifiers  logits = out(dropout(x))                      x: pooled, or h of every token
 
-BERT's pooler is tanh and DistilBERT's `pre_classifier` is ReLU: the same head with one switch.
-RoBERTa keeps a pooler for its bare body, but classifies texts with layers of their own, `dense` and
-`out_proj`, and dropout before both. ALBERT's masked-LM head goes down to its E channels.
-Kinds of texts, of tokens, where an answer starts and ends, which choice is right, whether a
-sentence follows, or in ALBERT whether two stand in their order: all are the same last layer, and
-`CLASSIFIERS` says on what.
+The pooler's activation is tanh in BERT and ReLU in DistilBERT, whose checkpoints call it
+`pre_classifier`. RoBERTa has a pooler in its bare body alone; it classifies texts with `dense` and
+`out_proj`, with dropout before both. ALBERT's masked-LM head has E channels.
+Every classification head is dropout plus a linear layer; `CLASSIFIERS` gives its input (pooled or
+per token).
 """
 
 from typing import NamedTuple
 
-from minidistil.config.base import Architecture
+from minidistil.config.base import Architecture, BaseConfig
 from minidistil.config.vit import VISION
 from minidistil.model.context import CLASSIFIER_DROPOUT, DENSE_DROPOUT, Context, drop_backward
 from minidistil.model.encoder import (
@@ -28,16 +27,16 @@ from minidistil.model.vision.vision_encoder import task_named
 
 
 class Family(NamedTuple):
-    """What Hugging Face's classes of a family begin with, and the heads of each of its tasks."""
+    """One family of models."""
 
-    prefix: str
-    heads: dict
+    prefix: str  # of Hugging Face's class names
+    heads: dict  # {task: its heads}
 
 
-EXTRACT = "extractive-summarization"  # tokens are classified, of which the sentences' first count
-CHOSEN = ("other", "summary")  # what a sentence is; a folder with these labels is for that task
-WORD_TASKS = ("fill-mask", "text-generation")  # answers are words of the vocabulary
-SUFFIX = {  # what the class with a task's heads ends with
+EXTRACT = "extractive-summarization"  # classifies the first token of each sentence
+CHOSEN = ("other", "summary")  # its labels, by which a folder is recognised as a model for it
+WORD_TASKS = ("fill-mask", "text-generation")  # the logits are over the vocabulary
+SUFFIX = {  # of Hugging Face's class name, by task
     "fill-mask": "ForMaskedLM",
     "text-generation": "LMHeadModel",
     "text-classification": "ForSequenceClassification",
@@ -46,14 +45,14 @@ SUFFIX = {  # what the class with a task's heads ends with
     "question-answering": "ForQuestionAnswering",
     "multiple-choice": "ForMultipleChoice",
     "feature-extraction": "Model",
-    "sentence-embedding": "Model",  # the same body; `sentence.py` pools it
+    "sentence-embedding": "Model",  # the bare body; `sentence_model` pools its hidden states
     "pretraining": "ForPreTraining",
     "next-sentence-prediction": "ForNextSentencePrediction",
     "text2text-generation": "Model",
     "translation": "Model",
     "summarization": "Model",
 }
-CLASSIFIED = {  # tasks whose last layer is a classifier, the same in all encoders
+CLASSIFIED = {  # classification tasks, whose heads all encoders but RoBERTa share
     "text-classification": ("pooler", "classifier"),
     "token-classification": ("tokens",),
     EXTRACT: ("tokens",),
@@ -89,7 +88,7 @@ ALBERT = Family("Albert", {
     "pretraining": ("mlm", "pooler", "sop"),
 })  # fmt: skip
 GPT2 = Family("GPT2", {"text-generation": ("lm",), "feature-extraction": ()})
-ENCODER_DECODER = Family("EncoderDecoder", {  # the same model, whatever its answers are called
+ENCODER_DECODER = Family("EncoderDecoder", {  # one model for three tasks
     "text2text-generation": ("mlm",),
     "translation": ("mlm",),
     "summarization": ("mlm",),
@@ -98,26 +97,28 @@ FAMILY = {
     "bert": BERT, "distilbert": DISTILBERT, "roberta": ROBERTA, "albert": ALBERT, "gpt2": GPT2,
     "encoder-decoder": ENCODER_DECODER,
 }  # fmt: skip
-VOCABULARY_HEADS = ("mlm", "lm")  # the heads that give each word of the vocabulary a logit
-POOLERS = ("pooler", "dense")  # what reads the first token
-SENTENCE_PAIR_HEADS = ("nsp", "sop")  # what asks, beside the words, how two texts belong together
+VOCABULARY_HEADS = ("mlm", "lm")  # logits over the vocabulary
+POOLERS = ("pooler", "dense")  # of the first token
+SENTENCE_PAIR_HEADS = ("nsp", "sop")  # next sentence, and in ALBERT the order of two
 
 
-def family_of(config):
-    """The Family of a model of texts. Raises ValueError for one that reads images."""
+def family_of(config: BaseConfig) -> Family:
+    """The Family of a text model. Raises ValueError for a vision model."""
     if config.model_type in VISION:
         raise ValueError(f"this is for models of texts, and a {config.model_type} reads images")
     return FAMILY[config.model_type]
 
 
-def tasks_of(config):
+def tasks_of(config: BaseConfig) -> tuple[str, ...]:
     """The tasks that this family has heads for."""
     return tuple(family_of(config).heads)
 
 
-def heads_of(config, task):
-    """The heads of a model of this family and task. Raises ValueError for a task it lacks, and
-    for words whose head has a table of its own."""
+def heads_of(config: BaseConfig, task: str) -> tuple[str, ...]:
+    """The heads of a model of this family and task.
+
+    Raises ValueError for a task that the family lacks, and for an untied head over the vocabulary.
+    """
     if task not in tasks_of(config):
         raise ValueError(
             f"task must be one of {', '.join(tasks_of(config))} for {config.model_type}, "
@@ -131,12 +132,12 @@ def heads_of(config, task):
     return heads
 
 
-def architecture_name(config, task):
-    """The class of transformers that reads this model, e.g. DistilBertForMaskedLM."""
+def architecture_name(config: BaseConfig, task: str) -> str:
+    """The class of transformers that loads this model, e.g. DistilBertForMaskedLM."""
     return family_of(config).prefix + SUFFIX[task]
 
 
-def task_of(config):
+def task_of(config: BaseConfig) -> str:
     """The task that config["architectures"] names; the family's first when it names none."""
     if config.model_type in VISION:
         return task_named(config)
@@ -146,25 +147,23 @@ def task_of(config):
         return tasks_of(config)[0]
     for task in tasks_of(config):
         if architecture_name(config, task) == config.architectures[0]:
-            tags = task == "token-classification"
-            return EXTRACT if tags and config.id2label == CHOSEN else task
+            extractive = task == "token-classification" and config.id2label == CHOSEN
+            return EXTRACT if extractive else task
     raise ValueError(
         f"architectures names {config.architectures[0]!r}, which this version does not have; "
         f"choose a task: {', '.join(tasks_of(config))}"
     )
 
 
-def logits_head(config, task):
+def logits_head(config: BaseConfig, task: str) -> str | None:
     """The head that gives the task's logits; None for a bare body."""
-    given = [
-        head for head in heads_of(config, task) if head not in (*POOLERS, *SENTENCE_PAIR_HEADS)
-    ]
-    return given[0] if given else None
+    without_logits = (*POOLERS, *SENTENCE_PAIR_HEADS)
+    return next((head for head in heads_of(config, task) if head not in without_logits), None)
 
 
-def with_outputs(config, task):
-    """The config as this task needs it: an answer has a start and an end, so two labels, and a
-    sentence is in the summary or not."""
+def with_outputs(config: BaseConfig, task: str) -> BaseConfig:
+    """The config with the task's number of labels: two for the start and the end of an answer, two
+    for a sentence inside or outside of a summary, the config's own for other tasks."""
     if task == EXTRACT:
         return config.with_labels(len(CHOSEN), None, CHOSEN)
     wrong = task == "question-answering" and config.num_labels != 2

@@ -1,30 +1,29 @@
-"""How the labels of a batch count, and how micro-batches add up to the batch they are cut from.
+"""The weights of a batch's labels, and of micro-batches in the mean over their batch.
 
-A loss is a sum of means, each over something of its own: labelled words, real tokens, texts. With
-nᵢ of them in micro-batch i, and mᵢ their mean there,
+A loss is a sum of means over different things: labelled tokens, real tokens, texts. If micro-batch
+i has nᵢ of them, with the mean mᵢ,
 
-    mean over the whole = Σᵢ nᵢ/N·mᵢ          N = Σᵢ nᵢ
+    mean over the batch = Σᵢ nᵢ/N·mᵢ          N = Σᵢ nᵢ
 
-so a micro-batch multiplies each mean and its gradient by its share nᵢ/N, and what the micro-batches
-give is summed. Averaging their losses instead weighs a label more the fewer there are beside it.
-Source: what transformers' Trainer does since 4.46 with `num_items_in_batch`, here for every mean
-of a loss.
+so a micro-batch multiplies each mean and its gradient by its share nᵢ/N, and the results are
+summed. The plain average of the mᵢ would give more weight to a label with few others beside it.
+Source: `num_items_in_batch` of transformers' Trainer since 4.46, here for every mean of a loss.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 
 class Shares(dict):
-    """{mean: nᵢ/N}; 1 for a mean that is not named, so that an empty one stands for a whole
-    batch."""
+    """{mean: nᵢ/N}, 1 for a mean without an entry; without any entry, a whole batch."""
 
     def __missing__(self, name):
         return 1.0
 
-    def of(self, parts):
-        """{part: its mean in the micro-batch}  ->  {part: what it adds to the whole's}."""
+    def of(self, parts: Mapping) -> Mapping:
+        """{part: its mean in the micro-batch}  ->  {part: its summand of the batch's mean}."""
         return {name: self[name] * part for name, part in parts.items()} if self else parts
 
 
@@ -32,30 +31,30 @@ WHOLE = Shares()
 
 
 class Counting(NamedTuple):
-    """shares: of the labels' means, under the names of the labels, and of other parts.
+    """How labels count. shares: of the labels' means, under the labels' names, and of other parts.
 
-    class_weights (a tuple of K numbers, or None) and label_smoothing: of labels that are classes.
+    class_weights (a tuple of K numbers, or None) and label_smoothing: for labels that are classes.
     """
 
     shares: Shares = WHOLE
     class_weights: tuple | None = None
     label_smoothing: float = 0.0
 
-    def is_plain(self):
-        """Whether every label counts 1 and is wholly sure."""
+    def is_plain(self) -> bool:
+        """Whether there are neither class weights nor label smoothing."""
         return self.class_weights is None and not self.label_smoothing
 
-    def options(self):
-        """For the op `weighted_cross_entropy`."""
+    def options(self) -> dict:
+        """Arguments of the op `weighted_cross_entropy`."""
         weights = None if self.class_weights is None else np.array(self.class_weights, np.float32)
         return {"class_weights": weights, "label_smoothing": self.label_smoothing}
 
-    def how(self):
-        """In words."""
+    def how(self) -> str:
+        """A description for messages."""
         return f"class weights {self.class_weights}, label smoothing {self.label_smoothing:g}"
 
-    def weight_of(self, labels):
-        """The sum of the weights of some labels, none of them ignored; their number without."""
+    def weight_of(self, labels: np.ndarray) -> float:
+        """The sum of the labels' class weights; their number without class weights."""
         if self.class_weights is None:
             return len(labels)
         weights = np.asarray(self.class_weights)
@@ -65,9 +64,12 @@ class Counting(NamedTuple):
 PLAIN = Counting()
 
 
-def shares_of(counted):
-    """What each micro-batch counts, {mean: n}, by itself and in the whole's width; a list of such
-    pairs  ->  the Shares of each. A mean of which the whole holds nothing is not named."""
+def shares_of(counted: list) -> list[Shares]:
+    """The Shares of each micro-batch. A mean over nothing in the whole batch has no entry.
+
+    counted: for each micro-batch two mappings {mean: n}, its own counts and those that add up to
+    the whole batch's.
+    """
     totals = {}
     for _, whole in counted:
         for name, n in whole.items():

@@ -210,7 +210,7 @@ class Model(SharedArraysCopy):
 
     def _loss(self, result, rows, given, counting=PLAIN):
         """The loss, a float, and its Cotangents."""
-        return task_loss.loss_of(result, rows, given, self.config, self.task, self.ops, counting)
+        return task_loss.loss_of(result, rows, given, self, counting)
 
     # ------------------------------------------------------------ backward
 

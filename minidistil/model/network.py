@@ -1,4 +1,4 @@
-"""A whole model as one pair of functions: rows in, hidden states and logits out, and back."""
+"""A whole model as one pair of functions: the body (encoder or decoder) and the task's heads."""
 
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ from minidistil.model.rows import DropoutState, Rows
 
 
 class Result(NamedTuple):
-    """What a forward computes; None for what the task does not have."""
+    """The outputs of a forward; None for those that the task does not have."""
 
     hidden: tuple  # x₀ … x_L, each (N,C)
     features: object = None  # (M,C) of the masked-LM head, before the projection
@@ -20,17 +20,17 @@ class Result(NamedTuple):
     nsp: object = None  # (B,2), or of ALBERT (B,K)
 
 
-def answers(result):
-    """The arrays of a Result in which any number that is not finite shows: every op passes it on,
-    so that the hidden states before the last need no look."""
+def answers(result: Result) -> tuple:
+    """The arrays of a Result that hold a NaN or infinity if any of its arrays does: every op passes
+    them on, so the hidden states before the last need no check."""
     return result.hidden[-1], result.features, result.logits, result.pooled, result.nsp
 
 
 class Cotangents(NamedTuple):
     """Gradients of the loss with respect to a Result, with its shapes; None is zero.
 
-    projection: what `ops.vocabulary.backward` gives, where that op computed the losses:
-    gradients of the features (M,C) and of the projection's weight and bias.
+    projection: in place of logits, where `ops.vocabulary` computed the losses, what its backward
+    returns: gradients of the features (M,C) and of the projection's weight and bias.
     """
 
     hidden: tuple
@@ -119,6 +119,6 @@ def backward(d: Cotangents, cache: Cache, ops, dtaps: dict | None = None, releas
     return dbody | grads
 
 
-def body_of(a):
-    """The module of the blocks: the encoder's, or the decoder's."""
+def body_of(a: Architecture):
+    """The module of the body, `encoder` or `decoder`."""
     return decoder if a.causal else encoder

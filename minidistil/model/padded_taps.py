@@ -37,7 +37,9 @@ def padded(tapped: Tapped, name: str, rows: Rows, a: Architecture, place: Any) -
     return taps.scatter_squares(taps.squares(q, k, rows.bounds, a.H, part, a.causal), rows.mask)
 
 
-def padded_backward(dtaps: Mapping[str, np.ndarray], rows: Rows, a: Architecture, ops: Any):
+def padded_backward(
+    dtaps: Mapping[str, np.ndarray], rows: Rows, a: Architecture, ops: Any
+) -> Tapped:
     """{"layer.0.q": (B,T,C), …}  ->  {"layer.0": {"q": (N,C)}, …}. Raises ValueError for a name
     that is no tap and for a gradient of the wrong shape."""
     tapped = {}

@@ -226,7 +226,7 @@ def _find(tensors, config):
             continue
         c = canonical.get(modern)
         if c in found:
-            problems.append(f"{name} is there twice, under two names")
+            problems.append(f"{name} appears twice, under two names")
         elif c:
             found[c] = tensor
         elif name.startswith((prefix, *BODY_PREFIXES)):
@@ -292,7 +292,7 @@ def _match_halves(folder, config, task, tensors, seed):
         if name.partition(".")[0] in HALVES:
             continue
         if name not in projection or projection[name].shape != shape:
-            raise mismatch_error(folder, [f"{name} must be there, {shape}"])
+            raise mismatch_error(folder, [f"{name} {shape} must be in the folder"])
         found[name] = projection[name].read()
         if not np.isfinite(found[name]).all():
             raise mismatch_error(folder, [f"{name} holds NaN or infinity"])

@@ -11,35 +11,40 @@
     pretraining          masked LM + next sentence, or the order of two in ALBERT, summed
     image-classification as text-classification, see `vision_model`
 
-What pairs of sentences are trained on is in `sentence`, what an encoder–decoder writes in
-`encoder_decoder`.
-Source of the choices: the forward methods of Hugging Face's Bert and DistilBert classes. These let
-the padding take part where an answer may start; here it does not.
+The losses of sentence pairs are in `sentence_model`, that of an encoder–decoder in `seq2seq_model`.
+Source: the forward methods of Hugging Face's Bert and DistilBert classes, which count padding among
+the tokens where an answer may start; here it is not among them.
 """
+
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from minidistil.io.arguments import real
-from minidistil.model.heads import SENTENCE_PAIR_HEADS, VOCABULARY_HEADS, heads_of, logits_head
-from minidistil.model.label_counts import PLAIN
-from minidistil.model.network import Cotangents
+from minidistil.model.heads import SENTENCE_PAIR_HEADS, VOCABULARY_HEADS
+from minidistil.model.label_counts import PLAIN, Counting
+from minidistil.model.network import Cotangents, Result
+from minidistil.model.rows import Rows
 from minidistil.model.task_outputs import questions, questions_backward
 
+Labels = Mapping[str, np.ndarray]  # of a batch, under the names in LABELS
+
 IGNORED = -100
-BY_TEXT = ("classifier", "out_proj")  # heads with one answer for a text
+BY_TEXT = ("classifier", "out_proj")  # heads that classify a whole text
 ORDER_LABELS = ("sentence_order_label", "next_sentence_label")  # ALBERT's, and BERT's
 SPAN_LABELS = ("start_positions", "end_positions")
 LABELS = ("labels", *ORDER_LABELS, *SPAN_LABELS)
 SINGLE = "single_label_classification"
 
 
-def given(batch):
-    """The labels of a batch, {one of LABELS: array}."""
+def given(batch: Mapping) -> Labels:
+    """The labels of a batch."""
     return {name: batch[name] for name in LABELS if batch.get(name) is not None}
 
 
-def label_counts(batch, config, head, counting=PLAIN):
-    """A batch with labels  ->  {one of LABELS: what the mean of its loss is over}."""
+def label_counts(batch: Mapping, config, head: str, counting: Counting = PLAIN) -> dict:
+    """A batch with labels  ->  {one of LABELS: the number of labels that its loss averages}."""
     every = given(batch).items()
     return {n: _count(n, np.asarray(x), batch, config, head, counting) for n, x in every}
 
@@ -50,15 +55,15 @@ def _count(name, labels, batch, config, head, counting):
         return np.count_nonzero(labels < ids.shape[-1])
     if head in BY_TEXT and name == "labels" and problem_type(config, labels) != SINGLE:
         return len(labels)
-    if head == "lm":  # a label is predicted by the token in the column before it
+    if head == "lm":  # the token in the column before it predicts a label
         mask = np.asarray(batch.get("attention_mask", np.ones_like(ids)), bool)
         labels = labels[:, 1:][mask[:, :-1]]
     labels = labels[labels != IGNORED]
     return counting.weight_of(labels) if name == "labels" else len(labels)
 
 
-def check_counting(counting, model):
-    """Raises ValueError for class weights or a smoothing that the model's labels do not have."""
+def check_counting(counting: Counting, model) -> None:
+    """Raises ValueError for class weights or label smoothing that do not fit the model's labels."""
     if counting.is_plain():
         return
     config, head = model.config, model.logits_head
@@ -77,84 +82,87 @@ def check_counting(counting, model):
         )
 
 
-def loss_of(result, rows, given, config, task, ops, counting=PLAIN):
-    """network.Result of all rows, {one of LABELS: array}  ->  float, Cotangents.
+def loss_of(result: Result, rows: Rows, labels: Labels, model: Any, counting: Counting = PLAIN):
+    """The Result of all rows, labels  ->  float, Cotangents.
 
-    Raises ValueError for labels that the task does not have, lack or do not fit.
+    Raises ValueError for labels that the task does not have, that are missing or do not fit.
     """
-    total, d, head = 0.0, Cotangents((None,) * len(result.hidden)), logits_head(config, task)
-    named = ORDER_LABELS if head else (*ORDER_LABELS, "labels")  # next sentence alone: by any name
-    order = next((name for name in named if name in given), None)
-    answers = {name: x for name, x in given.items() if name not in ORDER_LABELS}
+    total, d, head = 0.0, Cotangents((None,) * len(result.hidden)), model.logits_head
+    # Without another head, "labels" are those of next sentence prediction.
+    pair_names = ORDER_LABELS if head else (*ORDER_LABELS, "labels")
+    order = next((name for name in pair_names if name in labels), None)
+    answers = {name: x for name, x in labels.items() if name not in ORDER_LABELS}
     if head and any(counting.shares[name] for name in answers):
-        loss, dlogits = answer_loss(
-            result.logits, rows, answers, config, head, ops, counting=counting
-        )
+        loss, dlogits = answer_loss(result.logits, rows, answers, model, counting=counting)
         total, d = total + loss, d._replace(logits=dlogits)
     if order and counting.shares[order]:
-        if not set(SENTENCE_PAIR_HEADS) & set(heads_of(config, task)):
-            raise ValueError(f"task {task!r} has no head for these labels")
+        if not set(SENTENCE_PAIR_HEADS) & set(model.heads):
+            raise ValueError(f"task {model.task!r} has no head for these labels")
         if (K := result.nsp.shape[1]) != 2:
             raise ValueError(
                 f"two texts are in order or not: this loss needs num_labels 2, not {K}; load the "
                 f"model with num_labels=2"
             )
-        share = counting.shares[order]
-        loss, dnsp = classification(result.nsp, given[order], config.with_labels(2), ops, share)
+        share, ops, config = counting.shares[order], model.ops, model.config.with_labels(2)
+        loss, dnsp = classification(result.nsp, labels[order], config, ops, share)
         total, d = total + share * ops.place.number(loss), d._replace(nsp=dnsp)
     return total, d
 
 
-def answer_loss(logits, rows, given, config, head, ops, weight=1, counting=PLAIN):
-    """A head's logits, {name: labels}  ->  float, dlogits of weight times it: the mean of its
-    questions' losses. Raises ValueError for labels that do not fit."""
-    shares = counting.shares
+def answer_loss(logits, rows: Rows, labels: Labels, model: Any, weight: float = 1,
+                counting: Counting = PLAIN):  # fmt: skip
+    """The logits of the model's head, labels  ->  float, dlogits of weight times it: the mean of
+    the losses of the head's questions (`task_outputs`).
+
+    Raises ValueError for labels that do not fit.
+    """
+    head, ops, shares = model.logits_head, model.ops, counting.shares
     if head in BY_TEXT:
-        _only(given, "labels")
+        _only(labels, "labels")
         share = shares["labels"]
         loss, dlogits = classification(
-            logits, given["labels"], config, ops, weight * share, counting
+            logits, labels["labels"], model.config, ops, weight * share, counting
         )
         return share * ops.place.number(loss), dlogits
     asked, d, total = questions(logits, rows, head, ops.place), [], 0.0
-    right = right_answers(given, rows, config, head, empty=bool(shares))
-    for z, name, labels in zip(asked, sorted(given, reverse=True), right, strict=True):
+    targets = right_answers(labels, rows, model.config, head, empty=bool(shares))
+    for z, name, target in zip(asked, sorted(labels, reverse=True), targets, strict=True):
         share = shares[name] / len(asked)
         if not share:
             d.append(ops.place.zeros_like(z))
             continue
-        loss, dz = tokens(z, labels, ops, weight * share, counting)
+        loss, dz = tokens(z, target, ops, weight * share, counting)
         total += share * ops.place.number(loss)
         d.append(dz)
     return total, questions_backward(d, rows, head, ops.place)
 
 
-def right_answers(given, rows, config, head, empty=False):
-    """{name: labels}  ->  for each question of the head, integer labels, IGNORED where none.
+def right_answers(labels: Labels, rows: Rows, config, head: str, empty: bool = False) -> tuple:
+    """The integer targets of each question of the head, IGNORED where there is none.
 
-    empty: whether a question may be without any, as one in a micro-batch may.
+    empty: whether a question may have no target at all, as in a micro-batch.
     """
     if head == "spans":
-        _only(given, *SPAN_LABELS)
-        names = sorted(given, reverse=True)
-        return tuple(_positions(name, given[name], rows, empty) for name in names)
-    _only(given, "labels")
+        _only(labels, *SPAN_LABELS)
+        names = sorted(labels, reverse=True)
+        return tuple(_positions(name, labels[name], rows, empty) for name in names)
+    _only(labels, "labels")
     if head == "choice":
         B = len(rows.mask) // rows.choices
-        return (_classes(np.asarray(given["labels"]), B, rows.choices, "choices"),)
-    words = head in VOCABULARY_HEADS
-    K, what = (config.vocab_size, "vocabulary") if words else (config.num_labels, "labels")
-    labels = check_token_labels(given["labels"], rows, K, what, empty)
-    return (next_words(labels, rows, empty) if head == "lm" else labels,)
+        return (_classes(np.asarray(labels["labels"]), B, rows.choices, "choices"),)
+    in_vocabulary = head in VOCABULARY_HEADS
+    K, what = (config.vocab_size, "vocabulary") if in_vocabulary else (config.num_labels, "labels")
+    targets = check_token_labels(labels["labels"], rows, K, what, empty)
+    return (next_words(targets, rows, empty) if head == "lm" else targets,)
 
 
-def next_words(labels, rows, empty=False):
+def next_words(labels: np.ndarray, rows: Rows, empty: bool = False) -> np.ndarray:
     """labels (N,) of the tokens themselves  ->  (N,) of the tokens in the next columns.
 
     A label whose preceding column is masked is dropped. Raises ValueError where none is left,
     unless `empty`.
     """
-    batch = rows.scatter(labels - IGNORED)  # 0 where there is none
+    batch = rows.scatter(labels - IGNORED)  # 0 at the padding, as IGNORED − IGNORED
     batch = np.pad(batch[:, 1:], ((0, 0), (0, 1))) + IGNORED
     shifted = rows.gather(batch)
     if not empty and (shifted == IGNORED).all():
@@ -162,13 +170,13 @@ def next_words(labels, rows, empty=False):
     return shifted
 
 
-def _only(given, *names):
-    if set(given) != set(names):
-        raise ValueError(f"the task's labels are {' and '.join(names)}, not {', '.join(given)}")
+def _only(labels, *names):
+    if set(labels) != set(names):
+        raise ValueError(f"the task's labels are {' and '.join(names)}, not {', '.join(labels)}")
 
 
 def _positions(name, positions, rows, empty):
-    """Columns (B,) or (B,1)  ->  (B,): those from T on are IGNORED, negative ones are column 0."""
+    """Columns (B,) or (B,1)  ->  (B,): a column of T or more becomes IGNORED, a negative one 0."""
     B, T = rows.mask.shape
     positions = np.asarray(positions)
     if positions.size != B or positions.dtype.kind not in "iu":
@@ -186,7 +194,7 @@ def _positions(name, positions, rows, empty):
     return np.where(positions < T, positions, IGNORED)
 
 
-def check_token_labels(labels, rows, V, what="vocabulary", empty=False):
+def check_token_labels(labels, rows: Rows, V: int, what: str = "vocabulary", empty: bool = False):
     """labels (B,T)  ->  (N,) for the rows.
 
     Raises ValueError: another shape, a label on padding, a label outside the vocabulary, no label
@@ -210,8 +218,8 @@ def check_token_labels(labels, rows, V, what="vocabulary", empty=False):
     return kept.astype(np.int64)
 
 
-def problem_type(config, labels):
-    """The configured one, or, as Hugging Face infers it, what the labels look like."""
+def problem_type(config, labels: np.ndarray) -> str:
+    """The config's problem_type, else the one that Hugging Face infers from labels and classes."""
     if config.problem_type:
         return config.problem_type
     if config.num_labels == 1:
@@ -220,7 +228,7 @@ def problem_type(config, labels):
     return SINGLE if whole else "multi_label_classification"
 
 
-def classification(logits, labels, config, ops, weight=1, counting=PLAIN):
+def classification(logits, labels, config, ops, weight: float = 1, counting: Counting = PLAIN):
     """logits (B,K), labels  ->  loss, dlogits (B,K) of weight times it.
 
     labels: (B,) integers; (B,K) 0/1 for multi-label; (B,) or (B,K) numbers for regression.
@@ -256,8 +264,8 @@ def _classes(labels, B, K, what):
     return labels.astype(np.int64)
 
 
-def tokens(logits, labels, ops, weight=1, counting=PLAIN):
-    """logits (M,V), labels (M,)  ->  loss, dlogits (M,V) of weight times it."""
+def tokens(logits, labels: np.ndarray, ops, weight: float = 1, counting: Counting = PLAIN):
+    """logits (M,V), labels (M,)  ->  cross entropy, dlogits (M,V) of weight times it."""
     op, how = ops.cross_entropy, {}
     if not counting.is_plain():
         op, how = ops.weighted_cross_entropy, counting.options()

@@ -1,24 +1,28 @@
-"""What logits answer: which softmax runs over what, and how the door shows it.
+"""The axis of each task's softmax, and the shape of its output.
 
-A head gives its logits by rows; a question is what one softmax decides.
+A head computes logits by rows. A question is one distribution: one softmax over one axis.
 
-    head                questions                              at the door
-    mlm, lm, tokens     a token's, (N,K)                       logits (B,T,K), zeros at the padding
-    classifier          a text's, (B,K)                        logits (B,K)
-    choice              which of some sequences, (B,choices)   logits (B,choices)
-    spans               where an answer starts, where it       start_logits, end_logits (B,T), the
-                        ends: two of a text, (B,T) each        dtype's minimum at the padding
+    head                questions                      fields of Output
+    mlm, lm, tokens     one a token, (N,K)             logits (B,T,K), zeros at the padding
+    classifier          one a text, (B,K)              logits (B,K)
+    choice              one for several sequences,     logits (B,choices)
+                        (B,choices)
+    spans               two a text, start and end,     start_logits, end_logits (B,T), the dtype's
+                        (B,T) each                     minimum at the padding
 
 An answer cannot start at the padding, so a question of `spans` holds −∞ there.
 """
+
+from collections.abc import Mapping
 
 import numpy as np
 
 from minidistil.io.arguments import real
 from minidistil.model.heads import VOCABULARY_HEADS
+from minidistil.model.rows import Rows
 
 
-def questions(logits, rows, head, place):
+def questions(logits, rows: Rows, head: str, place) -> tuple:
     """The head's logits  ->  a tuple of arrays (questions, alternatives), one or two of them."""
     if head == "spans":
         return tuple(place.send(_spread(x, rows)) for x in place.fetch(logits).T)
@@ -27,7 +31,7 @@ def questions(logits, rows, head, place):
     return (logits,)
 
 
-def questions_backward(d, rows, head, place):
+def questions_backward(d, rows: Rows, head: str, place):
     """Gradients of the questions, in order  ->  dlogits of the head."""
     if head == "spans":
         return place.send(np.stack([rows.gather(place.fetch(x)) for x in d], axis=1))
@@ -43,7 +47,7 @@ def _spread(x, rows):
     return out
 
 
-def shown(logits, rows, head, place):
+def shown(logits, rows: Rows, head: str, place) -> dict[str, np.ndarray]:
     """The head's logits  ->  {field of Output: NumPy array}."""
     if logits is None:
         return {}
@@ -54,7 +58,7 @@ def shown(logits, rows, head, place):
     return {"logits": rows.scatter(asked[0]) if head in BY_TOKEN else asked[0]}
 
 
-def shown_backward(given, logits, rows, head, place, task):
+def shown_backward(given: Mapping, logits, rows: Rows, head: str, place, task: str):
     """{field: its cotangent or None}  ->  dlogits of the head, or None without any.
 
     Raises ValueError for a field that the task does not have, or a cotangent of another shape.
@@ -79,7 +83,7 @@ BY_TOKEN = (*VOCABULARY_HEADS, "tokens")
 
 
 def _shape(logits, rows, head):
-    """The shape of what the door shows."""
+    """The shape of the head's fields of Output."""
     if head in BY_TOKEN:
         return (*rows.mask.shape, logits.shape[1])
     if head == "spans":

@@ -24,7 +24,7 @@ and these, which some tasks have:
     samples(models, tokenizer, batches)                  {name: text} generated for a report
     start(args)                                          the arguments folder and tokenizer of
                                                          training, for a new model
-    beside(batches)                                      {metric: number} of baselines, in evaluate
+    baselines(batches)                                   {metric: number} of baselines, in evaluate
 
 A task's module is imported when it is first used.
 """

@@ -1,9 +1,13 @@
-"""Training: AdamW, schedules, and a loop that goes on after an interruption as if it had not been.
+"""Training: AdamW, learning-rate schedules, and a loop whose resumed runs have the same bits.
 
-Start at `loop.py`; `optimizer.py` and `schedule.py` are what a step consists of, `run.py` and
-`checkpoint.py` what is written down.
+Start at `loop.py`. `optimizer.py` and `schedule.py` are the parts of a step; `run_folder.py` and
+`training_state.py` are the files of a run.
 """
 
+from collections.abc import Callable
+from pathlib import Path
+
+from minidistil.distill import DistillConfig
 from minidistil.io.limits import short
 from minidistil.train.loop import run_loop
 from minidistil.train.optimizer import AdamW, clip
@@ -22,9 +26,10 @@ __all__ = [
 
 
 def train(
-    model_or_pair, data, config, *, distill=None, run=None, evaluate=None, resume=False,
-    progress=True,
-):  # fmt: skip
+    model_or_pair, data, config: TrainConfig, *, distill: DistillConfig | None = None,
+    run: Run | str | Path | None = None, evaluate: Callable | None = None, resume: bool = False,
+    progress: bool = True,
+) -> dict:  # fmt: skip
     """Train a model on its own labels, or a pair (student, teacher) by distillation; in place.
 
     config: TrainConfig. distill: DistillConfig of a pair. data, run, evaluate, resume, the

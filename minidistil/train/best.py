@@ -1,25 +1,25 @@
 """The best evaluation of a run: which parameters are kept, and when training stops early.
 
-An evaluation is better where its measure is; one that is equal is not. Training stops after
-`patience` evaluations in a row that were not better, the one before the first step being the first
-of all. What is known of the best is part of a checkpoint, parameters included, so that a resumed
-run keeps and stops as the uninterrupted one does.
+An evaluation is better if its measure is; an equal one is not better. Training stops after
+`patience` evaluations in a row that are not better; the first evaluation is before the first step.
+The best evaluation and its parameters are part of a checkpoint, so a resumed run keeps the same
+parameters and stops at the same step as an uninterrupted one.
 """
 
 import math
 
-LOWER = ("loss", "perplexity", "mse")  # measures of which less is better
+LOWER = ("loss", "perplexity", "mse")  # measures where lower is better
 
 
-def wanted(config):
-    """Whether evaluations decide anything."""
+def wanted(config) -> bool:
+    """Whether the config uses evaluations to keep parameters or to stop."""
     return config.patience is not None or config.keep == "best"
 
 
 def measure_of(config, evaluation):
-    """The measure that decides: the first of the config's that the evaluation has.
+    """The name of the measure to compare: the first of the config's that the evaluation has.
 
-    Raises ValueError where it has none of them.
+    Raises ValueError if it has none of them.
     """
     for name in config.measure or ("loss", *evaluation):
         if name in evaluation:
@@ -31,7 +31,7 @@ def measure_of(config, evaluation):
 
 
 def judged(best, evaluation, step, config):
-    """What is known of the best so far, None at first, and a new evaluation  ->  the same anew."""
+    """The best so far (None at first) and a new evaluation  ->  the updated best."""
     name = measure_of(config, evaluation)
     value = float(evaluation[name])
     if best is not None and not _better(name, value, best["value"]):
@@ -40,7 +40,8 @@ def judged(best, evaluation, step, config):
 
 
 def _better(name, value, before):
-    """NaN is better than nothing, and everything than NaN (None, in a checkpoint)."""
+    """A value that is not finite is never better; a finite one is better than such a value, stored
+    as None in a checkpoint."""
     if not math.isfinite(value):
         return False
     if before is None or not math.isfinite(before):
@@ -48,8 +49,8 @@ def _better(name, value, before):
     return value < before if name in LOWER else value > before
 
 
-def over(best, config):
-    """Whether patience is at its end."""
+def over(best: dict | None, config) -> bool:
+    """Whether training stops early: `patience` evaluations were not better."""
     return config.patience is not None and best is not None and best["waited"] >= config.patience
 
 
@@ -65,8 +66,8 @@ def kept(best, step, steps, config):
     return found
 
 
-def sentence(found):
-    """What `kept` found, as a report says it."""
+def sentence(found: dict) -> str:
+    """The result of `kept` as one line of a report."""
     if found["why"] == "the last":
         text = f"kept: the last step, {found['step']}"
     else:

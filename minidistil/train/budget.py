@@ -1,8 +1,8 @@
-"""Turn a budget in tokens, epochs or minutes into steps, once, before the first step.
+"""Conversion of a budget in tokens, epochs or minutes to steps, and the gradients of one step.
 
-The schedule has to know its end, and a resumed run has to end where the uninterrupted one
-would. So the number of steps is settled first and stored; a run of `minutes` that came to 812
-steps has the same bits as a run of 812 steps.
+The schedule needs the number of steps, and a resumed run ends where the uninterrupted one would.
+So the number is computed once, before the first step, and stored: a run of `minutes` that comes to
+812 steps has the same bits as a run of 812 steps.
 """
 
 import math
@@ -14,10 +14,11 @@ from tqdm import tqdm
 from minidistil.model.label_counts import shares_of
 from minidistil.ops import place_of
 from minidistil.train.optimizer import AdamW, clip, scaled
+from minidistil.train.train_config import TrainConfig
 
 WARM, TIMED = 2, 8  # the first steps compile kernels and are not timed
-SHARE = 0.25  # measuring stops when it has eaten this share of the minutes
-SAMPLE = 32  # batches whose mean size stands for all
+SHARE = 0.25  # the timing takes at most about this share of the minutes
+SAMPLE = 32  # batches whose mean size is used for all
 
 
 def bar(steps, progress, **options):
@@ -27,7 +28,7 @@ def bar(steps, progress, **options):
 
 
 class Feed:
-    """Micro-batches one after another, epoch after epoch; its place is two integers."""
+    """Micro-batches of all epochs in order; its position is two integers, epoch and index."""
 
     def __init__(self, data, epoch=0, index=0):
         self.data, self.epoch, self.index, self.batches = data, epoch, index, None
@@ -49,11 +50,11 @@ class Feed:
         return batches
 
 
-def step_gradients(objective, feed, config, step):
+def step_gradients(objective, feed: Feed, config: TrainConfig, step: int) -> tuple:
     """One step's gradients: parts and grads of all its micro-batches, as one batch would give them.
 
-    An objective that does not say what its means are over (`counts`) has those of its micro-batches
-    averaged. Returns parts, grads, tokens (real ones seen) and batches [(batch, first_sequence)].
+    Without `counts` of the objective, its micro-batches' means are averaged. Returns parts, grads,
+    tokens (without padding) and batches [(batch, first_sequence)].
     """
     batches, tokens, first = [], 0, 0
     for _ in range(config.accumulate):
@@ -79,11 +80,11 @@ def step_gradients(objective, feed, config, step):
     return sums, grads, tokens, batches
 
 
-def places(objective, batches, step):
-    """[(batch, first_sequence)]  ->  [(batch, what else `gradients` takes of its place)].
+def places(objective, batches: list, step: int) -> list:
+    """[(batch, first_sequence)]  ->  [(batch, {"first_sequence", "shares"} for `gradients`)].
 
-    Of several micro-batches each has its shares of the whole's means, where the objective counts
-    them; one that has no share of any is left out.
+    With several micro-batches and an objective with `counts`, each has its shares of the whole
+    batch's means; one without any share is left out.
     """
     found = [(batch, {"first_sequence": first}) for batch, first in batches]
     if len(batches) == 1 or not hasattr(objective, "counts"):
@@ -98,8 +99,8 @@ def places(objective, batches, step):
     return [one for one in found if any(one[1]["shares"].values())] or found
 
 
-def steps_for(objective, data, config, evaluate=None, progress=False):
-    """How many steps config's budget comes to, nearly for tokens and minutes; at least one."""
+def steps_for(objective, data, config: TrainConfig, evaluate=None, progress: bool = False) -> int:
+    """The number of steps of config's budget, at least one; approximate for tokens and minutes."""
     if config.steps is not None:
         return config.steps
     if config.epochs is not None:
@@ -114,7 +115,8 @@ def steps_for(objective, data, config, evaluate=None, progress=False):
 
 
 def _steps_in(seconds, objective, data, config, evaluate, progress):
-    """Time some steps whose result is thrown away, and an evaluation."""
+    """Steps that fit, from the time of some steps, whose results are discarded, and of an
+    evaluation."""
     start = time.perf_counter()
     feed, optimizer, times = Feed(data), AdamW(objective.model.params, backend=config.backend), []
     for step in bar(range(WARM + TIMED), progress, desc="timing a step", leave=False):
@@ -139,11 +141,11 @@ def _steps_in(seconds, objective, data, config, evaluate, progress):
     return max(1, int(left / a_step))
 
 
-LOGS, EVALUATIONS, CHECKPOINTS = 200, 10, 10  # a run, where the config leaves it open
+LOGS, EVALUATIONS, CHECKPOINTS = 200, 10, 10  # a run, by default
 
 
-def plan(config, steps):
-    """All that is settled before the first step, as run.json keeps it."""
+def plan(config: TrainConfig, steps: int) -> dict:
+    """The plan that run.json stores: the number of steps, the warm-up, intervals, the config."""
 
     def every(given, times):
         return given or max(1, steps // times)

@@ -1,4 +1,4 @@
-"""What a run learns from, in digests: a resumed run stops where one of them has changed."""
+"""Digests of a run's data and teacher; a resumed run is refused if one of them has changed."""
 
 from hashlib import blake2b
 
@@ -7,15 +7,15 @@ import numpy as np
 from minidistil.distill.teacher_cache import weights_of
 
 
-def inputs_of(objective, data):
-    """{name: digest} of the data and, where there is one, of the teacher.
+def inputs_of(objective, data) -> dict[str, str]:
+    """{name: digest} of the data and, if there is one, of the teacher.
 
-    Of the data: the order of its first epoch, and all that its first and its last batch hold. The
+    Of the data: the order of its first epoch, and the arrays of its first and last batch. The
     commands add a digest of every file (`minidistil.cli.input_files`).
     """
     found = {"the data": _of_data(data)}
     teacher = getattr(objective, "teacher", None)
-    teacher = getattr(teacher, "teacher", teacher)  # whose answers a cache holds
+    teacher = getattr(teacher, "teacher", teacher)  # of a CachedTeacher
     if hasattr(teacher, "params") or hasattr(teacher, "teachers"):
         found["the teacher"] = weights_of(teacher)
     return found

@@ -1,16 +1,16 @@
-"""The training loop: gradients, clip, step, write down; stop and go on without a trace.
+"""The training loop: gradients, clipping, an optimiser step, logs and checkpoints.
 
 A run is a function of its plan and its data: the order of the data, the masks and the dropout
-follow from seeds and the step's number, never from what happened before. So parameters, moments
-and a few counters are all that a checkpoint holds, and a resumed run ends with the same bits.
+depend on seeds and the step's number only. A checkpoint therefore holds parameters, moments and a
+few counters, and a resumed run ends with the same bits as an uninterrupted one.
 """
 
 import math
-import signal
 import sys
-import threading
 import time
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
 
 import numpy as np
 
@@ -18,9 +18,10 @@ from minidistil.io.limits import several
 from minidistil.model.finite import NotFiniteError
 from minidistil.model.label_counts import PLAIN
 from minidistil.ops import Workspace, instructions
-from minidistil.train import best, budget
+from minidistil.train import best, budget, training_state
 from minidistil.train.bert_optimizers import BertAdam, Lamb
 from minidistil.train.input_digests import inputs_of
+from minidistil.train.interruption import interruptible
 from minidistil.train.optimizer import AdamW, clip
 from minidistil.train.run_folder import Run
 from minidistil.train.schedule import SCHEDULES
@@ -39,32 +40,38 @@ def _start():
     }  # fmt: skip
 
 
-def run_loop(objective, data, config, *, run=None, evaluate=None, resume=False, progress=True):
+OPTIMISERS = {"adamw": AdamW, "bertadam": BertAdam, "lamb": Lamb}
+
+
+def run_loop(
+    objective, data, config: TrainConfig, *, run: Run | str | Path | None = None,
+    evaluate: Callable | None = None, resume: bool = False, progress: bool = True,
+) -> dict:  # fmt: skip
     """Train objective.model in place; returns a summary.
 
     objective: `.model` with `.params` and `.update`, and `.gradients(batch, seed=, step=,
-        first_sequence=)` -> (parts, grads), where parts["loss"] is what grads belong to.
+        first_sequence=)` -> (parts, grads of parts["loss"]).
         Optionally `.counts(batch, step=, width=)` -> {mean: what it is over}; several batches a
         step then count as one, and `gradients` and `diagnose` take `shares=`, see
         `minidistil.model.label_counts`. `.diagnose(batch, seed=, step=, first_sequence=)` -> str.
-        `.begin(steps)`, called once the number of steps is settled. `.varying(step)` -> numbers
-        to be written down beside the parts.
+        `.begin(steps)`, called once the number of steps is known. `.varying(step)` -> numbers
+        that are logged beside the parts.
     data: `.batches(epoch)` -> list of index arrays, `.collate(indices, step=, first_sequence=)`
-        -> batch; both pure. first_sequence is the micro-batch's place in its step.
+        -> batch; both pure. first_sequence: the number of sequences before it in the same step.
     run: a Run or a folder. Without one nothing is written and Ctrl-C is not caught.
     evaluate: model -> dict of numbers; called before the first step, at intervals, at the end.
-    resume: go on from the folder's newest checkpoint. The config must be the one it began with.
+    resume: continue from the folder's newest checkpoint. The config must be the run's own.
 
     The summary: step, steps, tokens, the last logged means, "evaluation", "interrupted" (after
-    Ctrl-C: the step was finished and a checkpoint saved), "kept" (where config.patience or
-    config.keep says so: which step, and why, see `minidistil.train.best`) and "time".
-    Raises FloatingPointError when the loss or a gradient is no longer finite: the model and the
-    checkpoints are those of the step before. Raises OSError when the disk refuses.
+    Ctrl-C: the step was finished and a checkpoint saved), "kept" (with config.patience or
+    config.keep "best": which step's parameters, and why, see `minidistil.train.best`) and "time".
+    Raises FloatingPointError when the loss or a gradient is not finite: the model and the
+    checkpoints are those of the step before. Raises OSError when a file cannot be written.
     """
     if run is not None and not isinstance(run, Run):
         run = Run(run, resume=resume)
     if best.wanted(config) and evaluate is None:
-        raise ValueError("patience and keep='best' judge by evaluations: give evaluate, or neither")
+        raise ValueError("patience and keep='best' need evaluations: give evaluate, or neither")
     if (counting := counting_of(config)) != getattr(objective, "counting", PLAIN):
         raise ValueError(
             f"the config's class_weights and label_smoothing are not the objective's: "
@@ -83,12 +90,12 @@ def _trained(objective, data, config, run, evaluate, progress):
     if run is not None:
         run.know(inputs_of(objective, data))
     if resume:
-        began = TrainConfig.from_dict(run.plan["config"])  # with what an older version lacked
+        began = TrainConfig.from_dict(run.plan["config"])  # new options have their defaults
         _same_options(began.to_dict(), config.to_dict())
         plan = run.plan
     else:
         plan = budget.plan(config, budget.steps_for(objective, data, config, evaluate, progress))
-    optimizer = {"adamw": AdamW, "bertadam": BertAdam, "lamb": Lamb}[config.optimizer](
+    optimizer = OPTIMISERS[config.optimizer](
         objective.model.params, config.lr, config.betas, config.eps, config.weight_decay,
         backend=config.backend,
     )  # fmt: skip
@@ -109,7 +116,7 @@ def _trained(objective, data, config, run, evaluate, progress):
 
 
 class Loop:
-    """One call of `run_loop`. `state` is what JSON keeps of it."""
+    """One call of `run_loop`. `state` is the part of a checkpoint that is stored as JSON."""
 
     def __init__(self, objective, data, config, plan, optimizer, run, evaluate):
         self.objective, self.model = objective, objective.model
@@ -119,13 +126,13 @@ class Loop:
         self.saved = None  # the step of the last checkpoint
         self.kept = {}  # the best parameters, where they are kept
 
-    # --------------------------------------------------- one step after another
+    # --------------------------------------------------- steps
 
     def go(self, progress):
-        """Step after step, to the plan's end or Ctrl-C  ->  the summary."""
+        """All steps to the plan's end, or to Ctrl-C  ->  the summary."""
         state, plan = self.state, self.plan
         bar = budget.bar(None, progress, total=plan["steps"], initial=state["step"], unit="step")
-        with Workspace(), bar, _interruptible(self.run is not None) as interrupted:
+        with Workspace(), bar, interruptible(self.run is not None) as interrupted:
             clock = time.perf_counter() - state["seconds"]
             if state["step"] == 0 and not state["evaluation"]:
                 self.measure()
@@ -158,19 +165,19 @@ class Loop:
         return summary
 
     def done(self):
-        """Whether every step is made, or patience at its end."""
+        """Whether all steps are done, or training stops early."""
         state = self.state
         return state["step"] >= self.plan["steps"] or best.over(state["best"], self.config)
 
     def due(self, name):
-        """Whether it is time for what the plan does every so many steps, and at the end."""
+        """Whether the plan's interval `name` ends at this step; the last step ends all."""
         step = self.state["step"]
         return step % self.plan[name] == 0 or step == self.plan["steps"]
 
     def step(self):
-        """One update; the state then counts it."""
+        """One update of the parameters and of the state."""
         state, config, before = self.state, self.config, time.perf_counter()
-        with np.errstate(all="ignore"):  # what is not finite is looked for just below
+        with np.errstate(all="ignore"):  # checked below
             parts, grads, tokens, batches = budget.step_gradients(
                 self.objective, self.feed, config, state["step"]
             )
@@ -201,7 +208,7 @@ class Loop:
         return self.config.lr * factor
 
     def stop(self, name, value, batches):
-        """Name the op that the first bad number came from."""
+        """Raises FloatingPointError with the op that first gave a value that is not finite."""
         step, found = self.state["step"], ""
         if getattr(self.objective, "diagnose", None):
             reports = (
@@ -215,10 +222,10 @@ class Loop:
             f"longer warm-up"
         )
 
-    # --------------------------------------------------- what is written down
+    # --------------------------------------------------- logs and evaluations
 
     def log(self, bar):
-        """The means since the last log; all but "time" is the same in every repetition."""
+        """Write the means since the last log; all but "time" is reproducible."""
         state, window = self.state, self.state["window"]
         means = {name: value / window["steps"] for name, value in window["sums"].items()}
         speed = window["tokens"] / max(window["seconds"], 1e-9)
@@ -229,7 +236,7 @@ class Loop:
         state["window"] = _window()
 
     def measure(self):
-        """Evaluate the model on what it is not trained on."""
+        """Evaluate the model, and log the result."""
         if self.evaluate is None:
             return
         before = time.perf_counter()
@@ -243,8 +250,8 @@ class Loop:
         )
 
     def judge(self):
-        """Whether the model that was just evaluated is the best so far; its parameters are then
-        kept, where the config says so."""
+        """Update the best evaluation so far, and keep a copy of its parameters if config.keep is
+        "best"."""
         state, config = self.state, self.config
         state["best"] = best.judged(state["best"], state["evaluation"], state["step"], config)
         if config.keep == "best" and state["best"]["step"] == state["step"]:
@@ -254,7 +261,7 @@ class Loop:
         try:
             return dict(self.evaluate(self.model))
         except NotFiniteError as error:
-            if self.state["step"] == 0:  # the weights that were given
+            if self.state["step"] == 0:  # the initial weights are not finite, not training
                 raise
             raise FloatingPointError(
                 f"the evaluation after step {self.state['step']} gives no number: {error.place}; "
@@ -282,32 +289,24 @@ class Loop:
     # --------------------------------------------------- checkpoints
 
     def save(self):
-        """A checkpoint of parameters, moments and state, where there is a run to keep it."""
+        """Write a checkpoint of parameters, moments and state, if there is a run."""
         if self.run is None:
             return
         moments = self.optimizer.state()
-        arrays = {
-            f"{kind}/{name}": np.ascontiguousarray(array)
-            for kind, group in (
-                ("param", self.model.params), ("m", moments["m"]), ("v", moments["v"]),
-                ("best", self.kept),
-            )
-            for name, array in group.items()
-        }  # fmt: skip
+        arrays = training_state.flat(
+            param=self.model.params, m=moments["m"], v=moments["v"], best=self.kept
+        )
         self.run.save(self.state["step"], arrays, self.state | {"t": moments["t"]})
         self.saved = self.state["step"]
 
     def restore(self):
-        """Take up the newest checkpoint; without one the run starts over, at step 0."""
+        """Load the newest checkpoint; without one the run starts again at step 0."""
         loaded = self.run.load()
         if loaded is None:
             self.run.rewind(-1)
             return
         arrays, state = loaded
-        groups = {"param": {}, "m": {}, "v": {}, "best": {}}
-        for key, array in arrays.items():
-            kind, name = key.split("/", 1)
-            groups[kind][name] = array
+        groups = training_state.grouped(arrays)
         self.optimizer.load({"t": state["t"], "m": groups["m"], "v": groups["v"]})
         self.model.update(groups["param"])
         self.kept = groups["best"]
@@ -324,24 +323,3 @@ def _same_options(began, now):
             f"a resumed run keeps the options it began with: {several(changed, '; ', 200)}; leave "
             f"them out, or start a new run elsewhere"
         )
-
-
-@contextmanager
-def _interruptible(wanted):
-    """Yields a list that the first Ctrl-C fills; a second one interrupts at once."""
-    interrupted = []
-    if not wanted or threading.current_thread() is not threading.main_thread():
-        yield interrupted
-        return
-    before = signal.getsignal(signal.SIGINT)
-
-    def note(number, frame):
-        interrupted.append(number)
-        signal.signal(signal.SIGINT, before)
-        print("\nfinishing this step; Ctrl-C again stops at once", file=sys.stderr)
-
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield interrupted
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -1,10 +1,10 @@
 """AdamW over a dictionary of parameters, and clipping by the global norm.
 
-The optimiser knows arrays and names, no model. Parameters are read-only outside a model, so a
-step hands out new arrays and the model takes them: `model.update(optimizer.step(grads))`.
+The optimiser works on arrays by name and is independent of any model. Parameters are read-only
+outside a model, so a step returns new arrays: `model.update(optimizer.step(grads))`.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from importlib import import_module
 
 import numpy as np
@@ -14,12 +14,12 @@ from minidistil.io.limits import several, short
 from minidistil.ops import BACKENDS, place_of
 
 
-def decayed(params):
-    """The names that weight decay acts on: arrays with two axes or more.
+def decayed(params: Mapping[str, np.ndarray]) -> frozenset:
+    """The names of the parameters with weight decay: arrays with two axes or more.
 
-    Every bias and every LayerNorm, whatever it is called, has one axis; every table and every
-    weight matrix has two. Matching names instead is how the original scripts came to decay
-    `sa_layer_norm.weight`: their list says "LayerNorm.weight".
+    Every bias and every LayerNorm has one axis, every table and weight matrix two. The original
+    scripts match names instead and so decay `sa_layer_norm.weight`: their list has only
+    "LayerNorm.weight".
     """
     return frozenset(name for name, p in params.items() if p.ndim >= 2)
 
@@ -27,14 +27,15 @@ def decayed(params):
 class AdamW:
     """torch.optim.AdamW's numbers; `minidistil.ops.adamw` has the formula.
 
-    params: mapping name -> array, read anew at each step, so it must follow the model
-        (`model.params` does).
-    decay: names of the parameters that decay; None means those of `decayed`.
+    params: mapping name -> array, read at each step, so it must be a view of the model's current
+        parameters (`model.params` is).
+    decay: names of the parameters with weight decay; None: those of `decayed`.
     """
 
     def __init__(
-        self, params, lr=5e-4, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01,
-        decay=None, backend="cpu",
+        self, params: Mapping[str, np.ndarray], lr: float = 5e-4, betas: tuple = (0.9, 0.999),
+        eps: float = 1e-8, weight_decay: float = 0.01, decay: Collection[str] | None = None,
+        backend: str = "cpu",
     ):  # fmt: skip
         if not isinstance(params, Mapping):
             raise TypeError(f"params must be {{name: array}}, not {short(params)}")
@@ -43,7 +44,7 @@ class AdamW:
         if unknown := sorted(set(map(str, decay or ())) - set(params)):
             raise ValueError(f"decay names parameters that are not there: {several(unknown)}")
         self.update_all = _kernel("adamw", "update_all", backend)
-        # What a model's `params` fetches from a device is updated where it lives.
+        # A model's `params` copies from a device; `arrays` are on the device and updated there.
         self.params = params = getattr(params, "arrays", params)
         for name, p in params.items():
             _floats(f"parameter {name!r}", p)
@@ -56,18 +57,22 @@ class AdamW:
         self.m = {name: self.place.zeros_like(p) for name, p in params.items()}
         self.v = {name: self.place.zeros_like(p) for name, p in params.items()}
 
-    def step(self, grads, lr=None):
+    def step(
+        self, grads: Mapping[str, np.ndarray], lr: float | None = None
+    ) -> dict[str, np.ndarray]:
         """grads: name -> array  ->  name -> new parameter, read-only, for the names in grads.
 
-        A parameter without a gradient stays as it is. Raises TypeError or ValueError, changing
-        nothing: for a gradient whose name or shape no parameter has, for what is no array of
-        floats, and for an lr that is no number from 0 up.
+        A parameter without a gradient stays the same. Raises TypeError or ValueError, changing
+        nothing, for a gradient with the name or shape of no parameter, for a value that is not an
+        array of floats, and for a negative lr.
         """
         return dict(self.steps(grads, lr))
 
-    def steps(self, grads, lr=None):
-        """The same one by one, as (name, new parameter): whoever takes each before it asks for the
-        next never holds two models at once."""
+    def steps(
+        self, grads: Mapping[str, np.ndarray], lr: float | None = None
+    ) -> Iterator[tuple[str, np.ndarray]]:
+        """The same as a lazy generator of (name, new parameter): apply each before requesting the
+        next to avoid a second copy of the model."""
         if not isinstance(grads, Mapping):
             raise TypeError(f"step takes {{name: gradient}}, not {short(grads)}")
         lr = self.lr if lr is None else number("lr", lr, 0)
@@ -83,11 +88,11 @@ class AdamW:
         fresh = self.updated(grads, lr, self.t)
         for name, new in zip(grads, fresh, strict=True):
             if isinstance(new, np.ndarray):
-                new.flags.writeable = False  # a model can keep it without a copy of its own
+                new.flags.writeable = False  # so a model can store it without copying
             yield name, new
 
     def updated(self, grads, lr, t):
-        """grads: name -> array  ->  yields each new parameter, as step t makes it."""
+        """grads: name -> array  ->  yields each new parameter of step t."""
         (beta1, beta2), params = self.betas, self.params
         arrays = ((params[n], self.m[n], self.v[n], g, n in self.decay) for n, g in grads.items())
         return self.update_all(
@@ -95,14 +100,14 @@ class AdamW:
             weight_decay=self.weight_decay,
         )  # fmt: skip
 
-    def state(self):
-        """What a checkpoint needs: {"t": int, "m": {name: array}, "v": {name: array}}."""
+    def state(self) -> dict:
+        """The state for a checkpoint: {"t": int, "m": {name: array}, "v": {name: array}}."""
         m, v = ({n: self.place.fetch(a) for n, a in part.items()} for part in (self.m, self.v))
         return {"t": self.t, "m": m, "v": v}
 
-    def load(self, state):
-        """Take over what `state` gave, by copying it. Raises TypeError or ValueError for what is
-        no state of these parameters, changing nothing."""
+    def load(self, state: Mapping) -> None:
+        """Copy a state of `state()`. Raises TypeError or ValueError, changing nothing, for a state
+        of other parameters."""
         if not isinstance(state, Mapping) or set(state) != {"t", "m", "v"}:
             raise TypeError("a saved optimiser holds t, m and v, as `state` gives them")
         t = whole("t", state["t"])
@@ -123,8 +128,8 @@ class AdamW:
         self.t = t
 
     def __getstate__(self):
-        """For pickle and copy: arrays as NumPy's, and no functions. The parameters are those of
-        this moment; set `params` anew for a model that is trained further."""
+        """For pickle and copy: NumPy arrays, and no functions. The parameters are copies; to train
+        a model further, set `params` to the model's."""
         state = vars(self) | self.state() | {"params": self.params}
         for part in ("params", "m", "v"):
             arrays = state[part].items()
@@ -140,7 +145,7 @@ class AdamW:
 
 
 def _floats(name, x):
-    """Raises TypeError for what is no array of floats, here or on a device."""
+    """Raises TypeError unless x is an array of floats, on the host or a device."""
     if getattr(getattr(x, "dtype", None), "kind", None) != "f":
         kind = getattr(x, "dtype", type(x).__name__)
         raise TypeError(f"{name} must be an array of floats, not {kind}")
@@ -153,12 +158,12 @@ def _betas(betas):
     return tuple(map(float, pair))
 
 
-def clip(grads, max_norm, backend="cpu"):
-    """Scale all gradients down to a common length of max_norm; return the length before.
+def clip(grads: dict[str, np.ndarray], max_norm: float, backend: str = "cpu") -> float:
+    """Scale all gradients so that their global norm is at most max_norm; return the norm before.
 
     As torch.nn.utils.clip_grad_norm_: times max_norm/(norm + 1e-6) where that is below 1. The
-    entries of `grads` are replaced, the arrays themselves stay untouched. A length that is not
-    finite is returned and nothing scaled.
+    entries of `grads` are replaced; the arrays are not written to. With a norm that is not finite
+    nothing is scaled.
     """
     norm = _kernel("global_norm", "norm", backend)(grads.values())
     scale = max_norm / (norm + 1e-6)
@@ -168,21 +173,21 @@ def clip(grads, max_norm, backend="cpu"):
     return norm
 
 
-def length(x, backend="cpu"):
-    """The root of the sum of squares of one array."""
+def length(x: np.ndarray, backend: str = "cpu") -> float:
+    """The Euclidean norm of one array."""
     return _kernel("global_norm", "norm", backend)([x])
 
 
 def scaled(grads, factor, backend="cpu"):
-    """Yields each name with factor times its gradient, a fresh array: where the caller puts it back
-    into grads, the one before is free at once."""
+    """Yields each name with factor times its gradient, a new array. A caller that stores it in
+    grads at once frees the old array before the next one is made."""
     names = list(grads)
     fresh = _kernel("global_norm", "scaled", backend)((grads[n] for n in names), factor)
     yield from zip(names, fresh, strict=True)
 
 
 def _kernel(file, name, backend):
-    """A function of `ops/`, imported when it is needed, as the ops are."""
+    """A function of `ops/`, imported on first use, as the ops are."""
     if not isinstance(backend, str) or backend not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, not {backend!r}")
     return getattr(import_module(f"minidistil.ops.{file}"), name + BACKENDS[backend])

@@ -1,10 +1,9 @@
-"""A run's folder: what was asked, what was measured, how it ended.
+"""A run's folder: its options and plan, metrics, checkpoints and report.
 
-run.json        command, options, digests of what it reads, and all that was settled before the
-                first step; never changed
-metrics.jsonl   one line a log or evaluation; all that depends on the clock is under "time"
+run.json        command, options, digests of the inputs, and the plan; never changed
+metrics.jsonl   one line for each log or evaluation; what depends on the clock is under "time"
 checkpoints/    see `minidistil.train.training_state`
-report.json     how it ended
+report.json     the summary at the end
 """
 
 import json
@@ -19,21 +18,23 @@ from minidistil.io.lock import exclusive_lock
 from minidistil.train import training_state
 
 RESULTS = ("run.json", "checkpoints", "config.json", "model.safetensors")
-LOCK = f"{files.TEMPORARY}lock"  # held while a run writes; left behind by one that was killed
-NOT_MINE = ("lost+found",)  # what a fresh disk holds; hidden files are passed over, too
-UNSEALED = {"command", "options", "plan"}  # run.json as versions without checksums wrote it
+LOCK = f"{files.TEMPORARY}lock"  # held while a run writes; a killed run leaves the file
+NOT_MINE = ("lost+found",)  # on a new disk; hidden files are ignored, too
+UNSEALED = {"command", "options", "plan"}  # run.json of versions without checksums
 
 
 class Run:
-    """The folder `out` as a new run, or with resume=True as one to go on with.
+    """The folder `out` as a new run, or with resume=True an existing run that continues.
 
-    command: how to start the run, without `--out` and `--resume`; for messages and run.json.
-    options: what the command was told; `run.options` gives a resumed run those it began with.
+    command: the command line without `--out` and `--resume`; for messages and run.json.
+    options: the command's options; `run.options` are the stored ones of a resumed run.
     Nothing is written before `start`. Raises ValueError when `out` already holds a run, a model or
-    anything else that no run wrote, and, with resume, when it holds none.
+    other files, and, with resume, when it holds no run.
     """
 
-    def __init__(self, out, command="", options=None, resume=False):
+    def __init__(
+        self, out: str | Path, command: str = "", options: dict | None = None, resume: bool = False
+    ):
         if not str(out).strip():
             raise ValueError("the folder of a run has no name; give --out DIR")
         self.folder, self.command, self.options = Path(out), command, dict(options or {})
@@ -56,7 +57,7 @@ class Run:
                 f"{self.folder} already holds {there[0]}; give --resume to go on with that run, "
                 f"or choose another --out"
             )
-        if (self.folder / LOCK).exists():  # what is there is of a run killed before it began
+        if (self.folder / LOCK).exists():  # the files are of a run killed before its start
             return
         others = self.folder.iterdir() if self.folder.is_dir() else ()
         others = sorted(p.name for p in others if p.name[0] != "." and p.name not in NOT_MINE)
@@ -67,10 +68,10 @@ class Run:
 
     @contextmanager
     def held(self):
-        """The folder, made where it is not there, for this run alone until the block ends.
+        """Lock the folder, which is created if missing, for this run until the block ends.
 
-        Raises InUseError while another process or Run holds it, OSError where it cannot be made. A
-        folder that is empty at the end is removed, with the parents made for it.
+        Raises InUseError while another process or Run holds it, OSError if it cannot be created. A
+        folder that is empty at the end is removed, with the parents created for it.
         """
         if self._holds:
             yield
@@ -79,19 +80,19 @@ class Run:
             with files.errors_naming(self.folder):
                 until_the_end.enter_context(files.folder_made(self.folder))
                 until_the_end.enter_context(exclusive_lock(self.folder / LOCK, self.folder))
-            if not self.resumed:  # another may have begun and ended since this was made
+            if not self.resumed:  # another run may have begun and ended in the meantime
                 self._check_free()
-                files.remove(self.folder / "data")  # of a run killed before it began
+                files.remove(self.folder / "data")  # of a run killed before its start
             self._holds = True
             try:
                 yield
             finally:
                 self._holds = False
 
-    def know(self, inputs):
-        """Keep digests of what the run reads, {name: digest}, in run.json.
+    def know(self, inputs: dict[str, str]) -> None:
+        """Keep digests of the run's inputs, {name: digest}, for run.json.
 
-        Raises ValueError where a resumed run began with others, and names them.
+        Raises ValueError if a resumed run began with other inputs, and names them.
         """
         changed = [name for name, now in inputs.items() if self.inputs.get(name, now) != now]
         if self.resumed and changed:
@@ -110,18 +111,18 @@ class Run:
         write_sealed(self.folder / "run.json", stored | {"inputs": self.inputs})
         self.rewind(-1)
 
-    def rewind(self, step):
-        """Cut metrics.jsonl back to the lines up to `step`, and a torn one off its end."""
+    def rewind(self, step: int) -> None:
+        """Remove the lines of metrics.jsonl after `step`, and an incomplete last line."""
         kept = [json.dumps(line) + "\n" for line in self.metrics() if line["step"] <= step]
         files.write_text(self.folder / "metrics.jsonl", "".join(kept))
 
-    def log(self, line):
-        """Append a line to metrics.jsonl; what is not finite becomes null."""
+    def log(self, line: dict) -> None:
+        """Append a line to metrics.jsonl; values that are not finite become null."""
         text = json.dumps(files.jsonable(line), allow_nan=False) + "\n"
         files.append(self.folder / "metrics.jsonl", text)
 
-    def metrics(self):
-        """The lines of metrics.jsonl as dictionaries, but for a last one that has no end.
+    def metrics(self) -> list[dict]:
+        """The complete lines of metrics.jsonl as dictionaries.
 
         Raises ValueError naming a line that is damaged.
         """
@@ -140,15 +141,15 @@ class Run:
             lines.append(line)
         return lines
 
-    def save(self, step, arrays, state):
-        """A checkpoint; the metrics so far reach the disk before it does."""
+    def save(self, step: int, arrays: dict, state: dict) -> None:
+        """Write a checkpoint, after the metrics so far are on disk."""
         files.sync(self.folder / "metrics.jsonl")
         training_state.save(self.folder, step, arrays, files.jsonable(state))
 
-    def load(self):
-        """The newest whole checkpoint's (arrays, state), or None before the first one.
+    def load(self) -> tuple[dict, dict] | None:
+        """The newest complete checkpoint's (arrays, state), or None before the first one.
 
-        A damaged newer one is deleted with a warning. Raises ValueError where none is whole.
+        A damaged newer one is deleted with a warning. Raises ValueError if all are damaged.
         """
         damaged = []
         path = training_state.latest(self.folder, damaged)
@@ -167,24 +168,26 @@ class Run:
             files.remove(spoilt)
         return found
 
-    def report(self, summary):
+    def report(self, summary: dict) -> None:
+        """Write report.json."""
         files.write_json(self.folder / "report.json", summary)
 
-    def discard(self):
-        """Take back a run that failed before its first checkpoint; leave what is not its own."""
+    def discard(self) -> None:
+        """Remove a run that failed before its first checkpoint, and no other files."""
         with suppress(OSError):
             for name in ("metrics.jsonl", "run.json"):
                 files.remove(self.folder / name)
         files.remove_empty(self.folder / "checkpoints", self.folder)
 
-    def how_to_resume(self):
+    def how_to_resume(self) -> str:
+        """The command or the Python call that resumes the run."""
         if not self.command:
             return f"resume with Run({str(self.folder)!r}, resume=True)"
         return f"resume with: {self.command} --out {shlex.quote(str(self.folder))} --resume"
 
 
 def _read(path):
-    """run.json as it was written, sealed or by a version before seals."""
+    """run.json, with its checksum or of a version without checksums."""
     stored = files.read_json(path)
     if isinstance(stored, dict) and stored.keys() == UNSEALED:
         return stored

@@ -1,7 +1,6 @@
 """Learning-rate schedules: the factor for step 0, 1, … total − 1.
 
-The numbers are those of transformers' get_*_schedule_with_warmup. With a warm-up the factor of
-the very first step is 0, as there.
+Source: transformers' get_*_schedule_with_warmup. With a warm-up the factor of the first step is 0.
 """
 
 import math
@@ -11,19 +10,19 @@ def _warm(step, warmup):
     return step / max(1, warmup)
 
 
-def constant(step, *, warmup, total):
+def constant(step: int, *, warmup: int, total: int) -> float:
     """Up to 1 over `warmup` steps, then 1."""
     return _warm(step, warmup) if step < warmup else 1.0
 
 
-def linear(step, *, warmup, total):
+def linear(step: int, *, warmup: int, total: int) -> float:
     """Up to 1 over `warmup` steps, then straight down to 0 at `total`."""
     if step < warmup:
         return _warm(step, warmup)
     return max(0.0, (total - step) / max(1, total - warmup))
 
 
-def cosine(step, *, warmup, total):
+def cosine(step: int, *, warmup: int, total: int) -> float:
     """Up to 1 over `warmup` steps, then half a cosine wave down to 0 at `total`."""
     if step < warmup:
         return _warm(step, warmup)

@@ -1,4 +1,4 @@
-"""What a training run is told: one frozen dataclass, checked when it is made."""
+"""TrainConfig: the options of a training run, one frozen dataclass that validates itself."""
 
 import math
 from dataclasses import asdict, dataclass, fields
@@ -15,22 +15,22 @@ BUDGETS = ("steps", "tokens", "minutes", "epochs")
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Options of `minidistil.train.train`. Raises ValueError when one makes no sense.
+    """Options of `minidistil.train.train`. Raises ValueError for an option out of range.
 
-    steps, tokens, minutes, epochs: the budget, exactly one of them. All but steps are turned
-        into steps once, before the first, so that the schedule knows its end. A step is one
-        update of the parameters; tokens are real ones, not padding.
+    steps, tokens, minutes, epochs: the budget, exactly one of them. The others are converted to
+        steps before the first step, as the schedule needs their number. A step is one update of
+        the parameters; tokens do not include padding.
     optimizer: adamw, or bertadam or lamb as `minidistil.train.bert_optimizers` has them.
     warmup: steps when an integer, a share of all steps when a fraction below 1.
     max_grad_norm: 0 means no clipping.
-    accumulate: micro-batches a step, which count as one batch would: each label of them the same.
-    batch_tokens: how many tokens a micro-batch holds, for whoever builds the data.
-    patience: stop after so many evaluations in a row without a better one; None never.
-    keep: "last", or "best": the parameters whose evaluation was the best.
-    measure: which of an evaluation's numbers says so: a name, or several, of which the first that
-        is there counts; by default its loss.
-    class_weights: of a classifier's labels, a number a class, in their order; None: all 1.
-    label_smoothing: how much of a label is spread over all classes, 0 to below 1.
+    accumulate: micro-batches a step. Their gradients add up to those of one large batch.
+    batch_tokens: tokens of a micro-batch, used when the data is made.
+    patience: stop after so many evaluations in a row without a better one; None: never.
+    keep: "last", or "best": the parameters with the best evaluation.
+    measure: the evaluation's number that `patience` and `keep` compare: a name, or several, of
+        which the first in the evaluation is used; by default its loss.
+    class_weights: of a classifier's labels, one number a class, in their order; None: all 1.
+    label_smoothing: the share of a label that is spread over all classes, 0 to below 1.
     log_every, eval_every, checkpoint_every: in steps; None means about 200 log lines, 10
         evaluations and 10 checkpoints over the run.
     seed: of dropout. The data has its own.
@@ -95,11 +95,10 @@ class TrainConfig:
         one_of("schedule", self.schedule, SCHEDULES)
         one_of("backend", self.backend, BACKENDS)
         whole("seed", self.seed)
-
         one_of("keep", self.keep, KEPT)
 
     def _check_labels(self):
-        """class_weights as a tuple of floats, or None; a smoothing that is one."""
+        """class_weights become a tuple of floats, or None; checks both options of labels."""
         if self.class_weights is not None:
             weights = tuple(float(w) for w in self.class_weights)
             if not weights or not all(0 <= w < math.inf for w in weights) or not any(weights):
@@ -113,17 +112,18 @@ class TrainConfig:
                 f"label_smoothing must be from 0 to below 1, not {self.label_smoothing!r}"
             )
 
-    def warmup_steps(self, steps):
-        """A share is rounded up, as transformers does."""
+    def warmup_steps(self, steps: int) -> int:
+        """The warm-up in steps; a share is rounded up, as in transformers."""
         return math.ceil(self.warmup * steps) if self.warmup < 1 else int(self.warmup)
 
-    def to_dict(self):
+    def to_dict(self) -> dict:
+        """The options as JSON values."""
         tuples = {n: x for n, x in asdict(self).items() if isinstance(x, tuple)}
         return asdict(self) | {name: list(x) for name, x in tuples.items()}
 
     @classmethod
-    def from_dict(cls, values):
-        """Inverse of `to_dict`. Raises ValueError for a name that is no option."""
+    def from_dict(cls, values: dict) -> "TrainConfig":
+        """The inverse of `to_dict`. Raises ValueError for an unknown option."""
         if unknown := sorted(set(values) - {f.name for f in fields(cls)}):
             raise ValueError(f"no such training option: {several(unknown)}")
         return cls(**values)

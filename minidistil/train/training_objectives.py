@@ -1,9 +1,10 @@
-"""What is trained, and on which loss: the two things the loop asks for, `.model` and `.gradients`.
+"""Objectives: a model and the gradients of its loss, `.model` and `.gradients`, for the loop.
 
 An objective is pure: the same batch, seed and step give the same gradients.
 """
 
 from minidistil.distill import DistillConfig, distill_step, weight_schedules
+from minidistil.distill.dropout_seed import DropoutSeed
 from minidistil.distill.mean_counts import counts
 from minidistil.model.finite import first_not_finite
 from minidistil.model.label_counts import PLAIN, WHOLE, Counting
@@ -15,12 +16,12 @@ from minidistil.model.vision.vision_model import VisionModel
 class Supervised:
     """The task's own loss: masked language modelling, or the labels of a classifier."""
 
-    def __init__(self, model, counting=PLAIN):
+    def __init__(self, model, counting: Counting = PLAIN):
         check_counting(counting, model)
         self.model, self.counting = model, counting
 
     def counts(self, batch, *, step, width=None):
-        """What the means of the loss are over, {name: n}."""
+        """{name: n}, what the means of the loss are over."""
         return self.model.counts(batch, self.counting)
 
     def gradients(self, batch, *, seed, step, first_sequence, shares=WHOLE):
@@ -32,64 +33,68 @@ class Supervised:
         return _parts(_supervised(self.model, batch, seed, step, first_sequence, counting))
 
     def diagnose(self, batch, *, seed, step, first_sequence, shares=WHOLE):
-        """Where in the model the first number that is not finite appears, or ""."""
-        place = batch, seed, step, first_sequence, self.counting._replace(shares=shares)
-        return first_not_finite({"": self.model}, lambda model: _supervised(model, *place))
+        """The model's first op whose result is not finite, as text, or ""."""
+        how = batch, seed, step, first_sequence, self.counting._replace(shares=shares)
+        return first_not_finite({"": self.model}, lambda model: _supervised(model, *how))
 
 
 class Distillation:
-    """A student that learns from a teacher; the teacher is only read, in evaluation mode.
+    """Distillation of a student from a teacher, which is in evaluation mode and never updated.
 
     teacher: a Model, or one of `minidistil.distill.teachers`.
     """
 
-    def __init__(self, student, teacher, config=None, counting=PLAIN):
+    def __init__(
+        self, student, teacher, config: DistillConfig | None = None, counting: Counting = PLAIN
+    ):
         self.model, self.teacher, self.config = student, teacher, config or DistillConfig()
         self.steps = None
         self.count_labels(counting)
 
     def count_labels(self, counting):
-        """How the labels count from now on. Raises ValueError for a student without such labels."""
+        """Set class weights and label smoothing. Raises ValueError for labels without classes."""
         check_counting(counting, self.model)
         self.counting = counting
 
     def begin(self, steps):
-        """Told by the loop before the first step: what varies in the config knows its end."""
+        """Called by the loop before the first step: schedules of the config need the number of
+        steps."""
         self.steps = steps
 
     def varying(self, step):
-        """The numbers of the config that vary, as this step has them."""
+        """{name: value} at this step of the config's numbers with a schedule."""
         return weight_schedules.values(self.config.vary, self._share(step))
 
     def counts(self, batch, *, step, width=None):
-        """What the means of the loss are over, {name: n}; width: columns of the whole batch."""
+        """{name: n}, what the means of the loss are over; width: columns of the whole batch."""
         return counts(self.model, batch, self.config.at(self._share(step)), width, self.counting)
 
     def gradients(self, batch, *, seed, step, first_sequence, shares=WHOLE):
-        """The same."""
-        place = seed, step, first_sequence, shares
-        return _parts(self._step(self.model, self.teacher, batch, *place))
+        """One batch  ->  {"loss": …, part: …}, {name: gradient} of the student."""
+        dropout_seed = DropoutSeed(True, seed, step, first_sequence)
+        return _parts(self._step(self.model, self.teacher, batch, dropout_seed, shares))
 
     def _share(self, step):
         return 0.0 if self.steps is None else step / self.steps
 
     def diagnose(self, batch, *, seed, step, first_sequence, shares=WHOLE):
-        """Where in the two models the first number that is not finite appears, or ""."""
+        """The first op of the two models whose result is not finite, as text, or ""."""
         models = {"": self.model}
         if isinstance(self.teacher, Model | VisionModel):
             models["teacher"] = self.teacher
 
+        dropout_seed = DropoutSeed(True, seed, step, first_sequence)
+
         def again(student, teacher=self.teacher):
-            self._step(student, teacher, batch, seed, step, first_sequence, shares)
+            self._step(student, teacher, batch, dropout_seed, shares)
 
         return first_not_finite(models, again)
 
-    def _step(self, student, teacher, batch, seed, step, first_sequence, shares):
-        config, counting = self.config.at(self._share(step)), self.counting._replace(shares=shares)
-        return distill_step(
-            student, teacher, batch, config, True, seed, step, first_sequence=first_sequence,
-            counting=counting,
-        )  # fmt: skip
+    def _step(self, student, teacher, batch, dropout_seed, shares):
+        config = self.config.at(self._share(dropout_seed.step))
+        counting = self.counting._replace(shares=shares)
+        how = dropout_seed._asdict()
+        return distill_step(student, teacher, batch, config, **how, counting=counting)
 
 
 def _supervised(model, batch, seed, step, first_sequence, counting):
@@ -102,12 +107,12 @@ def _parts(done):
     return {"loss": done.loss} | done.parts, done.grads
 
 
-def counting_of(config):
-    """How the labels count that a TrainConfig trains on."""
+def counting_of(config) -> Counting:
+    """The class weights and the label smoothing of a TrainConfig."""
     return Counting(class_weights=config.class_weights, label_smoothing=config.label_smoothing)
 
 
-def objective_for(model_or_pair, distill=None, counting=PLAIN):
+def objective_for(model_or_pair, distill: DistillConfig | None = None, counting: Counting = PLAIN):
     """A model -> Supervised; a pair (student, teacher) -> Distillation; an objective as it is."""
     if hasattr(model_or_pair, "gradients") and hasattr(model_or_pair, "model"):
         return model_or_pair

@@ -1,16 +1,18 @@
-"""Checkpoints: all that a run needs to go on as if it had never stopped.
+"""Checkpoints: everything that a run needs to continue with the same bits.
 
     <run>/checkpoints/step-00000100/arrays.safetensors    parameters and optimiser moments
                                     state.json            counters, size and checksum of the arrays
 
-A checkpoint is written aside and renamed, so that a name `step-…` always stands for a complete
-one; a run killed while writing leaves only a leftover, which the next look removes. The last
-two are kept: should a disk spoil the newest, which the checksums tell, the one before is there.
+A checkpoint is written under a temporary name and renamed, so a folder `step-…` is always complete.
+A run that is killed while writing leaves a temporary folder, which `latest` removes. The last two
+checkpoints are kept: if the checksums show that the newest is damaged, the one before is used.
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
@@ -21,11 +23,11 @@ KEEP = 2
 ARRAYS, STATE = "arrays.safetensors", "state.json"
 
 
-def save(folder, step, arrays, state):
+def save(folder: str | Path, step: int, arrays: Mapping[str, np.ndarray], state: dict) -> None:
     """Write checkpoint `step` of the run in `folder`; drop all but the last two.
 
-    arrays: name -> array. state: what JSON can hold.
-    Raises OSError when the disk is full or the folder unwritable; what was there stays.
+    arrays: name -> array. state: of JSON values.
+    Raises OSError when the disk is full or the folder cannot be written to; older ones stay.
     """
     target = Path(folder) / "checkpoints" / f"step-{step:08d}"
     with files.replacing(target) as aside:
@@ -37,8 +39,29 @@ def save(folder, step, arrays, state):
         files.remove(old)
 
 
-def latest(folder, damaged=None):
-    """The newest whole checkpoint's folder, or None. Leftovers of killed runs are removed.
+GROUPS = ("param", "m", "v", "best")  # parameters, AdamW's moments, the best parameters
+
+
+def flat(**groups: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """{name: array} of each of GROUPS  ->  {"group/name": array}."""
+    return {
+        f"{group}/{name}": np.ascontiguousarray(groups[group][name])
+        for group in GROUPS
+        for name in groups[group]
+    }
+
+
+def grouped(arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+    """The inverse of `flat`."""
+    groups = {group: {} for group in GROUPS}
+    for key, array in arrays.items():
+        group, name = key.split("/", 1)
+        groups[group][name] = array
+    return groups
+
+
+def latest(folder: str | Path, damaged: list | None = None) -> Path | None:
+    """The newest complete checkpoint's folder, or None. Leftovers of killed runs are removed.
 
     damaged: a list that gets (folder, ValueError) of each newer one.
     """
@@ -58,7 +81,7 @@ def latest(folder, damaged=None):
     return None
 
 
-def load(path):
+def load(path: Path) -> tuple[dict, dict]:
     """A checkpoint's folder  ->  arrays, state. Raises ValueError for one that is damaged."""
     try:
         arrays = load_file(path / ARRAYS)
@@ -74,7 +97,7 @@ def _steps(checkpoints):
 
 
 def _check(path):
-    """Raises ValueError unless every bit of the checkpoint is as it was written."""
+    """Raises ValueError unless size and checksums are those that were written."""
     try:
         state = read_sealed(path / STATE)
         size, found = (path / ARRAYS).stat().st_size, checksum(path / ARRAYS)

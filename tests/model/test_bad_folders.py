@@ -134,7 +134,7 @@ def test_a_tensor_under_two_names(tmp_path):
     folder, model = folder_of("distilbert-mlm", tmp_path)
     key = "embeddings.LayerNorm.weight"
     rewrite(folder, lambda tensors: tensors.update({key: model.params[f"distilbert.{key}"]}))
-    assert "there twice" in refusal(folder)
+    assert "appears twice" in refusal(folder)
 
 
 def test_dtypes_that_hold_no_weights(tmp_path):

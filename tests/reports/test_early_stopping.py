@@ -144,7 +144,7 @@ def test_options_that_make_no_sense(options, message):
 
 def test_nothing_to_judge_by(tmp_path):
     """Was: missing. Right: refused before the first step, and nothing is left."""
-    with pytest.raises(ValueError, match="judge by evaluations"):
+    with pytest.raises(ValueError, match="need evaluations"):
         run_loop(ToyObjective(), ToyData(), config(patience=2), run=tmp_path / "run")
     with pytest.raises(ValueError, match="measure must be one of loss, accuracy, not f1"):
         trained(tmp_path / "run", keep="best", measure="f1")

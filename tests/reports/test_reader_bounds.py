@@ -235,8 +235,8 @@ LYING = "{'descr': '<f8', 'fortran_order': False, 'shape': (20000, 30, 30), }"
     ("header", "says"),
     [
         (HUGE, "takes 8,000,000,000,000 bytes, of which at most 8,589,934,592 are read"),
-        (LYING, "takes 144,000,000 bytes, where 144 are there"),
-        (HUGE.replace("1000000, 1000000", "-3, -3, 2"), "takes 144 bytes, where 144 are there"),
+        (LYING, "takes 144,000,000 bytes, but the file holds 144"),
+        (HUGE.replace("1000000, 1000000", "-3, -3, 2"), "takes 144 bytes, but the file holds 144"),
         (HUGE.replace("<f8", "|O"), "holds Python objects"),
         ("{'descr': '<f8', 'shape': (3,)}", "cannot be read as .npz"),
         ("no header", "cannot be read as .npz"),

@@ -1,4 +1,4 @@
-"""The known mistakes, one file a theme. Importing a file adds its mistakes to the catalogue."""
+"""The known mistakes, one file per topic. Importing a file adds its mistakes to the catalogue."""
 
 from minidistil.check.mistakes import (  # noqa: F401  (the import fills the catalogue)
     in_activation,

@@ -1,4 +1,4 @@
-"""Mistakes in the activation of the feed-forward half and of the masked-LM head."""
+"""Mistakes in the activation of the feed-forward sublayer and of the masked-LM head."""
 
 import numpy as np
 

@@ -51,7 +51,7 @@ def qk_swapped(q, k):
 
 
 def _add(value, mask):
-    """What an additive mask adds: 0 at tokens, `value` at padding."""
+    """An additive mask (B,1,1,T): 0 at tokens, `value` at padding."""
     return np.where(mask, 0.0, value)[:, None, None, :]
 
 
@@ -60,7 +60,7 @@ INVERTED = {"filled": -1e9, "added": -1e4, "filled with −∞": -np.inf}
 
 @mistake(
     "mask-inverted", "weights", values=tuple(INVERTED),
-    says="The mask is inverted: attention looks at the padding alone ({}).",
+    says="The mask is inverted: all attention weight falls on padding ({}).",
     yours="a = softmax(s with −∞ at the tokens)", right=WEIGHTS,
     fix="mask where attention_mask == 0; PyTorch's key_padding_mask is True at padding, "
     "scaled_dot_product_attention's boolean mask is True at tokens",
@@ -96,7 +96,7 @@ def mask_too_weak(s, mask=None, *, value):
     "mask-ignored", "weights",
     says="The mask is ignored: tokens attend to padding.",
     yours="a = softmax(s)", right=WEIGHTS,
-    fix="hand attention_mask down to every layer, and mask the keys (the last axis of the scores)",
+    fix="pass attention_mask to every layer, and mask the keys (the last axis of the scores)",
 )  # fmt: skip
 def mask_ignored(s, mask=None):
     return reference_ops.softmax(s)
@@ -104,16 +104,16 @@ def mask_ignored(s, mask=None):
 
 @mistake(
     "causal-mask", "weights",
-    says="Attention is causal: a token does not see those behind it.",
+    says="Attention is causal: a token does not attend to later tokens.",
     yours="a = softmax(s with −∞ where key > query)", right=WEIGHTS,
-    fix="no triangular mask and is_causal=False: BERT reads both ways",
+    fix="no triangular mask and is_causal=False: BERT is bidirectional",
 )  # fmt: skip
 def causal(s, mask=None):
-    seen = np.tri(s.shape[2], dtype=bool)
+    allowed = np.tri(s.shape[2], dtype=bool)
     if mask is not None:
-        seen = seen & mask[:, None, None, :]
-    seen = seen | np.eye(s.shape[2], dtype=bool)  # a padded query on the left sees itself
-    return reference_ops.softmax(np.where(seen, s, -np.inf))
+        allowed = allowed & mask[:, None, None, :]
+    allowed = allowed | np.eye(s.shape[2], dtype=bool)  # padding on the left attends to itself
+    return reference_ops.softmax(np.where(allowed, s, -np.inf))
 
 
 @mistake(
@@ -145,7 +145,7 @@ def softmax_axis_of_rows(s, axis=-1, *, value):
 
 
 def _interleaved(n_heads):
-    """Channels dealt out to the heads one by one: channel c belongs to head c mod H."""
+    """Interleaved channels: channel c belongs to head c mod H."""
 
     def split(x):
         return x.reshape(*x.shape[:2], -1, n_heads).transpose(0, 3, 1, 2)
@@ -157,7 +157,7 @@ def _interleaved(n_heads):
 
 
 def _unmoved(n_heads):
-    """The axes reshaped where they should be swapped."""
+    """A reshape without the swap of axes."""
 
     def split(x):
         return x.reshape(x.shape[0], n_heads, x.shape[1], -1)
@@ -180,8 +180,8 @@ HEADS = {
 
 @mistake(
     "head-order", "heads", values=tuple(HEADS),
-    says="The channels go to the wrong heads: {}.",
-    yours="{}", right="(B,T,C) → view (B,T,H,D) → transpose (B,H,T,D), and back the same way",
+    says="Channels are assigned to the wrong heads: {}.",
+    yours="{}", right="(B,T,C) → view (B,T,H,D) → transpose (B,H,T,D), and the inverse to merge",
     fix="x.view(B, T, H, D).transpose(1, 2); back: x.transpose(1, 2).reshape(B, T, C)",
 )  # fmt: skip
 def head_order(n_heads, *, value):

@@ -1,4 +1,4 @@
-"""Mistakes in how a block is put together: residuals, order, weights, whose layer it is."""
+"""Mistakes in the structure of a block: residuals, order, weights, the layer's parameters."""
 
 from minidistil.check import reference_ops
 from minidistil.check.mistakes.registry import mistake
@@ -8,7 +8,7 @@ RIGHT = "u = LN(x + attention(x)),  y = LN(u + ffn(u))"
 
 @mistake(
     "pre-norm", "block", values=("pre-norm", "pre-norm, without the second"),
-    says="LayerNorm stands before attention and feed-forward, not behind the sums ({}).",
+    says="LayerNorm precedes attention and feed-forward instead of following the sums ({}).",
     yours="u = x + attention(LN(x)),  y = u + ffn(LN(u))", right=RIGHT,
     fix="post-norm: add the residual, then normalise the sum",
 )  # fmt: skip
@@ -20,8 +20,8 @@ def pre_norm(x, attend, attention_norm, feed, output_norm, residual, *, value):
 
 @mistake(
     "hidden-before-norm", "block",
-    says="The hidden state is handed on before its last LayerNorm.",
-    yours="y = u + ffn(u)", right=RIGHT, fix="hand on LN(u + ffn(u)), the LayerNorm's output",
+    says="The hidden state is taken before its last LayerNorm.",
+    yours="y = u + ffn(u)", right=RIGHT, fix="pass on LN(u + ffn(u)), the LayerNorm's output",
 )  # fmt: skip
 def hidden_before_norm(x, attend, attention_norm, feed, output_norm, residual):
     u = attention_norm(residual(x, attend(x), "attention_sum"))
@@ -31,7 +31,7 @@ def hidden_before_norm(x, attend, attention_norm, feed, output_norm, residual):
 @mistake(
     "residual-missing", "residual",
     says="The residual is not added.",
-    yours="s = f(x)", right="s = x + f(x)", fix="add the input of the half-block to its output",
+    yours="s = f(x)", right="s = x + f(x)", fix="add the input of the sublayer to its output",
 )  # fmt: skip
 def residual_missing(x, y):
     return y
@@ -41,7 +41,7 @@ def residual_missing(x, y):
     "residual-doubled", "residual", values=("the input", "the output"),
     says="The residual is added twice: {} counts double.",
     yours="s = 2x + f(x) or x + 2f(x)", right="s = x + f(x)",
-    fix="add once; look for a sub-layer that adds the residual by itself",
+    fix="add once; look for a sublayer that already adds the residual",
 )  # fmt: skip
 def residual_doubled(x, y, *, value):
     return 2 * x + y if value == "the input" else x + 2 * y
@@ -51,7 +51,7 @@ def residual_doubled(x, y, *, value):
     "weight-untransposed", "linear",
     says="A weight is used untransposed.",
     yours="y = x·W + b", right="y = x·Wᵀ + b,  W (out, in) as torch.nn.Linear stores it",
-    fix="F.linear(x, W, b), or transpose what a (in, out) layout stores",
+    fix="F.linear(x, W, b), or transpose a weight that is stored as (in, out)",
 )  # fmt: skip
 def weight_untransposed(x, weight, bias):
     if weight.shape[0] != weight.shape[1]:

@@ -35,7 +35,7 @@ def position_missing(word, position, kind=None, *, ids, types=None, first=0):
     "token-type-missing", "embedding_sum", values=("left out", "always type 0"),
     says="The token types are {}.",
     yours="x = word[id] + position[column], types {}", right=RIGHT,
-    fix="add token_type_embeddings(token_type_ids); without ids BERT takes type 0, not nothing",
+    fix="add token_type_embeddings(token_type_ids); without ids BERT uses type 0",
 )  # fmt: skip
 def token_type_missing(word, position, kind=None, *, ids, types=None, first=0, value):
     if kind is None:
@@ -46,7 +46,7 @@ def token_type_missing(word, position, kind=None, *, ids, types=None, first=0, v
 
 @mistake(
     "token-type-unexpected", "embedding_sum", values=lambda known: ("always type 1", *known.added),
-    says="A token type is added that the model does not have, or not for this batch.",
+    says="A token type is added that the model or this batch does not have.",
     yours="x = word[id] + position[column] + one vector more", right=RIGHT,
     fix="DistilBERT has no token types: leave the table out; BERT takes them from the batch",
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Mistakes in the heads: what stands for a text, and the table that words are scored with."""
+"""Mistakes in the heads: pooling, the vocabulary projection, spans, sentence embeddings."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from minidistil.check.mistakes.registry import mistake
 
 @mistake(
     "pooled-mean", "pool", values=("real tokens", "all columns", "largest of the real tokens"),
-    says="The text is summed up by a mean or maximum over tokens ({}), not by its first one.",
+    says="The text is pooled by a mean or maximum over tokens ({}), not by its first token.",
     yours="pooled = mean over {} of h", right="pooled = h[:, 0], the [CLS] token",
     fix="hidden[:, 0] before the classifier's first layer",
 )  # fmt: skip
@@ -23,7 +23,7 @@ def pooled_mean(h, mask=None, *, value):
 
 @mistake(
     "pooled-last", "pool",
-    says="The text is summed up by its last column, not by its first token.",
+    says="The text is pooled by its last column, not by its first token.",
     yours="pooled = h[:, −1]", right="pooled = h[:, 0], the [CLS] token", fix="hidden[:, 0]",
 )  # fmt: skip
 def pooled_last(h, mask=None):
@@ -32,7 +32,7 @@ def pooled_last(h, mask=None):
 
 @mistake(
     "head-untied", "projection", values=lambda known: known.foreign,
-    says="The vocabulary head has a weight of its own, not the word embeddings.",
+    says="The vocabulary head has a separate weight instead of the word embeddings.",
     yours="logits = x·W′ᵀ + b,  W′ another table", right="logits = x·wordᵀ + b",
     fix="decoder.weight = word_embeddings.weight, the same Parameter, after loading too",
 )  # fmt: skip
@@ -51,7 +51,7 @@ def projection_bias(x, word, bias):
 
 @mistake(
     "span-ends-swapped", "spans",
-    says="Where an answer starts and where it ends are swapped.",
+    says="The start and end logits are swapped.",
     yours="start = z[:, :, 1], end = z[:, :, 0]", right="start = z[:, :, 0], end = z[:, :, 1]",
     fix="start, end = logits.unbind(-1)",
 )  # fmt: skip
@@ -62,9 +62,9 @@ def span_ends_swapped(z):
 
 @mistake(
     "mean-over-padding", "text_vector",
-    says="The mean of a text's tokens counts the padding.",
+    says="The mean over a text's tokens includes the padding.",
     yours="v = Σ h / T over all T columns", right="v = Σ m·h / Σ m,  m the mask",
-    fix="multiply by the mask, and divide by how many tokens it counts",
+    fix="multiply by the mask, and divide by the number of real tokens",
 )  # fmt: skip
 def mean_over_padding(h, mask, *, mode, normalize):
     return reference_ops.text_vector(h, np.ones_like(mask), mode=mode, normalize=normalize)
@@ -72,10 +72,10 @@ def mean_over_padding(h, mask, *, mode, normalize):
 
 @mistake(
     "embedding-pooling", "text_vector",
-    says="A text's vector is pooled as another folder's would be: mean for [CLS], or vice versa.",
+    says="The sentence embedding has the wrong pooling: mean instead of [CLS], or vice versa.",
     yours="h[:, 0] for the mean of h, or the mean for h[:, 0]",
-    right="1_Pooling/config.json says which of both",
-    fix="pool as 1_Pooling/config.json of the folder says",
+    right="the pooling that 1_Pooling/config.json names",
+    fix="use the pooling of the folder's 1_Pooling/config.json",
 )  # fmt: skip
 def embedding_pooling(h, mask, *, mode, normalize):
     other = "mean" if mode == "cls" else "cls"
@@ -84,9 +84,9 @@ def embedding_pooling(h, mask, *, mode, normalize):
 
 @mistake(
     "embedding-length", "text_vector",
-    says="A text's vector is handed out at its own length where 1 is right, or vice versa.",
-    yours="v for v/|v|, or v/|v| for v", right="modules.json says whether Normalize follows",
-    fix="torch.nn.functional.normalize(v, dim=1) where, and only where, the folder says so",
+    says="The sentence embedding is not normalised to length 1, or is without a Normalize module.",
+    yours="v for v/|v|, or v/|v| for v", right="modules.json lists Normalize, or does not",
+    fix="torch.nn.functional.normalize(v, dim=1) exactly if modules.json lists Normalize",
 )  # fmt: skip
 def embedding_length(h, mask, *, mode, normalize):
     return reference_ops.text_vector(h, mask, mode=mode, normalize=not normalize)

@@ -7,7 +7,8 @@ from minidistil.check.mistakes.registry import mistake
 from minidistil.distilbert import log_softmax
 
 KL = (
-    "τ²·Σ t·(ln t − ln p)/N over the N real tokens,  t = softmax(teacher/τ), p = softmax(student/τ)"
+    "τ²·Σ p_t·(ln p_t − ln p_s)/N over the N real tokens,  p_t = softmax(z_t/τ), "
+    "p_s = softmax(z_s/τ)"
 )
 
 
@@ -18,15 +19,16 @@ def _rows(x, mask):
 
 
 def _log_pair(student, teacher, mask, tau, teacher_tau=None):
-    t = log_softmax(_rows(teacher, mask) / (tau if teacher_tau is None else teacher_tau))
-    return log_softmax(_rows(student, mask) / tau), t
+    """Logits (…,V)  ->  log-probabilities of the student and of the teacher, (N,V) each."""
+    log_t = log_softmax(_rows(teacher, mask) / (tau if teacher_tau is None else teacher_tau))
+    return log_softmax(_rows(student, mask) / tau), log_t
 
 
 @mistake(
     "kl-arguments-swapped", "kl_div",
     says="The KL divergence has student and teacher swapped.",
-    yours="KL(student ‖ teacher) = Σ p·(ln p − ln t)", right="KL(teacher ‖ student): " + KL,
-    fix="F.kl_div(log_softmax(student/τ), softmax(teacher/τ)): logs of the student come first",
+    yours="KL(student ‖ teacher) = Σ p_s·(ln p_s − ln p_t)", right="KL(teacher ‖ student): " + KL,
+    fix="F.kl_div(log_softmax(z_s/τ), softmax(z_t/τ)): the student's log-probabilities first",
 )  # fmt: skip
 def arguments_swapped(student, teacher, *, mask=None, tau=2.0):
     return reference_ops.kl_div(teacher, student, mask=mask, tau=tau)
@@ -35,7 +37,7 @@ def arguments_swapped(student, teacher, *, mask=None, tau=2.0):
 @mistake(
     "kl-tau-squared-missing", "kl_div",
     says="The KL divergence is not multiplied by τ².",
-    yours="Σ t·(ln t − ln p)/N", right=KL, fix="multiply by temperature**2",
+    yours="Σ p_t·(ln p_t − ln p_s)/N", right=KL, fix="multiply by temperature**2",
 )  # fmt: skip
 def tau_squared_missing(student, teacher, *, mask=None, tau=2.0):
     return reference_ops.kl_div(student, teacher, mask=mask, tau=tau) / tau**2
@@ -44,7 +46,7 @@ def tau_squared_missing(student, teacher, *, mask=None, tau=2.0):
 @mistake(
     "kl-tau-once", "kl_div",
     says="The KL divergence is multiplied by τ, not by τ².",
-    yours="τ·Σ t·(ln t − ln p)/N", right=KL, fix="multiply by temperature**2",
+    yours="τ·Σ p_t·(ln p_t − ln p_s)/N", right=KL, fix="multiply by temperature**2",
 )  # fmt: skip
 def tau_once(student, teacher, *, mask=None, tau=2.0):
     return reference_ops.kl_div(student, teacher, mask=mask, tau=tau) / tau
@@ -53,19 +55,19 @@ def tau_once(student, teacher, *, mask=None, tau=2.0):
 @mistake(
     "kl-tau-one-side", "kl_div", values=("teacher", "student"),
     says="Only the {}'s logits are divided by the temperature.",
-    yours="the other side is softmax of the bare logits", right=KL,
+    yours="softmax of the other's logits without temperature", right=KL,
     fix="divide the logits of both by the temperature",
 )  # fmt: skip
 def tau_one_side(student, teacher, *, mask=None, tau=2.0, value):
     sides = (1, tau) if value == "teacher" else (tau, 1)
-    p, t = _log_pair(student, teacher, mask, *sides)
-    return tau**2 * (np.exp(t) * (t - p)).sum() / len(p)
+    log_s, log_t = _log_pair(student, teacher, mask, *sides)
+    return tau**2 * (np.exp(log_t) * (log_t - log_s)).sum() / len(log_s)
 
 
 @mistake(
     "kl-reduction-mean", "kl_div",
     says="The KL divergence is averaged over tokens and classes.",
-    yours="τ²·Σ t·(ln t − ln p)/(N·V)", right=KL,
+    yours="τ²·Σ p_t·(ln p_t − ln p_s)/(N·V)", right=KL,
     fix='reduction="batchmean" on (N,V); "mean" divides by V as well',
 )  # fmt: skip
 def reduction_mean(student, teacher, *, mask=None, tau=2.0):
@@ -75,7 +77,7 @@ def reduction_mean(student, teacher, *, mask=None, tau=2.0):
 @mistake(
     "kl-reduction-sum", "kl_div", values=("not divided", "divided by the B sequences"),
     says="The KL divergence is summed over tokens ({}).",
-    yours="τ²·Σ t·(ln t − ln p), {}", right=KL,
+    yours="τ²·Σ p_t·(ln p_t − ln p_s), {}", right=KL,
     fix='select the real tokens, (N,V), then reduction="batchmean"',
 )  # fmt: skip
 def reduction_sum(student, teacher, *, mask=None, tau=2.0, value):
@@ -103,36 +105,40 @@ def over_padding(student, teacher, *, mask=None, tau=2.0, value):
     return total / PADDED[value](rows, real, len(student))
 
 
-LOGS = {
-    "probabilities of the student where logs are expected": lambda p, t: (
-        np.exp(t) * (t - np.exp(p))
+LOGS = {  # the terms of the sum, from log-probabilities
+    "probabilities of the student where logs are expected": lambda log_s, log_t: (
+        np.exp(log_t) * (log_t - np.exp(log_s))
     ),
-    "logs of the teacher where probabilities are expected": lambda p, t: np.full_like(t, np.nan),
-    "log_target=True with probabilities": lambda p, t: np.exp(np.exp(t)) * (np.exp(t) - p),
-    "a log of logs": lambda p, t: np.full_like(t, np.nan),
+    "logs of the teacher where probabilities are expected": lambda log_s, log_t: np.full_like(
+        log_t, np.nan
+    ),
+    "log_target=True with probabilities": lambda log_s, log_t: (
+        np.exp(np.exp(log_t)) * (np.exp(log_t) - log_s)
+    ),
+    "a log of logs": lambda log_s, log_t: np.full_like(log_t, np.nan),
 }
 
 
 @mistake(
     "kl-log-twice", "kl_div", values=tuple(LOGS),
-    says="A logarithm is taken once too often or not at all: {}.",
+    says="A logarithm is taken twice or is missing: {}.",
     yours="{}", right=KL,
-    fix="F.kl_div(log_softmax(student/τ), softmax(teacher/τ)): a log first, a probability second",
+    fix="F.kl_div(log_softmax(z_s/τ), softmax(z_t/τ)): log-probabilities, then probabilities",
 )  # fmt: skip
 def log_twice(student, teacher, *, mask=None, tau=2.0, value):
-    p, t = _log_pair(student, teacher, mask, tau)
-    return tau**2 * LOGS[value](p, t).sum() / len(p)
+    log_s, log_t = _log_pair(student, teacher, mask, tau)
+    return tau**2 * LOGS[value](log_s, log_t).sum() / len(log_s)
 
 
 @mistake(
     "kl-cross-entropy", "kl_div",
-    says="The soft targets' cross-entropy stands for the KL divergence.",
-    yours="−τ²·Σ t·ln p/N: larger by the teacher's entropy, with the same gradient", right=KL,
-    fix="subtract the teacher's entropy, or keep it: only the loss's value differs",
+    says="The cross-entropy with soft targets replaces the KL divergence.",
+    yours="−τ²·Σ p_t·ln p_s/N: larger by the teacher's entropy, with the same gradient", right=KL,
+    fix="subtract the teacher's entropy, or keep it: only the value of the loss differs",
 )  # fmt: skip
 def soft_cross_entropy(student, teacher, *, mask=None, tau=2.0):
-    p, t = _log_pair(student, teacher, mask, tau)
-    return -(tau**2) * (np.exp(t) * p).sum() / len(p)
+    log_s, log_t = _log_pair(student, teacher, mask, tau)
+    return -(tau**2) * (np.exp(log_t) * log_s).sum() / len(log_s)
 
 
 COSINE = "mean over the real tokens of 1 − cos(student, teacher)"
@@ -144,7 +150,7 @@ def _cosines(student, teacher, mask):
 
 
 TARGETS = {
-    "the target is −1: directions are pushed apart": lambda c: np.maximum(c, 0),
+    "the target is −1": lambda c: np.maximum(c, 0),
     "cos itself, without 1 −": lambda c: c,
     "−cos, without 1": lambda c: -c,
 }
@@ -176,8 +182,8 @@ CE = "mean of −ln softmax(logits)[label] over the tokens whose label is not �
     "ce-ignore-index", "cross_entropy",
     values=("−100 counts as word 0", "word 0 is ignored as well", "word 0 is ignored, −100 too "
             "but in the mean"),
-    says="The cross-entropy does not leave out exactly the label −100: {}.",
-    yours="{}", right=CE, fix="ignore_index=-100, PyTorch's default, on labels as they are",
+    says="The cross-entropy does not ignore exactly the label −100: {}.",
+    yours="{}", right=CE, fix="ignore_index=-100, PyTorch's default, on unchanged labels",
 )  # fmt: skip
 def ce_ignore_index(logits, labels, *, ignore_index=-100, value):
     zeroed = np.where(labels == ignore_index, 0, labels)

@@ -6,7 +6,7 @@ from minidistil.check.mistakes.registry import mistake
 from minidistil.check.reference_ops import layernorm
 
 EPSILONS = (1e-2, 1e-3, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-12, 0.0)
-OUTSIDE = (1e-3, 1e-5, 1e-6, 1e-8)  # as people write it beside torch.std
+OUTSIDE = (1e-3, 1e-5, 1e-6, 1e-8)  # values common beside torch.std
 RIGHT = "y = γ·(x − μ)/√(σ² + ε) + β,  σ² = mean((x − μ)²)"
 
 
@@ -16,7 +16,7 @@ def _centred(x):
 
 @mistake(
     "layernorm-eps", "layernorm", values=EPSILONS,
-    says="LayerNorm adds ε = {} where the model's config has another.",
+    says="LayerNorm uses ε = {}; the model's config has another value.",
     yours="y = γ·(x − μ)/√(σ² + {}) + β", right=RIGHT,
     fix="pass eps=config.layer_norm_eps (1e-12 for BERT and DistilBERT; nn.LayerNorm has 1e-5)",
 )  # fmt: skip
@@ -40,7 +40,7 @@ def eps_outside_root(x, gamma, beta, *, eps, value):
     values=("the model's", *EPSILONS, *(f"{e:g} outside the root" for e in OUTSIDE)),
     says="LayerNorm divides the variance by C − 1 instead of C (ε: {}).",
     yours="σ² = Σ(x − μ)²/(C − 1)", right=RIGHT,
-    fix="x.var(-1, unbiased=False); torch's var and std divide by C − 1 unless told otherwise",
+    fix="x.var(-1, unbiased=False); torch's var and std divide by C − 1 by default",
 )  # fmt: skip
 def unbiased_variance(x, gamma, beta, *, eps, value):
     d = _centred(x)
@@ -53,9 +53,9 @@ def unbiased_variance(x, gamma, beta, *, eps, value):
 
 GAMMA_BETA = {
     "γ and β are swapped": lambda gamma, beta: (beta, gamma),
-    "γ is 1 and β is 0, as before loading": lambda gamma, beta: (np.ones_like(gamma), 0 * beta),
-    "γ is 1, as before loading": lambda gamma, beta: (np.ones_like(gamma), beta),
-    "β is 0, as before loading": lambda gamma, beta: (gamma, 0 * beta),
+    "γ is 1 and β is 0, their initial values": lambda gamma, beta: (np.ones_like(gamma), 0 * beta),
+    "γ is 1, its initial value": lambda gamma, beta: (np.ones_like(gamma), beta),
+    "β is 0, its initial value": lambda gamma, beta: (gamma, 0 * beta),
 }
 
 
@@ -71,9 +71,9 @@ def gamma_beta(x, gamma, beta, *, eps, value):
 
 @mistake(
     "layernorm-missing", "layernorm",
-    says="A LayerNorm is left out.",
+    says="A LayerNorm is missing.",
     yours="y = x", right=RIGHT,
-    fix="apply the LayerNorm whose weights the folder holds at this place",
+    fix="apply the LayerNorm whose weights are in the folder",
 )  # fmt: skip
 def missing(x, gamma, beta, *, eps):
     return x

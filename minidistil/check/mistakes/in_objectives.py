@@ -1,4 +1,4 @@
-"""Mistakes in what compares insides and answers: relations, moments, MAE, binary cross-entropy."""
+"""Mistakes in further objectives: self-attention relations, moments, MAE, binary cross-entropy."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from minidistil.check import reference_ops
 from minidistil.check.mistakes.registry import mistake
 from minidistil.distilbert import log_softmax
 
-RELATION = "d(q·kᵀ/√D, q′·k′ᵀ/√D′) for each head, mean over what counts of the real tokens"
+RELATION = "d(q·kᵀ/√D, q′·k′ᵀ/√D′) for each head, mean over heads and real rows or entries"
 
 
 @mistake(
@@ -36,7 +36,7 @@ def relation_students_scale(q, k, teacher_q, teacher_k, **how):
 
 @mistake(
     "relation-heads-not-split", "relation",
-    says="The relation is one over all C channels, not one for each head.",
+    says="There is one relation over all C channels instead of one per head.",
     yours="d(Q·Kᵀ/√C, Q′·K′ᵀ/√C′)", right=RELATION,
     fix="split q and k into heads before the product, (B,H,T,D)",
 )  # fmt: skip
@@ -57,10 +57,10 @@ def relation_swapped(q, k, teacher_q, teacher_k, **how):
 
 OTHER = {"kl": "ce", "ce": "kl", "scores": "probs", "probs": "scores"}
 WITH = {
-    "the cross-entropy stands for the KL divergence: more by the teacher's entropy": "kl",
-    "the KL divergence stands for the cross-entropy: less by the teacher's entropy": "ce",
-    "probabilities are compared where scores should be": "scores",
-    "scores are compared where probabilities should be": "probs",
+    "cross-entropy instead of KL divergence, larger by the teacher's entropy": "kl",
+    "KL divergence instead of cross-entropy, smaller by the teacher's entropy": "ce",
+    "probabilities instead of scores": "scores",
+    "scores instead of probabilities": "probs",
 }
 
 
@@ -68,7 +68,7 @@ WITH = {
     "relation-measure", "relation", values=tuple(WITH),
     says="The relations are compared by another measure: {}.",
     yours="{}", right="kl: Σ b·(ln b − ln a), ce: −Σ b·ln a, scores: Σ (s − u)², probs: Σ (a − b)²",
-    fix="choose the measure that the recipe names",
+    fix="use the measure of the recipe",
 )  # fmt: skip
 def relation_measure(q, k, teacher_q, teacher_k, *, measure="kl", value, **how):
     other = OTHER[measure] if WITH[value] == measure else measure  # else it is no mistake
@@ -79,7 +79,7 @@ def relation_measure(q, k, teacher_q, teacher_k, *, measure="kl", value, **how):
     "relation-over-padding", "relation",
     says="The relations include the padding, as rows and as keys.",
     yours="softmax and mean run over all T columns", right=RELATION,
-    fix="mask the keys before softmax, and leave the rows of padding out of the mean",
+    fix="mask the keys before softmax, and exclude rows of padding from the mean",
 )  # fmt: skip
 def relation_over_padding(q, k, teacher_q, teacher_k, *, mask=None, weights=None, **how):
     return reference_ops.relation(q, k, teacher_q, teacher_k, **how)
@@ -101,10 +101,10 @@ COUNTS = {  # sequences B, columns T, heads H and the lengths t  ->  what the su
 
 @mistake(
     "relation-count", "relation", values=tuple(COUNTS),
-    says="The relations' sum is a mean over the wrong count ({}).",
+    says="The sum over relations is divided by the wrong count ({}).",
     yours="Σ over sequences, heads and rows of d, {}",
     right="kl and ce by heads and real rows, scores and probs by heads and real entries",
-    fix="sum over the real tokens of every head, then divide by what was summed",
+    fix="sum over the real tokens of every head, then divide by the number of summands",
 )  # fmt: skip
 def relation_count(q, k, teacher_q, teacher_k, *, n_heads, mask=None, weights=None, value, **how):
     B, T = q.shape[:2]
@@ -118,11 +118,11 @@ def relation_count(q, k, teacher_q, teacher_k, *, n_heads, mask=None, weights=No
 MOMENTS = "μ = Σ x/C,  v = Σ (x − μ)²/C"
 SPREADS = {
     "the variance is divided by C − 1": lambda d, x: (d * d).sum(-1) / (x.shape[-1] - 1),
-    "the standard deviation stands for the variance": lambda d, x: np.sqrt((d * d).mean(-1)),
-    "the standard deviation, by C − 1, stands for the variance": lambda d, x: np.sqrt(
+    "standard deviation instead of variance": lambda d, x: np.sqrt((d * d).mean(-1)),
+    "standard deviation, by C − 1, instead of variance": lambda d, x: np.sqrt(
         (d * d).sum(-1) / (x.shape[-1] - 1)
     ),
-    "the mean is not taken off before squaring": lambda d, x: (x * x).mean(-1),
+    "the mean is not subtracted before squaring": lambda d, x: (x * x).mean(-1),
     "the squares are summed": lambda d, x: (d * d).sum(-1),
 }
 
@@ -131,7 +131,7 @@ SPREADS = {
     "moments-variance", "moments", values=tuple(SPREADS),
     says="The second moment is not the variance over C channels: {}.",
     yours="{}", right=MOMENTS,
-    fix="x.var(-1, unbiased=False); torch's var and std divide by C − 1 unless told otherwise",
+    fix="x.var(-1, unbiased=False); torch's var and std divide by C − 1 by default",
 )  # fmt: skip
 def moments_variance(x, *, value):
     mean = x.mean(axis=-1)
@@ -140,7 +140,7 @@ def moments_variance(x, *, value):
 
 @mistake(
     "moments-swapped", "moments",
-    says="The moments are the wrong way round: the variance comes first.",
+    says="The moments are in the wrong order: the variance comes first.",
     yours="(v, μ)", right="(μ, v): " + MOMENTS,
     fix="torch.var_mean returns the variance first",
 )  # fmt: skip
@@ -224,30 +224,30 @@ def _sigmoid(z):
     "bce-sigmoid-twice", "binary_cross_entropy",
     says="The sigmoid is taken twice.",
     yours="binary cross-entropy with logits, of σ(z)", right=BINARY,
-    fix="F.binary_cross_entropy_with_logits takes bare logits",
+    fix="F.binary_cross_entropy_with_logits takes logits",
 )  # fmt: skip
 def bce_sigmoid_twice(logits, labels):
     return reference_ops.binary_cross_entropy(_sigmoid(logits), labels)
 
 
-def _of_shares(z, label):
+def _of_softmax(z, label):
     p = reference_ops.softmax(z)
     return -(label * np.log(p) + (1 - label) * np.log1p(-p)).mean()
 
 
 FORMS = {
-    "softmax makes the labels compete": _of_shares,
+    "softmax over the labels": _of_softmax,
     "cross-entropy of one softmax, mean over texts": lambda z, label: (
         -(label * log_softmax(z)).sum(-1).mean()
     ),
-    "labels that are 0 do not count": lambda z, label: (label * np.log1p(np.exp(-z))).mean(),
+    "labels of 0 are ignored": lambda z, label: (label * np.log1p(np.exp(-z))).mean(),
     "the labels are inverted": lambda z, label: reference_ops.binary_cross_entropy(z, 1 - label),
 }
 
 
 @mistake(
     "bce-form", "binary_cross_entropy", values=tuple(FORMS),
-    says="The labels are not K independent questions: {}.",
+    says="The K labels are not treated as independent: {}.",
     yours="{}", right=BINARY,
     fix="F.binary_cross_entropy_with_logits, on labels (N,K) of 0 and 1",
 )  # fmt: skip

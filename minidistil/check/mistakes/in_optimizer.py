@@ -16,7 +16,7 @@ RIGHT = "p ← p − η(m̂/(√v̂ + ε) + λp),  m̂ = m/(1 − β₁ᵗ), v̂
 
 @mistake(
     "adam-for-adamw", "steps", values=("matrices", "everything"),
-    says="Weight decay is added to the gradient (Adam), not taken from the weight ({}).",
+    says="Weight decay is added to the gradient (Adam), not subtracted from the weight ({}).",
     yours="g ← g + λp, then Adam", right=RIGHT, fix="torch.optim.AdamW, not Adam(weight_decay=…)",
 )  # fmt: skip
 def adam_for_adamw(params, gradients, *, value, **fixed):
@@ -33,9 +33,9 @@ def adam_for_adamw(params, gradients, *, value, **fixed):
 
 @mistake(
     "adam-no-bias-correction", "steps",
-    says="The two means are not corrected for starting at zero.",
+    says="The two means have no bias correction.",
     yours="p ← p − η·m/(√v + ε)", right=RIGHT,
-    fix="divide by 1 − β₁ᵗ and 1 − β₂ᵗ; BertAdam and correct_bias=False leave that out",
+    fix="divide by 1 − β₁ᵗ and 1 − β₂ᵗ; BertAdam and correct_bias=False omit that",
 )  # fmt: skip
 def no_bias_correction(params, gradients, **fixed):
     def update(params, grads, state, lr, betas, eps, weight_decay):
@@ -48,7 +48,7 @@ def no_bias_correction(params, gradients, **fixed):
 @mistake(
     "decay-on-layernorm", "steps",
     values=("every parameter", "the LayerNorms not called LayerNorm", "all but the biases"),
-    says="Weight decay also shrinks what has one axis, such as LayerNorm's γ: {}.",
+    says="Weight decay also applies to parameters with one axis, such as LayerNorm's γ: {}.",
     yours="λ acts on {}", right=RIGHT,
     fix="two groups: parameters with one axis get weight_decay=0",
 )  # fmt: skip
@@ -67,7 +67,7 @@ def decay_on_layernorm(params, gradients, *, value, **fixed):
 @mistake(
     "clip-per-tensor", "steps", values=("length", "value"),
     says="Gradients are clipped one tensor at a time, by {}.",
-    yours="each g ← g·min(1, limit/‖g‖)", right="one length over all gradients together",
+    yours="each g ← g·min(1, limit/‖g‖)", right="one norm of all gradients together",
     fix="clip_grad_norm_(model.parameters(), limit), once, on all of them",
 )  # fmt: skip
 def clip_per_tensor(params, gradients, *, value, **fixed):
@@ -92,8 +92,8 @@ def clip_missing(params, gradients, **fixed):
 @mistake(
     "warmup-off-by-one", "steps", values=("ahead", "behind"),
     says="The learning rate's warm-up is one step {}.",
-    yours="factor (t + 1)/warmup at step t, or the schedule stepped before the optimiser",
-    right="factor t/warmup at step t = 0, 1, …, so that the first step's is 0",
+    yours="factor (step + 1)/warmup at each step, or scheduler.step() before optimizer.step()",
+    right="factor step/warmup at step 0, 1, …, so that the first factor is 0",
     fix="optimizer.step(), then scheduler.step(); count steps from 0",
 )  # fmt: skip
 def warmup_off_by_one(params, gradients, *, value, **fixed):
@@ -108,7 +108,7 @@ def warmup_off_by_one(params, gradients, *, value, **fixed):
 @mistake(
     "warmup-missing", "steps",
     says="The learning rate is not warmed up.",
-    yours="η at every step", right="η·t/warmup, then straight down to 0",
+    yours="η at every step", right="η·step/warmup, then linear decay to 0",
     fix="scheduler.step() after every optimizer.step()",
 )  # fmt: skip
 def warmup_missing(params, gradients, **fixed):
@@ -118,7 +118,7 @@ def warmup_missing(params, gradients, **fixed):
 
 @mistake(
     "eps-inside-root", "steps",
-    says="ε stands inside the root.",
+    says="ε is inside the square root.",
     yours="p ← p − η·m̂/√(v̂ + ε)", right=RIGHT, fix="√v̂ + ε",
 )  # fmt: skip
 def eps_inside_root(params, gradients, **fixed):

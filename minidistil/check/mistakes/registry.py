@@ -1,8 +1,8 @@
-"""A catalogue of mistakes: each is the function that computes the wrong numbers, and what to say.
+"""The catalogue of mistakes: each is a function that computes the wrong numbers, and its message.
 
-A mistake has the signature of the op it stands for in `right`, so that the reference can run with
-it in that op's place. Some exist in several forms (which ε?): `values` lists them, and the function
-takes one as the keyword `value`.
+A mistake has the signature of a reference op in `check/reference_ops.py`, so that the reference can
+run with it instead of that op. Some mistakes have several forms, such as values of ε: `values`
+lists them, and the function takes one as the keyword `value`.
 """
 
 from collections.abc import Callable
@@ -16,12 +16,12 @@ class Mistake:
     """One known mistake."""
 
     id: str
-    op: str  # the function of `right` that it stands for
+    op: str  # the reference op that it replaces
     says: str  # the sentence; {} is the form
     yours: str  # what was computed
-    right: str  # what should be
+    right: str  # what the reference computes
     fix: str
-    values: object  # the forms: a tuple, or a function of what is known of the module
+    values: object  # the forms: a tuple, or a function of `Known`
     wrong: Callable
 
     def forms(self, known=None):
@@ -35,18 +35,18 @@ class Mistake:
 
     def message(self, value=None):
         """The sentence, both formulas and the fix."""
-        said = value if isinstance(value, str | int | float) else ""
+        form = value if isinstance(value, str | int | float) else ""
         lines = (self.says, f"yours: {self.yours}", f"right: {self.right}", f"fix: {self.fix}")
-        return "\n".join(line.replace("{}", format_value(said)) for line in lines)
+        return "\n".join(line.replace("{}", format_value(form)) for line in lines)
 
 
 def format_value(value):
-    """A form as it is read: 1e-05, not 0.00001."""
+    """A form as text: 1e-05, not 0.00001."""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def mistake(id, op, *, says, yours, right, fix, values=(None,)):
-    """Enter the function below into the catalogue."""
+    """Decorator: enter a function into the catalogue."""
 
     def enter(wrong):
         CATALOGUE.append(Mistake(id, op, says, yours, right, fix, values, wrong))

@@ -1,12 +1,12 @@
-"""Attention: the student looks where the teacher looks.
+"""Attention maps: the student's attention scores or weights match the teacher's.
 
-    loss = Σ_pairs mean over what counts of d(q_s·k_sᵀ/√D, q_t·k_tᵀ/√D)
+    loss = Σ_pairs mean of d(q_s·k_sᵀ/√D, q_t·k_tᵀ/√D)
 
 d is a measure of the op `relation`: squared error of the scores (TinyBERT) or of the weights, cross
-entropy or KL of the weights (MiniLM v1). The mean is over a head's entries for the squares and over
-its rows for the divergences, of all real tokens together. TinyBERT's code divides by B·H·T² with
-the padding: `padded=True` does so, too. It also sets scores below -100 to 0 on both sides, which
-no score of real tokens is. MobileBERT's takes the mean over the pairs, too: `mean=True`.
+entropy or KL of the weights (MiniLM v1). The mean is over a head's entries for the squared errors
+and over its rows for the divergences, of all real tokens together. TinyBERT's code divides by
+B·H·T², padding included, as `padded=True` does. It also sets scores below -100 to 0 in both models,
+which real tokens do not have. MobileBERT's loss is a mean over the pairs, too: `mean=True`.
 Sources: Jiao et al., "TinyBERT", 2020, eq. 7; Wang et al., "MiniLM", 2020, eq. 6; Sun et al.,
 "MobileBERT", 2020, §3.4, whose code computes ce and calls it KL.
 """

@@ -1,10 +1,10 @@
-"""Hidden states: the student's vectors come to lie where the teacher's lie.
+"""Hidden states: the student's match the teacher's, through a learned projection.
 
     loss = Σ_pairs mean over tokens and channels of (h_s·Wᵀ + b − h_t)²
 
-W is learnt, and shared by all pairs, one for each pair, or absent where both are of one width. With
-the pair (0,0), the embeddings' outputs, this is TinyBERT's embedding loss too. Only real tokens
-count; the originals' mean is over the padding as well, and the same where there is none.
+W is learned: one for all pairs, one for each pair, or none where both have the same width. With the
+pair (0,0), the embeddings' outputs, this includes TinyBERT's embedding loss. The mean is over real
+tokens; the original's includes the padding, and is the same where there is none.
 Source: Jiao et al., "TinyBERT", 2020, eq. 8 and 9; its code has one shared W with a bias.
 """
 
@@ -32,7 +32,7 @@ class HiddenMSE:
         return pairs_of(self.layers, student.L, teacher.L, self.embeddings)
 
     def shapes(self, student, teacher):
-        """{name: shape} of what is learnt."""
+        """{name: shape} of the projections."""
         if self.projection not in PROJECTIONS:
             raise ValueError(
                 f"projection must be one of {', '.join(PROJECTIONS)}, not {self.projection!r}"

@@ -58,9 +58,8 @@ def class_losses(
         dlogits = scatter(dz)
     if config.alpha_hard and labels:
         parts["hard"], dz = task_loss.answer_loss(
-            student.logits, by.rows, labels, by.student.config, by.student.logits_head, ops,
-            config.alpha_hard, counting,
-        )  # fmt: skip
+            student.logits, by.rows, labels, by.student, config.alpha_hard, counting
+        )
         dlogits = plus(dlogits, dz, ops)
     if config.alpha_mse:
         parts["mse"], cache = ops.mse.forward(z_s, target=z_t, reduction="batchmean")

@@ -1,6 +1,6 @@
-"""Which layer of the student learns from which layer of the teacher.
+"""Which layer of the student is compared with which layer of the teacher.
 
-    uniform    student layer i ← teacher layer i·M/N         TinyBERT, which wants N to divide M
+    uniform    student layer i ← teacher layer i·M/N         TinyBERT; N divides M
     last       student layer N ← teacher layer M             MiniLM
     skip       as uniform, without the last pair             PKD-skip
     first      student layer i ← teacher layer i             MobileBERT, where N = M
@@ -12,11 +12,11 @@ Layers are counted from 1; 0 is the embeddings' output. Sources: Jiao et al., "T
 MAPS = ("uniform", "last", "skip", "first")
 
 
-def pairs_of(layers, student, teacher, embeddings=False):
-    """layers: a name of `MAPS` or ((student layer, teacher layer), …); how many layers both have
-    ->  those pairs.  embeddings: with (0,0), where a name is given.
+def pairs_of(layers: str | tuple, student: int, teacher: int, embeddings: bool = False) -> tuple:
+    """A name of `MAPS` or ((student layer, teacher layer), …), the number of layers of both  ->
+    the pairs.  embeddings: with (0,0), where a name is given.
 
-    Raises ValueError for layers that are not there or do not divide.
+    Raises ValueError for layers that do not exist or do not divide.
     """
     if isinstance(layers, str):
         pairs = _named(layers, student, teacher)
@@ -37,7 +37,9 @@ def _named(name, student, teacher):
         return ((student, teacher),)
     if name == "first":
         if student > teacher:
-            raise ValueError(f"the student's {student} layers need as many, not {teacher}")
+            raise ValueError(
+                f"the student's {student} layers need as many of the teacher, not {teacher}"
+            )
         return tuple((i, i) for i in range(1, student + 1))
     if teacher % student:
         raise ValueError(

@@ -1,11 +1,11 @@
-"""MiniLM: relations among the tokens, of one layer alone, so widths and head counts may differ.
+"""MiniLM: self-attention relations of one layer; widths and head counts may differ.
 
     loss = Σ over the pairs of mean over sequences, heads and rows of
            KL(softmax(x_t·y_tᵀ/√D_t) ‖ softmax(x_s·y_sᵀ/√D_s))
 
-"qk" is attention itself, "vv" the values' relation: MiniLM v1 takes both, of the last layers.
-"qq", "kk" and "vv", with more heads than the models have, are MiniLMv2, whose teacher's layer need
-not be the last. As its open implementation, the mean is over sequences of means over their rows.
+"qk" is attention itself, "vv" the values' relation: MiniLM v1 uses both, in the last layers.
+"qq", "kk" and "vv", with more heads than the models have, are MiniLMv2, where the teacher's layer
+may be an earlier one. As in its open implementation, the mean is over sequences of means over rows.
 Sources: Wang et al., "MiniLM", 2020, eq. 6, 10 and 11; "MiniLMv2", 2021, eq. 4 and 5.
 """
 
@@ -37,15 +37,17 @@ class RelationLoss:
 
     def shapes(self, student, teacher):
         H = self._heads(student, teacher)
-        for who, a in (("student", student), ("teacher", teacher)):
+        for role, a in (("student", student), ("teacher", teacher)):
             if a.C % H:
-                raise ValueError(f"the {who}'s {a.C} channels do not split into {H} relation heads")
+                raise ValueError(
+                    f"the {role}'s {a.C} channels do not split into {H} relation heads"
+                )
         return {}
 
     def _heads(self, student, teacher):
         if self.heads is None and student.H != teacher.H:
             raise ValueError(
-                f"{student.H} heads of the student meet {teacher.H} of the teacher; set heads to "
+                f"the student has {student.H} heads, the teacher {teacher.H}; set heads to "
                 f"the number of relation heads"
             )
         return self.heads or student.H

@@ -1,12 +1,12 @@
-"""Feature maps as MobileBERT transfers them: direction first, then mean and variance.
+"""MobileBERT's feature map transfer: normalised hidden states, their means and their variances.
 
 With μ and v the mean and the variance of a token's vector over its channels, and h̃ = (h − μ)/√v,
 
     loss = mean over the pairs of mean (h̃_s − h̃_t)² + β·mean (μ_s − μ_t)² + γ·mean |v_s − v_t|
 
-The originals' weights beside the first, 100, are 5000 and 5: β = 50, γ = 0.05. Their code teaches
-one layer at a time, and compares a layer's mean and variance with those of all the teacher's layers
-(`teacher_hiddens` for `teacher_hidden`); here every layer learns from its own, all the time.
+The original's weights are 100, 5000 and 5: β = 50, γ = 0.05. Its code trains one layer at a time,
+and compares a layer's mean and variance with those of all the teacher's layers (`teacher_hiddens`
+for `teacher_hidden`); here every layer is compared with its own, in every step.
 Source: Sun et al., "MobileBERT", 2020, §3.4; google-research's mobilebert/run_pretraining.py.
 """
 

@@ -1,9 +1,9 @@
-"""Patient distillation: the [CLS] vectors of several layers, as the teacher has them.
+"""Patient distillation: the [CLS] vectors of several layers match the teacher's.
 
     loss = Σ_pairs mean over texts and channels of (x_s − x_t)²           x = h[first token]
 
-with x/‖x‖ for x where `normalised`. As the squared distance of unit vectors is 2(1 − cos), that is
-2/C times the mean of 1 − cos, for which there is an op. The original's mean is over the pairs, too:
+with x/‖x‖ for x where `normalised`. The squared distance of unit vectors is 2(1 − cos), so their
+loss is 2/C times the mean of 1 − cos, the op `cosine`. The original's mean is over the pairs, too:
 `mean=True`.
 Source: Sun et al., "Patient knowledge distillation for BERT model compression", 2019, eq. 7; its
 code's mse_loss.

@@ -1,20 +1,22 @@
-"""A student together with what its terms learn: trained as one, saved apart."""
+"""A student together with the parameters of its terms: trained as one, saved apart."""
 
 import zlib
 from collections.abc import Mapping
 
 import numpy as np
 
+from minidistil.model.model import Model
+
 
 class Projected:
-    """student: a Model, whose every attribute this has too; teacher; terms: see `terms`.
+    """A student with the parameters of its terms; every other attribute is the student's.
 
-    `params` holds the student's parameters and, under `terms.0.project.weight` and so on, what the
-    terms learn: matrices N(0, 0.02) from `seed`, biases 0, as TinyBERT's. What is saved is the
-    student alone. Raises ValueError for terms that do not fit the pair.
+    `params` holds the student's parameters and, under `terms.0.project.weight` and so on, those of
+    the terms: matrices N(0, 0.02) from `seed`, biases 0, as in TinyBERT. `save_pretrained` saves
+    the student only. Raises ValueError for terms that do not fit the pair.
     """
 
-    def __init__(self, student, teacher, terms, seed=0):
+    def __init__(self, student: Model, teacher, terms: tuple, seed: int = 0):
         self.student, self.terms = student, tuple(terms)
         self.learned = {}
         for number, term in enumerate(self.terms):
@@ -32,11 +34,11 @@ class Projected:
         return getattr(self.student, name)
 
     @property
-    def params(self):
+    def params(self) -> Mapping[str, np.ndarray]:
         return _Both(self.student.params, self.learned, self.student.ops.place)
 
-    def update(self, arrays):
-        """As Model.update, of what the terms learn too."""
+    def update(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """As Model.update, including the parameters of the terms."""
         self.student.update({n: x for n, x in arrays.items() if n not in self.learned})
         for name, value in arrays.items():
             if name in self.learned:
@@ -55,7 +57,7 @@ class _Both(Mapping):
 
     @property
     def arrays(self):
-        """Where they live, read anew at each step."""
+        """The arrays on the backend's device, read anew at each access."""
         return _Both(self.params.arrays, self.learned, None)
 
     def __getitem__(self, name):

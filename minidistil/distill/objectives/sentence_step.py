@@ -58,7 +58,7 @@ def sentence_step(
         parts["mse"], dv_s = _squared_error(v_s, t.logits(slice(None)), config.alpha_mse)
         dy, dv = (dv_s, dv) if student.pooling.normalize else (dy, dv_s)
     if config.alpha_hard and "labels" in batch:
-        parts["hard"], _, dpairs = pairs_loss(y, rows, batch["labels"])
+        parts["hard"], dpairs = pairs_loss(y, rows, batch["labels"])
         dy = dy + v.dtype.type(config.alpha_hard) * dpairs
     dv = np.ascontiguousarray(dv + normalise_backward(dy, length), v.dtype)
     dh = pool_backward(ops.place.send(dv), pooled, student.pooling, ops)  # (N,C)

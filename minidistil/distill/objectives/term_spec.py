@@ -1,4 +1,4 @@
-"""Terms in words, for the command line: NAME:option=value:option=value.
+"""Terms as text, for the command line: NAME:option=value:option=value.
 
 hidden:projection=each:weight=0.5       attention:measure=kl:layers=last
 relations:pairs=qk,vv:heads=12          hidden:layers=1-2,3-4
@@ -9,9 +9,9 @@ import dataclasses
 from minidistil.distill.objectives import TERMS
 
 
-def term_of(text):
-    """ "hidden:weight=0.5"  ->  HiddenMSE(weight=0.5). Raises ValueError for a term, an option or a
-    value that is not there."""
+def term_of(text: str):
+    """ "hidden:weight=0.5"  ->  HiddenMSE(weight=0.5). Raises ValueError for an unknown term or
+    option, or a value of another type."""
     name, *options = text.split(":")
     if name not in TERMS:
         raise ValueError(f"a term must be one of {', '.join(TERMS)}, not {name!r}")

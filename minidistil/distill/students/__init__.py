@@ -1,1 +1,1 @@
-"""Students made from some of their teacher's layers."""
+"""Students initialised from some of their teacher's layers, by family."""

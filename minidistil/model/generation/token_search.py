@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minidistil.model.generation.logit_rules import LogitRules
-from minidistil.ops.cross_entropy import log_softmax
+from minidistil.ops.softmax import log_softmax
 
 
 class SearchLimits(NamedTuple):

@@ -1,1 +1,1 @@
-"""Sentence embeddings: one vector for each text."""
+"""Sentence embeddings: one vector a text."""

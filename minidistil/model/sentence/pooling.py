@@ -1,16 +1,16 @@
-"""How the tokens of a text become one vector, and what is put before the text: the files that
-sentence-transformers keeps beside a model.
+"""Pooling options and prompts of a sentence-embedding model, and their sentence-transformers files.
 
-    modules.json                      which parts there are: Transformer, Pooling, Normalize
-    1_Pooling/config.json             pooling_mode; before version 5.4 a switch for each mode
+    modules.json                      the modules: Transformer, Pooling, Normalize
+    1_Pooling/config.json             pooling_mode; before version 5.4 a flag for each mode
     sentence_bert_config.json         max_seq_length, do_lower_case
-    config_sentence_transformers.json prompts, texts by name, and default_prompt_name
+    config_sentence_transformers.json prompts {name: text} and default_prompt_name
 
-Source: sentence-transformers 5.4, whose folders are read as it reads them.
+Source: sentence-transformers 5.4, whose reading of these files is reproduced.
 """
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from minidistil.config.sentence_folder import MODULES, modules_around, modules_of
 from minidistil.io.files import read_settings, write_json
@@ -18,48 +18,49 @@ from minidistil.io.limits import short
 
 POOLING, LENGTH = "1_Pooling/config.json", "sentence_bert_config.json"
 PROMPTS = "config_sentence_transformers.json"
-LEGACY_FOLDER = "0_Transformer"  # where the model lies in folders of versions before 2.0
+LEGACY_FOLDER = "0_Transformer"  # the model's subfolder in folders of versions before 2.0
 LENGTHS = (LENGTH, *(f"sentence_{x}_config.json" for x in ("roberta", "distilbert", "albert")))
 SENTENCE_FILES = (MODULES, POOLING, PROMPTS, *LENGTHS)
 TYPES = "sentence_transformers.models."
 MODES = {"cls": "pooling_mode_cls_token", "mean": "pooling_mode_mean_tokens"}
-ROLES = {"query": ("query",), "document": ("document", "passage", "corpus")}  # names of prompts
+# {role of a text: names of its prompt, in order of precedence}
+ROLES = {"query": ("query",), "document": ("document", "passage", "corpus")}
 
 
 @dataclass(frozen=True)
 class Pooling:
-    """How the tokens' vectors become one: as sentence-transformers' folders say it."""
+    """Options of a sentence-embedding model beside those of its encoder."""
 
     mode: str = "mean"  # or cls
-    normalize: bool = True
-    max_length: int | None = None  # tokens that are read; None: as many as the model has positions
-    lower_case: bool = False  # before the tokenizer, whatever that does
-    prompts: dict = field(default_factory=dict)  # {name: what is put before a text}
-    default_prompt: str | None = None  # the name of the one that every text gets
+    normalize: bool = True  # divide the vector by its length
+    max_length: int | None = None  # in tokens; None: the number of positions
+    lower_case: bool = False  # lowercase the text before the tokenizer
+    prompts: dict = field(default_factory=dict)  # {name: prefix of a text}
+    default_prompt: str | None = None  # name of the prompt of a text without a named one
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise ValueError(f"pooling must be one of {', '.join(MODES)}, not {self.mode!r}")
         if self.default_prompt is not None:
             self.prompt(self.default_prompt)
 
-    def prompt(self, name=None):
-        """What is put before a text: the prompt of this name, or the default one. Raises ValueError
-        for a name that is none."""
+    def prompt(self, name: str | None = None) -> str:
+        """The prefix of a text: the prompt of this name, or the default one, "" without any. Raises
+        ValueError for an unknown name."""
         name = self.default_prompt if name is None else name
         if name is not None and name not in self.prompts:
             raise ValueError(f"prompt {name!r} is not among {', '.join(self.prompts) or 'none'}")
         return "" if name is None else self.prompts[name]
 
-    def prompt_of(self, role):
-        """The name of the prompt that a "query" or a "document" gets, None for the default one."""
+    def prompt_of(self, role: str) -> str | None:
+        """The name of the prompt of a "query" or a "document", None for the default one."""
         return next((name for name in ROLES[role] if name in self.prompts), None)
 
     @classmethod
-    def read(cls, folder):
-        """What the folder's files say; the mean, normalised, where it has none.
+    def read(cls, folder: str | Path) -> Self:
+        """The options in a folder's files. Without such files: the normalised mean.
 
-        Raises ValueError for another pooling, or a module that this version does not know.
+        Raises ValueError for a pooling mode or a module that this version does not support.
         """
         root = modules_around(folder)
         if root is None:
@@ -72,14 +73,14 @@ class Pooling:
                 f"Pooling and Normalize"
             )
         path = modules[1].path / "config.json"
-        given, said = read_settings(path), _prompts(root)
-        if given.get("include_prompt") is False and any(said["prompts"].values()):
+        given, prompts = read_settings(path), _prompts(root)
+        if given.get("include_prompt") is False and any(prompts["prompts"].values()):
             raise ValueError(f"{path}: include_prompt must be true, as the folder has prompts")
         text = _text_settings(modules[0].path)
-        return cls(_mode(path, given), "Normalize" in kinds, **text, **said)
+        return cls(_mode(path, given), "Normalize" in kinds, **text, **prompts)
 
-    def write(self, folder, channels):
-        """The files that sentence-transformers looks for beside config.json."""
+    def write(self, folder: str | Path, channels: int) -> None:
+        """Write the files that sentence-transformers reads beside config.json."""
         folder, kinds = Path(folder), [("", "Transformer"), ("1_Pooling", "Pooling")]
         if self.normalize:
             kinds.append(("2_Normalize", "Normalize"))
@@ -92,20 +93,20 @@ class Pooling:
             for i, (path, kind) in enumerate(kinds)
         ])  # fmt: skip
         if self.max_length is not None or self.lower_case:
-            said = {"max_seq_length": self.max_length, "do_lower_case": self.lower_case}
-            write_json(folder / LENGTH, said)
+            text = {"max_seq_length": self.max_length, "do_lower_case": self.lower_case}
+            write_json(folder / LENGTH, text)
         if self.prompts:
-            said = {"prompts": self.prompts, "default_prompt_name": self.default_prompt}
-            write_json(folder / PROMPTS, said)
+            prompts = {"prompts": self.prompts, "default_prompt_name": self.default_prompt}
+            write_json(folder / PROMPTS, prompts)
 
 
 def _mode(path, given):
-    """One of MODES, as the config of a Pooling says it. Raises ValueError for another."""
+    """The pooling mode in 1_Pooling/config.json. Raises ValueError for one that is not in MODES."""
     chosen = given.get("pooling_mode")
     if chosen is None:
-        switches = [k for k, on in given.items() if k.startswith("pooling_mode_") and on is True]
+        flags = [k for k, on in given.items() if k.startswith("pooling_mode_") and on is True]
         named = {key: mode for mode, key in MODES.items()}
-        chosen = sorted(named.get(key, key) for key in switches)
+        chosen = sorted(named.get(key, key) for key in flags)
     modes = [chosen] if isinstance(chosen, str) else chosen
     if not isinstance(modes, list) or len(modes) != 1 or modes[0] not in MODES:
         listed = ", ".join(map(str, modes)) if isinstance(modes, list) else short(modes)
@@ -117,35 +118,37 @@ def _mode(path, given):
 
 
 def _text_settings(body):
-    """max_length and lower_case, as the first of LENGTHS in the model's folder says them."""
+    """max_length and lower_case, from the first file of LENGTHS in the model's folder."""
     path = next((body / name for name in LENGTHS if (body / name).is_file()), None)
-    said = {} if path is None else read_settings(path)
-    length, lower = said.get("max_seq_length"), said.get("do_lower_case") or False
+    given = {} if path is None else read_settings(path)
+    length, lower = given.get("max_seq_length"), given.get("do_lower_case") or False
     if length is not None and (
         not isinstance(length, int) or isinstance(length, bool) or length < 3
     ):
         raise ValueError(f"{path}: max_seq_length must be 3 or more, not {short(length)}")
     if not isinstance(lower, bool):
         raise ValueError(f"{path}: do_lower_case must be true or false, not {short(lower)}")
-    shown = _last_hidden(said)
-    if shown != "last_hidden_state":
-        raise ValueError(f"{path}: modality_config must take last_hidden_state, not {short(shown)}")
+    output = _pooled_output(given)
+    if output != "last_hidden_state":
+        raise ValueError(
+            f"{path}: modality_config must take last_hidden_state, not {short(output)}"
+        )
     return {"max_length": length, "lower_case": lower}
 
 
-def _last_hidden(said):
-    """Which of the model's outputs is pooled."""
-    text = said.get("modality_config")
+def _pooled_output(given):
+    """The name of the encoder's output that is pooled."""
+    text = given.get("modality_config")
     text = text.get("text") if isinstance(text, dict) else None
-    shown = text.get("method_output_name") if isinstance(text, dict) else None
-    return "last_hidden_state" if shown is None else shown
+    output = text.get("method_output_name") if isinstance(text, dict) else None
+    return "last_hidden_state" if output is None else output
 
 
 def _prompts(root):
-    """prompts and default_prompt, as config_sentence_transformers.json says them."""
+    """prompts and default_prompt, from config_sentence_transformers.json."""
     path = root / PROMPTS
-    said = read_settings(path) if path.is_file() else {}
-    prompts, default = said.get("prompts") or {}, said.get("default_prompt_name")
+    given = read_settings(path) if path.is_file() else {}
+    prompts, default = given.get("prompts") or {}, given.get("default_prompt_name")
     if not isinstance(prompts, dict) or any(
         not isinstance(text, str | None) for text in prompts.values()
     ):

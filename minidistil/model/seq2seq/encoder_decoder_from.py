@@ -1,22 +1,24 @@
-"""An encoder–decoder out of one pretrained model, or of two.
+"""An encoder–decoder initialised from one pretrained model, or from two.
 
-Embeddings, self attention, feed-forward and the masked-LM head are what a pretrained BERT has
-already; only cross attention is new. What predicted a masked word learns to predict the next.
+A pretrained BERT has the decoder's embeddings, self-attention, feed-forward layers and head; only
+cross attention is new. The head, which predicted masked tokens, learns to predict the next one.
 Source: `from_encoder_decoder_pretrained` of Hugging Face's EncoderDecoderModel; Rothe et al.,
 "Leveraging pre-trained checkpoints for sequence generation tasks", 2020.
 """
 
 import dataclasses
+from collections.abc import Iterable
 
 from minidistil.config import BertDecoderConfig, EncoderDecoderConfig
 from minidistil.config.encoder_decoder import ENCODERS
 from minidistil.io.arguments import whole
 from minidistil.io.limits import short
+from minidistil.model.model import Model
 from minidistil.model.parameter_table import checked_layers, initial_values, layout
 from minidistil.model.partial_initialisation import initialise_from
 from minidistil.model.seq2seq.seq2seq_model import EncoderDecoder
 
-WHY_NOT = {  # what a decoder with cross attention does not start as
+UNSUPPORTED_DECODERS = {  # {family: the reason}
     "albert": "its words are vectors of E channels, mapped onto the width",
     "gpt2": "its blocks are of another kind (pre-norm)",
     "encoder-decoder": "it has two halves",
@@ -24,16 +26,17 @@ WHY_NOT = {  # what a decoder with cross attention does not start as
 TASK = "text2text-generation"
 
 
-def encoder_decoder_from(encoder, decoder=None, *, start, eos, decoder_layers=None, seed=0):
-    """An EncoderDecoder that starts as a pretrained model, or as two.
+def encoder_decoder_from(encoder: Model, decoder: Model | None = None, *, start: int, eos: int,
+                         decoder_layers: Iterable[int] | None = None,
+                         seed: int = 0) -> EncoderDecoder:  # fmt: skip
+    """An EncoderDecoder initialised from one pretrained model, or from two.
 
-    encoder: a BERT, DistilBERT, RoBERTa or ALBERT, with whatever head; decoder: another one, by
-    default the same, but no ALBERT; it becomes a BERT, whose positions are counted by column.
-    start, eos: the ids that a target begins and ends with, [CLS] and [SEP]. decoder_layers: which
-    of the decoder's layers are taken, by default all. What the pretrained model lacks (cross
-    attention; without a masked-LM head, the head) starts anew from `seed`, as does the projection
-    where the widths differ.
-    Raises ValueError for another family, or a layer that is not there.
+    encoder: a BERT, DistilBERT, RoBERTa or ALBERT with any head. decoder: another one except
+    ALBERT, by default the encoder; it becomes a BERT, whose positions are columns. start, eos: the
+    ids that a target begins and ends with, [CLS] and [SEP]. decoder_layers: the decoder's layers to
+    copy, by default all. Cross attention, a missing masked-LM head and the projection between
+    unequal widths are initialised from `seed`.
+    Raises ValueError for another family, or a layer that does not exist.
     """
     decoder = encoder if decoder is None else decoder
     for role, model in (("encoder", encoder), ("decoder", decoder)):
@@ -63,12 +66,12 @@ def encoder_decoder_from(encoder, decoder=None, *, start, eos, decoder_layers=No
 
 
 def _check(encoder, decoder):
-    """Raises ValueError for families of which no encoder–decoder is made."""
+    """Raises ValueError for unsupported families."""
     if encoder not in ENCODERS:
         raise ValueError(f"an encoder is one of {', '.join(ENCODERS)}, not {encoder!r}")
-    if decoder not in ENCODERS or decoder in WHY_NOT:
-        starts = [kind for kind in ENCODERS if kind not in WHY_NOT]
-        why = WHY_NOT.get(decoder, "it reads images")
+    if decoder not in ENCODERS or decoder in UNSUPPORTED_DECODERS:
+        starts = [kind for kind in ENCODERS if kind not in UNSUPPORTED_DECODERS]
+        why = UNSUPPORTED_DECODERS.get(decoder, "it reads images")
         raise ValueError(
             f"a decoder starts as one of {', '.join(starts)}, not as {decoder!r}: {why}; give "
             f"another decoder"
@@ -76,7 +79,7 @@ def _check(encoder, decoder):
 
 
 def _config(encoder, decoder, depth, start, eos):
-    """The config of both; whatever the decoder started as, it is a BERT of that shape."""
+    """The config of both halves; the decoder becomes a BERT of its own shape."""
     a = decoder.architecture
     inner = BertDecoderConfig(
         vocab_size=a.V, hidden_size=a.C, num_hidden_layers=depth, num_attention_heads=a.H,

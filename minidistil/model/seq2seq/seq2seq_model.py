@@ -1,16 +1,16 @@
-"""An encoder reads a text, a decoder writes another: translation, summaries.
+"""Encoder–decoder models, for translation and summaries: a source text, a target text.
 
-    source  ->  encoder  ->  memory m  (->  projection, where the widths differ)
-    target, one place to the right  ->  decoder that reads m  ->  logits of the target's words
+    source  ->  encoder  ->  memory m  (->  enc_to_dec_proj, where the widths differ)
+    target, shifted right  ->  decoder that attends to m  ->  logits of the target's tokens
 
-The target "a b ." is learnt from the inputs "[CLS] a b" (teacher forcing): at each place the
-decoder has seen the words before it and predicts the next. Both halves are the encoder of
-`encoder.py`; the decoder also has the cross attention of `cross.py`.
-Letters: source (B,T), target (B,U), M rows of the source, N of the target.
+The target "a b ." is learnt from the inputs "[CLS] a b" (teacher forcing): each position predicts
+the next token from those before it. Both halves are `encoder.py`; the decoder's blocks are those of
+`cross_attention.py`. Source (B,T), target (B,U), M rows of the source, N of the target.
 Source: Hugging Face's EncoderDecoderModel, whose names and numbers are matched; Vaswani et al.,
 "Attention is all you need", 2017, §3.1.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -30,7 +30,7 @@ from minidistil.model.generation.generation_options import (
     search_limits,
 )
 from minidistil.model.generation.token_search import beam_search, by_text, next_tokens
-from minidistil.model.label_counts import PLAIN
+from minidistil.model.label_counts import PLAIN, Counting
 from minidistil.model.model import Model
 from minidistil.model.network import ALL_ROWS, Cotangents, ForwardOptions, Result
 from minidistil.model.output import Step, kept_by
@@ -42,7 +42,7 @@ from minidistil.ops import frugal
 
 @dataclass(frozen=True)
 class PairOutput:
-    """What `EncoderDecoder.forward` hands out."""
+    """What `EncoderDecoder.forward` returns."""
 
     logits: Any  # (B,U,V)
     encoder_last_hidden_state: Any  # (B,T,C)
@@ -53,7 +53,7 @@ class PairOutput:
 
 
 class Pair(NamedTuple):
-    """A batch as rows."""
+    """The rows of a batch."""
 
     source: Any
     target: Any
@@ -67,9 +67,9 @@ class Seq2SeqResult(NamedTuple):
     decoder: Any  # network.Result
 
 
-def shift_right(labels, pad, start):
-    """labels (B,U), −100 where there is none  ->  decoder_input_ids (B,U): `start`, then the labels
-    but for the last, `pad` for −100."""
+def shift_right(labels: np.ndarray, pad: int, start: int) -> np.ndarray:
+    """labels (B,U), −100 for none  ->  decoder_input_ids (B,U): `start`, then all labels but the
+    last, with `pad` for −100."""
     shifted = np.full_like(labels, start)
     shifted[:, 1:] = labels[:, :-1]
     shifted[shifted == task_loss.IGNORED] = pad
@@ -152,20 +152,20 @@ def backward(d: Cotangents, cache: Seq2SeqCache, ops, dlast=None, release: bool 
     return grads | {f"encoder.{c}": g for c, g in d_encoder.items()}
 
 
-# ---------------------------------------------------------------- the door
+# ---------------------------------------------------------------- the public model
 
 
 class EncoderDecoder(Model):
-    """transformers' EncoderDecoderModel. Make one with `from_pretrained`, `from_config`, or with
-    `encoder_decoder_from` out of one or two pretrained models."""
+    """transformers' EncoderDecoderModel. Make one with `from_pretrained`, `from_config`, or, out of
+    one or two pretrained models, with `encoder_decoder_from`."""
 
     def pack_pair(self, input_ids, attention_mask=None, token_type_ids=None,
                   decoder_input_ids=None, decoder_attention_mask=None, labels=None,
                   empty=False):  # fmt: skip
         """A batch of integer arrays, source (B,T) and target (B,U)  ->  Pair.
 
-        Without decoder_input_ids they are the labels, shifted to the right.
-        Raises ValueError for a batch that does not fit, or without any target.
+        decoder_input_ids: by default the labels, shifted to the right.
+        Raises ValueError for a batch that does not fit, or without a target.
         """
         config = self.config
         source = pack(input_ids, attention_mask, token_type_ids, config.encoder.architecture)
@@ -185,7 +185,7 @@ class EncoderDecoder(Model):
             labels = task_loss.check_token_labels(labels, target, a.V, empty=empty)
         return Pair(source, target, labels)
 
-    def dropout_states(self, pair, train, seed, step, first_sequence):
+    def dropout_states(self, pair: Pair, train: bool, seed: int, step: int, first_sequence: int):
         """The DropoutStates of source and target, or None in evaluation."""
         if not train:
             return None
@@ -195,15 +195,16 @@ class EncoderDecoder(Model):
         )
         return first, second.from_site(first_site(a.L, a))  # behind the encoder's sites
 
-    def forward(self, input_ids, attention_mask=None, token_type_ids=None, labels=None,
+    def forward(self, input_ids, attention_mask=None, token_type_ids=None, labels=None, *,
                 decoder_input_ids=None, decoder_attention_mask=None, hidden_states=False,
-                train=False, seed=0, step=0, keep=True, first_sequence=0):  # fmt: skip
+                train=False, seed=0, step=0, keep=True,
+                first_sequence=0) -> PairOutput:  # fmt: skip
         """A batch of integer arrays, source (B,T) and target (B,U)  ->  PairOutput.
 
-        labels: (B,U), −100 where there is no loss; the target's inputs are made of them unless
-        decoder_input_ids are given. Everything else as in `Model.forward`.
-        Raises ValueError for a batch that does not fit the model; a label that follows a −100 would
-        have padding for its input, and is refused too.
+        labels: (B,U), −100 where there is no loss; without decoder_input_ids, the target's inputs
+        are made of them. The rest is as in `Model.forward`.
+        Raises ValueError for a batch that does not fit the model, and for a label behind a −100,
+        whose input would be padding.
         """
         pair = self.pack_pair(
             input_ids, attention_mask, token_type_ids, decoder_input_ids, decoder_attention_mask,
@@ -234,11 +235,12 @@ class EncoderDecoder(Model):
             kept=(pair, result, cache, d) if keep else None,
         )
 
-    def backward(self, out, dlogits=None, dencoder_last_hidden_state=None):
+    def backward(self, out: PairOutput, dlogits=None, dencoder_last_hidden_state=None) -> dict:
         """Gradients of the loss, a dict with the keys and shapes of `params`.
 
-        The cotangents (B,U,V) and (B,T,C) are those of what `out` holds; without any, those of
-        out.loss. The encoder's pooler, which nothing reads, gets zeros. Raises as Model.backward.
+        The cotangents (B,U,V) and (B,T,C) are of the outputs with their names; without any, the
+        gradients are those of out.loss. The gradients of the encoder's pooler, which has no reader,
+        are zeros. Raises as `Model.backward`.
         """
         if kept_by(out) is None:
             raise ValueError("nothing was kept for backward: call forward with keep=True")
@@ -261,8 +263,9 @@ class EncoderDecoder(Model):
         return {name: self._fetch(grad) for name, grad in grads.items()}
 
     @frugal()
-    def gradients(self, batch, train=False, seed=0, step=0, first_sequence=0, counting=PLAIN):
-        """The loss on a batch with labels  ->  Step, without any logits of all words at once."""
+    def gradients(self, batch: Mapping, train: bool = False, seed: int = 0, step: int = 0,
+                  first_sequence: int = 0, counting: Counting = PLAIN) -> Step:  # fmt: skip
+        """The loss on a batch with labels  ->  Step; no array of all logits is made."""
         pair = self.pack_pair(**{name: batch.get(name) for name in BATCH})
         if pair.labels is None:
             raise ValueError("a training step needs labels in the batch")
@@ -285,7 +288,8 @@ class EncoderDecoder(Model):
         grads = self.public(backward(d, cache, self.ops, release=True))
         return Step(self.ops.place.number(loss), {}, grads)
 
-    def generate(self, input_ids, attention_mask=None, token_type_ids=None, *, seed=0, **options):
+    def generate(self, input_ids, attention_mask=None, token_type_ids=None, *, seed: int = 0,
+                 **options) -> list[np.ndarray]:  # fmt: skip
         """Sources (B,T)  ->  a list of B arrays of ids, without the start token, with the end token
         of those that end.
 
@@ -316,8 +320,8 @@ class EncoderDecoder(Model):
         sampler = token_sampler(len(start), seed, chosen)
         return by_text(next_tokens(step, logits, texts, limits, sampler))
 
-    def loss_of(self, pair):
-        """The loss of a Pair with labels in evaluation, a float."""
+    def loss_of(self, pair: Pair) -> float:
+        """The loss of a Pair with labels, in evaluation."""
 
         options = ForwardOptions(keep=False)
 
@@ -328,13 +332,13 @@ class EncoderDecoder(Model):
         loss, _ = self.ops.cross_entropy.forward(result.decoder.logits, labels=pair.labels)
         return self.ops.place.number(loss)
 
-    def lm_head(self):
-        """What projects features onto the vocabulary: weight (V,C), bias (V,)."""
+    def lm_head(self) -> tuple:
+        """The projection onto the vocabulary: weight (V,C), bias (V,)."""
         return heads.lm_head(scope(self._canonical, "decoder"))
 
 
 def _numbers(result):
-    """The arrays of a Seq2SeqResult in which any number that is not finite shows."""
+    """The arrays of a Seq2SeqResult that hold a NaN or infinity if any of its arrays does."""
     return result.hidden[-1], *network.answers(result.decoder)
 
 

@@ -1,13 +1,13 @@
-"""The encoder on images: square patches are the tokens, and the decoder's block, which looks both
-ways here, reads them.
+"""ViT and DeiT: the tokens are square patches of an image, the blocks those of `decoder` without
+the causal mask.
 
     x₀ = [cls; (distillation;) patch₁·Wᵀ + b; patch₂·Wᵀ + b; …] + position
     x  = L blocks, LN first                       h = final_norm(x)
     ViT      logits = classifier(h[cls])
     DeiT     logits = (cls_classifier(h[cls]) + distillation_classifier(h[distillation]))/2
 
-A convolution whose stride is its width is a product with flattened patches. All images have the
-same T rows, so `bounds` are multiples of T.
+The convolution of the patch embedding has its width as its stride, so it is a product with
+flattened patches. All images have T rows, so `bounds` are multiples of T.
 Sources: Dosovitskiy et al., "An image is worth 16x16 words" (ViT), 2020, eq. 1-4; Touvron et al.,
 "Training data-efficient image transformers & distillation through attention" (DeiT), 2021, §4.
 """
@@ -35,13 +35,13 @@ CLASSES = {
 }
 
 
-def task_named(config, task=None):
-    """The task, or what config.architectures says. Raises ValueError for one it lacks."""
-    kind, said = config.model_type, config.architectures or ()
-    found = [t for (k, t), name in CLASSES.items() if k == kind and name in said]
-    if said and not found and task is None:
+def task_named(config, task: str | None = None) -> str:
+    """The task, by default that of config.architectures. Raises ValueError for an unknown one."""
+    kind, classes = config.model_type, config.architectures or ()
+    found = [t for (k, t), name in CLASSES.items() if k == kind and name in classes]
+    if classes and not found and task is None:
         raise ValueError(
-            f"architectures names {said[0]!r}, which this version does not have; choose a task: "
+            f"architectures names {classes[0]!r}, which this version does not have; choose a task: "
             f"{IMAGES}, {BODY}"
         )
     task = task or (found[0] if found else IMAGES)
@@ -59,14 +59,14 @@ def task_named(config, task=None):
 
 
 class VisionStates(NamedTuple):
-    """What the network says of B images."""
+    """The outputs for B images."""
 
     hidden: tuple  # L+1 arrays (B·T,C), before the last LayerNorm
     last: Any  # (B·T,C), after it
     answers: dict  # {head: logits (B,K), or for the pooler (B,C)}
 
 
-def patches(pixels, size):
+def patches(pixels: np.ndarray, size: int) -> np.ndarray:
     """pixels (B,channels,S,S)  ->  (B·n,channels·size²), n patches row by row."""
     B, channels, S, _ = pixels.shape
     cut = pixels.reshape(B, channels, S // size, size, S // size, size)
@@ -74,15 +74,16 @@ def patches(pixels, size):
 
 
 class Places(NamedTuple):
-    """Where the rows of B images stand."""
+    """The rows of B images."""
 
     bounds: np.ndarray  # (B+1,)
     sequence: np.ndarray  # (B·T,) which image
     column: np.ndarray  # (B·T,) which row of it
-    source: np.ndarray  # (B·T,) which row of [specials; patches of all images] is read there
+    source: np.ndarray  # (B·T,) its row in [specials; patches of all images]
 
     @classmethod
-    def of(cls, B, T, specials):
+    def of(cls, B: int, T: int, specials: int) -> "Places":
+        """B images of T rows, the first `specials` of which are special tokens."""
         sequence, column = (x.ravel() for x in np.indices((B, T)))
         of_patch = specials + sequence * (T - specials) + column - specials
         source = np.where(column < specials, column, of_patch)
@@ -148,7 +149,7 @@ def backward(dh, danswers: dict, cache: tuple, ops) -> dict:
 
 
 def mean(answers: dict, ops) -> Any:
-    """The logits of all classifiers  ->  their mean (B,K)."""
+    """{head: logits (B,K)}  ->  their mean (B,K)."""
     total = None
     for z in answers.values():
         total = plus(total, z, ops)

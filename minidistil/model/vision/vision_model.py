@@ -1,7 +1,10 @@
-"""`VisionModel`: the door between images (B,channels,S,S), a checkpoint's names, and rows."""
+"""Public class of vision models: converts images (B,channels,S,S) to rows, checkpoint names to
+internal names."""
 
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +14,7 @@ from minidistil.model import task_loss
 from minidistil.model.checkpoint import mismatch_error, stored_in, with_scales, write_folder
 from minidistil.model.context import Context
 from minidistil.model.finite import answer
-from minidistil.model.label_counts import PLAIN
+from minidistil.model.label_counts import PLAIN, Counting
 from minidistil.model.network import Result
 from minidistil.model.output import FetchedArrays, Kept, Output, SharedArraysCopy, Step, kept_by
 from minidistil.model.params import LARGEST, check_size, checked_arrays, initialise
@@ -23,15 +26,18 @@ from minidistil.model.vision.vision_encoder import (
     HEADS,
     IMAGES,
     Places,
+    VisionStates,
     patches,
     task_named,
 )
 from minidistil.model.vision.vision_names import flat, layout
 from minidistil.ops import DTYPES, frugal
 
+Batch = Mapping[str, np.ndarray]
+
 
 class VisionModel(SharedArraysCopy):
-    """ViT or DeiT with the heads of one task; `params` and the rest are as `Model`'s."""
+    """ViT or DeiT with the heads of one task; `params` and the methods are as those of `Model`."""
 
     def __init__(self, config, task, params, ops):
         self.config, self.task, self.ops, self.dtype = config, task, ops, ops.dtype
@@ -44,14 +50,14 @@ class VisionModel(SharedArraysCopy):
     def params(self) -> Mapping[str, np.ndarray]:
         return FetchedArrays(self._params, self.ops.place)
 
-    def update(self, arrays):
+    def update(self, arrays: Mapping[str, np.ndarray]) -> None:
         """As `Model.update`."""
         for name, array in checked_arrays(arrays, self.shapes).items():
             self._params[name] = self.ops.place.freeze(array)
         self._canonical = None
 
-    def canonical(self):
-        """The parameters by role, in the dtype and the shapes that compute."""
+    def canonical(self) -> dict[str, Any]:
+        """The parameters under canonical names, in the computing dtype and the ops' shapes."""
         if self._canonical is None:
             place, found = self.ops.place, {}
             for c, parts in self.layout.items():
@@ -60,23 +66,23 @@ class VisionModel(SharedArraysCopy):
             self._canonical = found
         return self._canonical
 
-    def with_ops(self, ops):
+    def with_ops(self, ops: Any) -> "VisionModel":
         """The same parameters behind another backend."""
         return VisionModel(self.config, self.task, dict(self.params), ops)
 
     @property
-    def names(self):
-        """{canonical name: what the checkpoint calls its parts}."""
+    def names(self) -> dict[str, str]:
+        """{canonical name: the checkpoint's names}."""
         return {c: ", ".join(parts) for c, parts in self.layout.items()}
 
     @property
-    def logits_head(self):
-        """As a text classifier's, with which it shares the losses; None for a bare body."""
+    def logits_head(self) -> str | None:
+        """The text classifier's head, as the losses are the same; None for a bare body."""
         return "classifier" if self.task == IMAGES else None
 
     # ------------------------------------------------------------ forward
 
-    def pack_batch(self, batch):
+    def pack_batch(self, batch: Batch) -> tuple[Any, Places]:
         """A batch's pixel_values (B,channels,S,S)  ->  flat patches (B·n,V), Places."""
         c = self.config
         pixels = real("pixel_values", given_in(batch, "pixel_values"))
@@ -87,8 +93,9 @@ class VisionModel(SharedArraysCopy):
         flat = patches(pixels.astype(DTYPES[self.dtype]), c.patch_size)
         return self.ops.place.send(flat), places
 
-    def see(self, batch, train=False, seed=0, step=0, first_sequence=0, keep=True):
-        """Images  ->  vision.Seen, its cache, Places: what `forward` scatters and hands out."""
+    def see(self, batch: Batch, train: bool = False, seed: int = 0, step: int = 0,
+            first_sequence: int = 0, keep: bool = True):  # fmt: skip
+        """Images  ->  VisionStates, their cache, Places."""
         flat, places = self.pack_batch(batch)
         dropout_state = None
         if train:
@@ -98,10 +105,10 @@ class VisionModel(SharedArraysCopy):
         seen, cache = self._through(flat, places, dropout_state, keep)
         return seen, cache, places
 
-    def infer(self, packed, select=None, checked=True):
-        """What `pack_batch` gave  ->  network.Result in evaluation; its last hidden state is the
-        one after the final norm. select is for words, and says nothing here. checked: as
-        `Model.infer`."""
+    def infer(self, packed: tuple, select=None, checked: bool = True) -> Result:
+        """The result of `pack_batch`  ->  network.Result in evaluation, whose last hidden state is
+        after the final norm. select: not used, there is no vocabulary. checked: as `Model.infer`.
+        """
 
         def run(model):
             return model._through(*packed, None, False)
@@ -116,13 +123,14 @@ class VisionModel(SharedArraysCopy):
         heads = HEADS[c.model_type, self.task]
         return vision_encoder.forward(self.canonical(), flat, places, heads, context)
 
-    def forward(self, pixel_values, labels=None, hidden_states=False, train=False, seed=0, step=0,
-                keep=True, first_sequence=0):  # fmt: skip
+    def forward(self, pixel_values: np.ndarray, labels: np.ndarray | None = None, *,
+                hidden_states: bool = False, train: bool = False, seed: int = 0, step: int = 0,
+                keep: bool = True, first_sequence: int = 0) -> Output:  # fmt: skip
         """pixel_values (B,channels,S,S) floats, labels (B,)  ->  Output.
 
-        The loss is that of the logits; for DeiT the mean of its two classifiers' own losses, as if
-        a teacher always gave the label. The last of hidden_states is before the final norm, as in
-        transformers' ViT; last_hidden_state is after it. Raises ValueError for a wrong shape.
+        The loss is that of the logits; for DeiT the mean of the losses of its two classifiers, both
+        on the labels. The last of hidden_states is before the final norm, as in transformers' ViT;
+        last_hidden_state is after it. Raises ValueError for a wrong shape.
         """
         batch = {"pixel_values": pixel_values}
 
@@ -148,8 +156,8 @@ class VisionModel(SharedArraysCopy):
             kept=Kept(places, seen, cache, gradient) if keep else None,
         )  # fmt: skip
 
-    def loss(self, seen, labels, counting=PLAIN):
-        """loss, {head: gradient}: the mean over the heads of their losses on the labels."""
+    def loss(self, seen: VisionStates, labels: np.ndarray, counting: Counting = PLAIN):
+        """loss, {head: gradient}: the mean of the heads' losses on the labels."""
         if self.task != IMAGES:
             raise ValueError(f"task {self.task!r} has no loss; leave labels out")
         total, d = 0.0, {}
@@ -163,7 +171,8 @@ class VisionModel(SharedArraysCopy):
 
     # ------------------------------------------------------------ backward
 
-    def backward(self, out, dlogits=None, dlast_hidden_state=None, dpooler_output=None):
+    def backward(self, out: Output, dlogits=None, dlast_hidden_state=None,
+                 dpooler_output=None) -> dict[str, np.ndarray]:  # fmt: skip
         """Gradients of the loss, or along the cotangents given, with the keys of `params`.
 
         Raises ValueError after keep=False, without a cotangent or a loss, or for a wrong shape.
@@ -197,8 +206,9 @@ class VisionModel(SharedArraysCopy):
         dy = real(name, dy).astype(DTYPES[self.dtype])
         return self.ops.place.send(dy.reshape(shape or like.shape))
 
-    def public(self, grads):
-        """Canonical gradients  ->  every parameter's, under its name in `params`."""
+    def public(self, grads: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Gradients under canonical names  ->  one for every parameter, under its name in
+        `params`."""
         found = {}
         for c, parts in self.layout.items():
             g = self.ops.place.fetch(grads[c]) if c in grads else None
@@ -210,18 +220,19 @@ class VisionModel(SharedArraysCopy):
                     found[name] = g[i * size : (i + 1) * size].reshape(shape)
         return found
 
-    def counts(self, batch, counting=PLAIN):
-        """What the mean of `gradients` is over."""
+    def counts(self, batch: Batch, counting: Counting = PLAIN) -> dict[str, float]:
+        """The number of labels that the mean of `gradients` is over."""
         return task_loss.label_counts(batch, self.config, self.logits_head, counting)
 
     @frugal()
-    def gradients(self, batch, train=False, seed=0, step=0, first_sequence=0, counting=PLAIN):
+    def gradients(self, batch: Batch, train: bool = False, seed: int = 0, step: int = 0,
+                  first_sequence: int = 0, counting: Counting = PLAIN) -> Step:  # fmt: skip
         """The loss on a batch of pixel_values and labels  ->  Step."""
         seen, cache, _ = self.see(batch, train, seed, step, first_sequence)
         loss, d = self.loss(seen, batch["labels"], counting)
         return Step(loss, {}, self.public(vision_encoder.backward(None, d, cache, self.ops)))
 
-    def save_pretrained(self, folder, dtype="float32"):
+    def save_pretrained(self, folder: str | Path, dtype: str = "float32") -> None:
         """Write config.json and model.safetensors, as `Model.save_pretrained`."""
         path_like("folder", folder)
         config = self.config.to_dict()
@@ -237,8 +248,8 @@ def _numbers(done):
 # ---------------------------------------------------------------- made or read
 
 
-def fresh(config, task, seed, ops, max_bytes=LARGEST):
-    """A model with parameters drawn from seed. Raises ValueError for more than max_bytes."""
+def fresh(config, task: str | None, seed: int, ops, max_bytes=LARGEST) -> VisionModel:
+    """A model with random parameters. Raises ValueError for more than max_bytes of them."""
     task = task_named(config, task)
     parts = layout(config, task)
     check_size({n: s for names in parts.values() for n, s in names.items()}, max_bytes)
@@ -255,8 +266,9 @@ def _drawn(config, parts, seed):
     return {name.removesuffix(".norm.weight"): x for name, x in drawn.items()}
 
 
-def loaded(folder, config, task, seed, ops, relabelled):
-    """The folder's model; heads that it lacks, or whose labels change, are drawn from seed."""
+def loaded(folder: Path, config, task: str | None, seed: int, ops,
+           relabelled: bool) -> VisionModel:  # fmt: skip
+    """The folder's model; missing heads, and those with other labels, are initialised from seed."""
     task = task_named(config, task)
     body = layout(config, BODY)
     prefix, inner = f"{config.model_type}.", "" if task == BODY else f"{config.model_type}."

@@ -1,13 +1,15 @@
-"""What checkpoints of ViT and DeiT call their parameters, and in which shapes they keep them.
+"""Names and shapes of the parameters in checkpoints of ViT and DeiT.
 
-`names.py` is the same for texts, where one canonical parameter is one of the checkpoint's. Here one
-may be several of theirs: q, k and v are one matrix that computes and three on disk, and DeiT's two
-special tokens are two rows of one table. So the layout maps a canonical name to its parts.
+As `names.py` for texts, where a canonical parameter is one tensor of the checkpoint. Here it may be
+several: q, k and v are one canonical matrix and three tensors, DeiT's two special tokens are two
+rows of one canonical table. The layout maps a canonical name to its tensors.
 """
+
+import numpy as np
 
 from minidistil.model.vision.vision_encoder import BODY, HEADS
 
-PARTS = {  # of a block: canonical name, what checkpoints call it; qkv is three of theirs
+PARTS = {  # of a block: {canonical name: the checkpoint's names}
     "attention_norm": ("layernorm_before",),
     "qkv": tuple(f"attention.attention.{name}" for name in ("query", "key", "value")),
     "out": ("attention.output.dense",),
@@ -17,9 +19,9 @@ PARTS = {  # of a block: canonical name, what checkpoints call it; qkv is three 
 }
 
 
-def layout(config, task):
-    """{canonical name: {public name: its shape}}: the parts of a canonical parameter, which lie one
-    after another along its first axis."""
+def layout(config, task: str) -> dict[str, dict]:
+    """{canonical name: {checkpoint name: shape}}; the tensors of one canonical parameter are
+    concatenated along its first axis."""
     a, kind = config.architecture, config.model_type
     before = "" if task == BODY else f"{kind}."
     tokens = ["cls_token", "distillation_token"][: config.specials]
@@ -50,8 +52,8 @@ def layout(config, task):
     return s
 
 
-def flat(canonical, x):
-    """A parameter as checkpoints hold it  ->  the vector or the matrix that computes."""
+def flat(canonical: str, x: np.ndarray) -> np.ndarray:
+    """A tensor of a checkpoint  ->  the vector or the matrix of the ops."""
     if canonical in ("embeddings.specials", "embeddings.position"):
         return x.reshape(-1, x.shape[-1])
     return x.reshape(len(x), -1) if x.ndim > 1 else x

@@ -112,7 +112,7 @@ def measure(model, batches, reference=None) -> dict[str, float]:
     return found
 
 
-def beside(batches) -> dict[str, float]:
+def baselines(batches) -> dict[str, float]:
     """rouge1, rouge2, rougeL of two baselines: lead_ (the first sentences) and oracle_ (the
     oracle's choice in the whole document, including sentences beyond the model's length)."""
     texts, wanted = {"lead": [], "oracle": []}, []

@@ -128,10 +128,7 @@ def _answered(model, batches, losses=None):
     for batch, rows, result in results(model, batches):
         unlabelled = "unlabelled" in batch
         if losses is not None and not unlabelled:
-            given = task_loss.given(batch)
-            loss, _ = task_loss.answer_loss(
-                result.logits, rows, given, model.config, "spans", model.ops
-            )
+            loss, _ = task_loss.answer_loss(result.logits, rows, task_loss.given(batch), model)
             losses.append((loss, len(batch["asked"])))
         logits, reading = np.split(fetch(result.logits), rows.bounds[1:-1]), batch["reading"]
         for (question, window), z in zip(batch["asked"], logits, strict=True):
