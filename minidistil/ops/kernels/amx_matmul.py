@@ -32,7 +32,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minidistil.ops.kernels.activation import ERF, NO_GELU, gelu_erf, gelu_tanh
-from minidistil.ops.kernels.amx_panels import BACK, CHANNELS, PARTS, SPARE, pack
+from minidistil.ops.kernels.amx_panels import BACK, CHANNELS, PARTS, SPARE, Lines, pack
 from minidistil.ops.kernels.amx_tile import (
     INT8,
     ROW,
@@ -99,7 +99,7 @@ class AmxJob(NamedTuple):
     shapes: np.ndarray
     near: np.ndarray  # (workers, bytes) panels of A
     blocks: np.ndarray  # (workers, 2, 32, 32) sums of a block of C, and what C holds at an edge
-    spare: np.ndarray  # (workers, SPARE + ROW) bytes for packing, and a line that nothing reads
+    spare: np.ndarray  # (workers, bytes) for packing; at its end, a line that nothing reads
 
 
 def aligned(nbytes):
@@ -126,10 +126,10 @@ def pack_right(kind, b):
     panel = steps_of(kind, K) * 2 * TILE * PARTS[kind]
     tiles, wide = aligned(J * panel), np.empty(J, np.bool_)
     workers = get_num_threads() if K * N > SMALL else 1
-    spare = aligned(workers * SPARE).reshape(workers, SPARE)
+    spare = aligned(workers * (SPARE + J * ROW)).reshape(workers, -1)
     step, row = b.strides
-    _pack_right(kind, b.__array_interface__["data"][0], row, step, N, K, tiles.reshape(J, panel),
-                wide, spare)  # fmt: skip
+    lines = Lines(b.__array_interface__["data"][0], row, step, N, K)
+    _pack_right(kind, lines, tiles.reshape(J, panel), wide, spare)
     return Panels(tiles, wide, nothing, nothing.view(np.int32))
 
 
@@ -145,8 +145,9 @@ def make_job(kind, a, panels, c, *, workers, bias=None, add=False, form=NO_GELU,
     if bias is not None:
         start[:N] = bias
     s, zero = rows or (np.zeros(0, np.float32), np.zeros(0, np.int32))
-    packed = near_panels(kind, K, M) * steps_of(kind, K) * 2 * TILE * PARTS[kind]
-    near, spare = (aligned(workers * n).reshape(workers, n) for n in (packed, SPARE + ROW))
+    count = near_panels(kind, K, M)
+    sizes = count * steps_of(kind, K) * 2 * TILE * PARTS[kind], SPARE + (count + 1) * ROW
+    near, spare = (aligned(workers * n).reshape(workers, n) for n in sizes)
     blocks = aligned(workers * 8 * SIDE * SIDE).view(np.float32).reshape(workers, 2, SIDE, SIDE)
     return AmxJob(
         kind, a.__array_interface__["data"][0], *a.strides, *panels, start, c,
@@ -161,16 +162,15 @@ def workers_for(M, N, K):
 
 
 @exact(parallel=True)
-def _pack_right(kind, at, row, step, columns, depth, tiles, wide, spare):
+def _pack_right(kind, lines, tiles, wide, spare):
     """All panels of B."""
     workers, J = len(spare), len(tiles)
     before = use_threads(workers)
     for t in prange(workers):
-        for j in range(t * J // workers, (t + 1) * J // workers):
-            wide[j] = pack(
-                kind, True, at + j * SIDE * row, row, step, min(SIDE, columns - j * SIDE), depth,
-                tiles[j].ctypes.data, spare[t].ctypes.data,
-            )  # fmt: skip
+        first, last = t * J // workers, (t + 1) * J // workers
+        own = Lines(lines.at + first * SIDE * lines.row, lines.row, lines.step,
+                    lines.count - first * SIDE, lines.depth)  # fmt: skip
+        pack(kind, True, own, tiles[first:].ctypes.data, wide[first:last], spare[t].ctypes.data)
     use_threads(before)
 
 
@@ -198,22 +198,20 @@ def compute(t, workers, job):
     near = max(1, NEAR // (deepest * step))
     a_packed, b_packed = job.near[t].ctypes.data, job.tiles.ctypes.data
     spare, sums = job.spare[t].ctypes.data, job.blocks[t, 0].ctypes.data
+    unread = job.spare[t, -ROW:].ctypes.data
     configure(job.shapes.ctypes.data)
     for first in range(i0, i1, near):
         last = min(first + near, i1)
-        for i in range(first, last):
-            job.wide[i] = pack(
-                kind, False, job.a + i * SIDE * job.a_row, job.a_row, job.a_step,
-                min(SIDE, job.M - i * SIDE), job.K, a_packed + (i - first) * steps * step, spare,
-            )  # fmt: skip
+        rows = Lines(job.a + first * SIDE * job.a_row, job.a_row, job.a_step,
+                     job.M - first * SIDE, job.K)  # fmt: skip
+        pack(kind, False, rows, a_packed, job.wide[first:last], spare)
         for k in range(0, steps, deepest):
             kc = min(deepest, steps - k)
             for j in range(j0, j1):
                 b_panel = b_packed + (j * steps + k) * step
                 for i in range(first, last):
                     a_panel = a_packed + ((i - first) * steps + k) * step
-                    block(kind, min(SIDE, job.M - i * SIDE), kc, a_panel, b_panel, sums,
-                          spare + SPARE)  # fmt: skip
+                    block(kind, min(SIDE, job.M - i * SIDE), kc, a_panel, b_panel, sums, unread)
                     _finish(i, j, k > 0, k + kc == steps, job.blocks[t], job)
     release()
 

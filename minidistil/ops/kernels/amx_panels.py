@@ -25,6 +25,8 @@ number, an infinity or NaN is *wide*: it is filled with zeros, and its rows or c
 the float32 kernel.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from minidistil.ops.kernels.amx_tile import (
@@ -48,7 +50,7 @@ MAGNITUDE, INFINITY, QUIET = 0x7FFFFFFF, 0x7F800000, 0x00400000
 HALF, UPPER = 0x8000, -0x10000
 PARTS = tuple(form.parts for form in FORMATS)
 CHANNELS = tuple(form.channels for form in FORMATS)
-SPARE = 2 * TILE + ROW  # bytes: a tile's floats, and the largest magnitudes so far
+SPARE = 2 * TILE  # bytes: the floats of a tile at an edge
 
 
 def _all(value):
@@ -201,47 +203,71 @@ def word(typingctx, at):
 # ------------------------------------------------------- Numba: panels
 
 
-@exact()
-def pack(kind, right, at, row, step, lines, depth, to, spare):
-    """One panel, of at most 32 lines; returns whether it is wide, and then fills it with zeros.
+class Lines(NamedTuple):
+    """Rows of A or columns of B, in bytes."""
 
-    right: whether it is one of B. at, row, step: where the first line begins, bytes from one line
-    to the next and from one channel to the next. depth: channels. to: 64-byte aligned. spare:
-    address of SPARE bytes.
+    at: int  # where the first one begins
+    row: int  # from one line to the next
+    step: int  # from one channel to the next
+    count: int
+    depth: int  # channels
+
+
+@exact()
+def pack(kind, right, lines, to, wide, spare):
+    """Consecutive panels, of B or of A; wide (panels,): whether one is filled with zeros instead.
+
+    to: where they go, 64-byte aligned. spare: SPARE bytes, and 64 for each panel. Where lines are
+    neighbours in memory, all panels take a step before any takes the next, so that memory is read
+    in long runs.
     """
-    own_code()
-    parts, wide = PARTS[kind], CHANNELS[kind]
-    seen, steps = spare + 2 * TILE, (depth + wide - 1) // wide
-    clear_row(seen)
-    for half in range(2):
-        filled = min(16, lines - 16 * half)
+    parts, channels, panels = PARTS[kind], CHANNELS[kind], len(wide)
+    steps, seen = (lines.depth + channels - 1) // channels, spare + SPARE
+    step, panel = 2 * TILE * parts, steps * 2 * TILE * parts
+    for p in range(panels):
+        clear_row(seen + ROW * p)
+    across = max(1, panels) if lines.row == 4 else 1  # panels that take a step together
+    for first in range(0, panels, across):
         for k in range(steps):
-            tile = to + TILE * (2 * parts * k + half)
-            source = at + 16 * half * row + wide * k * step
-            if filled <= 0:
-                for r in range(16 * (1 if right else 0)):  # of A, no such tile is loaded
-                    for part in range(parts):
-                        clear_row(tile + 2 * TILE * part + ROW * r)
-                continue
-            if kind == INT8:
-                for r in range(16):
-                    if r < filled:
-                        copy_row(tile + ROW * r, source + r * row)
-                    else:
-                        clear_row(tile + ROW * r)
-                continue
-            inside = filled == 16 and depth - wide * k >= wide
-            by_rows, stride = True, row
-            if inside and row == 4:
-                by_rows, stride = False, step
-            elif not inside or step != 4:
-                _gather(source, row, step, filled, min(wide, depth - wide * k), spare)
-                source, stride = spare, np.int64(4 * wide)
+            for p in range(first, first + across):
+                part = Lines(
+                    lines.at + p * SIDE * lines.row + k * channels * lines.step,
+                    lines.row, lines.step, lines.count - p * SIDE, lines.depth - k * channels,
+                )  # fmt: skip
+                _pack_step(kind, right, part, to + p * panel + k * step, seen + ROW * p, spare)
+    for p in range(panels):
+        wide[p] = _zero_if_wide(parts, panel, to + p * panel, seen + ROW * p)
+
+
+@exact()
+def _pack_step(kind, right, lines, tile, seen, spare):
+    """Two tiles for each part: one step of a panel, of which as many lines and channels exist."""
+    own_code()
+    parts, channels = PARTS[kind], CHANNELS[kind]
+    for half in range(2):
+        filled, source = lines.count - 16 * half, lines.at + 16 * half * lines.row
+        if filled <= 0:
+            for r in range(16 * parts if right else 0):  # of A, no such tile is loaded
+                clear_row(tile + 2 * TILE * (r // 16) + ROW * (r % 16))
+        elif kind == INT8:
+            for r in range(16):
+                if r < filled:
+                    copy_row(tile + ROW * r, source + r * lines.row)
+                else:
+                    clear_row(tile + ROW * r)
+        else:
+            inside = filled >= 16 and lines.depth >= channels
+            by_rows, stride = True, lines.row
+            if inside and lines.row == 4:
+                by_rows, stride = False, lines.step
+            elif not inside or lines.step != 4:
+                _gather(source, lines, filled, spare)
+                source, stride = spare, np.int64(4 * channels)
             _split(parts, by_rows, tile, source, stride, seen)
             if by_rows == right:
                 for part in range(parts):
                     transpose_tile(tile + 2 * TILE * part)
-    return _zero_if_wide(kind, right, lines, steps, to, seen)
+        tile += TILE
 
 
 @exact()
@@ -262,25 +288,23 @@ def _split(parts, by_rows, tile, source, stride, seen):
 
 
 @exact()
-def _gather(source, row, step, lines, depth, to):
+def _gather(source, lines, filled, to):
     """What exists of 16 lines of 32 channels, one after another, zeros around it."""
     for r in range(16):
         for k in range(32):
             x = np.float32(0)
-            if r < lines and k < depth:
-                x = get(source + r * row + k * step)
+            if r < filled and k < lines.depth:
+                x = get(source + r * lines.row + k * lines.step)
             put(to + 4 * (32 * r + k), x)
 
 
 @exact()
-def _zero_if_wide(kind, right, lines, steps, to, seen):
-    """Whether a panel that is to be split holds a number that cannot be."""
-    if PARTS[kind] == 1:
-        return False
+def _zero_if_wide(parts, size, panel, seen):
+    """Whether a panel of so many bytes that is to be split holds a number that cannot be."""
     found = False
     for lane in range(16):
         found = found or word(seen + 4 * lane) >= WIDE
-    if found:
-        for r in range(steps * PARTS[kind] * SIDE):
-            clear_row(to + ROW * r)
-    return found
+    if found and parts > 1:
+        for r in range(size // ROW):
+            clear_row(panel + ROW * r)
+    return found and parts > 1
