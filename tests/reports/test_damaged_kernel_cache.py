@@ -185,9 +185,9 @@ def test_a_read_only_installation_without_a_home(tmp_path):
     """Was: RuntimeError "cannot cache function … no locator available" at import.
     Right: it runs, and keeps its kernels in a private folder among the temporary files."""
     package = Path(minidistil.__file__).parent
-    for part in ("ops", "io/files.py", "testing.py"):
-        (tmp_path / "minidistil").mkdir(exist_ok=True)
+    for part in ("ops", "io", "testing.py"):
         source, to = package / part, tmp_path / "minidistil" / part
+        to.parent.mkdir(parents=True, exist_ok=True)
         skip = shutil.ignore_patterns("__pycache__")
         shutil.copytree(source, to, ignore=skip) if source.is_dir() else shutil.copy(source, to)
     (tmp_path / "minidistil" / "ops" / "__pycache__").touch()  # no folder, so not even for root
