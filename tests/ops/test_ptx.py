@@ -9,6 +9,7 @@ registers than are written down. What is compiled for sm_80 is assembled for sm_
 
 import importlib
 import re
+from types import FunctionType
 
 import pytest
 
@@ -194,8 +195,8 @@ class _Kernel:
         self.function = function
 
     def source(self):
-        self.function.__globals__["cuda"] = cuda.module()
-        return self.function
+        names = {"__name__": __name__, "cuda": cuda.module()}
+        return FunctionType(self.function.__code__, names)
 
 
 def test_float64_is_seen():
