@@ -27,7 +27,8 @@ CROSS_ATTENTION_DROPOUT, CROSS_OUTPUT_DROPOUT = 3, 4
 
 def first_site(block: int, architecture: Architecture) -> int:
     """The first dropout site of a block; of block L, the first site behind all blocks."""
-    return FIRST_BLOCK + (5 if architecture.cross_attends else 3) * block
+    sites = 5 if architecture.cross_attends else 3
+    return FIRST_BLOCK + sites * block
 
 
 class Context(NamedTuple):

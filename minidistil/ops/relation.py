@@ -45,7 +45,7 @@ from minidistil.ops.runtime.cuda import (
     total,
 )
 from minidistil.ops.runtime.workspace import empty_like
-from minidistil.ops.softmax import log_softmax, row_max
+from minidistil.ops.softmax import log_softmax
 
 MEASURES = KL, CE, SCORES, PROBS = "kl", "ce", "scores", "probs"
 IS_KL, IS_SCORES, IS_PROBS = map(MEASURES.index, (KL, SCORES, PROBS))  # as kernels take a measure
@@ -146,14 +146,13 @@ def _heads(student, teacher, bounds, weights, measure, gradients, parts):
         for i in range(T):
             for j in range(T):
                 z_s[j], z_t[j] = _dot(qh[i], kh[j]) * scale_s, _dot(qh_t[i], kh_t[j]) * scale_t
-            loss += _row(z_s, z_t, measure)
-            dz = z_s  # what _row leaves there
+            loss += _row(z_s, z_t, measure)  # z_s holds its gradient now
             dqh[i] = 0
             for j in range(T):
-                d_j = dz[j] * w * scale_s
+                dz = z_s[j] * w * scale_s
                 for d in range(D_s):
-                    dqh[i, d] += d_j * kh[j, d]
-                    dkh[j, d] += d_j * qh[i, d]
+                    dqh[i, d] += dz * kh[j, d]
+                    dkh[j, d] += dz * qh[i, d]
         parts[b, h] = w * loss
 
 
@@ -175,7 +174,9 @@ def _row(z_s, z_t, measure):
             loss += gap * gap
             z_s[j] = 2 * gap
         return loss
-    top_s, top_t = row_max(z_s), row_max(z_t)
+    top_s, top_t = z_s[0], z_t[0]
+    for j in range(len(z_s)):  # one loop for both: each maximum waits for the one before
+        top_s, top_t = max(top_s, z_s[j]), max(top_t, z_t[j])
     sum_s, sum_t = np.float32(0), np.float32(0)
     for j in range(len(z_s)):
         sum_s += exp(z_s[j] - top_s)

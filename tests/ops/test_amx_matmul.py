@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from minidistil.ops import gelu, linear_bf16, linear_int8
 from minidistil.ops.kernels import activation, amx_linear, amx_matmul, amx_products, amx_reference
 from minidistil.ops.kernels.amx_matmul import DEEPEST
+from minidistil.ops.kernels.amx_products import After
 from minidistil.ops.kernels.amx_reference import tdpbf16ps
 from minidistil.ops.kernels.amx_tile import BF16, FORMATS, HIGH, HIGHEST, SIDE
 from minidistil.ops.kernels.matmul import matmul
@@ -88,7 +89,7 @@ def specified(kind, a, b, c):
 def product(kind, a, b, **options):
     out = np.zeros((len(a), b.shape[1]), np.float32)
     how = {"bias": None, "add": False, "form": activation.NO_GELU, "into": out} | options
-    amx_products.product(kind, a, b, out, *how.values(), None)
+    amx_products.product(kind, a, b, out, After(**how), None)
     return out
 
 
@@ -125,7 +126,7 @@ def test_layouts_sums_that_are_added_to_and_gelu(unit, kind):
         for right in (b, np.asfortranarray(b), b[::-1, ::-1].copy()[::-1, ::-1]):
             np.testing.assert_array_equal(product(kind, left, right), plain)
     out = c.copy()
-    amx_products.product(kind, a, b, out, bias, True, activation.NO_GELU, out, None)
+    amx_products.product(kind, a, b, out, After(bias, True, activation.NO_GELU, out), None)
     np.testing.assert_array_equal(out, c + product(kind, a, b, bias=bias))
     for name in activation.FORMS:
         g = np.empty_like(c)

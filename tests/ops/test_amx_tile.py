@@ -21,6 +21,7 @@ from minidistil.ops.kernels.amx_tile import (
     ROW,
     SIDE,
     TILE,
+    Block,
     block,
     configure,
     emit_block,
@@ -71,8 +72,8 @@ def test_the_rest_is_for_any_processor(cpu):
         for by_rows in (True, False):
             assembly(lambda b, a: emit_split(b, a, kind, by_rows), [LONG] * 4, cpu)  # noqa: B023
     assembly(lambda b, a: emit_transpose(b, *a), [LONG], cpu)
-    kinds = [LONG] * 4 + [ir.FloatType()] + [LONG] * 3
-    text = assembly(emit_finish, kinds, cpu)
+    kinds = [LONG] * 7 + [ir.FloatType()]
+    text = assembly(lambda b, a: emit_finish(b, a[:7], a[7]), kinds, cpu)
     assert ("vfmadd" in text) == (cpu != "x86-64")
     text = assembly(emit_finish_int8, [LONG] * 9, cpu)
     assert "vfmadd" not in text
@@ -84,9 +85,9 @@ has_amx = pytest.mark.skipif(bool(amx.refusal()), reason=amx.refusal())
 
 
 @exact()
-def run(kind, rows, steps, a, b, to, unread, shapes):
+def run(operands, shapes):
     configure(shapes)
-    block(kind, rows, steps, a, b, to, unread)
+    block(operands)
     release()
 
 
@@ -120,9 +121,10 @@ def test_the_model_in_numpy_is_the_instruction(kind, data):
             found = np.zeros((2, SIDE, SIDE), np.int32 if kind == INT8 else np.float32)
             at = [x.ctypes.data for x in (*panels, *found)]
             unread = aligned(ROW)
-            run(kind, rows, steps, *at[:3], unread.ctypes.data, SHAPES.ctypes.data)
+            operands = Block(kind, rows, steps, *at[:3], unread.ctypes.data)
+            run(operands, SHAPES.ctypes.data)
             with np.errstate(all="ignore"):
-                amx_reference.run_block(kind, rows, steps, *at[:2], at[3], 0)
+                amx_reference.run_block(operands._replace(to=at[3]))
             np.testing.assert_array_equal(*found)
             assert found[0].any()
 

@@ -22,7 +22,6 @@ from typing import NamedTuple
 import numpy as np
 
 from minidistil.model.generation.logit_rules import LogitRules
-from minidistil.ops.softmax import log_softmax
 
 
 class SearchLimits(NamedTuple):
@@ -73,6 +72,9 @@ def beam_search(step: Callable, logits: np.ndarray, texts: list, limits: SearchL
                 options: BeamOptions) -> list[np.ndarray]:  # fmt: skip
     """B arrays of new tokens: for each text the best continuation that has ended, or has
     `max_new_tokens`."""
+    # Imported here, as `ops.softmax` imports Numba, which `import minidistil` does without.
+    from minidistil.ops.softmax import log_softmax
+
     searches = [Beam(text, limits, options) for text in texts]
     live = searches
     for n in range(limits.max_new_tokens):

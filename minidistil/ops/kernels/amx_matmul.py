@@ -38,6 +38,9 @@ from minidistil.ops.kernels.amx_tile import (
     ROW,
     SIDE,
     TILE,
+    Block,
+    Finish,
+    FinishInt8,
     block,
     configure,
     finish,
@@ -211,7 +214,8 @@ def compute(t, workers, job):
                 b_panel = b_packed + (j * steps + k) * step
                 for i in range(first, last):
                     a_panel = a_packed + ((i - first) * steps + k) * step
-                    block(kind, min(SIDE, job.M - i * SIDE), kc, a_panel, b_panel, sums, unread)
+                    m = min(SIDE, job.M - i * SIDE)
+                    block(Block(kind, m, kc, a_panel, b_panel, sums, unread))
                     _finish(i, j, k > 0, k + kc == steps, job.blocks[t], job)
     release()
 
@@ -227,9 +231,9 @@ def _finish(i, j, more, last, blocks, job):
     inside = n == SIDE and not activated
     to, to_row = (c.ctypes.data, row) if inside else (sums, 4 * SIDE)
     if job.kind == INT8:
-        finish_int8(m, to, to_row, sums, job.s[i * SIDE :].ctypes.data,
-                    job.zero[i * SIDE :].ctypes.data, job.scale[j * SIDE :].ctypes.data,
-                    job.sums[j * SIDE :].ctypes.data, start)  # fmt: skip
+        s, zero = job.s[i * SIDE :].ctypes.data, job.zero[i * SIDE :].ctypes.data
+        t, sums_of_w = job.scale[j * SIDE :].ctypes.data, job.sums[j * SIDE :].ctypes.data
+        finish_int8(FinishInt8(m, to, to_row, sums, s, zero, t, sums_of_w, start))
     else:
         old, old_row = zeros, 0
         if more or job.add:
@@ -237,8 +241,8 @@ def _finish(i, j, more, last, blocks, job):
             if n < SIDE:
                 old, old_row = blocks[1].ctypes.data, 4 * SIDE
                 _copy(c, blocks[1])
-        finish(m, to, to_row, sums, np.float32(FACTORS[job.kind]), zeros if more else start,
-               old, old_row)  # fmt: skip
+        begin = zeros if more else start
+        finish(Finish(m, to, to_row, sums, begin, old, old_row), np.float32(FACTORS[job.kind]))
     if not inside and (not activated or job.g.ctypes.data != job.c.ctypes.data):
         _copy(blocks[0, :m, :n], c)
     if activated:

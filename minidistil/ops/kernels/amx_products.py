@@ -6,6 +6,8 @@ rows and columns concerned are computed by the float32 kernel. So overflow, infi
 out as they would without AMX. Small numbers need no such care: subnormal ones are split exactly.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from minidistil.ops.kernels import packing
@@ -15,11 +17,20 @@ from minidistil.ops.kernels.packing import frozen, remember
 from minidistil.ops.runtime.workspace import empty, is_frugal
 
 
-def product(kind, a, b, out, bias, add, form, into, by_float32):
-    """out (M,N) = or, if add, += a (M,K)·b (K,N) + bias; into = gelu(out), where `form` says so.
+class After(NamedTuple):
+    """What follows the product a·b: out = or, if add, += a·b + bias, then into = gelu(out)."""
 
-    kind: HIGHEST or HIGH. by_float32: a function of a, b, out, bias, add, form, into, for the rows
-    and columns that AMX cannot compute.
+    bias: np.ndarray | None  # (N,)
+    add: bool
+    form: int  # of GELU; NO_GELU: `into` is left alone
+    into: np.ndarray  # (M,N)
+
+
+def product(kind, a, b, out, after, by_float32):
+    """out (M,N) from a (M,K), b (K,N), and what After says.
+
+    kind: HIGHEST, HIGH or BF16. by_float32: a function of a, b, out and the fields of After, for
+    the rows and columns that AMX cannot compute.
     """
     weight = frozen(b)
     panels = kept = packing.kept.get((id(weight), kind))
@@ -28,24 +39,25 @@ def product(kind, a, b, out, bias, add, form, into, by_float32):
         if weight is not None and not is_frugal():
             remember(weight, kind, panels)
     workers = workers_for(*out.shape, len(b))
-    job = make_job(kind, a, panels, out, workers=workers, bias=bias, add=add, form=form, g=into)
+    job = make_job(kind, a, panels, out, workers=workers, bias=after.bias, add=after.add,
+                   form=after.form, g=after.into)  # fmt: skip
     multiply(workers, job)
     if job.wide.any() or panels.wide.any():
         rows, columns = (np.repeat(x, SIDE) for x in (job.wide, panels.wide))
-        _redo(a, b, out, bias, add, form, into, by_float32, rows[: len(a)], columns[: b.shape[1]])
+        _redo(a, b, out, after, by_float32, (rows[: len(a)], columns[: b.shape[1]]))
 
 
-def _redo(a, b, out, bias, add, form, into, by_float32, wide_rows, wide_columns):
+def _redo(a, b, out, after, by_float32, wide):
     """The rows, and in all others the columns, whose panels were taken for zeros."""
     everything = np.arange(out.shape[1])
-    for rows, columns in ((wide_rows, everything), (~wide_rows, np.flatnonzero(wide_columns))):
+    for rows, columns in ((wide[0], everything), (~wide[0], np.flatnonzero(wide[1]))):
         rows = np.flatnonzero(rows)
         if len(rows) and len(columns):
             where = np.ix_(rows, columns)
             c = out[where]
-            g = c if into is out else empty(c.shape)
-            shift = None if bias is None else bias[columns]
-            by_float32(a[rows], b[:, columns], c, shift, add, form, g)
+            g = c if after.into is out else empty(c.shape)
+            bias = None if after.bias is None else after.bias[columns]
+            by_float32(a[rows], b[:, columns], c, bias, after.add, after.form, g)
             out[where] = c
-            if into is not out:
-                into[where] = g
+            if after.into is not out:
+                after.into[where] = g

@@ -70,12 +70,13 @@ def block_of(kind, a, b):
     return c
 
 
-def run_block(kind, rows, steps, a, b, to, unread):
-    """`amx_tile.block` without AMX: the same arguments, among them addresses."""
-    size = steps * 2 * TILE * FORMATS[kind].parts
-    panels = (np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(at)) for at in (a, b))
+def run_block(at):
+    """`amx_tile.block` without AMX. at: a Block, whose addresses are read and written here."""
+    kind = at.kind
+    size = at.steps * 2 * TILE * FORMATS[kind].parts
+    panels = (np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(x)) for x in (at.a, at.b))
     a, b = (tiles(x, kind, right) for x, right in zip(panels, (False, True), strict=True))
-    down = SIDE if rows > LANES else LANES
-    sums = (ctypes.c_int32 * (SIDE * SIDE)).from_address(to)
+    down = SIDE if at.rows > LANES else LANES
+    sums = (ctypes.c_int32 * (SIDE * SIDE)).from_address(at.to)
     c = np.ctypeslib.as_array(sums).reshape(SIDE, SIDE)
     c[:down] = block_of(kind, a[:, :, :down], b).view(np.int32)

@@ -55,7 +55,7 @@ instructions compute, to the bit.)
 import functools
 from typing import NamedTuple
 
-from minidistil.ops.kernels.register_tile import F32, I8, I32, I64, _load, _store
+from minidistil.ops.kernels.register_tile import F32, I8, I32, I64, _fields, _load, _store
 from minidistil.ops.kernels.register_tile_narrow import _everywhere
 from minidistil.ops.runtime.cpu import cgutils, intrinsic, ir, types
 
@@ -67,6 +67,44 @@ class Format(NamedTuple):
     channels: int  # in a step
     parts: int  # bfloat16 numbers that one of A or B becomes
     passes: tuple  # over the steps: pairs (part of A, part of B), neighbours share a factor
+
+
+class Block(NamedTuple):
+    """Operands of `block`; addresses of two panels, of 32 rows of sums, of a line never read."""
+
+    kind: int
+    rows: int
+    steps: int
+    a: int
+    b: int
+    to: int
+    unread: int
+
+
+class Finish(NamedTuple):
+    """Operands of `finish`: addresses, and bytes from one row to the next."""
+
+    rows: int
+    to: int  # rows of 32 columns of C
+    row: int
+    sums: int  # rows of 32
+    start: int  # 32 floats, the same for each row
+    old: int  # rows of 32
+    old_row: int
+
+
+class FinishInt8(NamedTuple):
+    """Operands of `finish_int8`, likewise."""
+
+    rows: int
+    to: int
+    row: int
+    sums: int
+    s: int  # of each row
+    zero: int
+    t: int  # of each column
+    sums_of_w: int
+    bias: int
 
 
 BF16, INT8, HIGH, HIGHEST = range(4)
@@ -118,7 +156,7 @@ def loop(builder, steps, pointers, body):
 def emit_block(builder, args, kind, down):
     """`down` × 2 tiles of C = A panel · B panel, from zero, to rows of 32 entries.
 
-    args: steps; addresses of the panels, of the rows, and of a line that nothing reads.
+    args: the fields of Block from steps on, LLVM values.
     """
     steps, a, b, to, unread = args
     form, cells = FORMATS[kind], [(i, j) for i in range(down) for j in (0, 1)]
@@ -153,11 +191,11 @@ def emit_block(builder, args, kind, down):
 
 
 @intrinsic
-def block(typingctx, kind, rows, steps, a, b, to, unread):
-    """`emit_block` for a format and the number of rows that exist, 1 to 32."""
+def block(typingctx, operands):
+    """Block: `emit_block` for its format, and for the rows that exist, 1 to 32."""
 
     def codegen(context, builder, sig, args):
-        kind, rows, *rest = args
+        kind, rows, *rest = _fields(context, builder, sig, args)
         done = builder.append_basic_block("multiplied")
         two = builder.zext(builder.icmp_signed(">", rows, I64(LANES)), I64)
         case = builder.add(builder.mul(kind, I64(2)), two)
@@ -171,7 +209,7 @@ def block(typingctx, kind, rows, steps, a, b, to, unread):
         builder.position_at_end(done)
         return context.get_dummy_value()
 
-    return types.void(*[types.int64] * 7), codegen
+    return types.void(operands), codegen
 
 
 @intrinsic
@@ -199,13 +237,12 @@ def release(typingctx):
 # ------------------------------------------------------- from a block of sums to entries of C
 
 
-def emit_finish(builder, args):
+def emit_finish(builder, args, factor):
     """rows of C = (sums·factor + start) + old, with one rounding for each of the two additions.
 
-    args: rows; address of C and bytes from one row to the next; address of the sums (rows of 32);
-    factor; address of 32 floats, the same for each row; address of old, bytes between its rows.
+    args: the fields of Finish, LLVM values, as factor is.
     """
-    rows, to, row, sums, factor, start, old, old_row = args
+    rows, to, row, sums, start, old, old_row = args
     fma = ir.FunctionType(FLOATS, [FLOATS] * 3)
     fma = cgutils.get_or_insert_function(builder.module, fma, f"llvm.fma.v{LANES}f32")
     factor = _lanes(builder, factor, FLOATS)
@@ -224,8 +261,7 @@ def emit_finish(builder, args):
 def emit_finish_int8(builder, args):
     """rows of C = (s·t)·(sums + zero·sums of w) + bias, in this order.
 
-    args: rows; address of C and bytes from one row to the next; address of the sums (rows of 32
-    int32); addresses of s and zero, one for each row, of t, the sums of w and bias, for 32 columns.
+    args: the fields of FinishInt8, LLVM values.
     """
     rows, to, row, sums, s, zero, t, sums_of_w, bias = args
     fixed = [
@@ -253,23 +289,22 @@ def _lanes(builder, value, kind):
 
 
 @intrinsic
-def finish(typingctx, rows, to, row, sums, factor, start, old, old_row):
-    """`emit_finish`."""
+def finish(typingctx, operands, factor):
+    """Finish, and the float32 factor: `emit_finish`."""
 
     def codegen(context, builder, sig, args):
-        emit_finish(builder, args)
+        emit_finish(builder, _fields(context, builder, sig, args), args[1])
         return context.get_dummy_value()
 
-    kinds = [types.int64] * 4 + [types.float32] + [types.int64] * 3
-    return types.void(*kinds), codegen
+    return types.void(operands, types.float32), codegen
 
 
 @intrinsic
-def finish_int8(typingctx, rows, to, row, sums, s, zero, t, sums_of_w, bias):
-    """`emit_finish_int8`."""
+def finish_int8(typingctx, operands):
+    """FinishInt8: `emit_finish_int8`."""
 
     def codegen(context, builder, sig, args):
-        emit_finish_int8(builder, args)
+        emit_finish_int8(builder, _fields(context, builder, sig, args))
         return context.get_dummy_value()
 
-    return types.void(*[types.int64] * 9), codegen
+    return types.void(operands), codegen

@@ -56,6 +56,7 @@ import numpy as np
 
 from minidistil.ops.kernels import packing
 from minidistil.ops.kernels.activation import CODES, ERF, NO_GELU, activate, gelu_erf, gelu_tanh
+from minidistil.ops.kernels.amx_products import After
 from minidistil.ops.kernels.amx_products import product as amx_product
 from minidistil.ops.kernels.amx_tile import BF16, HIGH, HIGHEST
 from minidistil.ops.kernels.packing import (
@@ -151,7 +152,7 @@ def matmul(
             activate(out, gelu, into)
     elif M and N and amx.in_use():
         kind = KINDS[matmul_settings.current()[0]]
-        amx_product(kind, a, b, out, bias, add, form, into, _by_tiles)
+        amx_product(kind, a, b, out, After(bias, add, form, into), _by_tiles)
     elif M and N:
         _by_tiles(a, b, out, bias, add, form, into)
     return out
