@@ -183,4 +183,4 @@ def _dropout_cuda(dropout_key):
     if dropout_key is None:
         return None
     sequence, column = to_device(dropout_key.sequence), to_device(dropout_key.column)
-    return sequence, column, *words_of(dropout_key)
+    return sequence, column, words_of(dropout_key)

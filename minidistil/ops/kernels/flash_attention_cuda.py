@@ -48,11 +48,13 @@ from minidistil.ops.kernels.flash_attention_tiles import (
     write,
 )
 from minidistil.ops.runtime.cuda import cuda, cuda_kernel, device_empty, float32
+from minidistil.ops.runtime.dropout_key import DropoutWords
 
 FORWARD_ROWS, BACKWARD_ROWS = 64, 32
 WIDEST = 64  # channels of a head
 LOWEST = np.float32(-1e30)  # below every score, and finite: differences of infinities are NaN
 THREADS = 128
+NO_DROPOUT = DropoutWords(*np.zeros(4, np.uint32), np.float32(1))
 
 
 def forward(inputs: Attention, y, norms) -> None:
@@ -108,7 +110,7 @@ def _grid(x, bounds, H, own):
 
 def _filled(dropout, bounds):
     """Dropout's arguments, which a kernel's signature has even where it does not read them."""
-    return (bounds, bounds, *np.zeros(4, np.uint32), np.float32(1)) if dropout is None else dropout
+    return (bounds, bounds, NO_DROPOUT) if dropout is None else dropout
 
 
 # fmt: off
@@ -123,8 +125,7 @@ def forward_kernel(OWN, D, WIDTH, wide, dropout, causal):
     TILE_SHARED, CHANNELS = OWN * (OTHER + 4), WIDTH // ACROSS
 
     @cuda_kernel
-    def attention_forward(q, k, v, bounds, key_bounds, scale, sequence, column, key0, key1, site,
-                          threshold, keep, y, norms):
+    def attention_forward(q, k, v, bounds, key_bounds, scale, sequence, column, words, y, norms):
         q_tile = cuda.shared.array(OWN_SHARED, float32)
         k_tile = cuda.shared.array(OTHER_SHARED, float32)
         v_tile = cuda.shared.array(OTHER_SHARED, float32)
@@ -146,8 +147,8 @@ def forward_kernel(OWN, D, WIDTH, wide, dropout, causal):
             rows(k, key + k0, T_k - k0, h * D, D, wide, float32(1), k_tile, OTHER, WIDTH, THREADS)
             rows(v, key + k0, T_k - k0, h * D, D, wide, float32(1), v_tile, OTHER, WIDTH, THREADS)
             if dropout:
-                draw(sequence, column, key0, key1, site, threshold, keep, first + q0, OWN, k0, h,
-                      OTHER, OTHER + 4, 1, THREADS, weights)
+                draw(sequence, column, words, first + q0, OWN, k0, h, OTHER, OTHER + 4, 1, THREADS,
+                     weights)
             cuda.syncthreads()
             scores(q_tile, k_tile, i, j, DOWN, WIDTH, s)
             for p in range(4):
@@ -204,8 +205,8 @@ def dq_kernel(OWN, D, WIDTH, wide, dropout, causal):
     TILE_SHARED, CHANNELS = OWN * (OTHER + 4), WIDTH // ACROSS
 
     @cuda_kernel
-    def attention_dq(dy, q, k, v, norms, along, bounds, key_bounds, scale, sequence, column, key0,
-                     key1, site, threshold, keep, dq):
+    def attention_dq(dy, q, k, v, norms, along, bounds, key_bounds, scale, sequence, column, words,
+                     dq):
         q_tile = cuda.shared.array(OWN_SHARED, float32)
         dy_tile = cuda.shared.array(OWN_SHARED, float32)
         k_tile = cuda.shared.array(OTHER_SHARED, float32)
@@ -230,8 +231,8 @@ def dq_kernel(OWN, D, WIDTH, wide, dropout, causal):
             rows(k, key + k0, T_k - k0, h * D, D, wide, float32(1), k_tile, OTHER, WIDTH, THREADS)
             rows(v, key + k0, T_k - k0, h * D, D, wide, float32(1), v_tile, OTHER, WIDTH, THREADS)
             if dropout:
-                draw(sequence, column, key0, key1, site, threshold, keep, first + q0, OWN, k0, h,
-                      OTHER, OTHER + 4, 1, THREADS, weights)
+                draw(sequence, column, words, first + q0, OWN, k0, h, OTHER, OTHER + 4, 1, THREADS,
+                     weights)
             cuda.syncthreads()
             scores(q_tile, k_tile, i, j, DOWN, WIDTH, s)
             scores(dy_tile, v_tile, i, j, DOWN, WIDTH, da)
@@ -263,8 +264,8 @@ def dkv_kernel(OWN, D, WIDTH, wide, dropout, causal):
     TILE_SHARED, CHANNELS = OWN * (OTHER + 4), WIDTH // ACROSS
 
     @cuda_kernel
-    def attention_dkv(dy, q, k, v, norms, along, bounds, key_bounds, scale, sequence, column, key0,
-                      key1, site, threshold, keep, dk, dv):
+    def attention_dkv(dy, q, k, v, norms, along, bounds, key_bounds, scale, sequence, column, words,
+                      dk, dv):
         k_tile = cuda.shared.array(OWN_SHARED, float32)
         v_tile = cuda.shared.array(OWN_SHARED, float32)
         q_tile = cuda.shared.array(OTHER_SHARED, float32)
@@ -291,8 +292,8 @@ def dkv_kernel(OWN, D, WIDTH, wide, dropout, causal):
             rows(dy, first + q0, T_q - q0, h * D, D, wide, float32(1), dy_tile, OTHER, WIDTH,
                   THREADS)
             if dropout:
-                draw(sequence, column, key0, key1, site, threshold, keep, first + q0, OTHER, k0,
-                      h, OWN, 1, OTHER + 4, THREADS, weights)
+                draw(sequence, column, words, first + q0, OTHER, k0, h, OWN, 1, OTHER + 4, THREADS,
+                     weights)
             cuda.syncthreads()
             scores(k_tile, q_tile, i, j, DOWN, WIDTH, s)
             scores(v_tile, dy_tile, i, j, DOWN, WIDTH, da)

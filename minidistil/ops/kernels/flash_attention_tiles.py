@@ -103,9 +103,9 @@ def write(sums, scale, x, first, count, c0, D, i, j, down, width):
 
 
 @device_function
-def draw(sequence, column, key0, key1, site, threshold, keep, query0, queries, key, h, keys,
-          query_step, key_step, threads, tile):  # fmt: skip
-    """Dropout's m/(1−p) of a tile, at query·query_step + key·key_step.
+def draw(sequence, column, words, query0, queries, key, h, keys, query_step, key_step, threads,
+         tile):  # fmt: skip
+    """Dropout's m/(1−p) of a tile, at query·query_step + key·key_step. words: DropoutWords.
 
     Rows beyond the last one get zeros: their products are not kept, but must be finite.
     """
@@ -115,11 +115,13 @@ def draw(sequence, column, key0, key1, site, threshold, keep, query0, queries, k
             tile[r * query_step + (4 * block + e) * key_step] = float32(0)
         if query0 + r < len(column):
             n = query0 + r
-            words = philox_cuda(site, sequence[n], column[n],
-                                 (h << HEAD_SHIFT) | (key // 4 + block), key0, key1)  # fmt: skip
+            counter = (h << HEAD_SHIFT) | (key // 4 + block)
+            random = philox_cuda(
+                words.site, sequence[n], column[n], counter, words.key0, words.key1
+            )
             for e in range(4):
                 at = r * query_step + (4 * block + e) * key_step
-                tile[at] = keep if words[e] >= threshold else float32(0)
+                tile[at] = words.scale if random[e] >= words.threshold else float32(0)
 
 
 @device_function
