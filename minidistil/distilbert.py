@@ -1,21 +1,21 @@
-"""DistilBERT on one page: the model, its gradient, and how a teacher trains it. NumPy only.
+"""DistilBERT in one file: the model, its gradients, and distillation. NumPy only.
 
-Start here. Every other file of the package computes what this one does, faster or for more models;
-`tests/test_distilbert.py` holds the two equal in float64, number by number.
+Start here. The package computes the same values faster, and for more models and tasks;
+`tests/test_distilbert.py` compares it with this file in float64, number by number.
 
     B batch    T tokens    C channels    H heads    D = C/H per head    F feed-forward
     V vocabulary    L layers    P positions    τ temperature    z logits    h hidden states
     dx is the gradient of the loss with respect to x, and has its shape.
 
-A student s learns from a teacher t. With R the real (unpadded) tokens and M the masked ones:
+A student s learns from a teacher t. R are the tokens that are not padding, M those with a label:
 
     ce   = τ²·mean over R of KL(softmax(z_t/τ) ‖ softmax(z_s/τ))     soft targets
-    mlm  = mean over M of −ln softmax(z_s)[label]                    masked tokens
+    mlm  = mean over M of −ln softmax(z_s)[label]                    labels
     cos  = mean over R of 1 − cos(h_s, h_t)                          last hidden states
     loss = α_ce·ce + α_mlm·mlm + α_cos·cos
 
-Each function returns (y, cache). Its backward, directly below, takes (dy, cache) and returns the
-gradient of each differentiable argument, in order. Parameters are a flat dict {name: array}.
+An op returns (y, cache); a name that ends in _c is a cache. Its backward, directly below, turns
+(dy, cache) into gradients. A loss returns value and gradient. Parameters are {name: array}.
 
     python -m minidistil.distilbert      # distils the teacher in weights/ for a minute
 
@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-EPS = 1e-12  # of LayerNorm, and of the cosine
+EPS = 1e-12  # added to LayerNorm's variance, and to the cosine's squared norms
 erf = np.vectorize(math.erf, otypes=[float])  # NumPy has none
 
 # ----------------------------------------------------------------------------- ops
@@ -39,7 +39,7 @@ def embedding(table, ids):
 
 
 def embedding_backward(dy, cache):
-    """The gradient of a row is the sum over the places where it was read."""
+    """The gradient of a row is the sum of dy over all tokens with its id."""
     shape, ids = cache
     dtable = np.zeros(shape, dy.dtype)
     np.add.at(dtable, ids, dy)
@@ -163,75 +163,75 @@ def of(params, name):
 def block(x, mask, params, i, config, rng):
     """x (B,T,C)  ->  (B,T,C): attention, then feed-forward; a sum and a LayerNorm after each."""
     p = {n.removeprefix(f"layer.{i}."): w for n, w in params.items() if n.startswith(f"layer.{i}.")}
-    (q, k, v), qkv = zip(*(linear(x, *of(p, name)) for name in "qkv"), strict=True)
-    context, heads = attention(q, k, v, mask, config, rng)
-    out, out_cache = linear(context, *of(p, "out"))
-    u, norm1 = layernorm(x + out, *of(p, "attention_norm"))
-    wide, lin1 = linear(u, *of(p, "lin1"))  # (B,T,F)
-    active, act = gelu(wide)
-    narrow, lin2 = linear(active, *of(p, "lin2"))
-    dropped, kept = dropout(narrow, config.dropout, rng)
-    y, norm2 = layernorm(u + dropped, *of(p, "output_norm"))
-    return y, (qkv, heads, out_cache, norm1, lin1, act, lin2, kept, norm2)
+    (q, k, v), qkv_c = zip(*(linear(x, *of(p, name)) for name in "qkv"), strict=True)
+    context, attention_c = attention(q, k, v, mask, config, rng)
+    out, out_c = linear(context, *of(p, "out"))
+    u, norm1_c = layernorm(x + out, *of(p, "attention_norm"))
+    h, lin1_c = linear(u, *of(p, "lin1"))  # (B,T,F)
+    g, gelu_c = gelu(h)
+    f, lin2_c = linear(g, *of(p, "lin2"))
+    dropped, dropout_c = dropout(f, config.dropout, rng)
+    y, norm2_c = layernorm(u + dropped, *of(p, "output_norm"))
+    return y, (qkv_c, attention_c, out_c, norm1_c, lin1_c, gelu_c, lin2_c, dropout_c, norm2_c)
 
 
 def block_backward(dy, cache):
-    """dy (B,T,C)  ->  dx (B,T,C), gradients: the lines of the block, read upwards."""
-    qkv, heads, out_cache, norm1, lin1, act, lin2, kept, norm2 = cache
+    """dy (B,T,C)  ->  dx (B,T,C), gradients: the operations of `block` in reverse order."""
+    qkv_c, attention_c, out_c, norm1_c, lin1_c, gelu_c, lin2_c, dropout_c, norm2_c = cache
     d = {}
-    du, d["output_norm.weight"], d["output_norm.bias"] = layernorm_backward(dy, norm2)
-    dactive, d["lin2.weight"], d["lin2.bias"] = linear_backward(dropout_backward(du, kept), lin2)
-    dwide = gelu_backward(dactive, act)
-    dlin1, d["lin1.weight"], d["lin1.bias"] = linear_backward(dwide, lin1)
+    du, d["output_norm.weight"], d["output_norm.bias"] = layernorm_backward(dy, norm2_c)
+    dg, d["lin2.weight"], d["lin2.bias"] = linear_backward(dropout_backward(du, dropout_c), lin2_c)
+    dh = gelu_backward(dg, gelu_c)
+    dlin1, d["lin1.weight"], d["lin1.bias"] = linear_backward(dh, lin1_c)
     du = du + dlin1  # u enters the residual sum and lin1
-    dx, d["attention_norm.weight"], d["attention_norm.bias"] = layernorm_backward(du, norm1)
-    dcontext, d["out.weight"], d["out.bias"] = linear_backward(dx, out_cache)
-    for name, dpart, c in zip("qkv", attention_backward(dcontext, heads), qkv, strict=True):
+    dx, d["attention_norm.weight"], d["attention_norm.bias"] = layernorm_backward(du, norm1_c)
+    dcontext, d["out.weight"], d["out.bias"] = linear_backward(dx, out_c)
+    for name, dpart, c in zip("qkv", attention_backward(dcontext, attention_c), qkv_c, strict=True):
         dpart, d[f"{name}.weight"], d[f"{name}.bias"] = linear_backward(dpart, c)
         dx = dx + dpart  # x enters the residual sum, q, k and v
     return dx, d
 
 
 def forward(params, config, ids, mask, rng=None):
-    """ids, mask (B,T)  ->  logits (B,T,V), hidden states (L+1 arrays (B,T,C)), cache. rng: NumPy's,
-    for dropout; None for evaluation. A BERT adds the embedding of token type 0."""
-    mask, columns = mask.astype(bool), np.arange(ids.shape[1])
-    word, words = embedding(params["embeddings.word.weight"], ids)
-    position, positions = embedding(params["embeddings.position.weight"], columns)
+    """ids, mask (B,T)  ->  logits (B,T,V), hidden states (L+1 arrays (B,T,C)), cache. rng: a
+    NumPy Generator for dropout; None in evaluation. In a BERT, all tokens have type 0."""
+    mask, position_ids = mask.astype(bool), np.arange(ids.shape[1])
+    word, word_c = embedding(params["embeddings.word.weight"], ids)
+    position, pos_c = embedding(params["embeddings.position.weight"], position_ids)
     x = word + position
     if "embeddings.type.weight" in params:
         x = x + params["embeddings.type.weight"][0]
-    x, norm = layernorm(x, *of(params, "embeddings.norm"))
-    x, kept = dropout(x, config.dropout, rng)
+    x, norm_c = layernorm(x, *of(params, "embeddings.norm"))
+    x, drop_c = dropout(x, config.dropout, rng)
     hidden, blocks = [x], []
     for i in range(config.L):
         x, cache = block(x, mask, params, i, config, rng)
         hidden.append(x)
         blocks.append(cache)
-    # The masked-LM head. Its last layer is the word table again: one array, two gradients.
-    g, transform = linear(x, *of(params, "transform"))
-    g, act = gelu(g)
-    g, head_norm = layernorm(g, *of(params, "transform_norm"))
-    logits, table = linear(g, params["embeddings.word.weight"], params["decoder.bias"])
-    return logits, hidden, (words, positions, norm, kept, blocks, transform, act, head_norm, table)
+    # The masked-LM head. Its last layer reuses the word table; the two gradients are added.
+    g, dense_c = linear(x, *of(params, "transform"))
+    g, gelu_c = gelu(g)
+    g, ln_c = layernorm(g, *of(params, "transform_norm"))
+    logits, decoder_c = linear(g, params["embeddings.word.weight"], params["decoder.bias"])
+    return logits, hidden, (word_c, pos_c, norm_c, drop_c, blocks, dense_c, gelu_c, ln_c, decoder_c)
 
 
 def backward(dlogits, dhidden, cache):
     """dlogits (B,T,V), dhidden (B,T,C) of the last hidden states  ->  {name: gradient}."""
-    words, positions, norm, kept, blocks, transform, act, head_norm, table = cache
+    word_c, pos_c, norm_c, drop_c, blocks, dense_c, gelu_c, ln_c, decoder_c = cache
     d = {}
-    dg, dword, d["decoder.bias"] = linear_backward(dlogits, table)
-    dg, d["transform_norm.weight"], d["transform_norm.bias"] = layernorm_backward(dg, head_norm)
-    dg = gelu_backward(dg, act)
-    dx, d["transform.weight"], d["transform.bias"] = linear_backward(dg, transform)
+    dg, dword, d["decoder.bias"] = linear_backward(dlogits, decoder_c)
+    dg, d["transform_norm.weight"], d["transform_norm.bias"] = layernorm_backward(dg, ln_c)
+    dg = gelu_backward(dg, gelu_c)
+    dx, d["transform.weight"], d["transform.bias"] = linear_backward(dg, dense_c)
     dx = dx + dhidden
     for i in reversed(range(len(blocks))):
         dx, dblock = block_backward(dx, blocks[i])
         d |= {f"layer.{i}.{name}": g for name, g in dblock.items()}
-    dx = dropout_backward(dx, kept)
-    dx, d["embeddings.norm.weight"], d["embeddings.norm.bias"] = layernorm_backward(dx, norm)
-    d["embeddings.word.weight"] = dword + embedding_backward(dx, words)
-    d["embeddings.position.weight"] = embedding_backward(dx.sum(axis=0), positions)
+    dx = dropout_backward(dx, drop_c)
+    dx, d["embeddings.norm.weight"], d["embeddings.norm.bias"] = layernorm_backward(dx, norm_c)
+    d["embeddings.word.weight"] = dword + embedding_backward(dx, word_c)
+    d["embeddings.position.weight"] = embedding_backward(dx.sum(axis=0), pos_c)
     return d
 
 
@@ -245,7 +245,7 @@ def log_softmax(z):
 
 def kl_divergence(z_s, z_t, tau):
     """Logits (N,V) of student and teacher  ->  τ²·mean KL(p_t ‖ p_s), its gradient τ·(p_s − p_t)/N.
-    Gradients of softened logits shrink as 1/τ²; the factor τ² undoes that."""
+    The gradient of KL is proportional to 1/τ² for large τ; the factor τ² compensates."""
     log_s, log_t = log_softmax(z_s / tau), log_softmax(z_t / tau)
     p_s, p_t = np.exp(log_s), np.exp(log_t)
     return tau**2 * (p_t * (log_t - log_s)).sum() / len(z_s), tau * (p_s - p_t) / len(z_s)
@@ -271,7 +271,7 @@ def cosine(h_s, h_t):
 
 
 class Weights(NamedTuple):
-    """Of the losses; the numbers are those of the released DistilBERT."""
+    """Temperature and weights of the losses; the defaults are those of the released DistilBERT."""
 
     tau: float = 2.0
     alpha_ce: float = 5.0
@@ -280,8 +280,8 @@ class Weights(NamedTuple):
 
 
 def distill_step(student, teacher, batch, weights=None, rng=None):
-    """student, teacher: (params, Config). batch: input_ids, attention_mask and labels (B,T), where
-    −100 is no label  ->  loss, {"ce", "mlm", "cos"}, {name: gradient} of the student."""
+    """student, teacher: (params, Config). batch: input_ids, attention_mask and labels (B,T), with
+    −100 for no label  ->  loss, {"ce", "mlm", "cos"}, {name: gradient} of the student."""
     w = weights or Weights()
     ids, mask, labels = batch["input_ids"], batch["attention_mask"].astype(bool), batch["labels"]
     labelled = labels != -100
@@ -301,8 +301,8 @@ def distill_step(student, teacher, batch, weights=None, rng=None):
 
 
 def student_from(teacher, layers, rng):
-    """Copies the embeddings, the named layers and the head's last bias of a teacher's params.
-    Token types are left out, as DistilBERT has none; the head's transform is drawn at random."""
+    """Copies the embeddings, the layers with these indices, and decoder.bias of a teacher.
+    DistilBERT has no token types. The head's transform starts at random, as in the original."""
     student = {n: p.copy() for n, p in teacher.items() if n.startswith(("embeddings", "decoder"))}
     student.pop("embeddings.type.weight")
     for new, old in enumerate(layers):
@@ -316,7 +316,7 @@ def student_from(teacher, layers, rng):
 
 def mask_tokens(ids, mask, special, mask_id, vocab_size, rng):
     """BERT's masking: 15 % of the real tokens get a label; of these 80 % become [MASK], 10 % a
-    random token, and 10 % stay.  ids, mask (B,T)  ->  batch for `distill_step`."""
+    random token, and 10 % are unchanged.  ids, mask (B,T)  ->  batch for `distill_step`."""
     u = rng.random((3, *ids.shape))
     chosen = mask.astype(bool) & ~np.isin(ids, special) & (u[0] < 0.15)
     random = rng.integers(0, vocab_size, ids.shape)
@@ -334,8 +334,8 @@ def schedule(step, warmup, total):
 
 
 def adamw(params, grads, state, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
-    """One step of AdamW, in place. Only matrices decay: biases and LayerNorms have one axis.
-    state: {} at first. m, v: running means of g and g² from 0, corrected by 1 − β^step."""
+    """One step of AdamW, in place. Weight decay applies to matrices, not to biases and
+    LayerNorms. state: {} at first. m, v: averages of g and g² from 0, corrected by 1 − β^step."""
     beta1, beta2 = betas
     step = state["step"] = state.get("step", 0) + 1
     for name, g in grads.items():
@@ -349,7 +349,7 @@ def adamw(params, grads, state, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0
 
 
 def train(student, teacher, batches, steps, lr, rng):
-    """Yields the loss and its parts after each of the steps; the student's parameters change."""
+    """Updates the student, and yields the loss and its parts of each step before the update."""
     state = {}  # of AdamW
     for step, batch in zip(range(steps), batches, strict=False):
         loss, parts, grads = distill_step(student, teacher, batch, rng=rng)
@@ -367,10 +367,10 @@ SENTENCES = [
 
 
 def main(steps=60):
-    """Distils the teacher in weights/ on the sentences, and fills a mask before and after."""
+    """Distils the teacher in weights/; prints the five most probable words before and after."""
     from pathlib import Path
 
-    import minidistil as md  # to read files, nothing else
+    import minidistil as md  # only to load the tokenizer and the parameters
 
     home = Path(md.__file__).parent
     folder = next(f for f in (home.parent / "weights", home / "weights") if f.is_dir())

@@ -5,7 +5,8 @@
 # teacher's probabilities of all words, and the direction of the teacher's last hidden states. Each
 # has one detail that needs an explanation.
 #
-# Read beside `minidistil/ops/kl_div.py`, `cross_entropy.py`, `cosine.py` and `distill/triple_loss.py`.
+# Read beside `minidistil/ops/kl_div.py`, `cross_entropy.py`, `cosine.py` and
+# `distill/triple_loss.py`.
 
 # %%
 # Installs missing packages. In Colab, SOURCE says where the project lies:

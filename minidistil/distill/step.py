@@ -61,11 +61,11 @@ def distill_step(
 ) -> Step:  # fmt: skip
     """One batch through both models  ->  Step(loss, parts before weighting, grads of the student).
 
-    config: a number with a schedule has the value of the first step, unless `config.at` chose
-    another. batch: arrays as a data collator makes them; token_type_ids go to the model that has
-    them. train, seed, step, first_sequence: the student's dropout, see `DropoutSeed`. counting: the
-    weights of labels and of a micro-batch's means, see `minidistil.model.label_counts`; the parts
-    of a micro-batch are its shares of the whole batch's.
+    config: scheduled numbers have their values at the first step; `config.at` gives a config with
+    the values of another step. batch: arrays as a data collator makes them; token_type_ids go to
+    the model that has them. train, seed, step, first_sequence: the student's dropout, see
+    `DropoutSeed`. counting: the weights of labels and of a micro-batch's means, see
+    `minidistil.model.label_counts`; the parts of a micro-batch are its shares of the whole batch's.
     Raises ValueError for a pair that a loss cannot compare, or a bad batch.
     """
     _check_arguments(student, teacher, batch, config)

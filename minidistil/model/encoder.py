@@ -115,7 +115,7 @@ GELU_FORM = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
 
 
 def linear_activation(x, layer: tuple, activation: str, context: Context):
-    """x (N,I), layer: weight (O,I), bias (O,)  ->  activation(linear(x)) (N,O), both caches.
+    """x (N,I), layer: weight (O,I), bias (O,)  ->  activation(linear(x)) (N,O), cache.
 
     activation: as in config.json.
     """

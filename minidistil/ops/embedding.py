@@ -2,12 +2,12 @@
 
     y[n] = table[ids[n]]
 
-A row that several tokens share receives the sum of their gradients; the others receive zero:
+The gradient of a row is the sum over all tokens that use it, and zero if none does:
 
     ∂table[v] = Σ_{n : ids[n] = v} ∂y[n]
 
-`dtable[ids] += dy` would add only one of several gradients for the same row. The row `padding_id`
-is looked up like any other, but its gradient is zero, as with PyTorch's `padding_idx`.
+`dtable[ids] += dy` would keep only one of several additions to the same row. Row number
+`padding_id` is looked up like any other, but its gradient is zero, as with PyTorch's `padding_idx`.
 """
 
 import numpy as np

@@ -92,9 +92,9 @@ def held_out_of(args, read: Callable) -> list:
     return found if args.held_out is None else in_two(found, args.held_out)[1]
 
 
-def relabelled(args, folder: Path, task: str, labels_of: Callable) -> Model:
-    """The folder's model with a head for labels_of(its config) -> (K, problem type, names)."""
-    K, kind, names = labels_of(read_config(folder / CONFIG))
+def relabelled(args, folder: Path, task: str, head_for: Callable) -> Model:
+    """The folder's model with a head for head_for(its config) -> (K, problem type, names)."""
+    K, kind, names = head_for(read_config(folder / CONFIG))
     with silent_on_resume(args):
         model = from_pretrained(
             folder, task=task, num_labels=K, problem_type=kind, backend=args.backend,
@@ -181,6 +181,8 @@ class Unlabelled(LabelledText):
         self, found: Iterable[tuple], tokenizer: Tokenizer, batching: Batching, *,
         problem_type: str, names: Sequence[str], evaluation: Iterable[tuple] = (), **options,
     ):  # fmt: skip
+        evaluation = list(evaluation)
+        # Label 0 of a regression is a placeholder: `collate` removes it.
         blank, held_out = ([(*texts, 0) for *texts, _ in part] for part in (found, evaluation))
         super().__init__(
             blank, tokenizer, batching, evaluation=held_out, problem_type=REGRESSION, **options

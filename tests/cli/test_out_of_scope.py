@@ -63,7 +63,11 @@ def test_bad_input(capsys, world):
     for model, threshold, said in (
         (world.classifier, "3", "must be a probability, 0 to 1, or choose, not '3'"),
         (world.classifier, "0.5", "40 texts with an intent and 0 labelled 'oos'"),
-        (world.teacher, "0.5", "is for text-classification with one label a text, not fill-mask"),
+        (
+            world.teacher,
+            "0.5",
+            "is for text-classification with one label for each text, not fill-mask",
+        ),
     ):
         assert main([*argv, threshold, "--model", model]) == 2
         assert said in capsys.readouterr().err

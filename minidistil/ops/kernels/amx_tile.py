@@ -47,9 +47,9 @@ x = x₀ + x₁ + x₂ exactly, and
 Small products are summed first, while the sum is small: a pass over all steps for them, a second
 for x₀w₀. HIGH stops at two parts and three products, up to 2⁻¹⁶ of x·w.
 
-LLVM has no values that are tiles, so a whole loop over the steps is one piece of LLVM code here,
-with register numbers written out. (Intel, "Intrinsics for AMX"; `amx_reference.py` says what the
-instructions compute, to the bit.)
+These instructions name their registers by number, so LLVM does not allocate tiles. A whole loop
+over the steps is therefore one piece of LLVM code, with register numbers written out. (Intel,
+"Intrinsics for AMX"; `amx_reference.py` says what the instructions compute, to the bit.)
 """
 
 import functools
@@ -214,7 +214,7 @@ def block(typingctx, operands):
 
 @intrinsic
 def configure(typingctx, address):
-    """The shapes of the eight registers: 64 bytes at an address, see `shapes`. Takes 45 ns."""
+    """Sets the shapes of the eight registers from the 64 bytes at an address. Takes 45 ns."""
 
     def codegen(context, builder, sig, args):
         _call(builder, "ldtilecfg", builder.inttoptr(args[0], I8.as_pointer()))

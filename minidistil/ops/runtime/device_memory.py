@@ -1,12 +1,11 @@
-"""A pool of device memory that avoids the driver, and copies that do not wait for the device.
+"""A pool of device memory, and copies that do not wait for the device.
 
-The driver takes many microseconds to allocate, and waits for the device to free. The memory of a
-dead array is therefore kept, by size, for the next array of that size. It can be handed out while
-kernels launched earlier still use it: kernels and copies run one after another, in the order of
-their launch (there is one stream), so the next use follows the last one.
+An allocation by the driver takes many microseconds, and a release waits until the device is idle.
+The memory of a deleted array is therefore kept for the next array of its size class. This is safe
+while earlier kernels still read it: there is one stream, so work runs in the order of its launch.
 
-A copy from the host starts from pinned memory, which the device reads while the host continues. A
-few such buffers take turns. One is waited for only if the device has not read it yet.
+A copy to the device first fills a pinned buffer, which the device reads while the host continues.
+A few such buffers are used in turn. The host waits for one only if the device has not read it yet.
 """
 
 import ctypes

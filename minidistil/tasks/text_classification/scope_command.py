@@ -4,7 +4,7 @@ from argparse import ArgumentTypeError
 
 from minidistil.data.batches import Batching
 from minidistil.io.console import Answer
-from minidistil.tasks.labelled_data import held_out_of, known_names, reader_of_labelled
+from minidistil.tasks.labelled_data import held_out_of, labels_of, reader_of_labelled
 from minidistil.tasks.measuring import of_texts
 from minidistil.tasks.text_classification.data import REGRESSION, SINGLE, LabelledText
 from minidistil.tasks.text_classification.out_of_scope import choose_threshold, scope
@@ -38,12 +38,12 @@ def _threshold(text):
 def evaluate_scope(args, tokenizer, model) -> Answer:
     """The Answer of evaluate --out-of-scope. Raises ValueError for another task, and for data
     without intents or without out-of-scope texts."""
-    if model.task != "text-classification" or (model.config.problem_type or SINGLE) != SINGLE:
+    problem_type, names = labels_of(model.config)
+    if model.task != "text-classification" or problem_type != SINGLE:
         raise ValueError(
-            f"--out-of-scope is for text-classification with one label a text, not {model.task} "
-            f"({model.config.problem_type or SINGLE})"
+            f"--out-of-scope is for text-classification with one label for each text, not "
+            f"{model.task} ({problem_type})"
         )
-    names = known_names(model.config)
     read = reader_of_labelled(SINGLE, (*names, args.out_of_scope_label))
     found = held_out_of(args, read)
     outside = [x for x in found if str(x[2]).strip() == args.out_of_scope_label]
@@ -57,6 +57,7 @@ def evaluate_scope(args, tokenizer, model) -> Answer:
     options = {"max_length": args.max_length, "stride": args.stride}
     data = LabelledText([], tokenizer, batching, evaluation=inside, names=names, **options)
     inner, best, labels = _answers(model, data)
+    # Label 0 of a regression is a placeholder: these texts have no class.
     nameless = [(*texts, 0) for *texts, _ in outside]
     others = LabelledText(
         [], tokenizer, batching, evaluation=nameless, problem_type=REGRESSION, **options

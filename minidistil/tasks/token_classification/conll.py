@@ -133,13 +133,13 @@ def _tag_column(rows):
 def _without_comments(block, width, tags):
     """The rows of a sentence without the comments before it.
 
-    A # may be a word: it is one if the line has as many columns as the others and ends in a tag: a
-    tag of another line, an entity tag, or any text if the file's tags are not entity tags.
+    A line that begins with # is a word if it has as many columns as the others and ends in a tag:
+    an entity tag, or any text if the file's tags are not entity tags.
     """
     entities = all(map(ENTITY.fullmatch, tags))
     for start, row in enumerate(block):
         tag = row.columns[-1]
-        is_tag = tag in tags or not entities or ENTITY.fullmatch(tag)
+        is_tag = not entities or ENTITY.fullmatch(tag)
         if not _marked(row) or (len(row.columns) == width and is_tag):
             return block[start:]
     return []
