@@ -1,15 +1,15 @@
-"""The encoder that BERT, RoBERTa, ALBERT and DistilBERT share: embeddings, then L blocks of two
-sublayers, each of which ends in a residual sum and a LayerNorm.
+"""The encoder of BERT, RoBERTa, ALBERT and DistilBERT: embeddings, then L blocks. A block has two
+sublayers, and a sublayer ends with a residual sum and a LayerNorm.
 
     x₀ = LN(word[id] + position[position] (+ type[type]))
     u  = LN(x + out(attention(q(x), k(x), v(x))))             attention_sublayer
     y  = LN(u + lin2(gelu(lin1(u))))                          ffn_sublayer
 
-A block of L turns x into y. `distilbert.py` computes the same on padded arrays (B,T,C); here a
+Each block turns x into y. `distilbert.py` computes the same on padded arrays (B,T,C); here a
 batch is N rows, one for each real token, and `context.bounds` says which rows are one sequence.
 Parameters are {name: array}; p holds those of the layer at hand, without their common prefix.
-Each forward returns (y, cache). The backward beneath it is the forward read upwards: it takes
-(dy, cache, ops) and returns dx and {name: gradient} under the names of p.
+Each forward returns (y, cache). The backward beneath it applies the same operations in reverse
+order: it takes (dy, cache, ops) and returns dx and {name: gradient} under the names of p.
 
 The families differ in token types (BERT, RoBERTa, ALBERT), in dropout behind `out` (not
 DistilBERT) and behind `lin2` (not ALBERT), in LayerNorm's ε and in how positions are counted
@@ -52,7 +52,7 @@ def of(p: Params, name: str) -> tuple:
 # ---------------------------------------------------------------- attention
 
 
-class SelfAttention(NamedTuple):
+class SelfAttentionCache(NamedTuple):
     """The op caches of `self_attention`, in the order of its forward."""
 
     q: tuple
@@ -76,10 +76,10 @@ def self_attention(x, p: Params, context: Context):
     o, out = ops.linear.forward(y, *of(p, "out"))
     rate = a.dropout if a.drops_attention_output else 0.0
     o, dropped = context.drop(o, rate, OUTPUT_DROPOUT)
-    return o, SelfAttention(q_cache, k_cache, v_cache, attention, out, dropped)
+    return o, SelfAttentionCache(q_cache, k_cache, v_cache, attention, out, dropped)
 
 
-def self_attention_backward(do, cache: SelfAttention, ops, dx=None):
+def self_attention_backward(do, cache: SelfAttentionCache, ops, dx=None):
     """do (N,C)  ->  dx (N,C), gradients.  dx: that of another reader of x, which is added."""
     d = {}
     do = drop_backward(do, cache.dropped, ops)
@@ -104,7 +104,7 @@ def attention_sublayer_backward(du, cache: tuple, ops):
     """du (N,C)  ->  dx (N,C), gradients."""
     attention, norm = cache
     dx, do, *dnorm = ops.add_layernorm.backward(du, norm)
-    dx, d = self_attention_backward(do, attention, ops, dx)  # x fed the sum and the attention
+    dx, d = self_attention_backward(do, attention, ops, dx)  # x enters the sum and the attention
     d["attention_norm.weight"], d["attention_norm.bias"] = dnorm
     return dx, d
 
@@ -137,7 +137,7 @@ def linear_activation_backward(dy, cache: tuple, activation: str, ops):
     return ops.linear_gelu.backward(dy, cache)
 
 
-class FeedForward(NamedTuple):
+class FeedForwardCache(NamedTuple):
     """The op caches of `feed_forward`, in the order of its forward."""
 
     lin1: tuple
@@ -152,10 +152,10 @@ def feed_forward(x, p: Params, context: Context):
     g, lin1 = linear_activation(x, of(p, "lin1"), a.activation, context)  # (N,F)
     f, lin2 = context.ops.linear.forward(g, *of(p, "lin2"))  # (N,C)
     f, dropped = context.drop(f, a.dropout if a.drops_ffn_output else 0.0, FFN_DROPOUT)
-    return f, FeedForward(lin1, lin2, dropped, a.activation)
+    return f, FeedForwardCache(lin1, lin2, dropped, a.activation)
 
 
-def feed_forward_backward(df, cache: FeedForward, ops):
+def feed_forward_backward(df, cache: FeedForwardCache, ops):
     """df (N,C)  ->  dx (N,C), gradients."""
     d = {}
     df = drop_backward(df, cache.dropped, ops)
@@ -181,7 +181,7 @@ def ffn_sublayer_backward(dy, cache: tuple, ops):
     du, df, *dnorm = ops.add_layernorm.backward(dy, norm)
     du_ffn, d = feed_forward_backward(df, ffn, ops)
     d["output_norm.weight"], d["output_norm.bias"] = dnorm
-    return plus(du, du_ffn, ops), d  # u fed the sum and the feed-forward
+    return plus(du, du_ffn, ops), d  # u enters the sum and the feed-forward
 
 
 # ---------------------------------------------------------------- one block
@@ -205,26 +205,26 @@ def block_backward(dy, cache: tuple, ops):
 # ---------------------------------------------------------------- L blocks
 
 
-class Stack(NamedTuple):
+class StackCache(NamedTuple):
     """What L blocks keep for their backward."""
 
-    caches: list  # L, or none of them in inference
-    shared: tuple  # layer i uses the parameters of block shared[i]
+    caches: list  # L of them; empty in inference
+    group_of: tuple  # block i uses the parameters of group group_of[i]: i itself but in ALBERT
 
 
 def stack(blocks: Sequence[Callable], x, p: Params, context: Context):
     """x₀ (N,C)  ->  hidden states [x₀, …, x_L], cache.  blocks: L functions such as `block`."""
-    hidden, caches, shared = [x], [], context.architecture.blocks
-    for i, own in enumerate(shared):
-        x, cache = blocks[i](x, scope(p, f"layer.{own}"), context.of_block(i))
+    hidden, caches, group_of = [x], [], context.architecture.blocks
+    for i, group in enumerate(group_of):
+        x, cache = blocks[i](x, scope(p, f"layer.{group}"), context.of_block(i))
         hidden.append(x)
         if context.keep:
             caches.append(cache)
         del cache  # in inference its memory is free before the next block begins
-    return hidden, Stack(caches, shared)
+    return hidden, StackCache(caches, group_of)
 
 
-def stack_backward(blocks: Sequence[Callable], dhidden, cache: Stack, ops, release=False):
+def stack_backward(blocks: Sequence[Callable], dhidden, cache: StackCache, ops, release=False):
     """dhidden: L+1 gradients (N,C), the last an array, the others or None  ->  dx₀, gradients.
 
     blocks: L functions such as `block_backward`. release: see `backward`.
@@ -235,12 +235,12 @@ def stack_backward(blocks: Sequence[Callable], dhidden, cache: Stack, ops, relea
         if release:
             cache.caches[i] = None
         for name, grad in d_block.items():
-            name = f"layer.{cache.shared[i]}.{name}"
-            if name in d:  # a layer above shares the block
+            name = f"layer.{cache.group_of[i]}.{name}"
+            if name in d:  # a later block uses the same parameters
                 ops.place.accumulate(d[name], grad)
             else:
                 d[name] = grad
-        dx = plus(dx, dhidden[i], ops)  # x_i is an output, too
+        dx = plus(dx, dhidden[i], ops)  # x_i is also a hidden state that is returned
     return dx, d
 
 
@@ -288,7 +288,7 @@ def embed_backward(dx, cache: tuple, ops):
 def forward(p: Params, rows: Rows, padding_id: int, context: Context, blocks: Blocks = None):
     """Rows  ->  hidden states (x₀, …, x_L), each (N,C), cache.
 
-    blocks: L functions in place of `block`, which do more (`tapped_block`, cross attention).
+    blocks: L functions that replace `block`, such as `tapped_block`.
     """
     x, embedding = embed(rows, scope(p, "embeddings"), padding_id, context)
     hidden, cache = stack(blocks or [block] * context.architecture.L, x, p, context)

@@ -27,9 +27,9 @@ from minidistil.model.context import (
     plus,
 )
 from minidistil.model.encoder import (
-    FeedForward,
+    FeedForwardCache,
     Params,
-    SelfAttention,
+    SelfAttentionCache,
     linear_activation,
     linear_activation_backward,
     of,
@@ -53,10 +53,10 @@ def self_attention(x, p: Params, context: Context, taps: dict):
     taps.update(q=q, k=k, v=v, context=y, out=o)
     rate = a.dropout if a.drops_attention_output else 0.0
     o, dropped = context.drop(o, rate, OUTPUT_DROPOUT)
-    return o, SelfAttention(q_cache, k_cache, v_cache, attention, out, dropped)
+    return o, SelfAttentionCache(q_cache, k_cache, v_cache, attention, out, dropped)
 
 
-def self_attention_backward(do, cache: SelfAttention, ops, dtaps: dict, dx=None):
+def self_attention_backward(do, cache: SelfAttentionCache, ops, dtaps: dict, dx=None):
     """As `encoder.self_attention_backward`."""
     d = {}
     do = plus(drop_backward(do, cache.dropped, ops), dtaps.get("out"), ops)
@@ -80,10 +80,10 @@ def feed_forward(x, p: Params, context: Context, taps: dict):
     f, lin2 = ops.linear.forward(g, *of(p, "lin2"))  # (N,C)
     taps.update(lin1=h, activation=g, lin2=f)
     f, dropped = context.drop(f, a.dropout if a.drops_ffn_output else 0.0, FFN_DROPOUT)
-    return f, FeedForward(lin1, lin2, dropped, a.activation)
+    return f, FeedForwardCache(lin1, lin2, dropped, a.activation)
 
 
-def feed_forward_backward(df, cache: FeedForward, ops, dtaps: dict):
+def feed_forward_backward(df, cache: FeedForwardCache, ops, dtaps: dict):
     """As `encoder.feed_forward_backward`."""
     d = {}
     df = plus(drop_backward(df, cache.dropped, ops), dtaps.get("lin2"), ops)

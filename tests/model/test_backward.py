@@ -55,7 +55,7 @@ def test_blocks_that_are_released_give_the_same_gradients_and_hold_nothing(name)
         d = network.Cotangents((None,) * len(result.hidden), logits=np.ones_like(result.logits))
         grads.append(network.backward(d, cache, OPS, release=release))
         _, blocks = cache.body
-        assert [block is None for block in blocks.caches] == [release] * len(blocks.shared)
+        assert [block is None for block in blocks.caches] == [release] * len(blocks.group_of)
     for key, x in grads[0].items():
         np.testing.assert_array_equal(x, grads[1][key])
 
