@@ -328,6 +328,31 @@ def test_few_parameters(path):
     assert many == {}
 
 
+def defined(tree):
+    """Names that a file defines: functions, classes, arguments and variables."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+
+
+def test_what_prose_refers_to_is_there():
+    """`file.py` and "see `name`" point to a file or a name of the package."""
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
+    names = {name for tree in trees.values() for name in defined(tree)}
+    names |= {part for module in MODULES for part in module.split(".")}
+    files = {path.name for path in HOUSE.rglob("*.py")}
+    for path in [*FILES, *PAGES]:
+        for line, text in prose_of(path):
+            missing = {f for f in re.findall(r"`[\w/]*?(\w+\.py)`", text) if f not in files}
+            missing |= {n for n in re.findall(r"\b[Ss]ee `(?:\w+\.)*(\w+)`", text)
+                        if n not in names | {"py"}}  # fmt: skip
+            assert not missing, f"{path.name}:{line}"
+
+
 def test_readme_is_short():
     lines = (HOUSE / "README.md").read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 150

@@ -35,13 +35,13 @@ def kernels():
             yield f"{'bf16' if bf16 else 'tf32'} {order}", kernel, "mmmmvnnnnb", 255
     for name, tile, *order in (
         ("any width", matmul_cuda.LARGE, False, True, False, False, 0),
-        ("goes on", matmul_cuda.LARGE, True, False, True, True, 0),
+        ("added to C", matmul_cuda.LARGE, True, False, True, True, 0),
         ("GELU", matmul_cuda.LARGE, False, True, True, False, 1),
         ("GELU by tanh", matmul_cuda.SMALL, False, True, True, False, 2),
     ):
         yield f"product {name}", matmul_cuda.product_kernel(tile, *order), "mmmmvnnnnb", 168
     for name, *order in (("any width", False, True, False, False, 0),
-                         ("goes on", True, False, True, True, 0),
+                         ("added to C", True, False, True, True, 0),
                          ("GELU", False, True, True, False, 1)):  # fmt: skip
         yield f"tf32 {name}", matmul_tensor_cores.tensor_kernel(False, *order), "mmmmvnnnnb", 255
     for form in (0, 1, 2):

@@ -1,6 +1,6 @@
-"""Tiles of AMX: eight registers that hold small matrices, and one instruction that multiplies them.
+"""Intel's Advanced Matrix Extensions (AMX): eight tile registers, and their multiplications.
 
-A tile register holds 16 rows of 64 bytes, 1 KB. A product takes three of them:
+A tile register holds 16 rows of 64 bytes, 1 KB. A product reads tiles A and B and adds to tile C:
 
                             B  (16 words, 16 columns)
                           ┌────────────────────────┐
@@ -16,36 +16,39 @@ A tile register holds 16 rows of 64 bytes, 1 KB. A product takes three of them:
      │   …                ││                        │
      └────────────────────┘└────────────────────────┘
 
-    tdpbf16ps   words of 2 bfloat16, 32 channels     16·16·32 multiply-adds in 16 cycles: 1,024
-    tdpbusd     words of 4 (uint8 × int8), 64        operations a cycle, int8 twice as many
-                                                     (AVX-512 in float32: 64)
+    tdpbf16ps   words of 2 bfloat16             32 channels    1,024 operations a cycle
+    tdpbusd     words of 4 (uint8 × int8)       64 channels    2,048 operations a cycle
 
-Why 2 × 2. One product alone loads two tiles, and a load takes 8 cycles from the first-level cache
-and longer from the second: loading would take as long as multiplying, or longer. With m tiles of A
-and n of B the same m + n loads serve m·n products. All eight registers are in use at 2 × 2, which
-computes 32 × 32 entries of C with one load a product:
+(A multiply-add is two operations; AVX-512 computes 64 a cycle in float32.)
+
+The kernel computes 2 × 2 tiles of C, for this reason. A product takes 16 cycles. Its two loads take
+8 cycles each from the first-level cache, and longer from the second: at least as long in all. With
+m tiles of A and n tiles of B, m + n loads serve m·n products. 2 × 2 uses all eight registers and
+needs one load for each product:
 
     ┌────┬────┬────┐
-    │    │ B0 │ B1 │      registers 0 – 3   C, in the order of reading
+    │    │ B0 │ B1 │      registers 0 – 3   C, row by row
     ├────┼────┼────┤                4, 5   A0, A1
     │ A0 │ C0 │ C1 │                6, 7   B0, B1
     │ A1 │ C2 │ C3 │
-    └────┴────┴────┘      (1 × 4 would load 5 tiles for 4 products, 3 × 2 needs 11 registers.)
+    └────┴────┴────┘      (2 × 2: 4 loads; 1 × 4: 5 loads; 3 × 2 needs 11 registers.)
 
-With at most 16 rows left, A1, C2 and C3 are not used: 1 × 2.
+If a block has at most 16 rows, only C0 and C1 are computed.
 
-In memory a panel is 32 rows of A or 32 columns of B; one step of a panel is its two tiles, one
-after the other, for each part of a number:
+In memory a *panel* holds 32 rows of A, or 32 columns of B, with all their channels. A *step* is the
+32 (int8: 64) channels that a tile holds. A panel stores step after step; a step stores two tiles
+for each part of its numbers:
 
     panel:  step 0: part 0: tile 0, tile 1 │ part 1: tile 0, tile 1 │ …  ║ step 1: part 0: …
 
-Parts are how bfloat16 products make up a float32 one (HIGHEST, HIGH): 24 bits are 8 + 8 + 8, so
-x = x₀ + x₁ + x₂ exactly, and
+HIGHEST and HIGH compute a float32 product from bfloat16 ones: each number is a sum of parts. The
+24 bits of a float32 are 8 + 8 + 8, so x = x₀ + x₁ + x₂ exactly, and
 
-    x·w = x₀w₀ + (x₁w₀ + x₀w₁) + (x₂w₀ + x₁w₁ + x₀w₂) + …     the rest is below 2⁻²⁴ of x·w
+    x·w = x₀w₀ + (x₁w₀ + x₀w₁) + (x₂w₀ + x₁w₁ + x₀w₂) + …
 
-Small products are summed first, while the sum is small: a pass over all steps for them, a second
-for x₀w₀. HIGH stops at two parts and three products, up to 2⁻¹⁶ of x·w.
+HIGHEST leaves out the rest, which is below 2⁻²⁴·|x·w|. A first pass over all steps adds the small
+products, while the sum is small; a second pass adds x₀w₀. HIGH has two parts and three products,
+and its error is up to 2⁻¹⁶·|x·w|.
 
 These instructions name their registers by number, so LLVM does not allocate tiles. A whole loop
 over the steps is therefore one piece of LLVM code, with register numbers written out. (Intel,
@@ -61,16 +64,16 @@ from minidistil.ops.runtime.cpu import cgutils, intrinsic, ir, types
 
 
 class Format(NamedTuple):
-    """How numbers are multiplied."""
+    """One way to compute the product."""
 
     dot: str  # the instruction's name in LLVM
     channels: int  # in a step
-    parts: int  # bfloat16 numbers that one of A or B becomes
-    passes: tuple  # over the steps: pairs (part of A, part of B), neighbours share a factor
+    parts: int  # into which each number is split
+    passes: tuple  # over the steps: pairs (part of A, part of B); neighbours share a loaded tile
 
 
 class Block(NamedTuple):
-    """Operands of `block`; addresses of two panels, of 32 rows of sums, of a line never read."""
+    """Operands of `block`: addresses of two panels, of the 32 rows of sums, of a scratch line."""
 
     kind: int
     rows: int
@@ -94,7 +97,7 @@ class Finish(NamedTuple):
 
 
 class FinishInt8(NamedTuple):
-    """Operands of `finish_int8`, likewise."""
+    """Operands of `finish_int8`: addresses, and bytes from one row to the next."""
 
     rows: int
     to: int
@@ -117,7 +120,7 @@ FORMATS = (
 SIDE = 32  # rows and columns of a block of C: two tiles each
 TILE = 1024  # bytes
 ROW = 64  # bytes of a tile's row, and of a cache line
-LANES = 16  # columns of a tile, 32-bit lanes of the vectors that finish it
+LANES = 16  # rows and columns of a tile of C, 32-bit lanes of a vector
 C, A, B = (0, 1, 2, 3), (4, 5), (6, 7)
 AWAKE = 4  # steps, a power of two
 
@@ -192,7 +195,7 @@ def emit_block(builder, args, kind, down):
 
 @intrinsic
 def block(typingctx, operands):
-    """Block: `emit_block` for its format, and for the rows that exist, 1 to 32."""
+    """Multiplies two panels; format and number of rows, 1 to 32, are chosen at run time."""
 
     def codegen(context, builder, sig, args):
         kind, rows, *rest = _fields(context, builder, sig, args)
@@ -225,7 +228,7 @@ def configure(typingctx, address):
 
 @intrinsic
 def release(typingctx):
-    """No tiles from here on: a change of threads has 8 KB less to save."""
+    """Releases the tile registers: a context switch then saves 8 KB less."""
 
     def codegen(context, builder, sig, args):
         _call(builder, "tilerelease")

@@ -1,7 +1,7 @@
 """AMX, the matrix unit of Intel's server processors: whether this process may use it.
 
 Two conditions hold at run time: the processor has the instructions, and Linux grants their state
-(8 KB of registers that a change of threads has to save). A process asks for it once. Threads that
+(8 KB of registers that a context switch has to save). A process asks for it once. Threads that
 exist already are included, and so is the child of a fork; without the grant, the first tile
 instruction ends the process.
 
