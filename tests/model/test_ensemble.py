@@ -30,7 +30,7 @@ def test_the_weighted_mean_of_the_logits(weights, backend):
     second = both[1].forward(ids, mask, types).logits
     found = ensemble.infer(ensemble.pack(*inputs(batch))).logits
     w = (0.75, 0.25) if weights else (0.5, 0.5)
-    np.testing.assert_allclose(found, w[0] * first + w[1] * second, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found, w[0] * first + w[1] * second, rtol=1e-5, atol=1e-5)
     assert len(ensemble.params) == sum(len(m.params) for m in both)
 
 
