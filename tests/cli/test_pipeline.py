@@ -26,7 +26,7 @@ def ours(task, folder):
 
 
 def same(mine, other):
-    """Equal structure, texts and numbers: to float32's precision, a vector to its largest entry's."""
+    """Equal structure, texts, numbers; a vector to the size of its largest entry, in float32."""
     assert type(mine) is type(other)
     if isinstance(mine, list) and all(isinstance(x, float) for x in other):
         np.testing.assert_allclose(mine, other, rtol=1e-4, atol=1e-5 * np.abs(other).max(initial=0))
