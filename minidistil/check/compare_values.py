@@ -32,7 +32,7 @@ from minidistil.check.returned import named, outputs, row_of
 FEW = 0.2  # below this share of the folder's parameters, an implementation is another model
 
 
-class Comparison(NamedTuple):
+class ForwardComparison(NamedTuple):
     """A report under way, and what it rests on."""
 
     report: Report
@@ -41,8 +41,8 @@ class Comparison(NamedTuple):
     outputs: list
 
 
-def compare_values(reference, recording, layers=None) -> Comparison:
-    """Compare recorded and returned arrays with the reference's quantities  ->  Comparison.
+def compare_values(reference, recording, layers=None) -> ForwardComparison:
+    """Compare recorded and returned arrays with the reference's quantities  ->  ForwardComparison.
 
     recording: a Recording. layers: the parameters of a teacher's layers, by role.
     """
@@ -57,7 +57,7 @@ def compare_values(reference, recording, layers=None) -> Comparison:
         _returned(report, reference, found, recording.precision)
     report.unmatched += _unmatched(reference, alignment, weights, found)
     report.unmatched += recording.said
-    return Comparison(report, alignment, weights, found)
+    return ForwardComparison(report, alignment, weights, found)
 
 
 def _hopeless(alignment, weights, params, recording):

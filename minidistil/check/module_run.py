@@ -13,7 +13,7 @@ from minidistil.check.align import DOUBLE, SINGLE
 from minidistil.check.calling import NotCallableError
 from minidistil.check.dropout_check import random_from
 from minidistil.check.findings import Diagnosis
-from minidistil.check.record import Run, doubled, leaves, record
+from minidistil.check.record import RecordedRun, doubled, leaves, record
 from minidistil.check.recording import Recording, Returned
 
 
@@ -21,13 +21,13 @@ class ModuleRun(NamedTuple):
     """The runs of a module on the batch, and the tensors behind their arrays."""
 
     recording: Recording
-    run: Run  # with its graph
+    run: RecordedRun  # with its graph
     weights: dict  # {name: tensor} of the module or copy that ran
     random: Diagnosis | None  # of two runs that differ
 
 
 def run_module(module, reference, call=None) -> ModuleRun:
-    """Run a module twice in its precision, then with gradients: in float64 if possible."""
+    """RecordedRun a module twice in its precision, then with gradients: in float64 if possible."""
     widths = reference.widths()
     plain = record(module, reference.batch, widths, call)
     again = record(module, reference.batch, widths, call)

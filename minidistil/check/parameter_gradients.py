@@ -1,4 +1,4 @@
-"""Comparison of every parameter's gradient in an implementation with the reference's.
+"""ForwardComparison of every parameter's gradient in an implementation with the reference's.
 
 For a module, the cotangent is one random direction of its outputs, the same on both sides, so that
 no loss is involved.
@@ -136,7 +136,7 @@ def tied(reference, rows, cotangents):
 
 
 def compare_gradients(comparison, reference, mine, cotangents):
-    """Add the gradients' rows to a Comparison's report, and the first that differs if all else
+    """Add the gradients' rows to a ForwardComparison's report, and the first that differs if all else
     agrees. mine, cotangents: as `gradients` takes them."""
     report, public = comparison.report, reference.model.names
     if not cotangents or not mine:

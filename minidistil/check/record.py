@@ -19,7 +19,7 @@ from minidistil.check.recording import Recorded
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
-class Run(NamedTuple):
+class RecordedRun(NamedTuple):
     """One run of a module on a batch."""
 
     returned: list  # (name, tensor)
@@ -28,7 +28,7 @@ class Run(NamedTuple):
 
 
 def record(module, batch, widths, call=None, keep_graph=False):
-    """Run a module  ->  Run.
+    """RecordedRun a module  ->  RecordedRun.
 
     widths: the sizes of the arrays to record. call(module, inputs): runs a module whose `forward`
     takes other arguments. keep_graph: for gradients.
@@ -62,7 +62,7 @@ def record(module, batch, widths, call=None, keep_graph=False):
     for name, tensor in returned:
         if tensor.nbytes < tensor.untyped_storage().nbytes():  # a slice is no operation
             keep(tensor, "slice", lambda name=name: f"what the module returns as {name}")
-    return Run(returned, recorded, tensors)
+    return RecordedRun(returned, recorded, tensors)
 
 
 @contextmanager

@@ -27,7 +27,7 @@ WORDS = {  # parts of a returned name, and the quantities that it may be
 PAIR = {"start_logits", "end_logits"}  # of one size, in this order
 
 
-class Output(NamedTuple):
+class ComparedOutput(NamedTuple):
     """One returned array and the quantity that it should hold."""
 
     label: str
@@ -40,12 +40,12 @@ class Output(NamedTuple):
 
 
 def outputs(reference, returned, precision):
-    """[Output, …] of every returned array, in its order."""
+    """[ComparedOutput, …] of every returned array, in its order."""
     groups = _groups(reference, returned)
     found, taken = [], []
     for r in returned:
         if r.value.dtype.kind != "f":
-            found.append(Output(r.name, None, 0.0, False, [], None, r.value.shape))
+            found.append(ComparedOutput(r.name, None, 0.0, False, [], None, r.value.shape))
             continue
         wanted = groups.get(r.name) or _wanted(reference, r)
         wanted = [n for n in wanted if n not in taken] or wanted
@@ -103,7 +103,7 @@ def _views(reference, r, name):
 
 
 def _compared(reference, r, wanted, precision):
-    """An array against the quantities that it may be  ->  Output."""
+    """An array against the quantities that it may be  ->  ComparedOutput."""
     best = None
     for name in wanted:
         exact, views = reference.values[name], _views(reference, r, name)
@@ -112,14 +112,14 @@ def _compared(reference, r, wanted, precision):
             error = error if np.isfinite(error) else float("inf")
             agrees = bool(error <= reference.tolerance(name, precision))
             if agrees:
-                return Output(r.name, name, error, True, views, None, r.value.shape)
+                return ComparedOutput(r.name, name, error, True, views, None, r.value.shape)
             if best is None or error < best.error:
-                best = Output(r.name, name, error, False, views, None, r.value.shape)
+                best = ComparedOutput(r.name, name, error, False, views, None, r.value.shape)
     holds = _held(reference, r, precision)
     if best is None:
         error = 0.0 if holds is None else reference.error(holds[1], reference.values[holds[0]])
         name = None if holds is None else holds[0]
-        return Output(r.name, name, error, holds is not None, [], None, r.value.shape)
+        return ComparedOutput(r.name, name, error, holds is not None, [], None, r.value.shape)
     best = best._replace(quantity=wanted[0]) if len(wanted) == 1 else best
     return best._replace(holds=None if holds is None else holds[0])
 
