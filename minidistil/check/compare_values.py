@@ -25,6 +25,7 @@ from minidistil.check.findings import Diagnosis, Report
 from minidistil.check.located import between, next_place, rows_of
 from minidistil.check.match_weights import ModuleWeights
 from minidistil.check.match_weights import align as align_weights
+from minidistil.check.not_compared import gradients_left_out
 from minidistil.check.program import stage_of
 from minidistil.check.related import related
 from minidistil.check.returned import named, outputs, row_of
@@ -39,6 +40,7 @@ class ForwardComparison(NamedTuple):
     alignment: Alignment
     weights: ModuleWeights
     outputs: list
+    other_form: list  # why some gradients cannot be compared: filled by `compare_gradients`
 
 
 def compare_values(reference, recording, layers=None) -> ForwardComparison:
@@ -57,7 +59,7 @@ def compare_values(reference, recording, layers=None) -> ForwardComparison:
         _returned(report, reference, found, recording.precision)
     report.unmatched += _unmatched(reference, alignment, weights, found)
     report.unmatched += recording.said
-    return ForwardComparison(report, alignment, weights, found)
+    return ForwardComparison(report, alignment, weights, found, [])
 
 
 def _hopeless(alignment, weights, params, recording):
@@ -170,25 +172,21 @@ def conclude(comparison, reference, trainable) -> Report:
     trainable: the names of the weights that require a gradient and arrive in the outputs.
     """
     report, found = comparison.report, comparison.outputs
+    report.unmatched += gradients_left_out(comparison, reference, set(trainable))
     if report.verdict != "agree":
         return report
-    ends = reference.ends
-    if not any(o.agrees and o.quantity in ends for o in found):
+    if not any(o.agrees and o.quantity in reference.ends for o in found):
         shapes = ", ".join(f"{o.label} {o.shape}" for o in found) or "no array"
-        sizes = " or ".join(f"{n} {reference.values[n].shape}" for n in reversed(ends))
+        sizes = " or ".join(f"{n} {reference.values[n].shape}" for n in reversed(reference.ends))
         return _undecided(report, f"the module returns {shapes}; the task returns {sizes}")
     compared = {row.where for row in report.rows if row.kind == "gradient"}
-    left = [name for name in trainable if name not in compared]
     if trainable and not compared:
-        why = "no gradient was compared; look for no_grad, detach or .data in forward"
-        return _undecided(report, why)
-    lacking = comparison.weights.missing
-    if left and lacking:
-        public = reference.model.names
         return _undecided(
-            report, f"the gradients of {len(left)} weights were not compared, such as {left[0]}; "
-            f"the folder's {public[lacking[0]]} is held in another form"
+            report, "no gradient was compared: none arrives at the outputs, as under no_grad or "
+            "after detach; requires_grad_(False) says that none is wanted"
         )  # fmt: skip
+    if comparison.other_form:
+        return _undecided(report, comparison.other_form[0])
     return report
 
 
