@@ -44,7 +44,7 @@ def align(tensors, params, n_heads):
 
 
 def _pieces(name, x, params, shapes, H):
-    for parts in _ways(x.shape, H):
+    for parts in ways(x.shape, H):
         mine = []
         for part in parts:
             array = part(x)
@@ -78,7 +78,7 @@ def _equal(a, b):
     return bool(np.abs(a - b).max() <= CLOSE * max(np.abs(a).max(), 1e-30))
 
 
-def _ways(shape, H):
+def ways(shape, H):
     """Ways to split a weight into parameters: lists of functions, one function a parameter."""
     yield [lambda x: x]
     if len(shape) == 2:

@@ -22,7 +22,7 @@ from safetensors.numpy import load_file, save_file
 
 MISTAKES = (
     "gelu", "epsilon", "softmax-axis", "kernel", "scale",  # in the forward
-    "tied", "norm-backward", "frozen",  # in the gradients alone
+    "tied", "norm-backward", "frozen", "sum",  # in the gradients alone
 )  # fmt: skip
 mistake = None
 
@@ -140,18 +140,20 @@ class Network:
         x = self.keep("embedded", self.norm(embed["norm"], x))
         for i in range(self.L):
             x = self.block(f"block_{i}", params[f"block_{i}"], x, batch["attention_mask"])
-        t = self.gelu(x @ head["dense"]["kernel"] + head["dense"]["bias"])
+        h = self.keep("head/dense", x @ head["dense"]["kernel"] + head["dense"]["bias"])
+        t = self.keep("head/gelu", self.gelu(h))
         word = params["embed"]["word"]  # the head's last layer is the word table once more
         word = jax.lax.stop_gradient(word) if mistake == "tied" else word
-        z = self.norm(head["norm"], t) @ word.T + head["bias"]
-        return self.keep("logits", z)
+        n = self.keep("head/norm", self.norm(head["norm"], t))
+        return self.keep("logits", n @ word.T + head["bias"])
 
 
 def cross_entropy(z, labels):
-    """Mean of −ln softmax(z)[label] over the labels that are not −100."""
+    """Mean of −ln softmax(z)[label] over the labels that are not −100 (with "sum", their sum)."""
     log_p = jax.nn.log_softmax(z)
     chosen = jnp.take_along_axis(log_p, jnp.maximum(labels, 0)[..., None], -1)[..., 0]
-    return -jnp.where(labels == -100, 0, chosen).sum() / (labels != -100).sum()
+    count = 1 if mistake == "sum" else (labels != -100).sum()
+    return -jnp.where(labels == -100, 0, chosen).sum() / count
 
 
 # ----------------------------------------------------------------------------- the file
