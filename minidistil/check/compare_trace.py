@@ -86,9 +86,10 @@ def _compare(written, reference):
     if written.loss is not None:
         _loss(report, written.loss, *(float(values["loss"][0]) for values in truth))
     held = {o.quantity for o in comparison.outputs}
+    held |= {"start_logits", "end_logits"} if "spans" in held else set()
     missing = [name for name in head_ends(reference) if name not in held]
     if report.verdict == "agree" and missing:
-        report.verdict, report.reason = "cannot-compare", _no_output(report, missing, reference)
+        report.verdict, report.reason = "cannot-compare", _no_output(comparison, missing, reference)
     return conclude(comparison, reference, names)
 
 
@@ -132,10 +133,12 @@ def _loss(report, mine, exact, single):
         )
 
 
-def _no_output(report, missing, reference):
+def _no_output(comparison, missing, reference):
     """Why values that agree are not enough."""
     sizes = ", ".join(f"{name} {reference.values[name].shape}" for name in missing)
+    others = [f"{o.label} {o.shape}" for o in comparison.outputs if o.quantity is None]
+    instead = f", but {', '.join(others[:3])}" if others else ""
     return (
-        f"{len(report.rows)} of the written values agree, and the file holds no {sizes}; write the "
-        f"outputs, or compare the body with --task feature-extraction"
+        f"{len(comparison.report.rows)} of the written values agree, and the file holds no "
+        f"{sizes}{instead}; write the outputs, or compare the body with --task feature-extraction"
     )

@@ -4,6 +4,7 @@ A file has no order of computation, and its names may say nothing. An array take
 quantity that it holds, that its name says, or that it is nearest to.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -73,8 +74,8 @@ def _other_sizes(arrays, reference):
 
 def head_ends(reference: Reference) -> list[str]:
     """The quantities that the task returns; for a body, its last hidden states."""
-    ends = [name for name in reference.ends if name not in reference.body]
-    return ends or list(reference.body)
+    inner = ("spans", "pooled", *reference.body)
+    return [name for name in reference.ends if name not in inner] or list(reference.body)
 
 
 def _ordered(recorded, reference, precision):
@@ -113,7 +114,7 @@ def output_names(
 ) -> list[str]:
     """The names of the arrays that are outputs: by their names, else by a size that no other
     quantity has, else by the values of an output."""
-    named = [name for name in arrays if last(name) in OUTPUTS]
+    named = [n for n in arrays if last(n) in OUTPUTS and not re.search(r"\d", n)]  # of no layer
     if named:
         return named
     ends = head_ends(reference)
