@@ -14,6 +14,7 @@ the outputs, which must be there; `weights` and gradients under the implementati
 `cotangents` {quantity: array} is the gradient of the loss with respect to the outputs.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ from minidistil.check.findings import Diagnosis, Report
 from minidistil.check.located import between, next_place, rows_of
 from minidistil.check.match_weights import ModuleWeights
 from minidistil.check.match_weights import align as align_weights
+from minidistil.check.mistakes.registry import format_value
 from minidistil.check.not_compared import gradients_left_out
 from minidistil.check.program import stage_of
 from minidistil.check.related import related
@@ -99,10 +101,13 @@ def _forward(reference, alignment, weights, recording, layers):
         return Report("agree", rows=rows_of(reference, alignment, {}, recording.as_is)[0])
     alignment, fits = _explained(reference, alignment, weights, recording, layers)
     first = alignment.first
-    wrong = fits[0].values if fits else {}
+    wrong = fits[0][0].values if fits else {}
     rows, places = rows_of(reference, alignment, wrong, recording.as_is)
     where = places.get(first) or next_place(alignment, first)
     diagnosis = [_diagnosis(fit, where, first, reference) for fit in fits]
+    if len(diagnosis) > 1:
+        same = "; the same numbers follow from " + " and from ".join(d.id for d in diagnosis)
+        diagnosis = [replace(d, evidence=d.evidence + same) for d in diagnosis]
     diagnosis = diagnosis or dropped(reference, alignment, where)
     diagnosis = diagnosis or related(reference, alignment, where)
     report = Report("differ", first, diagnosis, rows, where=where)
@@ -124,14 +129,21 @@ def _explained(reference, alignment, weights, recording, layers):
     return alignment, fits
 
 
-def _diagnosis(fit, where, first, reference):
-    """The Diagnosis of a mistake that fits."""
-    rest = f"{fit.left} still differ" if fit.left else "all others agree"
+def _diagnosis(forms, where, first, reference):
+    """The Diagnosis of a mistake that fits, in one or more of its forms."""
+    fit, *others = forms
+    begin = f", the first {fit.left[0]}" if fit.left else ""
+    rest = f"{len(fit.left)} still differ{begin}" if fit.left else "all others agree"
     error = reference.error(fit.values[first], reference.values[first])
+    alone = f" in {', '.join(fit.stages)} alone, not in {', '.join(fit.spared)},"
     evidence = (
-        f"with this mistake the reference reproduces {fit.gain} of the module's quantities from "
-        f"{first} on, error {fit.error:.0e} (without it {first} differs by {error:.0e}); {rest}"
+        f"with this mistake{alone if fit.spared else ''} the reference reproduces {fit.gain} of "
+        f"the module's quantities from {first} on, error {fit.error:.0e} (without it {first} "
+        f"differs by {error:.0e}); {rest}"
     )
+    alike = [format_value(f.value) for f in others if isinstance(f.value, str | int | float)]
+    if alike:
+        evidence += f"; the same numbers follow from the form {' or '.join(alike[:3])}"
     return Diagnosis(fit.mistake.id, fit.mistake.message(fit.value), where, evidence)
 
 
@@ -175,7 +187,10 @@ def conclude(comparison, reference, trainable) -> Report:
     trainable: the names of the weights that require a gradient and arrive in the outputs.
     """
     report, found = comparison.report, comparison.outputs
-    report.unmatched += gradients_left_out(comparison, reference, set(trainable))
+    if any(not o.agrees for o in found):
+        report.unmatched.append("the gradients, as the outputs differ")
+    else:
+        report.unmatched += gradients_left_out(comparison, reference, set(trainable))
     if report.verdict != "agree":
         return report
     if not any(o.agrees and o.quantity in reference.ends for o in found):
