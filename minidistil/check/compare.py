@@ -16,11 +16,12 @@ from minidistil.check import parameter_gradients as grad
 from minidistil.check.align import DOUBLE, SHARP, SINGLE, Reference, align
 from minidistil.check.diagnose import diagnose, what_is_known
 from minidistil.check.dropout_check import dropped, random_from
+from minidistil.check.families.family import program_of
 from minidistil.check.findings import Diagnosis, Report, Row
 from minidistil.check.match_weights import align as align_weights
-from minidistil.check.program import check_family, stage_of
+from minidistil.check.program import stage_of
 from minidistil.check.record import NotCallableError, doubled, evaluating, leaves, record
-from minidistil.check.reference_batch import READ, as_stored, example, load
+from minidistil.check.reference_batch import as_stored, load
 from minidistil.check.returned import handed_out
 from minidistil.testing import rms
 
@@ -54,9 +55,10 @@ def compare(
     tell = tell or (lambda step: None)
     tell(STEPS[0])
     model = load(folder, task)
-    check_family(model)
-    batch = example(model, folder, texts, seed) if batch is None else batch
-    batch = {name: batch[name] for name in READ if name in batch}
+    family = program_of(model)
+    batch = family.example(model, folder, texts, seed, module) if batch is None else batch
+    batch = {name: batch[name] for name in family.reads if name in batch}
+    call = call or family.call
     reference = Reference(as_stored(model, module), batch)
     layers = _layers(load(teacher, task)) if teacher else None
     try:
@@ -93,7 +95,7 @@ def _compare(module, reference, layers, call, tell):
         run = _run(module, reference, call)
         tell(STEPS[2])
         arrays = {n: t.detach().double().numpy() for n, t in run.tensors.items()}
-        params = {n: p.astype(np.float64) for n, p in reference.model.named_by_role().items()}
+        params = reference.program.p
         weights = align_weights(arrays, params, reference.program.a.H)
         alignment = align(reference, run.recorded, run.returned, run.precision)
         if reason := _hopeless(alignment, weights, params, run.recorded):
@@ -137,7 +139,7 @@ def _hopeless(alignment, weights, params, recorded):
 
 
 def _unmatched(alignment, weights, reference):
-    public = reference.model.names
+    public = reference.program.names
     return [
         *(f"quantity {n}" for n in reference.values if n not in alignment.good),
         *(f"parameter {public[n]}" for n in weights.missing),
@@ -250,7 +252,7 @@ def _evidence(reference, alignment, first, rows, weights):
     agreed = f"{len(good)} quantities before {first} agree, the last is {good[-1]}" if good else (
         f"{first} is the first quantity of all"
     )  # fmt: skip
-    lacking = [reference.model.names[n] for n in weights.missing if n.startswith(stage_of(first))]
+    lacking = [reference.program.names[n] for n in weights.missing if n.startswith(stage_of(first))]
     holds = f"; the module does not hold the folder's {', '.join(lacking)}" if lacking else ""
     return f"{agreed}; {size}; no known mistake of this step gives the module's numbers{holds}"
 
@@ -264,9 +266,9 @@ def _backward(report, reference, weights, run):
     double = run.precision == DOUBLE
     gradients = grad.gradients(reference, weights, run.tensors, found, double)
     tied = grad.tied(reference, gradients, found)
-    public = reference.model.names
+    public = reference.program.names
     for g in gradients:
-        agrees = g.agrees or (tied is not None and tied[0] == "head-untied" and g.name == grad.WORD)
+        agrees = g.agrees or (tied is not None and tied[0] == "head-untied" and g.name == reference.program.word)
         row = Row(f"grad.{public[g.name]}", "gradient", g.error, g.explained, agrees, g.weight)
         report.rows.append(row)
     if report.verdict == "differ":
@@ -278,7 +280,7 @@ def _backward(report, reference, weights, run):
     last = bad[-1]  # backpropagation reaches the last parameter first
     report.verdict, report.first_difference = "differ", f"grad.{public[last.name]}"
     report.where = f"parameter {last.weight}"
-    if tied and all(g.name == grad.WORD for g in bad):
+    if tied and all(g.name == reference.program.word for g in bad):
         report.diagnosis = [Diagnosis(tied[0], tied[1], report.where, tied[2])]
         return
     zero = "no gradient arrives" if not rms(last.value) else f"relative error {last.error:.1e}"

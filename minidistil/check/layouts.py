@@ -20,6 +20,10 @@ class Frame:
         self.B, self.T = mask.shape
         self.square = mask[:, None, :, None] & mask[:, None, None, :]
 
+    def mask_of(self, shape):
+        """The mask (B,T) of the tokens of a quantity (B,T,·)."""
+        return self.mask
+
     def real(self, x):
         """The entries of a quantity at real tokens, flat."""
         if x.ndim == 3:

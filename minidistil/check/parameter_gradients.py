@@ -19,7 +19,6 @@ from minidistil.testing import FLOOR, rms
 ARGUMENT = {"logits": "dlogits", "start_logits": "dstart_logits", "end_logits": "dend_logits",
             "sentence_embedding": "dlast_hidden_state", "pooled": "dpooler_output",
             "seq_relationship_logits": "dseq_relationship_logits"}  # fmt: skip
-WORD = "embeddings.word.weight"
 ONE_SIDED = (
     "The tied table receives one part of its gradient alone: {}.\n"
     "yours: ∂word = {}\n"
@@ -55,7 +54,7 @@ def directions(reference, returned, frame):
         exact = reference.values[name]
         d = rng.standard_normal(exact.shape)
         if exact.ndim == 3:
-            d = d * frame.mask[:, :, None]
+            d = d * frame.mask_of(exact.shape)[:, :, None]
         for _, tensor in returned:
             if tensor.requires_grad and tensor.numel() == exact.size:
                 mine = _laid_out(frame, tensor, exact, d)
@@ -87,9 +86,9 @@ def exact_gradients(reference, found):
     both = []
     for dtype in ("float64", "float32"):
         model = reference.model.with_ops(backend("numpy", dtype))
-        out = model.forward(**reference.batch)
-        grads = model.backward(out, **_cotangents(model, out, found))
-        both.append({c: np.asarray(grads[public], np.float64) for c, public in model.names.items()})
+        out = model.forward(**reference.program.inputs)
+        grads = reference.program.by_role(model.backward(out, **_cotangents(model, out, found)))
+        both.append({role: g.astype(np.float64) for role, g in grads.items()})
     return both
 
 
@@ -153,11 +152,12 @@ def _row(name, weight, value, exact, single, largest, double):
 
 def tied(reference, rows, found):
     """(id, message, evidence) of a mistake in the word table's gradient, or None."""
-    word = [row for row in rows if row.name == WORD]
+    program = reference.program
+    word = [row for row in rows if row.name == program.word]
     projected = next((d for _, _, name, d in found if name == "logits" and d.ndim == 3), None)
-    if not word or projected is None or "transform_norm" not in reference.values:
+    if not word or projected is None or program.features not in reference.values:
         return None
-    normed = reference.values["transform_norm"]
+    normed = reference.values[program.features]
     features = normed.reshape(-1, normed.shape[2])
     projection = projected.reshape(len(features), -1).T @ features
     exact, size = word[0].exact, rms(word[0].exact)

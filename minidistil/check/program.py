@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minidistil.check.reference_batch import READ
-from minidistil.check.reference_ops import RIGHT
+from minidistil.check.layouts import Frame
+from minidistil.check.reference_batch import READ, example
+from minidistil.check.reference_ops import OBJECTIVES, RIGHT
 from minidistil.model.encoder import scope
 from minidistil.model.heads import POOLERS, SENTENCE_PAIR_HEADS, heads_of
 from minidistil.model.rows import pack, pack_choices
 
 TABLES = "embeddings"
-FAMILIES = ("bert", "distilbert", "roberta", "albert")  # the families with a catalogue of mistakes
 LAYER = ("q", "k", "v", "scores", "probs", "context", "out", "attention_sum", "attention_norm",
          "lin1", "activation", "lin2", "output_sum", "output")  # fmt: skip
 # {quantity: later quantities of the layer that do not depend on it}
@@ -57,21 +57,21 @@ class Planted(NamedTuple):
         return names | {"heads": {"context"}, "block": {"output"}}.get(self.op, set())
 
 
-def check_family(model, command="check"):
-    """Raise ValueError for a model of another family."""
-    if model.config.model_type not in FAMILIES:
-        raise ValueError(
-            f"{command} knows {', '.join(FAMILIES)}, not {model.config.model_type}; compare it by "
-            f"hand with md.testing.compare, a loop over names"
-        )
-
-
 class Program:
-    """A model and a batch, in one dtype.
+    """An encoder with the heads of a task and a batch, in one dtype; the base of other families'.
 
     run(...) -> {name: array}: quantities of tokens are (B,T,·), scores and weights (B,H,T,T),
     quantities of texts (B,·). A batch of choices (B,choices,T) is one of B·choices texts.
+    p: the parameters by role, each (out,in). names: {role: name in the checkpoint}. inputs: the
+    arguments of the model's forward. body: the quantity that a bare body returns.
     """
+
+    right = RIGHT  # {op: function}
+    ops = tuple(op for op in RIGHT if op not in OBJECTIVES)  # whose mistakes are tried
+    sites = SITES
+    reads = READ  # the arrays of a batch
+    call = None  # (module, inputs): runs a module whose arguments are not those of an encoder
+    word, features = "embeddings.word.weight", "transform_norm"  # the tied table, and what it scores
 
     def __init__(self, model, batch, dtype=np.float64):
         self.a, self.heads = model.config.architecture, heads_of(model.config, model.task)
@@ -86,6 +86,17 @@ class Program:
         types = batch.get("token_type_ids", np.zeros_like(self.ids))
         self.types = types.reshape(self.mask.shape).astype(np.int64)
         self.stages = (TABLES, *(f"layer.{i}" for i in range(self.a.L)), "head")
+        self.frame, self.names = Frame(self.mask, self.a.H, self.a.C), model.names
+        self.body, self.inputs = f"layer.{self.a.L - 1}.output", batch
+
+    @staticmethod
+    def example(model, folder, texts=None, seed=0, module=None):
+        """A batch for a module, of texts or of random tokens."""
+        return example(model, folder, texts, seed)
+
+    def by_role(self, grads):
+        """Gradients under the checkpoint's names  ->  under the names of p."""
+        return {role: np.asarray(grads[public]) for role, public in self.names.items()}
 
     def run(self, planted=None, start=0, x=None, stop=None):
         """All quantities of stages start … stop − 1, and the last hidden states under None.
@@ -101,8 +112,11 @@ class Program:
     def _stage(self, number, x, planted, values):
         def do(op, site, *args, **fixed):
             wrong = planted and planted.op == op and (not planted.sites or site in planted.sites)
-            return (planted.wrong if wrong else RIGHT[op])(*args, **fixed)
+            return (planted.wrong if wrong else self.right[op])(*args, **fixed)
 
+        return self._compute(number, x, do, values)
+
+    def _compute(self, number, x, do, values):
         if number == 0:
             return self._embed(do, values)
         if number <= self.a.L:
