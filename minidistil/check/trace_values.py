@@ -32,56 +32,90 @@ def trace(model: Model, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray
     returned in float32. Raises ValueError for a family that `Program` does not have.
     """
     check_family(model, "trace")
-    program = Program(model, batch)
+    named = {f"input.{name}": x for name, x in inputs_of(model, batch).items()}
+    for name, x in values_and_gradients(model, batch, "float64").items():
+        named[name] = x.astype(np.float32)
+    return named
+
+
+def inputs_of(model: Model, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays of a batch, and the labels of the loss under the names of `Model.forward`;
+    integers are int64."""
+    arrays = {name: np.asarray(x) for name, x in batch.items()} | _labels(Program(model, batch))
+    return {n: x if x.dtype.kind == "f" else x.astype(np.int64) for n, x in arrays.items()}
+
+
+def about_model(model: Model) -> dict[str, str]:
+    """What an implementation needs beside the batch, as texts: sizes that no shape shows, and the
+    name in model.safetensors of each parameter: {canonical name: name}."""
+    a = model.config.architecture
+    about = {"model_type": model.config.model_type, "task": model.task, "n_layers": a.L,
+             "n_heads": a.H, "eps": a.eps, "activation": a.activation}  # fmt: skip
+    return {name: str(x) for name, x in about.items()} | model.names
+
+
+def values_and_gradients(
+    model: Model, batch: Mapping[str, np.ndarray], dtype: str
+) -> dict[str, np.ndarray]:
+    """value.*, gradient.*, parameter_gradient.* and loss, computed in "float64" or "float32"."""
+    program = Program(model, batch, np.dtype(dtype))
     values, mask = program.run(), program.mask
     x = values.pop(None)
     loss, ends = _loss(program, values, x)
-    exact = model.with_ops(backend("numpy", "float64"))
-    out = exact.forward(**batch)
+    same = model.with_ops(backend("numpy", dtype))
+    out = same.forward(**batch)
     cotangents = {f"d{name}": d.reshape(getattr(out, name).shape) for name, d in ends.items()}
-    grads = exact.backward(out, **cotangents)
-    named = {f"input.{name}": np.asarray(x) for name, x in batch.items()}
-    named |= {f"value.{name}": _unpadded(x, mask) for name, x in values.items()}
+    named = {f"value.{name}": _unpadded(x, mask) for name, x in values.items()}
     for name, d in _gradients(program, values, ends).items():
         named[f"gradient.{name}"] = _unpadded(d, mask)
-    named |= {f"parameter_gradient.{name}": g.astype(np.float32) for name, g in grads.items()}
-    return named | {"loss": np.float32(loss).reshape(1)}
+    grads = same.backward(out, **cotangents)
+    named |= {f"parameter_gradient.{name}": g for name, g in grads.items()}
+    return named | {"loss": np.array([loss], dtype)}
 
 
 def _unpadded(x, mask):
-    """Zeros at the padding, in float32."""
+    """Zeros at the padding."""
     if x.ndim == 4:
         x = x * (mask[:, None, :, None] & mask[:, None, None, :])
-    return (x * mask[:, :, None] if x.ndim == 3 else x).astype(np.float32)
+    return x * mask[:, :, None] if x.ndim == 3 else x
+
+
+def _labels(program):
+    """The labels of the loss: (B,T), with -100 at the padding, or (B,); a body has none."""
+    if "spans" in program.heads:
+        first = program.mask.argmax(axis=1)
+        return {"start_positions": first, "end_positions": first}
+    if {"mlm", "tokens"} & set(program.heads):
+        wanted = program.ids if "mlm" in program.heads else 0
+        return {"labels": np.where(program.mask, wanted, -100)}
+    if {"classifier", "out_proj", "choice"} & set(program.heads):
+        return {"labels": np.zeros(len(program.ids) // program.rows.choices, np.int64)}
+    return {}
 
 
 def _loss(program, values, h):
     """The loss, and its gradients with respect to the model's outputs."""
-    if "start_logits" in values:
+    labels = _labels(program)
+    if "spans" in program.heads:
         both = {
-            name: _first_token(program, values[name]) for name in ("start_logits", "end_logits")
+            f"{end}_logits": _column(program, values[f"{end}_logits"], labels[f"{end}_positions"])
+            for end in ("start", "end")
         }
         return np.mean([loss for loss, _ in both.values()]), {
             n: d / 2 for n, (_, d) in both.items()
         }
-    if "logits" not in values:
+    if not labels:
         real = h * program.mask[:, :, None]
         return 0.5 * (real * real).sum(), {"last_hidden_state": real}
-    logits = values["logits"]
-    if logits.ndim == 3:
-        wanted = program.ids if "mlm" in program.heads else 0
-        labels = np.where(program.mask, wanted, -100)
-    else:
-        logits = logits.reshape(-1, program.rows.choices) if program.rows.choices > 1 else logits
-        labels = np.zeros(len(logits), np.int64)
-    loss, d = losses.cross_entropy(logits, labels)
+    logits, choices = values["logits"], program.rows.choices
+    logits = logits.reshape(-1, choices) if choices > 1 else logits
+    loss, d = losses.cross_entropy(logits, labels["labels"])
     return loss, {"logits": d}
 
 
-def _first_token(program, z):
-    """z (B,T,1)  ->  cross-entropy with each text's first token, its gradient (B,T,1)."""
-    z = np.where(program.mask, z[:, :, 0], -np.inf)
-    loss, d = losses.cross_entropy(z, program.mask.argmax(axis=1))
+def _column(program, z, columns):
+    """z (B,T,1), columns (B,)  ->  cross-entropy over the real tokens, its gradient (B,T,1)."""
+    loss, d = losses.cross_entropy(np.where(program.mask, z[:, :, 0], -np.inf), columns)
     return loss, d[:, :, None]
 
 
