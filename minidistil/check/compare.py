@@ -268,7 +268,9 @@ def _backward(report, reference, weights, run):
     tied = grad.tied(reference, gradients, found)
     public = reference.program.names
     for g in gradients:
-        agrees = g.agrees or (tied is not None and tied[0] == "head-untied" and g.name == reference.program.word)
+        agrees = g.agrees or (
+            tied is not None and tied[0] == "head-untied" and g.name == reference.program.word
+        )
         row = Row(f"grad.{public[g.name]}", "gradient", g.error, g.explained, agrees, g.weight)
         report.rows.append(row)
     if report.verdict == "differ":

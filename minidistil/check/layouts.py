@@ -32,6 +32,12 @@ class Frame:
             return x[np.broadcast_to(self.square, x.shape)]
         return x.ravel()
 
+    def unpadded(self, x):
+        """A quantity with zeros at the padding."""
+        if x.ndim == 4:
+            return x * self.square
+        return x * self.mask[:, :, None] if x.ndim == 3 else x
+
     def views(self, x, shape):
         """The array in `shape`, once for each layout that it may have."""
         if len(shape) == 3:

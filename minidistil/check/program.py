@@ -40,7 +40,12 @@ CHANGES = {"scores": "scores", "weights": "probs", "heads": "scores", "block": "
            "projection": "logits", "output_norm": "output", "classifier": "logits",
            "dense": "pooler", "out_proj": "logits",
            "text_vector": "sentence_embedding",
+           "places": "embeddings_sum", "causal_weights": "probs", "last_norm": "final_norm",
+           "pre_norm_block": "attention_norm", "next_token_loss": "loss", "token_loss": "loss",
            "nsp": "seq_relationship_logits", "pooler_activation": "pooled"}  # fmt: skip
+
+LATER = {"heads": {"context"}, "block": {"output"},
+         "pre_norm_block": {"attention_sum", "ffn_norm", "output"}}  # fmt: skip
 
 
 class Planted(NamedTuple):
@@ -54,7 +59,7 @@ class Planted(NamedTuple):
         """The quantities, without their layer, that may be the first to differ."""
         sites = self.sites or [site for some in SITES.get(self.op, ()) for site in some or ()]
         names = {CHANGES.get(site, site) for site in (sites if self.op in SITES else (self.op,))}
-        return names | {"heads": {"context"}, "block": {"output"}}.get(self.op, set())
+        return names | LATER.get(self.op, set())
 
 
 class Program:
@@ -71,7 +76,8 @@ class Program:
     sites = SITES
     reads = READ  # the arrays of a batch
     call = None  # (module, inputs): runs a module whose arguments are not those of an encoder
-    word, features = "embeddings.word.weight", "transform_norm"  # the tied table, and what it scores
+    word = "embeddings.word.weight"  # the table that scores the words
+    features = "transform_norm"  # what it scores
 
     def __init__(self, model, batch, dtype=np.float64):
         self.a, self.heads = model.config.architecture, heads_of(model.config, model.task)
@@ -86,13 +92,19 @@ class Program:
         types = batch.get("token_type_ids", np.zeros_like(self.ids))
         self.types = types.reshape(self.mask.shape).astype(np.int64)
         self.stages = (TABLES, *(f"layer.{i}" for i in range(self.a.L)), "head")
-        self.frame, self.names = Frame(self.mask, self.a.H, self.a.C), model.names
+        self.frame, self.names = Frame(self.mask, self.a.H, self.a.C), self.roles(model)
         self.body, self.inputs = f"layer.{self.a.L - 1}.output", batch
 
     @staticmethod
     def example(model, folder, texts=None, seed=0, module=None):
-        """A batch for a module, of texts or of random tokens."""
-        return example(model, folder, texts, seed)
+        """A batch of texts or of random tokens; for a module, padded, as padding makes mistakes of
+        the mask visible."""
+        return example(model, folder, texts, seed, room=0 if module is None else 2)
+
+    @staticmethod
+    def roles(model):
+        """{name of a parameter in p: its name in the checkpoint}."""
+        return model.names
 
     def by_role(self, grads):
         """Gradients under the checkpoint's names  ->  under the names of p."""

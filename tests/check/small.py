@@ -3,6 +3,7 @@
 import numpy as np
 
 import minidistil as md
+from minidistil.config import Gpt2Config
 
 CONFIG = md.DistilBertConfig(
     vocab_size=40, dim=12, n_layers=2, n_heads=3, hidden_dim=20, max_position_embeddings=16
@@ -18,6 +19,10 @@ ROBERTA = md.RobertaConfig(
 ALBERT = md.AlbertConfig(
     vocab_size=40, embedding_size=8, hidden_size=12, num_hidden_layers=3, num_hidden_groups=2,
     num_attention_heads=3, intermediate_size=20, max_position_embeddings=16, num_labels=3,
+)  # fmt: skip
+GPT2 = Gpt2Config(
+    vocab_size=40, n_positions=16, n_embd=12, n_layer=2, n_head=3, n_inner=20, bos_token_id=1,
+    eos_token_id=1,
 )  # fmt: skip
 
 

@@ -23,7 +23,8 @@ def causal_batch(model, folder, texts=None, seed=0, module=None):
     mask, rng = batch["attention_mask"] == 1, np.random.default_rng(seed + 1)
     if "labels" in taken:
         batch["labels"] = labels = np.where(mask, batch["input_ids"], IGNORED)
-        labels[:, 1:][~mask[:, :-1]] = IGNORED  # padding predicts no token
+        for behind in (1, 2):  # padding predicts no token, nor the one after the next
+            labels[:, behind:][~mask[:, :-behind]] = IGNORED
     elif "targets" in taken:
         batch["targets"] = rng.integers(0, model.config.vocab_size, mask.shape)
     return batch

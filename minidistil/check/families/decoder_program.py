@@ -1,12 +1,10 @@
 """GPT-2 as a list of named quantities.
 
-    embeddings_sum                                        word[id] + position[column]
-    layer.i.attention_norm, q … out, attention_sum        u = x + attention(LN(x)), causal
-    layer.i.ffn_norm, lin1, activation, lin2, output      y = u + ffn(LN(u))
-    final_norm, logits, loss                              the loss where the batch has labels
+embeddings_sum                                        word[id] + position[column]
+layer.i.attention_norm, q … out, attention_sum        u = x + attention(LN(x)), causal
+layer.i.ffn_norm, lin1, activation, lin2, output      y = u + ffn(LN(u))
+final_norm, logits, loss                              the loss where the batch has labels
 """
-
-import re
 
 import numpy as np
 
@@ -32,7 +30,6 @@ PRE_NORM_SITES = {
     "residual": (None, ("attention_sum",), ("output",)),
     "activation": (("activation",), ("pooler_activation",)),
 }  # fmt: skip
-THIRD = re.compile(r"(?<=\.)[qkv](?=\.)")  # a part of qkv, in the name of a parameter
 
 
 def by_thirds(named):
@@ -40,7 +37,9 @@ def by_thirds(named):
     found = {name: x for name, x in named.items() if ".qkv." not in name}
     for layer in {name.rpartition(".qkv.")[0] for name in named if ".qkv." in name}:
         block = split_qkv(scope(named, layer))
-        found |= {f"{layer}.{name}": x for name, x in block.items() if name[:2] in ("q.", "k.", "v.")}
+        found |= {
+            f"{layer}.{name}": x for name, x in block.items() if name[:2] in ("q.", "k.", "v.")
+        }
     return found
 
 
@@ -124,7 +123,14 @@ class DecoderProgram(PreNormProgram):
         self.ids = self.inputs["input_ids"].astype(np.int64)
         params = {c: x.astype(dtype) for c, x in self.by_role(model.params).items()}
         self._set(params, Frame(mask, self.a.H, self.a.C))
-        self.names = {role: model.names[THIRD.sub("qkv", role)] for role in self.p}
+        self.names = self.roles(model)
+
+    @staticmethod
+    def roles(model):
+        return {
+            role: public for name, public in model.names.items()
+            for role in ([name.replace("qkv", z) for z in "qkv"] if ".qkv." in name else [name])
+        }  # fmt: skip
 
     def by_role(self, grads):
         return by_thirds({
@@ -139,9 +145,8 @@ class DecoderProgram(PreNormProgram):
         word, position = (self.p[f"embeddings.{kind}.weight"] for kind in ("word", "position"))
 
         def look_up(columns):
-            if columns.ndim == 1:
-                table = position[columns]
-                return do("embedding_sum", "embedding_sum", word, table, ids=self.ids)
+            if np.array_equal(columns, np.arange(self.ids.shape[1])):
+                return do("embedding_sum", "embedding_sum", word, position, ids=self.ids)
             return word[self.ids] + position[columns]
 
         values["embeddings_sum"] = x = do("places", "places", look_up, mask=self.mask)
