@@ -111,8 +111,6 @@ def _helps(reference, alignment, values, stage, m):
 
 
 def _matches(reference, alignment, name, value):
-    if value.shape != reference.values[name].shape:
-        return False
     number, _ = alignment.index.match(value, reference.tolerance(name, alignment.precision))
     return number is not None
 
@@ -125,8 +123,6 @@ def _fit(reference, alignment, values, m, value):
     bad = [n for n in later if n not in alignment.good and n in values]
     errors = {}
     for name in bad:
-        if values[name].shape != reference.values[name].shape:
-            continue
         tolerance = reference.tolerance(name, alignment.precision)
         number, error = alignment.index.match(values[name], tolerance)
         if number is None:

@@ -19,7 +19,10 @@ TABLES = "embeddings"
 LAYER = ("q", "k", "v", "scores", "probs", "context", "out", "attention_sum", "attention_norm",
          "lin1", "activation", "lin2", "output_sum", "output")  # fmt: skip
 # {quantity: later quantities of the layer that do not depend on it}
-BESIDE = {"q": ("k", "v"), "k": ("v",), "v": ("scores", "probs")}
+BESIDE = {"q": ("k", "v"), "k": ("v",), "v": ("scores", "probs"), "cross_q": ("cross_k", "cross_v"),
+          "cross_k": ("cross_v",), "cross_v": ("cross_scores", "cross_probs")}  # fmt: skip
+BEFORE_MEMORY = [f"decoder.layer.0.{name}" for name in (*LAYER[:9], "cross_q")]
+MEMORY = (".cross_k", ".cross_v")  # all that a decoder's layer computes of the encoder's output
 # The sites of an op, and the groups of sites that usually share a mistake; None is all sites.
 LINEAR = ("q", "k", "v", "out", "lin1", "lin2", "transform", "pooler", "dense", "classifier",
           "out_proj", "spans", "nsp", "embeddings_mapping")  # fmt: skip
@@ -42,10 +45,13 @@ CHANGES = {"scores": "scores", "weights": "probs", "heads": "scores", "block": "
            "text_vector": "sentence_embedding",
            "places": "embeddings_sum", "causal_weights": "probs", "last_norm": "final_norm",
            "pre_norm_block": "attention_norm", "next_token_loss": "loss", "token_loss": "loss",
+           "cross_block": "q", "cross_source": "cross_k", "cross_weights": "cross_probs",
+           "decoder_ids": "embeddings_sum",
            "nsp": "seq_relationship_logits", "pooler_activation": "pooled"}  # fmt: skip
 
 LATER = {"heads": {"context"}, "block": {"output"},
-         "pre_norm_block": {"attention_sum", "ffn_norm", "output"}}  # fmt: skip
+         "pre_norm_block": {"attention_sum", "ffn_norm", "output"},
+         "cross_block": {"attention_sum", "cross_q", "cross_sum", "lin1", "output"}}  # fmt: skip
 
 
 class Planted(NamedTuple):
@@ -220,12 +226,20 @@ class Program:
 
 def depends(later, earlier):
     """Whether a later quantity is computed from an earlier one."""
+    if later.endswith(MEMORY) and earlier.startswith("decoder."):
+        return False
+    if later.startswith("decoder.") and earlier.startswith(("encoder.", "memory")):
+        return not later.startswith("decoder.embeddings") and later not in BEFORE_MEMORY
     layer, _, name = earlier.rpartition(".")
     return later not in [f"{layer}.{other}" for other in BESIDE.get(name, ())]
 
 
 def stage_of(name):
     """The stage of a quantity."""
-    if name.startswith("layer."):
-        return ".".join(name.split(".")[:2])
-    return TABLES if name.startswith("embeddings") else "head"
+    half = next((half for half in ("encoder.", "decoder.") if name.startswith(half)), "")
+    part = name.removeprefix(half)
+    if part.startswith("layer."):
+        return half + ".".join(part.split(".")[:2])
+    if part.startswith(TABLES):
+        return half + TABLES
+    return name if name == "memory" else "head"

@@ -2,10 +2,13 @@
 
 from minidistil.check.families import decoder_trace, encoder_trace
 from minidistil.check.families.decoder_program import DecoderProgram
+from minidistil.check.families.pair_program import PairProgram
 from minidistil.check.program import Program
 
 ENCODERS = ("bert", "distilbert", "roberta", "albert")
-PROGRAMS = dict.fromkeys(ENCODERS, Program) | {"gpt2": DecoderProgram}
+PROGRAMS = dict.fromkeys(ENCODERS, Program) | {
+    "gpt2": DecoderProgram, "encoder-decoder": PairProgram,
+}  # fmt: skip
 TRACES = {Program: encoder_trace, DecoderProgram: decoder_trace}
 
 

@@ -4,7 +4,7 @@ faulty variant; the others are those of `check/reference_ops.py`.
 
 import numpy as np
 
-from minidistil.check.reference_ops import softmax
+from minidistil.check.reference_ops import softmax, weights
 from minidistil.losses import cross_entropy
 
 
@@ -42,7 +42,31 @@ def token_loss(logits, targets):
     return cross_entropy(logits, targets)[0]
 
 
+def cross_block(x, attend, attention_norm, cross, cross_norm, feed, output_norm, residual):
+    """A decoder's post-norm block: self-attention, cross attention, feed-forward.  x, y (B,U,C)."""
+    u = attention_norm(residual(x, attend(x), "attention_sum"))
+    w = cross_norm(residual(u, cross(u), "cross_sum"))
+    return output_norm(residual(w, feed(w), "output_sum"))
+
+
+def cross_source(u, memory, mask, *, encoder, target_mask):
+    """Decoder states u (B,U,C), the encoder's output (B,T,C), its mask (B,T)  ->  what keys and
+    values are computed from, and its mask.  encoder: all hidden states of the encoder."""
+    return memory, mask
+
+
+def cross_weights(s, mask):
+    """Scores (B,H,U,T), mask (B,T) of the source  ->  weights over the source's real tokens."""
+    return weights(s, mask)
+
+
+def decoder_ids(ids, labels, *, pad, start, end):
+    """decoder_input_ids (B,U): `start`, then all labels but the last.  labels (B,U) or None."""
+    return ids
+
+
 FAMILY_OPS = {
     f.__name__: f
-    for f in (pre_norm_block, last_norm, places, causal_weights, next_token_loss, token_loss)
-}
+    for f in (pre_norm_block, last_norm, places, causal_weights, next_token_loss, token_loss,
+              cross_block, cross_source, cross_weights, decoder_ids)
+}  # fmt: skip

@@ -10,6 +10,7 @@ ROLES = (  # (role, names or parts of a name), the first that fits
     ("decoder_input_ids", ("decoder_input", "decoder_ids", "tgt", "target_ids", "target_tokens")),
     ("padding_mask", ("key_padding", "padding_mask", "pad_mask")),
     ("attention_mask", ("mask",)),
+    ("token_type_ids", ("token_type", "type_ids", "segment")),
     ("labels", ("label",)),
     ("targets", ("target",)),
     ("pixel_values", ("pixel", "image", "img", "picture")),

@@ -12,6 +12,7 @@ from minidistil.check.mistakes import (  # noqa: F401  (the import fills the cat
     in_norm,
     in_objectives,
     in_optimizer,
+    in_pairs,
 )
 from minidistil.check.mistakes.registry import CATALOGUE
 
