@@ -41,7 +41,8 @@ class Report:
     unmatched: list[str] = field(default_factory=list)
     where: str | None = None  # the file and line of the first difference
     evidence: str | None = None  # of a difference that no known mistake explains
-    reason: str | None = None  # why nothing can be compared
+    reason: str | None = None  # why nothing, or not enough, can be compared
+    arises: tuple | None = None  # quantities between which an unseen difference arises
 
     @classmethod
     def cannot(cls, reason: str, unmatched: Iterable[str] = ()) -> "Report":

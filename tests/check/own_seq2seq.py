@@ -37,7 +37,6 @@ class Heads(nn.Module):
         self.o = plain(*parts[3])
 
     def forward(self, a, b, hidden, scale=True, other=None):
-        B, N, C = a.shape
         if self.fused:
             (wq, wk, wv), (bq, bk, bv) = self.inside.chunk(3), self.shift.chunk(3)
             q, k, v = F.linear(a, wq, bq), F.linear(b, wk, bk), F.linear(b, wv, bv)

@@ -124,7 +124,7 @@ def test_hidden_states_before_the_norm(folders):
 
     report = md.check.compare(Hidden(), folder)
     assert [d.id for d in report.diagnosis] == ["hidden-before-norm"], report.text()
-    assert report.first_difference == "layer.1.output"
+    assert report.first_difference == "returned.layer.1.output"
 
 
 def test_layers_of_a_teacher(tmp_path):

@@ -2,6 +2,7 @@
 planted mistake is found, and most are named."""
 
 import json
+import warnings
 
 import pytest
 
@@ -9,8 +10,9 @@ import minidistil as md
 
 torch = pytest.importorskip("torch")
 import own_gpt2  # noqa: E402
+import own_seq2seq  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
-from small import GPT2, saved  # noqa: E402
+from small import GPT2, PAIR, PROJECTED, saved  # noqa: E402
 
 from minidistil.check.reference_batch import load  # noqa: E402
 
@@ -71,10 +73,9 @@ def test_transformers_gpt2(gpt2):
     assert not report.unmatched and "loss" in {row.name for row in report.rows}
 
 
-@pytest.mark.parametrize("style", ["fused", "conv1d"])
-def test_mistakes_in_gpt2(style, gpt2):
+def test_mistakes_in_gpt2(gpt2):
     def build(bug):
-        return own_gpt2.Speaker(weights(gpt2), GPT2.n_head, style, bug)
+        return own_gpt2.Speaker(weights(gpt2), GPT2.n_head, "fused", bug)
 
     assert_found(own_gpt2.BUGS, build, gpt2)
 
@@ -86,6 +87,44 @@ def test_targets_are_shifted_already(gpt2):
 
     report = md.check.compare(Twice(weights(gpt2), GPT2.n_head), gpt2)
     assert [d.id for d in report.diagnosis] == ["label-shift-doubled"], report.text()
+
+
+# ------------------------------------------------------- encoder–decoders
+
+
+ENDS = (PAIR.pad_token_id, PAIR.decoder_start_token_id, PAIR.eos_token_id)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    return saved(md.from_config(PAIR, task="translation"), tmp_path_factory.mktemp("pair"))
+
+
+@pytest.mark.parametrize("kind", [own_seq2seq.Translator, own_seq2seq.Forced])
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_correct_encoder_decoder(fused, kind, pair):
+    for change in AS_IS.values():
+        assert_not_accused(change(kind(weights(pair), 3, ENDS, fused)), pair)
+
+
+@pytest.mark.parametrize("config", [PAIR, PROJECTED])
+def test_transformers_encoder_decoder(config, tmp_path):
+    pytest.importorskip("transformers")
+    from minidistil.check.peers import transformers_model
+
+    folder = saved(md.from_config(config, task="translation"), tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        report = md.check.compare(transformers_model(folder), folder)
+    assert report.verdict == "agree", report.text()
+    assert "loss" in {row.name for row in report.rows}
+
+
+def test_mistakes_in_an_encoder_decoder(pair):
+    def build(bug):
+        return own_seq2seq.Translator(weights(pair), 3, ENDS, bug=bug)
+
+    assert_found(own_seq2seq.BUGS, build, pair)
 
 
 # ------------------------------------------------------- families without a reference

@@ -67,18 +67,28 @@ def gradients(program, values, ends):
     dx = (
         ends["last_hidden_state"]
         if "last_hidden_state" in ends
-        else _head(program, values, ends, d)
+        else head_backward(program, values, ends, d)
     )
+    body_backward(program, values, dx, d)
+    return {name: d[name] for name in values if name in d}
+
+
+def body_backward(program, values, dx, d):
+    """Add the gradients of all blocks and of the embeddings to d, from that of the last block."""
     for i in reversed(range(program.a.L)):
         dx = _layer(program, values, i, dx, d)
     if "embeddings_mapping" in values:
         d["embeddings_mapping"] = dx
         dx = dx @ program.p["embeddings.mapping.weight"]
+    sum_backward(program, values, dx, d)
+
+
+def sum_backward(program, values, dx, d):
+    """Add the gradients of the embeddings and of their sum to d, from the first."""
     d["embeddings"] = dx
     d["embeddings_sum"] = norm_backward(
         dx, values["embeddings_sum"], program.p, "embeddings.norm", program
     )
-    return {name: d[name] for name in values if name in d}
 
 
 def norm_backward(dy, x, p, name, program):
@@ -87,7 +97,7 @@ def norm_backward(dy, x, p, name, program):
     return page.layernorm_backward(dy, cache)[0]
 
 
-def _head(program, values, ends, d):
+def head_backward(program, values, ends, d):
     """Gradients of the outputs  ->  of the last hidden states (B,T,C)."""
     p, a = program.p, program.a
     d |= ends

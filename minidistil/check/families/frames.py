@@ -26,6 +26,12 @@ class Frames(Frame):
             return x[np.broadcast_to(self._square(x.shape), x.shape)]
         return x.ravel()
 
+    def rows(self, x):
+        if x.ndim == 4:
+            square = np.broadcast_to(self._square(x.shape), (len(x), 1, *x.shape[2:]))
+            return x.transpose(0, 2, 3, 1)[square[:, 0]]
+        return x[self.mask_of(x.shape)] if x.ndim == 3 else x.reshape(len(x), -1)
+
     def unpadded(self, x):
         if x.ndim == 4:
             return x * self._square(x.shape)

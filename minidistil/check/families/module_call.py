@@ -2,7 +2,7 @@
 
 import inspect
 
-from minidistil.check.record import NotCallableError
+from minidistil.check.calling import NotCallableError, call_module
 
 ROLES = (  # (role, names or parts of a name), the first that fits
     ("decoder_attention_mask", ("decoder_attention_mask", "tgt_mask", "target_mask", "decoder_mask",
@@ -38,6 +38,8 @@ def roles_taken(module):
 def call_with_roles(module, inputs):
     """Run a module on the inputs that its arguments name. Raises NotCallableError."""
     taken, given = roles_taken(module), {}
+    if not taken:  # *args and **kwargs alone
+        return call_module(module, inputs)
     first = next(iter(inputs))  # input_ids or pixel_values
     if first not in taken.values():
         unknown = [name for name, role in taken.items() if role is None]

@@ -21,8 +21,9 @@ def pair_batch(model, folder, texts=None, seed=0, module=None):
     ids = shift_right(labels, c.pad_token_id, c.decoder_start_token_id)
     batch = {n: x for n, x in source.items() if module is None or n != TYPES or n in taken}
     if module is None or "decoder_input_ids" in taken or "labels" not in taken:
-        mask = (ids != c.pad_token_id).astype(np.int64)
-        batch |= {"decoder_input_ids": ids, "decoder_attention_mask": mask}
+        batch["decoder_input_ids"] = ids
+    if module is None or "decoder_attention_mask" in taken:
+        batch["decoder_attention_mask"] = (ids != c.pad_token_id).astype(np.int64)
     if module is not None and "labels" in taken:
         batch["labels"] = labels
     return batch

@@ -61,12 +61,18 @@ class PairState(NamedTuple):
 
 
 class CrossProgram(Program):
-    """The decoder: `Program` with causal self-attention, and cross attention to the memory."""
+    """The decoder: `Program` with causal self-attention, and cross attention to the memory.
+
+    masked: whether padding is hidden. A causal mask hides padding on the right from the tokens
+    before it, and a module that is given no mask computes other values at the padding.
+    """
 
     right = RIGHT | FAMILY_OPS
+    masked = True
 
     def _cross_layer(self, i, state, source, do, values):
         p, x = self.layers[i], state.x
+        seen = self.mask if self.masked else np.ones_like(self.mask)
 
         def keep(name, value):
             values[f"layer.{i}.{name}"] = value
@@ -87,7 +93,7 @@ class CrossProgram(Program):
             return linear(f"{prefix}out", keep(f"{prefix}context", merge(a @ split(v))))
 
         def attend(z):
-            return attention("", (z, z, z), lambda s: do("causal_weights", "weights", s, self.mask))
+            return attention("", (z, z, z), lambda s: do("causal_weights", "weights", s, seen))
 
         def cross(z):
             m, mask = do("cross_source", "cross_source", z, state.memory, source.mask,
@@ -133,17 +139,18 @@ class PairProgram(Program):
         self.encoder = Program(self._half(model, "encoder"), source, dtype)
         target = {"input_ids": ids, "attention_mask": mask}
         self.decoder = CrossProgram(self._half(model, "decoder"), target, dtype)
+        self.decoder.masked = "decoder_attention_mask" in self.batch
         self.mask, self.names = self.decoder.mask, self.roles(model)
         T, U = self.encoder.mask.shape[1], self.mask.shape[1]
         if T == U:
             raise ValueError(
-                f"sources and targets both have {T} columns; pad one of them, so that the arrays "
-                f"of the encoder and the decoder are told apart by their shapes"
+                f"sources and targets both have {T} columns; pad one of them, so that shapes tell "
+                f"the encoder's arrays from the decoder's"
             )
         self.frame = Frames(self.encoder.frame, Frame(self.mask, self.a.H, self.a.C))
         self.stages = (*(f"encoder.{s}" for s in self.encoder.stages[:-1]), "memory",
                        *(f"decoder.{s}" for s in self.decoder.stages[:-1]), "head")  # fmt: skip
-        self.body = f"decoder.layer.{self.a.L - 1}.output"
+        self.body = "logits"
 
     def _half(self, model, half):
         names = {n: n for n in scope(model.names, half)}

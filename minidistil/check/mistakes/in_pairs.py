@@ -1,4 +1,4 @@
-"""Mistakes in encoder–decoders: cross attention's source and mask, the order of a block, targets."""
+"""Mistakes in encoder–decoders: cross attention's source and mask, a block's order, targets."""
 
 import numpy as np
 
@@ -122,13 +122,13 @@ def cross_first(x, attend, norm1, cross, norm2, feed, norm3, residual):
 
 
 @mistake(
-    "cross-residual", "cross_block", values=("the block's input x", "nothing"),
-    says="Cross attention's residual is not u, but {}.",
-    yours="w = LN(x + cross(u, m)) or LN(cross(u, m))", right=BLOCK, fix="w = LN(u + cross(u, m))",
+    "cross-residual", "cross_block",
+    says="Cross attention's residual is not u, but the block's input x.",
+    yours="w = LN(x + cross(u, m))", right=BLOCK, fix="w = LN(u + cross(u, m))",
 )  # fmt: skip
-def cross_residual(x, attend, norm1, cross, norm2, feed, norm3, residual, *, value):
+def cross_residual(x, attend, norm1, cross, norm2, feed, norm3, residual):
     u = norm1(residual(x, attend(x), "attention_sum"))
-    w = norm2(residual(x if value.endswith("x") else 0 * u, cross(u), "cross_sum"))
+    w = norm2(residual(x, cross(u), "cross_sum"))
     return norm3(residual(w, feed(w), "output_sum"))
 
 
