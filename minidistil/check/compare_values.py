@@ -14,6 +14,7 @@ the outputs, which must be there; `weights` and gradients under the implementati
 `cotangents` {quantity: array} is the gradient of the loss with respect to the outputs.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from minidistil.check.align import DOUBLE, SHARP, Alignment, align
@@ -23,6 +24,8 @@ from minidistil.check.findings import Diagnosis, Report
 from minidistil.check.located import between, next_place, rows_of
 from minidistil.check.match_weights import ModuleWeights
 from minidistil.check.match_weights import align as align_weights
+from minidistil.check.mistakes.registry import format_value
+from minidistil.check.not_compared import gradients_left_out
 from minidistil.check.program import stage_of
 from minidistil.check.related import related
 from minidistil.check.returned import named, outputs, row_of
@@ -37,6 +40,7 @@ class ForwardComparison(NamedTuple):
     alignment: Alignment
     weights: ModuleWeights
     outputs: list
+    other_form: list  # why some gradients cannot be compared: filled by `compare_gradients`
 
 
 def compare_values(reference, recording, layers=None) -> ForwardComparison:
@@ -55,7 +59,7 @@ def compare_values(reference, recording, layers=None) -> ForwardComparison:
         _returned(report, reference, found, recording.precision)
     report.unmatched += _unmatched(reference, alignment, weights, found)
     report.unmatched += recording.said
-    return ForwardComparison(report, alignment, weights, found)
+    return ForwardComparison(report, alignment, weights, found, [])
 
 
 def _hopeless(alignment, weights, params, recording):
@@ -92,10 +96,13 @@ def _forward(reference, alignment, weights, recording, layers):
         return Report("agree", rows=rows_of(reference, alignment, {}, recording.as_is)[0])
     alignment, fits = _explained(reference, alignment, weights, recording, layers)
     first = alignment.first
-    wrong = fits[0].values if fits else {}
+    wrong = fits[0][0].values if fits else {}
     rows, places = rows_of(reference, alignment, wrong, recording.as_is)
     where = places.get(first) or next_place(alignment, first)
     diagnosis = [_diagnosis(fit, where, first, reference) for fit in fits]
+    if len(diagnosis) > 1:
+        same = "; the same numbers follow from " + " and from ".join(d.id for d in diagnosis)
+        diagnosis = [replace(d, evidence=d.evidence + same) for d in diagnosis]
     diagnosis = diagnosis or dropped(reference, alignment, where)
     diagnosis = diagnosis or related(reference, alignment, where)
     report = Report("differ", first, diagnosis, rows, where=where)
@@ -117,16 +124,23 @@ def _explained(reference, alignment, weights, recording, layers):
     return alignment, fits
 
 
-def _diagnosis(fit, where, first, reference):
-    """The Diagnosis of a mistake that fits."""
-    rest = f"{fit.left} still differ" if fit.left else "all others agree"
+def _diagnosis(forms, where, first, reference):
+    """The Diagnosis of a mistake that fits, in one or more of its forms."""
+    fit, *others = forms
+    begin = f", the first {fit.left[0]}" if fit.left else ""
+    rest = f"{len(fit.left)} still differ{begin}" if fit.left else "all others agree"
     names = list(reference.values)
     seen = next(n for n in names[names.index(first) :] if n in fit.values)
     error = reference.error(fit.values[seen], reference.values[seen])
+    alone = f" in {', '.join(fit.stages)} alone, not in {', '.join(fit.spared)},"
     evidence = (
-        f"with this mistake the reference reproduces {fit.gain} of the module's quantities from "
-        f"{first} on, error {fit.error:.0e} (without it {first} differs by {error:.0e}); {rest}"
+        f"with this mistake{alone if fit.spared else ''} the reference reproduces {fit.gain} of "
+        f"the module's quantities from {first} on, error {fit.error:.0e} (without it {first} "
+        f"differs by {error:.0e}); {rest}"
     )
+    alike = [format_value(f.value) for f in others if isinstance(f.value, str | int | float)]
+    if alike:
+        evidence += f"; the same numbers follow from the form {' or '.join(alike[:3])}"
     return Diagnosis(fit.mistake.id, fit.mistake.message(fit.value), where, evidence)
 
 
@@ -170,25 +184,24 @@ def conclude(comparison, reference, trainable) -> Report:
     trainable: the names of the weights that require a gradient and arrive in the outputs.
     """
     report, found = comparison.report, comparison.outputs
+    if any(not o.agrees for o in found):
+        report.unmatched.append("the gradients, as the outputs differ")
+    else:
+        report.unmatched += gradients_left_out(comparison, reference, set(trainable))
     if report.verdict != "agree":
         return report
-    ends = reference.ends
-    if not any(o.agrees and o.quantity in ends for o in found):
+    if not any(o.agrees and o.quantity in reference.ends for o in found):
         shapes = ", ".join(f"{o.label} {o.shape}" for o in found) or "no array"
-        sizes = " or ".join(f"{n} {reference.values[n].shape}" for n in reversed(ends))
+        sizes = " or ".join(f"{n} {reference.values[n].shape}" for n in reversed(reference.ends))
         return _undecided(report, f"the module returns {shapes}; the task returns {sizes}")
     compared = {row.where for row in report.rows if row.kind == "gradient"}
-    left = [name for name in trainable if name not in compared]
     if trainable and not compared:
-        why = "no gradient was compared; look for no_grad, detach or .data in forward"
-        return _undecided(report, why)
-    lacking = comparison.weights.missing
-    if left and lacking:
-        public = reference.program.names
         return _undecided(
-            report, f"the gradients of {len(left)} weights were not compared, such as {left[0]}; "
-            f"the folder's {public[lacking[0]]} is held in another form"
+            report, "no gradient was compared: none arrives at the outputs, as under no_grad or "
+            "after detach; requires_grad_(False) says that none is wanted"
         )  # fmt: skip
+    if comparison.other_form:
+        return _undecided(report, comparison.other_form[0])
     return report
 
 

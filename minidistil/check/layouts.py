@@ -24,6 +24,10 @@ class Frame:
         """The mask (B,T) of the tokens of a quantity (B,T,·)."""
         return self.mask
 
+    def has(self, shape):
+        """Whether another number of tokens than a quantity's can be found, too."""
+        return False
+
     def real(self, x):
         """The entries of a quantity at real tokens, flat."""
         if x.ndim == 3:

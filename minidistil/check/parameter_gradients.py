@@ -1,4 +1,4 @@
-"""ForwardComparison of every parameter's gradient in an implementation with the reference's.
+"""Comparison of every parameter's gradient in an implementation with the reference's.
 
 For a module, the cotangent is one random direction of its outputs, the same on both sides, so that
 no loss is involved.
@@ -86,7 +86,7 @@ def _dhidden(model, out, dy):
 
 
 def gradients(reference, weights, mine, cotangents, double):
-    """[Gradient, …] of an implementation's weights, in its order.
+    """([Gradient, …] of an implementation's weights, in its order; the exact ones, all of them).
 
     mine: {name of a weight: its gradient}. double: whether they were computed in float64.
     """
@@ -101,7 +101,7 @@ def gradients(reference, weights, mine, cotangents, double):
             name = min(options, key=lambda c: rms(value - exact[c]))
             used.add(name)
             rows.append(_row(name, piece.name, value, exact[name], single[name], largest, double))
-    return rows
+    return rows, exact
 
 
 def _row(name, weight, value, exact, single, largest, double):
@@ -135,13 +135,16 @@ def tied(reference, rows, cotangents):
 
 
 def compare_gradients(comparison, reference, mine, cotangents):
-    """Add the gradients' rows to a ForwardComparison's report, and the first that differs if all
-    else agrees. mine, cotangents: as `gradients` takes them."""
+    """Add the rows of the gradients, and the first that differs if all else agrees.
+
+    comparison: of `compare_values`. mine, cotangents: as `gradients` takes them.
+    """
     report, public = comparison.report, reference.program.names
     if not cotangents or not mine:
         return
     double = comparison.alignment.precision != SINGLE
-    found = gradients(reference, comparison.weights, mine, cotangents, double)
+    found, exact = gradients(reference, comparison.weights, mine, cotangents, double)
+    comparison.other_form.extend(_other_form(comparison.weights, mine, exact, public))
     mistake = tied(reference, found, cotangents)
     untied = mistake is not None and mistake[0] == "head-untied"
     for g in found:
@@ -166,3 +169,14 @@ def compare_gradients(comparison, reference, mine, cotangents):
         f"the nearest to the loss is that of {last.weight}: {zero}; look for detach, no_grad, "
         f".data or a copy of the weight"
     )
+
+
+def _other_form(weights, mine, exact, public):
+    """Why some gradients cannot be compared: the module holds a parameter in another form."""
+    lacking = [public[name] for name in weights.missing if rms(exact[name])]
+    foreign = [name for name in weights.foreign if name in mine and rms(mine[name])]
+    if lacking and foreign:
+        yield (
+            f"the gradients of {len(lacking)} parameters were not compared, such as {lacking[0]}: "
+            f"the module holds them in another form, among {', '.join(foreign[:3])}"
+        )

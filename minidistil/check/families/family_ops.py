@@ -42,8 +42,10 @@ def token_loss(logits, targets):
     return cross_entropy(logits, targets)[0]
 
 
-def cross_block(x, attend, attention_norm, cross, cross_norm, feed, output_norm, residual):
-    """A decoder's post-norm block: self-attention, cross attention, feed-forward.  x, y (B,U,C)."""
+def cross_block(x, attend, cross, feed, norms, residual):
+    """A decoder's post-norm block: self-attention, cross attention, feed-forward, and the three
+    LayerNorms behind them.  x, y (B,U,C)."""
+    attention_norm, cross_norm, output_norm = norms
     u = attention_norm(residual(x, attend(x), "attention_sum"))
     w = cross_norm(residual(u, cross(u), "cross_sum"))
     return output_norm(residual(w, feed(w), "output_sum"))

@@ -106,11 +106,12 @@ class CrossProgram(Program):
             g = do("activation", "activation", linear("lin1", z), name=self.a.activation)
             return linear("lin2", keep("activation", g))
 
-        return do(
-            "cross_block", "cross_block", x, attend, norm("attention_norm", "attention_norm"),
-            cross, norm("cross_norm", "cross_norm"), feed, norm("output_norm", "output"),
-            lambda z, f, name: keep(name, do("residual", name, z, f)),
-        )  # fmt: skip
+        norms = [
+            norm("attention_norm", "attention_norm"), norm("cross_norm", "cross_norm"),
+            norm("output_norm", "output"),
+        ]  # fmt: skip
+        return do("cross_block", "cross_block", x, attend, cross, feed, norms,
+                  lambda z, f, name: keep(name, do("residual", name, z, f)))  # fmt: skip
 
 
 class PairProgram(Program):

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from minidistil.check.families.family_ops import cross_block
 from minidistil.check.mistakes.registry import mistake
 from minidistil.check.reference_ops import softmax
 
@@ -103,7 +104,8 @@ BLOCK = "u = LN(x + self(x)),  w = LN(u + cross(u, m)),  y = LN(w + ffn(w))"
     says="Cross attention is missing ({}): the target does not depend on the source.",
     yours="y = LN(u + ffn(u))", right=BLOCK, fix="call the cross attention in every decoder block",
 )  # fmt: skip
-def cross_missing(x, attend, norm1, cross, norm2, feed, norm3, residual, *, value):
+def cross_missing(x, attend, cross, feed, norms, residual, *, value):
+    norm1, norm2, norm3 = norms
     u = norm1(residual(x, attend(x), "attention_sum"))
     w = norm2(u) if value.startswith("with") else u
     return norm3(residual(w, feed(w), "output_sum"))
@@ -115,7 +117,8 @@ def cross_missing(x, attend, norm1, cross, norm2, feed, norm3, residual, *, valu
     yours="u = LN(x + cross(x, m)),  w = LN(u + self(u))", right=BLOCK,
     fix="self-attention, cross attention, feed-forward",
 )  # fmt: skip
-def cross_first(x, attend, norm1, cross, norm2, feed, norm3, residual):
+def cross_first(x, attend, cross, feed, norms, residual):
+    norm1, norm2, norm3 = norms
     u = norm2(residual(x, cross(x), "cross_sum"))
     w = norm1(residual(u, attend(u), "attention_sum"))
     return norm3(residual(w, feed(w), "output_sum"))
@@ -126,7 +129,8 @@ def cross_first(x, attend, norm1, cross, norm2, feed, norm3, residual):
     says="Cross attention's residual is not u, but the block's input x.",
     yours="w = LN(x + cross(u, m))", right=BLOCK, fix="w = LN(u + cross(u, m))",
 )  # fmt: skip
-def cross_residual(x, attend, norm1, cross, norm2, feed, norm3, residual):
+def cross_residual(x, attend, cross, feed, norms, residual):
+    norm1, norm2, norm3 = norms
     u = norm1(residual(x, attend(x), "attention_sum"))
     w = norm2(residual(x, cross(u), "cross_sum"))
     return norm3(residual(w, feed(w), "output_sum"))
@@ -138,7 +142,8 @@ def cross_residual(x, attend, norm1, cross, norm2, feed, norm3, residual):
     yours="u = x + self(LN(x)),  w = u + cross(LN(u), m),  y = w + ffn(LN(w))", right=BLOCK,
     fix="post-norm: add the residual, then normalise the sum; norm_first=False in torch.nn",
 )  # fmt: skip
-def cross_pre_norm(x, attend, norm1, cross, norm2, feed, norm3, residual):
+def cross_pre_norm(x, attend, cross, feed, norms, residual):
+    norm1, norm2, norm3 = norms
     u = residual(x, attend(norm1(x)), "attention_sum")
     w = residual(u, cross(norm2(u)), "cross_sum")
     return residual(w, feed(norm3(w)), "output_sum")
@@ -151,14 +156,13 @@ def cross_pre_norm(x, attend, norm1, cross, norm2, feed, norm3, residual):
     yours="each LN with the other's γ and β", right=BLOCK,
     fix="attention.output, crossattention.output, output: the order of their LayerNorms",
 )  # fmt: skip
-def cross_norms_swapped(x, attend, norm1, cross, norm2, feed, norm3, residual, *, value):
-    norms = {
-        "cross and output": (norm1, norm3, norm2), "self and cross": (norm2, norm1, norm3),
-        "self and output": (norm3, norm2, norm1),
-    }[value]  # fmt: skip
-    u = norms[0](residual(x, attend(x), "attention_sum"))
-    w = norms[1](residual(u, cross(u), "cross_sum"))
-    return norms[2](residual(w, feed(w), "output_sum"))
+def cross_norms_swapped(x, attend, cross, feed, norms, residual, *, value):
+    order = {
+        "cross and output": (0, 2, 1),
+        "self and cross": (1, 0, 2),
+        "self and output": (2, 1, 0),
+    }
+    return cross_block(x, attend, cross, feed, [norms[i] for i in order[value]], residual)
 
 
 TARGETS = "decoder_input_ids = start, label₁, label₂, …, without the last label"
