@@ -15,12 +15,12 @@ import numpy as np
 from minidistil.check.align import Reference
 from minidistil.check.calling import NotCallableError
 from minidistil.check.compare_values import compare_values, conclude
+from minidistil.check.families.family import program_of
 from minidistil.check.findings import Report
 from minidistil.check.module_run import directions, module_gradients, run_module, trainable
 from minidistil.check.parameter_gradients import compare_gradients
-from minidistil.check.program import check_family
 from minidistil.check.record import evaluating, unwrapped
-from minidistil.check.reference_batch import READ, as_stored, example, load
+from minidistil.check.reference_batch import as_stored, load
 
 STEPS = ("the reference", "the module", "the first difference", "gradients")
 
@@ -49,10 +49,10 @@ def compare(
     tell = tell or (lambda step: None)
     tell(STEPS[0])
     model = load(folder, task)
-    check_family(model)
-    batch = example(model, folder, texts, seed) if batch is None else batch
-    batch = {name: batch[name] for name in READ if name in batch}
-    module = unwrapped(module)
+    family, module = program_of(model), unwrapped(module)
+    batch = family.example(model, folder, texts, seed, module) if batch is None else batch
+    batch = {name: batch[name] for name in family.reads if name in batch}
+    call = call or family.call
     reference = Reference(as_stored(model, module), batch)
     layers = _layers(load(teacher, task)) if teacher else None
     try:
@@ -86,7 +86,8 @@ def _compare(module, reference, layers, call, tell):
         report.first_difference = report.first_difference or comparison.alignment.names[-1]
         return report
     tell(STEPS[3])
-    held = {o.label: o.quantity for o in comparison.outputs if o.quantity in reference.ends}
+    ends = [name for name in reference.ends if name != "loss"]  # its gradient is the logits'
+    held = {o.label: o.quantity for o in comparison.outputs if o.quantity in ends}
     found = directions(reference, ran, held)
     cotangents = {name: d for _, _, name, d in found}
     compare_gradients(comparison, reference, module_gradients(ran, found), cotangents)

@@ -12,9 +12,9 @@ import numpy as np
 
 from minidistil.check.align import Reference
 from minidistil.check.compare_values import compare_values, conclude
+from minidistil.check.families.family import program_of
 from minidistil.check.findings import Report, Row
-from minidistil.check.program import check_family
-from minidistil.check.reference_batch import READ, example, load
+from minidistil.check.reference_batch import load
 from minidistil.check.returned import named, row_of
 from minidistil.check.trace_file import LOSS, read_trace
 from minidistil.check.trace_values import values_and_gradients
@@ -42,15 +42,13 @@ def compare_trace(
     Raises ValueError for a folder without a model and for a file that holds nothing to compare.
     """
     model = load(folder, task)
-    check_family(model)
-    written = read_trace(path)
+    batch = program_of(model).example(model, folder, texts, seed)
+    written, given = read_trace(path), batch
     if inputs is not None:
         given = read_trace(inputs).inputs
     elif texts is None and {"input_ids", "attention_mask"} <= set(written.inputs):
         given = written.inputs
-    else:
-        given = example(model, folder, texts, seed)
-    batch = {name: given[name] for name in READ if name in given}
+    batch = {name: given[name] for name in batch if name in given}
     _check_same(written.inputs, batch, path)
     return _compare(written, Reference(model, batch))
 

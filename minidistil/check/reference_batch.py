@@ -36,12 +36,13 @@ def as_stored(model, module):
     return model
 
 
-def example(model, folder, texts=None, seed=0):
+def example(model, folder, texts=None, seed=0, room=0):
     """A padded batch (B,T) of texts or of random tokens, with both token types if there are two.
-    For multiple choice (B,2,T), or one question (1,choices,T) whose choices are the texts."""
+    For multiple choice (B,2,T), or one question (1,choices,T) whose choices are the texts.
+    room: columns of padding behind the longest text."""
     choices = "choice" in model.heads
     if texts:
-        batch = _of_texts(model, folder, texts)
+        batch = _of_texts(model, folder, texts, room)
         shape = (1, len(texts), -1) if choices else (len(texts), -1)
     else:
         batch = _random(model, 4 if choices else 3, seed)
@@ -49,12 +50,12 @@ def example(model, folder, texts=None, seed=0):
     return {name: x.reshape(shape) for name, x in batch.items()}
 
 
-def _of_texts(model, folder, texts):
+def _of_texts(model, folder, texts, room):
     batch = load_tokenizer(folder)(list(texts))
     batch = {name: np.asarray(x) for name, x in batch.items()}
-    room = min(2, model.config.architecture.longest - batch["input_ids"].shape[1])
+    room = min(room, model.config.architecture.longest - batch["input_ids"].shape[1])
     pads = {"input_ids": model.config.pad_token_id}
-    return {  # padding makes mistakes of the mask visible
+    return {
         n: np.pad(x, ((0, 0), (0, room)), constant_values=pads.get(n, 0)) for n, x in batch.items()
     }
 

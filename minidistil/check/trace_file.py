@@ -22,6 +22,8 @@ INPUTS = {  # {array of the batch: names that it may have in a file}
     "input_ids": ("input_ids", "ids", "token_ids", "tokens"),
     "attention_mask": ("attention_mask", "mask"),
     "token_type_ids": ("token_type_ids", "type_ids", "segment_ids", "token_types"),
+    "decoder_input_ids": ("decoder_input_ids",),
+    "decoder_attention_mask": ("decoder_attention_mask",),
     "labels": ("labels",), "start_positions": ("start_positions",),
     "end_positions": ("end_positions",),
 }  # fmt: skip

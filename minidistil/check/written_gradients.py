@@ -10,6 +10,7 @@ import numpy as np
 
 from minidistil.check.align import SINGLE, Reference
 from minidistil.check.compare_values import ForwardComparison
+from minidistil.check.families.family import ENCODERS
 from minidistil.check.findings import Diagnosis, Row
 from minidistil.check.pair_gradients import Part, alike, paired, parameter_pieces, split
 from minidistil.check.parameter_gradients import compare_gradients
@@ -18,7 +19,7 @@ from minidistil.testing import FLOOR, rms
 
 OF_THE_LOSS = ("logits", "start_logits", "end_logits")  # a body's: its last hidden states
 SAME = 1e-4  # relative; gradients of one loss times a number share the factor far more closely
-CROSSED = {  # {quantity: the op whose backward gives its gradient}
+CROSSED = {  # {quantity of an encoder: the op whose backward gives its gradient}
     "output_sum": "the LayerNorm after the feed-forward", "lin2": "the residual sum",
     "activation": "lin2", "lin1": "the activation", "attention_norm": "lin1 or the residual sum",
     "attention_sum": "the LayerNorm after attention", "out": "the residual sum",
@@ -44,9 +45,10 @@ def compare_written_gradients(
 
     arrays: {name: gradient}. truth: `values_and_gradients` in float64 and in float32.
     """
-    report, public = comparison.report, reference.model.names
+    report, public = comparison.report, reference.program.names
     arrays = {name: np.asarray(x, np.float64) for name, x in arrays.items()}
-    parameters = {c: truth[0][f"parameter_gradient.{name}"] for c, name in public.items()}
+    named = {n: truth[0][f"parameter_gradient.{n}"] for n in reference.model.names.values()}
+    parameters = reference.program.by_role(named)
     places = {row.name: row.where for row in report.rows if row.kind == "forward"}
     pairs = _quantity_pairs(reference, arrays, parameters, truth, places)
     of_quantities = {part.name for part, _ in pairs}
@@ -108,25 +110,28 @@ def _quantities(comparison, reference, pairs, truth):
         return
     name, row = bad[0]
     report.verdict, report.first_difference, report.where = "differ", row.name, row.where
+    crossed = _crossed(reference, name, pairs, order)
     report.evidence = (
         f"every quantity of the forward agrees; read from the loss, the gradient of {name} is the "
-        f"first that differs, by {row.error:.1e} of its rms, {_crossed(name, pairs, order)}"
+        f"first that differs, by {row.error:.1e} of its rms, {crossed}"
     )
 
 
-def _crossed(name, pairs, order):
+def _crossed(reference, name, pairs, order):
     """Where the backward is wrong, if the gradient of `name` is the first that differs."""
     written = [n for _, n in pairs]
     nearer = written[: written.index(name)]
     if not nearer:
-        return f"and none nearer to the loss is written: look at {_op(name)} and what follows it"
+        return "and none nearer to the loss is written"
+    agreed = f"and that of {nearer[-1]} agrees: look at the backward of"
+    if reference.model.config.model_type not in ENCODERS:
+        return f"{agreed} what lies between them"
     between = order[order.index(name) : order.index(nearer[-1])]
-    ops = list(dict.fromkeys(_op(n) for n in reversed(between)))
-    return f"and that of {nearer[-1]} agrees: look at the backward of {', '.join(ops)}"
+    return f"{agreed} {', '.join(dict.fromkeys(map(_op, reversed(between))))}"
 
 
 def _op(name):
-    return CROSSED[name.rpartition(".")[2]]
+    return CROSSED.get(name.rpartition(".")[2], name)
 
 
 # ------------------------------------------------------- a factor that all share

@@ -62,7 +62,7 @@ def not_finite(arrays: Mapping[str, np.ndarray], reference: Reference) -> list[s
 
 def _other_sizes(arrays, reference):
     """What is wrong with arrays of which none has the size of a quantity."""
-    B, T = reference.frame.mask.shape
+    B, T = np.shape(reference.batch["input_ids"])[-2:]
     end = head_ends(reference)[-1]
     some = ", ".join(f"{name} {x.shape}" for name, x in list(arrays.items())[:4])
     return (
@@ -74,7 +74,7 @@ def _other_sizes(arrays, reference):
 
 def head_ends(reference: Reference) -> list[str]:
     """The quantities that the task returns; for a body, its last hidden states."""
-    inner = ("spans", "pooled", *reference.body)
+    inner = ("spans", "pooled", "loss", *reference.body)
     return [name for name in reference.ends if name not in inner] or list(reference.body)
 
 

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from minidistil.check.reference_batch import example, load
+from minidistil.check.families.family import program_of
+from minidistil.check.reference_batch import load
 from minidistil.check.trace_values import about_model, inputs_of, trace
 from minidistil.io import files
 from minidistil.io.console import Answer, table
@@ -57,11 +58,9 @@ def run(args):
         raise ValueError(f"--out: {out.parent} is not a folder")
     check_file(out, "a trace", _is_trace)
     model = load(folder, args.task)
-    batch = example(model, folder, args.text, args.seed)
-    kept = ("input_ids", "attention_mask", "token_type_ids")
+    batch = program_of(model).example(model, folder, args.text, args.seed)
     if not model.config.architecture.types:
-        kept = kept[:2]
-    batch = {name: batch[name] for name in kept if name in batch}
+        batch.pop("token_type_ids", None)
     return _inputs(out, model, batch) if args.inputs_only else _everything(out, model, batch)
 
 
@@ -79,7 +78,7 @@ def _inputs(out, model, batch):
     about = about_model(model)
     files.write_tensors(out, named, about)
     weights = [(role, public, _times(model.params[public].shape))
-               for role, public in model.names.items()]  # fmt: skip
+               for role, public in program_of(model).roles(model).items()]  # fmt: skip
     text = table(("name", "shape", "type"), _rows(named))
     text += "\n\n" + table(("parameter", "its name in model.safetensors", "shape"), weights)
     text += f"\n\nthe batch and these names are in {out}"

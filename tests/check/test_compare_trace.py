@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 from small import ALBERT, CONFIG, ROBERTA, saved
+from small import CASES as FAMILIES
 from test_trace import BERT
 
 import minidistil as md
 from minidistil.check.align import DOUBLE, SINGLE, Reference
+from minidistil.check.families.family import program_of
 from minidistil.check.reference_batch import example, load
 from minidistil.check.trace_values import trace
 from minidistil.cli import main
@@ -19,7 +21,7 @@ CASES = {
     "classifier": (BERT, "text-classification"), "body": (CONFIG, "feature-extraction"),
     "tokens": (BERT, "token-classification"), "answers": (CONFIG, "question-answering"),
     "choices": (BERT, "multiple-choice"), "roberta": (ROBERTA, "text-classification"),
-    "albert": (ALBERT, "fill-mask"),
+    "albert": (ALBERT, "fill-mask"), **FAMILIES,
 }  # fmt: skip
 
 
@@ -29,9 +31,9 @@ class World:
     def __init__(self, config, task, home):
         self.folder = saved(md.from_config(config, task=task), home / "model")
         self.model, self.home = load(self.folder), home
-        self.batch = example(self.model, self.folder)
+        self.batch = program_of(self.model).example(self.model, self.folder)
         self.all = trace(self.model, self.batch)
-        self.H = self.model.config.architecture.H
+        self.H = program_of(self.model)(self.model, self.batch).frame.H
 
     def values(self):
         return {n.removeprefix("value."): x for n, x in self.all.items() if n.startswith("value.")}
