@@ -4,7 +4,7 @@ A PyTorch module is recorded into these by `module_run.py`; arrays that a progra
 language has written become the same. The comparison reads nothing else.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -35,3 +35,4 @@ class Recording(NamedTuple):
     precision: str  # SINGLE or DOUBLE of `align.py`: which rounding error is allowed
     as_is: Sequence[Recorded] = ()  # the same in the implementation's own precision
     said: Sequence[str] = ()  # what could not be run, for the line "not compared"
+    meant: Collection[str] | None = None  # quantities that have an array; None: all that arise

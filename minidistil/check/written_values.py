@@ -40,12 +40,12 @@ def recording_of(arrays: Mapping[str, np.ndarray], reference: Reference) -> Reco
     recorded = [
         Recorded(np.asarray(x, np.float64), name, "", not double) for name, x in fitting.items()
     ]
-    recorded = _ordered(recorded, reference, precision)
+    recorded, meant = _ordered(recorded, reference, precision)
     returned = [
         Returned(name, np.asarray(arrays[name], np.float64))
         for name in output_names(arrays, recorded, reference, precision)
     ]
-    return Recording(recorded, returned, None, precision)
+    return Recording(recorded, returned, None, precision, meant=meant)
 
 
 def not_finite(arrays: Mapping[str, np.ndarray], reference: Reference) -> list[str]:
@@ -79,7 +79,7 @@ def head_ends(reference: Reference) -> list[str]:
 
 
 def _ordered(recorded, reference, precision):
-    """The arrays in the order of the quantities that they hold or come nearest to."""
+    """(the arrays in the order of the quantities that they hold or come nearest to, these)."""
     index, names = IndexMap(reference.frame, recorded), list(reference.values)
     places = {}
     for place, name in enumerate(names):
@@ -91,7 +91,8 @@ def _ordered(recorded, reference, precision):
     for number, array in enumerate(recorded):
         if number not in places:
             places[number] = _place(array, reference, names, free)
-    return [recorded[number] for number in sorted(places, key=lambda n: (places[n], n))]
+    order = sorted(places, key=lambda n: (places[n], n))
+    return [recorded[n] for n in order], [n for p, n in enumerate(names) if p in places.values()]
 
 
 def _place(array, reference, names, free):
