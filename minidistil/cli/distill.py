@@ -200,7 +200,7 @@ def run(args):
                 args.cache_teacher, teacher, data, losses, args.cache_format,
                 lambda steps: progress(steps, "asking the teacher"),
             )  # fmt: skip
-        config = settle(config, run, objectives, data, started)
+        config = settle(config, run, objectives, data)
 
         def save(entry):
             entry.model.save_pretrained(entry.folder, args.store)

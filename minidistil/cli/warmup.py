@@ -1,7 +1,7 @@
 """Compile the kernels ahead of time, so that later commands start at once.
 
-A kernel is compiled when it is first called and stored in a folder, by default the user's cache
-folder (set NUMBA_CACHE_DIR to choose another). This command calls every kernel once, on tiny models.
+A kernel is compiled when it is first called, and stored in the user's cache folder or in
+NUMBA_CACHE_DIR. This command calls every kernel once, on tiny models.
 """
 
 import time
