@@ -12,6 +12,7 @@ from pathlib import Path
 from minidistil.cli.options import add_model_options
 from minidistil.io import files
 from minidistil.io.console import Answer, progress
+from minidistil.io.counts import counted
 from minidistil.io.outputs import check_file
 from minidistil.model.bundled_teacher import default_teacher
 from minidistil.tasks.augmentation import Augmenter
@@ -59,4 +60,4 @@ def run(args):
                 file.write(json.dumps(files.jsonable(row), ensure_ascii=False) + "\n")
                 written += 1
     answer = {"examples": len(found), "written": written, "out": str(out)}
-    return Answer(answer, f"{len(found):,} examples became {written:,}: {out}")
+    return Answer(answer, f"{counted(len(found), 'example')} became {written:,}: {out}")

@@ -20,6 +20,7 @@ from minidistil.cli.predict_items import chunks_of
 from minidistil.cli.predict_lines import answer_lines
 from minidistil.data.file_rows import strict
 from minidistil.io.console import Answer, progress
+from minidistil.io.counts import counted
 from minidistil.model.bundled_teacher import default_teacher
 from minidistil.model.pretrained import resolve, task_in
 from minidistil.model.vision.vision_encoder import IMAGES
@@ -135,4 +136,4 @@ def _described(answer):
     """An answer of a task without a command of its own: a text, or the vectors of its tokens."""
     if isinstance(answer, dict):
         return answer["generated_text"]
-    return f"{len(answer[0])} vectors of {len(answer[0][0])}"
+    return f"{counted(len(answer[0]), 'vector')} of {len(answer[0][0])}"

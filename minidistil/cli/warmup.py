@@ -12,6 +12,7 @@ import numpy as np
 from minidistil.config import PROBLEM_TYPES, BertConfig, DistilBertConfig
 from minidistil.distill import DistillConfig, distill_step
 from minidistil.io.console import Answer
+from minidistil.io.counts import counted
 from minidistil.model.pretrained import from_config
 from minidistil.train.optimizer import AdamW, clip
 
@@ -36,7 +37,7 @@ def run(args):
     found = {"compiled": compiled, "seconds": seconds}
     if not compiled:
         return Answer(found, "every kernel was in Numba's cache already")
-    return Answer(found, f"{compiled} kernels compiled in {seconds:.0f} s")
+    return Answer(found, f"{counted(compiled, 'kernel')} compiled in {seconds:.0f} s")
 
 
 def warm_up():
