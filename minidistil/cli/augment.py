@@ -9,6 +9,7 @@ the masked word; for a longer word, its nearest neighbours among the word vector
 import json
 from pathlib import Path
 
+from minidistil.cli.command_parser import add_model
 from minidistil.cli.options import add_model_options
 from minidistil.io import files
 from minidistil.io.console import Answer, progress
@@ -23,7 +24,7 @@ EXAMPLE = "--data train.tsv --out train-augmented.jsonl --copies 20"
 
 
 def add_options(parser):
-    parser.add_argument("--model", metavar="FOLDER", help="for fill-mask; default: weights/")
+    add_model(parser, "for fill-mask; default: weights/")
     parser.add_argument("--data", metavar="PATH", required=True, help="labelled texts or pairs")
     parser.add_argument("--out", metavar="FILE", required=True, help="a .jsonl file, not there yet")
     parser.add_argument("--text-column", metavar="NAME")

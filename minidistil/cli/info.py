@@ -8,6 +8,7 @@ import math
 import warnings
 from pathlib import Path
 
+from minidistil.cli.command_parser import add_model
 from minidistil.config.gpt2 import SIZES, published
 from minidistil.config.vit import VISION
 from minidistil.io.console import Answer, table
@@ -21,14 +22,14 @@ EXAMPLE = "weights runs/distill"
 
 
 def add_options(parser):
-    parser.add_argument("models", nargs="+", metavar="FOLDER", help="one or two; or hub names")
+    add_model(parser, "or a name on the hub; one or two", several=True, required=True)
     parser.add_argument("--task", help="default: what the model's config says")
 
 
 def run(args):
-    if len(args.models) > 2:
-        raise ValueError(f"info shows one model or two side by side, not {len(args.models)}")
-    found = [_describe(name, args.task) for name in args.models]
+    if len(args.model) > 2:
+        raise ValueError(f"info shows one model or two side by side, not {len(args.model)}")
+    found = [_describe(name, args.task) for name in args.model]
     text = _one(found[0]) if len(found) == 1 else _two(*found)
     return Answer(found if len(found) == 2 else found[0], text)
 
