@@ -100,3 +100,51 @@ def test_a_masked_language_model_classifies_nothing(world, capsys):
     assert "has no text-classification head, its task is fill-mask" in error
     assert main(["predict", str(world.teacher), "the [MASK]", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]
+
+
+# ------------------------------------------------------- info
+
+
+def shown(capsys, *argv):
+    assert main(["info", *map(str, argv)]) == 0
+    return capsys.readouterr().out
+
+
+def test_a_published_size_is_a_page(capsys):
+    """Was: a line for each of 1,156 parameters. The layers are equal: one row, for all of them."""
+    out = shown(capsys, "gpt3-175b")
+    assert len(out.splitlines()) < 45
+    (row,) = (line for line in out.splitlines() if line.startswith("transformer.h.i.mlp.c_fc.w"))
+    assert row.split()[1:5] == ["12288×49152", "×", "96", f"{12288 * 49152 * 96:,}"]
+    assert f"total {174_604_259_328:,}" in " ".join(out.split())
+
+
+def test_two_families_are_compared_by_common_names(world, tmp_path, capsys):
+    """Was: hidden_size with a gap beside it, and dim with a gap before it."""
+    teacher = minidistil.from_pretrained(world.teacher)
+    minidistil.student_from(teacher, layers=(1,)).save_pretrained(tmp_path)
+    rows = [line.split() for line in shown(capsys, world.teacher, tmp_path).splitlines() if line]
+    a, b = teacher.config, minidistil.from_pretrained(tmp_path).config
+    assert ["hidden_size", "(dim)", str(a.hidden_size), str(b.dim)] in rows
+    assert ["num_hidden_layers", "(n_layers)", str(a.num_hidden_layers), "1"] in rows
+    assert [
+        "intermediate_size",
+        "(hidden_dim)",
+        str(a.intermediate_size),
+        str(b.hidden_dim),
+    ] in rows
+    (row,) = (row for row in rows if row[0] == "layer.i.q.weight")
+    C = a.hidden_size
+    assert row[1:4] == [f"{C}×{C}", "×", str(a.num_hidden_layers)] and row[5] == f"{C}×{C}"
+
+
+def test_layers_of_several_shapes_stay_apart():
+    from minidistil.cli.info import _folded
+
+    def parameter(i, shape):
+        return {"name": f"layer.{i}.w", "shape": shape, "share": 0.5}
+
+    (same,) = _folded("name", [parameter(0, [2, 3]), parameter(1, [2, 3])])
+    (apart,) = _folded("name", [parameter(0, [2, 3]), parameter(1, [4, 3])])
+    assert list(same) == ["layer.i.w"] and same["layer.i.w"][1:] == (2, 1.0)
+    assert list(apart) == ["layer.0.w", "layer.1.w"]
