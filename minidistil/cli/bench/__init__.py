@@ -12,7 +12,7 @@ against one; more batch sizes and lengths; and the memory of a step.
 from importlib.util import find_spec
 from pathlib import Path
 
-from minidistil.cli.bench import machine, results_table
+from minidistil.cli.bench import machine, results_table, roofline, roofline_picture
 from minidistil.cli.bench.contestants import OURS, PEERS, TORCH, missing
 from minidistil.cli.bench.workloads import KERNELS, MEMORY, QUICK, SIZES, chosen, configs_of
 from minidistil.cli.options import add_model_options
@@ -22,6 +22,7 @@ from minidistil.io.outputs import check_file
 EXAMPLE = "--quick --threads 1 --plot bench.png"
 ROUNDS, SECONDS = 11, 60
 QUICK_ROUNDS = 3
+TABLE = True  # --roofline without a file
 
 
 def names(text):
@@ -60,6 +61,11 @@ def add_options(parser):
         help="cpu: processor time, for a machine that is busy; needs --threads 1",
     )  # fmt: skip
     parser.add_argument("--plot", metavar="FILE", help="draw a picture (.png); needs matplotlib")
+    parser.add_argument(
+        "--roofline", nargs="?", const=TABLE, metavar="FILE",
+        help="measure this machine's peaks too, and compare each row with what they allow: a "
+        "table, and with FILE (.png, .svg) a picture",
+    )  # fmt: skip
     add_model_options(parser)
 
 
@@ -78,6 +84,7 @@ def run(args):
     found = machine.ask(
         "minidistil.cli.bench.timing", threads, **common, rows=rows, peers=peers,
         model=args.model, rounds=rounds, seconds=args.seconds, clock=args.clock,
+        roofline=args.roofline is not None,
     )  # fmt: skip
     found |= {"missing": absent, "memory": None}
     if with_memory:
@@ -85,9 +92,14 @@ def run(args):
         found["memory"] = {name: _memory(name, threads, common)
                            for name in progress(contest, "memory")}  # fmt: skip
     text = results_table.text(found)
+    if found["ceilings"]:
+        text += "\n\n" + roofline.text(found)
     if args.plot:
         results_table.draw(Path(args.plot), found)
         text += f"\n\nplot: {args.plot}"
+    if picture := _picture(args):
+        roofline_picture.draw(Path(picture), found)
+        text += f"\n\nroofline: {picture}"
     wrong = [c for row in found["rows"] for c in row["contestants"].values() if "error" in c]
     return Answer(found, text, 1 if wrong else 0)
 
@@ -113,10 +125,15 @@ def _asked(args):
             raise ValueError(f"--{name} must be above 0, not {value}")
     if args.clock == "cpu" and args.threads != 1:
         raise ValueError("--clock cpu needs --threads 1: waiting costs no processor time")
-    if args.plot and find_spec("matplotlib") is None:
-        raise ModuleNotFoundError("--plot needs matplotlib: pip install 'minidistil[bench]'")
-    if args.plot:
-        check_file(args.plot, "a picture of bench", results_table.is_drawn)
+    for option, file in (("--plot", args.plot), ("--roofline", _picture(args))):
+        if file and find_spec("matplotlib") is None:
+            raise ModuleNotFoundError(f"{option} needs matplotlib: pip install 'minidistil[bench]'")
+        if file:
+            check_file(file, "a picture of bench", results_table.is_drawn)
+    if args.roofline is not None and args.backend == "cuda":
+        raise ValueError("--roofline is the processor's; --rows kernels has the device's ceilings")
+    if (file := _picture(args)) and Path(file).suffix not in roofline_picture.FORMATS:
+        raise ValueError(f"--roofline draws .png or .svg, not {Path(file).name}")
     if args.rows == [KERNELS]:
         return [], False
     if args.rows is None:
@@ -125,6 +142,11 @@ def _asked(args):
     if args.model is None and rows:
         chosen(rows, configs_of(args.size))
     return rows, MEMORY in args.rows
+
+
+def _picture(args):
+    """The file of --roofline; None where a table is enough."""
+    return None if args.roofline is TABLE else args.roofline
 
 
 def _memory(name, threads, common):
