@@ -82,10 +82,12 @@ def emit_split(builder, args, kind, by_rows, native=False):
     parts = PARTS[kind]
     largest = cgutils.alloca_once(builder, WORDS)
     builder.store(_load(builder, seen, WORDS), largest)
-    lanes = range(1, 2 * LANES, 2)  # upper halves
-    order = [*lanes, *(2 * LANES + lane for lane in lanes)]
+    halves, places = ir.VectorType(I16, 2 * LANES), list(range(2 * LANES))  # of the 32 numbers
     if not by_rows:
-        order = [lane for pair in zip(order[:LANES], order[LANES:], strict=True) for lane in pair]
+        places = [
+            lane for pair in zip(places[:LANES], places[LANES:], strict=True) for lane in pair
+        ]
+    order = [2 * place + 1 for place in places]  # upper halves of 32 words
 
     def row_of_tile(_, here):
         to, first, second = here
@@ -94,12 +96,13 @@ def emit_split(builder, args, kind, by_rows, native=False):
             magnitude, top = builder.and_(x, _all(MAGNITUDE)), builder.load(largest)
             larger = builder.icmp_unsigned(">", magnitude, top)
             builder.store(builder.select(larger, magnitude, top), largest)
-        if parts == 1 and native and by_rows:
+        if parts == 1 and native:
             name, kind = "llvm.x86.avx512bf16.cvtne2ps2bf16.512", ir.VectorType(BFloat(), 32)
             kind = ir.FunctionType(kind, [FLOATS] * 2)
             convert = cgutils.get_or_insert_function(builder.module, kind, name)
             floats = [builder.bitcast(x, FLOATS) for x in reversed(bits)]
-            _store(builder, builder.call(convert, floats), to)
+            rounded = builder.bitcast(builder.call(convert, floats), halves)
+            _store(builder, _shuffle(builder, rounded, rounded, places), to)
             return
         if parts == 1:
             rounded = [_nearest_even(builder, x) for x in bits]
