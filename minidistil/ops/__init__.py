@@ -31,9 +31,12 @@ OPS = (
 )  # fmt: skip
 SUFFIX = {"numpy": "", "cpu": "_cpu"}  # of the backends that need no device
 BACKENDS = SUFFIX | {"cuda": "_cuda"}
-# The narrow formats, and the ops whose operands they round, each in a file of its own
-NARROW = {"bfloat16": "bf16", "int8": "int8"}
-ROUNDED = ("linear", "linear_gelu")
+# The narrow formats, and the files of the ops that round their operands to them
+NARROW = {
+    "bfloat16": {"linear": "linear_bf16", "linear_gelu": "linear_gelu_bf16",
+                 "attention": "attention_bf16"},
+    "int8": {"linear": "linear_int8", "linear_gelu": "linear_gelu_int8"},
+}  # fmt: skip
 DTYPES = {"float32": np.float32, "float64": np.float64, **dict.fromkeys(NARROW, np.float32)}
 
 
@@ -43,7 +46,8 @@ def backend(name: str, dtype: str = "float32") -> "Backend":
     name: "numpy" (the specification), "cpu" (Numba kernels) or "cuda" (kernels for an NVIDIA
     device, which holds the arrays of floats; integers, masks and dropout keys come from the host).
     dtype: "float32"; "float64" for the specification alone; "bfloat16" or "int8" for inference:
-    the operands of every linear are rounded to that, and its backward raises ValueError.
+    the operands of every linear are rounded to that, with bfloat16 those of attention too, and
+    their backward raises ValueError.
     The arrays that go in and come out are float32 (or float64) in every case.
     Raises ValueError for any other name or dtype, for int8 where the processor lacks it, and for
     cuda where there is no device.
@@ -90,8 +94,7 @@ class Backend:
     def __getattr__(self, op):
         if op not in OPS:
             raise AttributeError(f"there is no op {op!r}")
-        narrow = self.dtype in NARROW and op in ROUNDED
-        file = f"{op}_{NARROW[self.dtype]}" if narrow else op
+        file = NARROW.get(self.dtype, {}).get(op, op)
         module, suffix = importlib.import_module(f"minidistil.ops.{file}"), BACKENDS[self.name]
         pair = {d: getattr(module, d + suffix) for d in ("forward", "backward")}
         setattr(self, op, SimpleNamespace(**pair))  # found without __getattr__ from now on

@@ -217,7 +217,7 @@ def compute(t, workers, job):
                 for i in range(first, last):
                     a_panel = a_packed + ((i - first) * steps + k) * step
                     m = min(SIDE, job.M - i * SIDE)
-                    block(Block(kind, m, kc, a_panel, b_panel, sums, unread))
+                    block(Block(kind, m, kc, a_panel, b_panel, sums, 4 * SIDE, unread))
                     _finish(i, j, k > 0, k + kc == steps, job.blocks[t], job)
     release()
 
