@@ -37,7 +37,6 @@ ROUNDED = {
     "bfloat16": ("linear", "linear_gelu", "vocabulary"),
     "int8": ("linear", "linear_gelu"),
 }
-TRAINED = ("float32", "float64", "bfloat16")  # dtypes with a gradient
 DTYPES = {"float32": np.float32, "float64": np.float64, **dict.fromkeys(NARROW, np.float32)}
 
 
