@@ -7,8 +7,9 @@ q, k, v and e are rounded to bfloat16 (`kernels/number_formats.py`), nearest, ti
 is float32: sums, scores, exp, and l, which sums the e before they are rounded. A weight of softmax
 would need a division before it can be rounded; e ≤ 1 has the same 8 bits without.
 
-Rounding serves the processor's matrix unit (AMX). Without one, and with dropout, which belongs to
-training, the products run in float32 (`attention.py`) and nothing is rounded. For inference only.
+Rounding serves the processor's matrix unit (AMX). Without one, and in training (where a cache for
+backward is kept, or weights are dropped), the products run in float32 and nothing is rounded: the
+op is `attention.py` then, forward and backward.
 """
 
 import math
@@ -21,7 +22,7 @@ from minidistil.ops.kernels import amx_attention
 from minidistil.ops.kernels.amx_tile import BF16
 from minidistil.ops.kernels.flash_attention import Attention
 from minidistil.ops.kernels.head_views import merge_heads, split_heads
-from minidistil.ops.kernels.number_formats import no_gradient, round_bf16
+from minidistil.ops.kernels.number_formats import round_bf16
 from minidistil.ops.runtime import amx
 from minidistil.ops.runtime.workspace import empty, empty_like
 
@@ -31,14 +32,14 @@ from minidistil.ops.runtime.workspace import empty, empty_like
 def forward(
     q, k, v, *, bounds, n_heads, key_bounds=None, causal=False, dropout_key=None, keep=True
 ):
-    """q (N,C), k, v (M,C), bounds, key_bounds (B+1,)  ->  y (N,C), no cache.
+    """q (N,C), k, v (M,C), bounds, key_bounds (B+1,)  ->  y (N,C), cache.
 
     The keyword arguments are those of `attention.forward`.
     """
-    if dropout_key is not None:
+    if keep or dropout_key is not None:
         return attention.forward(
             q, k, v, bounds=bounds, n_heads=n_heads, key_bounds=key_bounds, causal=causal,
-            dropout_key=dropout_key, keep=False,
+            dropout_key=dropout_key, keep=keep,
         )  # fmt: skip
     y, (q, k, v) = np.empty_like(q), map(round_bf16, (q, k, v))
     for rows, keys, hidden in Pattern.of(bounds, key_bounds, causal).sequences():
@@ -51,9 +52,7 @@ def forward(
     return y, None
 
 
-def backward(dy, cache):
-    """dy, cache  ->  ValueError: there is no gradient."""
-    raise no_gradient("bfloat16")
+backward = attention.backward
 
 
 # ------------------------------------------------------- Numba: `kernels/amx_attention.py`
@@ -62,10 +61,10 @@ def backward(dy, cache):
 def forward_cpu(
     q, k, v, *, bounds, n_heads, key_bounds=None, causal=False, dropout_key=None, keep=True
 ):
-    if dropout_key is not None or not amx.in_use():
+    if keep or dropout_key is not None or not amx.in_use():
         return attention.forward_cpu(
             q, k, v, bounds=bounds, n_heads=n_heads, key_bounds=key_bounds, causal=causal,
-            dropout_key=dropout_key, keep=False,
+            dropout_key=dropout_key, keep=keep,
         )  # fmt: skip
     q, k, v = (np.ascontiguousarray(x, np.float32) for x in (q, k, v))
     y, pattern = empty_like(q), Pattern.of(bounds, key_bounds, causal)
@@ -74,4 +73,4 @@ def forward_cpu(
     return y, None
 
 
-backward_cpu = backward
+backward_cpu = attention.backward_cpu

@@ -46,7 +46,7 @@ def case(lengths, D, key_lengths=None, **fixed):
     rng, keys = np.random.default_rng(D), key_lengths or lengths
     q = rng.standard_normal((sum(lengths), H * D), np.float32)
     k, v = rng.standard_normal((2, sum(keys), H * D), np.float32)
-    fixed |= {"bounds": sequences(*lengths), "n_heads": H}
+    fixed |= {"bounds": sequences(*lengths), "n_heads": H, "keep": False}
     return (q, k, v), fixed | ({"key_bounds": sequences(*key_lengths)} if key_lengths else {})
 
 
@@ -164,9 +164,14 @@ def test_dropout_and_processors_without_amx_take_float32():
 
 
 @pytest.mark.parametrize("name", ["numpy", "cpu"])
-def test_models_in_bfloat16_use_it(name):
-    forward = "forward" if name == "numpy" else "forward_cpu"
-    assert backend(name, "bfloat16").attention.forward is getattr(attention_bf16, forward)
-    assert backend(name, "int8").attention.forward is getattr(attention, forward)
-    with pytest.raises(ValueError, match="is for inference"):
-        backend(name, "bfloat16").attention.backward(None, None)
+def test_models_in_bfloat16_use_it_and_train_in_float32(name):
+    narrow, plain = backend(name, "bfloat16").attention, backend(name).attention
+    suffix = {"numpy": "", "cpu": "_cpu"}[name]
+    assert narrow.forward is getattr(attention_bf16, f"forward{suffix}")
+    assert backend(name, "int8").attention.forward is plain.forward
+    qkv, fixed = case((20, 7), 8)
+    fixed["keep"] = True
+    (y, cache), (y_plain, cache_plain) = (op.forward(*qkv, **fixed) for op in (narrow, plain))
+    np.testing.assert_array_equal(y, y_plain)
+    for a, b in zip(narrow.backward(y, cache), plain.backward(y, cache_plain), strict=True):
+        np.testing.assert_array_equal(a, b)
