@@ -33,7 +33,7 @@ from minidistil.ops.kernels import matmul_cuda
 from minidistil.ops.kernels.matmul import matmul
 from minidistil.ops.kl_div import MINUS_INFINITY, add_difference, divergence
 from minidistil.ops.mse import add_error, squared_distance
-from minidistil.ops.runtime.cpu import kernel, prange
+from minidistil.ops.runtime.cpu import kernel, own_code, prange, serial
 from minidistil.ops.runtime.cuda import (
     TEAM,
     block_max,
@@ -193,36 +193,41 @@ def _factors(N, M, asked):
 
 @kernel
 def _replace_by_gradient(z_s, z_t, labels, inv_tau, factors, sums):
+    for n in prange(len(z_s)):
+        _gradient_of_row(z_s[n], z_t[n], labels[n], inv_tau, factors, sums[n])
+
+
+@serial
+def _gradient_of_row(row_s, row_t, label, inv_tau, factors, sums):
     # All sums over a row come first, then ∂z_s takes the place of z_s, a block at a time, so that
     # what the three losses add stays in the first-level cache. A loss of factor 0 is not computed.
+    own_code()
     by_ce, by_mlm, by_mse = factors
-    for n in prange(len(z_s)):
-        row_s, row_t, label = z_s[n], z_t[n], labels[n]
-        labelled = label != IGNORED
-        soft_sums, d = np.empty(4, np.float32), np.empty(BLOCK, np.float32)
-        top = total = np.float32(1)
+    labelled = label != IGNORED
+    soft_sums, d = np.empty(4, np.float32), np.empty(BLOCK, np.float32)
+    top = total = np.float32(1)
+    if by_ce != 0:
+        sums[0] = divergence(row_s, row_t, inv_tau, soft_sums)
+    if labelled:
+        top, total = max_and_sum(row_s)
+        sums[1] = nll(row_s[label], top, total)
+    if by_mse != 0:
+        sums[2] = squared_distance(row_s, row_t)
+    for start in range(0, len(row_s), BLOCK):
+        s, t = row_s[start : start + BLOCK], row_t[start : start + BLOCK]
+        dz = d[: len(s)]
+        for j in range(len(dz)):
+            dz[j] = 0
         if by_ce != 0:
-            sums[n, 0] = divergence(row_s, row_t, inv_tau, soft_sums)
+            add_difference(s, t, inv_tau, soft_sums, by_ce, dz)
         if labelled:
-            top, total = max_and_sum(row_s)
-            sums[n, 1] = nll(row_s[label], top, total)
+            add_softmax(s, top, by_mlm / total, dz)
         if by_mse != 0:
-            sums[n, 2] = squared_distance(row_s, row_t)
-        for start in range(0, len(row_s), BLOCK):
-            s, t = row_s[start : start + BLOCK], row_t[start : start + BLOCK]
-            dz = d[: len(s)]
-            for j in range(len(dz)):
-                dz[j] = 0
-            if by_ce != 0:
-                add_difference(s, t, inv_tau, soft_sums, by_ce, dz)
-            if labelled:
-                add_softmax(s, top, by_mlm / total, dz)
-            if by_mse != 0:
-                add_error(s, t, by_mse, dz)
-            for j in range(len(s)):
-                s[j] = dz[j]
-        if labelled:
-            row_s[label] -= by_mlm
+            add_error(s, t, by_mse, dz)
+        for j in range(len(s)):
+            s[j] = dz[j]
+    if labelled:
+        row_s[label] -= by_mlm
 
 
 def backward_cpu(dy, cache):

@@ -168,8 +168,9 @@ def test_the_command_draws_and_prints(tmp_path, capsys, monkeypatch, kind):
 
     monkeypatch.setattr(machine, "ask", ask)
     path = tmp_path / f"roof.{kind}"
-    argv = ["bench", "--rows", "inference", "--peers", "numpy", "--roofline"]
+    argv = ["bench", "--rows", "inference", "--peers", "none", "--roofline"]
     assert main([*argv, str(path)]) == 0 and asked["roofline"] and is_drawn(path)
+    assert asked["peers"] == []
     out = capsys.readouterr().out
     assert "roofline on 1 thread, measured" in out and f"roofline: {path}" in out
     assert main([*argv, str(path)]) == 0, "its own picture is replaced"

@@ -5,8 +5,11 @@ compared before anything is timed, and a peer that disagrees gets an error inste
 Runs are interleaved, so that other load on the machine affects all alike.
 
 The rows are DistilBERT and BERT on full and on real, uneven batches, in float32, bfloat16 and int8;
-a whole distillation step as Hugging Face's distiller takes it, with its optimiser; all cores
-against one; more batch sizes and lengths; and the memory of a step.
+linear layers and attention alone; a whole distillation step as Hugging Face's distiller takes it,
+with its optimiser; all cores against one; more batch sizes and lengths; and the memory of a step.
+
+Each table names the instructions that matrix products ran on. --roofline compares each row of
+minidistil with what the machine's peaks and its memory allow.
 """
 
 from importlib.util import find_spec
@@ -22,23 +25,26 @@ from minidistil.io.outputs import check_file
 EXAMPLE = "--quick --threads 1 --plot bench.png"
 ROUNDS, SECONDS = 11, 60
 QUICK_ROUNDS = 3
+NONE = "none"
 TABLE = True  # --roofline without a file
 
 
 def names(text):
-    """ "a,b" -> ["a", "b"]."""
-    return [part for part in text.split(",") if part]
+    """ "a,b" -> ["a", "b"]; NONE -> []."""
+    return [part for part in text.split(",") if part not in ("", NONE)]
 
 
 def add_options(parser):
     parser.add_argument(
         "--rows", type=names, metavar="NAME,…",
-        help="rows, or groups of them: inference, sentences, bfloat16, int8, distillation, "
-        "threads, scaling, memory; default: all. kernels: CUDA's, one by one, and nothing else",
+        help="rows, or groups of them: inference, sentences, bfloat16, int8, linear, attention, "
+        "distillation, threads, scaling, memory; default: all. kernels: CUDA's, one by one, and "
+        "nothing else",
     )  # fmt: skip
     parser.add_argument(
         "--peers", type=names, default=list(PEERS), metavar="NAME,…",
-        help=f"default: {','.join(PEERS)}; numpy is minidistil with NumPy's matrix products",
+        help=f"default: {','.join(PEERS)}; numpy is minidistil with NumPy's matrix products, "
+        f"{NONE} is minidistil alone",
     )  # fmt: skip
     parser.add_argument(
         "--quick", action="store_true", help=f"only a few rows, in {QUICK_ROUNDS} rounds"
