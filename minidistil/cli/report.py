@@ -2,16 +2,18 @@
 
 import base64
 import html
-import json
 from pathlib import Path
 from string import Template
 
 from minidistil.cli import COMMANDS, parser_of
 from minidistil.cli.report_words import (
     commands_to_try,
+    flat,
     glossary,
+    html_table,
     meanings,
     next_commands,
+    options_table,
     too_few,
 )
 from minidistil.cli.run_options import as_stored, summarised
@@ -39,6 +41,7 @@ pre {white-space: pre-wrap; overflow-wrap: anywhere; background: #f4f4f4; paddin
 img {max-width: 100%} dt {font-weight: bold} dd {margin: 0 0 .4rem 1.2rem}
 td:first-child, th:first-child {text-align: left}
 .text td:first-child {white-space: normal; min-width: 14rem}
+.quantities td:last-child {text-align: left}
 .warning {border-left: .3rem solid #c60; padding-left: .8rem}
 @media (max-width: 40rem) {body {margin: 1rem auto; font-size: 15px} td, th {padding: .2rem .5rem}}
 </style></head><body>
@@ -120,16 +123,8 @@ def _cell(name, value):
     return FORMATS.get(name, "{:.3f}").format(value)
 
 
-def _table(header, rows, kind=""):
-    """An HTML table; every cell is escaped."""
-    lines = [("th", header), *(("td", row) for row in rows)]
-    cells = ("".join(f"<{tag}>{html.escape(str(x))}</{tag}>" for x in row) for tag, row in lines)
-    kind = f' class="{kind}"' if kind else ""
-    return f"<table{kind}>" + "".join(f"<tr>{row}</tr>" for row in cells) + "</table>"
-
-
 def _body(run, found, rows, picture):
-    parts = [_table(*_cells(rows)), f"<p>{TWO_SIZES}</p>"] if rows else []
+    parts = [html_table(*_cells(rows)), f"<p>{TWO_SIZES}</p>"] if rows else []
     if few := too_few(found):
         parts.insert(0, f'<p class="warning">{html.escape(few)}</p>')
     if "kept" in found:
@@ -143,14 +138,14 @@ def _body(run, found, rows, picture):
         parts.append(f"<p>{NO_PICTURE}</p>")
     parts.append(glossary(meanings(found)))
     if found.get("guesses"):
-        parts.append("<h2>What they guess</h2>" + _table(*_guesses(found["guesses"]), "text"))
+        parts.append("<h2>What they guess</h2>" + html_table(*_guesses(found["guesses"]), "text"))
     if found:
         parts.append(commands_to_try(next_commands(found)))
         numbers = {k: v for k, v in found.items() if k not in ("models", "out", "guesses")}
-        parts.append("<h2>How it ended</h2>" + _table(("", ""), _flat(numbers)))
+        parts.append("<h2>How it ended</h2>" + html_table(("", ""), flat(numbers)))
     else:
         parts.append(f"<p>This run has not ended; {html.escape(run.how_to_resume())}</p>")
-    parts.append("<h2>Options that are not the default</h2>" + _table(("", ""), _changed(run)))
+    parts.append(options_table(run.options, _usual(run)))
     return "\n".join(parts)
 
 
@@ -161,23 +156,11 @@ def _guesses(rows):
     ]
 
 
-def _changed(run):
-    """(name, value) of the options whose value is not the command's default."""
+def _usual(run):
+    """{option: default} of the run's command, as a run stores it; {} for a run of Python's."""
     command = run.command.rpartition(" ")[2]
     usual = parser_of(command).defaults() if command in COMMANDS else {}
-    return _flat({k: v for k, v in run.options.items() if v != as_stored(k, usual.get(k))})
-
-
-def _flat(values, prefix=""):
-    """Nested dictionaries as (dotted name, value) rows."""
-    rows = []
-    for name, value in values.items():
-        if isinstance(value, dict):
-            rows += _flat(value, f"{prefix}{name}.")
-        else:
-            shown = f"{value:.5g}" if isinstance(value, float) else json.dumps(value)
-            rows.append((prefix + name, shown))
-    return rows
+    return {name: as_stored(name, value) for name, value in usual.items()}
 
 
 # ------------------------------------------------------- the picture

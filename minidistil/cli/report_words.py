@@ -1,6 +1,7 @@
 """What a report says beside its numbers: warnings, the meaning of terms, what to run next."""
 
 import html
+import json
 import shlex
 
 from minidistil.io.counts import counted
@@ -63,6 +64,32 @@ def glossary(terms: list[tuple[str, str]]) -> str:
     """Terms and their meanings as HTML."""
     lines = [f"<dt>{html.escape(a)}</dt><dd>{html.escape(b)}</dd>" for a, b in terms]
     return f"<dl>{''.join(lines)}</dl>" if lines else ""
+
+
+def options_table(options: dict, usual: dict) -> str:
+    """The options whose value is not the command's default, as HTML."""
+    changed = {k: v for k, v in options.items() if k in usual and v != usual[k]}
+    return f"<h2>Options that are not the default</h2>{html_table(('', ''), flat(changed))}"
+
+
+def html_table(header, rows, kind: str = "") -> str:
+    """An HTML table; every cell is escaped. kind: its class."""
+    lines = [("th", header), *(("td", row) for row in rows)]
+    cells = ("".join(f"<{tag}>{html.escape(str(x))}</{tag}>" for x in row) for tag, row in lines)
+    kind = f' class="{kind}"' if kind else ""
+    return f"<table{kind}>" + "".join(f"<tr>{row}</tr>" for row in cells) + "</table>"
+
+
+def flat(values: dict, prefix: str = "") -> list[tuple[str, str]]:
+    """Nested dictionaries as (dotted name, value) rows."""
+    rows = []
+    for name, value in values.items():
+        if isinstance(value, dict):
+            rows += flat(value, f"{prefix}{name}.")
+        else:
+            shown = f"{value:.5g}" if isinstance(value, float) else json.dumps(value)
+            rows.append((prefix + name, shown))
+    return rows
 
 
 def commands_to_try(commands: list[str]) -> str:
