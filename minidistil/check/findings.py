@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from math import isfinite, log10
 
+from minidistil.check import not_compared
 from minidistil.io.counts import part_of
 
 BOLD, RED, GREEN, PLAIN = "\033[1m", "\033[31m", "\033[32m", "\033[0m"
@@ -43,7 +44,9 @@ class Report:
     unmatched: list[str] = field(default_factory=list)
     where: str | None = None  # the file and line of the first difference
     evidence: str | None = None  # of a difference that no known mistake explains
-    reason: str | None = None  # why nothing can be compared
+    reason: str | None = None  # why nothing, or not enough, can be compared
+    only_on: str | None = None  # the batch of the difference, where another batch agrees
+    arises: tuple | None = None  # quantities between which an unseen difference arises
 
     @classmethod
     def cannot(cls, reason: str, unmatched: Iterable[str] = ()) -> "Report":
@@ -88,7 +91,7 @@ class Report:
         def painted(text, *codes):
             return "".join(codes) + text + PLAIN if colour and codes else text
 
-        if self.verdict == "cannot-compare":
+        if not self.rows:
             return painted(f"cannot compare: {self.reason}", BOLD)
         lines = [_line("quantity", "error", "float32", "", "where"), ""]
         for row in self._shown():
@@ -98,7 +101,7 @@ class Report:
             lines.append(painted(line.rstrip(), *codes))
         gradients = self._gradients_that_differ()
         lines += ["", gradients] if gradients else []
-        lines += ["", *self._verdict(painted)]
+        lines += ["", *self._verdict(painted), "", not_compared.line(self.unmatched)]
         return "\n".join(lines)
 
     def _gradients_that_differ(self):
@@ -122,9 +125,13 @@ class Report:
         compared = len(self.rows)
         if self.verdict == "agree":
             return [painted(f"agree: {compared} quantities, to float32's rounding", BOLD, GREEN)]
+        if self.verdict == "cannot-compare":
+            return [painted(f"cannot compare: {self.reason}", BOLD)]
         lines = [painted(f"first difference: {self.first_difference}", BOLD, RED)]
         if self.where:
             lines.append(f"  at {self.where}")
+        if self.only_on:
+            lines.append(f"  on {self.only_on}; another batch agrees")
         if not self.diagnosis:
             lines.append("  no known mistake reproduces these numbers")
             lines.append(f"  evidence: {self.evidence}")
@@ -141,9 +148,8 @@ class Report:
         parts = [f"<pre>{html.escape(str(lines))}</pre>"]
         if self.rows:
             parts += [self._heat_map(), self._table()]
-        if self.unmatched:
-            items = "".join(f"<li>{html.escape(name)}</li>" for name in self.unmatched)
-            parts.append(f"<h2>Not matched</h2><ul>{items}</ul>")
+        items = "".join(f"<li>{html.escape(name)}</li>" for name in self.unmatched or ["nothing"])
+        parts.append(f"<h2>Not compared</h2><ul>{items}</ul>")
         return "\n".join(parts)
 
     def _heat_map(self):

@@ -64,7 +64,7 @@ def run(args):
         report = _everything(args, folder)
     except (ValueError, OSError, ImportError) as error:
         report = Report.cannot(" ".join(str(error).split()))
-    if report.verdict == "cannot-compare":
+    if not report.rows:
         print(one_line(f"error: cannot compare: {report.reason}"), file=sys.stderr)
         return Answer(report.to_dict(), "", report.code)
     text = report.text(colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
