@@ -139,7 +139,7 @@ def _model(args, run):
         decoder = read_config(folder / CONFIG).architecture.causal
         model = from_pretrained(
             folder, task="text-generation" if decoder else "fill-mask", backend=args.backend,
-            dtype="float32", seed=args.seed,
+            dtype=args.dtype, seed=args.seed,
         )  # fmt: skip
         return model, load_tokenizer(folder)
     if args.family not in FAMILIES:
@@ -160,7 +160,7 @@ def _model(args, run):
         special = {"bos_token_id": tokenizer.cls_id, "eos_token_id": tokenizer.sep_id}
     config = family(vocab_size=tokenizer.vocab_size, **special, **sizes)
     task = "text-generation" if causal else "fill-mask"
-    model = from_config(config, task, seed=args.seed, backend=args.backend)
+    model = from_config(config, task, args.seed, args.backend, args.dtype)
     if args.sinusoidal:
         _start_with_sinusoids(model)
     return model, tokenizer

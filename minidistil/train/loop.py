@@ -87,14 +87,17 @@ def run_loop(
 def _trained(objective, data, config, run, evaluate, progress):
     """`run_loop` in a folder that is held."""
     resume = run is not None and run.resumed
+    dtype = getattr(objective.model, "dtype", "float32")
     if run is not None:
         run.know(inputs_of(objective, data))
     if resume:
-        began = TrainConfig.from_dict(run.plan["config"])  # new options have their defaults
-        _same_options(began.to_dict(), config.to_dict())
+        began = TrainConfig.from_dict(run.plan["config"]).to_dict()  # new options have defaults
+        began["dtype"] = run.plan.get("dtype", dtype)
+        _same_options(began, config.to_dict() | {"dtype": dtype})
         plan = run.plan
     else:
-        plan = budget.plan(config, budget.steps_for(objective, data, config, evaluate, progress))
+        steps = budget.steps_for(objective, data, config, evaluate, progress)
+        plan = budget.plan(config, steps) | {"dtype": dtype}
     optimizer = OPTIMISERS[config.optimizer](
         objective.model.params, config.lr, config.betas, config.eps, config.weight_decay,
         backend=config.backend,
