@@ -34,6 +34,7 @@ class Reference:
         single = Program(model, batch, np.float32).run()
         self.rounding = {name: self.error(single[name], x) for name, x in self.values.items()}
         self.body = [f"layer.{a.L - 1}.output"]
+        self.ends = [n for n in self.values if n in (*ENDS, "spans", *self.body)]  # returned
 
     def error(self, x, exact):
         """The relative rms error of a quantity on tokens."""
@@ -67,26 +68,27 @@ class Alignment(NamedTuple):
     first: str | None  # the first quantity that differs
 
 
-def align(reference, recorded, returned, precision):
-    """Find the reference's quantities among the recorded arrays of a module  ->  Alignment.
+def align(reference, recording, precision=None):
+    """Find the reference's quantities among the arrays of a Recording  ->  Alignment.
 
+    precision: by default the recording's own.
     A quantity without an array does not count as a difference if a quantity computed from it
     agrees: a fused kernel does not write its scores to memory.
     """
-    index = IndexMap(reference.frame, recorded)
-    good = {}
+    index, good = IndexMap(reference.frame, recording.recorded), {}
+    precision = precision or recording.precision
     for name, value in reference.values.items():
         number, _ = index.match(value, reference.tolerance(name, precision))
         if number is not None:
             good[name] = number
-    names = expected(reference, good, returned)
+    names = expected(reference, good, recording.returned)
     return Alignment(index, precision, good, names, first_difference(names, good))
 
 
 def expected(reference, good, returned):
     """The names up to the last quantity that the module returns or computes."""
     names = list(reference.values)
-    sizes = {tensor.numel() for _, tensor in returned}
+    sizes = {r.value.size for r in returned}
     for end in reversed([n for n in names if n in (*ENDS, *reference.body)]):
         if end in good or reference.values[end].size in sizes:
             return names[: names.index(end) + 1]

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from math import isfinite, log10
 
+from minidistil.check import not_compared
+
 BOLD, RED, GREEN, PLAIN = "\033[1m", "\033[31m", "\033[32m", "\033[0m"
 
 
@@ -41,7 +43,9 @@ class Report:
     unmatched: list[str] = field(default_factory=list)
     where: str | None = None  # the file and line of the first difference
     evidence: str | None = None  # of a difference that no known mistake explains
-    reason: str | None = None  # why nothing can be compared
+    reason: str | None = None  # why nothing, or not enough, can be compared
+    only_on: str | None = None  # the batch of the difference, where another batch agrees
+    arises: tuple | None = None  # quantities between which an unseen difference arises
 
     @classmethod
     def cannot(cls, reason: str, unmatched: Iterable[str] = ()) -> "Report":
@@ -86,7 +90,7 @@ class Report:
         def painted(text, *codes):
             return "".join(codes) + text + PLAIN if colour and codes else text
 
-        if self.verdict == "cannot-compare":
+        if not self.rows:
             return painted(f"cannot compare: {self.reason}", BOLD)
         lines = [_line("quantity", "error", "float32", "", "where"), ""]
         for row in self._shown():
@@ -101,7 +105,7 @@ class Report:
         if gradients:
             bad = sum(not row.agrees for row in gradients)
             lines += ["", f"{bad} of {len(gradients)} gradients differ"]
-        lines += ["", *self._verdict(painted)]
+        lines += ["", *self._verdict(painted), "", not_compared.line(self.unmatched)]
         return "\n".join(lines)
 
     def _shown(self):
@@ -119,9 +123,13 @@ class Report:
         compared = len(self.rows)
         if self.verdict == "agree":
             return [painted(f"agree: {compared} quantities, to float32's rounding", BOLD, GREEN)]
+        if self.verdict == "cannot-compare":
+            return [painted(f"cannot compare: {self.reason}", BOLD)]
         lines = [painted(f"first difference: {self.first_difference}", BOLD, RED)]
         if self.where:
             lines.append(f"  at {self.where}")
+        if self.only_on:
+            lines.append(f"  on {self.only_on}; another batch agrees")
         if not self.diagnosis:
             lines.append("  no known mistake reproduces these numbers")
             lines.append(f"  evidence: {self.evidence}")
@@ -138,9 +146,8 @@ class Report:
         parts = [f"<pre>{html.escape(str(lines))}</pre>"]
         if self.rows:
             parts += [self._heat_map(), self._table()]
-        if self.unmatched:
-            items = "".join(f"<li>{html.escape(name)}</li>" for name in self.unmatched)
-            parts.append(f"<h2>Not matched</h2><ul>{items}</ul>")
+        items = "".join(f"<li>{html.escape(name)}</li>" for name in self.unmatched or ["nothing"])
+        parts.append(f"<h2>Not compared</h2><ul>{items}</ul>")
         return "\n".join(parts)
 
     def _heat_map(self):

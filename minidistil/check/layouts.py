@@ -28,6 +28,12 @@ class Frame:
             return x[np.broadcast_to(self.square, x.shape)]
         return x.ravel()
 
+    def rows(self, x):
+        """The entries of a quantity at real tokens as rows (N,W): W channels, classes or heads."""
+        if x.ndim == 4:
+            return x.transpose(0, 2, 3, 1)[self.square[:, 0]]
+        return x[self.mask] if x.ndim == 3 else x.reshape(len(x), -1)
+
     def views(self, x, shape):
         """The array in `shape`, once for each layout that it may have."""
         if len(shape) == 3:
@@ -38,6 +44,21 @@ class Frame:
             yield x.reshape(shape)
             if x.shape == shape[::-1]:
                 yield x.T
+
+    def laid_out(self, value, exact, d):
+        """The cotangent d of a quantity in the layout of an array that holds it; or None."""
+        places = np.arange(value.size).reshape(value.shape)
+        best, layout = 1e-2 * rms(self.real(exact)), None
+        views = zip(self.views(value, exact.shape), self.views(places, exact.shape), strict=True)
+        for view, where in views:
+            error = rms(self.real(view) - self.real(exact))
+            if error <= best:
+                best, layout = error, where
+        if layout is None:
+            return None
+        mine = np.zeros(value.size)
+        mine[self.real(layout)] = self.real(d)
+        return mine.reshape(value.shape)
 
     def _tokens(self, x, W):
         B, T, H = self.B, self.T, self.H

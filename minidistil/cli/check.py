@@ -24,6 +24,7 @@ from pathlib import Path
 from minidistil.check import Report, compare, compare_loss, compare_optimizer
 from minidistil.check.compare import STEPS
 from minidistil.check.peers import transformers_model
+from minidistil.cli.command_parser import add_model
 from minidistil.cli.report import PAGE, is_page
 from minidistil.cli.run_options import nothing_left
 from minidistil.data.sources import lines
@@ -41,7 +42,7 @@ HEAT = (
 
 
 def add_options(parser):
-    parser.add_argument("--model", required=True, metavar="FOLDER", help="or a name on the hub")
+    add_model(parser, "or a name on the hub", required=True)
     parser.add_argument("--against", metavar="FILE.py:BUILD", help="a function that gives a module")
     parser.add_argument("--teacher", metavar="FOLDER", help="whose layers a student copied")
     parser.add_argument("--loss", metavar="FILE.py:F", help="a distillation loss to compare")
@@ -65,7 +66,7 @@ def run(args):
         report = _everything(args, folder)
     except (ValueError, OSError, ImportError) as error:
         report = Report.cannot(" ".join(str(error).split()))
-    if report.verdict == "cannot-compare":
+    if not report.rows:
         print(one_line(f"error: cannot compare: {report.reason}"), file=sys.stderr)
         return Answer(report.to_dict(), "", report.code)
     text = report.text(colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))

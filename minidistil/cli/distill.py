@@ -14,6 +14,7 @@ from argparse import BooleanOptionalAction
 
 from minidistil import tasks
 from minidistil.cli import INTERRUPTED, report
+from minidistil.cli.command_parser import add_model
 from minidistil.cli.options import (
     add_run_options,
     add_store_option,
@@ -98,9 +99,9 @@ def add_options(parser):
 
 def _add_model_options(group):
     """Who teaches whom."""
-    group.add_argument(
-        "--teacher", metavar="FOLDER", action="append",
-        help="or a name on the hub; given again: several teachers, whose logits are averaged",
+    add_model(
+        group, "or a name on the hub; given again: several teachers, whose logits are averaged",
+        dest="teacher", several=True,
     )  # fmt: skip
     group.add_argument(
         "--teacher-weights", type=number_list, metavar="W,W,…",
@@ -202,7 +203,7 @@ def run(args):
                 args.cache_teacher, teacher, data, losses, args.cache_format,
                 lambda steps: progress(steps, "asking the teacher"),
             )  # fmt: skip
-        config = settle(config, run, objectives, data, started)
+        config = settle(config, run, objectives, data)
 
         def save(entry):
             entry.model.save_pretrained(entry.folder, args.store)

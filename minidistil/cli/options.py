@@ -66,7 +66,9 @@ def add_training_options(parser, lr, schedule="linear", weight_decay=0.01, batch
     group = parser.add_argument_group("training")
     group.add_argument("--steps", type=int, metavar="N", help="budget: updates of the weights")
     group.add_argument("--tokens", type=int, metavar="N", help="budget: tokens seen")
-    group.add_argument("--minutes", type=float, metavar="M", help="budget: time, as steps")
+    group.add_argument("--minutes", type=float, metavar="M",
+                       help="budget: minutes of training, as steps; reading and compiling are "
+                       "extra")  # fmt: skip
     group.add_argument("--epochs", type=int, metavar="N", help="budget: passes over the data")
     group.add_argument("--batch-tokens", type=int, default=batch_tokens, metavar="N")
     group.add_argument("--accumulate", type=int, default=1, metavar="N",

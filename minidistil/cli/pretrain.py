@@ -9,6 +9,7 @@ model is trained further on this text.
 from pathlib import Path
 
 from minidistil.cli import INTERRUPTED, report
+from minidistil.cli.command_parser import add_model
 from minidistil.cli.options import (
     add_run_options,
     add_store_option,
@@ -46,8 +47,8 @@ def add_options(parser):
     add_text_options(parser)
     add_masking_options(parser)
     add_window_options(parser)
-    group = parser.add_argument_group("model")
-    group.add_argument("--model", metavar="FOLDER", help="a trained model to start from")
+    add_model(parser, "a trained model to start from; default: a new one")
+    group = parser.add_argument_group("new model")
     group.add_argument(
         "--family", default="bert", metavar="NAME", help="of a new model: bert or gpt2 (bert)"
     )

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from minidistil.check.reference_batch import example, load
 from minidistil.check.trace_values import trace
+from minidistil.cli.command_parser import add_model
 from minidistil.io import files
 from minidistil.io.console import Answer, table
 from minidistil.io.outputs import check_file
@@ -25,7 +26,7 @@ EXAMPLE = 'weights --text "The movie was great." --out trace.safetensors'
 
 
 def add_options(parser):
-    parser.add_argument("model", metavar="FOLDER", help="or a name on the hub")
+    add_model(parser, "or a name on the hub", required=True)
     parser.add_argument("--text", nargs="+", metavar="TEXT", help="default: random words")
     parser.add_argument("--task", help="default: what the model's config says")
     parser.add_argument("--seed", type=int, default=0, help="of the random words")
