@@ -20,6 +20,14 @@ class Frame:
         self.B, self.T = mask.shape
         self.square = mask[:, None, :, None] & mask[:, None, None, :]
 
+    def mask_of(self, shape):
+        """The mask (B,T) of the tokens of a quantity (B,T,·)."""
+        return self.mask
+
+    def has(self, shape):
+        """Whether another number of tokens than a quantity's can be found, too."""
+        return False
+
     def real(self, x):
         """The entries of a quantity at real tokens, flat."""
         if x.ndim == 3:
@@ -27,6 +35,12 @@ class Frame:
         if x.ndim == 4:
             return x[np.broadcast_to(self.square, x.shape)]
         return x.ravel()
+
+    def unpadded(self, x):
+        """A quantity with zeros at the padding."""
+        if x.ndim == 4:
+            return x * self.square
+        return x * self.mask[:, :, None] if x.ndim == 3 else x
 
     def rows(self, x):
         """The entries of a quantity at real tokens as rows (N,W): W channels, classes or heads."""

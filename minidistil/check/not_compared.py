@@ -29,7 +29,7 @@ def _some(kind, entries):
 
 def gradients_left_out(comparison, reference, trainable):
     """An entry for each parameter that the module holds and whose gradient has no row."""
-    public, rows = reference.model.names, comparison.report.rows
+    public, rows = reference.program.names, comparison.report.rows
     compared = {row.name for row in rows if row.kind == "gradient"}
     holder = {same: p.name for p in comparison.weights.pieces for same in p.same}
     for name, weight in holder.items():
