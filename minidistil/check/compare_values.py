@@ -48,8 +48,8 @@ def compare_values(reference, recording, layers=None) -> ForwardComparison:
 
     recording: a Recording. layers: the parameters of a teacher's layers, by role.
     """
-    params = reference.program.p
-    weights = align_weights(recording.weights, params, reference.program.a.H)
+    program, params = reference.program, reference.program.p
+    weights = align_weights(recording.weights, params, program.a.H, program.ways)
     alignment = align(reference, recording)
     found = outputs(reference, recording.returned, recording.precision)
     if reason := _hopeless(alignment, weights, params, recording):

@@ -24,6 +24,10 @@ class Frame:
         """The mask (B,T) of the tokens of a quantity (B,T,·)."""
         return self.mask
 
+    def lengths(self):
+        """The numbers of tokens that a quantity may have in a faulty module."""
+        return ()
+
     def has(self, shape):
         """Whether another number of tokens than a quantity's can be found, too."""
         return False

@@ -19,6 +19,9 @@ class Frames(Frame):
         part = self.parts.get(shape[1])
         return np.ones(shape[:2], bool) if part is None else part.mask
 
+    def lengths(self):
+        return tuple(self.parts)
+
     def has(self, shape):
         return len(shape) > 2 and set(shape[1:2] if len(shape) == 3 else shape[2:]) <= set(
             self.parts
