@@ -5,8 +5,8 @@ The file holds input.*, value.*, gradient.* (of the loss with respect to each va
 parameter_gradient.* in float32, and the loss: the mean cross-entropy of all tokens with themselves
 as labels, in GPT-2 and in an encoder-decoder of all tokens' successors; for a classifier of texts,
 tokens, choices or images, of its first class; for question answering, of an answer that starts and
-ends at the first token; for a body, half the sum of squares of its last hidden states. The input.* are the batch and the labels of this loss.
-Arrays are (B,T,·), with zeros at the padding.
+ends at the first token; for a body, half the sum of squares of its last hidden states. The input.*
+are the batch and the labels of this loss. Arrays are (B,T,·), with zeros at the padding.
 
 --inputs-only writes the input.* alone, int64, for a program in another language to read. The
 header of the file then has, under __metadata__, what the program needs of the model: n_layers,
