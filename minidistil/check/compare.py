@@ -20,9 +20,9 @@ from minidistil.check.findings import Report
 from minidistil.check.module_run import directions, module_gradients, run_module, trainable
 from minidistil.check.parameter_gradients import compare_gradients
 from minidistil.check.record import evaluating, unwrapped
-from minidistil.check.reference_batch import as_stored, load
+from minidistil.check.reference_batch import BATCHES, as_stored, load
 
-STEPS = ("the reference", "the module", "the first difference", "gradients")
+STEPS = ("the reference", "the module", "the first difference", "gradients", "another batch")
 
 
 def compare(
@@ -41,25 +41,43 @@ def compare(
 
     module: holds the folder's weights, under any names; forward takes input_ids and optionally
     attention_mask and token_type_ids. batch: a dict of integer arrays (B,T); by default `texts`, or
-    random tokens with padding. teacher: the folder of a model whose layers may have been copied.
-    call(module, inputs): runs a module whose forward takes other arguments. tell(step): called with
-    each of STEPS as it begins.
+    each of BATCHES in `reference_batch`. teacher: the folder of a model whose layers may have been
+    copied. call(module, inputs): runs a module whose forward takes other arguments. tell(step):
+    called with each of STEPS as it begins.
     Raises ValueError for a folder without a model; the Report says why a comparison is impossible.
     """
     tell = tell or (lambda step: None)
-    tell(STEPS[0])
     model = load(folder, task)
     family, module = program_of(model), unwrapped(module)
-    batch = family.example(model, folder, texts, seed, module) if batch is None else batch
-    batch = {name: batch[name] for name in family.reads if name in batch}
-    call = call or family.call
-    reference = Reference(as_stored(model, module), batch)
+    batches = [batch] if batch else family.examples(model, folder, texts, seed, module)
+    call, model = call or family.call, as_stored(model, module)
     layers = _layers(load(teacher, task)) if teacher else None
-    try:
-        with evaluating(module):
-            return _compare(module, reference, layers, call, tell)
-    except NotCallableError as error:
-        return Report.cannot(str(error))
+    reports = []
+    for batch, described in zip(batches, BATCHES, strict=False):
+        tell(STEPS[-1] if reports else STEPS[0])
+        reference = Reference(model, {n: batch[n] for n in family.reads if n in batch})
+        steps = (lambda step: None) if reports else tell
+        try:
+            with evaluating(module):
+                report = _compare(module, reference, layers, call, steps)
+        except NotCallableError as error:
+            if reports and type(module).__module__.startswith("torch.jit"):
+                reports[0].unmatched.append(f"{described}: a traced module has one size")
+                return reports[0]
+            report = Report.cannot(str(error))
+        if report.verdict != "agree":
+            report.only_on = described if reports else None
+            return report
+        reports.append(report)
+    if family.holes:
+        reports[0].unmatched += _unread(model, reference)
+    return reports[0]
+
+
+def _unread(model, reference):
+    """What no batch contains, for the line "not compared"."""
+    T, longest = reference.frame.T, model.config.architecture.longest
+    return [f"positions from {T} on"] if longest > T else []
 
 
 def _layers(model):

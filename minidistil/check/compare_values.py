@@ -26,6 +26,7 @@ from minidistil.check.match_weights import ModuleWeights
 from minidistil.check.match_weights import align as align_weights
 from minidistil.check.mistakes.registry import format_value
 from minidistil.check.not_compared import gradients_left_out
+from minidistil.check.not_finite import not_finite
 from minidistil.check.program import stage_of
 from minidistil.check.related import related
 from minidistil.check.returned import named, outputs, row_of
@@ -57,6 +58,7 @@ def compare_values(reference, recording, layers=None) -> ForwardComparison:
     else:
         report = _forward(reference, alignment, weights, recording, layers)
         _returned(report, reference, found, recording.precision)
+        _finite(report, reference, alignment, recording)
     report.unmatched += _unmatched(reference, alignment, weights, found)
     report.unmatched += recording.said
     return ForwardComparison(report, alignment, weights, found, [])
@@ -176,6 +178,16 @@ def _returned(report, reference, found, precision):
             f"every quantity inside agrees; {output.label} differs from {output.quantity} by "
             f"{output.error:.1e}, relative to its rms"
         )
+
+
+def _finite(report, reference, alignment, recording):
+    """Say where NaN begins, unless a mistake has been named."""
+    begun = not_finite(reference, alignment, recording)
+    if begun is None or report.diagnosis:
+        return
+    name, diagnosis = begun
+    report.verdict, report.diagnosis, report.where = "differ", [diagnosis], diagnosis.where
+    report.first_difference = name
 
 
 def conclude(comparison, reference, trainable) -> Report:

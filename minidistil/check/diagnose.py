@@ -12,6 +12,7 @@ import numpy as np
 
 from minidistil.check.align import VAGUE
 from minidistil.check.explain import NEARER
+from minidistil.check.layouts import FAR
 from minidistil.check.mistakes import mistakes_of
 from minidistil.check.program import Planted, stage_of
 from minidistil.testing import rms
@@ -233,6 +234,8 @@ def _added(reference, alignment):
     _, _, views, _ = alignment.index.kind(right.shape)
     for view in views:
         off = (view - right)[reference.frame.mask]
+        if np.abs(off).max(initial=0) > FAR:
+            continue  # masked scores
         mean = off.mean(axis=0)
         if rms(off - mean) <= 1e-6 * rms(right) < rms(mean):
             yield mean

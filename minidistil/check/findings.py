@@ -44,6 +44,7 @@ class Report:
     where: str | None = None  # the file and line of the first difference
     evidence: str | None = None  # of a difference that no known mistake explains
     reason: str | None = None  # why nothing, or not enough, can be compared
+    only_on: str | None = None  # the batch of the difference, where another batch agrees
     arises: tuple | None = None  # quantities between which an unseen difference arises
 
     @classmethod
@@ -127,6 +128,8 @@ class Report:
         lines = [painted(f"first difference: {self.first_difference}", BOLD, RED)]
         if self.where:
             lines.append(f"  at {self.where}")
+        if self.only_on:
+            lines.append(f"  on {self.only_on}; another batch agrees")
         if not self.diagnosis:
             lines.append("  no known mistake reproduces these numbers")
             lines.append(f"  evidence: {self.evidence}")

@@ -43,9 +43,13 @@ def run_module(module, reference, call=None) -> ModuleRun:
 
 
 def _module_run(run, weights, precision, plain, random):
-    returned = [Returned(name, _array(tensor)) for name, tensor in run.returned]
+    returned, as_is = (
+        [Returned(name, _array(tensor)) for name, tensor in some.returned] for some in (run, plain)
+    )
     arrays = {name: _array(t) for name, t in weights.items()}
-    recording = Recording(run.recorded, returned, arrays, precision, plain.recorded)
+    recording = Recording(
+        run.recorded, returned, arrays, precision, plain.recorded, as_is, plain.births
+    )
     return ModuleRun(recording, run, weights, random)
 
 
@@ -79,7 +83,7 @@ def module_gradients(ran, found):
     """{name: array} of the weights that require a gradient, for the cotangents of `directions`."""
     import torch
 
-    named = {n: t for n, t in ran.weights.items() if t.requires_grad and t.is_leaf}
+    named = {n: t for n, t in ran.weights.items() if t.requires_grad}
     if not found or not named:
         return {}
     grads = torch.autograd.grad(

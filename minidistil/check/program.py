@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minidistil.check.layouts import Frame
-from minidistil.check.reference_batch import READ, example
+from minidistil.check.reference_batch import READ, example, with_holes
 from minidistil.check.reference_ops import OBJECTIVES, RIGHT
 from minidistil.model.encoder import scope
 from minidistil.model.heads import POOLERS, SENTENCE_PAIR_HEADS, heads_of
@@ -85,6 +85,7 @@ class Program:
     ops = tuple(op for op in RIGHT if op not in OBJECTIVES)  # whose mistakes are tried
     sites = SITES
     reads = READ  # the arrays of a batch
+    holes = True  # whether the mask of a text may have some
     call = None  # (module, inputs): runs a module whose arguments are not those of an encoder
     word = "embeddings.word.weight"  # the table that scores the words
     features = "transform_norm"  # what it scores
@@ -114,6 +115,16 @@ class Program:
     def ways(self, shape):
         """The ways to split a weight of this shape that this family alone has."""
         return ()
+
+    @classmethod
+    def examples(cls, model, folder, texts=None, seed=0, module=None):
+        """The batches of a comparison: the texts alone, or two batches of random tokens."""
+        first = cls.example(model, folder, texts, seed, module)
+        if texts:
+            return [first]
+        if cls.holes:
+            return [first, with_holes(model, seed + 1)]
+        return [first, cls.example(model, folder, None, seed + 1, module)]
 
     @staticmethod
     def roles(model):

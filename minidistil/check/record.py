@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minidistil.check.calling import call_module, tensors_of
+from minidistil.check.not_finite import birth
 from minidistil.check.recording import Recorded
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -25,6 +26,7 @@ class RecordedRun(NamedTuple):
     returned: list  # (name, tensor)
     recorded: list  # Recorded
     tensors: list  # the tensor of each Recorded, with its graph where one is kept
+    births: list  # of NaN and infinity
 
 
 def record(module, batch, widths, call=None, keep_graph=False):
@@ -38,12 +40,12 @@ def record(module, batch, widths, call=None, keep_graph=False):
     from torch.utils._python_dispatch import TorchDispatchMode
 
     home = os.path.dirname(os.path.abspath(torch.__file__))
-    recorded, tensors = [], []
+    recorded, tensors, births = [], [], []
 
     def keep(x, op, where):
-        if isinstance(x, torch.Tensor) and x.is_floating_point() and x.numel() in widths:
+        if x.numel() in widths:
             value = x.detach().to("cpu", torch.float64, copy=True).numpy()
-            recorded.append(Recorded(value, where(), op, x.dtype != torch.float64))
+            recorded.append(Recorded(value, where, op, x.dtype != torch.float64))
             tensors.append(x if keep_graph else None)
 
     class Recorder(TorchDispatchMode):
@@ -52,7 +54,11 @@ def record(module, batch, widths, call=None, keep_graph=False):
             if any(r.alias_info and not r.alias_info.is_write for r in func._schema.returns):
                 return out  # a view of the same numbers
             for x in out if isinstance(out, tuple | list) else (out,):
-                keep(x, str(func), lambda: _where((home, PACKAGE)))
+                if isinstance(x, torch.Tensor) and x.is_floating_point():
+                    where, name = _where((home, PACKAGE)), func._schema.name.split("::")[-1]
+                    inputs = (*args, *(kwargs or {}).values())
+                    births.extend(birth(name, inputs, x, len(recorded), where))
+                    keep(x, name, where)
             return out
 
     inputs = {name: torch.as_tensor(np.asarray(x)) for name, x in batch.items()}
@@ -60,9 +66,10 @@ def record(module, batch, widths, call=None, keep_graph=False):
         out = call(module, inputs) if call else call_module(module, inputs)
     returned = list(tensors_of(out))
     for name, tensor in returned:
-        if tensor.nbytes < tensor.untyped_storage().nbytes():  # a slice is no operation
-            keep(tensor, "slice", lambda name=name: f"what the module returns as {name}")
-    return RecordedRun(returned, recorded, tensors)
+        part = tensor.nbytes < tensor.untyped_storage().nbytes()  # a slice is no operation
+        if part and tensor.is_floating_point():
+            keep(tensor, "slice", f"what the module returns as {name}")
+    return RecordedRun(returned, recorded, tensors, births)
 
 
 @contextmanager

@@ -34,4 +34,6 @@ class Recording(NamedTuple):
     weights: Mapping[str, np.ndarray]  # float64, under any names
     precision: str  # SINGLE or DOUBLE of `align.py`: which rounding error is allowed
     as_is: Sequence[Recorded] = ()  # the same in the implementation's own precision
+    returned_as_is: Sequence[Returned] = ()
+    births: Sequence = ()  # of NaN and infinity, in the implementation's own precision
     said: Sequence[str] = ()  # what could not be run, for the line "not compared"

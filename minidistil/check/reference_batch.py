@@ -33,17 +33,32 @@ def as_stored(model, module):
     return model
 
 
+LONGEST = 24  # tokens of a random text
+SPARE = 4  # positions that the first batch leaves free: a module that counts from 2 runs, too
+BATCHES = (
+    "random words, some of them several times, and a text of one token",
+    "other random words, with holes in the mask of an encoder and a text of full length",
+)
+
+
 def example(model, folder, texts=None, seed=0, room=0):
     """A padded batch (B,T) of texts or of random tokens, with both token types if there are two.
     For multiple choice (B,2,T), or one question (1,choices,T) whose choices are the texts.
     room: columns of padding behind the longest text."""
-    choices = "choice" in model.heads
-    if texts:
-        batch = _of_texts(model, folder, texts, room)
-        shape = (1, len(texts), -1) if choices else (len(texts), -1)
-    else:
-        batch = _random(model, 4 if choices else 3, seed)
-        shape = (2, 2, -1) if choices else (3, -1)
+    if not texts:
+        return _shaped(model, _random(model, seed), 2)
+    return _shaped(model, _of_texts(model, folder, texts, room), len(texts))
+
+
+def with_holes(model, seed=0):
+    """A batch of random tokens, some of which are masked inside their text."""
+    return _shaped(model, _random(model, seed, holes=True), 2)
+
+
+def _shaped(model, batch, choices):
+    """A batch (B,T), or (B,choices,T) for multiple choice."""
+    T = batch["input_ids"].shape[1]
+    shape = (-1, choices, T) if "choice" in model.heads else (-1, T)
     return {name: x.reshape(shape) for name, x in batch.items()}
 
 
@@ -57,17 +72,22 @@ def _of_texts(model, folder, texts, room):
     }
 
 
-def _random(model, B, seed):
+def _random(model, seed, holes=False):
+    """Four texts: of full length, shorter, of one token, and nearly full. Half of the words are
+    among four; both token types. holes: some tokens inside the first two texts are masked."""
     a, rng = model.config.architecture, np.random.default_rng(seed)
-    T = min(11, a.longest)
-    lengths = np.array([T, max(2, T - 3), max(1, T // 2), max(1, T - 1)])[:B]
+    B, T = 4, min(LONGEST, a.longest if holes else max(2, a.longest - SPARE))
+    lengths = np.array([T, max(2, T - 3), 1, max(1, T - 1)])
     mask = (np.arange(T) < lengths[:, None]).astype(np.int64)
-    ids = rng.integers(0, a.V, (B, T))
-    ids[ids == model.config.pad_token_id] = (model.config.pad_token_id + 1) % a.V
-    batch = {
-        "input_ids": np.where(mask == 1, ids, model.config.pad_token_id),
-        "attention_mask": mask,
-    }
+    if holes and T > 4:
+        mask[0, T // 2] = mask[1, 1] = mask[1, 3] = 0
+    words = rng.integers(0, a.V, (B, T))
+    ids = np.where(rng.random((B, T)) < 0.5, rng.choice(words.ravel(), 4)[words % 4], words)
+    pad = model.config.pad_token_id
+    ids[ids == pad] = (pad + 1) % a.V
+    batch = {"input_ids": np.where(mask == 1, ids, pad), "attention_mask": mask}
+    if holes:
+        batch["input_ids"] = np.where(np.arange(T) < lengths[:, None], ids, pad)
     if a.types and model.task != SENTENCES:  # a sentence embedding reads one text, never a pair
         types = (np.arange(T) >= lengths[:, None] // 2).astype(np.int64)
         batch["token_type_ids"] = types * mask * (a.types > 1)
