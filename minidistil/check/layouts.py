@@ -95,7 +95,7 @@ class Frame:
             if x.shape[0] == n:
                 for part in x:
                     yield from self._whole(part, W)
-            elif x.shape[-1] == n * W:
+            if x.shape[-1] == n * W:
                 apart = x.reshape(*x.shape[:-1], n, W)
                 mixed = x.reshape(*x.shape[:-1], H, n, W // H)
                 for i in range(n):
