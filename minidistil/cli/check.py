@@ -29,6 +29,7 @@ from pathlib import Path
 from minidistil.check import Report, compare, compare_loss, compare_optimizer, compare_trace
 from minidistil.check.compare import STEPS
 from minidistil.check.peers import transformers_model
+from minidistil.cli.command_parser import add_model
 from minidistil.cli.report import PAGE, is_page
 from minidistil.cli.run_options import nothing_left
 from minidistil.data.sources import lines
@@ -46,7 +47,7 @@ HEAT = (
 
 
 def add_options(parser):
-    parser.add_argument("--model", required=True, metavar="FOLDER", help="or a name on the hub")
+    add_model(parser, "or a name on the hub", required=True)
     parser.add_argument("--against", metavar="FILE.py:BUILD", help="a function that gives a module")
     parser.add_argument("--against-trace", metavar="FILE", help="values of another implementation")
     parser.add_argument(

@@ -6,6 +6,7 @@ from pathlib import Path
 from minidistil.cli.input_files import MADE, PATHS, inputs_of_options
 from minidistil.data.sources import MOVIE_REVIEWS
 from minidistil.io import files
+from minidistil.io.counts import counted
 from minidistil.io.lock import InUseError
 from minidistil.ops import matmul_precision
 from minidistil.tasks.image_classification.data import DIGITS
@@ -130,6 +131,7 @@ def summarised(found):
     measured = ", ".join(f"{name} {value:.4f}" for name, value in found["evaluation"].items())
     kept = f"{sentence(found['kept'])}\n" if "kept" in found else ""
     return (
-        f"{found['step']} steps, {found['tokens']:,} tokens, {found['time']['seconds'] / 60:.1f} "
-        f"minutes\nheld out: {measured}\n{kept}model and report: {found['out']}"
+        f"{counted(found['step'], 'step')}, {counted(found['tokens'], 'token')}, "
+        f"{found['time']['seconds'] / 60:.1f} minutes\nheld out: {measured}\n"
+        f"{kept}model and report: {found['out']}"
     )

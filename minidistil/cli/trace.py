@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from minidistil.check.families.family import program_of
 from minidistil.check.reference_batch import load
 from minidistil.check.trace_values import about_model, inputs_of, trace
+from minidistil.cli.command_parser import add_model
 from minidistil.config import EncoderDecoderConfig
 from minidistil.config.vit import VISION
 from minidistil.data.image_processor import ImageProcessor
@@ -37,7 +38,7 @@ EXAMPLE = 'weights --text "The movie was great." --out trace.safetensors'
 
 
 def add_options(parser):
-    parser.add_argument("model", metavar="FOLDER", help="or a name on the hub")
+    add_model(parser, "or a name on the hub", required=True)
     parser.add_argument("--text", nargs="+", metavar="TEXT", help="default: random words")
     parser.add_argument(
         "--target", nargs="+", metavar="TEXT", help="of an encoder-decoder, one for each --text"

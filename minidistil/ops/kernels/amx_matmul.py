@@ -48,6 +48,7 @@ from minidistil.ops.kernels.amx_tile import (
     release,
 )
 from minidistil.ops.kernels.packing import SMALL, split, up
+from minidistil.ops.runtime import amx
 from minidistil.ops.runtime.cpu import (
     exact,
     get_num_threads,
@@ -142,6 +143,7 @@ def make_job(kind, a, panels, c, *, workers, bias=None, add=False, form=NO_GELU,
 
     rows: for INT8, (s, zero) of a, which is then uint8, its channels padded to a multiple of 64.
     """
+    amx.note("AMX")
     (M, N), K = c.shape, a.shape[1]
     J = -(-N // SIDE)
     start = np.zeros((J + 1) * SIDE, np.float32)
@@ -215,7 +217,7 @@ def compute(t, workers, job):
                 for i in range(first, last):
                     a_panel = a_packed + ((i - first) * steps + k) * step
                     m = min(SIDE, job.M - i * SIDE)
-                    block(Block(kind, m, kc, a_panel, b_panel, sums, unread))
+                    block(Block(kind, m, kc, a_panel, b_panel, sums, 4 * SIDE, unread))
                     _finish(i, j, k > 0, k + kc == steps, job.blocks[t], job)
     release()
 
