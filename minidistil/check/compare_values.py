@@ -49,8 +49,8 @@ def compare_values(reference, recording, layers=None) -> ForwardComparison:
 
     recording: a Recording. layers: the parameters of a teacher's layers, by role.
     """
-    params = reference.program.p
-    weights = align_weights(recording.weights or {}, params, reference.program.a.H)
+    program, params = reference.program, reference.program.p
+    weights = align_weights(recording.weights or {}, params, program.a.H, program.ways)
     if recording.weights is None:
         weights = weights._replace(missing=[])
     alignment = align(reference, recording)
