@@ -48,7 +48,7 @@ def compare_written_gradients(
     report, public = comparison.report, reference.program.names
     arrays = {name: np.asarray(x, np.float64) for name, x in arrays.items()}
     named = {n: truth[0][f"parameter_gradient.{n}"] for n in reference.model.names.values()}
-    parameters = reference.program.by_role(named)
+    parameters = reference.program.by_role(reference.model, named)
     places = {row.name: row.where for row in report.rows if row.kind == "forward"}
     pairs = _quantity_pairs(reference, arrays, parameters, truth, places)
     of_quantities = {part.name for part, _ in pairs}
