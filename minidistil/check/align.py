@@ -61,6 +61,7 @@ class Reference:
             if x.ndim == 3:
                 N = int(self.frame.mask_of(x.shape).sum())
                 sizes |= {2 * x.size, 3 * x.size, N * x.shape[2]}
+                sizes |= {len(x) * T * x.shape[2] for T in self.frame.lengths()}
         return sizes
 
 

@@ -82,7 +82,7 @@ def _unread(model, reference):
 
 def _layers(model):
     """The parameters of each layer by role, float64, as `Program` takes them."""
-    named = model.named_by_role()
+    named = program_of(model).by_role(model, model.params)
     layers = [{} for _ in range(model.config.architecture.L)]
     for name, x in named.items():
         if name.startswith("layer."):

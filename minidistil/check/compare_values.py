@@ -49,8 +49,10 @@ def compare_values(reference, recording, layers=None) -> ForwardComparison:
 
     recording: a Recording. layers: the parameters of a teacher's layers, by role.
     """
-    params = reference.program.p
-    weights = align_weights(recording.weights, params, reference.program.a.H)
+    program, params = reference.program, reference.program.p
+    weights = align_weights(recording.weights or {}, params, program.a.H, program.ways)
+    if recording.weights is None:
+        weights = weights._replace(missing=[])
     alignment = align(reference, recording)
     found = outputs(reference, recording.returned, recording.precision)
     if reason := _hopeless(alignment, weights, params, recording):
@@ -66,7 +68,8 @@ def compare_values(reference, recording, layers=None) -> ForwardComparison:
 
 def _hopeless(alignment, weights, params, recording):
     """Why a comparison is impossible, or None."""
-    if len(weights.found) < FEW * len(params) and not alignment.good:
+    known = recording.weights is not None
+    if known and len(weights.found) < FEW * len(params) and not alignment.good:
         return (
             f"the module holds {len(weights.found)} of the folder's {len(params)} parameters and "
             f"computes none of its quantities; load the folder's weights into it first"

@@ -24,6 +24,14 @@ class Frame:
         """The mask (B,T) of the tokens of a quantity (B,T,·)."""
         return self.mask
 
+    def square_of(self, shape):
+        """(B,1,T_q,T_k) bool: whether both tokens of a score (B,H,T_q,T_k) are real."""
+        return self.square
+
+    def lengths(self):
+        """The numbers of tokens that a quantity may have in a faulty module."""
+        return ()
+
     def has(self, shape):
         """Whether another number of tokens than a quantity's can be found, too."""
         return False
@@ -87,7 +95,7 @@ class Frame:
             if x.shape[0] == n:
                 for part in x:
                     yield from self._whole(part, W)
-            elif x.shape[-1] == n * W:
+            if x.shape[-1] == n * W:
                 apart = x.reshape(*x.shape[:-1], n, W)
                 mixed = x.reshape(*x.shape[:-1], H, n, W // H)
                 for i in range(n):

@@ -5,7 +5,8 @@ KINDS = {  # the first word of an entry: how several of the kind are counted
     "quantity": "quantities", "parameter": "parameters that the module does not hold",
     "weight": "weights of the module that the folder does not have",
     "returned": "returned arrays", "gradient": "gradients that do not arrive at the outputs",
-    "frozen": "gradients of frozen parameters",
+    "frozen": "gradients of frozen parameters", "unwritten": "gradients that are not written",
+    "unknown": "arrays that hold no quantity", "unpaired": "gradients of unknown parameters",
 }  # fmt: skip
 
 

@@ -56,7 +56,9 @@ def exact_gradients(reference, cotangents):
     for dtype in ("float64", "float32"):
         model = reference.model.with_ops(backend("numpy", dtype))
         out = model.forward(**reference.program.inputs)
-        grads = reference.program.by_role(model.backward(out, **_arguments(model, out, cotangents)))
+        grads = reference.program.by_role(
+            model, model.backward(out, **_arguments(model, out, cotangents))
+        )
         both.append({role: g.astype(np.float64) for role, g in grads.items()})
     return both
 

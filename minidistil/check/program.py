@@ -46,7 +46,11 @@ CHANGES = {"scores": "scores", "weights": "probs", "heads": "scores", "block": "
            "places": "embeddings_sum", "causal_weights": "probs", "last_norm": "final_norm",
            "pre_norm_block": "attention_norm", "next_token_loss": "loss", "token_loss": "loss",
            "cross_block": "q", "cross_source": "cross_k", "cross_weights": "cross_probs",
-           "decoder_ids": "embeddings_sum",
+           "decoder_ids": "embeddings_sum", "pixels": "embeddings_patches",
+           "cut": "embeddings_patches", "patch": "embeddings_patches",
+           "token_order": "embeddings_tokens", "grid_positions": "embeddings_sum",
+           "image_pool": "logits", "answer": "logits", "cls_classifier": "cls_logits",
+           "distillation_classifier": "distillation_logits",
            "nsp": "seq_relationship_logits", "pooler_activation": "pooled"}  # fmt: skip
 
 LATER = {"heads": {"context"}, "block": {"output"},
@@ -108,6 +112,10 @@ class Program:
         the mask visible."""
         return example(model, folder, texts, seed, room=0 if module is None else 2)
 
+    def ways(self, shape):
+        """The ways to split a weight of this shape that this family alone has."""
+        return ()
+
     @classmethod
     def examples(cls, model, folder, texts=None, seed=0, module=None):
         """The batches of a comparison: the texts alone, or two batches of random tokens."""
@@ -123,9 +131,10 @@ class Program:
         """{name of a parameter in p: its name in the checkpoint}."""
         return model.names
 
-    def by_role(self, grads):
-        """Gradients under the checkpoint's names  ->  under the names of p."""
-        return {role: np.asarray(grads[public]) for role, public in self.names.items()}
+    @classmethod
+    def by_role(cls, model, named):
+        """Parameters or gradients under the checkpoint's names  ->  under the names of p."""
+        return {role: np.asarray(named[public]) for role, public in cls.roles(model).items()}
 
     def run(self, planted=None, start=0, x=None, stop=None):
         """All quantities of stages start … stop − 1, and the last hidden states under None.

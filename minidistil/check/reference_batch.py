@@ -6,7 +6,6 @@ import numpy as np
 
 from minidistil.check.record import leaves
 from minidistil.data import load_tokenizer
-from minidistil.model.heads import family_of
 from minidistil.model.pretrained import from_pretrained
 from minidistil.model.sentence.sentence_model import SENTENCES
 
@@ -14,12 +13,10 @@ READ = ("input_ids", "attention_mask", "token_type_ids")  # the arrays that both
 
 
 def load(folder, task=None):
-    """The model of a folder on the NumPy specification, float32. Raises ValueError for images."""
+    """The model of a folder on the NumPy specification, float32."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about heads that the task does not use
-        model = from_pretrained(folder, task=task, backend="numpy", dtype="float32")
-    family_of(model.config)
-    return model
+        return from_pretrained(folder, task=task, backend="numpy", dtype="float32")
 
 
 def as_stored(model, module):

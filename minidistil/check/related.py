@@ -87,7 +87,7 @@ def _replaced(reference, name, view, step, tolerance):
     """The same op on another input or with another parameter."""
     if step is None:
         return _context(reference, name, view, tolerance)
-    public = reference.model.names
+    public = reference.program.names
     for (right, other), result in replaced(reference, step):
         if getattr(result, "shape", None) != view.shape:
             continue
@@ -165,8 +165,9 @@ def _weights(reference, name, view, step, tolerance):
         return None
     right = reference.values[name]
     scores = reference.values[name.replace("probs", "scores")]
-    square = np.broadcast_to(reference.frame.square, right.shape)
-    gone = left_out(view, right, reference.frame.mask)
+    square = np.broadcast_to(reference.frame.square_of(right.shape), right.shape)
+    keys = reference.frame.mask_of((len(right), right.shape[3]))
+    gone = left_out(view, right, keys)
     if gone is not None:
         return Relation("keys-left-out", f"0 at {gone}, which attention leaves out",
                         f"softmax without {gone}", 1e-6)  # fmt: skip
@@ -176,7 +177,7 @@ def _weights(reference, name, view, step, tolerance):
     count = np.maximum(both.sum(-1, keepdims=True), 1)
     dy, dx = (np.where(both, z - z.sum(-1, keepdims=True) / count, 0) for z in (dy, dx))
     a = float((dy * dx).sum() / max((dx * dx).sum(), 1e-300))
-    masked = np.where(reference.frame.mask[:, None, None, :], a * scores, -np.inf)
+    masked = np.where(keys[:, None, None, :], a * scores, -np.inf)
     error = _apart(reference, view, softmax(masked))
     if error <= tolerance:
         return Relation(

@@ -5,9 +5,11 @@ import numpy as np
 import minidistil as md
 from minidistil.config import (
     BertDecoderConfig,
+    DeitConfig,
     DistilBertConfig,
     EncoderDecoderConfig,
     Gpt2Config,
+    VitConfig,
 )
 
 CONFIG = md.DistilBertConfig(
@@ -43,9 +45,15 @@ PROJECTED = EncoderDecoderConfig(
     ),
     decoder=PAIR.decoder, decoder_start_token_id=2, eos_token_id=3,
 )  # fmt: skip
+SIZES = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 3,
+         "intermediate_size": 20, "image_size": 6, "patch_size": 2, "num_channels": 2,
+         "num_labels": 4}  # fmt: skip
+VIT, DEIT = VitConfig(**SIZES), DeitConfig(**SIZES)
 CASES = {  # the families beside encoders of texts
     "gpt2": (GPT2, "text-generation"), "gpt2-body": (GPT2, "feature-extraction"),
     "pair": (PAIR, "translation"), "pair-projected": (PROJECTED, "summarization"),
+    "vit": (VIT, "image-classification"), "deit": (DEIT, "image-classification"),
+    "vit-body": (VIT, "feature-extraction"),
 }  # fmt: skip
 
 

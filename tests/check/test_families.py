@@ -11,8 +11,9 @@ import minidistil as md
 torch = pytest.importorskip("torch")
 import own_gpt2  # noqa: E402
 import own_seq2seq  # noqa: E402
+import own_vit  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
-from small import GPT2, PAIR, PROJECTED, saved  # noqa: E402
+from small import DEIT, GPT2, PAIR, PROJECTED, VIT, saved  # noqa: E402
 
 from minidistil.check.reference_batch import load  # noqa: E402
 
@@ -125,6 +126,43 @@ def test_mistakes_in_an_encoder_decoder(pair):
         return own_seq2seq.Translator(weights(pair), 3, ENDS, bug=bug)
 
     assert_found(own_seq2seq.BUGS, build, pair)
+
+
+# ------------------------------------------------------- images
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    home, task = tmp_path_factory.mktemp("images"), "image-classification"
+    return {
+        name: saved(md.from_config(config, task=task), home / name)
+        for name, config in (("vit", VIT), ("deit", DEIT))
+    }
+
+
+@pytest.mark.parametrize("family", ["vit", "deit"])
+@pytest.mark.parametrize("cut", ["conv", "unfold", "reshape"])
+def test_a_correct_vit(cut, family, images):
+    folder = images[family]
+    for change in AS_IS.values():
+        assert_not_accused(change(own_vit.Looker(weights(folder), 3, cut)), folder)
+
+
+@pytest.mark.parametrize("family", ["vit", "deit"])
+def test_transformers_vit(family, images):
+    pytest.importorskip("transformers")
+    from minidistil.check.peers import transformers_model
+
+    report = md.check.compare(transformers_model(images[family]), images[family])
+    assert (report.verdict, report.unmatched) == ("agree", []), report.text()
+
+
+@pytest.mark.parametrize(("family", "bugs"), [("vit", "BUGS"), ("deit", "DEIT_BUGS")])
+def test_mistakes_in_a_vit(family, bugs, images):
+    def build(bug):
+        return own_vit.Looker(weights(images[family]), 3, bug=bug)
+
+    assert_found(getattr(own_vit, bugs), build, images[family])
 
 
 # ------------------------------------------------------- families without a reference

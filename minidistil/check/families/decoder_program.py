@@ -116,13 +116,13 @@ class DecoderProgram(PreNormProgram):
     call = staticmethod(call_with_roles)
 
     def __init__(self, model, batch, dtype=np.float64):
-        self.model, self.a = model, model.config.architecture
+        self.a = model.config.architecture
         self.heads = heads_of(model.config, model.task)
         self.inputs = {n: np.asarray(batch[n]) for n in self.reads[:2] if n in batch}
         self.wanted = {n: np.asarray(batch[n]) for n in self.reads[2:] if n in batch}
         mask = pack(batch["input_ids"], batch.get("attention_mask"), None, self.a).mask
         self.ids = self.inputs["input_ids"].astype(np.int64)
-        params = {c: x.astype(dtype) for c, x in self.by_role(model.params).items()}
+        params = {c: x.astype(dtype) for c, x in self.by_role(model, model.params).items()}
         self._set(params, Frame(mask, self.a.H, self.a.C))
         self.names = self.roles(model)
 
@@ -133,10 +133,11 @@ class DecoderProgram(PreNormProgram):
             for role in ([name.replace("qkv", z) for z in "qkv"] if ".qkv." in name else [name])
         }  # fmt: skip
 
-    def by_role(self, grads):
+    @classmethod
+    def by_role(cls, model, named):
         return by_thirds({
-            c: np.asarray(grads[name]).T if is_transposed(c, self.model.config) else grads[name]
-            for c, name in self.model.names.items()
+            c: np.asarray(named[name]).T if is_transposed(c, model.config) else named[name]
+            for c, name in model.names.items()
         })  # fmt: skip
 
     def _weights(self, s, do):

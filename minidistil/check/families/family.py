@@ -1,15 +1,18 @@
 """The program and the trace of a model: its quantities forward and backward, by its family."""
 
-from minidistil.check.families import decoder_trace, encoder_trace, pair_trace
+from minidistil.check.families import decoder_trace, encoder_trace, image_trace, pair_trace
 from minidistil.check.families.decoder_program import DecoderProgram
+from minidistil.check.families.image_program import ImageProgram
 from minidistil.check.families.pair_program import PairProgram
 from minidistil.check.program import Program
 
 ENCODERS = ("bert", "distilbert", "roberta", "albert")
 PROGRAMS = dict.fromkeys(ENCODERS, Program) | {
     "gpt2": DecoderProgram, "encoder-decoder": PairProgram,
+    "vit": ImageProgram, "deit": ImageProgram,
 }  # fmt: skip
-TRACES = {Program: encoder_trace, DecoderProgram: decoder_trace, PairProgram: pair_trace}
+TRACES = {Program: encoder_trace, DecoderProgram: decoder_trace, PairProgram: pair_trace,
+          ImageProgram: image_trace}  # fmt: skip
 
 
 def program_of(model):

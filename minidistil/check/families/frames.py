@@ -19,6 +19,9 @@ class Frames(Frame):
         part = self.parts.get(shape[1])
         return np.ones(shape[:2], bool) if part is None else part.mask
 
+    def lengths(self):
+        return tuple(self.parts)
+
     def has(self, shape):
         return len(shape) > 2 and set(shape[1:2] if len(shape) == 3 else shape[2:]) <= set(
             self.parts
@@ -28,22 +31,21 @@ class Frames(Frame):
         if x.ndim == 3:
             return x[self.mask_of(x.shape)].ravel()
         if x.ndim == 4:
-            return x[np.broadcast_to(self._square(x.shape), x.shape)]
+            return x[np.broadcast_to(self.square_of(x.shape), x.shape)]
         return x.ravel()
 
     def rows(self, x):
         if x.ndim == 4:
-            square = np.broadcast_to(self._square(x.shape), (len(x), 1, *x.shape[2:]))
+            square = np.broadcast_to(self.square_of(x.shape), (len(x), 1, *x.shape[2:]))
             return x.transpose(0, 2, 3, 1)[square[:, 0]]
         return x[self.mask_of(x.shape)] if x.ndim == 3 else x.reshape(len(x), -1)
 
     def unpadded(self, x):
         if x.ndim == 4:
-            return x * self._square(x.shape)
+            return x * self.square_of(x.shape)
         return x * self.mask_of(x.shape)[:, :, None] if x.ndim == 3 else x
 
-    def _square(self, shape):
-        """(B,H,T_q,T_k)  ->  (B,1,T_q,T_k) bool: both tokens are real."""
+    def square_of(self, shape):
         queries, keys = (self.mask_of((shape[0], T)) for T in shape[2:])
         return queries[:, None, :, None] & keys[:, None, None, :]
 

@@ -3,6 +3,7 @@
 import inspect
 
 from minidistil.check.calling import NotCallableError, call_module
+from minidistil.check.record import leaves
 
 ROLES = (  # (role, names or parts of a name), the first that fits
     ("decoder_attention_mask", ("decoder_attention_mask", "tgt_mask", "target_mask", "decoder_mask",
@@ -16,7 +17,6 @@ ROLES = (  # (role, names or parts of a name), the first that fits
     ("pixel_values", ("pixel", "image", "img", "picture")),
     ("input_ids", ("input_ids", "ids", "idx", "token", "input", "src", "source", "text", "word")),
 )  # fmt: skip
-FLOATS = ("pixel_values",)
 
 
 def role_of(name):
@@ -51,13 +51,19 @@ def call_with_roles(module, inputs):
         if role == "padding_mask" and "attention_mask" in inputs:
             given[name] = inputs["attention_mask"] == 0
         elif role in inputs:
-            given[name] = inputs[role]
+            given[name] = _as_the_module(inputs[role], module)
         elif parameters[name].default is inspect.Parameter.empty:
             raise NotCallableError(
                 f"forward's argument {name!r} is not recognised: call it one of "
                 f"{', '.join(inputs)}, give it a default, or pass call= in Python"
             )
     return _with_masks(module, given, taken)
+
+
+def _as_the_module(x, module):
+    """Floats in the precision of the module's weights."""
+    kind = next((p.dtype for p in leaves(module).values()), x.dtype)
+    return x.to(kind) if x.is_floating_point() else x
 
 
 def _with_masks(module, given, taken):

@@ -8,6 +8,7 @@ from minidistil.check.mistakes import (  # noqa: F401  (the import fills the cat
     in_decoder,
     in_embedding,
     in_head,
+    in_images,
     in_loss,
     in_norm,
     in_objectives,

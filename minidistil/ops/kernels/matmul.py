@@ -168,6 +168,7 @@ def _by_numpy(a, b, out, bias, add):
 
 
 def _by_tiles(a, b, out, bias, add, form, into):
+    amx.note(amx.vectors())
     M, K, N = *a.shape, b.shape[1]
     J = -(-N // NR)
     workers = 1 if M * N * K < SMALL else get_num_threads()
