@@ -73,6 +73,7 @@ class Alignment(NamedTuple):
     good: dict  # {quantity: number of the array that holds it}
     names: list  # quantities that the module is expected to compute, in order
     first: str | None  # the first quantity that differs
+    returned: list  # the arrays that the module returns
     meant: object = None  # of the Recording
 
 
@@ -91,7 +92,7 @@ def align(reference, recording, precision=None):
             good[name] = number
     names = expected(reference, good, recording.returned)
     first = first_difference(names, good)
-    return Alignment(index, precision, good, names, first, recording.meant)
+    return Alignment(index, precision, good, names, first, recording.returned, recording.meant)
 
 
 def expected(reference, good, returned):

@@ -62,11 +62,11 @@ def not_finite(arrays: Mapping[str, np.ndarray], reference: Reference) -> list[s
 
 def _other_sizes(arrays, reference):
     """What is wrong with arrays of which none has the size of a quantity."""
-    B, T = np.shape(reference.batch["input_ids"])[-2:]
+    sizes = ", ".join(f"{name} {np.shape(x)}" for name, x in reference.batch.items())
     end = head_ends(reference)[-1]
     some = ", ".join(f"{name} {x.shape}" for name, x in list(arrays.items())[:4])
     return (
-        f"no array has the sizes of the batch, {B} texts of {T} tokens, on which {end} is "
+        f"no array has the sizes of the batch, {sizes}, on which {end} is "
         f"{reference.values[end].shape}; there are {some or 'none'}; compute on the batch of "
         f"minidistil trace --inputs-only"
     )
@@ -116,18 +116,15 @@ def output_names(
     """The names of the arrays that are outputs: by their names, else by a size that no other
     quantity has, else by the values of an output."""
     named = [n for n in arrays if last(n) in OUTPUTS and not re.search(r"\d", n)]  # of no layer
-    if named:
-        return named
     ends = head_ends(reference)
-    for end in ends:
+    for end in () if named else ends:
         size = reference.values[end].size
         if all(x.size != size for name, x in reference.values.items() if name not in ends):
             named += [name for name, x in arrays.items() if x.size == size and name not in named]
-    if named:
-        return named
     index = IndexMap(reference.frame, recorded)
     found = [index.match(reference.values[e], reference.tolerance(e, precision))[0] for e in ends]
-    return [recorded[number].where for number in found if number is not None]
+    named += [recorded[number].where for number in found if number is not None]
+    return list(dict.fromkeys(named))
 
 
 def unknown(arrays: Mapping[str, np.ndarray], comparison: Any, reference: Reference) -> list[str]:
