@@ -15,12 +15,12 @@ import numpy as np
 from minidistil.check.align import Reference
 from minidistil.check.calling import NotCallableError
 from minidistil.check.compare_values import compare_values, conclude
+from minidistil.check.families.family import program_of
 from minidistil.check.findings import Report
 from minidistil.check.module_run import directions, module_gradients, run_module, trainable
 from minidistil.check.parameter_gradients import compare_gradients
-from minidistil.check.program import check_family
 from minidistil.check.record import evaluating, unwrapped
-from minidistil.check.reference_batch import BATCHES, READ, as_stored, examples, load
+from minidistil.check.reference_batch import BATCHES, as_stored, load
 
 STEPS = ("the reference", "the module", "the first difference", "gradients", "another batch")
 
@@ -48,15 +48,14 @@ def compare(
     """
     tell = tell or (lambda step: None)
     model = load(folder, task)
-    check_family(model)
-    batches = examples(model, folder, texts, seed) if batch is None else [batch]
-    module = unwrapped(module)
-    model = as_stored(model, module)
+    family, module = program_of(model), unwrapped(module)
+    batches = [batch] if batch else family.examples(model, folder, texts, seed, module)
+    call, model = call or family.call, as_stored(model, module)
     layers = _layers(load(teacher, task)) if teacher else None
     reports = []
     for batch, described in zip(batches, BATCHES, strict=False):
         tell(STEPS[-1] if reports else STEPS[0])
-        reference = Reference(model, {name: batch[name] for name in READ if name in batch})
+        reference = Reference(model, {n: batch[n] for n in family.reads if n in batch})
         steps = (lambda step: None) if reports else tell
         try:
             with evaluating(module):
@@ -70,7 +69,8 @@ def compare(
             report.only_on = described if reports else None
             return report
         reports.append(report)
-    reports[0].unmatched += _unread(model, reference)
+    if family.holes:
+        reports[0].unmatched += _unread(model, reference)
     return reports[0]
 
 
@@ -82,7 +82,7 @@ def _unread(model, reference):
 
 def _layers(model):
     """The parameters of each layer by role, float64, as `Program` takes them."""
-    named = model.named_by_role()
+    named = program_of(model).by_role(model, model.params)
     layers = [{} for _ in range(model.config.architecture.L)]
     for name, x in named.items():
         if name.startswith("layer."):
@@ -104,7 +104,8 @@ def _compare(module, reference, layers, call, tell):
         report.first_difference = report.first_difference or comparison.alignment.names[-1]
         return report
     tell(STEPS[3])
-    held = {o.label: o.quantity for o in comparison.outputs if o.quantity in reference.ends}
+    ends = [name for name in reference.ends if name != "loss"]  # its gradient is the logits'
+    held = {o.label: o.quantity for o in comparison.outputs if o.quantity in ends}
     found = directions(reference, ran, held)
     cotangents = {name: d for _, _, name, d in found}
     compare_gradients(comparison, reference, module_gradients(ran, found), cotangents)

@@ -17,8 +17,6 @@ the outputs, which must be there; `weights` and gradients under the implementati
 from dataclasses import replace
 from typing import NamedTuple
 
-import numpy as np
-
 from minidistil.check.align import DOUBLE, SHARP, Alignment, align
 from minidistil.check.diagnose import diagnose, what_is_known
 from minidistil.check.dropout_check import dropped
@@ -51,8 +49,10 @@ def compare_values(reference, recording, layers=None) -> ForwardComparison:
 
     recording: a Recording. layers: the parameters of a teacher's layers, by role.
     """
-    params = {n: p.astype(np.float64) for n, p in reference.model.named_by_role().items()}
-    weights = align_weights(recording.weights, params, reference.program.a.H)
+    program, params = reference.program, reference.program.p
+    weights = align_weights(recording.weights or {}, params, program.a.H, program.ways)
+    if recording.weights is None:
+        weights = weights._replace(missing=[])
     alignment = align(reference, recording)
     found = outputs(reference, recording.returned, recording.precision)
     if reason := _hopeless(alignment, weights, params, recording):
@@ -68,7 +68,8 @@ def compare_values(reference, recording, layers=None) -> ForwardComparison:
 
 def _hopeless(alignment, weights, params, recording):
     """Why a comparison is impossible, or None."""
-    if len(weights.found) < FEW * len(params) and not alignment.good:
+    known = recording.weights is not None
+    if known and len(weights.found) < FEW * len(params) and not alignment.good:
         return (
             f"the module holds {len(weights.found)} of the folder's {len(params)} parameters and "
             f"computes none of its quantities; load the folder's weights into it first"
@@ -80,7 +81,7 @@ def _hopeless(alignment, weights, params, recording):
 
 def _unmatched(reference, alignment, weights, found):
     """What the forward's comparison leaves out, for the line "not compared"."""
-    public = reference.model.names
+    public = reference.program.names
     held = {o.quantity for o in found if o.agrees}
     return [
         *(f"quantity {n}" for n in reference.values if n not in alignment.good and n not in held),
@@ -133,7 +134,9 @@ def _diagnosis(forms, where, first, reference):
     fit, *others = forms
     begin = f", the first {fit.left[0]}" if fit.left else ""
     rest = f"{len(fit.left)} still differ{begin}" if fit.left else "all others agree"
-    error = reference.error(fit.values[first], reference.values[first])
+    names = list(reference.values)
+    seen = next(n for n in names[names.index(first) :] if n in fit.values)
+    error = reference.error(fit.values[seen], reference.values[seen])
     alone = f" in {', '.join(fit.stages)} alone, not in {', '.join(fit.spared)},"
     evidence = (
         f"with this mistake{alone if fit.spared else ''} the reference reproduces {fit.gain} of "
@@ -155,7 +158,7 @@ def _evidence(reference, alignment, first, rows, weights):
     agreed = f"{len(good)} quantities before {first} agree, the last is {good[-1]}" if good else (
         f"{first} is the first quantity of all"
     )  # fmt: skip
-    lacking = [reference.model.names[n] for n in weights.missing if n.startswith(stage_of(first))]
+    lacking = [reference.program.names[n] for n in weights.missing if n.startswith(stage_of(first))]
     holds = f"; the module does not hold the folder's {', '.join(lacking)}" if lacking else ""
     return f"{agreed}; {size}; no known mistake of this step gives the module's numbers{holds}"
 

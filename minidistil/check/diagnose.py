@@ -12,9 +12,9 @@ import numpy as np
 
 from minidistil.check.align import VAGUE
 from minidistil.check.explain import NEARER
+from minidistil.check.layouts import FAR
 from minidistil.check.mistakes import mistakes_of
-from minidistil.check.program import SITES, Planted, stage_of
-from minidistil.check.reference_ops import OBJECTIVES, RIGHT
+from minidistil.check.program import Planted, stage_of
 from minidistil.testing import rms
 
 ENOUGH = 3  # a mistake must explain this many more quantities, or all that are left
@@ -48,7 +48,7 @@ def diagnose(reference, alignment, known):
     start = program.stages.index(stage_of(first))
     before = program.run(stop=start)[None] if start else None
     stage = [n for n in names if stage_of(n) == program.stages[start]]
-    near, far = _by_distance(known, program.stages[start], stage, first)
+    near, far = _by_distance(program, known, program.stages[start], stage, first)
     trial = Trial(reference, alignment)
     fits = []
     for forms in (near, far):
@@ -69,24 +69,24 @@ def diagnose(reference, alignment, known):
     return list(best.values())
 
 
-def _by_distance(known, stage, names, first):
+def _by_distance(program, known, stage, names, first):
     """All forms of all mistakes: those that change the first difference or one of the two
     quantities before it, and the others. [(Mistake, value, Planted), …] twice."""
     place = names.index(first)
     window = {name.rpartition(".")[2] for name in names[max(0, place - 2) : place + 1]}
     near, far = [], []
-    for m in mistakes_of(*(op for op in RIGHT if op not in OBJECTIVES)):
+    for m in mistakes_of(*program.ops):
         for value, wrong in m.forms(known):
-            for sites in _sites(m, stage):
+            for sites in _sites(program, m, stage):
                 planted = Planted(m.op, wrong, sites)
                 (near if planted.changes() & window else far).append((m, value, planted))
     return near, far
 
 
-def _sites(m, stage):
+def _sites(program, m, stage):
     if m.op == "layer_of":
         return ((stage,),)
-    return SITES.get(m.op, (None,))
+    return program.sites.get(m.op, (None,))
 
 
 def _run(program, planted, start, before, stop):
@@ -143,7 +143,8 @@ class Trial:
 
     def error(self, name, value):
         """The relative error of the array with these numbers; None without one."""
-        if value.shape != self.reference.values[name].shape:
+        right, frame = self.reference.values[name], self.reference.frame
+        if value.shape != right.shape and not frame.has(value.shape):
             return None
         tolerance = self.reference.tolerance(name, self.alignment.precision)
         number, error = self.alignment.index.match(value, tolerance)
@@ -233,6 +234,8 @@ def _added(reference, alignment):
     _, _, views, _ = alignment.index.kind(right.shape)
     for view in views:
         off = (view - right)[reference.frame.mask]
+        if np.abs(off).max(initial=0) > FAR:
+            continue  # masked scores
         mean = off.mean(axis=0)
         if rms(off - mean) <= 1e-6 * rms(right) < rms(mean):
             yield mean

@@ -20,6 +20,22 @@ class Frame:
         self.B, self.T = mask.shape
         self.square = mask[:, None, :, None] & mask[:, None, None, :]
 
+    def mask_of(self, shape):
+        """The mask (B,T) of the tokens of a quantity (B,T,·)."""
+        return self.mask
+
+    def square_of(self, shape):
+        """(B,1,T_q,T_k) bool: whether both tokens of a score (B,H,T_q,T_k) are real."""
+        return self.square
+
+    def lengths(self):
+        """The numbers of tokens that a quantity may have in a faulty module."""
+        return ()
+
+    def has(self, shape):
+        """Whether another number of tokens than a quantity's can be found, too."""
+        return False
+
     def real(self, x):
         """The entries of a quantity at real tokens, flat."""
         if x.ndim == 3:
@@ -27,6 +43,12 @@ class Frame:
         if x.ndim == 4:
             return x[np.broadcast_to(self.square, x.shape)]
         return x.ravel()
+
+    def unpadded(self, x):
+        """A quantity with zeros at the padding."""
+        if x.ndim == 4:
+            return x * self.square
+        return x * self.mask[:, :, None] if x.ndim == 3 else x
 
     def rows(self, x):
         """The entries of a quantity at real tokens as rows (N,W): W channels, classes or heads."""
@@ -73,7 +95,7 @@ class Frame:
             if x.shape[0] == n:
                 for part in x:
                     yield from self._whole(part, W)
-            elif x.shape[-1] == n * W:
+            if x.shape[-1] == n * W:
                 apart = x.reshape(*x.shape[:-1], n, W)
                 mixed = x.reshape(*x.shape[:-1], H, n, W // H)
                 for i in range(n):

@@ -72,7 +72,7 @@ def directions(reference, ran, names):
         exact = reference.values[name]
         d = rng.standard_normal(exact.shape)
         if exact.ndim == 3:
-            d = d * reference.frame.mask[:, :, None]
+            d = d * reference.frame.mask_of(exact.shape)[:, :, None]
         mine = reference.frame.laid_out(_array(tensor), exact, d)
         if mine is not None:
             found.append((tensor, mine, name, d))

@@ -5,7 +5,8 @@ KINDS = {  # the first word of an entry: how several of the kind are counted
     "quantity": "quantities", "parameter": "parameters that the module does not hold",
     "weight": "weights of the module that the folder does not have",
     "returned": "returned arrays", "gradient": "gradients that do not arrive at the outputs",
-    "frozen": "gradients of frozen parameters",
+    "frozen": "gradients of frozen parameters", "unwritten": "gradients that are not written",
+    "unknown": "arrays that hold no quantity", "unpaired": "gradients of unknown parameters",
 }  # fmt: skip
 
 
@@ -29,7 +30,7 @@ def _some(kind, entries):
 
 def gradients_left_out(comparison, reference, trainable):
     """An entry for each parameter that the module holds and whose gradient has no row."""
-    public, rows = reference.model.names, comparison.report.rows
+    public, rows = reference.program.names, comparison.report.rows
     compared = {row.name for row in rows if row.kind == "gradient"}
     holder = {same: p.name for p in comparison.weights.pieces for same in p.same}
     for name, weight in holder.items():

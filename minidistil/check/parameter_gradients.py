@@ -21,7 +21,6 @@ from minidistil.testing import FLOOR, rms
 ARGUMENT = {"logits": "dlogits", "start_logits": "dstart_logits", "end_logits": "dend_logits",
             "sentence_embedding": "dlast_hidden_state", "pooled": "dpooler_output",
             "seq_relationship_logits": "dseq_relationship_logits"}  # fmt: skip
-WORD = "embeddings.word.weight"
 ONE_SIDED = (
     "The tied table receives one part of its gradient alone: {}.\n"
     "yours: ∂word = {}\n"
@@ -56,9 +55,11 @@ def exact_gradients(reference, cotangents):
     both = []
     for dtype in ("float64", "float32"):
         model = reference.model.with_ops(backend("numpy", dtype))
-        out = model.forward(**reference.batch)
-        grads = model.backward(out, **_arguments(model, out, cotangents))
-        both.append({c: np.asarray(grads[public], np.float64) for c, public in model.names.items()})
+        out = model.forward(**reference.program.inputs)
+        grads = reference.program.by_role(
+            model, model.backward(out, **_arguments(model, out, cotangents))
+        )
+        both.append({role: g.astype(np.float64) for role, g in grads.items()})
     return both
 
 
@@ -116,9 +117,9 @@ def _row(name, weight, value, exact, single, largest, double):
 
 def tied(reference, rows, cotangents):
     """(id, message, evidence) of a mistake in the word table's gradient, or None."""
-    word = [row for row in rows if row.name == WORD]
+    word = [row for row in rows if row.name == reference.program.word]
     projected = cotangents.get("logits")
-    normed = reference.values.get("transform_norm")
+    normed = reference.values.get(reference.program.features)
     if not word or projected is None or projected.ndim != 3 or normed is None:
         return None
     features = normed.reshape(-1, normed.shape[2])
@@ -140,7 +141,7 @@ def compare_gradients(comparison, reference, mine, cotangents):
 
     comparison: of `compare_values`. mine, cotangents: as `gradients` takes them.
     """
-    report, public = comparison.report, reference.model.names
+    report, public = comparison.report, reference.program.names
     if not cotangents or not mine:
         return
     double = comparison.alignment.precision != SINGLE
@@ -149,7 +150,7 @@ def compare_gradients(comparison, reference, mine, cotangents):
     mistake = tied(reference, found, cotangents)
     untied = mistake is not None and mistake[0] == "head-untied"
     for g in found:
-        agrees = g.agrees or (untied and g.name == WORD)
+        agrees = g.agrees or (untied and g.name == reference.program.word)
         row = Row(f"grad.{public[g.name]}", "gradient", g.error, g.explained, agrees, g.weight)
         report.rows.append(row)
     if report.verdict == "differ":
@@ -161,7 +162,7 @@ def compare_gradients(comparison, reference, mine, cotangents):
     last = bad[-1]  # backpropagation reaches the last parameter first
     report.verdict, report.first_difference = "differ", f"grad.{public[last.name]}"
     report.where = f"parameter {last.weight}"
-    if mistake and all(g.name == WORD for g in bad):
+    if mistake and all(g.name == reference.program.word for g in bad):
         report.diagnosis = [Diagnosis(mistake[0], mistake[1], report.where, mistake[2])]
         return
     zero = "no gradient arrives" if not rms(last.value) else f"relative error {last.error:.1e}"

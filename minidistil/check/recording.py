@@ -31,7 +31,7 @@ class Recording(NamedTuple):
 
     recorded: Sequence[Recorded]  # in the order of computation
     returned: Sequence[Returned]
-    weights: Mapping[str, np.ndarray]  # float64, under any names
+    weights: Mapping[str, np.ndarray] | None  # float64, under any names; None: not known
     precision: str  # SINGLE or DOUBLE of `align.py`: which rounding error is allowed
     as_is: Sequence[Recorded] = ()  # the same in the implementation's own precision
     returned_as_is: Sequence[Returned] = ()

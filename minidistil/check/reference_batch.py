@@ -6,7 +6,6 @@ import numpy as np
 
 from minidistil.check.record import leaves
 from minidistil.data import load_tokenizer
-from minidistil.model.heads import family_of
 from minidistil.model.pretrained import from_pretrained
 from minidistil.model.sentence.sentence_model import SENTENCES
 
@@ -14,12 +13,10 @@ READ = ("input_ids", "attention_mask", "token_type_ids")  # the arrays that both
 
 
 def load(folder, task=None):
-    """The model of a folder on the NumPy specification, float32. Raises ValueError for images."""
+    """The model of a folder on the NumPy specification, float32."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about heads that the task does not use
-        model = from_pretrained(folder, task=task, backend="numpy", dtype="float32")
-    family_of(model.config)
-    return model
+        return from_pretrained(folder, task=task, backend="numpy", dtype="float32")
 
 
 def as_stored(model, module):
@@ -40,23 +37,22 @@ LONGEST = 24  # tokens of a random text
 SPARE = 4  # positions that the first batch leaves free: a module that counts from 2 runs, too
 BATCHES = (
     "random words, some of them several times, and a text of one token",
-    "random words with holes in the mask and a text of full length",
+    "other random words, with holes in the mask of an encoder and a text of full length",
 )
 
 
-def example(model, folder, texts=None, seed=0):
+def example(model, folder, texts=None, seed=0, room=0):
     """A padded batch (B,T) of texts or of random tokens, with both token types if there are two.
-    For multiple choice (B,2,T), or one question (1,choices,T) whose choices are the texts."""
+    For multiple choice (B,2,T), or one question (1,choices,T) whose choices are the texts.
+    room: columns of padding behind the longest text."""
     if not texts:
         return _shaped(model, _random(model, seed), 2)
-    return _shaped(model, _of_texts(model, folder, texts), len(texts))
+    return _shaped(model, _of_texts(model, folder, texts, room), len(texts))
 
 
-def examples(model, folder, texts=None, seed=0):
-    """The batches of a comparison: the texts, or one for each of BATCHES."""
-    if texts:
-        return [example(model, folder, texts)]
-    return [example(model, folder, seed=seed), _shaped(model, _random(model, seed + 1, True), 2)]
+def with_holes(model, seed=0):
+    """A batch of random tokens, some of which are masked inside their text."""
+    return _shaped(model, _random(model, seed, holes=True), 2)
 
 
 def _shaped(model, batch, choices):
@@ -66,12 +62,12 @@ def _shaped(model, batch, choices):
     return {name: x.reshape(shape) for name, x in batch.items()}
 
 
-def _of_texts(model, folder, texts):
+def _of_texts(model, folder, texts, room):
     batch = load_tokenizer(folder)(list(texts))
     batch = {name: np.asarray(x) for name, x in batch.items()}
-    room = min(2, model.config.architecture.longest - batch["input_ids"].shape[1])
+    room = min(room, model.config.architecture.longest - batch["input_ids"].shape[1])
     pads = {"input_ids": model.config.pad_token_id}
-    return {  # padding makes mistakes of the mask visible
+    return {
         n: np.pad(x, ((0, 0), (0, room)), constant_values=pads.get(n, 0)) for n, x in batch.items()
     }
 

@@ -45,8 +45,8 @@ def relation(mine: np.ndarray, right: np.ndarray, tolerance: float = EXACT) -> R
 
 def _apart(mine, candidate):
     """The largest difference, relative to the rms; infinite where the candidate is not finite."""
-    off = np.abs(mine - candidate).max()
-    return float(off / max(rms(mine), 1e-30)) if np.isfinite(off) else float("inf")
+    off, size = np.abs(mine - candidate).max(), rms(mine)  # masked scores may overflow the rms
+    return float(off / max(size, 1e-30)) if np.isfinite([off, size]).all() else float("inf")
 
 
 def _factor(mine, right):
