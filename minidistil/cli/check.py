@@ -29,6 +29,8 @@ from pathlib import Path
 from minidistil.check import Report, compare, compare_loss, compare_optimizer, compare_trace
 from minidistil.check.compare import STEPS
 from minidistil.check.peers import transformers_model
+from minidistil.cli import parser_of
+from minidistil.cli.check_words import page
 from minidistil.cli.command_parser import add_model
 from minidistil.cli.report import PAGE, is_page
 from minidistil.cli.run_options import nothing_left
@@ -40,10 +42,6 @@ from minidistil.model.pretrained import resolve
 
 EXAMPLE = "--model weights --against my_bert.py:build"
 TITLE = "minidistil check"
-HEAT = (
-    "Errors are relative to float64; the colour says where they are more than float32 explains. "
-    "The first difference is framed."
-)
 
 
 def add_options(parser):
@@ -86,7 +84,7 @@ def run(args):
         return Answer(report.to_dict(), "", report.code)
     text = report.text(colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
     if args.out:
-        text += f"\n\nreport: {_write(args.out, args.model, report)}"
+        text += f"\n\nreport: {_write(args, report)}"
     return Answer(report.to_dict(), text, report.code)
 
 
@@ -194,13 +192,13 @@ def _has_verdict(path):
         return False
 
 
-def _write(out, model, report):
+def _write(args, report):
     """report.html and report.json in a folder; returns the path of the page."""
-    out = Path(out)
+    out = Path(args.out)
     with nothing_left(out):
         files.write_json(out / "report.json", report.to_dict())
         path = out / "report.html"
-        body = f"<p>{html.escape(HEAT)}</p>{report.html()}"
-        title = f"{TITLE} — {model}"
+        body = page(args, parser_of("check"), report)
+        title = f"{TITLE} — {args.model}"
         files.write_text(path, PAGE.substitute(title=html.escape(title), body=body))
     return path

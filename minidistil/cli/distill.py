@@ -21,6 +21,7 @@ from minidistil.cli.options import (
     add_training_options,
     train_config,
 )
+from minidistil.cli.report_words import next_commands, too_few
 from minidistil.cli.run_options import keep_options, nothing_left, open_run
 from minidistil.cli.students import compare, settle, train_all
 from minidistil.cli.task_options import add_class_options, settled_config
@@ -38,6 +39,7 @@ from minidistil.distill.step import check_reading
 from minidistil.distill.student import OF_TEXTS, check_pair
 from minidistil.distill.teacher_cache import CachedTeacher
 from minidistil.io.console import Answer, progress
+from minidistil.io.counts import counted
 from minidistil.io.option_types import number_list
 from minidistil.model.bundled_teacher import default_teacher
 from minidistil.model.ensemble import Ensemble
@@ -214,20 +216,25 @@ def run(args):
             return Answer({"interrupted": True}, "", INTERRUPTED)
     batches, found = data.evaluation_batches(), {}
     rows = compare(teacher, entries, batches)
-    if sample := getattr(tasks.command_of(teacher.task), "samples", None):
-        models = {"teacher": teacher} | {entry.name: entry.model for entry in entries}
-        found["samples"] = sample(models, tokenizer, batches)
+    models = {"teacher": teacher} | {entry.name: entry.model for entry in entries}
+    for shown in ("samples", "guesses"):
+        if make := getattr(tasks.command_of(teacher.task), shown, None):
+            found[shown] = make(models, tokenizer, batches)
     found |= entries[0].summary | {
-        "models": rows, "out": str(args.out), "wall_seconds": time.perf_counter() - started,
+        "models": rows, "task": teacher.task, "out": str(args.out),
+        "wall_seconds": time.perf_counter() - started,
     }  # fmt: skip
+    if too_few(found):
+        warnings.warn(too_few(found), stacklevel=1)
     run.report(found)
     page = report.write(args.out)
     kept = [f"{entry.name}: {sentence(entry.summary['kept'])}"
             for entry in entries if "kept" in entry.summary]  # fmt: skip
     lines = [report.models_table(rows), "", *kept]
-    lines.append(f"{config.steps} steps a student{' at most' * bool(kept)}; report: {page}")
-    text = "\n".join(lines)
-    return Answer(found, text)
+    most = " at most" * bool(kept)
+    lines.append(f"{counted(config.steps, 'step')} a student{most}; report: {page}")
+    lines.append(f"next: {next_commands(found)[0]}")
+    return Answer(found, "\n".join(lines))
 
 
 def _teacher_dtype(args):

@@ -62,7 +62,7 @@ def run(args):
             return Answer(summary, "", INTERRUPTED)
         model.save_pretrained(args.out, args.store)
         reader.save(args.out)
-    found = summary | {"out": str(args.out)}
+    found = summary | {"task": model.task, "out": str(args.out)}
     run.report(found)
     report.write(args.out)
     return Answer(found, summarised(found))

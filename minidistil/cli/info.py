@@ -10,6 +10,7 @@ import warnings
 from collections import Counter
 from pathlib import Path
 
+from minidistil.cli.bench.machine import processor
 from minidistil.cli.command_parser import add_model
 from minidistil.config import DistilBertConfig, Gpt2Config
 from minidistil.config.gpt2 import SIZES, published
@@ -68,7 +69,7 @@ def _describe(name, task):
     return {
         "model": str(name), "task": task, "dtype": dtype,
         "config": config.to_dict(),
-        "instructions": instructions("cpu"),
+        "processor": processor(), "instructions": instructions("cpu"),
         "parameters": total, "bytes": 4 * total, "file_bytes": stored, "table": parameters,
     }  # fmt: skip
 
@@ -99,7 +100,7 @@ def _one(m):
     config = table(("config", ""), [(k, _value(v)) for k, v in _fields(m).items()])
     stored = f"{m['file_bytes']:,} bytes on disk" if m["file_bytes"] else "sizes by formula"
     head = f"{m['model']}: {m['task']} in {m['dtype']}; {stored}"
-    head += f"; matrix products on this machine: {m['instructions']}"
+    head += f"\n{_machine(m)}"
     header = ("parameter", "shape", "parameters", "bytes", "share")
     return "\n\n".join([head, config, table(header, shown)])
 
@@ -114,7 +115,11 @@ def _two(a, b):
         for some in _folded("role", a["table"], b["table"])
     )
     rows = [(role, mine.get(role, "-"), theirs.get(role, "-")) for role in {**mine, **theirs}]
-    return "\n\n".join([table(head, config), table(head, rows)])
+    return "\n\n".join([table(head, config), table(head, rows), _machine(a)])
+
+
+def _machine(m):
+    return f"this machine: {m['processor']}, matrix products on {m['instructions']}"
 
 
 # ------------------------------------------------------- fields of a config

@@ -99,7 +99,7 @@ def run(args):
     if summary["interrupted"]:
         return Answer(summary, "", INTERRUPTED)
     model.save_pretrained(args.out, args.store)
-    found = summary | {"out": str(args.out)}
+    found = summary | {"task": model.task, "out": str(args.out)}
     run.report(found)
     report.write(args.out)
     return Answer(found, summarised(found))

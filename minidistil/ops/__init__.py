@@ -34,7 +34,7 @@ BACKENDS = SUFFIX | {"cuda": "_cuda"}
 # The narrow formats, and the ops whose operands each rounds, in files of their own
 NARROW = {"bfloat16": "bf16", "int8": "int8"}
 ROUNDED = {
-    "bfloat16": ("linear", "linear_gelu", "attention", "vocabulary"),
+    "bfloat16": ("linear", "linear_gelu", "vocabulary", "attention"),
     "int8": ("linear", "linear_gelu"),
 }
 DTYPES = {"float32": np.float32, "float64": np.float64, **dict.fromkeys(NARROW, np.float32)}
@@ -46,11 +46,11 @@ def backend(name: str, dtype: str = "float32") -> "Backend":
     name: "numpy" (the specification), "cpu" (Numba kernels) or "cuda" (kernels for an NVIDIA
     device, which holds the arrays of floats; integers, masks and dropout keys come from the host).
     dtype: "float32"; "float64" for the specification alone; "bfloat16": the operands of every
-    linear's products are rounded to that, forward and backward (mixed precision), and in inference
-    those of attention; "int8": the operands of every linear, for inference alone, and backward
-    raises ValueError. The arrays that go in and come out are float32 (or float64) in every case.
-    "bfloat16" always rounds, on every machine; `matmul_precision` permits the products that stay
-    float32 to round where it is faster.
+    linear's products are rounded to that, forward and backward (mixed precision); "int8": the same
+    for inference alone, and backward raises ValueError. The arrays that go in and come out are
+    float32 (or float64) in every case. "bfloat16" always rounds these, on every machine, and
+    attention's where there is AMX; `matmul_precision` permits the products that stay float32 to
+    round where it is faster.
     Raises ValueError for any other name or dtype, for int8 where the processor lacks it, and for
     cuda where there is no device.
     """

@@ -2,15 +2,17 @@
 
 from itertools import combinations
 
+import numpy as np
 import pytest
 
 from minidistil.check.peer_instructions import from_log
 from minidistil.cli import main
 from minidistil.cli.bench import ceilings, machine, roofline, roofline_picture, timing, workloads
-from minidistil.cli.bench.contestants import OURS, PEERS, TRAINED, missing
+from minidistil.cli.bench.contestants import OURS, PEERS, Contestants, missing
 from minidistil.cli.bench.results_table import is_drawn, text
 from minidistil.ops.kernels import amx_peak, peak_cpu, peak_narrow
 from minidistil.ops.runtime import amx
+from minidistil.testing import rms
 
 MACHINE = {"processor": "Some(R) Processor", "features": ["avx512f", "amx-bf16"], "threads": 1,
            "cores": 2, "instructions": "AMX", "date": "2026-11-29", "versions": {"numpy": "2"},
@@ -237,16 +239,13 @@ def test_pytorch_says_what_its_products_run_on(measured):
                 assert entry["instructions"], "MKL or oneDNN computes float32"
 
 
-def test_a_format_that_does_not_train_is_left_out_with_a_word():
-    from minidistil.cli.bench.contestants import Contestants
-
-    row = row_called("step-bfloat16-training")
+def test_a_step_in_bfloat16_rounds_the_products_of_both_models():
+    """A step of float32 differs from it in the third digit, one of a bfloat16 teacher less so."""
+    names = "step", "step-bfloat16", "step-bfloat16-training"
     with Contestants("tiny", None, 1, "cpu") as them:
-        made = them.make(OURS, row)
-    if row.trained in TRAINED:
-        assert not isinstance(made, str)
-    else:
-        assert made == "minidistil does not train with bfloat16 products yet"
+        exact, teacher, both = (them.make(OURS, row_called(name)).answer() for name in names)
+    assert rms(both - exact) < timing.TOLERANCE["bfloat16"] * rms(exact)
+    assert rms(teacher - exact) > 0 and not np.array_equal(both, teacher)
 
 
 def test_no_roofline_of_a_device(capsys):

@@ -46,13 +46,13 @@ def case(lengths, D, key_lengths=None, **fixed):
     rng, keys = np.random.default_rng(D), key_lengths or lengths
     q = rng.standard_normal((sum(lengths), H * D), np.float32)
     k, v = rng.standard_normal((2, sum(keys), H * D), np.float32)
-    fixed |= {"bounds": sequences(*lengths), "n_heads": H, "keep": False}
+    fixed |= {"bounds": sequences(*lengths), "n_heads": H}
     return (q, k, v), fixed | ({"key_bounds": sequences(*key_lengths)} if key_lengths else {})
 
 
 def as_specified(qkv, fixed):
     """The kernel is nearer to its specification than that is to attention without rounding."""
-    y, cache = attention_bf16.forward_cpu(*qkv, **fixed)
+    y, cache = attention_bf16.forward_cpu(*qkv, **fixed, keep=False)
     assert cache is None and y.dtype == np.float32
     expected, _ = attention_bf16.forward(*[x.astype(np.float64) for x in qkv], **fixed)
     plain, _ = attention.forward(*[x.astype(np.float64) for x in qkv], **fixed)
@@ -66,7 +66,7 @@ def as_specified(qkv, fixed):
 
 def test_the_specification_rounds_operands_and_nothing_else():
     (q, k, v), fixed = case((5,), 8)
-    y, cache = attention_bf16.forward(q, k, v, **fixed)
+    y, cache = attention_bf16.forward(q, k, v, **fixed, keep=False)
     assert cache is None
     qh, kh, vh = (round_bf16(x[:, :8]).astype(np.float64) for x in (q, k, v))
     s = qh @ kh.T / np.sqrt(8)
@@ -150,28 +150,35 @@ def test_what_is_no_number_reaches_what_it_reaches_in_the_specification(unit, wh
     assert not np.isfinite(expected).all()
 
 
+def test_the_gradient_is_that_of_float32_at_the_rounded_operands(unit):
+    """Of y, which is rounded a little more: in e."""
+    for lengths, key_lengths, causal in (((20, 7), None, True), ((33,), (50,), False)):
+        qkv, fixed = case(lengths, 8, key_lengths, causal=causal)
+        dy = np.random.default_rng(1).standard_normal(qkv[0].shape, np.float32)
+        y, cache = attention_bf16.forward_cpu(*qkv, **fixed)
+        np.testing.assert_array_equal(y, attention_bf16.forward_cpu(*qkv, **fixed, keep=False)[0])
+        _, spec = attention_bf16.forward(*qkv, **fixed)
+        _, plain = attention.forward(*[round_bf16(x) for x in qkv], **fixed)
+        grads = [attention_bf16.backward_cpu(dy, cache), attention_bf16.backward(dy, spec)]
+        for mine, specified, exact in zip(*grads, attention.backward(dy, plain), strict=True):
+            np.testing.assert_allclose(specified, exact, rtol=1e-4, atol=1e-5)
+            assert rms(mine - specified) < 2e-3 * rms(specified)
+
+
 def test_dropout_and_processors_without_amx_take_float32():
     qkv, fixed = case((20, 7), 8)
     with amx.without_amx():
         y, cache = attention_bf16.forward_cpu(*qkv, **fixed)
         np.testing.assert_array_equal(y, attention.forward_cpu(*qkv, **fixed)[0])
-        assert cache is None
+        assert cache[0] is qkv[0]
     fixed |= {"dropout_key": draw_for((20, 7))}
-    for narrow, plain in (("forward", "forward"), ("forward_cpu", "forward_cpu")):
-        y, cache = getattr(attention_bf16, narrow)(*qkv, **fixed)
-        np.testing.assert_array_equal(y, getattr(attention, plain)(*qkv, **fixed)[0])
-        assert cache is None
+    for name in ("forward", "forward_cpu"):
+        y, _ = getattr(attention_bf16, name)(*qkv, **fixed)
+        np.testing.assert_array_equal(y, getattr(attention, name)(*qkv, **fixed)[0])
 
 
 @pytest.mark.parametrize("name", ["numpy", "cpu"])
-def test_models_in_bfloat16_use_it_and_train_in_float32(name):
-    narrow, plain = backend(name, "bfloat16").attention, backend(name).attention
-    suffix = {"numpy": "", "cpu": "_cpu"}[name]
-    assert narrow.forward is getattr(attention_bf16, f"forward{suffix}")
-    assert backend(name, "int8").attention.forward is plain.forward
-    qkv, fixed = case((20, 7), 8)
-    fixed["keep"] = True
-    (y, cache), (y_plain, cache_plain) = (op.forward(*qkv, **fixed) for op in (narrow, plain))
-    np.testing.assert_array_equal(y, y_plain)
-    for a, b in zip(narrow.backward(y, cache), plain.backward(y, cache_plain), strict=True):
-        np.testing.assert_array_equal(a, b)
+def test_models_in_bfloat16_use_it(name):
+    forward = "forward" if name == "numpy" else "forward_cpu"
+    assert backend(name, "bfloat16").attention.forward is getattr(attention_bf16, forward)
+    assert backend(name, "int8").attention.forward is getattr(attention, forward)

@@ -49,6 +49,7 @@ from minidistil.ops.kernels.amx_panels import CHANNELS, PARTS, SPARE, Lines, pac
 from minidistil.ops.kernels.amx_tile import ROW, SIDE, TILE, Block, block, configure, release
 from minidistil.ops.kernels.flash_attention import Attention, make_plan, maximum
 from minidistil.ops.kernels.packing import up
+from minidistil.ops.runtime import amx
 from minidistil.ops.runtime.cpu import exact, exp, own_code, prange, serial, use_threads
 
 f = np.float32
@@ -84,6 +85,7 @@ def forward(kind: int, inputs: Attention, y: np.ndarray, norms: np.ndarray) -> N
 
     kind: BF16 or HIGHEST. inputs: without dropout.
     """
+    amx.note("AMX")
     q, k, v, pattern, H, _ = inputs
     (order, spans, longest), workers = make_plan(pattern, q.shape[1])
     pieces = -(-4 * workers // (len(order) * H)) if workers > 1 else 1

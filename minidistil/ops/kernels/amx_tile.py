@@ -238,6 +238,26 @@ def release(typingctx):
     return types.void(), codegen
 
 
+@intrinsic
+def expect(typingctx, rows, to, row):
+    """Fetches rows of 32 floats that are written later, so that no store waits for memory."""
+
+    def codegen(context, builder, sig, args):
+        rows, to, row = args
+        fetch = ir.FunctionType(ir.VoidType(), [I8.as_pointer(), I32, I32, I32])
+        fetch = cgutils.get_or_insert_function(builder.module, fetch, "llvm.prefetch")
+
+        def line(_, here):
+            for half in (0, ROW):
+                at = builder.inttoptr(builder.add(here[0], I64(half)), I8.as_pointer())
+                builder.call(fetch, [at, I32(1), I32(3), I32(1)])
+
+        loop(builder, rows, [(to, row)], line)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 3), codegen
+
+
 # ------------------------------------------------------- from a block of sums to entries of C
 
 
