@@ -94,7 +94,10 @@ def _replaced(reference, name, view, step, tolerance):
         error = _apart(reference, view, result)
         if error <= tolerance:
             kind = "input" if other in reference.values else "parameter"
-            right, other = (public.get(n, n) for n in (right, other))
+            right, other = (
+                public.get(n) or public.get(f"{n}.weight", n).removesuffix(".weight")
+                for n in (right, other)
+            )
             says = f"computed with {other} in place of {right}"
             return Relation(f"another-{kind}", says, f"{step.op} of {other}", error)
     return None

@@ -100,7 +100,8 @@ def terms(reference, step):
     if step.op == "layernorm":
         x, gamma, beta = step.args
         unit = step.function(x, np.ones_like(gamma), np.zeros_like(beta), **step.fixed)
-        return [("γ·x̂", gamma * unit), ("β", np.broadcast_to(beta, x.shape)), ("x̂", unit), ("x", x)]
+        shift = np.broadcast_to(beta, x.shape)
+        return [("γ·x̂", gamma * unit), ("β", shift), ("x̂", unit), ("x", x)]
     if step.op == "embedding_sum":
         word, position, *rest = step.args
         ids, first = step.fixed["ids"], step.fixed["first"]
