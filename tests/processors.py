@@ -21,7 +21,8 @@ AVX512 = (*AVX2, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")  # n
 PROCESSORS = {"x86-64": ("sse2",), "haswell": AVX2, "skylake-avx512": AVX512}  # LLVM's names
 FILES = [f"ops/test_{name}.py" for name in (
     "cpu", "matmul", "matmul_narrow", "amx_tile", "amx_matmul", "linear_gelu", "linear_int8",
-    "linear_bf16", "attention", "layernorm", "cross_entropy", "kl_div", "laws",
+    "linear_bf16", "peak", "attention", "attention_bf16", "layernorm", "cross_entropy", "kl_div",
+    "laws",
 )]  # fmt: skip
 # Comparisons with PyTorch's numbers and of derivatives say nothing about a processor.
 CHOICE = "not parity and not transpose"

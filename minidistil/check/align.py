@@ -4,11 +4,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minidistil.check.layouts import Frame, IndexMap
-from minidistil.check.program import Program, depends
+from minidistil.check.families.family import program_of
+from minidistil.check.layouts import IndexMap
+from minidistil.check.program import depends
 from minidistil.testing import FLOOR, rms
 
 ENDS = (
+    "loss",
     "logits",
     "start_logits",
     "end_logits",
@@ -17,7 +19,8 @@ ENDS = (
     "pooled",
 )  # fmt: skip  (what a module with a head returns)
 
-VAGUE = (".scores", ".probs")  # nearly uniform weights agree whatever the queries are
+# Nearly uniform weights agree whatever the queries are.
+VAGUE = (".scores", ".probs", ".cross_scores", ".cross_probs")
 SINGLE, DOUBLE, SHARP = "single", "double", 1e-10
 
 
@@ -26,17 +29,20 @@ class Reference:
 
     def __init__(self, model, batch):
         self.model, self.batch = model, batch
-        self.program = Program(model, batch)
-        a = self.program.a
-        self.frame = Frame(self.program.mask, a.H, a.C)
+        program = program_of(model)
+        self.program = program(model, batch)
+        self.frame = self.program.frame
         self.values = self.program.run()
         self.values.pop(None)
-        single = Program(model, batch, np.float32).run()
+        single = program(model, batch, np.float32).run()
         self.rounding = {name: self.error(single[name], x) for name, x in self.values.items()}
-        self.body = [f"layer.{a.L - 1}.output"]
+        self.body = [self.program.body]
+        self.ends = [n for n in self.values if n in (*ENDS, "spans", *self.body)]  # returned
 
     def error(self, x, exact):
-        """The relative rms error of a quantity on tokens."""
+        """The relative rms error of a quantity on tokens; inf for another number of tokens."""
+        if np.shape(x) != exact.shape:
+            return float("inf")
         real = self.frame.real(exact)
         return rms(self.frame.real(np.asarray(x, np.float64)) - real) / max(rms(real), 1e-30)
 
@@ -49,11 +55,13 @@ class Reference:
 
     def widths(self):
         """The sizes of arrays that may hold one quantity, or two or three stacked."""
-        N, sizes = int(self.frame.mask.sum()), set()
+        sizes = set()
         for x in self.values.values():
             sizes.add(x.size)
             if x.ndim == 3:
+                N = int(self.frame.mask_of(x.shape).sum())
                 sizes |= {2 * x.size, 3 * x.size, N * x.shape[2]}
+                sizes |= {len(x) * T * x.shape[2] for T in self.frame.lengths()}
         return sizes
 
 
@@ -67,26 +75,27 @@ class Alignment(NamedTuple):
     first: str | None  # the first quantity that differs
 
 
-def align(reference, recorded, returned, precision):
-    """Find the reference's quantities among the recorded arrays of a module  ->  Alignment.
+def align(reference, recording, precision=None):
+    """Find the reference's quantities among the arrays of a Recording  ->  Alignment.
 
+    precision: by default the recording's own.
     A quantity without an array does not count as a difference if a quantity computed from it
     agrees: a fused kernel does not write its scores to memory.
     """
-    index = IndexMap(reference.frame, recorded)
-    good = {}
+    index, good = IndexMap(reference.frame, recording.recorded), {}
+    precision = precision or recording.precision
     for name, value in reference.values.items():
         number, _ = index.match(value, reference.tolerance(name, precision))
         if number is not None:
             good[name] = number
-    names = expected(reference, good, returned)
+    names = expected(reference, good, recording.returned)
     return Alignment(index, precision, good, names, first_difference(names, good))
 
 
 def expected(reference, good, returned):
     """The names up to the last quantity that the module returns or computes."""
     names = list(reference.values)
-    sizes = {tensor.numel() for _, tensor in returned}
+    sizes = {r.value.size for r in returned}
     for end in reversed([n for n in names if n in (*ENDS, *reference.body)]):
         if end in good or reference.values[end].size in sizes:
             return names[: names.index(end) + 1]

@@ -5,6 +5,9 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from math import isfinite, log10
 
+from minidistil.check import not_compared
+from minidistil.io.counts import part_of
+
 BOLD, RED, GREEN, PLAIN = "\033[1m", "\033[31m", "\033[32m", "\033[0m"
 
 
@@ -41,7 +44,9 @@ class Report:
     unmatched: list[str] = field(default_factory=list)
     where: str | None = None  # the file and line of the first difference
     evidence: str | None = None  # of a difference that no known mistake explains
-    reason: str | None = None  # why nothing can be compared
+    reason: str | None = None  # why nothing, or not enough, can be compared
+    only_on: str | None = None  # the batch of the difference, where another batch agrees
+    arises: tuple | None = None  # quantities between which an unseen difference arises
 
     @classmethod
     def cannot(cls, reason: str, unmatched: Iterable[str] = ()) -> "Report":
@@ -86,23 +91,24 @@ class Report:
         def painted(text, *codes):
             return "".join(codes) + text + PLAIN if colour and codes else text
 
-        if self.verdict == "cannot-compare":
+        if not self.rows:
             return painted(f"cannot compare: {self.reason}", BOLD)
         lines = [_line("quantity", "error", "float32", "", "where"), ""]
         for row in self._shown():
-            mark = "" if row.agrees else "differs"
-            line = _line(
-                row.name, f"{row.error:.1e}", f"{row.explained:.1e}", mark, row.where or ""
-            )
+            line = _line(*_cells(row))
             codes = () if row.agrees else (RED,)
             codes = (BOLD, RED) if row.name == self.first_difference else codes
             lines.append(painted(line.rstrip(), *codes))
-        gradients = [row for row in self.rows if row.kind == "gradient"]
-        if gradients:
-            bad = sum(not row.agrees for row in gradients)
-            lines += ["", f"{bad} of {len(gradients)} gradients differ"]
-        lines += ["", *self._verdict(painted)]
+        gradients = self._gradients_that_differ()
+        lines += ["", gradients] if gradients else []
+        lines += ["", *self._verdict(painted), "", not_compared.line(self.unmatched)]
         return "\n".join(lines)
+
+    def _gradients_that_differ(self):
+        """How many do, "" where none was compared."""
+        gradients = [row for row in self.rows if row.kind == "gradient"]
+        bad = sum(not row.agrees for row in gradients)
+        return part_of(bad, len(gradients), "gradient", "differs") if gradients else ""
 
     def _shown(self):
         """Every row; of gradients only the worst, or all that differ if the first one is among
@@ -119,9 +125,13 @@ class Report:
         compared = len(self.rows)
         if self.verdict == "agree":
             return [painted(f"agree: {compared} quantities, to float32's rounding", BOLD, GREEN)]
+        if self.verdict == "cannot-compare":
+            return [painted(f"cannot compare: {self.reason}", BOLD)]
         lines = [painted(f"first difference: {self.first_difference}", BOLD, RED)]
         if self.where:
             lines.append(f"  at {self.where}")
+        if self.only_on:
+            lines.append(f"  on {self.only_on}; another batch agrees")
         if not self.diagnosis:
             lines.append("  no known mistake reproduces these numbers")
             lines.append(f"  evidence: {self.evidence}")
@@ -138,9 +148,8 @@ class Report:
         parts = [f"<pre>{html.escape(str(lines))}</pre>"]
         if self.rows:
             parts += [self._heat_map(), self._table()]
-        if self.unmatched:
-            items = "".join(f"<li>{html.escape(name)}</li>" for name in self.unmatched)
-            parts.append(f"<h2>Not matched</h2><ul>{items}</ul>")
+        items = "".join(f"<li>{html.escape(name)}</li>" for name in self.unmatched or ["nothing"])
+        parts.append(f"<h2>Not compared</h2><ul>{items}</ul>")
         return "\n".join(parts)
 
     def _heat_map(self):
@@ -163,14 +172,31 @@ class Report:
         return f"<h2>Error by layer and quantity</h2><table><tr>{head}</tr>{body}</table>"
 
     def _table(self):
-        rows = "".join(
-            f"<tr><td>{html.escape(r.name)}</td><td>{r.error:.1e}</td><td>{r.explained:.1e}</td>"
-            f"<td>{'agrees' if r.agrees else 'differs'}</td>"
-            f"<td style='text-align:left'>{html.escape(r.where or '')}</td></tr>"
-            for r in self.rows
-        )
-        head = "".join(f"<th>{x}</th>" for x in ("quantity", "error", "float32", "", "where"))
-        return f"<h2>Every quantity</h2><table><tr>{head}</tr>{rows}</table>"
+        """The rows that the terminal shows, and all others folded."""
+        shown = self._shown()
+        rest = [row for row in self.rows if not any(row is one for one in shown)]
+        parts = ["<h2>The quantities</h2>", _rows_as_html(shown)]
+        gradients = self._gradients_that_differ()
+        parts += [f"<p>{gradients}</p>"] if gradients else []
+        if rest:
+            parts.append(
+                f"<details><summary>The other {len(rest)} gradients</summary>"
+                f"{_rows_as_html(rest)}</details>"
+            )
+        return "\n".join(parts)
+
+
+def _rows_as_html(rows):
+    cells = [("th", ("quantity", "error", "float32", "", "where"))]
+    cells += [("td", _cells(row)) for row in rows]
+    lines = ("".join(f"<{tag}>{html.escape(x)}</{tag}>" for x in line) for tag, line in cells)
+    return '<table class="quantities">' + "".join(f"<tr>{x}</tr>" for x in lines) + "</table>"
+
+
+def _cells(row):
+    """A row as the terminal and the page show it."""
+    mark = "" if row.agrees else "differs"
+    return row.name, f"{row.error:.1e}", f"{row.explained:.1e}", mark, row.where or ""
 
 
 def _finite(row):

@@ -20,6 +20,22 @@ class Frame:
         self.B, self.T = mask.shape
         self.square = mask[:, None, :, None] & mask[:, None, None, :]
 
+    def mask_of(self, shape):
+        """The mask (B,T) of the tokens of a quantity (B,T,·)."""
+        return self.mask
+
+    def square_of(self, shape):
+        """(B,1,T_q,T_k) bool: whether both tokens of a score (B,H,T_q,T_k) are real."""
+        return self.square
+
+    def lengths(self):
+        """The numbers of tokens that a quantity may have in a faulty module."""
+        return ()
+
+    def has(self, shape):
+        """Whether another number of tokens than a quantity's can be found, too."""
+        return False
+
     def real(self, x):
         """The entries of a quantity at real tokens, flat."""
         if x.ndim == 3:
@@ -27,6 +43,18 @@ class Frame:
         if x.ndim == 4:
             return x[np.broadcast_to(self.square, x.shape)]
         return x.ravel()
+
+    def unpadded(self, x):
+        """A quantity with zeros at the padding."""
+        if x.ndim == 4:
+            return x * self.square
+        return x * self.mask[:, :, None] if x.ndim == 3 else x
+
+    def rows(self, x):
+        """The entries of a quantity at real tokens as rows (N,W): W channels, classes or heads."""
+        if x.ndim == 4:
+            return x.transpose(0, 2, 3, 1)[self.square[:, 0]]
+        return x[self.mask] if x.ndim == 3 else x.reshape(len(x), -1)
 
     def views(self, x, shape):
         """The array in `shape`, once for each layout that it may have."""
@@ -38,6 +66,21 @@ class Frame:
             yield x.reshape(shape)
             if x.shape == shape[::-1]:
                 yield x.T
+
+    def laid_out(self, value, exact, d):
+        """The cotangent d of a quantity in the layout of an array that holds it; or None."""
+        places = np.arange(value.size).reshape(value.shape)
+        best, layout = 1e-2 * rms(self.real(exact)), None
+        views = zip(self.views(value, exact.shape), self.views(places, exact.shape), strict=True)
+        for view, where in views:
+            error = rms(self.real(view) - self.real(exact))
+            if error <= best:
+                best, layout = error, where
+        if layout is None:
+            return None
+        mine = np.zeros(value.size)
+        mine[self.real(layout)] = self.real(d)
+        return mine.reshape(value.shape)
 
     def _tokens(self, x, W):
         B, T, H = self.B, self.T, self.H
@@ -52,7 +95,7 @@ class Frame:
             if x.shape[0] == n:
                 for part in x:
                     yield from self._whole(part, W)
-            elif x.shape[-1] == n * W:
+            if x.shape[-1] == n * W:
                 apart = x.reshape(*x.shape[:-1], n, W)
                 mixed = x.reshape(*x.shape[:-1], H, n, W // H)
                 for i in range(n):

@@ -29,13 +29,15 @@ class ModuleWeights(NamedTuple):
     foreign: dict  # weights that belong to no parameter, {name: array}
 
 
-def align(tensors, params, n_heads):
-    """tensors {name: array} of a module, params {canonical name: array}  ->  ModuleWeights."""
+def align(tensors, params, n_heads, more=lambda shape: ()):
+    """tensors {name: array} of a module, params {canonical name: array}  ->  ModuleWeights.
+    more(shape): further ways to split a weight, as `ways` gives them."""
     shapes, pieces, foreign = {}, [], {}
     for name, p in params.items():
         shapes.setdefault(p.shape, []).append(name)
     for name, x in tensors.items():
-        mine = list(_pieces(name, x, params, shapes, n_heads))
+        splits = (*ways(x.shape, n_heads), *more(x.shape))
+        mine = list(_pieces(name, x, params, shapes, splits)) or list(_rows(name, x, params))
         pieces += mine
         if not mine:
             foreign[name] = x
@@ -43,8 +45,8 @@ def align(tensors, params, n_heads):
     return ModuleWeights(pieces, found, [n for n in params if n not in found], foreign)
 
 
-def _pieces(name, x, params, shapes, H):
-    for parts in _ways(x.shape, H):
+def _pieces(name, x, params, shapes, splits):
+    for parts in splits:
         mine = []
         for part in parts:
             array = part(x)
@@ -59,6 +61,17 @@ def _pieces(name, x, params, shapes, H):
             return
 
 
+def _rows(name, x, params):
+    """A table whose rows are a parameter's, and more before or behind them."""
+    for n, p in params.items():
+        more = len(x) - len(p) if x.ndim == p.ndim == 2 and x.shape[1] == p.shape[1] else 0
+        for first in {0, min(2, more), more} if more > 0 else ():
+            part = slice(first, first + len(p))
+            if _equal(p, x[part]):
+                yield Piece(name, lambda x, part=part: x[part], (n,))
+                return
+
+
 def _equal(a, b):
     first = (0,) * a.ndim
     scale = max(float(np.abs(a.ravel()[:64]).max()), 1e-30)
@@ -67,7 +80,7 @@ def _equal(a, b):
     return bool(np.abs(a - b).max() <= CLOSE * max(np.abs(a).max(), 1e-30))
 
 
-def _ways(shape, H):
+def ways(shape, H):
     """Ways to split a weight into parameters: lists of functions, one function a parameter."""
     yield [lambda x: x]
     if len(shape) == 2:

@@ -26,27 +26,32 @@ def encoder(model, folder, threads, dtype="float32"):
     """
     if dtype not in ("float32", "int8"):
         raise ValueError(f"ONNX Runtime has no {dtype} products on processors")
-    import onnxruntime
-
     path = Path(folder) / f"{model.config.model_type}.onnx"
     if not path.exists():
         files.write_bytes(path, graph(model).SerializeToString())
     if dtype == "int8":
-        path = _quantized(path)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.log_severity_level = 3  # errors
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        path = quantized(path)
+    encoding = session(path, threads)
 
     def run(ids, mask):
         feed = {"input_ids": ids.astype(np.int32), "attention_mask": mask.astype(np.int32)}
-        return session.run(["last_hidden_state"], feed)[0]
+        return encoding.run(["last_hidden_state"], feed)[0]
 
     return run
 
 
-def _quantized(path):
+def session(path, threads):
+    """The graph in a file, ready to run on that many threads."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.log_severity_level = 3  # errors
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def quantized(path):
     """The same graph with int8 weights and products, in a file beside it."""
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -61,7 +66,7 @@ def _quantized(path):
 
 def graph(model):
     """A BERT or DistilBERT body  ->  onnx.ModelProto; its pooler, if any, included."""
-    a, p, g = model.config.architecture, model.canonical(), _Graph()
+    a, p, g = model.config.architecture, model.canonical(), Graph()
     x = _embed(g, p, a)
     for i in range(a.L):
         x = _block(g, x, {k.removeprefix(f"layer.{i}."): v for k, v in p.items()
@@ -74,7 +79,8 @@ def graph(model):
                  transB=1)  # fmt: skip
         g.op("Tanh", [z], ["pooler_output"])
         outputs["pooler_output"] = ["B", a.C]
-    return g.proto(("input_ids", "attention_mask"), outputs)
+    ids = g.onnx.TensorProto.INT32, ["B", "T"]
+    return g.proto({"input_ids": ids, "attention_mask": ids}, outputs)
 
 
 def _embed(g, p, a):
@@ -112,7 +118,7 @@ def _block(g, x, p, a):
     return added(g.op("MatMul", [h, weight("lin2")]), u, "lin2", "output_norm")
 
 
-class _Graph:
+class Graph:
     """A graph under construction: numbered nodes and constants."""
 
     def __init__(self):
@@ -134,10 +140,11 @@ class _Graph:
         return outputs[0]
 
     def proto(self, inputs, outputs):
+        """The model. inputs: {name: (type, shape)}; outputs: {name: shape}, all of floats."""
         helper, kinds = self.onnx.helper, self.onnx.TensorProto
         value = helper.make_tensor_value_info
         made = helper.make_graph(
-            self.nodes, "encoder", [value(name, kinds.INT32, ["B", "T"]) for name in inputs],
+            self.nodes, "graph", [value(name, *kind) for name, kind in inputs.items()],
             [value(name, kinds.FLOAT, shape) for name, shape in outputs.items()], self.constants,
         )  # fmt: skip
         versions = [helper.make_opsetid("", OPSET), helper.make_opsetid(FUSED, 1)]

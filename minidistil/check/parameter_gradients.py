@@ -1,13 +1,15 @@
-"""Comparison of every parameter's gradient in a module with the reference's.
+"""Comparison of every parameter's gradient in an implementation with the reference's.
 
-The cotangent is one random direction of the module's outputs, the same on both sides, so that no
-loss is involved.
+For a module, the cotangent is one random direction of its outputs, the same on both sides, so that
+no loss is involved.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
+from minidistil.check.align import SINGLE
+from minidistil.check.findings import Diagnosis, Row
 from minidistil.model.sentence.sentence_model import (
     normalise,
     normalise_backward,
@@ -19,7 +21,6 @@ from minidistil.testing import FLOOR, rms
 ARGUMENT = {"logits": "dlogits", "start_logits": "dstart_logits", "end_logits": "dend_logits",
             "sentence_embedding": "dlast_hidden_state", "pooled": "dpooler_output",
             "seq_relationship_logits": "dseq_relationship_logits"}  # fmt: skip
-WORD = "embeddings.word.weight"
 ONE_SIDED = (
     "The tied table receives one part of its gradient alone: {}.\n"
     "yours: ∂word = {}\n"
@@ -46,57 +47,30 @@ class Gradient(NamedTuple):
     exact: np.ndarray
 
 
-def directions(reference, returned, frame):
-    """[(returned tensor, its cotangent in its own layout, quantity, the quantity's cotangent)]."""
-    rng, found = np.random.default_rng(1), []
-    for name in (*ARGUMENT, *reference.body):
-        if name not in reference.values or (found and name in reference.body):
-            continue
-        exact = reference.values[name]
-        d = rng.standard_normal(exact.shape)
-        if exact.ndim == 3:
-            d = d * frame.mask[:, :, None]
-        for _, tensor in returned:
-            if tensor.requires_grad and tensor.numel() == exact.size:
-                mine = _laid_out(frame, tensor, exact, d)
-                if mine is not None:
-                    found.append((tensor, mine, name, d))
-                    break
-    return found
+def exact_gradients(reference, cotangents):
+    """The reference's gradients under canonical names: [in float64, in float32].
 
-
-def _laid_out(frame, tensor, exact, d):
-    """The cotangent d in the layout of a returned tensor; None if no layout fits its values."""
-    value = tensor.detach().double().numpy()
-    places = np.arange(value.size).reshape(value.shape)
-    best, layout = 1e-2 * rms(frame.real(exact)), None
-    views = zip(frame.views(value, exact.shape), frame.views(places, exact.shape), strict=True)
-    for view, where in views:
-        error = rms(frame.real(view) - frame.real(exact))
-        if error <= best:
-            best, layout = error, where
-    if layout is None:
-        return None
-    mine = np.zeros(value.size)
-    mine[frame.real(layout)] = frame.real(d)
-    return mine.reshape(value.shape)
-
-
-def exact_gradients(reference, found):
-    """The reference's gradients under canonical names: [in float64, in float32]."""
+    cotangents: {quantity: the gradient of the loss with respect to it}.
+    """
     both = []
     for dtype in ("float64", "float32"):
         model = reference.model.with_ops(backend("numpy", dtype))
-        out = model.forward(**reference.batch)
-        grads = model.backward(out, **_cotangents(model, out, found))
-        both.append({c: np.asarray(grads[public], np.float64) for c, public in model.names.items()})
+        out = model.forward(**reference.program.inputs)
+        grads = reference.program.by_role(
+            model, model.backward(out, **_arguments(model, out, cotangents))
+        )
+        both.append({role: g.astype(np.float64) for role, g in grads.items()})
     return both
 
 
-def _cotangents(model, out, found):
+def _arguments(model, out, cotangents):
     """The cotangents as arguments of `Model.backward`, in the shapes of `out`."""
     given = {}
-    for _, _, name, d in found:
+    for name, d in cotangents.items():
+        if name == "spans":
+            both = {"dstart_logits": d[..., 0], "dend_logits": d[..., 1]}
+            given |= {n: x.reshape(getattr(out, n[1:]).shape) for n, x in both.items()}
+            continue
         argument = ARGUMENT.get(name, "dlast_hidden_state")
         if name == "sentence_embedding":
             d = _dhidden(model, out, d)
@@ -113,22 +87,12 @@ def _dhidden(model, out, dy):
     return out.kept.rows.scatter(dh)
 
 
-def gradients(reference, weights, tensors, found, double):
-    """[Gradient, …] of all weights that require a gradient, in the order of the module."""
-    import torch
+def gradients(reference, weights, mine, cotangents, double):
+    """([Gradient, …] of an implementation's weights, in its order; the exact ones, all of them).
 
-    named = {n: t for n, t in tensors.items() if t.requires_grad and t.is_leaf}
-    if not found or not named:
-        return []
-    grads = torch.autograd.grad(
-        [tensor for tensor, *_ in found], list(named.values()), allow_unused=True,
-        grad_outputs=[torch.as_tensor(d).to(tensor.dtype) for tensor, d, *_ in found],
-    )  # fmt: skip
-    mine = {
-        n: np.zeros(tuple(t.shape)) if g is None else g.detach().double().numpy()
-        for (n, t), g in zip(named.items(), grads, strict=True)
-    }
-    exact, single = exact_gradients(reference, found)
+    mine: {name of a weight: its gradient}. double: whether they were computed in float64.
+    """
+    exact, single = exact_gradients(reference, cotangents)
     largest = max(map(rms, exact.values()))
     used, rows = set(), []
     for piece in weights.pieces:
@@ -139,7 +103,7 @@ def gradients(reference, weights, tensors, found, double):
             name = min(options, key=lambda c: rms(value - exact[c]))
             used.add(name)
             rows.append(_row(name, piece.name, value, exact[name], single[name], largest, double))
-    return rows
+    return rows, exact
 
 
 def _row(name, weight, value, exact, single, largest, double):
@@ -151,13 +115,13 @@ def _row(name, weight, value, exact, single, largest, double):
     )
 
 
-def tied(reference, rows, found):
+def tied(reference, rows, cotangents):
     """(id, message, evidence) of a mistake in the word table's gradient, or None."""
-    word = [row for row in rows if row.name == WORD]
-    projected = next((d for _, _, name, d in found if name == "logits" and d.ndim == 3), None)
-    if not word or projected is None or "transform_norm" not in reference.values:
+    word = [row for row in rows if row.name == reference.program.word]
+    projected = cotangents.get("logits")
+    normed = reference.values.get(reference.program.features)
+    if not word or projected is None or projected.ndim != 3 or normed is None:
         return None
-    normed = reference.values["transform_norm"]
     features = normed.reshape(-1, normed.shape[2])
     projection = projected.reshape(len(features), -1).T @ features
     exact, size = word[0].exact, rms(word[0].exact)
@@ -170,3 +134,51 @@ def tied(reference, rows, found):
             message = ONE_SIDED.replace("{}", f"gradient of {part} alone")
             return "tied-gradient-one-sided", message, f"it is the part of {part} to 1e-4"
     return None
+
+
+def compare_gradients(comparison, reference, mine, cotangents):
+    """Add the rows of the gradients, and the first that differs if all else agrees.
+
+    comparison: of `compare_values`. mine, cotangents: as `gradients` takes them.
+    """
+    report, public = comparison.report, reference.program.names
+    if not cotangents or not mine:
+        return
+    double = comparison.alignment.precision != SINGLE
+    found, exact = gradients(reference, comparison.weights, mine, cotangents, double)
+    comparison.other_form.extend(_other_form(comparison.weights, mine, exact, public))
+    mistake = tied(reference, found, cotangents)
+    untied = mistake is not None and mistake[0] == "head-untied"
+    for g in found:
+        agrees = g.agrees or (untied and g.name == reference.program.word)
+        row = Row(f"grad.{public[g.name]}", "gradient", g.error, g.explained, agrees, g.weight)
+        report.rows.append(row)
+    if report.verdict == "differ":
+        return
+    order = list(public)
+    bad = sorted((g for g in found if not g.agrees), key=lambda g: order.index(g.name))
+    if not bad:
+        return
+    last = bad[-1]  # backpropagation reaches the last parameter first
+    report.verdict, report.first_difference = "differ", f"grad.{public[last.name]}"
+    report.where = f"parameter {last.weight}"
+    if mistake and all(g.name == reference.program.word for g in bad):
+        report.diagnosis = [Diagnosis(mistake[0], mistake[1], report.where, mistake[2])]
+        return
+    zero = "no gradient arrives" if not rms(last.value) else f"relative error {last.error:.1e}"
+    report.evidence = (
+        f"every quantity of the forward agrees; of {len(found)} gradients {len(bad)} differ, "
+        f"the nearest to the loss is that of {last.weight}: {zero}; look for detach, no_grad, "
+        f".data or a copy of the weight"
+    )
+
+
+def _other_form(weights, mine, exact, public):
+    """Why some gradients cannot be compared: the module holds a parameter in another form."""
+    lacking = [public[name] for name in weights.missing if rms(exact[name])]
+    foreign = [name for name in weights.foreign if name in mine and rms(mine[name])]
+    if lacking and foreign:
+        yield (
+            f"the gradients of {len(lacking)} parameters were not compared, such as {lacking[0]}: "
+            f"the module holds them in another form, among {', '.join(foreign[:3])}"
+        )

@@ -8,18 +8,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minidistil.check.reference_batch import READ
-from minidistil.check.reference_ops import RIGHT
+from minidistil.check.layouts import Frame
+from minidistil.check.reference_batch import READ, example, with_holes
+from minidistil.check.reference_ops import OBJECTIVES, RIGHT
 from minidistil.model.encoder import scope
 from minidistil.model.heads import POOLERS, SENTENCE_PAIR_HEADS, heads_of
 from minidistil.model.rows import pack, pack_choices
 
 TABLES = "embeddings"
-FAMILIES = ("bert", "distilbert", "roberta", "albert")  # the families with a catalogue of mistakes
 LAYER = ("q", "k", "v", "scores", "probs", "context", "out", "attention_sum", "attention_norm",
          "lin1", "activation", "lin2", "output_sum", "output")  # fmt: skip
 # {quantity: later quantities of the layer that do not depend on it}
-BESIDE = {"q": ("k", "v"), "k": ("v",), "v": ("scores", "probs")}
+BESIDE = {"q": ("k", "v"), "k": ("v",), "v": ("scores", "probs"), "cross_q": ("cross_k", "cross_v"),
+          "cross_k": ("cross_v",), "cross_v": ("cross_scores", "cross_probs")}  # fmt: skip
+BEFORE_MEMORY = [f"decoder.layer.0.{name}" for name in (*LAYER[:9], "cross_q")]
+MEMORY = (".cross_k", ".cross_v")  # all that a decoder's layer computes of the encoder's output
 # The sites of an op, and the groups of sites that usually share a mistake; None is all sites.
 LINEAR = ("q", "k", "v", "out", "lin1", "lin2", "transform", "pooler", "dense", "classifier",
           "out_proj", "spans", "nsp", "embeddings_mapping")  # fmt: skip
@@ -40,7 +43,19 @@ CHANGES = {"scores": "scores", "weights": "probs", "heads": "scores", "block": "
            "projection": "logits", "output_norm": "output", "classifier": "logits",
            "dense": "pooler", "out_proj": "logits",
            "text_vector": "sentence_embedding",
+           "places": "embeddings_sum", "causal_weights": "probs", "last_norm": "final_norm",
+           "pre_norm_block": "attention_norm", "next_token_loss": "loss", "token_loss": "loss",
+           "cross_block": "q", "cross_source": "cross_k", "cross_weights": "cross_probs",
+           "decoder_ids": "embeddings_sum", "pixels": "embeddings_patches",
+           "cut": "embeddings_patches", "patch": "embeddings_patches",
+           "token_order": "embeddings_tokens", "grid_positions": "embeddings_sum",
+           "image_pool": "logits", "answer": "logits", "cls_classifier": "cls_logits",
+           "distillation_classifier": "distillation_logits",
            "nsp": "seq_relationship_logits", "pooler_activation": "pooled"}  # fmt: skip
+
+LATER = {"heads": {"context"}, "block": {"output"},
+         "pre_norm_block": {"attention_sum", "ffn_norm", "output"},
+         "cross_block": {"attention_sum", "cross_q", "cross_sum", "lin1", "output"}}  # fmt: skip
 
 
 class Planted(NamedTuple):
@@ -54,24 +69,26 @@ class Planted(NamedTuple):
         """The quantities, without their layer, that may be the first to differ."""
         sites = self.sites or [site for some in SITES.get(self.op, ()) for site in some or ()]
         names = {CHANGES.get(site, site) for site in (sites if self.op in SITES else (self.op,))}
-        return names | {"heads": {"context"}, "block": {"output"}}.get(self.op, set())
-
-
-def check_family(model, command="check"):
-    """Raise ValueError for a model of another family."""
-    if model.config.model_type not in FAMILIES:
-        raise ValueError(
-            f"{command} knows {', '.join(FAMILIES)}, not {model.config.model_type}; compare it by "
-            f"hand with md.testing.compare, a loop over names"
-        )
+        return names | LATER.get(self.op, set())
 
 
 class Program:
-    """A model and a batch, in one dtype.
+    """An encoder with the heads of a task and a batch, in one dtype; the base of other families'.
 
     run(...) -> {name: array}: quantities of tokens are (B,T,·), scores and weights (B,H,T,T),
     quantities of texts (B,·). A batch of choices (B,choices,T) is one of B·choices texts.
+    p: the parameters by role, each (out,in). names: {role: name in the checkpoint}. inputs: the
+    arguments of the model's forward. body: the quantity that a bare body returns.
     """
+
+    right = RIGHT  # {op: function}
+    ops = tuple(op for op in RIGHT if op not in OBJECTIVES)  # whose mistakes are tried
+    sites = SITES
+    reads = READ  # the arrays of a batch
+    holes = True  # whether the mask of a text may have some
+    call = None  # (module, inputs): runs a module whose arguments are not those of an encoder
+    word = "embeddings.word.weight"  # the table that scores the words
+    features = "transform_norm"  # what it scores
 
     def __init__(self, model, batch, dtype=np.float64):
         self.a, self.heads = model.config.architecture, heads_of(model.config, model.task)
@@ -86,6 +103,38 @@ class Program:
         types = batch.get("token_type_ids", np.zeros_like(self.ids))
         self.types = types.reshape(self.mask.shape).astype(np.int64)
         self.stages = (TABLES, *(f"layer.{i}" for i in range(self.a.L)), "head")
+        self.frame, self.names = Frame(self.mask, self.a.H, self.a.C), self.roles(model)
+        self.body, self.inputs = f"layer.{self.a.L - 1}.output", batch
+
+    @staticmethod
+    def example(model, folder, texts=None, seed=0, module=None):
+        """A batch of texts or of random tokens; for a module, padded, as padding makes mistakes of
+        the mask visible."""
+        return example(model, folder, texts, seed, room=0 if module is None else 2)
+
+    def ways(self, shape):
+        """The ways to split a weight of this shape that this family alone has."""
+        return ()
+
+    @classmethod
+    def examples(cls, model, folder, texts=None, seed=0, module=None):
+        """The batches of a comparison: the texts alone, or two batches of random tokens."""
+        first = cls.example(model, folder, texts, seed, module)
+        if texts:
+            return [first]
+        if cls.holes:
+            return [first, with_holes(model, seed + 1)]
+        return [first, cls.example(model, folder, None, seed + 1, module)]
+
+    @staticmethod
+    def roles(model):
+        """{name of a parameter in p: its name in the checkpoint}."""
+        return model.names
+
+    @classmethod
+    def by_role(cls, model, named):
+        """Parameters or gradients under the checkpoint's names  ->  under the names of p."""
+        return {role: np.asarray(named[public]) for role, public in cls.roles(model).items()}
 
     def run(self, planted=None, start=0, x=None, stop=None):
         """All quantities of stages start … stop − 1, and the last hidden states under None.
@@ -101,8 +150,11 @@ class Program:
     def _stage(self, number, x, planted, values):
         def do(op, site, *args, **fixed):
             wrong = planted and planted.op == op and (not planted.sites or site in planted.sites)
-            return (planted.wrong if wrong else RIGHT[op])(*args, **fixed)
+            return (planted.wrong if wrong else self.right[op])(*args, **fixed)
 
+        return self._compute(number, x, do, values)
+
+    def _compute(self, number, x, do, values):
         if number == 0:
             return self._embed(do, values)
         if number <= self.a.L:
@@ -194,12 +246,20 @@ class Program:
 
 def depends(later, earlier):
     """Whether a later quantity is computed from an earlier one."""
+    if later.endswith(MEMORY) and earlier.startswith("decoder."):
+        return False
+    if later.startswith("decoder.") and earlier.startswith(("encoder.", "memory")):
+        return not later.startswith("decoder.embeddings") and later not in BEFORE_MEMORY
     layer, _, name = earlier.rpartition(".")
     return later not in [f"{layer}.{other}" for other in BESIDE.get(name, ())]
 
 
 def stage_of(name):
     """The stage of a quantity."""
-    if name.startswith("layer."):
-        return ".".join(name.split(".")[:2])
-    return TABLES if name.startswith("embeddings") else "head"
+    half = next((half for half in ("encoder.", "decoder.") if name.startswith(half)), "")
+    part = name.removeprefix(half)
+    if part.startswith("layer."):
+        return half + ".".join(part.split(".")[:2])
+    if part.startswith(TABLES):
+        return half + TABLES
+    return name if name == "memory" else "head"

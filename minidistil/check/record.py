@@ -5,39 +5,32 @@ the module needs neither hooks nor names.
 """
 
 import copy
-import inspect
 import os
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 
+from minidistil.check.calling import call_module, tensors_of
+from minidistil.check.not_finite import birth
+from minidistil.check.recording import Recorded
+
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-ROLES = {  # parts of a name that identify an argument of `forward`, in this order
-    "token_type_ids": ("type", "seg"),
-    "padding_mask": ("key_padding", "padding_mask", "pad_mask"),
-    "attention_mask": ("mask",),
-    "input_ids": ("id", "token", "input", "x"),
-}
 
 
-class Recorded(NamedTuple):
-    """One array that a module computed."""
+class RecordedRun(NamedTuple):
+    """One run of a module on a batch."""
 
-    value: np.ndarray  # float64
-    where: str  # file:line in function
-    op: str
-    single: bool  # whether it was less precise than float64
-
-
-class NotCallableError(ValueError):
-    """The module cannot run on the batch."""
+    returned: list  # (name, tensor)
+    recorded: list  # Recorded
+    tensors: list  # the tensor of each Recorded, with its graph where one is kept
+    births: list  # of NaN and infinity
 
 
 def record(module, batch, widths, call=None, keep_graph=False):
-    """Run a module  ->  its returned tensors [(name, tensor), …], [Recorded, …].
+    """RecordedRun a module  ->  RecordedRun.
 
     widths: the sizes of the arrays to record. call(module, inputs): runs a module whose `forward`
     takes other arguments. keep_graph: for gradients.
@@ -47,12 +40,13 @@ def record(module, batch, widths, call=None, keep_graph=False):
     from torch.utils._python_dispatch import TorchDispatchMode
 
     home = os.path.dirname(os.path.abspath(torch.__file__))
-    recorded = []
+    recorded, tensors, births = [], [], []
 
     def keep(x, op, where):
-        if isinstance(x, torch.Tensor) and x.is_floating_point() and x.numel() in widths:
+        if x.numel() in widths:
             value = x.detach().to("cpu", torch.float64, copy=True).numpy()
-            recorded.append(Recorded(value, where(), op, x.dtype != torch.float64))
+            recorded.append(Recorded(value, where, op, x.dtype != torch.float64))
+            tensors.append(x if keep_graph else None)
 
     class Recorder(TorchDispatchMode):
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -60,17 +54,53 @@ def record(module, batch, widths, call=None, keep_graph=False):
             if any(r.alias_info and not r.alias_info.is_write for r in func._schema.returns):
                 return out  # a view of the same numbers
             for x in out if isinstance(out, tuple | list) else (out,):
-                keep(x, str(func), lambda: _where((home, PACKAGE)))
+                if isinstance(x, torch.Tensor) and x.is_floating_point():
+                    where, name = _where((home, PACKAGE)), func._schema.name.split("::")[-1]
+                    inputs = (*args, *(kwargs or {}).values())
+                    births.extend(birth(name, inputs, x, len(recorded), where))
+                    keep(x, name, where)
             return out
 
     inputs = {name: torch.as_tensor(np.asarray(x)) for name, x in batch.items()}
-    with torch.set_grad_enabled(keep_graph), Recorder():
-        out = call(module, inputs) if call else _call(module, inputs)
-    returned = list(_tensors(out))
+    with torch.set_grad_enabled(keep_graph), unfused(), Recorder():
+        out = call(module, inputs) if call else call_module(module, inputs)
+    returned = list(tensors_of(out))
     for name, tensor in returned:
-        if tensor.nbytes < tensor.untyped_storage().nbytes():  # a slice is no operation
-            keep(tensor, "slice", lambda name=name: f"what the module returns as {name}")
-    return returned, recorded
+        part = tensor.nbytes < tensor.untyped_storage().nbytes()  # a slice is no operation
+        if part and tensor.is_floating_point():
+            keep(tensor, "slice", f"what the module returns as {name}")
+    return RecordedRun(returned, recorded, tensors, births)
+
+
+@contextmanager
+def unfused():
+    """Without nn.TransformerEncoder's fast path and without compiled code: one layer in one kernel
+    shows none of its quantities."""
+    import torch
+
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with ExitStack() as stack:
+            if "torch._dynamo" in sys.modules:  # compiled code exists, and runs uncompiled
+                stack.enter_context(torch.compiler.set_stance("force_eager"))
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+def unwrapped(module):
+    """The module within torch.compile, DataParallel or DistributedDataParallel."""
+    import torch
+
+    parallel = (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)
+    while True:
+        if isinstance(module, parallel):
+            module = module.module
+        elif "_orig_mod" in getattr(module, "_modules", {}):
+            module = module._orig_mod
+        else:
+            return module
 
 
 def _where(skipped):
@@ -90,79 +120,6 @@ def short(file):
         return file.split("site-packages" + os.sep)[-1]
     near = os.path.relpath(file)
     return file if near.startswith("..") else near
-
-
-def _call(module, inputs):
-    """Call `forward` on the batch; its arguments are recognised by their names."""
-    given, mask = arguments(module, inputs), None
-    mask = next((name for name in given if "mask" in name.lower()), None)
-    kinds = (
-        [lambda m: m] if mask is None else [lambda m: m, lambda m: m.bool(), lambda m: m.float()]
-    )
-    errors = []
-    for kind in kinds:  # the mask as integers, booleans or floats
-        attempt = {n: kind(x) if n == mask else x for n, x in given.items()}
-        try:
-            return module(**attempt)
-        except Exception as error:
-            errors.append(error)
-    message = " ".join(str(errors[0]).split())
-    raise NotCallableError(
-        f"the module fails on a batch: {type(errors[0]).__name__}: {message}; "
-        f"it was called with {', '.join(given) or 'nothing'}"
-    ) from errors[0]
-
-
-def arguments(module, inputs):
-    """{argument of forward: tensor}. Raises NotCallableError for an unknown argument."""
-    forward = getattr(module, "forward", module)
-    given, used = {}, set()
-    for name, parameter in inspect.signature(forward).parameters.items():
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            continue
-        role = name if name in inputs else _role(name, used)
-        needed = parameter.default is parameter.empty
-        if role == "padding_mask":
-            given[name] = inputs["attention_mask"] == 0
-            used |= {role, "attention_mask"}
-        elif role in inputs and role not in used:
-            given[name] = inputs[role]
-            used.add(role)
-        elif needed:
-            raise NotCallableError(
-                f"forward's argument {name!r} is not recognised: call it input_ids, "
-                f"attention_mask or token_type_ids, give it a default, or pass call= in Python"
-            )
-    if "input_ids" not in used:
-        raise NotCallableError("forward takes no argument for the token ids: call it input_ids")
-    return given
-
-
-def _role(name, used):
-    lower = name.lower()
-    if not used and lower not in ("mask", "attention_mask"):
-        return "input_ids"
-    for role, parts in ROLES.items():
-        if any(part == lower or (len(part) > 1 and part in lower) for part in parts):
-            return role
-    return None
-
-
-def _tensors(out, name="output"):
-    """(name, tensor) of every tensor in the output of a module."""
-    import torch
-
-    if isinstance(out, torch.Tensor):
-        yield name, out
-    elif isinstance(out, dict):
-        for key, value in out.items():
-            yield from _tensors(value, str(key))
-    elif isinstance(out, tuple | list):
-        for i, value in enumerate(out):
-            field = out._fields[i] if hasattr(out, "_fields") else f"{name}.{i}"
-            yield from _tensors(value, field)
-    elif hasattr(out, "__dataclass_fields__"):
-        yield from _tensors(vars(out), name)
 
 
 def leaves(module):

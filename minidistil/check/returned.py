@@ -1,40 +1,182 @@
-"""Detection of a wrong output: all quantities are correct, and the module returns another one."""
+"""Comparison of what an implementation returns with what the task returns, one row an output.
 
-from minidistil.check.findings import Diagnosis
+A quantity that is right inside and returned otherwise (halved, as probabilities, before its last
+LayerNorm) is found here: every returned array is compared as it is.
+"""
+
+import re
+from typing import NamedTuple
+
+import numpy as np
+
+from minidistil.check.align import ENDS, SINGLE
+from minidistil.check.findings import Diagnosis, Row
 from minidistil.check.mistakes import mistakes_of
 from minidistil.check.program import stage_of
+from minidistil.check.relations import EXACT, PARTLY, relation
 
-SAME = 1e-5  # relative; two different quantities are further apart
-
-
-def handed_out(reference, alignment, returned):
-    """(quantity, diagnosis, where) of a returned tensor that holds another quantity."""
-    for label, tensor in returned:
-        where = f"what the module returns as {label}"
-
-        def is_(name, tensor=tensor):
-            exact = reference.values[name]
-            views = reference.frame.views(tensor.detach().double().numpy(), exact.shape)
-            return any(reference.error(view, exact) < SAME for view in views)
-
-        for wanted, name, op, id in _mistaken(reference, label, tensor.numel()):
-            if is_(name) and not any(is_(n) for n in wanted):
-                m = next(m for m in mistakes_of(op) if m.id == id)
-                found = Diagnosis(m.id, m.message(), where, f"{label} is {name}, to rounding")
-                return wanted[-1], [found], where
-    return None, [], None
+WORDS = {  # parts of a returned name, and the quantities that it may be
+    "start": ("start_logits",), "end": ("end_logits",), "pool": ("pooled", "sentence_embedding"),
+    "embed": ("sentence_embedding",), "relationship": ("seq_relationship_logits",),
+    "sop": ("seq_relationship_logits",), "nsp": ("seq_relationship_logits",),
+    "logit": ("logits", "spans", "start_logits", "end_logits", "seq_relationship_logits"),
+    "hidden": (), "state": (), "attention": (),
+}  # fmt: skip
 
 
-def _mistaken(reference, label, size):
-    """(quantities expected under this name and size, the one to detect, op, mistake's id)."""
-    names = list(reference.values)
-    if size == reference.values[reference.body[0]].size:
-        states = [n for n in names if n == "embeddings" or n.endswith(".output")]
-        for name in names:
-            if name.endswith("output_sum"):
-                own = f"{stage_of(name)}.output"
-                yield [*states, own], name, "block", "hidden-before-norm"
-    if "start_logits" in names and size == reference.values["start_logits"].size:
-        for mine, other in (("start", "end"), ("end", "start")):
-            if mine in label.lower():
-                yield [f"{mine}_logits"], f"{other}_logits", "spans", "span-ends-swapped"
+PAIR = {"start_logits", "end_logits"}  # of one size, in this order
+
+
+class ComparedOutput(NamedTuple):
+    """One returned array and the quantity that it should hold."""
+
+    label: str
+    quantity: str | None  # None: the model has no output of this size
+    error: float
+    agrees: bool
+    views: list  # the array in the quantity's shape, once a layout
+    holds: str | None  # another quantity of the model, that it holds instead
+    shape: tuple
+
+
+def outputs(reference, returned, precision):
+    """[ComparedOutput, …] of every returned array, in its order."""
+    groups = _groups(reference, returned)
+    found, taken = [], []
+    for r in returned:
+        if r.value.dtype.kind != "f":
+            found.append(ComparedOutput(r.name, None, 0.0, False, [], None, r.value.shape))
+            continue
+        wanted = groups.get(r.name) or _wanted(reference, r)
+        wanted = [n for n in wanted if n not in taken] or wanted
+        wanted = wanted[:1] if set(wanted) <= PAIR else wanted
+        output = _compared(reference, r, wanted, precision)
+        taken.append(output.quantity)
+        found.append(output)
+    done = any(o.agrees and o.quantity in reference.ends for o in found)
+    return [_extra(o) if done and o.label not in groups else o for o in found]
+
+
+def _extra(output):
+    """An output beside the right ones may hold any quantity that is no unfinished state."""
+    if output.agrees or output.holds is None or output.holds.endswith("output_sum"):
+        return output
+    if output.quantity in PAIR:
+        return output
+    return output._replace(quantity=output.holds, error=0.0, agrees=True, holds=None)
+
+
+def _wanted(reference, r):
+    """The quantities that an array may be, by its name and size, the likely one first."""
+    mine = [n for n in reversed(reference.ends) if _views(reference, r, n)]
+    lower = r.name.lower()
+    for word, names in WORDS.items():
+        if word in lower:
+            chosen = [n for n in names if n in mine]
+            return chosen or [n for n in mine if n in reference.body] or mine
+    return sorted(mine, key=[*ENDS, "spans", *reference.body].index)
+
+
+def _groups(reference, returned):
+    """{returned name: [quantity]} of tuples that hold one array a layer."""
+    states = [n for n in reference.values if n == "embeddings" or n.endswith(".output")]
+    if "embeddings_mapping" in reference.values:
+        states[0] = "embeddings_mapping"
+    probs = [n for n in reference.values if n.endswith(".probs")]
+    members = {}
+    for r in returned:
+        if found := re.fullmatch(r"(.+)\.(\d+)", r.name):
+            members.setdefault(found[1], []).append(r)
+    groups = {}
+    for rs in members.values():
+        for names in (states, states[1:], probs):
+            if len(names) == len(rs) and all(
+                _views(reference, r, n) for r, n in zip(rs, names, strict=True)
+            ):
+                groups |= {r.name: [n] for r, n in zip(rs, names, strict=True)}
+                break
+    return groups
+
+
+def _views(reference, r, name):
+    return list(reference.frame.views(r.value, reference.values[name].shape))
+
+
+def _compared(reference, r, wanted, precision):
+    """An array against the quantities that it may be  ->  ComparedOutput."""
+    best = None
+    for name in wanted:
+        exact, views = reference.values[name], _views(reference, r, name)
+        for view in views:
+            error = reference.error(view, exact)
+            error = error if np.isfinite(error) else float("inf")
+            agrees = bool(error <= reference.tolerance(name, precision))
+            if agrees:
+                return ComparedOutput(r.name, name, error, True, views, None, r.value.shape)
+            if best is None or error < best.error:
+                best = ComparedOutput(r.name, name, error, False, views, None, r.value.shape)
+    holds = _held(reference, r, precision)
+    if best is None:
+        error = 0.0 if holds is None else reference.error(holds[1], reference.values[holds[0]])
+        name = None if holds is None else holds[0]
+        return ComparedOutput(r.name, name, error, holds is not None, [], None, r.value.shape)
+    best = best._replace(quantity=wanted[0]) if len(wanted) == 1 else best
+    return best._replace(holds=None if holds is None else holds[0])
+
+
+def _held(reference, r, precision):
+    """(name, view) of the quantity of the model that an array holds, or None."""
+    for name in reversed(reference.values):
+        for view in _views(reference, r, name):
+            error = reference.error(view, reference.values[name])
+            if error <= reference.tolerance(name, precision):
+                return name, view
+    return None
+
+
+# ------------------------------------------------------- rows and names
+
+
+def row_of(output, reference):
+    """The Row of an output that has a quantity."""
+    return Row(
+        f"returned.{output.quantity}", "output", float(output.error),
+        float(reference.rounding[output.quantity]), output.agrees,
+        f"what the module returns as {output.label}",
+    )  # fmt: skip
+
+
+def named(output, reference, precision):
+    """[Diagnosis] of an output that differs from its quantity; [] where nothing explains it."""
+    where = f"what the module returns as {output.label}"
+    held, name = output.holds, output.quantity
+    if held is not None:
+        evidence = f"{output.label} is {held}, to rounding"
+        return [Diagnosis(*_exchanged(name, held), where, evidence)]
+    frame, exact = reference.frame, reference.values[name]
+    tolerance = EXACT if precision != SINGLE else 10 * reference.tolerance(name, precision)
+    each = (relation(frame.rows(v), frame.rows(exact), tolerance) for v in output.views)
+    found = next((found for found in each if found is not None), None)
+    if found is None or found.id == PARTLY:
+        return []
+    message = (
+        f"What is returned as {output.label} is {found.says}.\n"
+        f"yours: {found.formula}, x = {name}\nright: y = x\nfix: return {name} as it is"
+    )
+    evidence = f"in every entry to {max(found.error, 1e-16):.0e}, relative to its rms"
+    return [Diagnosis(found.id, message, where, evidence)]
+
+
+def _exchanged(name, held):
+    """(id, message) of a returned quantity that is not the one expected."""
+    for known, op, id in (
+        (held.endswith("output_sum") and name.endswith(".output"), "block", "hidden-before-norm"),
+        ({name, held} == PAIR, "spans", "span-ends-swapped"),
+    ):
+        if known and (op != "block" or stage_of(held) == stage_of(name)):
+            m = next(m for m in mistakes_of(op) if m.id == id)
+            return m.id, m.message()
+    return "another-quantity-returned", (
+        f"Another quantity is returned: {held} in place of {name}.\n"
+        f"yours: {held}\nright: {name}\nfix: return {name}"
+    )

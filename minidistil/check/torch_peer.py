@@ -16,15 +16,12 @@ def encoder(folder, attention, dtype="float32"):
     dtype: "float32"; "bfloat16" for weights and activations; "int8" for PyTorch's dynamic
     quantisation of the Linear layers.
     """
-    torch, transformers = _import()
+    torch, transformers = import_torch()
     module = _load(transformers.AutoModel, folder, attention, torch.float32)
     if dtype == "bfloat16":
         module = module.to(torch.bfloat16)
     elif dtype == "int8":
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # its deprecation in favour of torchao
-            quantize = torch.ao.quantization.quantize_dynamic
-            module = quantize(module, {torch.nn.Linear}, dtype=torch.qint8)
+        module = quantized(module)
 
     def run(ids, mask):
         with torch.inference_mode():
@@ -34,6 +31,15 @@ def encoder(folder, attention, dtype="float32"):
     return run
 
 
+def quantized(module):
+    """PyTorch's dynamic int8 quantisation of a module's Linear layers."""
+    torch, _ = import_torch()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its deprecation in favour of torchao
+        quantize = torch.ao.quantization.quantize_dynamic
+        return quantize(module, {torch.nn.Linear}, dtype=torch.qint8)
+
+
 class TorchDistillation:
     """Hugging Face's distillation step for DistilBERT: both models on the padded batch, the triple
     loss on the logits (B,T,V) that the mask selects, gradients, clipping, AdamW.
@@ -41,15 +47,17 @@ class TorchDistillation:
     `distillation(batch, train)` performs a step and returns loss and gradient norm. train: with
     dropout, as in the distiller; without it, two implementations compute the same numbers.
     settings: temperature, alpha_ce, alpha_mlm, alpha_cos, lr, betas, eps, weight_decay,
-    max_grad_norm.
+    max_grad_norm. dtypes: of the teacher; of the student's products, where bfloat16 means
+    torch.autocast, with weights and optimiser in float32.
     """
 
-    def __init__(self, student, teacher, attention, settings, teacher_dtype="float32"):
-        self.torch, transformers = _import()
+    def __init__(self, student, teacher, attention, settings, dtypes=("float32", "float32")):
+        self.torch, transformers = import_torch()
         kind, float32 = transformers.AutoModelForMaskedLM, self.torch.float32
         self.student = _load(kind, student, attention, float32)
         self.teacher = _load(kind, teacher, attention, float32)
-        self.teacher.to(getattr(self.torch, teacher_dtype)).requires_grad_(False)
+        self.teacher.to(getattr(self.torch, dtypes[0])).requires_grad_(False)
+        self.autocast = dtypes[1] == "bfloat16"
         self.settings, s = settings, settings
         self.optimizer = self.torch.optim.AdamW(
             self.student.parameters(), lr=s["lr"], betas=s["betas"], eps=s["eps"],
@@ -61,7 +69,8 @@ class TorchDistillation:
         self.student.train(train)
         batch = {name: torch.from_numpy(array) for name, array in batch.items()}
         inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-        mine = self.student(**inputs, output_hidden_states=True)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.autocast):
+            mine = self.student(**inputs, output_hidden_states=True)
         with torch.no_grad():
             theirs = self.teacher(**inputs, output_hidden_states=True)
         loss = self._loss(mine, theirs, batch["attention_mask"].bool(), batch["labels"])
@@ -85,7 +94,8 @@ class TorchDistillation:
         z_s, z_t = (self._selected(out.logits, mask) for out in (mine, theirs))  # (N,V)
         p_t = nn.softmax(z_t / tau, dim=-1)
         ce = tau**2 * nn.kl_div(nn.log_softmax(z_s / tau, dim=-1), p_t, reduction="batchmean")
-        mlm = nn.cross_entropy(mine.logits.flatten(0, 1), labels.flatten(), ignore_index=-100)
+        logits = mine.logits.flatten(0, 1).float()
+        mlm = nn.cross_entropy(logits, labels.flatten(), ignore_index=-100)
         h_s, h_t = (self._selected(out.hidden_states[-1], mask) for out in (mine, theirs))
         cos = nn.cosine_embedding_loss(h_s, h_t, torch.ones(len(h_s)))
         return s["alpha_ce"] * ce + s["alpha_mlm"] * mlm + s["alpha_cos"] * cos
@@ -98,11 +108,11 @@ class TorchDistillation:
 
 def pin(threads):
     """Set the number of PyTorch's threads within an operation."""
-    torch, _ = _import()
+    torch, _ = import_torch()
     torch.set_num_threads(threads)
 
 
-def _import():
+def import_torch():
     """Import torch and transformers. Raises ImportError.
 
     minidistil sets OMP_WAIT_POLICY=passive for its own OpenMP. PyTorch has a second copy, which

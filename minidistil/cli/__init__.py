@@ -10,6 +10,8 @@ import os
 import sys
 import warnings
 
+from minidistil import __version__
+from minidistil.cli.command_parser import Parser, meaning
 from minidistil.io.console import one_line
 
 COMMANDS = {
@@ -31,7 +33,6 @@ COMMANDS = {
     "warmup": "compile the kernels ahead of time",
 }
 BAD_INPUT, INTERRUPTED = 2, 130
-PATHS = ("DIR", "FILE", "FOLDER", "PATH")  # the placeholder of options with a value
 
 
 def main(argv=None):
@@ -42,8 +43,12 @@ def main(argv=None):
         if not argv or argv[0] in ("-h", "--help"):
             print(overview())
             return 0 if argv else BAD_INPUT
+        if argv[0] in ("-V", "--version"):
+            print(f"minidistil {__version__}")
+            return 0
         if argv[0] not in COMMANDS:
-            raise ValueError(f"there is no command {argv[0]!r}; choose {', '.join(COMMANDS)}")
+            choose = meaning(argv[0], COMMANDS) or f"choose {', '.join(COMMANDS)}"
+            raise ValueError(f"there is no command {argv[0]!r}; {choose}")
         parser = parser_of(argv[0])
         with warnings.catch_warnings():
             warnings.simplefilter("always")
@@ -88,7 +93,7 @@ def overview():
     width = max(map(len, COMMANDS))
     lines = [f"  {name:{width}}  {what}" for name, what in COMMANDS.items()]
     return "\n".join(
-        ["usage: minidistil COMMAND [options]", "", *lines, "",
+        ["usage: minidistil COMMAND [options]", "       minidistil --version", "", *lines, "",
          "`minidistil COMMAND --help` lists the options and shows an example."]
     )  # fmt: skip
 
@@ -107,34 +112,3 @@ def parser_of(name):
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=module.run)
     return parser
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse with errors on one line, as all errors here.
-
-    presets: the name of a `--recipe`  ->  {option: value}, for the options that are not given on
-    the command line.
-    """
-
-    presets = None
-
-    def parse_args(self, args=None, namespace=None):
-        found = super().parse_args(args, namespace)
-        if getattr(found, "recipe", None):
-            options = self.presets(found.recipe)
-            vars(found).update(options | self.given(args, options))
-        for action in self._actions:
-            value = getattr(found, action.dest, None)
-            if action.metavar in PATHS and "" in (value if isinstance(value, list) else [value]):
-                name = max(action.option_strings, key=len, default=action.dest)
-                self.error(f"{name} is empty; name a {action.metavar.lower()}")
-        return found
-
-    def given(self, args, names):
-        """The options that the command line gives, {name: value}."""
-        unset = []  # a list, because options that may be given again append to a copy of it
-        found = super().parse_args(args, argparse.Namespace(**dict.fromkeys(names, unset)))
-        return {n: x for n in names if (x := getattr(found, n)) is not unset}
-
-    def error(self, message):
-        raise ValueError(f"{message}; see {self.prog} --help")

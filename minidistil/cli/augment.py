@@ -9,9 +9,11 @@ the masked word; for a longer word, its nearest neighbours among the word vector
 import json
 from pathlib import Path
 
+from minidistil.cli.command_parser import add_model
 from minidistil.cli.options import add_model_options
 from minidistil.io import files
 from minidistil.io.console import Answer, progress
+from minidistil.io.counts import counted
 from minidistil.io.outputs import check_file
 from minidistil.model.bundled_teacher import default_teacher
 from minidistil.tasks.augmentation import Augmenter
@@ -22,7 +24,7 @@ EXAMPLE = "--data train.tsv --out train-augmented.jsonl --copies 20"
 
 
 def add_options(parser):
-    parser.add_argument("--model", metavar="FOLDER", help="for fill-mask; default: weights/")
+    add_model(parser, "for fill-mask; default: weights/")
     parser.add_argument("--data", metavar="PATH", required=True, help="labelled texts or pairs")
     parser.add_argument("--out", metavar="FILE", required=True, help="a .jsonl file, not there yet")
     parser.add_argument("--text-column", metavar="NAME")
@@ -59,4 +61,4 @@ def run(args):
                 file.write(json.dumps(files.jsonable(row), ensure_ascii=False) + "\n")
                 written += 1
     answer = {"examples": len(found), "written": written, "out": str(out)}
-    return Answer(answer, f"{len(found):,} examples became {written:,}: {out}")
+    return Answer(answer, f"{counted(len(found), 'example')} became {written:,}: {out}")

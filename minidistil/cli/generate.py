@@ -1,5 +1,6 @@
 """Continue texts with a decoder (GPT-2, DistilGPT2), token by token as they are generated."""
 
+from minidistil.cli.command_parser import add_model
 from minidistil.cli.options import add_inference_options
 from minidistil.io.console import Answer
 from minidistil.tasks.decoding_options import DECODING, add_decoding_options, given
@@ -10,7 +11,7 @@ EXAMPLE = '"The meaning of life is" --model distilgpt2 --temperature 0.8 --top-p
 
 def add_options(parser):
     parser.add_argument("texts", nargs="+", metavar="TEXT", help="what is continued")
-    parser.add_argument("--model", metavar="FOLDER", required=True, help="or a name on the hub")
+    add_model(parser, "or a name on the hub", texts="texts", required=True)
     parser.add_argument("--max-new-tokens", type=int, metavar="N", help="at most (50)")
     parser.add_argument(
         "--temperature", type=float, metavar="X",

@@ -1,5 +1,7 @@
 """Options that several commands share."""
 
+import argparse
+
 from minidistil.io.option_types import number_list
 from minidistil.model.checkpoint import STORAGE_DTYPES
 from minidistil.ops import GEMMS, PRECISIONS
@@ -32,6 +34,19 @@ def add_store_option(parser):
     )
 
 
+TRAINED = ("float32", "bfloat16")
+
+
+def trained_dtype(name):
+    """A dtype in which models are trained."""
+    if name not in TRAINED:
+        raise argparse.ArgumentTypeError(
+            f"training computes in {' or '.join(TRAINED)}, not {name!r}: int8 is for inference "
+            f"(`minidistil quantize`), and float64 for `check`"
+        )
+    return name
+
+
 def add_run_options(parser):
     parser.add_argument("--out", metavar="DIR", help="run folder; default: runs/COMMAND")
     parser.add_argument(
@@ -39,6 +54,11 @@ def add_run_options(parser):
     )
     parser.add_argument("--seed", type=int, default=0, help="of weights, order, masks and dropout")
     add_model_options(parser)
+    parser.add_argument(
+        "--dtype", type=trained_dtype, default="float32", metavar="D",
+        help="float32 (default), or bfloat16: what enters a product is rounded, forward and "
+        "backward; weights, sums and the optimiser stay float32",
+    )  # fmt: skip
 
 
 def add_training_options(parser, lr, schedule="linear", weight_decay=0.01, batch_tokens=4096):
@@ -46,7 +66,9 @@ def add_training_options(parser, lr, schedule="linear", weight_decay=0.01, batch
     group = parser.add_argument_group("training")
     group.add_argument("--steps", type=int, metavar="N", help="budget: updates of the weights")
     group.add_argument("--tokens", type=int, metavar="N", help="budget: tokens seen")
-    group.add_argument("--minutes", type=float, metavar="M", help="budget: time, as steps")
+    group.add_argument("--minutes", type=float, metavar="M",
+                       help="budget: minutes of training, as steps; reading and compiling are "
+                       "extra")  # fmt: skip
     group.add_argument("--epochs", type=int, metavar="N", help="budget: passes over the data")
     group.add_argument("--batch-tokens", type=int, default=batch_tokens, metavar="N")
     group.add_argument("--accumulate", type=int, default=1, metavar="N",

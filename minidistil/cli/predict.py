@@ -15,12 +15,18 @@ import inspect
 import json
 
 from minidistil import tasks
+from minidistil.cli.command_parser import add_model
 from minidistil.cli.options import add_inference_options
 from minidistil.cli.predict_items import chunks_of
 from minidistil.cli.predict_lines import answer_lines
+from minidistil.config import read_config
+from minidistil.config.vit import VISION
 from minidistil.data.file_rows import strict
 from minidistil.io.console import Answer, progress
+from minidistil.io.counts import counted
 from minidistil.model.bundled_teacher import default_teacher
+from minidistil.model.checkpoint import CONFIG
+from minidistil.model.heads import heads_of, logits_head, tasks_of
 from minidistil.model.pretrained import resolve, task_in
 from minidistil.model.vision.vision_encoder import IMAGES
 from minidistil.tasks.base_predictor import BATCH_SIZE
@@ -43,7 +49,7 @@ EXAMPLE = '--task feature-extraction --json "A film about trains."'
 
 def add_options(parser):
     parser.add_argument("texts", nargs="*", metavar="TEXT")
-    parser.add_argument("--model", metavar="FOLDER", help="or a name on the hub; default: weights/")
+    add_model(parser, texts="texts")
     parser.add_argument("--task", help=f"{', '.join(tasks.TASKS)}; default: the model's")
     parser.add_argument("--data", metavar="PATH", help="a file or folder of texts; images: .npz")
     parser.add_argument("--text-column", metavar="NAME", help="of a table or of JSON objects")
@@ -89,8 +95,11 @@ def run(args):
     if args.lines and args.texts:
         raise ValueError("--lines reads --data or stdin; give no texts as arguments")
     chunks = chunks_of(args, task)
+    _check_head(args, folder, task)
     items = None if args.lines else [one for chunk in chunks for one in strict(chunk)]
     predict = pipeline(task, folder, backend=args.backend, dtype=args.dtype)
+    if task == "fill-mask" and args.task is None and items:
+        _check_masks(items, predict.tokenizer.names["mask"], args.model or "the default model")
     options = _options(args, task, predict)
 
     def ask(some):
@@ -107,6 +116,31 @@ def run(args):
     given = [place if kind == "image" else _shown(item) for place, item in items]
     lines = [f"{describe(answer)}\t{x}" for x, answer in zip(given, answers, strict=True)]
     return Answer(answers, "\n".join(lines))
+
+
+def _check_head(args, folder, task):
+    """Raise ValueError where --task needs a head that the folder lacks: its answers would be those
+    of random weights."""
+    config = read_config(folder / CONFIG)
+    if args.task is None or config.model_type in VISION or task not in tasks_of(config):
+        return
+    own, head = task_in(folder), logits_head(config, task)
+    if head is not None and head not in heads_of(config, own):
+        raise ValueError(
+            f"{args.model or 'the default model'} has no {task} head, its task is {own}; train one "
+            f"with minidistil finetune --task {task}, or leave --task out"
+        )
+
+
+def _check_masks(items, mask, model):
+    """Raise ValueError for a text without a mask: a masked language model has no other answer."""
+    for place, text in items:
+        if mask not in str(text):
+            raise ValueError(
+                f"{model} has no classifier: it is a masked language model, which fills {mask}, "
+                f"and {place} has none; put one where a word is missing (minidistil fill-mask), or "
+                f"train a classifier with minidistil finetune"
+            )
 
 
 def _answers(predict, some, task, options):
@@ -135,4 +169,4 @@ def _described(answer):
     """An answer of a task without a command of its own: a text, or the vectors of its tokens."""
     if isinstance(answer, dict):
         return answer["generated_text"]
-    return f"{len(answer[0])} vectors of {len(answer[0][0])}"
+    return f"{counted(len(answer[0]), 'vector')} of {len(answer[0][0])}"

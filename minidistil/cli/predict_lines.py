@@ -7,6 +7,7 @@ import sys
 from tqdm import tqdm
 
 from minidistil.io.console import Answer, one_line, progress
+from minidistil.io.counts import part_of
 from minidistil.io.files import jsonable
 from minidistil.tasks.base_predictor import BATCH_SIZE
 
@@ -33,7 +34,7 @@ def answer_lines(predict, ask, chunks):
                     else:
                         print(_json(answer), flush=True)
     if bad:
-        print(f"error: {bad} of {count} items have no answer", file=sys.stderr)
+        print(f"error: {part_of(bad, count, 'item', 'has')} no answer", file=sys.stderr)
     return Answer(None, "", BAD_ITEMS if bad else 0)
 
 

@@ -9,6 +9,7 @@ model is trained further on this text.
 from pathlib import Path
 
 from minidistil.cli import INTERRUPTED, report
+from minidistil.cli.command_parser import add_model
 from minidistil.cli.options import (
     add_run_options,
     add_store_option,
@@ -46,8 +47,8 @@ def add_options(parser):
     add_text_options(parser)
     add_masking_options(parser)
     add_window_options(parser)
-    group = parser.add_argument_group("model")
-    group.add_argument("--model", metavar="FOLDER", help="a trained model to start from")
+    add_model(parser, "a trained model to start from; default: a new one")
+    group = parser.add_argument_group("new model")
     group.add_argument(
         "--family", default="bert", metavar="NAME", help="of a new model: bert or gpt2 (bert)"
     )
@@ -98,7 +99,7 @@ def run(args):
     if summary["interrupted"]:
         return Answer(summary, "", INTERRUPTED)
     model.save_pretrained(args.out, args.store)
-    found = summary | {"out": str(args.out)}
+    found = summary | {"task": model.task, "out": str(args.out)}
     run.report(found)
     report.write(args.out)
     return Answer(found, summarised(found))
@@ -139,7 +140,7 @@ def _model(args, run):
         decoder = read_config(folder / CONFIG).architecture.causal
         model = from_pretrained(
             folder, task="text-generation" if decoder else "fill-mask", backend=args.backend,
-            dtype="float32", seed=args.seed,
+            dtype=args.dtype, seed=args.seed,
         )  # fmt: skip
         return model, load_tokenizer(folder)
     if args.family not in FAMILIES:
@@ -160,7 +161,7 @@ def _model(args, run):
         special = {"bos_token_id": tokenizer.cls_id, "eos_token_id": tokenizer.sep_id}
     config = family(vocab_size=tokenizer.vocab_size, **special, **sizes)
     task = "text-generation" if causal else "fill-mask"
-    model = from_config(config, task, seed=args.seed, backend=args.backend)
+    model = from_config(config, task, args.seed, args.backend, args.dtype)
     if args.sinusoidal:
         _start_with_sinusoids(model)
     return model, tokenizer

@@ -7,6 +7,7 @@ equal answers. --out is a Hugging Face folder with the tokenizer and a report.js
 
 from pathlib import Path
 
+from minidistil.cli.command_parser import add_model
 from minidistil.cli.evaluate import add_measure_options, evaluation_batches
 from minidistil.cli.options import add_model_options
 from minidistil.io.console import Answer, table
@@ -21,7 +22,7 @@ EXAMPLE = "--model runs/distill --out runs/distill-int8 --data movie-reviews"
 
 
 def add_options(parser):
-    parser.add_argument("--model", metavar="FOLDER", help="or a name on the hub; default: weights/")
+    add_model(parser)
     parser.add_argument(
         "--out", metavar="DIR", required=True, help="a folder that is not there yet"
     )

@@ -2,10 +2,21 @@
 
 import base64
 import html
-import json
 from pathlib import Path
 from string import Template
 
+from minidistil.cli import COMMANDS, parser_of
+from minidistil.cli.report_words import (
+    commands_to_try,
+    flat,
+    glossary,
+    html_table,
+    meanings,
+    next_commands,
+    options_table,
+    too_few,
+)
+from minidistil.cli.run_options import as_stored, summarised
 from minidistil.cli.students import part_folder
 from minidistil.io import files
 from minidistil.io.console import Answer, table
@@ -20,12 +31,19 @@ TWO_SIZES = "The table is measured on all held-out text, the curves on a quarter
 FORMATS = {"parameters": "{:,}", "bytes": "{:,}", "tokens_per_second": "{:,.0f}"}
 PERCENT = ("accuracy", "agreement")
 PAGE = Template("""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>$title</title><style>
+<html lang="en"><head><meta charset="utf-8"><title>$title</title>
+<meta name="viewport" content="width=device-width, initial-scale=1"><style>
 body {font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem}
+h1 {font-size: 1.5rem; overflow-wrap: anywhere} h2 {font-size: 1.2rem; margin-top: 2rem}
 table {border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto}
 td, th {padding: .2rem .8rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap}
-pre {white-space: pre-wrap} img {max-width: 100%}
+pre {white-space: pre-wrap; overflow-wrap: anywhere; background: #f4f4f4; padding: .6rem .8rem}
+img {max-width: 100%} dt {font-weight: bold} dd {margin: 0 0 .4rem 1.2rem}
 td:first-child, th:first-child {text-align: left}
+.text td:first-child {white-space: normal; min-width: 14rem}
+.quantities td:last-child {text-align: left}
+.warning {border-left: .3rem solid #c60; padding-left: .8rem}
+@media (max-width: 40rem) {body {margin: 1rem auto; font-size: 15px} td, th {padding: .2rem .5rem}}
 </style></head><body>
 <h1>$title</h1>
 $body
@@ -56,7 +74,7 @@ def write(folder):
     check_file(Path(folder) / "report.html", "a report of minidistil", is_page)
     own = Run(folder, resume=True)
     ended = own.folder / "report.json"
-    found = files.read_json(ended) if ended.exists() else {}
+    found = files.read_json(ended) | {"out": str(own.folder)} if ended.exists() else {}
     rows = found.get("models", [])
     curves = _curves(own, [row["name"] for row in rows])
     picture = draw(own.folder / PICTURE, curves, rows[0] if rows else {})
@@ -105,41 +123,44 @@ def _cell(name, value):
     return FORMATS.get(name, "{:.3f}").format(value)
 
 
-def _table(header, rows):
-    """An HTML table; every cell is escaped."""
-    lines = [("th", header), *(("td", row) for row in rows)]
-    cells = ("".join(f"<{tag}>{html.escape(str(x))}</{tag}>" for x in row) for tag, row in lines)
-    return "<table>" + "".join(f"<tr>{row}</tr>" for row in cells) + "</table>"
-
-
 def _body(run, found, rows, picture):
-    parts = [_table(*_cells(rows)), f"<p>{TWO_SIZES}</p>"] if rows else []
+    parts = [html_table(*_cells(rows)), f"<p>{TWO_SIZES}</p>"] if rows else []
+    if few := too_few(found):
+        parts.insert(0, f'<p class="warning">{html.escape(few)}</p>')
     if "kept" in found:
         parts.append(f"<p>{html.escape(sentence(found['kept']))}</p>")
+    if found and not rows:
+        parts.append(f"<pre>{html.escape(summarised(found))}</pre>")
     if picture:
         data = base64.b64encode(picture.read_bytes()).decode()
         parts.append(f'<img alt="learning curves" src="data:image/png;base64,{data}">')
     else:
         parts.append(f"<p>{NO_PICTURE}</p>")
-    numbers = {k: v for k, v in found.items() if k not in ("models", "out")}
-    if numbers:
-        parts.append("<h2>How it ended</h2>" + _table(("", ""), _flat(numbers)))
+    parts.append(glossary(meanings(found)))
+    if found.get("guesses"):
+        parts.append("<h2>What they guess</h2>" + html_table(*_guesses(found["guesses"]), "text"))
+    if found:
+        parts.append(commands_to_try(next_commands(found)))
+        numbers = {k: v for k, v in found.items() if k not in ("models", "out", "guesses")}
+        parts.append("<h2>How it ended</h2>" + html_table(("", ""), flat(numbers)))
     else:
         parts.append(f"<p>This run has not ended; {html.escape(run.how_to_resume())}</p>")
-    parts.append("<h2>What was asked</h2>" + _table(("", ""), _flat(run.options)))
+    parts.append(options_table(run.options, _usual(run)))
     return "\n".join(parts)
 
 
-def _flat(values, prefix=""):
-    """Nested dictionaries as (dotted name, value) rows."""
-    rows = []
-    for name, value in values.items():
-        if isinstance(value, dict):
-            rows += _flat(value, f"{prefix}{name}.")
-        else:
-            shown = f"{value:.5g}" if isinstance(value, float) else json.dumps(value)
-            rows.append((prefix + name, shown))
-    return rows
+def _guesses(rows):
+    """The guesses of report.json as a header and the rows of a table."""
+    return [name.replace("right", "right answer") for name in rows[0]], [
+        list(row.values()) for row in rows
+    ]
+
+
+def _usual(run):
+    """{option: default} of the run's command, as a run stores it; {} for a run of Python's."""
+    command = run.command.rpartition(" ")[2]
+    usual = parser_of(command).defaults() if command in COMMANDS else {}
+    return {name: as_stored(name, value) for name, value in usual.items()}
 
 
 # ------------------------------------------------------- the picture

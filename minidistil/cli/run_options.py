@@ -6,6 +6,7 @@ from pathlib import Path
 from minidistil.cli.input_files import MADE, PATHS, inputs_of_options
 from minidistil.data.sources import MOVIE_REVIEWS
 from minidistil.io import files
+from minidistil.io.counts import counted
 from minidistil.io.lock import InUseError
 from minidistil.ops import matmul_precision
 from minidistil.tasks.image_classification.data import DIGITS
@@ -28,7 +29,7 @@ def parse(parser, argv):
         raise ValueError(f"{args.out} was begun by {begun.command}; resume it with that command")
     stored = begun.options
     for name, given in parser.given(argv, stored).items():
-        began, given = stored[name], _stored(name, given)
+        began, given = stored[name], as_stored(name, given)
         if name in MAY_CHANGE:
             stored[name] = given
         elif given != began:
@@ -63,11 +64,11 @@ def settings_of(args):
         yield
 
 
-def _stored(name, value):
+def as_stored(name, value):
     """An option as run.json stores it: a path as an absolute one, so that a run can be resumed from
     any folder; a tuple as a list."""
     if isinstance(value, list | tuple):
-        return [_stored(name, one) for one in value]
+        return [as_stored(name, one) for one in value]
     if name not in PATHS or value in (None, "", MOVIE_REVIEWS, DIGITS):
         return value
     there = name in MADE or Path(value).exists()  # else a name on the hub
@@ -95,7 +96,7 @@ def open_run(args, command):
 
 def keep_options(run, args):
     """Store the options with the defaults that the command chose: a resumed run may repeat them."""
-    run.options = {k: _stored(k, v) for k, v in vars(args).items() if k not in NOT_STORED}
+    run.options = {k: as_stored(k, v) for k, v in vars(args).items() if k not in NOT_STORED}
 
 
 def _free_folder(command):
@@ -130,6 +131,7 @@ def summarised(found):
     measured = ", ".join(f"{name} {value:.4f}" for name, value in found["evaluation"].items())
     kept = f"{sentence(found['kept'])}\n" if "kept" in found else ""
     return (
-        f"{found['step']} steps, {found['tokens']:,} tokens, {found['time']['seconds'] / 60:.1f} "
-        f"minutes\nheld out: {measured}\n{kept}model and report: {found['out']}"
+        f"{counted(found['step'], 'step')}, {counted(found['tokens'], 'token')}, "
+        f"{found['time']['seconds'] / 60:.1f} minutes\nheld out: {measured}\n"
+        f"{kept}model and report: {found['out']}"
     )

@@ -7,6 +7,7 @@ neither the items nor the model have changed. Scores are cosines, 1 for the same
 import hashlib
 from pathlib import Path
 
+from minidistil.cli.command_parser import add_model
 from minidistil.cli.options import add_inference_options
 from minidistil.data import documents
 from minidistil.io.console import Answer, progress, table
@@ -25,7 +26,7 @@ def add_options(parser):
     parser.add_argument("--items", required=True, metavar="PATH", help="as --data of predict")
     parser.add_argument("--text-column", metavar="NAME", help="of a table or of JSON objects")
     parser.add_argument("--like", type=int, metavar="N", help="items like item N, counted from 0")
-    parser.add_argument("--model", metavar="FOLDER", help="or a name on the hub; default: weights/")
+    add_model(parser, texts="queries")
     parser.add_argument("--top-k", type=int, default=5, metavar="K", help="items a query (5)")
     parser.add_argument("--index", metavar="FILE", help="default: one in runs/search")
     add_inference_options(parser)

@@ -14,7 +14,6 @@ from minidistil.train.optimizer import AdamW, clip
 from minidistil.train.run_folder import Run
 
 CURVE = 4  # the curves are measured on a quarter of the held-out batches, the table on all
-RESERVE = 0.03  # share of the minutes kept for the closing evaluation and the report
 
 
 @dataclass(frozen=True)
@@ -64,19 +63,16 @@ class _Together:
         return self.objectives[0].gradients(batch, **place)
 
 
-def settle(config, run, objectives, data, started):
+def settle(config, run, objectives, data):
     """The config with its budget converted to steps, the same for every student.
 
-    Minutes are those of the whole command since `started`, all students together.
+    Minutes are those of training, all students together; reading the data and compiling kernels
+    are not part of them.
     """
     if run.resumed:
         steps = run.plan["steps"]
     else:
         batches = _curve_batches(data)
-        if config.minutes is not None:
-            spent = (time.perf_counter() - started) / 60
-            left = max(config.minutes * (1 - RESERVE) - spent, 1 / 60)
-            config = dataclasses.replace(config, minutes=left)
         steps = steps_for(
             _Together(objectives.values(), config), data, config,
             lambda _: [measure(o.model, batches) for o in objectives.values()],
@@ -95,7 +91,7 @@ def train_all(run, objectives, data, config, teacher, save):
     for number, (name, objective) in enumerate(objectives.items()):
         own = run if number == 0 else _part(run, name)
         summary = run_loop(
-            objective, data, config, run=own, resume=own.resumed,
+            objective, data, config, run=own, resume=own.resumed, progress=name,
             evaluate=lambda model: measure(model, batches, reference),
         )  # fmt: skip
         trained = getattr(objective.model, "student", objective.model)  # without projections

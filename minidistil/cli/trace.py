@@ -1,35 +1,55 @@
-"""Write every intermediate value and gradient of a model on a text, to compare with an
+"""Write every intermediate value and gradient of a model on texts or images, to compare with an
 implementation in another language.
 
 The file holds input.*, value.*, gradient.* (of the loss with respect to each value) and
 parameter_gradient.* in float32, and the loss: the mean cross-entropy of all tokens with themselves
-as labels; for a classifier of texts, tokens or choices, of its first class; for question answering,
-of an answer that starts and ends at the first token; for a body, half the sum of squares of its
-last hidden states.
-Arrays are (B,T,·), with zeros at the padding.
+as labels, in GPT-2 and in an encoder-decoder of all tokens' successors; for a classifier of texts,
+tokens, choices or images, of its first class; for question answering, of an answer that starts and
+ends at the first token; for a body, half the sum of squares of its last hidden states. The input.*
+are the batch and the labels of this loss. Arrays are (B,T,·), with zeros at the padding.
+
+--inputs-only writes the input.* alone, int64, for a program in another language to read. The
+header of the file then has, under __metadata__, what the program needs of the model: n_layers,
+n_heads, eps, activation, and for each parameter its name in model.safetensors, such as
+"layer.0.q.weight": "distilbert.transformer.layer.0.attention.q_lin.weight". The values that the
+program computes are compared by `minidistil check --model FOLDER --against-trace FILE`.
 """
 
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from minidistil.check.reference_batch import example, load
-from minidistil.check.trace_values import trace
+from minidistil.check.families.family import program_of
+from minidistil.check.reference_batch import load
+from minidistil.check.trace_values import about_model, inputs_of, trace
+from minidistil.cli.command_parser import add_model
+from minidistil.config import EncoderDecoderConfig
+from minidistil.config.vit import VISION
+from minidistil.data.image_processor import ImageProcessor
 from minidistil.io import files
 from minidistil.io.console import Answer, table
 from minidistil.io.outputs import check_file
 from minidistil.model.pretrained import resolve
+from minidistil.tasks.image_classification.data import pictures
 
+IMAGES = 4  # of a file
 KINDS = ("input", "value", "gradient", "parameter_gradient", "loss")
 EXAMPLE = 'weights --text "The movie was great." --out trace.safetensors'
 
 
 def add_options(parser):
-    parser.add_argument("model", metavar="FOLDER", help="or a name on the hub")
+    add_model(parser, "or a name on the hub", required=True)
     parser.add_argument("--text", nargs="+", metavar="TEXT", help="default: random words")
+    parser.add_argument(
+        "--target", nargs="+", metavar="TEXT", help="of an encoder-decoder, one for each --text"
+    )
+    parser.add_argument("--image", metavar="PATH", help="an .npz file, or digits; its first images")
     parser.add_argument("--task", help="default: what the model's config says")
     parser.add_argument("--seed", type=int, default=0, help="of the random words")
-    parser.add_argument("--out", default="trace.safetensors", metavar="FILE")
+    parser.add_argument("--inputs-only", action="store_true", help="the batch, and no values")
+    parser.add_argument(
+        "--out", metavar="FILE", help="default: trace.safetensors, or inputs.safetensors"
+    )
 
 
 def _is_trace(path):
@@ -42,22 +62,61 @@ def _is_trace(path):
 
 
 def run(args):
-    folder, out = resolve(args.model), Path(args.out)
+    default = "inputs.safetensors" if args.inputs_only else "trace.safetensors"
+    folder, out = resolve(args.model), Path(args.out or default)
     if not out.parent.is_dir():
         raise ValueError(f"--out: {out.parent} is not a folder")
     check_file(out, "a trace", _is_trace)
     model = load(folder, args.task)
-    batch = example(model, folder, args.text, args.seed)
-    kept = ("input_ids", "attention_mask", "token_type_ids")
+    batch = _batch(model, folder, args)
     if not model.config.architecture.types:
-        kept = kept[:2]
-    named = trace(model, {name: batch[name] for name in kept if name in batch})
+        batch.pop("token_type_ids", None)
+    return _inputs(out, model, batch) if args.inputs_only else _everything(out, model, batch)
+
+
+def _batch(model, folder, args):
+    """The arrays of the texts or images that the options name, or random ones."""
+    kind, texts = model.config.model_type, args.text
+    if args.image and kind not in VISION:
+        raise ValueError(f"--image is for {' and '.join(VISION)}, not for {kind}; give --text")
+    if args.image:
+        images = pictures(args.image).images[:IMAGES]
+        return {"pixel_values": ImageProcessor.read(folder, model.config)(list(images))}
+    if args.target:
+        if kind != EncoderDecoderConfig.model_type or len(texts or ()) != len(args.target):
+            raise ValueError("--target is for an encoder-decoder: one for each --text")
+        texts = list(zip(texts, args.target, strict=True))
+    return program_of(model).example(model, folder, texts, args.seed)
+
+
+def _everything(out, model, batch):
+    named = trace(model, batch)
     files.write_tensors(out, named)
-    shapes = {name: list(x.shape) for name, x in named.items()}
-    rows = [(name, "×".join(map(str, shape)), str(named[name].dtype))
-            for name, shape in shapes.items()
-            if not name.startswith("parameter_gradient")]  # fmt: skip
-    count = len(shapes) - len(rows)
+    rows = [row for row in _rows(named) if not row[0].startswith("parameter_gradient")]
     text = table(("name", "shape", "type"), rows)
-    text += f"\n\nand {count} parameter gradients, all in {out}"
-    return Answer({"out": str(out), "tensors": shapes}, text)
+    text += f"\n\nand {len(named) - len(rows)} parameter gradients, all in {out}"
+    return Answer({"out": str(out), "tensors": _shapes(named)}, text)
+
+
+def _inputs(out, model, batch):
+    named = {f"input.{name}": x for name, x in inputs_of(model, batch).items()}
+    about = about_model(model)
+    files.write_tensors(out, named, about)
+    weights = [(role, public, _times(model.params[public].shape))
+               for role, public in program_of(model).roles(model).items()]  # fmt: skip
+    text = table(("name", "shape", "type"), _rows(named))
+    text += "\n\n" + table(("parameter", "its name in model.safetensors", "shape"), weights)
+    text += f"\n\nthe batch and these names are in {out}"
+    return Answer({"out": str(out), "tensors": _shapes(named), "metadata": about}, text)
+
+
+def _rows(named):
+    return [(name, _times(x.shape), str(x.dtype)) for name, x in named.items()]
+
+
+def _shapes(named):
+    return {name: list(x.shape) for name, x in named.items()}
+
+
+def _times(shape):
+    return "×".join(map(str, shape))

@@ -1,7 +1,7 @@
 """Compile the kernels ahead of time, so that later commands start at once.
 
-Numba compiles a kernel when it is first called and keeps the result in its cache folder (set
-NUMBA_CACHE_DIR to choose one). This command calls every kernel once, on tiny models.
+A kernel is compiled when it is first called, and stored in the user's cache folder or in
+NUMBA_CACHE_DIR. This command calls every kernel once, on tiny models.
 """
 
 import time
@@ -12,6 +12,7 @@ import numpy as np
 from minidistil.config import PROBLEM_TYPES, BertConfig, DistilBertConfig
 from minidistil.distill import DistillConfig, distill_step
 from minidistil.io.console import Answer
+from minidistil.io.counts import counted
 from minidistil.model.pretrained import from_config
 from minidistil.train.optimizer import AdamW, clip
 
@@ -36,7 +37,7 @@ def run(args):
     found = {"compiled": compiled, "seconds": seconds}
     if not compiled:
         return Answer(found, "every kernel was in Numba's cache already")
-    return Answer(found, f"{compiled} kernels compiled in {seconds:.0f} s")
+    return Answer(found, f"{counted(compiled, 'kernel')} compiled in {seconds:.0f} s")
 
 
 def warm_up():

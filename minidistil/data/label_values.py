@@ -18,6 +18,7 @@ import numpy as np
 
 from minidistil.data.sources import half
 from minidistil.io import limits
+from minidistil.io.counts import part_of
 
 SINGLE = "single_label_classification"
 MULTI = "multi_label_classification"
@@ -134,9 +135,10 @@ def check_labelled(labels: Sequence, problem_type: str, names: Sequence[str] = (
     if problem_type == REGRESSION and first is not None:
         number_of(none[0], first)
     out = "" if len(none) == len(labels) else ", or leave these out with --skip-unlabelled"
+    some = part_of(len(none), len(labels), "example", "has")
     raise ValueError(
-        f"example {none[0]} has no label but {limits.short(first)}, as {len(none):,} of "
-        f"{len(labels):,} have; name the column that holds the labels{out}"
+        f"example {none[0]} has no label but {limits.short(first)}, as {some}; name the "
+        f"column that holds the labels{out}"
     )
 
 
@@ -158,7 +160,8 @@ def warn_of_left_out(count: int, of: int) -> None:
     if count == of:
         raise ValueError(f"none of {of:,} examples has a label; name the column that holds them")
     if count:
-        warnings.warn(f"{count:,} of {of:,} examples have no label and are left out", stacklevel=4)
+        some = part_of(count, of, "example", "has")
+        warnings.warn(f"{some} no label; left out", stacklevel=4)
 
 
 def _is_missing(label, problem_type):

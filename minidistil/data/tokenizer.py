@@ -16,6 +16,7 @@ import numpy as np
 from minidistil.data.tokenizer_config import OPTIONAL, SHORTEST
 from minidistil.data.tokenizer_kinds import SPECIAL
 from minidistil.data.tokenizer_save import contents
+from minidistil.io.counts import part_of
 from minidistil.io.files import write_together
 
 DEFAULT_LENGTH = 512  # BERT's, where the folder gives none
@@ -160,7 +161,8 @@ class Tokenizer:
                     cut += bool(encoding.overflowing)
         if cut:
             warnings.warn(
-                f"{cut} of {len(inputs)} texts are longer than {length} tokens; they are cut",
+                f"{part_of(cut, len(inputs), 'text', 'is')} longer than {length} tokens; what is "
+                f"beyond them is cut off",
                 stacklevel=3,
             )  # fmt: skip
         return ids, types

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minidistil.data.tokenizer import Tokenizer
+from minidistil.io.counts import part_of
 
 STRIDE = 128  # the default number of pieces that neighbours share, at most
 
@@ -75,16 +76,16 @@ def parts_of(
 
 
 def count_cut(
-    parts: Parts, tokenizer: Tokenizer, max_length: int | None, called: str = "texts"
+    parts: Parts, tokenizer: Tokenizer, max_length: int | None, called: str = "text"
 ) -> None:
-    """Warn how many of the texts are cut; called: the noun of the warning."""
+    """Warn how many of the texts are cut; called: the singular noun of the warning."""
     if parts.cut:
-        end = "beginnings" if tokenizer.side == "left" else "ends"
+        end = "beginning" if tokenizer.side == "left" else "end"
+        some, room = len(parts.cut), tokenizer.checked_length(max_length)
         warnings.warn(
-            f"{len(parts.cut)} of {parts.owners[-1] + 1} {called} are longer than "
-            f"{tokenizer.checked_length(max_length)} tokens; their {end} are not read",
-            stacklevel=3,
-        )
+            f"{part_of(some, parts.owners[-1] + 1, called, 'is')} longer than {room} tokens; the "
+            f"{end} is not read", stacklevel=3,
+        )  # fmt: skip
 
 
 def windows_of(

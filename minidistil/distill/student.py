@@ -124,9 +124,10 @@ def student_from(
     seed: for what is not copied. family: see `student_config`; config: the student's, where it has
     other sizes: fewer heads, or fewer channels, where most parameters are from the seed. Its labels
     are the teacher's. decoder_layers: of an encoder–decoder, see `pair_student`.
-    The student computes in the teacher's dtype, or in float32 where that dtype is for inference
-    only. Raises ValueError for a layer the teacher does not have, and for a student that would
-    compute another function with its parameters, with the reason.
+    The student computes in the teacher's dtype, or in float32 where that is bfloat16 or int8:
+    `student.with_ops(backend("cpu", "bfloat16"))` trains it in bfloat16. Raises ValueError for a
+    layer the teacher does not have, and for a student that would compute another function with its
+    parameters, with the reason.
     """
     _check_teacher(teacher)
     seed, _ = whole("seed", seed), switch("vocab_transform", vocab_transform)

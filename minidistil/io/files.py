@@ -126,14 +126,18 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, to_json(value))
 
 
-def write_tensors(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write {name: array} as a safetensors file, atomically."""
+def write_tensors(
+    path: str | Path,
+    arrays: Mapping[str, np.ndarray],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write {name: array} as a safetensors file, atomically; metadata: texts of its header."""
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     with errors_naming(path), _temporary(path) as (aside, place):
         try:
-            save_file(arrays, aside)
+            save_file(arrays, aside, metadata)
         except SafetensorError as error:
             raise OSError(str(error)) from error
         _commit({aside: place})

@@ -20,6 +20,16 @@ BROKEN = (ValueError, OSError, EOFError, RuntimeError, NotImplementedError, zipf
           zlib.error, tokenize.TokenError)  # fmt: skip
 
 
+def names_of(path: str | Path) -> list[str]:
+    """The names of the arrays in an .npz file. Raises ValueError for a file that cannot be read."""
+    limits.check_file(path)
+    try:
+        with zipfile.ZipFile(Path(path)) as archive:
+            return [n.removesuffix(".npy") for n in archive.namelist() if n.endswith(".npy")]
+    except BROKEN as error:
+        raise _unreadable(path, error) from None
+
+
 def read_arrays(path: str | Path, names: Iterable[str]) -> dict[str, np.ndarray]:
     """{name: array} for those of the names that the .npz file holds. Raises ValueError, one line,
     for a file that cannot be read."""
@@ -36,7 +46,11 @@ def read_arrays(path: str | Path, names: Iterable[str]) -> dict[str, np.ndarray]
                 )
             return {name: _array(archive, entry) for name, entry in entries.items()}
     except BROKEN as error:
-        raise ValueError(f"{path} cannot be read as .npz: {limits.cut(error)}") from None
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path, error):
+    return ValueError(f"{path} cannot be read as .npz: {limits.cut(error)}")
 
 
 def _array(archive, entry):

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Mapping
 
 from minidistil.config.vit import VISION
+from minidistil.io.counts import counted
 from minidistil.model import network
 from minidistil.model.heads import ENCODER_DECODER
 from minidistil.model.rows import Rows
@@ -40,7 +41,7 @@ class Ensemble:
         if not self.members or len(weights) != len(self.members):
             raise ValueError(
                 f"an ensemble needs a weight for each model: {len(weights)} for "
-                f"{len(self.members)} models"
+                f"{counted(len(self.members), 'model')}"
             )
         if not all(0 < w < math.inf for w in weights):
             raise ValueError(f"the weights must be finite numbers above 0, not {weights}")

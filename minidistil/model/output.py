@@ -1,11 +1,26 @@
 """Results of a model: the `Output` of a forward, the `Step` of a training step, parameters."""
 
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from itertools import islice
 from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
 import numpy as np
+
+from minidistil.io.counts import counted
+from minidistil.io.limits import several
+
+SHOWN = 5  # arrays of a mapping that a repr lists
+
+
+def shapes_in(arrays: Mapping[str, Any]) -> str:
+    """A mapping of arrays for a repr: how many, of how many entries, and the first shapes."""
+    entries = sum(math.prod(x.shape) for x in arrays.values())
+    lines = [f"\n    {name} {tuple(x.shape)}" for name, x in islice(arrays.items(), SHOWN)]
+    rest = f"\n    … and {len(arrays) - SHOWN} more" if len(arrays) > SHOWN else ""
+    return f"{counted(len(arrays), 'array')} of {entries:,} entries{''.join(lines)}{rest}"
 
 
 class Step(NamedTuple):
@@ -15,8 +30,12 @@ class Step(NamedTuple):
     parts: dict[str, float]
     grads: dict[str, np.ndarray]
 
+    def __repr__(self) -> str:
+        parts = ", ".join(f"{name} {float(value):.4f}" for name, value in self.parts.items())
+        return f"Step: loss {float(self.loss):.4f} ({parts}), grads {shapes_in(self.grads)}"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Output:
     """Result of a forward; None for a field that the task does not have or that was not requested.
 
@@ -37,10 +56,24 @@ class Output:
     loss: float | None = None
     kept: Any = None  # for backward
 
+    def __repr__(self) -> str:
+        given = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "kept"}
+        shown = (f"\n    {name} {_shown(x)}" for name, x in given.items() if x is not None)
+        return f"Output:{''.join(shown)}"
+
     @property
     def sop_logits(self) -> np.ndarray | None:
         """ALBERT's name of seq_relationship_logits."""
         return self.seq_relationship_logits
+
+
+def _shown(value):
+    """A field of an Output for its repr: shapes instead of arrays."""
+    if isinstance(value, tuple):
+        return f"{counted(len(value), 'array')} {value[0].shape}" if value else "no array"
+    if isinstance(value, dict):
+        return several(f"{name} {x.shape}" for name, x in value.items())
+    return value.shape if hasattr(value, "shape") and value.shape else f"{value:.4f}"
 
 
 def kept_by(out: Any) -> Any:
@@ -62,7 +95,12 @@ class Kept(NamedTuple):
 
 class SharedArraysCopy:
     """Makes copies, shallow or deep, that can be trained apart from the original: a copy has its
-    own dictionaries and shares the arrays, which are never written to."""
+    own dictionaries and shares the arrays, which are never written to. Its repr has no arrays."""
+
+    def __repr__(self) -> str:
+        kind, where = self.config.model_type, f"{self.dtype} on {self.ops.name}"
+        params = shapes_in(self._params)
+        return f"{type(self).__name__}: {kind} for {self.task}, {where}, params {params}"
 
     def __copy__(self) -> Self:
         other = object.__new__(type(self))
@@ -90,3 +128,6 @@ class FetchedArrays(Mapping):
 
     def __len__(self) -> int:
         return len(self.arrays)
+
+    def __repr__(self) -> str:
+        return shapes_in(self.arrays)

@@ -31,9 +31,12 @@ OPS = (
 )  # fmt: skip
 SUFFIX = {"numpy": "", "cpu": "_cpu"}  # of the backends that need no device
 BACKENDS = SUFFIX | {"cuda": "_cuda"}
-# The narrow formats, and the ops whose operands they round, each in a file of its own
+# The narrow formats, and the ops whose operands each rounds, in files of their own
 NARROW = {"bfloat16": "bf16", "int8": "int8"}
-ROUNDED = ("linear", "linear_gelu")
+ROUNDED = {
+    "bfloat16": ("linear", "linear_gelu", "vocabulary", "attention"),
+    "int8": ("linear", "linear_gelu"),
+}
 DTYPES = {"float32": np.float32, "float64": np.float64, **dict.fromkeys(NARROW, np.float32)}
 
 
@@ -42,9 +45,12 @@ def backend(name: str, dtype: str = "float32") -> "Backend":
 
     name: "numpy" (the specification), "cpu" (Numba kernels) or "cuda" (kernels for an NVIDIA
     device, which holds the arrays of floats; integers, masks and dropout keys come from the host).
-    dtype: "float32"; "float64" for the specification alone; "bfloat16" or "int8" for inference:
-    the operands of every linear are rounded to that, and its backward raises ValueError.
-    The arrays that go in and come out are float32 (or float64) in every case.
+    dtype: "float32"; "float64" for the specification alone; "bfloat16": the operands of every
+    linear's products are rounded to that, forward and backward (mixed precision); "int8": the same
+    for inference alone, and backward raises ValueError. The arrays that go in and come out are
+    float32 (or float64) in every case. "bfloat16" always rounds these, on every machine, and
+    attention's where there is AMX; `matmul_precision` permits the products that stay float32 to
+    round where it is faster.
     Raises ValueError for any other name or dtype, for int8 where the processor lacks it, and for
     cuda where there is no device.
     """
@@ -90,7 +96,7 @@ class Backend:
     def __getattr__(self, op):
         if op not in OPS:
             raise AttributeError(f"there is no op {op!r}")
-        narrow = self.dtype in NARROW and op in ROUNDED
+        narrow = op in ROUNDED.get(self.dtype, ())
         file = f"{op}_{NARROW[self.dtype]}" if narrow else op
         module, suffix = importlib.import_module(f"minidistil.ops.{file}"), BACKENDS[self.name]
         pair = {d: getattr(module, d + suffix) for d in ("forward", "backward")}

@@ -151,9 +151,14 @@ def backward_cpu(dy, cache):
 def _dropout(dropout_key):
     """Dropout arguments for the kernels; empty arrays disable dropout."""
     if dropout_key is None:
-        empty_rows = np.zeros(0, np.int64)
-        return (empty_rows, empty_rows, *np.zeros(4, np.uint32), np.float32(1))
+        return no_dropout()
     return dropout_key.sequence, dropout_key.column, *words_of(dropout_key)
+
+
+def no_dropout():
+    """The same without dropout."""
+    empty_rows = np.zeros(0, np.int64)
+    return (empty_rows, empty_rows, *np.zeros(4, np.uint32), np.float32(1))
 
 
 # ---------------------------------------- CUDA: the same tiles, `kernels/flash_attention_cuda.py`

@@ -29,7 +29,16 @@ from minidistil.ops.kernels.activation import (
     gelu_cuda,
     tanh_argument,
 )
-from minidistil.ops.runtime.cpu import erf, erf_of_array, exp, kernel, prange, tanh
+from minidistil.ops.runtime.cpu import (
+    erf,
+    erf_of_array,
+    exp,
+    kernel,
+    own_code,
+    prange,
+    serial,
+    tanh,
+)
 from minidistil.ops.runtime.cuda import cuda, cuda_kernel, device_empty, flat, float32
 from minidistil.ops.runtime.workspace import empty_like
 
@@ -81,20 +90,32 @@ def backward_cpu(dy, cache):
 @kernel
 def _backward_erf(dy, x, dx):
     for n in prange(x.shape[0]):
-        for c in range(x.shape[1]):
-            z = x[n, c]
-            Phi = f(0.5) * (f(1) + erf(z * ROOT_HALF_32))
-            dx[n, c] = dy[n, c] * (Phi + z * DENSITY_32 * exp(f(-0.5) * z * z))
+        _row_erf(dy[n], x[n], dx[n])
+
+
+@serial
+def _row_erf(dy, x, dx):
+    own_code()
+    for c in range(len(x)):
+        z = x[c]
+        Phi = f(0.5) * (f(1) + erf(z * ROOT_HALF_32))
+        dx[c] = dy[c] * (Phi + z * DENSITY_32 * exp(f(-0.5) * z * z))
 
 
 @kernel
 def _backward_tanh(dy, x, dx):
     for n in prange(x.shape[0]):
-        for c in range(x.shape[1]):
-            z = x[n, c]
-            t = tanh(tanh_argument(z))
-            slope = ROOT_2_OVER_PI_32 * (f(1) + f(3) * CUBIC_32 * z * z)
-            dx[n, c] = dy[n, c] * f(0.5) * (f(1) + t + z * (f(1) - t * t) * slope)
+        _row_tanh(dy[n], x[n], dx[n])
+
+
+@serial
+def _row_tanh(dy, x, dx):
+    own_code()
+    for c in range(len(x)):
+        z = x[c]
+        t = tanh(tanh_argument(z))
+        slope = ROOT_2_OVER_PI_32 * (f(1) + f(3) * CUBIC_32 * z * z)
+        dx[c] = dy[c] * f(0.5) * (f(1) + t + z * (f(1) - t * t) * slope)
 
 
 # ------------------------------------------------------- CUDA: a thread for each number

@@ -1,28 +1,45 @@
-"""Linear and GELU with the operands of the product in bfloat16: `linear_bf16.py`, then `gelu.py`.
+"""Linear and GELU with the operands of the products in bfloat16: `linear_bf16.py`, then `gelu.py`.
 
-GELU takes the product's float32 sums: nothing more is rounded.
+GELU takes the product's float32 sums: nothing more is rounded, in either direction.
 """
 
 from minidistil.ops import gelu, linear_bf16
 from minidistil.ops.kernels import matmul_narrow
+from minidistil.ops.kernels.matmul_bf16 import matmul_bf16
+from minidistil.ops.runtime.workspace import empty
 
 # ------------------------------------------------------- NumPy: the specification
 
 
 def forward(x, weight, bias, *, approximate="none", keep=True):
-    """x (N,I), weight (O,I), bias (O,)  ->  y (N,O), no cache. Raises as `linear_bf16` does."""
-    h, _ = linear_bf16.forward(x, weight, bias)
-    return gelu.forward(h, approximate=approximate)[0], None
+    """x (N,I), weight (O,I), bias (O,)  ->  y (N,O), the caches of linear_bf16 and of gelu.
+
+    keep=False: inference; the cache is None.
+    """
+    h, product = linear_bf16.forward(x, weight, bias)  # (N,O)
+    y, activation = gelu.forward(h, approximate=approximate)
+    return y, (product, activation) if keep else None
 
 
-backward = linear_bf16.backward
+def backward(dy, cache):
+    """dy (N,O), cache  ->  dx (N,I), dweight (O,I), dbias (O,)."""
+    product, activation = cache
+    (dh,) = gelu.backward(dy, activation)
+    return linear_bf16.backward(dh, product)
 
 
-# ------------------------------------------------------- Numba: `kernels/matmul_narrow.py`
+# ------------------------------------------------------- Numba: GELU at the end of each strip
 
 
 def forward_cpu(x, weight, bias, *, approximate="none", keep=True):
-    return matmul_narrow.linear_bf16(x, weight, bias, approximate), None
+    if not keep:
+        return matmul_narrow.linear_bf16(x, weight, bias, approximate), None
+    h, y = (empty((len(x), len(weight))) for _ in range(2))
+    matmul_bf16(x, weight.T, h, bias=bias, gelu=approximate, into=y)
+    return y, ((x, weight), (h, approximate))
 
 
-backward_cpu = backward
+def backward_cpu(dy, cache):
+    product, activation = cache
+    (dh,) = gelu.backward_cpu(dy, activation)
+    return linear_bf16.backward_cpu(dh, product)

@@ -57,6 +57,7 @@ def log_softmax(x):
 
 # ------------------------------------------------------- Numba: rows across cores
 
+LANES = 64
 BLOCK = 256  # terms that losses sum in float32, in vector lanes; sums of blocks are float64
 
 
@@ -98,9 +99,21 @@ def _backward_rows(dy, y, dx):
 
 @helper
 def row_max(x):
-    """The maximum of a row."""
-    top = x[0]
-    for k in range(len(x)):
+    """The maximum of a row.
+
+    LLVM leaves a loop over one maximum as it is, because NaN makes the order matter: each step
+    waits for the one before. LANES maxima side by side become vector instructions.
+    """
+    top, whole, lanes = x[0], len(x) // LANES * LANES, np.empty(LANES, x.dtype)
+    for j in range(LANES):
+        lanes[j] = top
+    for start in range(0, whole, LANES):
+        block = x[start : start + LANES]
+        for j in range(LANES):
+            lanes[j] = max(lanes[j], block[j])
+    for j in range(LANES):
+        top = max(top, lanes[j])
+    for k in range(whole, len(x)):
         top = max(top, x[k])
     return top
 

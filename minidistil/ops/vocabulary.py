@@ -22,6 +22,7 @@ Sources: those of `cross_entropy`, `kl_div` and `mse`, whose composition this is
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -32,7 +33,7 @@ from minidistil.ops.kernels import matmul_cuda
 from minidistil.ops.kernels.matmul import matmul
 from minidistil.ops.kl_div import MINUS_INFINITY, add_difference, divergence
 from minidistil.ops.mse import add_error, squared_distance
-from minidistil.ops.runtime.cpu import kernel, prange
+from minidistil.ops.runtime.cpu import kernel, own_code, prange, serial
 from minidistil.ops.runtime.cuda import (
     TEAM,
     block_max,
@@ -44,12 +45,14 @@ from minidistil.ops.runtime.cuda import (
     float32,
     to_device,
 )
-from minidistil.ops.runtime.workspace import empty, zeros
+from minidistil.ops.runtime.workspace import empty
 from minidistil.ops.softmax import BLOCK, add_softmax, max_and_sum
 
 IGNORED = -100  # a label
-ROWS = 256  # of a chunk: enough for the products to run at full speed, 31 MB of BERT's logits
-DEPTH = 24 * 256  # columns of ∂z_s in one product with W, which packs 19 MB of W and not all of it
+ROWS = 512  # of a chunk: enough for the products to run at full speed, 62 MB of BERT's logits
+# Columns of ∂z_s in one product with W: it packs 9 MB of W and not all of it, and so many channels
+# of a few rows of ∂z_s fit into the second-level cache.
+DEPTH = 12 * 256
 
 
 class PerLoss(NamedTuple):
@@ -69,6 +72,17 @@ class VocabularyCache(NamedTuple):
     dbias: np.ndarray  # (V,)
 
 
+class Losses(NamedTuple):
+    """What is computed of the logits. A loss whose alpha is 0 is not."""
+
+    labels: np.ndarray | None = None  # (N,) integers, −100 where there is none
+    teacher: Callable | None = None  # a slice of the rows  ->  the teacher's logits (·,V)
+    tau: float = 2.0
+    alpha_ce: float = 0.0
+    alpha_mlm: float = 0.0
+    alpha_mse: float = 0.0
+
+
 # ------------------------------------------------------- NumPy: the specification
 
 
@@ -76,17 +90,22 @@ def forward(x, weight, bias, *, labels=None, teacher=None, tau=2.0, alpha_ce=0.0
             alpha_mse=0.0):  # fmt: skip
     """x (N,C), weight (V,C), bias (V,)  ->  y (), cache with `parts`.
 
-    labels: (N,) integers, −100 where there is none. teacher: a function from a slice of the rows
-    to the teacher's logits (·,V). A loss whose alpha is 0 is not computed. Raises ValueError for a
-    loss without its labels or its teacher, and for a tau that is not above 0.
+    The fixed arguments are the fields of Losses. Raises ValueError for a loss without its labels or
+    its teacher, and for a tau that is not above 0.
     """
-    _check(len(x), labels, teacher, tau, alpha_ce, alpha_mlm, alpha_mse)
-    z_s, head = linear.forward(x, weight, bias)
-    z_t = teacher(slice(0, len(x))).astype(x.dtype) if alpha_ce or alpha_mse else None
+    asked = Losses(labels, teacher, tau, alpha_ce, alpha_mlm, alpha_mse)
+    return composed(linear, x, weight, bias, asked)
+
+
+def composed(head, x, weight, bias, asked):
+    """The composition of head, `linear` or its narrow form, and the losses: all as in `forward`."""
+    _check(len(x), asked)
+    z_s, product = head.forward(x, weight, bias)
+    z_t = asked.teacher(slice(0, len(x))).astype(x.dtype) if _asks_teacher(asked) else None
     losses = {
-        "ce": (alpha_ce, kl_div, {"teacher": z_t, "tau": tau}),
-        "mlm": (alpha_mlm, cross_entropy, {"labels": labels}),
-        "mse": (alpha_mse, mse, {"target": z_t, "reduction": "batchmean"}),
+        "ce": (asked.alpha_ce, kl_div, {"teacher": z_t, "tau": asked.tau}),
+        "mlm": (asked.alpha_mlm, cross_entropy, {"labels": asked.labels}),
+        "mse": (asked.alpha_mse, mse, {"target": z_t, "reduction": "batchmean"}),
     }
     parts, dz = {}, np.zeros_like(z_s)
     for name, (alpha, op, fixed) in losses.items():
@@ -94,7 +113,7 @@ def forward(x, weight, bias, *, labels=None, teacher=None, tau=2.0, alpha_ce=0.0
             parts[name], cache = op.forward(z_s, **fixed)
             dz += op.backward(x.dtype.type(alpha), cache)[0]
     y = sum(losses[name][0] * part for name, part in parts.items())
-    return x.dtype.type(y), VocabularyCache(parts, *linear.backward(dz, head))
+    return x.dtype.type(y), VocabularyCache(parts, *head.backward(dz, product))
 
 
 def backward(dy, cache):
@@ -102,11 +121,16 @@ def backward(dy, cache):
     return tuple(gradient * dy for gradient in cache[1:])
 
 
-def _check(N, labels, teacher, tau, alpha_ce, alpha_mlm, alpha_mse):
+def _asks_teacher(asked):
+    return bool(asked.alpha_ce or asked.alpha_mse)
+
+
+def _check(N, asked):
     """Raises ValueError for what `forward` refuses."""
+    labels, teacher, tau, alpha_ce, alpha_mlm, alpha_mse = asked
     if not (alpha_ce or alpha_mlm or alpha_mse):
         raise ValueError("every alpha is 0: there is nothing to learn from")
-    if (alpha_ce or alpha_mse) and teacher is None:
+    if _asks_teacher(asked) and teacher is None:
         raise ValueError(f"alpha_ce {alpha_ce} and alpha_mse {alpha_mse} need a teacher; give one")
     if not tau > 0:
         raise ValueError(f"temperature must be above 0, not {tau}")
@@ -119,70 +143,93 @@ def _check(N, labels, teacher, tau, alpha_ce, alpha_mlm, alpha_mse):
 
 def forward_cpu(x, weight, bias, *, labels=None, teacher=None, tau=2.0, alpha_ce=0.0,
                 alpha_mlm=0.0, alpha_mse=0.0):  # fmt: skip
-    _check(len(x), labels, teacher, tau, alpha_ce, alpha_mlm, alpha_mse)
+    asked = Losses(labels, teacher, tau, alpha_ce, alpha_mlm, alpha_mse)
+    return in_chunks(_logits, matmul, x, weight, bias, asked)
+
+
+def _logits(x, weight, bias):
+    return matmul(x, weight.T, bias=bias)
+
+
+def in_chunks(logits, matmul, x, weight, bias, asked):
+    """logits: x·Wᵀ + b, of a chunk; matmul: the two products of the backward; see `composed`."""
+    _check(len(x), asked)
     N, V = len(x), len(weight)
-    labels = np.full(N, IGNORED) if labels is None or not alpha_mlm else labels
-    M = max(1, np.count_nonzero(labels != IGNORED))
-    factors = _factors(N, M, tau, alpha_ce, alpha_mlm, alpha_mse)
+    labels, M = _labels(N, asked)
+    factors = _factors(N, M, asked)
     sums = np.zeros((N, 3))  # of each row: KL, NLL of the label, squared error
-    dx, dweight, dbias = empty(x.shape), zeros(weight.shape), np.zeros(V, np.float32)
-    logits = empty((min(ROWS, N), V))
+    dx, dweight, dbias = empty(x.shape), empty(weight.shape), np.zeros(V, np.float32)
     for start in range(0, N, ROWS):
         rows = slice(start, min(start + ROWS, N))
-        z_s = matmul(x[rows], weight.T, out=logits[: rows.stop - start], bias=bias)
-        z_t = teacher(rows).astype(np.float32, copy=False) if alpha_ce or alpha_mse else z_s
-        _replace_by_gradient(z_s, z_t, labels[rows], np.float32(1 / tau), factors, sums[rows])
-        dz, z_t = z_s, None  # z_t's memory serves the next chunk
+        z_t = z_s = logits(x[rows], weight, bias)
+        if _asks_teacher(asked):
+            z_t = asked.teacher(rows).astype(np.float32, copy=False)
+        inv_tau = np.float32(1 / asked.tau)
+        _replace_by_gradient(z_s, z_t, labels[rows], inv_tau, factors, sums[rows])
+        dz, z_s, z_t = z_s, None, None  # z_t's memory serves the next chunk
         for v in range(0, V, DEPTH):
             matmul(dz[:, v : v + DEPTH], weight[v : v + DEPTH], out=dx[rows], add=v > 0)
-        matmul(dz.T, x[rows], out=dweight, add=True)
+        matmul(dz.T, x[rows], out=dweight, add=start > 0)
         dbias += linear.column_sums(dz)
+        dz = None
     ce, mlm, mse_ = sums.sum(axis=0)
-    parts = {"ce": (alpha_ce, tau**2 * ce / N), "mlm": (alpha_mlm, mlm / M),
-             "mse": (alpha_mse, mse_ / N)}  # fmt: skip
+    parts = {"ce": (asked.alpha_ce, asked.tau**2 * ce / N), "mlm": (asked.alpha_mlm, mlm / M),
+             "mse": (asked.alpha_mse, mse_ / N)}  # fmt: skip
     y = sum(alpha * part for alpha, part in parts.values() if alpha)
     parts = {name: np.float32(part) for name, (alpha, part) in parts.items() if alpha}
     return np.float32(y), VocabularyCache(parts, dx, dweight, dbias)
 
 
-def _factors(N, M, tau, alpha_ce, alpha_mlm, alpha_mse):
+def _labels(N, asked):
+    """labels (N,), of which −100 are left out, and the number of the others, 1 at least."""
+    none = asked.labels is None or not asked.alpha_mlm
+    labels = np.full(N, IGNORED) if none else asked.labels
+    return labels, max(1, np.count_nonzero(labels != IGNORED))
+
+
+def _factors(N, M, asked):
     """What each loss multiplies its part of ∂z_s by."""
-    factors = alpha_ce * tau / N, alpha_mlm / M, 2 * alpha_mse / N
+    factors = asked.alpha_ce * asked.tau / N, asked.alpha_mlm / M, 2 * asked.alpha_mse / N
     return PerLoss(*map(np.float32, factors))
 
 
 @kernel
 def _replace_by_gradient(z_s, z_t, labels, inv_tau, factors, sums):
+    for n in prange(len(z_s)):
+        _gradient_of_row(z_s[n], z_t[n], labels[n], inv_tau, factors, sums[n])
+
+
+@serial
+def _gradient_of_row(row_s, row_t, label, inv_tau, factors, sums):
     # All sums over a row come first, then ∂z_s takes the place of z_s, a block at a time, so that
     # what the three losses add stays in the first-level cache. A loss of factor 0 is not computed.
+    own_code()
     by_ce, by_mlm, by_mse = factors
-    for n in prange(len(z_s)):
-        row_s, row_t, label = z_s[n], z_t[n], labels[n]
-        labelled = label != IGNORED
-        soft_sums, d = np.empty(4, np.float32), np.empty(BLOCK, np.float32)
-        top = total = np.float32(1)
+    labelled = label != IGNORED
+    soft_sums, d = np.empty(4, np.float32), np.empty(BLOCK, np.float32)
+    top = total = np.float32(1)
+    if by_ce != 0:
+        sums[0] = divergence(row_s, row_t, inv_tau, soft_sums)
+    if labelled:
+        top, total = max_and_sum(row_s)
+        sums[1] = nll(row_s[label], top, total)
+    if by_mse != 0:
+        sums[2] = squared_distance(row_s, row_t)
+    for start in range(0, len(row_s), BLOCK):
+        s, t = row_s[start : start + BLOCK], row_t[start : start + BLOCK]
+        dz = d[: len(s)]
+        for j in range(len(dz)):
+            dz[j] = 0
         if by_ce != 0:
-            sums[n, 0] = divergence(row_s, row_t, inv_tau, soft_sums)
+            add_difference(s, t, inv_tau, soft_sums, by_ce, dz)
         if labelled:
-            top, total = max_and_sum(row_s)
-            sums[n, 1] = nll(row_s[label], top, total)
+            add_softmax(s, top, by_mlm / total, dz)
         if by_mse != 0:
-            sums[n, 2] = squared_distance(row_s, row_t)
-        for start in range(0, len(row_s), BLOCK):
-            s, t = row_s[start : start + BLOCK], row_t[start : start + BLOCK]
-            dz = d[: len(s)]
-            for j in range(len(dz)):
-                dz[j] = 0
-            if by_ce != 0:
-                add_difference(s, t, inv_tau, soft_sums, by_ce, dz)
-            if labelled:
-                add_softmax(s, top, by_mlm / total, dz)
-            if by_mse != 0:
-                add_error(s, t, by_mse, dz)
-            for j in range(len(s)):
-                s[j] = dz[j]
-        if labelled:
-            row_s[label] -= by_mlm
+            add_error(s, t, by_mse, dz)
+        for j in range(len(s)):
+            s[j] = dz[j]
+    if labelled:
+        row_s[label] -= by_mlm
 
 
 def backward_cpu(dy, cache):
@@ -198,12 +245,12 @@ INITIAL_MAX = np.float32(-1e30)  # of a running maximum: below every finite logi
 
 def forward_cuda(x, weight, bias, *, labels=None, teacher=None, tau=2.0, alpha_ce=0.0,
                  alpha_mlm=0.0, alpha_mse=0.0):  # fmt: skip
-    _check(len(x), labels, teacher, tau, alpha_ce, alpha_mlm, alpha_mse)
+    asked = Losses(labels, teacher, tau, alpha_ce, alpha_mlm, alpha_mse)
+    _check(len(x), asked)
     (N, C), V = x.shape, len(weight)
-    labels = np.full(N, IGNORED) if labels is None or not alpha_mlm else labels
-    M = max(1, np.count_nonzero(labels != IGNORED))
+    labels, M = _labels(N, asked)
     labels, pitch = to_device(labels), -(-V // 4) * 4  # rows begin where a 128-bit load may
-    factors = _factors(N, M, tau, alpha_ce, alpha_mlm, alpha_mse)
+    factors, tau = _factors(N, M, asked), asked.tau
     sums, logits = device_empty((N, 3)), device_empty((min(ROWS, N), pitch))
     dx, dweight, dbias = device_empty((N, C)), device_zeros((V, C)), device_zeros(V)
     for start in range(0, N, ROWS):
@@ -211,7 +258,7 @@ def forward_cuda(x, weight, bias, *, labels=None, teacher=None, tau=2.0, alpha_c
         xs, n = x[rows], rows.stop - start
         z_s = logits[:n]
         matmul_cuda.matmul(xs, weight, z_s, transpose_b=True, bias=bias, size=(n, V, C))
-        z_t = teacher(rows) if alpha_ce or alpha_mse else z_s
+        z_t = asked.teacher(rows) if _asks_teacher(asked) else z_s
         _replace_by_gradient_kernel[n, TEAM](
             z_s, z_t, labels[rows], V, np.float32(1 / tau), factors, sums[rows]
         )
@@ -221,7 +268,7 @@ def forward_cuda(x, weight, bias, *, labels=None, teacher=None, tau=2.0, alpha_c
         linear.column_sums_cuda(dz, dbias, V)
     y, parts = device_empty(1), device_empty(3)
     means = PerLoss(*map(np.float32, (tau**2 / N, 1 / M, 1 / N)))
-    alphas = PerLoss(alpha_ce, alpha_mlm, alpha_mse)
+    alphas = PerLoss(asked.alpha_ce, asked.alpha_mlm, asked.alpha_mse)
     _add_losses_kernel[1, TEAM](sums, means, PerLoss(*map(np.float32, alphas)), parts, y)
     parts = {name: parts[i : i + 1] for i, name in enumerate(PerLoss._fields) if alphas[i]}
     return y, VocabularyCache(parts, dx, dweight, dbias)

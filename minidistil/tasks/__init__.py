@@ -22,6 +22,8 @@ all tasks and call these hooks:
 and these, which some tasks have:
 
     samples(models, tokenizer, batches)                  {name: text} generated for a report
+    guesses(models, tokenizer, batches)                  [{"text", "right", **{name: guess}}] of
+                                                         held-out examples, for a report
     start(args)                                          the arguments folder and tokenizer of
                                                          training, for a new model
     baselines(batches)                                   {metric: number} of baselines, in evaluate

@@ -98,7 +98,7 @@ def relabelled(args, folder: Path, task: str, head_for: Callable) -> Model:
     with silent_on_resume(args):
         model = from_pretrained(
             folder, task=task, num_labels=K, problem_type=kind, backend=args.backend,
-            dtype="float32", seed=args.seed,
+            dtype=args.dtype, seed=args.seed,
         )  # fmt: skip
     model.config = model.config.with_labels(K, kind, names)
     return model

@@ -8,6 +8,8 @@ parameters and stops at the same step as an uninterrupted one.
 
 import math
 
+from minidistil.io.counts import counted
+
 LOWER = ("loss", "perplexity", "mse")  # measures where lower is better
 
 
@@ -62,7 +64,7 @@ def kept(best, step, steps, config):
     else:
         found = {"step": step, "measure": name, "why": "the last"}
     if step < steps and over(best, config):
-        found["stopped"] = f"no better {name} in {best['waited']} evaluations"
+        found["stopped"] = f"no better {name} in {counted(best['waited'], 'evaluation')}"
     return found
 
 

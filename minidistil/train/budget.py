@@ -16,7 +16,7 @@ from minidistil.ops import place_of
 from minidistil.train.optimizer import AdamW, clip, scaled
 from minidistil.train.train_config import TrainConfig
 
-WARM, TIMED = 2, 8  # the first steps compile kernels and are not timed
+WARM, TIMED = 2, 8  # the first steps compile kernels: they are not timed and cost no budget
 SHARE = 0.25  # the timing takes at most about this share of the minutes
 SAMPLE = 32  # batches whose mean size is used for all
 
@@ -116,11 +116,15 @@ def steps_for(objective, data, config: TrainConfig, evaluate=None, progress: boo
 
 def _steps_in(seconds, objective, data, config, evaluate, progress):
     """Steps that fit, from the time of some steps, whose results are discarded, and of an
-    evaluation."""
-    start = time.perf_counter()
+    evaluation. The seconds begin when kernels are compiled, after an evaluation and WARM steps."""
     feed, optimizer, times = Feed(data), AdamW(objective.model.params, backend=config.backend), []
+    if evaluate is not None:
+        evaluate(objective.model)
+    start = time.perf_counter()
     for step in bar(range(WARM + TIMED), progress, desc="timing a step", leave=False):
         before = time.perf_counter()
+        if step == WARM:
+            start = before
         _, grads, _, _ = step_gradients(objective, feed, config, step)
         clip(grads, config.max_grad_norm or math.inf, config.backend)
         optimizer.step(grads)

@@ -45,7 +45,7 @@ OPTIMISERS = {"adamw": AdamW, "bertadam": BertAdam, "lamb": Lamb}
 
 def run_loop(
     objective, data, config: TrainConfig, *, run: Run | str | Path | None = None,
-    evaluate: Callable | None = None, resume: bool = False, progress: bool = True,
+    evaluate: Callable | None = None, resume: bool = False, progress: bool | str = True,
 ) -> dict:  # fmt: skip
     """Train objective.model in place; returns a summary.
 
@@ -61,6 +61,7 @@ def run_loop(
     run: a Run or a folder. Without one nothing is written and Ctrl-C is not caught.
     evaluate: model -> dict of numbers; called before the first step, at intervals, at the end.
     resume: continue from the folder's newest checkpoint. The config must be the run's own.
+    progress: whether a terminal shows a progress bar; a str is its name.
 
     The summary: step, steps, tokens, the last logged means, "evaluation", "interrupted" (after
     Ctrl-C: the step was finished and a checkpoint saved), "kept" (with config.patience or
@@ -87,14 +88,17 @@ def run_loop(
 def _trained(objective, data, config, run, evaluate, progress):
     """`run_loop` in a folder that is held."""
     resume = run is not None and run.resumed
+    dtype = getattr(objective.model, "dtype", "float32")
     if run is not None:
         run.know(inputs_of(objective, data))
     if resume:
-        began = TrainConfig.from_dict(run.plan["config"])  # new options have their defaults
-        _same_options(began.to_dict(), config.to_dict())
+        began = TrainConfig.from_dict(run.plan["config"]).to_dict()  # new options have defaults
+        began["dtype"] = run.plan.get("dtype", dtype)
+        _same_options(began, config.to_dict() | {"dtype": dtype})
         plan = run.plan
     else:
-        plan = budget.plan(config, budget.steps_for(objective, data, config, evaluate, progress))
+        steps = budget.steps_for(objective, data, config, evaluate, progress)
+        plan = budget.plan(config, steps) | {"dtype": dtype}
     optimizer = OPTIMISERS[config.optimizer](
         objective.model.params, config.lr, config.betas, config.eps, config.weight_decay,
         backend=config.backend,
@@ -131,7 +135,10 @@ class Loop:
     def go(self, progress):
         """All steps to the plan's end, or to Ctrl-C  ->  the summary."""
         state, plan = self.state, self.plan
-        bar = budget.bar(None, progress, total=plan["steps"], initial=state["step"], unit="step")
+        name = progress if isinstance(progress, str) else "training"
+        bar = budget.bar(
+            None, progress, desc=name, total=plan["steps"], initial=state["step"], unit=" steps"
+        )
         with Workspace(), bar, interruptible(self.run is not None) as interrupted:
             clock = time.perf_counter() - state["seconds"]
             if state["step"] == 0 and not state["evaluation"]:

@@ -37,7 +37,7 @@ def compared(style, state, folder, bug=None):
 def test_a_correct_one_is_not_accused(style, state, folder):
     report = compared(style, state, folder)
     assert (report.verdict, report.first_difference, report.diagnosis) == ("agree", None, [])
-    assert {row.kind for row in report.rows} == {"forward", "gradient"}
+    assert {row.kind for row in report.rows} == {"forward", "output", "gradient"}
     gradients = [row.name for row in report.rows if row.kind == "gradient"]
     assert len(gradients) == len(set(gradients)) == len(state) - ("vocab_projector.weight" in state)
     assert all(row.where.startswith("tests") for row in report.rows if row.kind == "forward")

@@ -3,6 +3,7 @@ and, where PyTorch is installed, against what it retains."""
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import load_file
 from small import ALBERT, CONFIG, ROBERTA, saved
 
@@ -116,3 +117,26 @@ def test_the_command(case, tmp_path, capsys):
     assert all(np.array_equal(stored[name], named[name]) for name in named)
     assert main(["trace", str(folder), "--out", str(tmp_path / "no" / "where")]) == 2
     assert "is not a folder" in capsys.readouterr().err
+
+
+def test_inputs_only(case, tmp_path, capsys):
+    """The batch and the labels of the loss, as the trace has them, and the parameters' names."""
+    folder, model, batch, named = case
+    path = tmp_path / "inputs.safetensors"
+    assert main(["trace", str(folder), "--inputs-only", "--out", str(path)]) == 0
+    assert "input.input_ids" in capsys.readouterr().out
+    stored = load_file(path)
+    assert set(stored) == {name for name in named if name.startswith("input.")}
+    assert all(np.array_equal(x, named[name]) for name, x in stored.items())
+    with safe_open(path, "np") as file:
+        about = file.metadata()
+    assert about["n_layers"] == str(model.config.architecture.L) and about["task"] == model.task
+    weights = load_file(folder / "model.safetensors")
+    assert {about[role] for role in model.names} == set(weights)
+    labels = {n.removeprefix("input."): x for n, x in stored.items() if n not in
+              [f"input.{given}" for given in batch]}  # fmt: skip
+    if labels:
+        loss = model.forward(**batch, **labels).loss
+        assert float(named["loss"][0]) == pytest.approx(float(loss), rel=1e-5)
+    else:
+        assert model.task == "feature-extraction"

@@ -2,6 +2,7 @@
 
 import json
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -46,7 +47,7 @@ def found():
     report = machine.ask(
         "minidistil.cli.bench.timing", 1, size="tiny", backend="cpu",
         precision="highest", gemm="own", rows=rows, peers=peers,
-        model=None, rounds=3, seconds=0.01, clock="wall",
+        model=None, rounds=3, seconds=0.01, clock="wall", roofline=False,
     )  # fmt: skip
     memory = {name: {"needed": needed} for name, needed in ((OURS, 5e8), (TORCH[0], 2e9))}
     return report | {"missing": missing(PEERS), "memory": memory}
@@ -152,7 +153,8 @@ def test_a_peer_that_disagrees_is_not_timed(found, monkeypatch, capsys, dtype, w
             for name, answer in ((OURS, want), ("right", right), ("wrong", wrong))}  # fmt: skip
     runs["absent"] = "no such thing"
     them = SimpleNamespace(reference=lambda row: want, names=lambda row, peers: list(runs),
-                           make=lambda name, row: runs[name])  # fmt: skip
+                           make=lambda name, row: runs[name],
+                           watched=lambda name: nullcontext(lambda: "AMX"))  # fmt: skip
     row = replace(row_called("distilbert-8x128"), dtype=dtype)
     timed, entries = timing._agreed(row, them, [])
     assert set(timed) == {OURS, "right"} and entries["absent"] == {"skipped": "no such thing"}

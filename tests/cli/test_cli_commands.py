@@ -264,6 +264,7 @@ def test_info_of_one_and_of_two(world, capsys):
     assert sum(p["bytes"] for p in one["table"]) == one["bytes"] == 4 * one["parameters"]
     code, out = run(capsys, "info", world.teacher, world.classifier)
     assert code == 0 and "pooler.weight" in out and "transform.weight" in out
+    assert f"{one['processor']}, matrix products on {one['instructions']}" in out
 
 
 def test_report_is_written_anew_and_escapes(world, capsys):

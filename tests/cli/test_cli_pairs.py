@@ -85,7 +85,7 @@ def test_info_shows_both_halves(tmp_path, capsys):
     assert shapes == {name: p.shape for name, p in model.params.items()}
     assert found["parameters"] == sum(p.size for p in model.params.values())
     assert main(["info", str(tmp_path), str(tmp_path)]) == 0
-    assert "decoder.layer.0.cross_q.weight" in capsys.readouterr().out
+    assert "decoder.layer.i.cross_q.weight" in capsys.readouterr().out
 
 
 def test_distillation_word_by_word(translator, data, capsys, tmp_path):

@@ -198,7 +198,7 @@ def test_pairs_of_a_table(world, tmp_path, capsys):
 
 def test_what_is_said_at_once(world, tmp_path, capsys, monkeypatch):
     stdin(monkeypatch, " \n\n")
-    assert "stdin holds no text" in lines(capsys, world.classifier, "fill-mask", code=2)[1]
+    assert "stdin holds no text" in lines(capsys, world.teacher, "fill-mask", code=2)[1]
     (tmp_path / "a.csv").write_text("question,context\na,b\n")
     err = lines(capsys, world.classifier, "question-answering", "--data", tmp_path / "a.csv",
                 code=2)[1]  # fmt: skip

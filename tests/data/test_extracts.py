@@ -83,7 +83,7 @@ def test_a_long_document_ends_with_a_whole_sentence(tokenizer):
     whole, _, _ = packed(DOCUMENTS[:1], tokenizer)[0]
     first = len(tokenizer.content(DOCUMENTS[0][:1])[0]) + 2
     for room in range(3, len(whole) + 1):
-        said = pytest.warns(UserWarning, match="1 of 1 documents begin with") if room < first else (
+        said = pytest.warns(UserWarning, match="1 of 1 document begins with") if room < first else (
             nullcontext())  # fmt: skip
         with said:
             ids, types, begins = packed(DOCUMENTS[:1], tokenizer, room)[0]

@@ -67,7 +67,7 @@ def test_what_does_not_fit_is_refused(tmp_path):
 
 def test_a_batch_says_what_the_decoder_says():
     read = tokenizer()
-    with pytest.warns(UserWarning, match="of 3 texts are longer than"):
+    with pytest.warns(UserWarning, match="of 3 texts (is|are) longer than"):
         data = TextPairs(PAIRS, read, Batching(1000), max_length=6, max_target_length=4)
     (indices,) = data.batches(0)
     batch = data.collate(indices)

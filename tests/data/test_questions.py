@@ -74,7 +74,7 @@ def test_windows_hold_the_whole_text(tokenizer):
             assert (places[-10:] == after.offsets[after.inside][:10]).all()
     assert covered[[i for i, c in enumerate(TEXT) if c != " "]].all()
     assert tokenizer(texts)["input_ids"].tolist() == before  # its own settings are back
-    with pytest.warns(UserWarning, match="1 of 1 questions are longer than 64 pieces"):
+    with pytest.warns(UserWarning, match="1 of 1 question is longer than 64 pieces"):
         long = windows([("word " * 99, TEXT)], tokenizer, 100, 10)[0]
     assert (~long.inside).sum() == LONGEST_QUESTION + 3
     with pytest.raises(ValueError, match="a stride of 33 must be less than the 32 pieces"):

@@ -58,7 +58,7 @@ def count(name, text):
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_instruction_for_each_product_and_nothing_through_memory(kind, down):
     form = FORMATS[KINDS[kind]]
-    text = assembly(lambda b, args: emit_block(b, args, KINDS[kind], down), [LONG] * 5)
+    text = assembly(lambda b, args: emit_block(b, args, KINDS[kind], down), [LONG] * 6)
     products = sum(len(products) for products in form.passes)
     assert count(form.dot, text) == 2 * down * products
     assert count("tilezero", text) == count("tilestored", text) - len(form.passes) == 2 * down
@@ -121,7 +121,7 @@ def test_the_model_in_numpy_is_the_instruction(kind, data):
             found = np.zeros((2, SIDE, SIDE), np.int32 if kind == INT8 else np.float32)
             at = [x.ctypes.data for x in (*panels, *found)]
             unread = aligned(ROW)
-            operands = Block(kind, rows, steps, *at[:3], unread.ctypes.data)
+            operands = Block(kind, rows, steps, *at[:3], 4 * SIDE, unread.ctypes.data)
             run(operands, SHAPES.ctypes.data)
             with np.errstate(all="ignore"):
                 amx_reference.run_block(operands._replace(to=at[3]))

@@ -18,8 +18,9 @@ from numba.core.dispatcher import Dispatcher
 from op_cases import Case, Source, all_cases, sequences
 
 from minidistil.ops import adamw, global_norm, linear_bf16, linear_int8
-from minidistil.ops.kernels import peak_cpu
+from minidistil.ops.kernels import amx_peak, peak_cpu, peak_narrow
 from minidistil.ops.kernels.activation import FORMS
+from minidistil.ops.kernels.amx_tile import BF16
 from minidistil.ops.kernels.matmul import matmul
 from minidistil.ops.kernels.register_tile import MR, NR
 from minidistil.ops.runtime import amx
@@ -71,10 +72,17 @@ def optimiser():
 
 
 def burst():
-    """The kernel that measures a processor's peak, on ones."""
+    """The kernels that measure a processor's ceilings; the one of AMX has no result."""
     panels = np.ones((2, peak_cpu.STEPS + MR + 1, MR + NR), np.float32)
+    sums = np.zeros(2, np.float32)
     peak_cpu._burst(1, panels)
-    return {"burst": panels}
+    peak_cpu._read(2, panels.reshape(2, -1), sums)
+    if amx.in_use():
+        amx_peak._burst(BF16, 2, 1)
+    narrow = np.ones((2, 2, peak_narrow.ROOM), np.uint8)
+    peak_narrow._burst_bf16(1, narrow[0])
+    peak_narrow._burst_int8(1, narrow[1])
+    return {"burst": panels, "read": sums, "narrow bursts": narrow}
 
 
 def results(ops):

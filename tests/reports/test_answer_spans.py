@@ -220,5 +220,5 @@ def test_answers_that_no_window_holds_are_counted():
     long = "in " * 20
     asked = [Question(0, "a", "who ?", long, ((long.strip(), 0),)),
              Question(0, "b", "who ?", long, (("in", 0),))]  # fmt: skip
-    with pytest.warns(UserWarning, match="1 of 2 answers are whole in no window of 16 pieces"):
+    with pytest.warns(UserWarning, match="1 of 2 answers is whole in no window of 16 pieces"):
         Questions(asked, tokenizer(), Batching(99), max_length=16, stride=4)

@@ -190,7 +190,7 @@ def test_a_read_only_installation_without_a_home(tmp_path):
         to.parent.mkdir(parents=True, exist_ok=True)
         skip = shutil.ignore_patterns("__pycache__")
         shutil.copytree(source, to, ignore=skip) if source.is_dir() else shutil.copy(source, to)
-    (tmp_path / "minidistil" / "ops" / "__pycache__").touch()  # no folder, so not even for root
+    (tmp_path / "minidistil" / "__init__.py").touch()
     (tmp_path / "temporary").mkdir()
     env = {name: x for name, x in os.environ.items()
            if name not in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")}  # fmt: skip

@@ -170,7 +170,7 @@ def test_pairs_keep_the_shorter_text_whole():
     found, whole = windows_of([None] + [0] * 30 + [None] + [1] * 20 + [None], 20, 2)
     assert not whole and len(found) == 1 and len(found[0]) == 20
     reader = tokenizer()
-    with pytest.warns(UserWarning, match="1 of 2 texts are longer than 20 tokens; their ends"):
+    with pytest.warns(UserWarning, match="1 of 2 texts is longer than 20 tokens; the end"):
         LabelledText(
             [(LONG, LONG, "x"), (LONG, SHORT, "y")], reader, Batching(500), max_length=20, stride=6
         )
@@ -188,7 +188,7 @@ def test_a_cut_text_is_cut_as_by_the_tokenizer():
         (at,), _ = windows_of(whole.sequence_ids, 20, None)
         kept = reader([LONG], None if pair is None else [pair])["input_ids"][0]
         np.testing.assert_array_equal(np.array(whole.ids)[at], kept)
-    with pytest.warns(UserWarning, match="1 of 2 texts are longer than 20 tokens; their ends"):
+    with pytest.warns(UserWarning, match="1 of 2 texts is longer than 20 tokens; the end"):
         data = LabelledText([(LONG, None, "x"), (SHORT, None, "y")], reader, Batching(99))
     assert data.size == 2
 
@@ -272,7 +272,7 @@ def test_long_sentences_are_measured_whole(tmp_path, capsys):
     folder = saved(tmp_path, made, reader)
     measured, _ = evaluated(capsys, folder, file)
     assert {n: measured[n] for n in found} == pytest.approx(found)
-    with pytest.warns(UserWarning, match="1 of 2 sentences are longer than 20 tokens; their ends"):
+    with pytest.warns(UserWarning, match="1 of 2 sentences is longer than 20 tokens; the end"):
         TaggedText([(words, 40 * ["O"]), (["a"], ["O"])], reader, Batching(60), names=("O",))
 
 
@@ -300,11 +300,11 @@ def test_what_is_cut_is_counted():
     from minidistil.tasks.sentence_embedding.data import SentencePairs
 
     reader = tokenizer()
-    with pytest.warns(UserWarning, match="1 of 2 texts are longer than 20 tokens"):
+    with pytest.warns(UserWarning, match="1 of 2 texts is longer than 20 tokens"):
         Choices([Choice("a", (LONG, "b"), 0)], reader, Batching(99))
-    with pytest.warns(UserWarning, match="1 of 2 texts are longer than 10 tokens"):
+    with pytest.warns(UserWarning, match="1 of 2 texts is longer than 10 tokens"):
         SentencePairs([(LONG, "a", 1.0)], reader, Batching(99), max_length=10)
-    with pytest.warns(UserWarning, match="1 of 1 texts are longer than 20 tokens"):
+    with pytest.warns(UserWarning, match="1 of 1 text is longer than 20 tokens"):
         TextPairs([(LONG, ["a"])], reader, Batching(99))
 
 
@@ -335,7 +335,7 @@ def test_a_documents_first_sentence_is_cut_aloud():
     Right: counted."""
     from minidistil.tasks.extractive_summarization.data import packed
 
-    with pytest.warns(UserWarning, match="1 of 2 documents begin with a sentence .* 20 tokens"):
+    with pytest.warns(UserWarning, match="1 of 2 documents begins with a sentence .* 20 tokens"):
         (long, short) = packed([[LONG, "a"], ["a", "b"]], tokenizer())
     assert len(long[0]) == 20 and short[2].max() == 1
 

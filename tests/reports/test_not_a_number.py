@@ -164,7 +164,7 @@ def test_every_command_ends_in_one_line(folders, task, tmp_path, capsys):
         assert out == "" and err.startswith("error:") and err.count("\n") == 1 and PLACE in err
     assert main([*predict, "--data", str(data), "--lines"]) == 2
     out, err = capsys.readouterr()
-    assert out == "" and PLACE in err.splitlines()[0] and "1 of 1 items" in err
+    assert out == "" and PLACE in err.splitlines()[0] and "1 of 1 item has" in err
     with pytest.raises(ValueError, match=PLACE):
         md.pipeline(task, folders[task], backend="numpy")(TASKS[task])
 

@@ -148,7 +148,8 @@ def test_an_option_that_is_called_as_a_folder_is(world, tmp_path, capsys, monkey
 def test_the_options_that_are_paths():
     """Right: every option of a training command that is shown with a path's name is made absolute,
     and is an input or the cache."""
-    from minidistil.cli import PATHS, parser_of
+    from minidistil.cli import parser_of
+    from minidistil.cli.command_parser import PATHS
     from minidistil.cli.input_files import PATHS as KNOWN
 
     for command in ("pretrain", "finetune", "distill"):

@@ -270,7 +270,9 @@ def test_words_without_a_tag(tokenizer, tmp_path, tag):
     path = rows(tmp_path / "a.jsonl", {"tokens": ["good", "film"], "tags": ["O", tag]},
                 {"tokens": ["film"], "tags": ["O"]})  # fmt: skip
     found = list(tagged_sentences(path))
-    with pytest.raises(ValueError, match=r"sentence 0 has no tag but .* at 'film'; 1 of 2 have"):
+    with pytest.raises(
+        ValueError, match=r"sentence 0 has no tag .* at 'film'; 1 of 2 sentences has"
+    ):
         TaggedText(found, tokenizer, Batching(9), names=("O",))
 
 
@@ -285,7 +287,7 @@ def test_the_commands(tmp_path, capsys):
     code, _, _, error = ran(capsys, *evaluate)
     assert code == 2 and "sentence 5 has no tag but '_' at 'good'" in error
     code, out, warning, _ = ran(capsys, *evaluate, "--skip-unlabelled")
-    assert code == 0 and "1 of 6 examples have no label and are left out" in warning
+    assert code == 0 and "1 of 6 examples has no label; left out" in warning
     assert {"precision", "recall", "f1"} <= set(json.loads(out))
     numbers = {"tokens": sentence["tokens"], "ner_tags": [0, 4, 0]}
     rows(data, *[numbers] * 5)

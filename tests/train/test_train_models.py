@@ -64,6 +64,39 @@ def test_a_resumed_tiny_bert_has_the_same_bits(tmp_path):
     assert all(np.array_equal(mine[name], expected[name]) for name in expected)
 
 
+def test_a_tiny_bert_learns_in_bfloat16_as_in_float32():
+    """The same seeds: other bits, and the same loss in the end."""
+    found = {}
+    for dtype in ("float32", "bfloat16"):
+        model = from_config(CONFIG, seed=0, dtype=dtype)
+        found[dtype] = train(model, words(), TrainConfig(steps=40, lr=1e-2))["loss"]
+        assert all(x.dtype == np.float32 for x in model.params.values())
+    assert found["bfloat16"] != found["float32"]
+    assert found["bfloat16"] == pytest.approx(found["float32"], rel=0.05)
+
+
+def test_a_resumed_run_keeps_its_dtype(tmp_path):
+    def once(steps, dtype, **run):
+        model = from_config(CONFIG, seed=0, dtype=dtype)
+        train(model, words(), TrainConfig(**OPTIONS | {"steps": steps}), **run)
+        return model.params
+
+    class Crashing(Supervised):
+        def gradients(self, batch, *, step, **place):
+            if step == 3:
+                raise RuntimeError("power cut")
+            return super().gradients(batch, step=step, **place)
+
+    expected, out = once(6, "bfloat16"), tmp_path / "run"
+    with pytest.raises(RuntimeError, match="power cut"):
+        model = from_config(CONFIG, seed=0, dtype="bfloat16")
+        train(Crashing(model), words(), TrainConfig(**OPTIONS), run=out)
+    with pytest.raises(ValueError, match="dtype 'bfloat16', now 'float32'"):
+        once(6, "float32", run=out, resume=True)
+    mine = once(6, "bfloat16", run=out, resume=True)
+    assert all(np.array_equal(mine[name], expected[name]) for name in expected)
+
+
 def test_the_optimiser_follows_the_model():
     model = from_config(CONFIG, seed=0)
     optimizer = AdamW(model.params, lr=1.0, weight_decay=0.0)

@@ -4,12 +4,16 @@ from minidistil.check.mistakes import (  # noqa: F401  (the import fills the cat
     in_activation,
     in_attention,
     in_block,
+    in_causal_attention,
+    in_decoder,
     in_embedding,
     in_head,
+    in_images,
     in_loss,
     in_norm,
     in_objectives,
     in_optimizer,
+    in_pairs,
 )
 from minidistil.check.mistakes.registry import CATALOGUE
 

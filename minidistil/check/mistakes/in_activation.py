@@ -19,6 +19,17 @@ def gelu_tanh(x, *, name="gelu"):
 
 
 @mistake(
+    "gelu-exact", "activation",
+    says="GELU is the exact one; the model's config has another activation.",
+    yours=RIGHT, right='the activation of config.json; "gelu_new", as in GPT-2, is '
+    "y = x·½(1 + tanh(√(2/π)(x + 0.044715x³)))",
+    fix='F.gelu(x, approximate="tanh") for gelu_new; F.relu in DistilBERT\'s classifier',
+)  # fmt: skip
+def gelu_exact(x, *, name="gelu"):
+    return reference_ops.activation(x, name="gelu")
+
+
+@mistake(
     "gelu-quick", "activation",
     says="GELU is replaced by its sigmoid approximation (quick GELU).",
     yours="y = x·σ(1.702x)", right=RIGHT,
@@ -40,7 +51,7 @@ def relu(x, *, name="gelu"):
 
 @mistake(
     "activation-other", "activation",
-    values=("gelu, the exact one", "tanh", "silu", "none"),
+    values=("tanh", "silu", "none"),
     says="The activation is another one: {}.",
     yours="{}", right="the activation of config.json; " + RIGHT,
     fix="F.gelu(x) where the config says gelu; relu in DistilBERT's classifier, tanh in BERT's",
@@ -50,4 +61,4 @@ def other(x, *, name="gelu", value):
         return x / (1 + np.exp(-x))
     if value == "tanh":
         return np.tanh(x)
-    return x if value == "none" else reference_ops.activation(x, name="gelu")
+    return x

@@ -5,14 +5,17 @@ compared before anything is timed, and a peer that disagrees gets an error inste
 Runs are interleaved, so that other load on the machine affects all alike.
 
 The rows are DistilBERT and BERT on full and on real, uneven batches, in float32, bfloat16 and int8;
-a whole distillation step as Hugging Face's distiller takes it, with its optimiser; all cores
-against one; more batch sizes and lengths; and the memory of a step.
+linear layers and attention alone; a whole distillation step as Hugging Face's distiller takes it,
+with its optimiser; all cores against one; more batch sizes and lengths; and the memory of a step.
+
+Each table names the instructions that matrix products ran on. --roofline compares each row of
+minidistil with what the machine's peaks and its memory allow.
 """
 
 from importlib.util import find_spec
 from pathlib import Path
 
-from minidistil.cli.bench import machine, results_table
+from minidistil.cli.bench import machine, results_table, roofline, roofline_picture
 from minidistil.cli.bench.contestants import OURS, PEERS, TORCH, missing
 from minidistil.cli.bench.workloads import KERNELS, MEMORY, QUICK, SIZES, chosen, configs_of
 from minidistil.cli.options import add_model_options
@@ -22,22 +25,26 @@ from minidistil.io.outputs import check_file
 EXAMPLE = "--quick --threads 1 --plot bench.png"
 ROUNDS, SECONDS = 11, 60
 QUICK_ROUNDS = 3
+NONE = "none"
+TABLE = True  # --roofline without a file
 
 
 def names(text):
-    """ "a,b" -> ["a", "b"]."""
-    return [part for part in text.split(",") if part]
+    """ "a,b" -> ["a", "b"]; NONE -> []."""
+    return [part for part in text.split(",") if part not in ("", NONE)]
 
 
 def add_options(parser):
     parser.add_argument(
         "--rows", type=names, metavar="NAME,…",
-        help="rows, or groups of them: inference, sentences, bfloat16, int8, distillation, "
-        "threads, scaling, memory; default: all. kernels: CUDA's, one by one, and nothing else",
+        help="rows, or groups of them: inference, sentences, bfloat16, int8, linear, attention, "
+        "distillation, threads, scaling, memory; default: all. kernels: CUDA's, one by one, and "
+        "nothing else",
     )  # fmt: skip
     parser.add_argument(
         "--peers", type=names, default=list(PEERS), metavar="NAME,…",
-        help=f"default: {','.join(PEERS)}; numpy is minidistil with NumPy's matrix products",
+        help=f"default: {','.join(PEERS)}; numpy is minidistil with NumPy's matrix products, "
+        f"{NONE} is minidistil alone",
     )  # fmt: skip
     parser.add_argument(
         "--quick", action="store_true", help=f"only a few rows, in {QUICK_ROUNDS} rounds"
@@ -60,6 +67,11 @@ def add_options(parser):
         help="cpu: processor time, for a machine that is busy; needs --threads 1",
     )  # fmt: skip
     parser.add_argument("--plot", metavar="FILE", help="draw a picture (.png); needs matplotlib")
+    parser.add_argument(
+        "--roofline", nargs="?", const=TABLE, metavar="FILE",
+        help="measure this machine's peaks too, and compare each row with what they allow: a "
+        "table, and with FILE (.png, .svg) a picture",
+    )  # fmt: skip
     add_model_options(parser)
 
 
@@ -78,6 +90,7 @@ def run(args):
     found = machine.ask(
         "minidistil.cli.bench.timing", threads, **common, rows=rows, peers=peers,
         model=args.model, rounds=rounds, seconds=args.seconds, clock=args.clock,
+        roofline=args.roofline is not None,
     )  # fmt: skip
     found |= {"missing": absent, "memory": None}
     if with_memory:
@@ -85,9 +98,14 @@ def run(args):
         found["memory"] = {name: _memory(name, threads, common)
                            for name in progress(contest, "memory")}  # fmt: skip
     text = results_table.text(found)
+    if found["ceilings"]:
+        text += "\n\n" + roofline.text(found)
     if args.plot:
         results_table.draw(Path(args.plot), found)
         text += f"\n\nplot: {args.plot}"
+    if picture := _picture(args):
+        roofline_picture.draw(Path(picture), found)
+        text += f"\n\nroofline: {picture}"
     wrong = [c for row in found["rows"] for c in row["contestants"].values() if "error" in c]
     return Answer(found, text, 1 if wrong else 0)
 
@@ -113,10 +131,15 @@ def _asked(args):
             raise ValueError(f"--{name} must be above 0, not {value}")
     if args.clock == "cpu" and args.threads != 1:
         raise ValueError("--clock cpu needs --threads 1: waiting costs no processor time")
-    if args.plot and find_spec("matplotlib") is None:
-        raise ModuleNotFoundError("--plot needs matplotlib: pip install 'minidistil[bench]'")
-    if args.plot:
-        check_file(args.plot, "a picture of bench", results_table.is_drawn)
+    for option, file in (("--plot", args.plot), ("--roofline", _picture(args))):
+        if file and find_spec("matplotlib") is None:
+            raise ModuleNotFoundError(f"{option} needs matplotlib: pip install 'minidistil[bench]'")
+        if file:
+            check_file(file, "a picture of bench", results_table.is_drawn)
+    if args.roofline is not None and args.backend == "cuda":
+        raise ValueError("--roofline is the processor's; --rows kernels has the device's ceilings")
+    if (file := _picture(args)) and Path(file).suffix not in roofline_picture.FORMATS:
+        raise ValueError(f"--roofline draws .png or .svg, not {Path(file).name}")
     if args.rows == [KERNELS]:
         return [], False
     if args.rows is None:
@@ -125,6 +148,11 @@ def _asked(args):
     if args.model is None and rows:
         chosen(rows, configs_of(args.size))
     return rows, MEMORY in args.rows
+
+
+def _picture(args):
+    """The file of --roofline; None where a table is enough."""
+    return None if args.roofline is TABLE else args.roofline
 
 
 def _memory(name, threads, common):

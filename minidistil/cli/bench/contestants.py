@@ -1,6 +1,7 @@
 """The contestants of the benchmark: minidistil and its peers, with the same weights and words."""
 
 import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
@@ -9,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from minidistil.cli.bench.workloads import batch_of, configs_of
+from minidistil.cli.bench.workloads import HEADS, KERNELS, batch_of, configs_of, operands_of
 from minidistil.distill import DistillConfig, distill_step
 from minidistil.model.heads import family_of
 from minidistil.model.pretrained import from_config, from_pretrained
 from minidistil.ops import Workspace, backend
+from minidistil.ops.runtime import amx
 from minidistil.train.optimizer import AdamW, clip
 
 OURS, ALONE = "minidistil", "one thread"
@@ -82,9 +84,28 @@ class Contestants:
         if reason := self._refusal(name, row):
             return reason
         if name in (OURS, ALONE, "numpy"):
-            run = self._our_step(row) if row.step else self._ours(row)
+            made = {"inference": self._ours, "step": self._our_step}.get(row.work, self._our_op)
+            run = made(row)
             return TimedRun(*(self._around(name, row, f) for f in (run.answer, run.timed)))
-        return self._their_step(name, row) if row.step else self._theirs(name, row)
+        made = {"inference": self._theirs, "step": self._their_step}
+        return made.get(row.work, self._their_op)(name, row)
+
+    @contextmanager
+    def watched(self, name):
+        """`with contestants.watched(name) as told:` it computes; told() -> the instructions of its
+        matrix products, such as "AMX" or "AMX/AVX-512"; None where a peer does not say."""
+        from minidistil.check import peer_instructions
+
+        if name in TORCH:
+            with peer_instructions.torch_products() as told:
+                yield told
+        elif name == "numpy" or (name == OURS and self.backend == "numpy"):
+            yield peer_instructions.numpy_products
+        elif name == "onnxruntime" or self.backend == "cuda":
+            yield lambda: None
+        else:
+            with amx.observed() as used:
+                yield lambda: "/".join(sorted(used)) or amx.vectors()
 
     def reference(self, row):
         """The reference answer: ours in float32."""
@@ -97,14 +118,18 @@ class Contestants:
     def _refusal(self, name, row):
         from minidistil.ops.runtime.cpu import cores
 
-        if name == "onnxruntime" and row.step:
+        if name == "onnxruntime" and row.work == "step":
             return "ONNX Runtime trains only in a package of its own"
         if name == "onnxruntime" and row.dtype == "bfloat16":
             return "ONNX Runtime has no bfloat16 products on processors"
         if name == "numpy" and row.dtype != "float32":
             return f"NumPy has no {row.dtype} products"
+        if self.backend == "cuda" and row.work in ("linear", "attention"):
+            return f"on cuda, --rows {KERNELS} has single ops"
         if name != OURS and self.backend == "cuda":
             return "compared on the processor only"
+        if name == "numpy" and row.work == "attention":
+            return "its products are inside the kernel"
         if name in ("numpy", ALONE) and self.backend != "cpu":
             return f"backend {self.backend} does not compute its products here"
         if "threads" in row.groups and cores() == 1:
@@ -173,10 +198,47 @@ class Contestants:
         run = partial(encoder, batch["input_ids"], batch["attention_mask"])
         return TimedRun(lambda: run()[real], run)
 
+    # --------------------------------------------------- single ops
+
+    def _our_op(self, row):
+        op = getattr(backend(self.backend, row.dtype), row.work).forward
+        operands, fixed, workspace = operands_of(row), {}, Workspace()
+        if row.work == "linear":
+            operands[1].flags.writeable = False  # a model's weights are, and are packed once
+        else:
+            bounds = np.concatenate([[0], np.cumsum(row.lengths)])
+            fixed = {"bounds": bounds, "n_heads": HEADS, "keep": False}
+
+        def run():
+            with workspace:
+                return op(*operands, **fixed)[0]
+
+        return TimedRun(run, run)
+
+    def _their_op(self, name, row):
+        from minidistil.check import single_op_peers, torch_peer
+
+        operands, path = operands_of(row), Path(self._scratch.name) / f"{row.name}.onnx"
+        if name == "onnxruntime":
+            if row.work == "linear":
+                run = single_op_peers.onnx_linear(*operands, path, self.threads, row.dtype)
+            else:
+                run = single_op_peers.onnx_attention(
+                    *operands, row.lengths, HEADS, path, self.threads
+                )
+        else:
+            torch_peer.pin(self.threads)
+            if row.work == "linear":
+                run = single_op_peers.torch_linear(*operands, row.dtype)
+            else:
+                style = name.removeprefix("torch-"), row.dtype
+                run = single_op_peers.torch_attention(*operands, row.lengths, HEADS, style)
+        return TimedRun(run, run)
+
     # --------------------------------------------------- distillation
 
     def _our_step(self, row):
-        student = self._model("distilbert", WORDS)[0].with_ops(backend(self.backend))
+        student = self._model("distilbert", WORDS)[0].with_ops(backend(self.backend, row.trained))
         teacher = self._model("bert", WORDS)[0].with_ops(backend(self.backend, row.dtype))
         return _twice(_our_step(student, teacher, batch_of(row, student.config.vocab_size)))
 
@@ -186,7 +248,8 @@ class Contestants:
         torch_peer.pin(self.threads)
         folders = [self._model(kind, WORDS)[1] for kind in ("distilbert", "bert")]
         attention, V = name.removeprefix("torch-"), self.configs["distilbert"].vocab_size
-        step = torch_peer.TorchDistillation(*folders, attention, SETTINGS, row.dtype)
+        dtypes = row.dtype, row.trained
+        step = torch_peer.TorchDistillation(*folders, attention, SETTINGS, dtypes)
         return _twice(partial(step, batch_of(row, V)))
 
 

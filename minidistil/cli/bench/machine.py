@@ -63,7 +63,7 @@ def describe(threads):
         except importlib.metadata.PackageNotFoundError:
             versions[name] = None
     return {
-        "processor": _processor(), "system": f"{platform.system()} {platform.machine()}",
+        "processor": processor(), "system": f"{platform.system()} {platform.machine()}",
         "cores": cores(), "threads": threads,
         "features": [name for name in TELLING if f"+{name}" in FEATURES],
         "instructions": instructions("cpu"), "versions": versions,
@@ -71,8 +71,8 @@ def describe(threads):
     }  # fmt: skip
 
 
-def _processor():
-    """The name that the system reports."""
+def processor():
+    """The processor's name, as the system reports it."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

@@ -16,10 +16,10 @@ DRAWN = {"Software": "minidistil bench"}  # the picture's metadata
 
 
 def is_drawn(path):
-    """Whether a file is a picture of `draw`."""
+    """Whether a file is a picture that this command drew."""
     with open(path, "rb") as file:
         begin = file.read(4096)
-    return begin.startswith(b"\x89PNG") and DRAWN["Software"].encode() in begin
+    return begin.startswith((b"\x89PNG", b"<?xml")) and DRAWN["Software"].encode() in begin
 
 
 def text(found):
@@ -42,7 +42,7 @@ def _header(found):
     versions = ", ".join(f"{name} {v}" for name, v in m["versions"].items() if v is not None)
     lines = [
         *textwrap.wrap(
-            f"{_machine(m)} of {m['cores']}, {m['date']}; {what}", WIDTH, break_on_hyphens=False
+            f"{machine_line(m)} of {m['cores']}, {m['date']}; {what}", WIDTH, break_on_hyphens=False
         ),
         *textwrap.wrap(versions, WIDTH),
         f"peak of this machine, measured: {found['peak_gflops']:.0f} GFLOP/s in float32",
@@ -59,7 +59,8 @@ def _header(found):
     return lines
 
 
-def _machine(m):
+def machine_line(m):
+    """The processor, what its matrix products run on, and the number of threads."""
     threads = "1 thread" if m["threads"] == 1 else f"{m['threads']} threads"
     used = f"matrix products on {m['instructions']}"
     return f"{m['processor']} ({', '.join(m['features'])}), {used}, {threads}"
@@ -77,7 +78,16 @@ def _section(title, rows):
         lines.append(f"  {row['label']:<{NAME}}{_ours(mine)}" + "".join(
             f"  {_ratio(row['contestants'].get(name, {})):>{NUMBER}}" for name in peers
         ))  # fmt: skip
-    return lines
+    used = f"  {'products on':<{NAME}}{_instructions(rows, OURS):>14}{'':>15}"
+    used += "".join(f"  {_instructions(rows, name):>{NUMBER}}" for name in peers)
+    return [*lines, used.rstrip()]
+
+
+def _instructions(rows, name):
+    """What a contestant's matrix products of these rows run on."""
+    entries = [row["contestants"].get(name, {}) for row in rows]
+    used = {x["instructions"] for x in entries if "ms" in x and x["instructions"]}
+    return "/".join(sorted({part for names in used for part in names.split("/")})) or "unknown"
 
 
 def _ours(entry):
@@ -129,7 +139,7 @@ def draw(path, found):
     for i, (label, series) in enumerate(curves):
         _draw_curve(figure.add_subplot(grid[i, 1]), label, dict(sorted(series.items())))
     m = found["machine"]
-    figure.suptitle(textwrap.fill(f"{_machine(m)}, {m['date']}", WIDTH), fontsize=10)
+    figure.suptitle(textwrap.fill(f"{machine_line(m)}, {m['date']}", WIDTH), fontsize=10)
     with writing(path) as file:
         figure.savefig(file, format="png", dpi=90, metadata=DRAWN)
 

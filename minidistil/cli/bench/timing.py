@@ -7,9 +7,9 @@ from functools import cache, partial
 
 import numpy as np
 
-from minidistil.cli.bench import machine
+from minidistil.cli.bench import ceilings, machine
 from minidistil.cli.bench.contestants import OURS, Contestants
-from minidistil.cli.bench.workloads import chosen, operations
+from minidistil.cli.bench.workloads import chosen, operations, traffic
 from minidistil.io.console import progress
 from minidistil.ops import matmul_precision
 from minidistil.testing import rms
@@ -22,12 +22,13 @@ TOLERANCE = {"float32": 1e-5, "bfloat16": 5e-2, "int8": 2e-1}
 
 
 def measure(
-    *, rows, peers, size, model, backend, precision, gemm, rounds, seconds, clock, threads
+    *, rows, peers, size, model, backend, precision, gemm, rounds, seconds, clock, roofline, threads
 ):  # fmt: skip
     """The report: the machine, and for each row the time of every contestant.
 
     rows: names, None for all. rounds: at most; seconds: after which a row's next round does not
     begin. clock: "wall", or "cpu" for processor time, which leaves the rows of several threads out.
+    roofline: whether the machine's ceilings are measured too.
     Raises ValueError for rows or models that do not exist.
     """
     from minidistil.ops.kernels.peak_cpu import peak
@@ -46,19 +47,21 @@ def measure(
             runs, entries = _agreed(row, contestants, peers)
             times = interleave(runs, rounds, seconds, CLOCKS[clock]) if OURS in runs else {}
             with_threads = cpu.cores() if "threads" in row.groups else threads
-            flop = operations(row, contestants.configs)
+            flop, moved = (f(row, contestants.configs) for f in (operations, traffic))
             for name, values in times.items():
                 entries[name] |= _figures(values, times[OURS], flop, peak(with_threads))
             found.append({
                 "name": row.name, "section": row.section, "label": row.label,
-                "sequences": len(row.lengths), "tokens": sum(row.lengths),
+                "work": row.work, "dtype": row.trained if row.work == "step" else row.dtype,
+                "threads": with_threads, "sequences": len(row.lengths), "tokens": sum(row.lengths),
                 "padded": len(row.lengths) * max(row.lengths), "gflop": flop / 1e9,
-                "contestants": entries,
+                "bytes": moved, "contestants": entries,
             })  # fmt: skip
         return {
             "machine": machine.describe(threads), "size": None if model else size,
             "model": model, "backend": backend, "clock": clock,
             "peak_gflops": peak(threads) / 1e9, "rows": found,
+            "ceilings": ceilings.measure(threads, precision, CLOCKS[clock]) if roofline else None,
         }  # fmt: skip
 
 
@@ -71,11 +74,13 @@ def _agreed(row, contestants, peers):
         if isinstance(made, str):
             entries[name] = {"skipped": made}
             continue
-        answer = np.float64(made.answer())
+        with contestants.watched(name) as told:
+            answer = np.float64(made.answer())
+            instructions = told()
         if want is None:  # minidistil's own, which comes first
             want = answer if row.dtype == "float32" else contestants.reference(row)
         difference = float(rms(answer - want) / rms(want))
-        entries[name] = {"difference": difference}
+        entries[name] = {"difference": difference, "instructions": instructions}
         if difference <= TOLERANCE[row.dtype]:
             runs[name] = made.timed
         else:

@@ -1,11 +1,13 @@
 """The rows of the benchmark: their models, batches, and the operations that they need at least."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from minidistil.config import BertConfig, DistilBertConfig
 from minidistil.io.limits import several
+from minidistil.model.params import count, shapes
 
 # Tokens of 32 random sentences from SST-2's development set, BERT's own word pieces.
 SENTENCES = (11, 46, 31, 24, 30, 31, 16, 23, 25, 19, 32, 21, 40, 29, 33, 25,
@@ -18,12 +20,17 @@ SIZES = {  # V, C, H, F, layers of the teacher, of the student
     "tiny": (300, 32, 2, 64, 2, 1),
 }
 TITLES = {"distilbert": "DistilBERT", "bert": "BERT"}
+# Linear layers of the base size: rows, channels in, channels out. The last is the vocabulary's.
+LINEAR = ((16, 768, 768), (128, 768, 768), (1024, 768, 768), (1024, 768, 3072), (1024, 3072, 768),
+          (1024, 768, 30522))  # fmt: skip
+HEADS, CHANNELS = 12, 768  # of attention alone
 SHAPES = ((1, 16), (1, 128), (8, 128), (1, 512))
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 LENGTHS = (16, 32, 64, 128, 256, 512)
 MEMORY, QUICK, KERNELS = "memory", "quick", "kernels"
 QUICK_LABELS = {"distilbert": ("1x16", "8x128", "32 sentences"), "bert": ("8x128",)}
 MASKED = 0.15
+BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
 
 
 @dataclass(frozen=True)
@@ -34,10 +41,12 @@ class Workload:
     groups: tuple  # the names besides its own under which it can be asked for; the first says what
     section: str  # the part of the table that it stands in, and its name there
     label: str
-    model: str  # "distilbert" or "bert"; the student in a step
+    model: str  # "distilbert" or "bert"; the student in a step; "" where there is none
     lengths: tuple
     dtype: str = "float32"  # in a step, the teacher's
-    step: bool = False  # of distillation; else inference
+    work: str = "inference"  # or "step" (of distillation), "linear", "attention"
+    trained: str = "float32"  # in a step, the format of the student's products
+    channels: tuple = ()  # of a linear layer: in and out
 
 
 def _inference():
@@ -70,11 +79,26 @@ def _scaling():
 
 
 def _steps():
-    for dtype in ("float32", "bfloat16"):
-        name = "step" if dtype == "float32" else f"step-{dtype}"
+    for name, label, dtype, trained in (
+        ("step", "float32 teacher", "float32", "float32"),
+        ("step-bfloat16", "bfloat16 teacher", "bfloat16", "float32"),
+        ("step-bfloat16-training", "bfloat16 both", "bfloat16", "bfloat16"),
+    ):
         groups = ("distillation", *(QUICK,) * (dtype == "float32"))
-        yield Workload(name, groups, "distillation step", f"{dtype} teacher", "distilbert",
-                  PARAGRAPHS, dtype, step=True)  # fmt: skip
+        yield Workload(name, groups, "distillation step", label, "distilbert", PARAGRAPHS, dtype,
+                       "step", trained)  # fmt: skip
+
+
+def _single_ops():
+    for dtype in ("float32", "bfloat16", "int8"):
+        for N, I, O in LINEAR:
+            shape = f"{N}x{I}x{O}"
+            yield Workload(f"linear-{shape}-{dtype}", ("linear",), f"linear, {dtype}", shape, "",
+                           (N,), dtype, "linear", channels=(I, O))  # fmt: skip
+    for dtype in ("float32", "bfloat16"):
+        for B, T in ((8, 128), (1, 512)):
+            yield Workload(f"attention-{B}x{T}-{dtype}", ("attention",), f"attention, {dtype}",
+                           f"{B}x{T}", "", (T,) * B, dtype, "attention")  # fmt: skip
 
 
 def _threads():
@@ -85,10 +109,10 @@ def _threads():
         "threads-sentences", ("threads",), section, "32 sentences", "distilbert", SENTENCES
     )
     yield Workload("threads-step", ("threads",), section, "distillation step", "distilbert",
-              PARAGRAPHS, step=True)  # fmt: skip
+              PARAGRAPHS, work="step")  # fmt: skip
 
 
-ROWS = (*_inference(), *_steps(), *_threads(), *_scaling())
+ROWS = (*_inference(), *_single_ops(), *_steps(), *_threads(), *_scaling())
 
 
 def chosen(names, configs):
@@ -112,9 +136,13 @@ def chosen(names, configs):
 
 
 def _fits(row, configs):
-    if (row.step and len(configs) < 2) or row.model not in configs:
+    """Whether the configs have the row's models. Single ops have none, and are left out with a
+    model of one's own."""
+    if row.work != "inference" and len(configs) < 2:
         return False
-    return max(row.lengths) <= configs[row.model].architecture.P
+    if not row.model:
+        return True
+    return row.model in configs and max(row.lengths) <= configs[row.model].architecture.P
 
 
 def configs_of(size):
@@ -132,9 +160,22 @@ def batch_of(row, V):
     mask = (np.arange(T) < np.array(row.lengths)[:, None]).astype(np.int64)
     ids = rng.integers(1, V, mask.shape) * mask
     batch = {"input_ids": ids, "attention_mask": mask}
-    if row.step:
+    if row.work == "step":
         batch["labels"] = np.where((rng.random(ids.shape) < MASKED) & (mask == 1), ids, -100)
     return batch
+
+
+def operands_of(row):
+    """Random arrays of a single op: x (N,I), weight (O,I), bias (O,), or q, k, v (N,C)."""
+    rng, N = np.random.default_rng(3), sum(row.lengths)
+    shapes = [(N, CHANNELS)] * 3
+    if row.work == "linear":
+        I, O = row.channels
+        shapes = [(N, I), (O, I), (O,)]
+    return [rng.standard_normal(shape, np.float32) for shape in shapes]
+
+
+# ------------------------------------------------------- what a row needs at least
 
 
 def operations(row, configs):
@@ -144,9 +185,37 @@ def operations(row, configs):
     context over the T tokens of its sequence. In a step the head's 2C² + 2CV come on top, and the
     student's backward costs two forwards.
     """
+    if row.work == "linear":
+        return 2 * sum(row.lengths) * math.prod(row.channels)
+    if row.work == "attention":
+        return 4 * CHANNELS * sum(T * T for T in row.lengths)
     a = configs[row.model].architecture
     layer = sum(T * (8 * a.C**2 + 4 * a.C * a.F + 4 * T * a.C) for T in row.lengths)
-    if not row.step:
+    if row.work == "inference":
         return a.L * layer
     head = sum(row.lengths) * (2 * a.C**2 + 2 * a.C * a.V)
     return (configs["bert"].architecture.L + 3 * a.L) * layer + 4 * head
+
+
+def traffic(row, configs):
+    """Bytes that the row has to move at least: each weight once in the row's number format, and
+    what goes in and comes out in float32.
+
+    linear      W, x and y                  attention   q, k, v and the context
+    inference   the layers' weights, the embeddings of the tokens, the last hidden state
+    step        the teacher's weights; the student's in forward and backward, its gradients, and for
+                AdamW weights, gradients and two moments read, weights and moments written
+
+    Activations between layers are not counted: a cache may hold them.
+    """
+    N, size = sum(row.lengths), BYTES[row.dtype]
+    if row.work == "linear":
+        I, O = row.channels
+        return size * I * O + 4 * N * (I + O)
+    if row.work == "attention":
+        return 4 * 4 * N * CHANNELS
+    a = configs[row.model].architecture
+    if row.work == "inference":
+        return size * a.L * (4 * a.C**2 + 2 * a.C * a.F) + 4 * 3 * N * a.C
+    teacher, student = (count(shapes(configs[x], "fill-mask")) for x in ("bert", row.model))
+    return size * teacher + (2 * BYTES[row.trained] + 4 + 4 * 7) * student

@@ -43,11 +43,13 @@ from minidistil.ops.kernels.amx_tile import (
     FinishInt8,
     block,
     configure,
+    expect,
     finish,
     finish_int8,
     release,
 )
 from minidistil.ops.kernels.packing import SMALL, split, up
+from minidistil.ops.runtime import amx
 from minidistil.ops.runtime.cpu import (
     exact,
     get_num_threads,
@@ -142,6 +144,7 @@ def make_job(kind, a, panels, c, *, workers, bias=None, add=False, form=NO_GELU,
 
     rows: for INT8, (s, zero) of a, which is then uint8, its channels padded to a multiple of 64.
     """
+    amx.note("AMX")
     (M, N), K = c.shape, a.shape[1]
     J = -(-N // SIDE)
     start = np.zeros((J + 1) * SIDE, np.float32)
@@ -215,7 +218,8 @@ def compute(t, workers, job):
                 for i in range(first, last):
                     a_panel = a_packed + ((i - first) * steps + k) * step
                     m = min(SIDE, job.M - i * SIDE)
-                    block(Block(kind, m, kc, a_panel, b_panel, sums, unread))
+                    expect(m, job.g[i * SIDE :, j * SIDE :].ctypes.data, 4 * job.N)
+                    block(Block(kind, m, kc, a_panel, b_panel, sums, 4 * SIDE, unread))
                     _finish(i, j, k > 0, k + kc == steps, job.blocks[t], job)
     release()
 
@@ -225,11 +229,11 @@ def _finish(i, j, more, last, blocks, job):
     """Sums of a block -> C. more: C holds a part of its sum; last: nothing follows."""
     own_code()
     m, n = min(SIDE, job.M - i * SIDE), min(SIDE, job.N - j * SIDE)
-    c = job.c[i * SIDE : i * SIDE + m, j * SIDE : j * SIDE + n]
     activated, row, sums = last and job.form != NO_GELU, 4 * job.N, blocks[0].ctypes.data
     start, zeros = job.start[j * SIDE :].ctypes.data, job.start[-SIDE:].ctypes.data
     inside = n == SIDE and not activated
-    to, to_row = (c.ctypes.data, row) if inside else (sums, 4 * SIDE)
+    c = job.c[i * SIDE :, j * SIDE :].ctypes.data
+    to, to_row = (c, row) if inside else (sums, 4 * SIDE)
     if job.kind == INT8:
         s, zero = job.s[i * SIDE :].ctypes.data, job.zero[i * SIDE :].ctypes.data
         t, sums_of_w = job.scale[j * SIDE :].ctypes.data, job.sums[j * SIDE :].ctypes.data
@@ -237,25 +241,27 @@ def _finish(i, j, more, last, blocks, job):
     else:
         old, old_row = zeros, 0
         if more or job.add:
-            old, old_row = c.ctypes.data, row
+            old, old_row = c, row
             if n < SIDE:
                 old, old_row = blocks[1].ctypes.data, 4 * SIDE
-                _copy(c, blocks[1])
+                for p in range(m):
+                    _copy(job.c[i * SIDE + p, j * SIDE : j * SIDE + n], blocks[1, p, :n])
         begin = zeros if more else start
         finish(Finish(m, to, to_row, sums, begin, old, old_row), np.float32(FACTORS[job.kind]))
     if not inside and (not activated or job.g.ctypes.data != job.c.ctypes.data):
-        _copy(blocks[0, :m, :n], c)
+        for p in range(m):
+            _copy(blocks[0, p, :n], job.c[i * SIDE + p, j * SIDE : j * SIDE + n])
     if activated:
         _activate(blocks[0, :m].reshape(-1), job.form)
-        _copy(blocks[0, :m, :n], job.g[i * SIDE : i * SIDE + m, j * SIDE : j * SIDE + n])
+        for p in range(m):
+            _copy(blocks[0, p, :n], job.g[i * SIDE + p, j * SIDE : j * SIDE + n])
 
 
 @serial
 def _copy(source, to):
-    """to's upper left corner = source."""
-    for p in range(source.shape[0]):
-        for q in range(source.shape[1]):
-            to[p, q] = source[p, q]
+    """to = source, of one row."""
+    for q in range(len(to)):
+        to[q] = source[q]
 
 
 @serial

@@ -82,10 +82,12 @@ def emit_split(builder, args, kind, by_rows, native=False):
     parts = PARTS[kind]
     largest = cgutils.alloca_once(builder, WORDS)
     builder.store(_load(builder, seen, WORDS), largest)
-    lanes = range(1, 2 * LANES, 2)  # upper halves
-    order = [*lanes, *(2 * LANES + lane for lane in lanes)]
+    halves, places = ir.VectorType(I16, 2 * LANES), list(range(2 * LANES))  # of the 32 numbers
     if not by_rows:
-        order = [lane for pair in zip(order[:LANES], order[LANES:], strict=True) for lane in pair]
+        places = [
+            lane for pair in zip(places[:LANES], places[LANES:], strict=True) for lane in pair
+        ]
+    order = [2 * place + 1 for place in places]  # upper halves of 32 words
 
     def row_of_tile(_, here):
         to, first, second = here
@@ -94,12 +96,13 @@ def emit_split(builder, args, kind, by_rows, native=False):
             magnitude, top = builder.and_(x, _all(MAGNITUDE)), builder.load(largest)
             larger = builder.icmp_unsigned(">", magnitude, top)
             builder.store(builder.select(larger, magnitude, top), largest)
-        if parts == 1 and native and by_rows:
+        if parts == 1 and native:
             name, kind = "llvm.x86.avx512bf16.cvtne2ps2bf16.512", ir.VectorType(BFloat(), 32)
             kind = ir.FunctionType(kind, [FLOATS] * 2)
             convert = cgutils.get_or_insert_function(builder.module, kind, name)
             floats = [builder.bitcast(x, FLOATS) for x in reversed(bits)]
-            _store(builder, builder.call(convert, floats), to)
+            rounded = builder.bitcast(builder.call(convert, floats), halves)
+            _store(builder, _shuffle(builder, rounded, rounded, places), to)
             return
         if parts == 1:
             rounded = [_nearest_even(builder, x) for x in bits]
@@ -180,6 +183,28 @@ def copy_row(typingctx, to, source):
 
 
 @intrinsic
+def copy_start(typingctx, to, source, count):
+    """The first `count` of 16 floats, at most 16, and zeros for the others."""
+
+    def codegen(context, builder, sig, args):
+        to, source, count = args
+        counts = _shuffle(
+            builder,
+            *[builder.insert_element(_all(0), builder.trunc(count, I32), I32(0))] * 2,
+            [0] * LANES,
+        )
+        mask = builder.icmp_signed("<", ir.Constant(WORDS, list(range(LANES))), counts)
+        pointer = builder.inttoptr(source, WORDS.as_pointer())
+        zeros, kinds = ir.Constant(WORDS, None), [pointer.type, I32, mask.type, WORDS]
+        load = ir.FunctionType(WORDS, kinds)
+        load = cgutils.get_or_insert_function(builder.module, load, "llvm.masked.load.v16i32.p0")
+        _store(builder, builder.call(load, [pointer, I32(1), mask, zeros]), to)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 3), codegen
+
+
+@intrinsic
 def clear_row(typingctx, to):
     """64 bytes of zeros."""
 
@@ -257,12 +282,11 @@ def _pack_step(kind, right, lines, tile, seen, spare):
                     clear_row(tile + ROW * r)
         else:
             inside = filled >= 16 and lines.depth >= channels
-            by_rows, stride = True, lines.row
-            if inside and lines.row == 4:
-                by_rows, stride = False, lines.step
-            elif not inside or lines.step != 4:
+            by_rows = lines.row != 4
+            stride = lines.row if by_rows else lines.step
+            if not inside or (by_rows and lines.step != 4):
                 _gather(source, lines, filled, spare)
-                source, stride = spare, np.int64(4 * channels)
+                source, stride = spare, np.int64(2 * ROW if by_rows else ROW)
             _split(parts, by_rows, tile, source, stride, seen)
             if by_rows == right:
                 for part in range(parts):
@@ -289,13 +313,23 @@ def _split(parts, by_rows, tile, source, stride, seen):
 
 @exact()
 def _gather(source, lines, filled, to):
-    """What exists of 16 lines of 32 channels, one after another, zeros around it."""
-    for r in range(16):
-        for k in range(32):
-            x = np.float32(0)
-            if r < filled and k < lines.depth:
-                x = get(source + r * lines.row + k * lines.step)
-            put(to + 4 * (32 * r + k), x)
+    """What exists of 16 lines of 32 channels, and zeros around it: line after line, or, where lines
+    are neighbours in memory, channel after channel."""
+    filled, depth = min(filled, LANES), min(lines.depth, 2 * LANES)
+    for at in range(to, to + SPARE, ROW):
+        clear_row(at)
+    if lines.row == 4:
+        for k in range(depth):
+            copy_start(to + ROW * k, source + k * lines.step, filled)
+    elif lines.step == 4:
+        for r in range(filled):
+            for half in range(0, depth, LANES):
+                at = to + 2 * ROW * r + 4 * half
+                copy_start(at, source + r * lines.row + 4 * half, depth - half)
+    else:
+        for r in range(filled):
+            for k in range(depth):
+                put(to + 2 * ROW * r + 4 * k, get(source + r * lines.row + k * lines.step))
 
 
 @exact()

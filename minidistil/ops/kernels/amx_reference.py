@@ -77,6 +77,7 @@ def run_block(at):
     panels = (np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(x)) for x in (at.a, at.b))
     a, b = (tiles(x, kind, right) for x, right in zip(panels, (False, True), strict=True))
     down = SIDE if at.rows > LANES else LANES
-    sums = (ctypes.c_int32 * (SIDE * SIDE)).from_address(at.to)
-    c = np.ctypeslib.as_array(sums).reshape(SIDE, SIDE)
-    c[:down] = block_of(kind, a[:, :, :down], b).view(np.int32)
+    found = block_of(kind, a[:, :, :down], b).view(np.int32)
+    for r in range(down):
+        sums = (ctypes.c_int32 * SIDE).from_address(at.to + r * at.row)
+        np.ctypeslib.as_array(sums)[:] = found[r]

@@ -73,7 +73,7 @@ class Format(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Operands of `block`: addresses of two panels, of the 32 rows of sums, of a scratch line."""
+    """Operands of `block`: addresses of two panels, of 32 rows of sums, of a scratch line."""
 
     kind: int
     rows: int
@@ -81,6 +81,7 @@ class Block(NamedTuple):
     a: int
     b: int
     to: int
+    row: int  # bytes from one row of sums to the next
     unread: int
 
 
@@ -157,11 +158,11 @@ def loop(builder, steps, pointers, body):
 
 
 def emit_block(builder, args, kind, down):
-    """`down` × 2 tiles of C = A panel · B panel, from zero, to rows of 32 entries.
+    """`down` × 2 tiles of C = A panel · B panel, from zero, to rows of sums.
 
     args: the fields of Block from steps on, LLVM values.
     """
-    steps, a, b, to, unread = args
+    steps, a, b, to, row, unread = args
     form, cells = FORMATS[kind], [(i, j) for i in range(down) for j in (0, 1)]
     stride = I64(2 * TILE * form.parts)
     for i, j in cells:
@@ -189,8 +190,8 @@ def emit_block(builder, args, kind, down):
     for products in form.passes:
         loop(builder, steps, [(a, stride), (b, stride)], functools.partial(step, products))
     for i, j in cells:
-        at = builder.add(to, I64(i * LANES * 4 * SIDE + j * ROW))
-        _move(builder, "tilestored64", C[2 * i + j], at, I64(4 * SIDE))
+        at = builder.add(to, builder.add(builder.mul(row, I64(i * LANES)), I64(j * ROW)))
+        _move(builder, "tilestored64", C[2 * i + j], at, row)
 
 
 @intrinsic
@@ -235,6 +236,26 @@ def release(typingctx):
         return context.get_dummy_value()
 
     return types.void(), codegen
+
+
+@intrinsic
+def expect(typingctx, rows, to, row):
+    """Fetches rows of 32 floats that are written later, so that no store waits for memory."""
+
+    def codegen(context, builder, sig, args):
+        rows, to, row = args
+        fetch = ir.FunctionType(ir.VoidType(), [I8.as_pointer(), I32, I32, I32])
+        fetch = cgutils.get_or_insert_function(builder.module, fetch, "llvm.prefetch")
+
+        def line(_, here):
+            for half in (0, ROW):
+                at = builder.inttoptr(builder.add(here[0], I64(half)), I8.as_pointer())
+                builder.call(fetch, [at, I32(1), I32(3), I32(1)])
+
+        loop(builder, rows, [(to, row)], line)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 3), codegen
 
 
 # ------------------------------------------------------- from a block of sums to entries of C

@@ -84,7 +84,7 @@ class Attention(NamedTuple):
 def forward(inputs: Attention, y: np.ndarray, norms: np.ndarray) -> None:
     """Fills y (N,C) and, unless it is empty, norms (N,H,2): m and 1/l."""
     q, k, v, pattern, H, dropout = inputs
-    plan, workers = _plan(pattern, q.shape[1])
+    plan, workers = make_plan(pattern, q.shape[1])
     pieces = -(-4 * workers // (len(plan.order) * H)) if workers > 1 else 1
     _forward(workers, pieces, ForwardJob(q, k, v, *plan, H, y, norms), dropout)
 
@@ -94,7 +94,7 @@ def backward(
 ) -> None:
     """Fills grads: dq (N,C), dk and dv (M,C)."""
     q, k, v, pattern, H, dropout = inputs
-    plan, workers = _plan(pattern, q.shape[1])
+    plan, workers = make_plan(pattern, q.shape[1])
     _backward(workers, BackwardJob(q, k, v, *plan, H, y, norms, dy, *grads), dropout)
 
 
@@ -138,7 +138,7 @@ class BackwardJob(NamedTuple):
     dv: np.ndarray
 
 
-def _plan(pattern, C):
+def make_plan(pattern, C):
     """The Plan of a batch, and the number of workers that its work is worth."""
     T_q, T_k = np.diff(pattern.bounds), np.diff(pattern.key_bounds)
     ahead = T_k - T_q if pattern.causal else T_k

@@ -21,8 +21,7 @@ Strided rows waste cache lines and address translations, so both operands are fi
 matrix is filled with zeros, and only the part of its tile inside C is stored.
 
         packed B: panel 0 │ panel 1 │ …
-                   └ step 0: NR floats, step 1: NR floats, … step K−1
-      packed A: the same, with MR floats a step
+                   └ step 0: NR floats, step 1: NR floats, … (packed A: MR)
 
 Sizes, from the registers outwards:
 
@@ -175,6 +174,7 @@ def _by_numpy(a, b, out, bias, add):
 
 
 def _by_tiles(a, b, out, bias, add, form, into):
+    amx.note(amx.vectors())
     M, K, N = *a.shape, b.shape[1]
     J = -(-N // NR)
     workers = 1 if M * N * K < SMALL else get_num_threads()
@@ -298,16 +298,15 @@ def _one_tile(i, j, job, spare, at):
     to = address_of(job.c) + i * MR * row + 4 * j * NR
     inside = n == NR and m in (MR, SOME, FEW)
     c, c_row, add = (to, row, at.add) if inside else (spare, 4 * NR, 0)
-    more = at.add
-    at = PackedTile(at.steps, at.a, at.b, c, c_row, add, at.start, at.ahead, at.ahead_step)
+    here = PackedTile(at.steps, at.a, at.b, c, c_row, add, at.start, at.ahead, at.ahead_step)
     if m <= FEW:
-        tile(at, FEW)
+        tile(here, FEW)
     elif m <= SOME:
-        tile(at, SOME)
+        tile(here, SOME)
     else:
-        tile(at, MR)
+        tile(here, MR)
     if not inside:
-        put_part(spare, to, row, (m, n), more)
+        put_part(spare, to, row, (m, n), at.add)
 
 
 @serial

@@ -134,6 +134,7 @@ def _linear(x, weight, bias, gelu, dot, pack, tiles):
         pack, multiply = tiles
         multiply(x, packed(weight, pack), bias, y, CODES[gelu])
     elif N and O:
+        amx.note(amx.vectors())
         weight = packed(weight, pack)
         I, J = -(-N // MR), len(weight.panels)
         workers = 1 if N * x.shape[1] * O < SMALL else get_num_threads()

@@ -65,11 +65,3 @@ def _whole(x, fitting, kind):
 def dequantize(q: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """q (R,C) int8, scale (R,)  ->  (R,C) float32."""
     return q * scale[:, None]
-
-
-def no_gradient(dtype: str) -> ValueError:
-    """The error of a backward through rounded numbers."""
-    return ValueError(
-        f"a model in {dtype} is for inference, rounding has no gradient; train in float32 and "
-        f'give dtype="{dtype}" when the result is loaded'
-    )

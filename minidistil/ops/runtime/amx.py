@@ -25,6 +25,7 @@ WIDEST = {"+avx512f": "AVX-512", "+avx2": "AVX2", "+neon": "NEON", "+sse2": "SSE
 ARCH_PRCTL, REQUEST_PERMISSION, TILE_DATA = 158, 0x1023, 18  # Linux's numbers on x86-64
 
 _off = ContextVar("amx_off", default=False)
+_used = ContextVar("instructions_used", default=None)
 
 
 def in_use() -> bool:
@@ -33,10 +34,31 @@ def in_use() -> bool:
 
 
 def instructions() -> str:
-    """What matrix products run on now: "AMX", or the widest vector instructions, "AVX-512", …"""
-    if in_use():
-        return "AMX"
+    """What matrix products run on now: "AMX", or the vector instructions."""
+    return "AMX" if in_use() else vectors()
+
+
+def vectors() -> str:
+    """The widest vector instructions of the processor: "AVX-512", "AVX2", …"""
     return next((name for feature, name in WIDEST.items() if feature in FEATURES), "other")
+
+
+@contextmanager
+def observed():
+    """`with observed() as used:` collects in a set what products ran on meanwhile."""
+    used = set()
+    token = _used.set(used)
+    try:
+        yield used
+    finally:
+        _used.reset(token)
+
+
+def note(name: str) -> None:
+    """Adds the instructions of a product that runs to those of `observed`."""
+    used = _used.get()
+    if used is not None:
+        used.add(name)
 
 
 @contextmanager

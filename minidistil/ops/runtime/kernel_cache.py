@@ -11,11 +11,13 @@ If the first 32 bytes do not match, the file is damaged: a line on stderr report
 is compiled again. If the sources differ, it is compiled again silently. Nothing is unpickled before
 both match. A file is written under another name and renamed, so that processes can share a folder.
 
-Kernels are written to the first of these folders that is writable, and read from all of them, so
-that a read-only installation can bring its own:
+Kernels are written to the first of these folders that is writable, and read from all of them:
 
-    NUMBA_CACHE_DIR, where it is set │ __pycache__ beside this file │ the user's cache folder │
-    a private folder among the temporary files
+    NUMBA_CACHE_DIR, where it is set │ the user's cache folder │ a private folder among the
+    temporary files
+
+None is inside the package: an uninstallation removes only files that were installed, and a folder
+that keeps others would still be importable.
 """
 
 import functools
@@ -126,7 +128,6 @@ def _folders(make=False):
     mine = f"minidistil-{_hex(str(OPS))}"
     if config.CACHE_DIR:
         yield Path(config.CACHE_DIR) / mine
-    yield OPS / "__pycache__"
     user = Path(AppDirs(appname="minidistil", appauthor=False).user_cache_dir)
     if user.is_absolute():  # it is "~/…" without a home
         yield user / mine

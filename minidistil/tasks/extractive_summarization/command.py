@@ -11,6 +11,7 @@ import numpy as np
 
 from minidistil.data.batches import Batching
 from minidistil.io.console import progress
+from minidistil.io.counts import part_of
 from minidistil.model import task_loss
 from minidistil.model.heads import CHOSEN, EXTRACT
 from minidistil.tasks.extractive_summarization.data import Extracts, choose, documents_of
@@ -85,8 +86,8 @@ def _data(args, tokenizer, training, evaluation):
     )
     if cut:
         warnings.warn(
-            f"{cut} of {len(data.every)} documents are longer than --max-length "
-            f"{args.max_length}; their last sentences are not read", stacklevel=2,
+            f"{part_of(cut, len(data.every), 'document', 'is')} longer than --max-length "
+            f"{args.max_length}; the last sentences are not read", stacklevel=2,
         )  # fmt: skip
     return data
 

@@ -22,6 +22,7 @@ from minidistil.data.masking import IGNORED
 from minidistil.data.sources import half
 from minidistil.data.text_pairs import texts_and_targets
 from minidistil.data.tokenizer import Tokenizer
+from minidistil.io.counts import part_of
 
 CHUNK = 256  # documents tokenised at once
 ENDS = re.compile(r"[.!?…]+[\"'”’)\]]*\s+|[。！？]+|\n\s*\n")
@@ -112,8 +113,8 @@ def packed(
             found.append(_packed(sentences, tokenizer, room))
     if cut:
         warnings.warn(
-            f"{cut} of {len(documents)} documents begin with a sentence of more than {room} "
-            f"tokens; its end is not read", stacklevel=3,
+            f"{part_of(cut, len(documents), 'document', 'begins')} with a sentence of more than "
+            f"{room} tokens; its end is not read", stacklevel=3,
         )  # fmt: skip
     return found
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from minidistil.data.in_memory import padded
 from minidistil.data.text_pairs import NAMES
+from minidistil.io.counts import counted
 from minidistil.tasks.base_predictor import BATCH_SIZE, Predictor, listed
 from minidistil.tasks.extractive_summarization.data import choose, packed, sentences_of
 
@@ -49,7 +50,7 @@ class ExtractiveSummarization(Predictor):
         if read < there:
             warnings.warn(
                 f"{self.called(number)} is longer than {self.limit(max_length)} tokens; it reads "
-                f"{read} of {there} sentences", stacklevel=3,
+                f"{read} of {counted(there, 'sentence')}", stacklevel=3,
             )  # fmt: skip
 
 

@@ -71,7 +71,7 @@ def training(args, origin, processor, resumed) -> tuple:
 
     if fresh:
         config = origin.with_labels(*labels_of(origin))
-        model = from_config(config, IMAGES, args.seed, args.backend)
+        model = from_config(config, IMAGES, args.seed, args.backend, args.dtype)
     else:
         model = relabelled(args, origin, IMAGES, labels_of)
     return model, _data(args, processor, model.config, training, evaluation)

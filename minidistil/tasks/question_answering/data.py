@@ -22,6 +22,7 @@ from minidistil.data.in_memory import InMemory, padded
 from minidistil.data.sources import half
 from minidistil.data.tokenizer import Tokenizer
 from minidistil.io import limits
+from minidistil.io.counts import part_of
 from minidistil.io.files import MissingFileError
 
 LONGEST_QUESTION, LONGEST_ANSWER = 64, 30  # pieces; a longer question is cut
@@ -182,8 +183,8 @@ def windows(
             found += mine
     if long:
         warnings.warn(
-            f"{long} of {len(pairs)} questions are longer than {LONGEST_QUESTION} pieces; their "
-            f"ends are not read", stacklevel=2,
+            f"{part_of(long, len(pairs), 'question', 'is')} longer than {LONGEST_QUESTION} pieces; "
+            f"the end is not read", stacklevel=2,
         )  # fmt: skip
     return found
 
@@ -260,8 +261,8 @@ class Questions(InMemory):
         there = {number for number, question in enumerate(self.every) if question.answers}
         if lost := len(there - whole):
             warnings.warn(
-                f"{lost} of {len(there)} answers are whole in no window of {max_length} pieces "
-                f"that share {stride}; they count as missing", stacklevel=3,
+                f"{part_of(lost, len(there), 'answer', 'is')} whole in no window of {max_length} "
+                f"pieces that share {stride}, and counted as missing", stacklevel=3,
             )  # fmt: skip
 
     def _columns(self, window):

@@ -45,7 +45,7 @@ def training(args, folder, tokenizer, resumed) -> tuple:
     training, evaluation = training_and_evaluation(args, _read)
     with silent_on_resume(args):
         model = from_pretrained(
-            folder, task=SENTENCES, backend=args.backend, dtype="float32", seed=args.seed
+            folder, task=SENTENCES, backend=args.backend, dtype=args.dtype, seed=args.seed
         )
     _set_pooling(args, model)
     return model, _data(args, tokenizer, training, evaluation, model.pooling)

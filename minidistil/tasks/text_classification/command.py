@@ -5,6 +5,8 @@ import numpy as np
 from minidistil.config import read_config
 from minidistil.data.batches import Batching
 from minidistil.data.label_values import PROBLEMS, REGRESSION, SINGLE, keep_labelled
+from minidistil.data.two_tokenizers import as_teacher_reads
+from minidistil.io.limits import cut
 from minidistil.model import task_loss
 from minidistil.model.checkpoint import CONFIG
 from minidistil.tasks import glue_metrics
@@ -22,6 +24,8 @@ from minidistil.tasks.labelled_data import (
 )
 from minidistil.tasks.measuring import measured, of_texts
 from minidistil.tasks.text_classification.data import LabelledText
+
+GUESSES = 5  # held-out texts whose labels a report shows
 
 
 def add_options(parser) -> None:
@@ -110,6 +114,26 @@ def measure(model, batches, reference=None) -> dict[str, float]:
 def answers(model, batches) -> np.ndarray:
     """Classes (B,), 0/1 (B,K) or numbers (B,), of all texts."""
     return _classes(model, of_texts(model, batches)[0])
+
+
+def guesses(models, tokenizer, batches) -> list[dict]:
+    """The first held-out texts, their label where there is one, and each model's:
+    {"text", "right", **{name: label}}. Only for one class of several."""
+    teacher, theirs = models["teacher"], [as_teacher_reads(batches[0])]
+    if _kind(teacher) != SINGLE:
+        return []
+    (rows,) = (teacher.pack_batch(batch) for batch in theirs)
+    named, found = teacher.config.id2label, {}
+    for name, model in models.items():
+        logits, labels = of_texts(model, theirs if name == "teacher" else batches[:1])
+        found[name] = [named[k] for k in _classes(model, logits)[:GUESSES]]
+    if labels is not None:
+        found["right"] = [named[k] for k in labels[:GUESSES]]
+    owners = theirs[0].get("owners", np.arange(len(rows.bounds) - 1))
+    firsts = np.unique(owners, return_index=True)[1][:GUESSES]
+    texts = [tokenizer.decode(rows.ids[rows.bounds[b] : rows.bounds[b + 1]]) for b in firsts]
+    columns = {"text": [cut(text) for text in texts], **found}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def describe(answer) -> str:

@@ -40,7 +40,7 @@ def add_options(parser) -> None:
 def training(args, folder, tokenizer, resumed) -> tuple:
     """The model, and NextWords of which some documents are held out."""
     model = from_pretrained(
-        folder, task="text-generation", backend=args.backend, dtype="float32", seed=args.seed
+        folder, task="text-generation", backend=args.backend, dtype=args.dtype, seed=args.seed
     )
     refuse_eval_data(args)
     return model, streamed_text(args, tokenizer, args.out, resumed)

@@ -51,7 +51,7 @@ def training(task, args, folder, tokenizer, resumed) -> tuple:
     """The folder's encoder–decoder, or one whose two halves are initialised from the folder's
     model; and TextPairs."""
     pairs, evaluation = training_and_evaluation(args, read_pairs)
-    options = {"backend": args.backend, "dtype": "float32", "seed": args.seed}
+    options = {"backend": args.backend, "dtype": args.dtype, "seed": args.seed}
     with silent_on_resume(args):
         if read_config(folder / CONFIG).model_type == "encoder-decoder":
             model = from_pretrained(folder, task=task, **options)

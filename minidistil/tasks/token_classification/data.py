@@ -24,6 +24,7 @@ from minidistil.data.sources import half, kind_of, records
 from minidistil.data.tokenizer import Tokenizer
 from minidistil.data.windows import answering, count_cut, parts_of
 from minidistil.io import limits
+from minidistil.io.counts import part_of
 from minidistil.io.files import MissingFileError
 from minidistil.tasks.token_classification.conll import column_sentences
 
@@ -126,7 +127,7 @@ class TaggedText(InMemory):
         self.tokenizer, self.names = tokenizer, tuple(names)
         encodings = tokenizer.words([words for words, _ in every])
         parts = parts_of(encodings, tokenizer, max_length, stride)
-        count_cut(parts, tokenizer, max_length, "sentences")
+        count_cut(parts, tokenizer, max_length, "sentence")
         self.sequences, self.types, self.owners = parts.ids, parts.types, parts.owners
         self.labels, self.words = [], []
         for number, windows in groupby(range(len(parts.ids)), self.owners.__getitem__):
@@ -164,10 +165,10 @@ def _check_tags(sentences):
     if none:
         words, tags = sentences[none[0]]
         k = next(k for k, tag in enumerate(tags) if tag in NO_TAG)
+        some = part_of(len(none), len(sentences), "sentence", "has")
         raise ValueError(
-            f"sentence {none[0]} has no tag but {tags[k]!r} at {limits.short(words[k])}; "
-            f"{len(none):,} of {len(sentences):,} have such words: leave these out with "
-            f"--skip-unlabelled"
+            f"sentence {none[0]} has no tag but {tags[k]!r} at {limits.short(words[k])}; {some} "
+            f"such words: leave these out with --skip-unlabelled"
         )
 
 

@@ -1,0 +1,98 @@
+"""What a report says beside its numbers: warnings, the meaning of terms, what to run next."""
+
+import html
+import json
+import shlex
+
+from minidistil.io.counts import counted
+
+FEW = 20  # steps below which the measures of students are those of chance
+MEANINGS = {
+    "loss": "what training minimises; held out, the mean negative log-likelihood of the right "
+    "answers, in nats",
+    "ce": "cross-entropy (as KL divergence) of the student's probabilities against the teacher's, "
+    "both softened by the temperature",
+    "mlm": "cross-entropy of the student's probabilities with the words that were masked",
+    "clm": "cross-entropy of the student's probabilities with the next words",
+    "hard": "cross-entropy of the student's probabilities with the labels",
+    "cos": "1 − the cosine between the last hidden states of student and teacher",
+    "mse": "mean squared difference between the logits of student and teacher",
+    "accuracy": "the share of held-out answers that are right",
+    "agreement": "the share of held-out answers that are the teacher's, right or wrong",
+    "perplexity": "exp(loss): the number of equally probable words that is as uncertain",
+    "grad_norm": "the length of the whole gradient, before it is clipped",
+}
+TRIALS = {  # a task: the command that tries a model of it on an example
+    "fill-mask": ("fill-mask", "the movie was [MASK]."),
+    "text-classification": ("predict", "a waste of two good hours"),
+    "token-classification": ("predict", "Marie Curie was born in Warsaw."),
+    "text-generation": ("generate", "The meaning of life is"),
+}
+
+
+def too_few(found: dict) -> str:
+    """A warning where a comparison of students has too few steps; "" elsewhere."""
+    if "models" not in found or found["step"] >= FEW:
+        return ""
+    return (
+        f"{counted(found['step'], 'step')} a student: the table means nothing below {FEW}, where "
+        f"students have hardly moved from their start; give more --steps or --minutes"
+    )
+
+
+def meanings(found: dict) -> list[tuple[str, str]]:
+    """[(term, its meaning)] of the losses and measures that a run's report.json holds."""
+    held_out = [found.get("evaluation", {}), *found.get("models", [])]
+    names = dict.fromkeys([*found, *(name for some in held_out for name in some)])
+    return [(name, MEANINGS[name]) for name in MEANINGS if name in names]
+
+
+def next_commands(found: dict) -> list[str]:
+    """Commands to try on the model of a run that has ended, the first one first."""
+    folder = shlex.quote(found["out"])
+    commands = []
+    if found.get("task") in TRIALS:
+        command, text = TRIALS[found["task"]]
+        commands.append(f'minidistil {command} {folder} "{text}"')
+    commands.append(f"minidistil info {folder}")
+    if "models" in found:
+        commands.append(f"minidistil quantize {folder} --out {folder}-int8")
+    return commands
+
+
+def glossary(terms: list[tuple[str, str]]) -> str:
+    """Terms and their meanings as HTML."""
+    lines = [f"<dt>{html.escape(a)}</dt><dd>{html.escape(b)}</dd>" for a, b in terms]
+    return f"<dl>{''.join(lines)}</dl>" if lines else ""
+
+
+def options_table(options: dict, usual: dict) -> str:
+    """The options whose value is not the command's default, as HTML."""
+    changed = {k: v for k, v in options.items() if k in usual and v != usual[k]}
+    return f"<h2>Options that are not the default</h2>{html_table(('', ''), flat(changed))}"
+
+
+def html_table(header, rows, kind: str = "") -> str:
+    """An HTML table; every cell is escaped. kind: its class."""
+    lines = [("th", header), *(("td", row) for row in rows)]
+    cells = ("".join(f"<{tag}>{html.escape(str(x))}</{tag}>" for x in row) for tag, row in lines)
+    kind = f' class="{kind}"' if kind else ""
+    return f"<table{kind}>" + "".join(f"<tr>{row}</tr>" for row in cells) + "</table>"
+
+
+def flat(values: dict, prefix: str = "") -> list[tuple[str, str]]:
+    """Nested dictionaries as (dotted name, value) rows."""
+    rows = []
+    for name, value in values.items():
+        if isinstance(value, dict):
+            rows += flat(value, f"{prefix}{name}.")
+        else:
+            shown = f"{value:.5g}" if isinstance(value, float) else json.dumps(value)
+            rows.append((prefix + name, shown))
+    return rows
+
+
+def commands_to_try(commands: list[str]) -> str:
+    """Commands as HTML."""
+    lines = html.escape("\n".join(commands))
+    return f"<h2>Next</h2><pre>{lines}</pre>"
