@@ -8,9 +8,9 @@ from rounding import compare_product
 
 from minidistil.ops import frugal
 from minidistil.ops.kernels import packing
-from minidistil.ops.kernels.matmul import MC, SLAB, blocked, matmul, product
+from minidistil.ops.kernels.matmul import DEEP, MC, SLAB, blocked, matmul, product
 from minidistil.ops.kernels.packing import KC
-from minidistil.ops.kernels.register_tile import MR, NR, tile_shape
+from minidistil.ops.kernels.register_tile import MR, NR, tile_heights, tile_shape
 from minidistil.ops.runtime import amx
 from minidistil.ops.runtime.cpu import threads
 
@@ -164,7 +164,16 @@ def test_threads_change_no_bit(M, K, N):
         np.testing.assert_array_equal(matmul(a, b), alone)
 
 
-@pytest.mark.parametrize("M, K, N", [(1, 1, 1), (MR + 1, KC + 5, NR + 1), (40, 2 * KC + 9, 50)])
+@pytest.mark.parametrize("M", range(1, 3 * MR + 2))
+def test_rows_alone_and_among_others_have_the_same_bits(M):
+    """Few rows take another tile height, and another order of blocks, than many."""
+    rng = np.random.default_rng(M)
+    a, b = normal(rng, 5 * MR, DEEP + KC + 3), normal(rng, DEEP + KC + 3, NR + 2)
+    np.testing.assert_array_equal(matmul(a[:M], b), matmul(a, b)[:M])
+
+
+@pytest.mark.parametrize("M, K, N", [(1, 1, 1), (MR + 1, KC + 5, NR + 1), (40, 2 * KC + 9, 50),
+                                     (3 * MR + 1, DEEP + KC + 3, NR)])  # fmt: skip
 def test_the_sum_runs_in_the_order_of_the_specification(M, K, N):
     """Integers of eleven bits: products are exact, sums round, so the order shows in the bits."""
     if amx.in_use():
@@ -255,3 +264,4 @@ def test_a_tile_fits_the_registers(features, registers):
     assert columns % lanes == 0
     assert (rows + 1) * (columns // lanes) + 1 <= registers
     assert 3072 % columns == 96 % rows == 0  # whole tiles fill a slab and a block
+    assert sorted({*tile_heights(rows)}) == list(tile_heights(rows))

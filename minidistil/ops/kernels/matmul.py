@@ -20,22 +20,24 @@ Strided rows waste cache lines and address translations, so both operands are fi
 ("packed") into panels, which the tile reads from front to back. A panel that extends beyond the
 matrix is filled with zeros, and only the part of its tile inside C is stored.
 
-      packed A: block of KC steps 0 │ panel 0 │ panel 1 │ ... ║ block 1 │ panel 0 │ ...
-                                       └ step 0: MR floats, step 1: MR floats, ...
-      packed B: the same, with NR floats a step
+        packed B: panel 0 │ panel 1 │ …
+                   └ step 0: NR floats, step 1: NR floats, … (packed A: MR)
 
 Sizes, from the registers outwards:
 
     MR × NR   fills the registers: 6 × 16 is 12 of AVX2's 16 (two more hold a row of B, one an entry
               of A), 12 × 32 is 24 of AVX-512's 32, 12 × 8 is 24 of NEON's 32. NR divides the usual
-              widths of a model, so that no tile of a weight is half empty.
-    KC        256 steps: a B panel (256 × 16 floats, 16 KB) stays in the first-level cache while the
-              A panels pass by. The next B panel is prefetched meanwhile, because a few rows of x
-              take less time than a weight takes to arrive. KC is the same on every machine and for
-              every split: it fixes the order of the sum, as each entry adds up sums of KC products.
-    MC        rows of A (96 × 256 floats, 96 KB) that stay in the second-level cache while all
-              B panels pass by. The worker that reads them packs them just before.
-    SLAB      columns of B (256 × 3072 floats, 3 MB) that stay in the shared cache while all rows
+              widths of a model, so that no tile of a weight is half empty. The last rows of A take
+              a loop over a third or two thirds of a tile if that holds them: 16 rows are 12 + 4.
+    KC        256 steps: their part of a B panel (256 × 32 floats, 32 KB) stays in the first-level
+              cache while the A panels pass by. The part that is read next is prefetched meanwhile,
+              a share by each of them: a few rows of x take less time than a weight takes to
+              arrive. KC is the same on every machine: each entry adds up sums of KC products.
+    MC, DEEP  rows of A and steps (96 × 1024 floats, 384 KB; fewer steps for narrower tiles) that
+              stay in the second-level cache while all B panels pass by. The worker that reads them
+              packs them just before. A tile of C takes all these steps while a cache holds it.
+              One or two A panels take KC steps at a time, and stay in the first-level cache.
+    SLAB      columns of B (1024 × 1536 floats, 6 MB) that stay in the shared cache while all rows
               of A pass by.
 
 Threads divide the tiles of C by rows, by columns or both, so that few rows keep two cores as busy
@@ -67,15 +69,17 @@ from minidistil.ops.kernels.packing import (
     frozen,
     line,
     pack,
+    put_part,
     remember,
     share_of,
     up,
 )
-from minidistil.ops.kernels.register_tile import MR, NR, PackedTile, get, put, tile
+from minidistil.ops.kernels.register_tile import FEW, MR, NR, SOME, PackedTile, tile
 from minidistil.ops.runtime import amx, matmul_settings
 from minidistil.ops.runtime.cpu import (
     address_of,
     get_num_threads,
+    helper,
     kernel,
     own_code,
     prange,
@@ -84,8 +88,10 @@ from minidistil.ops.runtime.cpu import (
 )
 from minidistil.ops.runtime.workspace import empty, is_frugal
 
-MC = 96 // MR  # in panels, like every row and column of tiles below
-SLAB = 3072 // NR
+MC = 96 // MR  # in panels, as rows and columns of tiles are below
+SLAB = 1536 // NR
+DEEP = KC * NR // 8  # steps
+FIRST = 2  # panels of A that the first-level cache holds, with KC steps
 STRIP = 8  # tiles side by side, 96 × 128 floats of C, that are activated while a cache holds them
 PRODUCTS = ("own", "numpy")
 KINDS = {"highest": HIGHEST, "high": HIGH, "medium": BF16}  # of AMX, by precision
@@ -178,7 +184,7 @@ def _by_tiles(a, b, out, bias, add, form, into):
     weight = frozen(b)
     kept = packing.kept.get((id(weight), LAYOUT))
     panels = empty(J * NR * K + 16) if kept is None else kept
-    scratch = empty(workers * (MC * MR * KC + MR * NR) + 16)
+    scratch = empty(workers * (MC * MR * DEEP + MR * NR) + 16)
     job = Job(
         _address(a), *a.strides, _address(b), *b.strides, _address(panels), _address(start),
         out, into, add, form, M, N, K, _address(scratch),
@@ -251,45 +257,56 @@ def _pack_right(t, workers, job):
 
 @serial
 def _compute(t, workers, job):
-    """Computes worker t's tiles of C. A tile that extends beyond C is computed in a spare one, and
-    its inner part is copied."""
+    """Computes worker t's tiles of C."""
     M, N, K = job.M, job.N, job.K
-    J, row = up(N, NR), 4 * N
-    i0, i1, j0, j1 = share_of(t, up(M, MR), J, workers)
-    a_packed = line(job.scratch) + 4 * t * (MC * MR * KC + MR * NR)
-    spare, c = a_packed + 4 * MC * MR * KC, address_of(job.c)
+    i0, i1, j0, j1 = share_of(t, up(M, MR), up(N, NR), workers)
+    a_packed = line(job.scratch) + 4 * t * (MC * MR * DEEP + MR * NR)
+    spare = a_packed + 4 * MC * MR * DEEP
+    deepest = DEEP if i1 - i0 > FIRST else KC
     for slab in range(j0, j1, SLAB):
-        for k0 in range(0, K, KC):
-            kc, add = min(KC, K - k0), 1 if job.add or k0 else 0
-            b_block = line(job.panels) + 4 * k0 * J * NR
+        for deep in range(0, K, deepest):
+            depth = min(deepest, K - deep)
             for block in range(i0, i1, MC):
                 end = min(block + MC, i1)
-                corner = job.a + block * MR * job.a_row + k0 * job.a_step
+                corner = job.a + block * MR * job.a_row + deep * job.a_step
                 rows = min(M, end * MR) - block * MR
-                a = Factor(corner, job.a_row, job.a_step, rows, kc)
+                a = Factor(corner, job.a_row, job.a_step, rows, depth)
                 pack(a, MR, a_packed, 0, end - block)
                 for j in range(slab, min(slab + SLAB, j1)):
-                    b_panel, n = b_block + 4 * j * kc * NR, min(NR, N - j * NR)
-                    start = job.start + 4 * NR * (J if k0 else j)
-                    for i in range(block, end):
-                        m, a_panel = min(MR, M - i * MR), a_packed + 4 * (i - block) * kc * MR
-                        to = c + i * MR * row + 4 * j * NR
-                        if m == MR and n == NR:
-                            tile(PackedTile(kc, a_panel, b_panel, to, row, add, start))
-                        else:
-                            tile(PackedTile(kc, a_panel, b_panel, spare, 4 * NR, 0, start))
-                            _put_part(spare, to, row, m, n, add)
-                    if k0 + KC >= K:
+                    for k0 in range(deep, deep + depth, KC):
+                        done, kc = k0 - deep, min(KC, deep + depth - k0)
+                        a_block = a_packed + 4 * done * MR
+                        b_panel = line(job.panels) + 4 * (j * K + k0) * NR
+                        following = b_panel + 4 * (kc if done + kc < depth else K - done) * NR
+                        start = job.start + 4 * NR * (up(N, NR) if k0 else j)
+                        for i in range(block, end):
+                            a_panel = a_block + 4 * (i - block) * depth * MR
+                            above = (i - block) * MR  # rows that have prefetched their share
+                            _one_tile(i, j, job, spare, PackedTile(
+                                kc, a_panel, b_panel, 0, 0, 1 if job.add or k0 else 0, start,
+                                following + 4 * NR * kc * above // rows,
+                                4 * NR * min(MR, rows - above) // rows,
+                            ))  # fmt: skip
+                    if deep + depth == K:
                         activate_strip(job.c, job.g, job.form, Tiles(block, end, j0, j1), j)
 
 
-@serial
-def _put_part(spare, to, row, m, n, add):
-    """Writes or adds m rows of n floats of the spare tile to C."""
-    for p in range(m):
-        for q in range(n):
-            cell, new = to + p * row + 4 * q, get(spare + 4 * (p * NR + q))
-            put(cell, get(cell) + new if add else new)
+@helper
+def _one_tile(i, j, job, spare, at):
+    """Computes tile (i,j) of C; if it does not fit, a spare one, of which a part is copied."""
+    row, m, n = 4 * job.N, min(MR, job.M - i * MR), min(NR, job.N - j * NR)
+    to = address_of(job.c) + i * MR * row + 4 * j * NR
+    inside = n == NR and m in (MR, SOME, FEW)
+    c, c_row, add = (to, row, at.add) if inside else (spare, 4 * NR, 0)
+    here = PackedTile(at.steps, at.a, at.b, c, c_row, add, at.start, at.ahead, at.ahead_step)
+    if m <= FEW:
+        tile(here, FEW)
+    elif m <= SOME:
+        tile(here, SOME)
+    else:
+        tile(here, MR)
+    if not inside:
+        put_part(spare, to, row, (m, n), at.add)
 
 
 @serial

@@ -12,7 +12,7 @@ from minidistil.ops.kernels.register_tile import MR, NR, copy, get, put, transpo
 from minidistil.ops.runtime.cpu import helper, serial
 
 SMALL = 32_768  # multiply-adds below which waking another thread costs more than it saves
-KC = 256  # steps of a block, on every machine; `matmul.py` says why
+KC = 256  # steps of a sum that starts from zero, on every machine; `matmul.py` says why
 
 kept = {}  # {(id of a frozen weight, layout): its panels; None after its first use}
 
@@ -97,14 +97,12 @@ def pack(factor, width, to, first, last):
     further steps, so that memory is read in long runs.
     """
     at, row, step, lines, depth = factor
-    panels = up(lines, width)
     strip = 16 if row == 4 else KC
     for k0 in range(0, depth, strip):
-        block = k0 // KC * KC
-        kc, steps = min(KC, depth - block), min(strip, depth - k0)
+        steps = min(strip, depth - k0)
         for panel in range(first, last):
             source = at + panel * width * row + k0 * step
-            panel_to = to + 4 * width * (block * panels + panel * kc + k0 - block)
+            panel_to = to + 4 * width * (panel * depth + k0)
             filled = min(width, lines - panel * width)
             whole = 0  # steps copied by vector moves
             if filled == width and row == 4:
@@ -125,3 +123,12 @@ def pack(factor, width, to, first, last):
                 for i in range(width):
                     x = get(source + k * step + i * row) if i < filled else np.float32(0)
                     put(panel_to + 4 * (k * width + i), x)
+
+
+@serial
+def put_part(spare, to, row, shape, add):
+    """Writes or adds the first rows and columns of a spare tile to C, at address `to`."""
+    for p in range(shape[0]):
+        for q in range(shape[1]):
+            cell, new = to + p * row + 4 * q, get(spare + 4 * (p * NR + q))
+            put(cell, get(cell) + new if add else new)

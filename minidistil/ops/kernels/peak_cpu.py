@@ -42,7 +42,7 @@ def _burst(tiles, panels):
         b = a + 4 * STEPS * MR
         c = b + 4 * STEPS * NR
         for _ in range(tiles):
-            tile(PackedTile(STEPS, a, b, c, 4 * NR, 0, c + 4 * MR * NR))
+            tile(PackedTile(STEPS, a, b, c, 4 * NR, 0, c + 4 * MR * NR, b, 4 * NR), MR)
 
 
 def bandwidth(

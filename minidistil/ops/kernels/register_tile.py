@@ -26,9 +26,16 @@ def tile_shape(features):
     return 4, 8, 4
 
 
+def tile_heights(rows):
+    """Rows of a tile  ->  how many of them a loop may compute: thirds, so that a remainder of a few
+    rows does not take the time of a whole tile."""
+    return -(-rows // 3), -(-2 * rows // 3), rows
+
+
 # Constants of the compiled kernels. A cache that several machines share stays correct, because its
 # key contains these features.
 MR, NR, LANES = tile_shape(FEATURES)
+FEW, SOME, _ = tile_heights(MR)
 
 F32, I8, I32, I64 = ir.FloatType(), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 ZERO = I64(0)
@@ -44,6 +51,8 @@ class PackedTile(NamedTuple):
     row: int
     add: int  # 0: the tile is written; otherwise it is added to
     start: int  # NR floats that every row of the tile starts from: a bias, or zeros
+    ahead: int  # what to prefetch, a part of the panel of B that is read after this one
+    ahead_step: int  # bytes of it a step
 
 
 class StridedTile(NamedTuple):
@@ -88,19 +97,20 @@ def _shuffle(builder, v, w, lanes):
     return builder.shuffle_vector(v, w, ir.Constant(ir.VectorType(I32, len(lanes)), lanes))
 
 
-@intrinsic
-def tile(typingctx, operands):
-    """PackedTile: C tile = or, if add, += start + A panel · B panel."""
+@intrinsic(prefer_literal=True)
+def tile(typingctx, operands, rows):
+    """PackedTile: C tile = or, if add, += start + A panel · B panel, in its first `rows` rows."""
+    height = rows.literal_value
 
     def codegen(context, builder, sig, args):
         p = PackedTile(*_fields(context, builder, sig, args))
         strided = StridedTile(
             p.steps, p.a, I64(4), I64(4 * MR), p.b, I64(4 * NR), p.c, p.row, p.add
         )
-        _multiply(builder, strided, p.start)
+        _multiply(builder, strided, height, p)
         return context.get_dummy_value()
 
-    return types.void(operands), codegen
+    return types.void(operands, rows), codegen
 
 
 @intrinsic
@@ -108,40 +118,41 @@ def strided_tile(typingctx, operands):
     """StridedTile: C tile = or, if add, += A · B, where neither factor is packed."""
 
     def codegen(context, builder, sig, args):
-        _multiply(builder, StridedTile(*_fields(context, builder, sig, args)))
+        _multiply(builder, StridedTile(*_fields(context, builder, sig, args)), MR)
         return context.get_dummy_value()
 
     return types.void(operands), codegen
 
 
-def _multiply(builder, at, start=None):
-    """The loop over k, with a vector register for each vector of the tile. at: StridedTile of LLVM
-    values; start: the address of a packed tile's first row, else the sums start from zero."""
+def _multiply(builder, at, height, packed=None):
+    """The loop over k, with a vector register for each vector of the tile's first `height` rows.
+
+    at: StridedTile of LLVM values. packed: the PackedTile, which says where the sums start (else
+    from zero) and what to prefetch."""
     vector = ir.VectorType(F32, LANES)
-    cells = [(i, j) for i in range(MR) for j in range(NR // LANES)]
+    cells = [(i, j) for i in range(height) for j in range(NR // LANES)]
     fma = ir.FunctionType(vector, [vector] * 3)  # fused where the processor has it
     fma = cgutils.get_or_insert_function(builder.module, fma, f"llvm.fmuladd.v{LANES}f32")
-    rows = [builder.mul(at.a_row, I64(i)) for i in range(MR)]
-    lines = [builder.add(at.c, builder.mul(at.row, I64(i))) for i in range(MR)]
+    rows = [builder.mul(at.a_row, I64(i)) for i in range(height)]
+    lines = [builder.add(at.c, builder.mul(at.row, I64(i))) for i in range(height)]
     for line in lines:  # C is fetched while the tile is computed
         _prefetch(builder, line, to_write=True, nearness=3)
     offsets = [I64(4 * LANES * j) for j in range(NR // LANES)]
     first_row = [ir.Constant(vector, None)] * len(offsets)  # zeros
-    if start is not None:
-        first_row = [_load(builder, start, vector, offset) for offset in offsets]
-    panel = builder.mul(at.steps, at.b_step)  # bytes
+    if packed:
+        first_row = [_load(builder, packed.start, vector, offset) for offset in offsets]
     entry_block = builder.block
     loop, done = builder.append_basic_block("step"), builder.append_basic_block("done")
     builder.branch(loop)
 
     builder.position_at_end(loop)
-    k, a_at, b_at = (builder.phi(I64) for _ in range(3))
+    k, a_at, b_at, ahead = (builder.phi(I64) for _ in range(4))
     acc = {cell: builder.phi(vector) for cell in cells}
     b_row = [_load(builder, b_at, vector, offset) for offset in offsets]
-    if start is not None:  # the next packed panel, which few rows would otherwise wait for
-        _prefetch(builder, builder.add(b_at, panel), to_write=False, nearness=2)
+    if packed:  # few rows would otherwise wait for the following panel
+        _prefetch(builder, ahead, to_write=False, nearness=2)
     new = {}
-    for i in range(MR):
+    for i in range(height):
         entry = _load(builder, a_at, F32, rows[i])
         one = builder.insert_element(ir.Constant(vector, ir.Undefined), entry, I32(0))
         one = _shuffle(builder, one, one, [0] * LANES)  # the same entry in every lane
@@ -152,6 +163,8 @@ def _multiply(builder, at, start=None):
     state.append((k, ZERO, next_k))
     state.append((a_at, at.a, builder.add(a_at, at.a_step)))
     state.append((b_at, at.b, builder.add(b_at, at.b_step)))
+    first, step = (packed.ahead, packed.ahead_step) if packed else (ZERO, ZERO)
+    state.append((ahead, first, builder.add(ahead, step)))
     for phi, first, later in state:
         phi.add_incoming(first, entry_block)
         phi.add_incoming(later, loop)
