@@ -34,8 +34,8 @@ Sizes, from the registers outwards:
               a share by each: a few rows take less time than a weight takes to arrive. KC is
               the same on every machine: each entry adds up sums of KC products.
     MC, DEEP  rows of A and steps (AVX-512: 96 × 1024 floats, 384 KB; others: 96 × KC) that stay in
-              the second-level cache while all B panels pass by, as a tile of C does meanwhile. One
-              or two A panels take KC steps at a time, and stay in the first-level cache.
+              the second-level cache while all B panels pass by. One or two A panels take KC steps
+              at a time, and stay in the first-level cache.
     SLAB      columns of B (1024 × 1536 floats, 6 MB; KC × 3072, 3 MB) that stay in the shared cache
               while all rows of A pass by.
 
