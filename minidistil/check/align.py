@@ -73,6 +73,7 @@ class Alignment(NamedTuple):
     good: dict  # {quantity: number of the array that holds it}
     names: list  # quantities that the module is expected to compute, in order
     first: str | None  # the first quantity that differs
+    returned: list  # the arrays that the module returns
 
 
 def align(reference, recording, precision=None):
@@ -89,7 +90,9 @@ def align(reference, recording, precision=None):
         if number is not None:
             good[name] = number
     names = expected(reference, good, recording.returned)
-    return Alignment(index, precision, good, names, first_difference(names, good))
+    return Alignment(
+        index, precision, good, names, first_difference(names, good), recording.returned
+    )
 
 
 def expected(reference, good, returned):

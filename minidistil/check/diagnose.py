@@ -14,7 +14,7 @@ from minidistil.check.align import VAGUE
 from minidistil.check.explain import NEARER
 from minidistil.check.layouts import FAR
 from minidistil.check.mistakes import mistakes_of
-from minidistil.check.program import Planted, stage_of
+from minidistil.check.program import Planted, depends, stage_of
 from minidistil.testing import rms
 
 ENOUGH = 3  # a mistake must explain this many more quantities, or all that are left
@@ -186,6 +186,25 @@ class Trial:
     def _count(self, values):
         return sum(n is not None and self.matches(n, x) for n, x in values.items())
 
+    def _carried_on(self, accused, values, errors):
+        """Whether something that is computed from the accused quantity is reproduced, or the
+        quantity itself is returned: a step on the way to it may have the mistake's numbers."""
+        names = [n for n in values if n is not None]
+        after = names[names.index(accused) + 1 :]
+        if followers := [n for n in after if depends(n, accused)]:
+            return any(n in errors for n in followers)
+        exact = values[accused]
+        tolerance = self.reference.tolerance(accused, self.alignment.precision)
+        return any(
+            self._equal(view, exact, tolerance)
+            for r in self.alignment.returned
+            for view in self.reference.frame.views(r.value, exact.shape)
+        )
+
+    def _equal(self, view, exact, tolerance):
+        real = self.reference.frame.real(exact)
+        return rms(self.reference.frame.real(view) - real) <= tolerance * max(rms(real), 1e-30)
+
     def fit(self, values, having, spared, m, value):
         """A Fit; None if it explains too little or the correct op fits nearly as well."""
         alignment, right = self.alignment, self.reference.values
@@ -203,6 +222,8 @@ class Trial:
         changed = (n for n in values if n is not None and not np.array_equal(values[n], right[n]))
         accused = next(changed, None)
         if accused is None or not errors or len(errors) < min(ENOUGH, len(bad)):
+            return None
+        if not self._carried_on(accused, values, errors):
             return None
         # The last quantity depends on all others: if it agrees, the others were only not recorded.
         left = [] if alignment.names[-1] in errors else [n for n in bad if n not in errors]

@@ -130,6 +130,12 @@ class Report:
         lines = [painted(f"first difference: {self.first_difference}", BOLD, RED)]
         if self.where:
             lines.append(f"  at {self.where}")
+        if self.arises:
+            good, bad, unseen = self.arises
+            lines.append(
+                f"  it arises between {good or 'the input'}, which agrees, and {bad or 'the end'}, "
+                f"which differs; {', '.join(unseen)} are not recorded"
+            )
         if self.only_on:
             lines.append(f"  on {self.only_on}; another batch agrees")
         if not self.diagnosis:

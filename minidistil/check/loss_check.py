@@ -192,8 +192,7 @@ def _named(part, mine, problems, weight=1.0, rest=0.0):
 def _whole(mine, problems, parts):
     """(the expected sum, the diagnosis), with DistilBERT's weights, or 1 or ½ for every part."""
     exact = {part: np.array([value(part, p) for p in problems]) for part in parts}
-    choices = [{part: RELEASED[part] for part in parts}]
-    choices += [dict.fromkeys(parts, 1.0), dict.fromkeys(parts, 0.5)]
+    choices = _weightings(parts)
     sums = [sum(w[part] * exact[part] for part in parts) for w in choices]
     for total in sums:
         if _alike(mine, total):
@@ -204,6 +203,12 @@ def _whole(mine, problems, parts):
             if diagnosis := _named(part, mine, problems, weights[part], rest):
                 return total, diagnosis
     return sums[min(1, len(parts) - 1)] if len(parts) == 1 else sums[0], []
+
+
+def _weightings(parts):
+    """The weights that a total may have: DistilBERT's, or 1 or ½ for every part."""
+    even = [dict.fromkeys(parts, 1.0), dict.fromkeys(parts, 0.5)]
+    return [{part: RELEASED[part] for part in parts}, *even]
 
 
 def gradients(report, function, problem, parts, answer):
@@ -219,7 +224,8 @@ def gradients(report, function, problem, parts, answer):
             report.evidence = "the loss has no gradient: is it detached, or a Python number?"
             return report
         if name == "loss" and len(parts) > 1:
-            continue  # its weights are unknown, and its value has been compared
+            _total_gradient(report, loss, leaves, problem, parts)
+            continue
         part = parts[0] if name == "loss" else name
         leaf = "student_hidden" if part == "cos" else "student_logits"
         (mine,) = torch.autograd.grad(loss, leaves[leaf], retain_graph=True, allow_unused=True)
@@ -234,6 +240,31 @@ def gradients(report, function, problem, parts, answer):
             report.where = line_of(function)
             report.evidence = f"the value agrees, the gradient of {leaf} has error {error:.1e}"
     return report
+
+
+def _total_gradient(report, loss, leaves, problem, parts):
+    """Add the gradients of a weighted sum of parts, for the weights that give its value."""
+    import torch
+
+    for weights in _weightings(parts):
+        total = sum(w * value(part, problem) for part, w in weights.items())
+        if not _alike(np.array([_number(loss)]), np.array([total])):
+            continue
+        for leaf, x in leaves.items():
+            mine = [part for part in parts if (part == "cos") == (leaf == "student_hidden")]
+            if not mine:
+                continue
+            truth = sum(weights[part] * exact_gradient(part, problem) for part in mine)
+            (g,) = torch.autograd.grad(loss, x, retain_graph=True, allow_unused=True)
+            g = np.zeros(x.shape) if g is None else g.numpy()
+            error = rms(g - truth) / max(rms(truth), 1e-30)
+            agrees = bool(error <= CLOSE)
+            row = Row(f"grad.loss.{leaf}", "gradient", error, CLOSE, agrees, leaf)
+            report.rows.append(row)
+            if not agrees and report.verdict == "agree":
+                report.verdict, report.first_difference = "differ", row.name
+                report.evidence = f"the value agrees, the gradient of {leaf} has error {error:.1e}"
+        return
 
 
 def exact_gradient(part, problem):

@@ -65,7 +65,8 @@ def not_finite(reference, alignment, recording):
     overflow = next((b for b in births if not b.nan and b.number <= begin.number), None)
     why = begin.says if overflow in (None, begin) else f"{overflow.says}; then {begin.says}"
     named = {number: name for name, number in alignment.good.items()}
-    name = next((named[n] for n in sorted(named) if n >= begin.number), alignment.names[-1])
+    name = next((named[n] for n in sorted(named) if n >= begin.number), None)
+    name = name or alignment.first or alignment.names[-1]
     message = (
         f"{'NaN' if begin.nan else 'Infinity'} from {name} on: {why}.\n"
         f"yours: numbers that are not finite\nright: finite numbers at every token\n"

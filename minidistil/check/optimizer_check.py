@@ -65,14 +65,22 @@ def compare_optimizer(make: Callable, seed: int = 0) -> Report:
     except Exception as error:
         raise ValueError(f"the optimiser fails: {type(error).__name__}: {error}") from error
     update, optimizer, scheduled = _update(made)
-    fixed = _fixed({role_of(name) for name in given}, optimizer, scheduled)
+    roles = {role_of(name) for name in given}
+    fixed = _fixed(roles, optimizer, scheduled)
+    settings = _settings(fixed, roles, optimizer, named)
     mine = []
     for grads in gradients:
         for name, p in named.items():
             p.grad = torch.tensor(grads[name])
         update()
         mine.append({name: p.detach().numpy().copy() for name, p in named.items()})
-    return _judge(mine, start, gradients, fixed, make)
+    report = _judge(mine, start, gradients, settings, make)
+    report.unmatched += [
+        what for key, what in (("max_grad_norm", "clipping, as make takes no max_grad_norm"),
+                               ("warmup", "the schedule, as make takes no warmup_steps"))
+        if key not in fixed
+    ]  # fmt: skip
+    return report
 
 
 def _module(start):
@@ -129,11 +137,38 @@ def _fixed(roles, optimizer, scheduled):
     return fixed
 
 
-def _judge(mine, start, gradients, fixed, make):
-    report, last = Report("agree"), steps(start, gradients, **fixed)
+def _settings(fixed, roles, optimizer, named):
+    """{parameter: its hyperparameters}: those of its group where make takes none by name. A group
+    without decay has that of the others: which parameters decay is what is compared."""
+    settings = dict.fromkeys(named, fixed)
+    names = {id(p): name for name, p in named.items()}
+    for group in getattr(optimizer, "param_groups", []):
+        own = {k: group[k] for k in ("betas", "eps") if k not in roles and k in group}
+        if "lr" not in roles:
+            own["lr"] = group.get("initial_lr", group["lr"])
+        if "weight_decay" not in roles and group.get("weight_decay"):
+            own["weight_decay"] = group["weight_decay"]
+        for p in group["params"]:
+            if id(p) in names:
+                settings[names[id(p)]] = fixed | own
+    return settings
+
+
+def _stepped(function, start, gradients, settings):
+    """The parameters after the steps, each with its own hyperparameters."""
+    runs = []
+    for name in start:
+        if settings[name] not in [fixed for fixed, _ in runs]:
+            runs.append((settings[name], function(start, gradients, **settings[name])))
+    return {name: next(p for f, p in runs if f == settings[name])[name] for name in start}
+
+
+def _judge(mine, start, gradients, settings, make):
+    report = Report("agree")
+    last = _stepped(steps, start, gradients, settings)
     moved = rms(_flat(last) - _flat(start))
     for t, params in enumerate(mine):
-        truth = steps(start, gradients[: t + 1], **fixed)
+        truth = _stepped(steps, start, gradients[: t + 1], settings)
         error = rms(_flat(params) - _flat(truth)) / moved
         row = Row(f"step.{t + 1}", "step", error, CLOSE, bool(error <= CLOSE), line_of(make))
         report.rows.append(row)
@@ -143,19 +178,61 @@ def _judge(mine, start, gradients, fixed, make):
             off = {n: rms(params[n] - truth[n]) for n in params}
             report.evidence = f"{max(off, key=off.get)} differs most, {error:.1e} of the update"
     if report.verdict == "differ":
-        report.diagnosis = _named(mine[-1], start, gradients, fixed, moved, report.where)
+        report.diagnosis = _named(mine[-1], start, gradients, settings, moved, report.where)
     return report
 
 
-def _named(mine, start, gradients, fixed, moved, where):
-    for m in mistakes_of("steps"):
-        for value, wrong in m.forms():
-            params = wrong(start, gradients, **fixed)
-            error = rms(_flat(mine) - _flat(params)) / moved
+def _named(mine, start, gradients, settings, moved, where):
+    """[Diagnosis] of the mistake, or of the few mistakes, that give the parameters."""
+    for also, changed, decaying in _bases(start, settings):
+        first, then = (
+            {n: x.reshape(shape) for n, x, shape in _reshaped(arrays, decaying)}
+            for arrays in (start, gradients[0])
+        )
+        grads = [{n: g[n].reshape(then[n].shape) for n in g} for g in gradients]
+        forms = [(None, None, steps)] if also else []
+        forms += [(m, v, f) for m in mistakes_of("steps") for v, f in m.forms()]
+        for m, value, wrong in forms:
+            try:
+                params = _stepped(wrong, first, grads, changed)
+            except TypeError:
+                continue
+            flat = {name: p.reshape(start[name].shape) for name, p in params.items()}
+            error = rms(_flat(mine) - _flat(flat)) / moved
             if error <= CLOSE:
-                evidence = f"with it the parameters after {STEPS} steps agree to {error:.0e}"
-                return [Diagnosis(m.id, m.message(value), where, evidence)]
+                both = " together" * (bool(also) + (m is not None) > 1)
+                evidence = f"with it{both} the parameters after {STEPS} steps agree to {error:.0e}"
+                found = [(k, v) for k, v in also]
+                found += [(m, value)] if m is not None else []
+                return [Diagnosis(k.id, k.message(v), where, evidence) for k, v in found]
     return []
+
+
+def _reshaped(arrays, decaying):
+    """(name, array, shape): a parameter that decays has two axes, another one has one."""
+    for name, x in arrays.items():
+        two = x.shape if x.ndim > 1 else (1, *x.shape)
+        yield name, x, two if decaying(name, x) else (x.size,)
+
+
+def _bases(start, settings):
+    """(mistakes that are taken for given, the hyperparameters with them, which parameters decay):
+    none; then decay on everything, no clipping, no warm-up, and two of these."""
+    by_id = {m.id: m for m in mistakes_of("steps")}
+    scope = by_id["decay-on-layernorm"]
+    scopes = [([], lambda name, x: x.ndim > 1)]
+    scopes += [
+        ([(scope, value)], lambda name, x, some=some: not any(part in name for part in some))
+        for value, some in zip(scope.values, ((), ("bias", "LayerNorm.weight"), ("bias",)),
+                               strict=True)
+    ]  # fmt: skip
+    for also, decaying in scopes:
+        yield also, settings, decaying
+    for key, id in (("max_grad_norm", "clip-missing"), ("warmup", "warmup-missing")):
+        if all(key in fixed for fixed in settings.values()):
+            left = {n: {k: v for k, v in f.items() if k != key} for n, f in settings.items()}
+            for also, decaying in scopes:
+                yield [*also, (by_id[id], None)], left, decaying
 
 
 def _flat(params):

@@ -10,10 +10,11 @@ import numpy as np
 
 from minidistil.check.align import SINGLE
 from minidistil.check.findings import Diagnosis
+from minidistil.check.formulas import rewritten
 from minidistil.check.functions import FUNCTIONS, left_out, slope_inside
 from minidistil.check.reference_ops import softmax
 from minidistil.check.relations import EXACT, PARTLY, Relation, relation
-from minidistil.check.steps_inside import replaced, step_of, terms
+from minidistil.check.steps_inside import call_of, followed, replaced, terms
 from minidistil.testing import rms
 
 TRIED = 24  # arrays after the last quantity that agrees
@@ -22,25 +23,43 @@ TRIED = 24  # arrays after the last quantity that agrees
 def related(reference, alignment, where):
     """[Diagnosis] of what holds in every entry of the first difference; else []."""
     name = alignment.first
-    exact = reference.values[name]
-    before = alignment.names[: alignment.names.index(name)]
-    last = max((alignment.good[n] for n in before if n in alignment.good), default=-1)
     tolerance = EXACT
     if alignment.precision == SINGLE:
         tolerance = 10 * reference.tolerance(name, SINGLE)
-    _, owners, views, _ = alignment.index.kind(exact.shape)
-    later = [(o, v) for o, v in zip(owners, views, strict=True) if o > last][:TRIED]
-    if not later:
-        return []
-    step = step_of(reference, name)
+    call = call_of(reference, name)
     with np.errstate(all="ignore"):
-        for search in (_related, _replaced, _terms, _functions, _weights):
-            for owner, view in later:
-                found = search(reference, name, view, step, tolerance)
+        for owner, view in _in_its_place(reference, alignment, call):
+            for search in (_related, _replaced, _terms, _functions, _weights, _formulas):
+                found = search(reference, name, view, call, tolerance)
                 if found is not None:
                     place = alignment.index.recorded[owner].where or where
                     return [_diagnosis(name, found, place)]
     return []
+
+
+def _in_its_place(reference, alignment, call):
+    """[(number, view)] of the arrays from which the implementation computes what follows: those
+    with which the reference reproduces most later quantities of the stage."""
+    name = alignment.first
+    exact = reference.values[name]
+    before = alignment.names[: alignment.names.index(name)]
+    last = max((alignment.good[n] for n in before if n in alignment.good), default=-1)
+    _, owners, views, _ = alignment.index.kind(exact.shape)
+    later = [(o, v) for o, v in zip(owners, views, strict=True) if o > last][:TRIED]
+    if call is None:
+        return later
+    counts = []
+    for _, view in later:
+        follow = followed(reference, name, call, view)
+        found = [
+            alignment.index.match(x, reference.tolerance(n, alignment.precision))[0] is not None
+            for n, x in follow.items()
+        ]
+        counts.append(sum(found) if found else 0)
+    most = max(counts, default=0)
+    # Where nothing that follows is reproduced, the latest array is the quantity: the ones before
+    # are steps on the way to it.
+    return [pair for pair, count in zip(later, counts, strict=True) if count == most][::-1]
 
 
 def _diagnosis(name, found, where):
@@ -75,7 +94,10 @@ def _replaced(reference, name, view, step, tolerance):
         error = _apart(reference, view, result)
         if error <= tolerance:
             kind = "input" if other in reference.values else "parameter"
-            right, other = (public.get(n, n) for n in (right, other))
+            right, other = (
+                public.get(n) or public.get(f"{n}.weight", n).removesuffix(".weight")
+                for n in (right, other)
+            )
             says = f"computed with {other} in place of {right}"
             return Relation(f"another-{kind}", says, f"{step.op} of {other}", error)
     return None
@@ -164,4 +186,19 @@ def _weights(reference, name, view, step, tolerance):
         return Relation(
             "temperature", f"softmax of {a:.6g} × the scores", f"softmax({a:.6g}·s)", error
         )
+    return None
+
+
+def _formulas(reference, name, view, step, tolerance):
+    """The op's formula with one operator, constant, operand or function changed."""
+    if step is None:
+        return None
+    for formula, right, result in rewritten(step):
+        if getattr(result, "shape", None) != view.shape:
+            continue
+        error = _apart(reference, view, result)
+        if error <= tolerance:
+            return Relation(
+                "formula", f"{formula}, where {right} is right", f"y = {formula}", error
+            )
     return None

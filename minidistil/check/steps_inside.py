@@ -8,7 +8,7 @@ import numpy as np
 from minidistil.check.program import stage_of
 
 
-class Step(NamedTuple):
+class OpCall(NamedTuple):
     """One call of a reference op on right inputs."""
 
     op: str
@@ -16,33 +16,50 @@ class Step(NamedTuple):
     args: tuple
     fixed: dict
     names: tuple  # of each argument; None for what is no quantity and no parameter
+    number: int  # among the calls of its stage
 
 
-def step_of(reference, quantity):
-    """The Step whose result is a quantity; None for what several ops compute."""
+def _calls(reference, quantity, change=lambda number, result: result):
+    """(calls of a quantity's stage and the next, with their results; their values)."""
     program, calls = copy.copy(reference.program), []
 
     def spying(op, function):
         def spied(*args, **fixed):
-            result = function(*args, **fixed)
+            result = change(len(calls), function(*args, **fixed))
             calls.append((op, function, args, fixed, result))
             return result
 
         return spied
 
+    stage = list(program.stages).index(stage_of(quantity))
+    x = program.run(stop=stage)[None] if stage else None
     program.right = {op: spying(op, f) for op, f in program.right.items()}
-    stages = list(program.stages)
-    stage = stages.index(stage_of(quantity))
-    values = program.run(stop=stage + 1)
-    for op, function, args, fixed, result in reversed(calls):
-        if any(
-            part is values[quantity] for part in (result if isinstance(result, tuple) else [result])
-        ):
-            known = {id(x): n for n, x in values.items() if n is not None}
-            known |= {id(x): n for n, x in program.p.items()}
+    return calls, program.run(start=stage, x=x, stop=min(stage + 2, len(program.stages)))
+
+
+def call_of(reference, quantity):
+    """The OpCall whose result is a quantity; None for what several ops compute."""
+    calls, values = _calls(reference, quantity)
+    known = {id(x): n for n, x in values.items() if n is not None}
+    known |= {id(x): n for n, x in reference.program.p.items()}
+    for number, (op, function, args, fixed, result) in enumerate(calls):
+        results = result if isinstance(result, tuple) else (result,)
+        if any(x is values[quantity] for x in results):
             names = tuple(known.get(id(x)) for x in args)
-            return Step(op, function, args, fixed, names)
+            return OpCall(op, function, args, fixed, names, number)
     return None
+
+
+def followed(reference, quantity, call, view):
+    """{later quantity of the stage: its value} where an array stands in a quantity's place."""
+    with np.errstate(all="ignore"):
+        _, values = _calls(
+            reference, quantity, lambda number, result: view if number == call.number else result
+        )
+    names = [n for n in values if n is not None]
+    later = names[names.index(quantity) + 1 :]
+    right = reference.values
+    return {n: values[n] for n in later if not np.array_equal(values[n], right[n])}
 
 
 def replaced(reference, step):
@@ -58,16 +75,13 @@ def replaced(reference, step):
             if other != name and x.shape == arg.shape and x is not arg:
                 yield (name or "the input", other), _with(step, {i: x})
     pairs = [(i, n) for i, n in enumerate(step.names) if n in p]
-    if len(pairs) == 2 and all(n.endswith((".weight", ".bias")) for _, n in pairs):
-        site = pairs[0][1].rpartition(".")[0]
-        for other in {n.rpartition(".")[0] for n in p} - {site}:
-            mine = [p.get(f"{other}.{n.rpartition('.')[2]}") for _, n in pairs]
-            if all(x is not None and x.shape == step.args[i].shape
-                   for x, (i, _) in zip(mine, pairs, strict=True)):  # fmt: skip
-                yield (
-                    (site, other),
-                    _with(step, {i: x for x, (i, _) in zip(mine, pairs, strict=True)}),
-                )
+    if len(pairs) != 2:
+        return
+    site = pairs[0][1].rpartition(".")[0]
+    for other in sorted({n.rpartition(".")[0] for n in p} - {site}):
+        both = {i: p.get(f"{other}.{n.rpartition('.')[2]}") for i, n in pairs}
+        if all(x is not None and x.shape == step.args[i].shape for i, x in both.items()):
+            yield (site, other), _with(step, both)
 
 
 def _with(step, changes):
@@ -86,7 +100,8 @@ def terms(reference, step):
     if step.op == "layernorm":
         x, gamma, beta = step.args
         unit = step.function(x, np.ones_like(gamma), np.zeros_like(beta), **step.fixed)
-        return [("γ·x̂", gamma * unit), ("β", np.broadcast_to(beta, x.shape)), ("x̂", unit), ("x", x)]
+        shift = np.broadcast_to(beta, x.shape)
+        return [("γ·x̂", gamma * unit), ("β", shift), ("x̂", unit), ("x", x)]
     if step.op == "embedding_sum":
         word, position, *rest = step.args
         ids, first = step.fixed["ids"], step.fixed["first"]

@@ -18,7 +18,7 @@ COLUMNS = [
 
 def page(args, parser, report) -> str:
     """The body of the page: the report, with the terms in a line each."""
-    against = args.against or "transformers' own model"
+    against = args.against or args.against_trace or "transformers' own model"
     first = (
         f"{against} and the reference compute the same batch from the weights of {args.model}. The "
         f"map's colour says where an error is more than float32 explains; the first difference is "
@@ -33,9 +33,10 @@ def page(args, parser, report) -> str:
 def _next(args, report):
     """Commands that follow: the same one after the mistake is corrected, or what is unchecked."""
     command = f"minidistil check {shlex.quote(args.model)}"
-    against = f" --against {shlex.quote(args.against)}" if args.against else ""
+    options = {"--against": args.against, "--against-trace": args.against_trace}
+    again = "".join(f" {name} {shlex.quote(x)}" for name, x in options.items() if x)
     if report.verdict == "differ":
-        return [f"{command}{against}"]
-    unchecked = {"--against my_bert.py:build": args.against, "--loss my_loss.py:loss": args.loss,
+        return [f"{command}{again}"]
+    unchecked = {"--against my_bert.py:build": again, "--loss my_loss.py:loss": args.loss,
                  "--optimizer my_adamw.py:make": args.optimizer}  # fmt: skip
     return [f"{command} {option}" for option, given in unchecked.items() if not given] or [command]

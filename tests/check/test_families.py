@@ -13,7 +13,7 @@ import own_gpt2  # noqa: E402
 import own_seq2seq  # noqa: E402
 import own_vit  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
-from small import DEIT, GPT2, PAIR, PROJECTED, VIT, saved  # noqa: E402
+from small import CONFIG, DEIT, GPT2, PAIR, PROJECTED, VIT, saved  # noqa: E402
 
 from minidistil.check.reference_batch import load  # noqa: E402
 
@@ -163,6 +163,48 @@ def test_mistakes_in_a_vit(family, bugs, images):
         return own_vit.Looker(weights(images[family]), 3, bug=bug)
 
     assert_found(getattr(own_vit, bugs), build, images[family])
+
+
+# ------------------------------------------------------- sentence embeddings
+
+
+POOLINGS = {
+    "mean": (lambda h, m: (h * m).sum(1) / m.sum(1), []),
+    "einsum": (lambda h, m: torch.einsum("btc,btk->bc", h, m / m.sum(1, keepdim=True)), []),
+    "padding": (lambda h, m: h.mean(1), ["mean-over-padding"]),
+    "cls": (lambda h, m: h[:, 0], ["embedding-pooling"]),
+    "largest": (lambda h, m: h.masked_fill(m == 0, -1e9).amax(1), ["embedding-pooled-otherwise"]),
+    "last": (lambda h, m: h[range(len(h)), m[..., 0].sum(1).long() - 1],
+             ["embedding-pooled-otherwise"]),
+}  # fmt: skip
+
+
+class Sentences(torch.nn.Module):
+    """A text's vector as sentence embeddings are written by hand."""
+
+    def __init__(self, body, pool, normalised):
+        super().__init__()
+        self.body, self.pool, self.normalised = body, pool, normalised
+
+    def forward(self, input_ids, attention_mask):
+        h = self.body(input_ids, attention_mask=attention_mask).last_hidden_state
+        v = self.pool(h, attention_mask[:, :, None].to(h.dtype))
+        return v / v.norm(dim=1, keepdim=True) if self.normalised else v
+
+
+def test_sentence_embeddings(tmp_path):
+    pytest.importorskip("transformers")
+    from minidistil.check.peers import transformers_model
+
+    folder = saved(md.from_config(CONFIG, task="feature-extraction"), tmp_path)
+    body = transformers_model(folder)
+    for name, (pool, ids) in POOLINGS.items():
+        module = Sentences(body, pool, True)
+        report = md.check.compare(module, folder, task="sentence-embedding")
+        assert [d.id for d in report.diagnosis] == ids, (name, report.text())
+    module = Sentences(body, POOLINGS["mean"][0], False)
+    report = md.check.compare(module, folder, task="sentence-embedding")
+    assert [d.id for d in report.diagnosis] == ["embedding-length"], report.text()
 
 
 # ------------------------------------------------------- families without a reference

@@ -92,7 +92,9 @@ def test_a_right_loss_is_not_accused(total):
     report = md.check.compare_loss(make(total=total))
     assert (report.verdict, report.diagnosis) == ("agree", []), report.text()
     assert [row.name for row in report.rows if row.kind == "gradient"] == (
-        [] if total else ["grad.loss.ce", "grad.loss.mlm", "grad.loss.cos"]
+        ["grad.loss.student_logits", "grad.loss.student_hidden"]
+        if total
+        else ["grad.loss.ce", "grad.loss.mlm", "grad.loss.cos"]
     )
 
 
@@ -126,6 +128,12 @@ def test_what_is_unknown_is_not_named():
 
 
 def test_a_gradient_that_does_not_arrive():
+    def detached(s, t, T):
+        return right_kl(s * 0.5 + 0.5 * s.detach(), t, T)
+
+    report = md.check.compare_loss(make(kl=detached))
+    assert (report.verdict, report.first_difference) == ("differ", "grad.loss.student_logits")
+
     def half(s, t, T):
         return right_kl(s * 0.5 + 0.5 * s.detach(), t, T)
 

@@ -117,6 +117,75 @@ def test_a_bare_optimiser_brings_its_own_numbers():
     assert [d.id for d in report.diagnosis] == ["decay-on-layernorm"]
 
 
+class OwnAdam(torch.optim.Optimizer):
+    """AdamW with a mistake, given as a function (p, g, m, v, t, lr, decay) -> None."""
+
+    def __init__(self, params, lr, betas, eps, weight_decay, bug):
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": 0.0})
+        self.bug = bug
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            b1, b2 = group["betas"]
+            if self.bug == "betas-swapped":
+                b1, b2 = b2, b1
+            lr, decay = group["lr"], group["weight_decay"]
+            shrink = decay if self.bug == "decay-without-lr" else lr * decay
+            for p in group["params"]:
+                state = self.state.setdefault(p, {})
+                t = state["t"] = state.get("t", 0) + 1
+                m = state["m"] = b1 * state.get("m", 0) + (1 - b1) * p.grad
+                v = state["v"] = b2 * state.get("v", 0) + (1 - b2) * p.grad**2
+                t += self.bug == "step-from-zero"
+                if self.bug != "decay-after-step":
+                    p.mul_(1 - shrink)
+                p.sub_(lr * m / (1 - b1**t) / ((v / (1 - b2**t)).sqrt() + group["eps"]))
+                if self.bug == "decay-after-step":
+                    p.mul_(1 - shrink)
+
+
+OWN = ("betas-swapped", "decay-without-lr", "decay-after-step", "step-from-zero")
+
+
+@pytest.mark.parametrize("everything", [False, True])
+@pytest.mark.parametrize("bug", [None, *OWN, "amsgrad", "adam-nesterov"])
+def test_more_mistakes_also_with_decay_on_everything(bug, everything):
+    def mine(model, lr, betas, eps, weight_decay):
+        spared = (lambda name, p: False) if everything else (lambda name, p: p.ndim < 2)
+        some = groups(model, weight_decay, spared)
+        if bug == "amsgrad":
+            return torch.optim.AdamW(some, lr=lr, betas=betas, eps=eps, amsgrad=True)
+        if bug == "adam-nesterov":
+            return torch.optim.NAdam(some, lr=lr, betas=betas, eps=eps,
+                                     decoupled_weight_decay=True)  # fmt: skip
+        return OwnAdam(some, lr, betas, eps, weight_decay, bug)
+
+    report = md.check.compare_optimizer(mine)
+    ids = ["decay-on-layernorm"] * everything + [bug] * (bug is not None)
+    assert [d.id for d in report.diagnosis] == ids, report.text()
+    assert report.code == bool(ids)
+    assert "not compared: clipping, as make takes no max_grad_norm; the schedule" in report.text()
+
+
+def test_groups_of_their_own_rates():
+    def mine(model):
+        named = list(model.named_parameters())
+        return torch.optim.AdamW([
+            {"params": [p for n, p in named if p.ndim > 1], "lr": 0.02, "weight_decay": 0.1},
+            {"params": [p for n, p in named if p.ndim < 2], "lr": 0.01, "weight_decay": 0.0,
+             "betas": (0.8, 0.9)},
+        ])  # fmt: skip
+
+    assert md.check.compare_optimizer(mine).code == 0
+
+
+def test_two_mistakes_at_once():
+    report = md.check.compare_optimizer(make(clip="none", spared=lambda name, p: False))
+    assert {d.id for d in report.diagnosis} == {"clip-missing", "decay-on-layernorm"}
+    assert all("together" in d.evidence for d in report.diagnosis)
+
+
 def test_what_is_unknown_is_not_named():
     report = md.check.compare_optimizer(lambda params: torch.optim.SGD(params, lr=0.1))
     assert (report.verdict, report.diagnosis) == ("differ", [])

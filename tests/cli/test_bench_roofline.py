@@ -248,6 +248,7 @@ def test_a_step_in_bfloat16_rounds_the_products_of_both_models():
     assert rms(teacher - exact) > 0 and not np.array_equal(both, teacher)
 
 
-def test_no_roofline_of_a_device(capsys):
-    assert main(["bench", "--backend", "cuda", "--roofline"]) == 2
-    assert "--rows kernels" in capsys.readouterr().err
+@pytest.mark.parametrize("backend", ["cuda", "numpy"])
+def test_the_roofline_is_that_of_our_kernels(capsys, backend):
+    assert main(["bench", "--backend", backend, "--roofline"]) == 2
+    assert f"--roofline needs --backend cpu, not {backend}" in capsys.readouterr().err

@@ -14,6 +14,7 @@ from minidistil.check.mistakes import (  # noqa: F401  (the import fills the cat
     in_objectives,
     in_optimizer,
     in_pairs,
+    in_sentences,
 )
 from minidistil.check.mistakes.registry import CATALOGUE
 

@@ -132,3 +132,102 @@ def eps_inside_root(params, gradients, **fixed):
             p -= lr * (m / correction1) / np.sqrt(v / correction2 + eps)
 
     return steps(params, gradients, parts=StepParts(update=update), **fixed)
+
+
+@mistake(
+    "betas-swapped", "steps",
+    says="β₁ and β₂ are swapped.",
+    yours="m with β₂, v with β₁", right=RIGHT, fix="betas=(0.9, 0.999), in this order",
+)  # fmt: skip
+def betas_swapped(params, gradients, *, betas=(0.9, 0.999), **fixed):
+    return steps(params, gradients, betas=betas[::-1], **fixed)
+
+
+@mistake(
+    "decay-without-lr", "steps", values=("before the step", "after the step"),
+    says="Weight decay is not multiplied by the learning rate ({}).",
+    yours="p ← p − λp", right=RIGHT, fix="p.mul_(1 - lr * weight_decay)",
+)  # fmt: skip
+def decay_without_lr(params, gradients, *, value, **fixed):
+    return _decayed(params, gradients, lambda p, lr, decay: p - decay * p, value, fixed)
+
+
+@mistake(
+    "decay-after-step", "steps",
+    says="Weight decay acts on the updated weight, after the step.",
+    yours="p ← p − η·m̂/(√v̂ + ε), then p ← p − ηλp", right=RIGHT,
+    fix="decay first, as torch.optim.AdamW does; the difference is of the order of η²",
+)  # fmt: skip
+def decay_after_step(params, gradients, **fixed):
+    after = "after the step"
+    return _decayed(params, gradients, lambda p, lr, decay: p - lr * decay * p, after, fixed)
+
+
+def _decayed(params, gradients, decayed, when, fixed):
+    """Steps whose decay of matrices is `decayed`, before or after the rest of the step."""
+
+    def update(params, grads, state, lr, betas, eps, weight_decay):
+        def decay():
+            for name in grads:
+                if params[name].ndim > 1:
+                    params[name][...] = decayed(params[name], lr, weight_decay)
+
+        if when.startswith("before"):
+            decay()
+        adamw(params, grads, state, lr, betas, eps, weight_decay=0.0)
+        if when.startswith("after"):
+            decay()
+
+    return steps(params, gradients, parts=StepParts(update=update), **fixed)
+
+
+@mistake(
+    "adam-nesterov", "steps", values=(4e-3, 0.0),
+    says="The update looks ahead (NAdam, momentum decay {}).",
+    yours="p ← p − η(μ₊m/(1 − Πμ·μ₊) + (1 − μ)g/(1 − Πμ))/(√v̂ + ε)", right=RIGHT,
+    fix="torch.optim.AdamW, not NAdam",
+)  # fmt: skip
+def nesterov(params, gradients, *, value, **fixed):
+    def numerator(m, g, step, beta):
+        mu = [beta * (1 - 0.5 * 0.96 ** (t * value)) for t in range(1, step + 2)]
+        product = math.prod(mu[:-1])
+        return mu[-1] * m / (1 - product * mu[-1]) + (1 - mu[-2]) * g / (1 - product)
+
+    return _variant(params, gradients, fixed, numerator=numerator)
+
+
+@mistake(
+    "amsgrad", "steps",
+    says="AMSGrad: v̂ is the largest one so far.",
+    yours="p ← p − η·m̂/(√max(v̂) + ε)", right=RIGHT, fix="amsgrad=False, the default",
+)  # fmt: skip
+def amsgrad(params, gradients, **fixed):
+    return _variant(params, gradients, fixed, largest=True)
+
+
+@mistake(
+    "step-from-zero", "steps", values=(-1, 1),
+    says="The step of the bias correction is off by {}: it counts from another number than 1.",
+    yours="m̂ = m/(1 − β₁ᵗ⁺ˢ), v̂ = v/(1 − β₂ᵗ⁺ˢ), s = {}", right=RIGHT,
+    fix="step += 1 before the correction, so that the first is 1",
+)  # fmt: skip
+def step_from_zero(params, gradients, *, value, **fixed):
+    return _variant(params, gradients, fixed, shift=value)
+
+
+def _variant(params, gradients, fixed, numerator=None, largest=False, shift=0):
+    """AdamW with another numerator, with the largest v so far, or with its step shifted."""
+
+    def update(params, grads, state, lr, betas, eps, weight_decay):
+        adamw(params, grads, state, 0.0, betas, eps, weight_decay)  # updates the means alone
+        step, top = state["step"] + shift, state.setdefault("largest", {})
+        one, two = (max(1 - beta**step, 1e-300) for beta in betas)
+        for name, g in grads.items():
+            p, (m, v) = params[name], state[name]
+            top[name] = np.maximum(top.get(name, v), v) if largest else v
+            if p.ndim > 1:
+                p -= lr * weight_decay * p
+            mean = m / one if numerator is None else numerator(m, g, state["step"], betas[0])
+            p -= lr * mean / (np.sqrt(top[name] / two) + eps)
+
+    return steps(params, gradients, parts=StepParts(update=update), **fixed)

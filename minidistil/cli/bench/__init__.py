@@ -136,8 +136,11 @@ def _asked(args):
             raise ModuleNotFoundError(f"{option} needs matplotlib: pip install 'minidistil[bench]'")
         if file:
             check_file(file, "a picture of bench", results_table.is_drawn)
-    if args.roofline is not None and args.backend == "cuda":
-        raise ValueError("--roofline is the processor's; --rows kernels has the device's ceilings")
+    if args.roofline is not None and args.backend != "cpu":
+        raise ValueError(
+            f"--roofline needs --backend cpu, not {args.backend}; --rows {KERNELS} has the "
+            f"ceilings of a device"
+        )
     if (file := _picture(args)) and Path(file).suffix not in roofline_picture.FORMATS:
         raise ValueError(f"--roofline draws .png or .svg, not {Path(file).name}")
     if args.rows == [KERNELS]:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from minidistil.cli.bench.ceilings import CACHE, MEMORY, roof_name
 from minidistil.cli.bench.contestants import OURS
 
-NAME, ON, WIDTH = 36, 12, 100
+NAME, ON = 36, 12  # characters of the first two columns
 
 
 class Point(NamedTuple):

@@ -1,0 +1,122 @@
+"""The ops' formulas, and each with a single part changed: an operator, a constant, an operand, a
+function, or a name."""
+
+import ast
+import copy
+import math
+
+import numpy as np
+
+from minidistil.distilbert import erf
+
+FORMULAS = {
+    "layernorm": ("(x - mean) / sqrt(var + eps) * gamma + beta",
+                  "(x - mean) / sqrt(power - mean * mean + eps) * gamma + beta"),
+    "residual": ("x + y",),
+    "activation": ("0.5 * x * (1 + erf(x / sqrt(2)))",
+                   "0.5 * x * (1 + tanh(sqrt(2 / 3.141592653589793) * (x + 0.044715 * x ** 3)))",
+                   "maximum(x, 0)", "tanh(x)"),
+    "linear": ("product + b",),
+    "projection": ("product + b",),
+    "embedding_sum": ("word + position + kind", "word + position"),
+    "scores": ("product / sqrt(D)",),
+    "weights": ("exp(s) / sum(exp(s))",),
+}  # fmt: skip
+OPERATORS = (ast.Add, ast.Sub, ast.Mult, ast.Div)
+CALLS = {
+    "sqrt": np.sqrt, "erf": erf, "tanh": np.tanh, "exp": np.exp, "maximum": np.maximum,
+    "sum": lambda x: x.sum(axis=-1, keepdims=True),
+}  # fmt: skip
+
+
+def rewritten(call):
+    """(formula, the right formula, its result) of every single change of an op's formulas."""
+    names = _names(call)
+    if not names:
+        return
+    known = set()
+    for right in FORMULAS.get(call.op, ()):
+        for formula in _changes(ast.parse(right, mode="eval")):
+            if formula not in known:
+                known.add(formula)
+                result = _result(formula, names)
+                if result is not None:
+                    yield formula, right, result
+
+
+def _result(formula, names):
+    try:
+        return eval(formula, {"__builtins__": {}}, {**CALLS, **names})  # our own formulas
+    except (NameError, ValueError, ZeroDivisionError, TypeError):
+        return None
+
+
+def _names(call):
+    """The arrays that the formulas of an op name."""
+    if call.op == "layernorm":
+        x, gamma, beta = call.args
+        mean, power = x.mean(-1, keepdims=True), (x * x).mean(-1, keepdims=True)
+        return {"x": x, "mean": mean, "power": power, "var": x.var(-1, keepdims=True),
+                "gamma": gamma, "beta": beta, "eps": call.fixed["eps"]}  # fmt: skip
+    if call.op == "residual":
+        return {"x": call.args[0], "y": call.args[1]}
+    if call.op == "activation":
+        return {"x": call.args[0]}
+    if call.op in ("linear", "projection"):
+        x, weight, bias = call.args
+        return {"product": x @ weight.T, "b": bias}
+    if call.op == "scores":
+        q, k = call.args
+        return {"product": q @ k.swapaxes(2, 3), "D": q.shape[-1], "H": q.shape[1]}
+    if call.op == "weights":
+        s, mask = call.args
+        return {"s": np.where(mask[:, None, None, :], s, -np.inf)}
+    if call.op == "embedding_sum":
+        word, position, *kind = call.args
+        ids, first = call.fixed["ids"], call.fixed["first"]
+        names = {"word": word[ids], "position": position[first : first + ids.shape[1]]}
+        if kind and kind[0] is not None:
+            names["kind"] = kind[0][call.fixed["types"]]
+        return names
+    return {}
+
+
+def _changes(tree):
+    """The sources of a formula with one node changed."""
+    nodes = [n for n in ast.walk(tree) if isinstance(n, ast.expr)]
+    names = sorted({n.id for n in nodes if isinstance(n, ast.Name)} - set(CALLS))
+    for i, node in enumerate(nodes):
+        for new in _instead(node, names):
+            copied = copy.deepcopy(tree)
+            old = [n for n in ast.walk(copied) if isinstance(n, ast.expr)][i]
+            yield ast.unparse(_Swap(old, new).visit(copied))
+
+
+class _Swap(ast.NodeTransformer):
+    def __init__(self, old, new):
+        self.old, self.new = old, new
+
+    def visit(self, node):
+        return self.new if node is self.old else self.generic_visit(node)
+
+
+def _instead(node, names):
+    """Nodes that may stand in a node's place."""
+    if isinstance(node, ast.BinOp):
+        yield node.left
+        yield node.right
+        yield ast.BinOp(node.right, node.op, node.left)
+        for op in OPERATORS:
+            yield ast.BinOp(node.left, op(), node.right)
+    elif isinstance(node, ast.Constant):
+        c = node.value
+        for value in (0, -c, 2 * c, c / 2, c + 1, c - 1, math.pi):
+            yield ast.Constant(value)
+    elif isinstance(node, ast.Call):
+        yield node.args[0]
+        yield ast.BinOp(node.args[0], ast.Mult(), node.args[0])
+    elif isinstance(node, ast.Name) and node.id not in CALLS:
+        yield ast.UnaryOp(ast.USub(), node)
+        yield ast.BinOp(ast.Constant(2), ast.Mult(), node)
+        for name in names:
+            yield ast.Name(name)
