@@ -20,29 +20,27 @@ Strided rows waste cache lines and address translations, so both operands are fi
 ("packed") into panels, which the tile reads from front to back. A panel that extends beyond the
 matrix is filled with zeros, and only the part of its tile inside C is stored.
 
-        packed B: panel 0 │ panel 1 │ …
-                   └ step 0: NR floats, step 1: NR floats, … (packed A: MR)
+      packed B: block of KC steps 0 │ panel 0 │ panel 1 │ ... ║ block 1 │ panel 0 │ ...
+                                       └ step 0: NR floats, step 1: NR floats (packed A: MR), ...
 
 Sizes, from the registers outwards:
 
     MR × NR   fills the registers: 6 × 16 is 12 of AVX2's 16 (two more hold a row of B, one an entry
               of A), 12 × 32 is 24 of AVX-512's 32, 12 × 8 is 24 of NEON's 32. NR divides the usual
-              widths of a model, so that no tile of a weight is half empty. The last rows of A take
-              a loop over a third or two thirds of a tile if that holds them: 16 rows are 12 + 4.
+              widths of a model. The last rows of A take a loop over a third or two thirds of a tile
+              if that holds them: 16 rows are 12 + 4.
     KC        256 steps: their part of a B panel (256 × 32 floats, 32 KB) stays in the first-level
               cache while the A panels pass by. The part that is read next is prefetched meanwhile,
-              a share by each of them: a few rows of x take less time than a weight takes to
-              arrive. KC is the same on every machine: each entry adds up sums of KC products.
-    MC, DEEP  rows of A and steps (96 × 1024 floats, 384 KB; fewer steps for narrower tiles) that
-              stay in the second-level cache while all B panels pass by. The worker that reads them
-              packs them just before. A tile of C takes all these steps while a cache holds it.
-              One or two A panels take KC steps at a time, and stay in the first-level cache.
-    SLAB      columns of B (1024 × 1536 floats, 6 MB) that stay in the shared cache while all rows
-              of A pass by.
+              a share by each: a few rows take less time than a weight takes to arrive. KC is
+              the same on every machine: each entry adds up sums of KC products.
+    MC, DEEP  rows of A and steps (AVX-512: 96 × 1024 floats, 384 KB; others: 96 × KC) that stay in
+              the second-level cache while all B panels pass by. One or two A panels take KC steps
+              at a time, and stay in the first-level cache.
+    SLAB      columns of B (1024 × 1536 floats, 6 MB; KC × 3072, 3 MB) that stay in the shared cache
+              while all rows of A pass by.
 
-Threads divide the tiles of C by rows, by columns or both, so that few rows keep two cores as busy
-as few columns. One thread computes the whole sum of an entry: the bits do not depend on the number
-of threads. After the last block along k, a strip of tiles can go through GELU while it is in cache.
+Threads divide the tiles of C by rows, by columns or both. One thread computes the whole sum of an
+entry: threads change no bit. Then a strip of tiles can go through GELU while it is in cache.
 
 A model's weight is the right factor of x·Wᵀ and stays the same between two calls. The panels of a
 read-only array are therefore kept, from its second use on and for as long as the array lives. A
@@ -89,8 +87,8 @@ from minidistil.ops.runtime.cpu import (
 from minidistil.ops.runtime.workspace import empty, is_frugal
 
 MC = 96 // MR  # in panels, as rows and columns of tiles are below
-SLAB = 1536 // NR
-DEEP = KC * NR // 8  # steps
+DEEP = 4 * KC if NR == 32 else KC  # steps
+SLAB = (1536 if DEEP > KC else 3072) // NR
 FIRST = 2  # panels of A that the first-level cache holds, with KC steps
 STRIP = 8  # tiles side by side, 96 × 128 floats of C, that are activated while a cache holds them
 PRODUCTS = ("own", "numpy")
@@ -259,7 +257,8 @@ def _pack_right(t, workers, job):
 def _compute(t, workers, job):
     """Computes worker t's tiles of C."""
     M, N, K = job.M, job.N, job.K
-    i0, i1, j0, j1 = share_of(t, up(M, MR), up(N, NR), workers)
+    J, panels = up(N, NR), line(job.panels)
+    i0, i1, j0, j1 = share_of(t, up(M, MR), J, workers)
     a_packed = line(job.scratch) + 4 * t * (MC * MR * DEEP + MR * NR)
     spare = a_packed + 4 * MC * MR * DEEP
     deepest = DEEP if i1 - i0 > FIRST else KC
@@ -268,19 +267,20 @@ def _compute(t, workers, job):
             depth = min(deepest, K - deep)
             for block in range(i0, i1, MC):
                 end = min(block + MC, i1)
-                corner = job.a + block * MR * job.a_row + deep * job.a_step
-                rows = min(M, end * MR) - block * MR
-                a = Factor(corner, job.a_row, job.a_step, rows, depth)
+                rows, corner = min(M, end * MR) - block * MR, job.a + deep * job.a_step
+                a = Factor(corner + block * MR * job.a_row, job.a_row, job.a_step, rows, depth)
                 pack(a, MR, a_packed, 0, end - block)
                 for j in range(slab, min(slab + SLAB, j1)):
                     for k0 in range(deep, deep + depth, KC):
                         done, kc = k0 - deep, min(KC, deep + depth - k0)
-                        a_block = a_packed + 4 * done * MR
-                        b_panel = line(job.panels) + 4 * (j * K + k0) * NR
-                        following = b_panel + 4 * (kc if done + kc < depth else K - done) * NR
-                        start = job.start + 4 * NR * (up(N, NR) if k0 else j)
+                        a_block = a_packed + 4 * done * MR * (end - block)
+                        b_panel = panels + 4 * NR * (k0 * J + j * kc)
+                        following = panels + 4 * NR * ((k0 + kc) * J + j * kc)
+                        if done + kc == depth:
+                            following = panels + 4 * NR * (deep * J + (j + 1) * min(KC, depth))
+                        start = job.start + 4 * NR * (J if k0 else j)
                         for i in range(block, end):
-                            a_panel = a_block + 4 * (i - block) * depth * MR
+                            a_panel = a_block + 4 * (i - block) * kc * MR
                             above = (i - block) * MR  # rows that have prefetched their share
                             _one_tile(i, j, job, spare, PackedTile(
                                 kc, a_panel, b_panel, 0, 0, 1 if job.add or k0 else 0, start,

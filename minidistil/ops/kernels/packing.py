@@ -97,12 +97,14 @@ def pack(factor, width, to, first, last):
     further steps, so that memory is read in long runs.
     """
     at, row, step, lines, depth = factor
+    panels = up(lines, width)
     strip = 16 if row == 4 else KC
     for k0 in range(0, depth, strip):
-        steps = min(strip, depth - k0)
+        block = k0 // KC * KC
+        kc, steps = min(KC, depth - block), min(strip, depth - k0)
         for panel in range(first, last):
             source = at + panel * width * row + k0 * step
-            panel_to = to + 4 * width * (panel * depth + k0)
+            panel_to = to + 4 * width * (block * panels + panel * kc + k0 - block)
             filled = min(width, lines - panel * width)
             whole = 0  # steps copied by vector moves
             if filled == width and row == 4:
