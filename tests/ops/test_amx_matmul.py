@@ -197,7 +197,7 @@ def test_wide_panels_on_both_sides_with_a_sum_and_gelu():
     sums = [c.copy(), c.copy()]
     for out, off in zip(sums, (False, True), strict=True):
         with amx.without_amx(off), np.errstate(all="ignore"):
-            matmul(a, b, out=out, add=True)
+            matmul(a, b, out=out, add=True, bias=bias)
     np.testing.assert_allclose(*sums, rtol=1e-4, atol=1e-4)
     into = [np.empty_like(c), np.empty_like(c)]
     for g, off in zip(into, (False, True), strict=True):

@@ -56,7 +56,7 @@ def _redo(a, b, out, after, by_float32, wide):
             where = np.ix_(rows, columns)
             c = out[where]
             g = c if after.into is out else empty(c.shape)
-            bias = None if after.bias is None else after.bias[columns]
+            bias = None if after.bias is None or after.add else after.bias[columns]  # out has it
             by_float32(a[rows], b[:, columns], c, bias, after.add, after.form, g)
             out[where] = c
             if after.into is not out:
