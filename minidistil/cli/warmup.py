@@ -20,7 +20,8 @@ EXAMPLE = ""
 V, C = 40, 64
 BERT = BertConfig(V, C, num_hidden_layers=1, num_attention_heads=2, intermediate_size=C)
 DISTILBERT = DistilBertConfig(V, dim=C, n_layers=1, n_heads=2, hidden_dim=C)
-SIZES = ((1, 2), (16, 16))  # (B,T): small enough for one thread, and large enough for several
+# (B,T): small enough for one thread, large enough for several, long enough for attention on AMX
+SIZES = ((1, 2), (16, 16), (1, 192))
 ALL_LOSSES = DistillConfig(alpha_mse=1.0, terms=("attention", "feature-maps"))
 
 

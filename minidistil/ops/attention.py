@@ -25,7 +25,8 @@ Padding has no row, so it needs no mask. Two options say which keys a query atte
 
 The specification keeps every weight, so its memory grows with T_q·T_k. The kernels, in
 `kernels/flash_attention.py`, compute the weights in tiles, once for forward and again for backward,
-and keep two numbers for each row and head instead.
+and keep two numbers for each row and head instead. On a processor with AMX, forward without dropout
+splits its products as `linear.py` does (`kernels/amx_attention.py`).
 Source: Vaswani et al., "Attention is all you need", 2017, eq. 1; queries are scaled before the
 product, as in Hugging Face's DistilBERT.
 """
@@ -37,10 +38,12 @@ from typing import NamedTuple
 import numpy as np
 
 from minidistil.ops import softmax
-from minidistil.ops.kernels import flash_attention, flash_attention_cuda
+from minidistil.ops.kernels import amx_attention, flash_attention, flash_attention_cuda
+from minidistil.ops.kernels.amx_tile import HIGHEST
 from minidistil.ops.kernels.flash_attention import HEAD_SHIFT, Attention
 from minidistil.ops.kernels.head_views import merge_heads, split_heads
 from minidistil.ops.kernels.philox import philox
+from minidistil.ops.runtime import amx
 from minidistil.ops.runtime.cuda import device_empty, to_device
 from minidistil.ops.runtime.dropout_key import words_of
 from minidistil.ops.runtime.workspace import empty, empty_like
@@ -126,7 +129,7 @@ def _mask(dropout_key, rows, a):
     return ((random[:, :, :T_k] >= words.threshold) / (1 - dropout_key.p)).astype(a.dtype)
 
 
-# -------------------------------------------- Numba: tiles of scores, `kernels/flash_attention.py`
+# -------------- Numba: tiles of scores, `kernels/flash_attention.py`, `kernels/amx_attention.py`
 
 
 def forward_cpu(
@@ -135,7 +138,11 @@ def forward_cpu(
     q, k, v = (np.ascontiguousarray(x, np.float32) for x in (q, k, v))
     y, norms = empty_like(q), empty((len(q) if keep else 0, n_heads, 2))
     pattern, dropout = Pattern.of(bounds, key_bounds, causal), _dropout(dropout_key)
-    flash_attention.forward(Attention(q, k, v, pattern, n_heads, dropout), y, norms)
+    inputs = Attention(q, k, v, pattern, n_heads, dropout)
+    if dropout_key is None and amx.in_use():
+        amx_attention.forward(HIGHEST, inputs, y, norms)
+    else:
+        flash_attention.forward(inputs, y, norms)
     return y, (q, k, v, (y, norms), pattern, n_heads, dropout) if keep else None
 
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from attention_tiles import tiles_in_numpy
 from op_cases import draw_for, sequences
 
 from minidistil.ops import attention, attention_bf16, backend
-from minidistil.ops.kernels import amx_attention, amx_reference
 from minidistil.ops.kernels.amx_tile import SIDE
 from minidistil.ops.kernels.number_formats import round_bf16
 from minidistil.ops.runtime import amx
@@ -16,21 +16,6 @@ H = 2
 LENGTHS = [(1,), (15, 1), (16,), (17, 31), (33, 3), (127,)]
 HEADS = [64, 32, 80, 8]
 has_amx = pytest.mark.skipif(bool(amx.refusal()), reason=amx.refusal())
-
-
-def tiles_in_numpy(monkeypatch):
-    """The loops of the kernel in Python, on tiles in NumPy."""
-    monkeypatch.setattr(amx_attention, "block", amx_reference.run_block)
-    monkeypatch.setattr(amx_attention, "configure", lambda address: None)
-    monkeypatch.setattr(amx_attention, "release", lambda: None)
-    monkeypatch.setattr(amx_attention, "_strip", amx_attention._strip.py_func)
-
-    def run(workers, job):
-        for w in range(workers):
-            amx_attention.compute.py_func(w, workers, job)
-
-    monkeypatch.setattr(amx_attention, "run", run)
-    monkeypatch.setattr(amx, "in_use", lambda: True)
 
 
 @pytest.fixture(params=["amx", "numpy"])

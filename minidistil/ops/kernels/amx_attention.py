@@ -32,8 +32,13 @@ Two of the arithmetics of `amx_matmul.py` serve:
 
     BF16       q, k, v and e are rounded to bfloat16; m, l, exp and all sums are float32. l sums the
                e before they are rounded.
-    HIGHEST    float32: each factor is split into three parts. A sequence with an entry of 2³² or
-               more, infinity or NaN cannot be split; it is computed by `flash_attention.py`.
+    HIGHEST    float32: each factor is split into three parts, m, l and exp are as above. Two kinds
+               of sequence are left to `flash_attention.py`: those with an entry of 2³² or more,
+               infinity or NaN, which cannot be split, and those with fewer than 192 queries or
+               keys, where splitting takes the time that the products save.
+
+A head's rows lie C floats apart, which no hardware prefetcher expects. While a strip is computed,
+the rows of the next head are fetched.
 
 One entry has one writer, and no sum depends on workers or on other sequences.
 """
@@ -46,11 +51,24 @@ import numpy as np
 from minidistil.ops.kernels import flash_attention
 from minidistil.ops.kernels.amx_matmul import FACTORS, SHAPES, aligned, steps_of
 from minidistil.ops.kernels.amx_panels import CHANNELS, PARTS, SPARE, Lines, pack
-from minidistil.ops.kernels.amx_tile import ROW, SIDE, TILE, Block, block, configure, release
+from minidistil.ops.kernels.amx_tile import (
+    HIGHEST,
+    LANES,
+    ROW,
+    SIDE,
+    TILE,
+    Block,
+    block,
+    configure,
+    fetch_line,
+    release,
+)
 from minidistil.ops.kernels.flash_attention import Attention, make_plan, maximum
 from minidistil.ops.kernels.packing import up
 from minidistil.ops.runtime import amx
 from minidistil.ops.runtime.cpu import exact, exp, own_code, prange, serial, use_threads
+
+LEAST = 192  # queries and keys from which HIGHEST is faster than `flash_attention.py`
 
 f = np.float32
 
@@ -85,16 +103,26 @@ def forward(kind: int, inputs: Attention, y: np.ndarray, norms: np.ndarray) -> N
 
     kind: BF16 or HIGHEST. inputs: without dropout.
     """
+    bounds, key_bounds, _ = inputs.pattern
+    sizes = np.minimum(np.diff(bounds), np.diff(key_bounds))
+    by_float32 = sizes < (LEAST if kind == HIGHEST else 0)
+    if not by_float32.all():
+        by_float32 |= _on_tiles(kind, inputs, ~by_float32, (y, norms))
+    if by_float32.any():
+        flash_attention.forward(inputs, y, norms, by_float32)
+
+
+def _on_tiles(kind, inputs, which, out):
+    """Fills y and norms for the sequences `which` (B,)  ->  wide (B,): which cannot be split."""
     amx.note("AMX")
     q, k, v, pattern, H, _ = inputs
-    (order, spans, longest), workers = make_plan(pattern, q.shape[1])
+    (order, spans, longest), workers = make_plan(pattern, q.shape[1], which)
     pieces = -(-4 * workers // (len(order) * H)) if workers > 1 else 1
-    wide = np.zeros(len(order), np.bool_)
-    job = StripJob(kind, q, k, v, order, spans, H, pieces, y, norms, wide, SHAPES,
+    wide = np.zeros(len(spans), np.bool_)
+    job = StripJob(kind, q, k, v, order, spans, H, pieces, *out, wide, SHAPES,
                    *_scratch(workers, kind, q.shape[1] // H, int(longest)))  # fmt: skip
     run(workers, job)
-    for b in np.flatnonzero(wide):
-        _by_float32(b, inputs, y, norms)
+    return wide
 
 
 def _scratch(workers, kind, D, longest):
@@ -107,16 +135,6 @@ def _scratch(workers, kind, D, longest):
     s, o, ml = (x.view(np.float32) for x in (s, o, ml))
     s, o = (x.reshape(workers, SIDE, -1) for x in (s, o))  # odd lines a row: no two in one place
     return k, v, q, e, s, o, ml.reshape(workers, 2, SIDE), spare
-
-
-def _by_float32(b, inputs, y, norms):
-    """Sequence b alone, by the kernel that splits nothing."""
-    q, k, v, pattern, H, dropout = inputs
-    rows, keys = (slice(*x[b : b + 2]) for x in (pattern.bounds, pattern.key_bounds))
-    alone = pattern._replace(bounds=pattern.bounds[b : b + 2] - rows.start,
-                             key_bounds=pattern.key_bounds[b : b + 2] - keys.start)  # fmt: skip
-    inputs = Attention(q[rows], k[keys], v[keys], alone, H, dropout)
-    flash_attention.forward(inputs, y[rows], norms[rows])
 
 
 @exact(parallel=True)
@@ -153,10 +171,33 @@ def compute(w, workers, job):
         pack(kind, True, values, v_panels, wide[:across], spare)
         job.wide[b] |= wide[:across].any()
         for strip in range(start, stop):
+            _fetch(item + workers, strip - start, stop - start, job)  # while this one computes
             q0, queries = strip * SIDE, min(SIDE, T_q - strip * SIDE)
             _strip(Strip(first + q0, queries, h, min(T_k, q0 + queries + ahead),
                          q0 + 1 + ahead, b, up(needed, CHANNELS[kind])), w, job)  # fmt: skip
     release()
+
+
+@exact()
+def _fetch(item, part, parts, job):
+    """Fetches a part of the rows that a later item packs, into the second-level cache."""
+    b, h = item // (job.H * job.pieces), item // job.pieces % job.H
+    if b < len(job.order):
+        first, key, T_q, T_k, _ = job.spans[job.order[b]]
+        D = job.q.shape[1] // job.H
+        queries, keys = (first, T_q, part, parts), (key, T_k, part, parts)
+        _fetch_rows(job.q[:, h * D : h * D + D], queries)
+        _fetch_rows(job.k[:, h * D : h * D + D], keys)
+        _fetch_rows(job.v[:, h * D : h * D + D], keys)
+
+
+@exact()
+def _fetch_rows(x, rows):
+    """rows: the first one, their number, and which part of them."""
+    first, T, part, parts = rows
+    for n in range(first + T * part // parts, first + T * (part + 1) // parts):
+        for c in range(0, x.shape[1], LANES):
+            fetch_line(x[n, c:].ctypes.data)
 
 
 class Strip(NamedTuple):
@@ -214,18 +255,23 @@ def _softmax(s, seen, keys, scale, m, l):
     """Scores s (queries,·)  ->  e in place, m and l (32,).
 
     Query i attends to the first seen + i of `keys` keys; the others' e are 0. exp runs over whole
-    blocks of 32, which leaves no number to a loop without vectors.
+    blocks of 32, which leaves no number to a loop without vectors. All maxima come first: exp of
+    one row does not wait for the last steps of its maximum.
     """
     own_code()
     for i in range(len(s)):
         row, count = s[i], min(keys, seen + i)
-        whole, top, total = up(count, SIDE) * SIDE, row[0], f(0)
+        top = row[0]
         for j in range(count):
             top = maximum(top, row[j])
+        m[i] = top
+    for i in range(len(s)):
+        row, count, top, total = s[i], min(keys, seen + i), m[i], f(0)
+        whole = up(count, SIDE) * SIDE
         for j in range(whole):
             row[j] = exp((row[j] - top) * scale)
         for j in range(count, max(whole, keys)):
             row[j] = 0
         for j in range(whole):
             total += row[j]
-        m[i], l[i] = top, total
+        l[i] = total

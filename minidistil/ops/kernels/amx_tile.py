@@ -238,24 +238,40 @@ def release(typingctx):
     return types.void(), codegen
 
 
+def _prefetch(builder, address, write, level):
+    """Fetches a line; level: 3 for the first-level cache, 2 for the second."""
+    fetch = ir.FunctionType(ir.VoidType(), [I8.as_pointer(), I32, I32, I32])
+    fetch = cgutils.get_or_insert_function(builder.module, fetch, "llvm.prefetch")
+    at = builder.inttoptr(address, I8.as_pointer())
+    builder.call(fetch, [at, I32(write), I32(level), I32(1)])
+
+
 @intrinsic
 def expect(typingctx, rows, to, row):
     """Fetches rows of 32 floats that are written later, so that no store waits for memory."""
 
     def codegen(context, builder, sig, args):
         rows, to, row = args
-        fetch = ir.FunctionType(ir.VoidType(), [I8.as_pointer(), I32, I32, I32])
-        fetch = cgutils.get_or_insert_function(builder.module, fetch, "llvm.prefetch")
 
         def line(_, here):
             for half in (0, ROW):
-                at = builder.inttoptr(builder.add(here[0], I64(half)), I8.as_pointer())
-                builder.call(fetch, [at, I32(1), I32(3), I32(1)])
+                _prefetch(builder, builder.add(here[0], I64(half)), 1, 3)
 
         loop(builder, rows, [(to, row)], line)
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 3), codegen
+
+
+@intrinsic
+def fetch_line(typingctx, address):
+    """Fetches a line that is read later into the second-level cache."""
+
+    def codegen(context, builder, sig, args):
+        _prefetch(builder, args[0], 0, 2)
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
 
 
 # ------------------------------------------------------- from a block of sums to entries of C

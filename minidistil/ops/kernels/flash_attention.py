@@ -81,10 +81,15 @@ class Attention(NamedTuple):
     dropout: Any  # sequence (N,), column (N,) and the key's words; empty arrays disable dropout
 
 
-def forward(inputs: Attention, y: np.ndarray, norms: np.ndarray) -> None:
-    """Fills y (N,C) and, unless it is empty, norms (N,H,2): m and 1/l."""
+def forward(
+    inputs: Attention, y: np.ndarray, norms: np.ndarray, which: np.ndarray | None = None
+) -> None:
+    """Fills y (N,C) and, unless it is empty, norms (N,H,2): m and 1/l.
+
+    which: (B,) whether a sequence is computed; None for all.
+    """
     q, k, v, pattern, H, dropout = inputs
-    plan, workers = make_plan(pattern, q.shape[1])
+    plan, workers = make_plan(pattern, q.shape[1], which)
     pieces = -(-4 * workers // (len(plan.order) * H)) if workers > 1 else 1
     _forward(workers, pieces, ForwardJob(q, k, v, *plan, H, y, norms), dropout)
 
@@ -101,7 +106,7 @@ def backward(
 class Plan(NamedTuple):
     """The order of the sequences, those with most work first, and their sizes."""
 
-    order: np.ndarray  # (B,)
+    order: np.ndarray  # (B,) or fewer
     spans: np.ndarray  # (B,5) first query, first key, T_q, T_k, ahead
     longest: int  # the largest T_k
 
@@ -138,13 +143,15 @@ class BackwardJob(NamedTuple):
     dv: np.ndarray
 
 
-def make_plan(pattern, C):
-    """The Plan of a batch, and the number of workers that its work is worth."""
+def make_plan(pattern, C, which=None):
+    """The Plan of a batch, or of the sequences `which`, and how many workers it is worth."""
     T_q, T_k = np.diff(pattern.bounds), np.diff(pattern.key_bounds)
     ahead = T_k - T_q if pattern.causal else T_k
     spans = np.stack([pattern.bounds[:-1], pattern.key_bounds[:-1], T_q, T_k, ahead], axis=1)
     workers = 1 if (T_q * T_k).sum() * C < SMALL else get_num_threads()
-    return Plan(np.argsort(-T_q * T_k, kind="stable"), spans, T_k.max()), workers
+    order = np.argsort(-T_q * T_k, kind="stable")
+    order = order if which is None else order[which[order]]
+    return Plan(order, spans, T_k[order].max()), workers
 
 
 # fmt: off
