@@ -74,6 +74,7 @@ class Alignment(NamedTuple):
     names: list  # quantities that the module is expected to compute, in order
     first: str | None  # the first quantity that differs
     returned: list  # the arrays that the module returns
+    meant: object = None  # of the Recording
 
 
 def align(reference, recording, precision=None):
@@ -90,9 +91,8 @@ def align(reference, recording, precision=None):
         if number is not None:
             good[name] = number
     names = expected(reference, good, recording.returned)
-    return Alignment(
-        index, precision, good, names, first_difference(names, good), recording.returned
-    )
+    first = first_difference(names, good)
+    return Alignment(index, precision, good, names, first, recording.returned, recording.meant)
 
 
 def expected(reference, good, returned):

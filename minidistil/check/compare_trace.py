@@ -92,15 +92,20 @@ def _compare(written, reference):
 
 
 def _name_output(comparison, reference, recording):
-    """Explain an output alone where nothing that is written leads to it."""
-    report, seen = comparison.report, {row.name for row in comparison.report.rows}
-    if report.verdict != "differ" or report.diagnosis or report.first_difference in seen:
+    """Explain an output where no other value that is written differs."""
+    report = comparison.report
+    differing = {row.name for row in report.rows if row.kind == "forward" and not row.agrees}
+    if report.verdict != "differ" or report.diagnosis or differing - set(reference.ends):
         return
     for output in comparison.outputs:
         if output.quantity is not None and not output.agrees:
             row = row_of(output, reference)
             report.first_difference, report.where = row.name, row.where
             report.diagnosis = named(output, reference, recording.precision)
+            report.evidence = (
+                f"{output.label} differs by {output.error:.1e} of its rms, and no value before it "
+                f"that differs is written; write more of them to locate the difference"
+            )
             return
 
 

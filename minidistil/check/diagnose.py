@@ -131,7 +131,10 @@ class Trial:
         return gained
 
     def unseen(self, name):
-        """Whether a fused kernel hides this quantity: no array of its size is recorded."""
+        """Whether a quantity is not written, or hidden by a fused kernel: no array of its size is
+        recorded."""
+        if self.alignment.meant is not None:
+            return name not in self.alignment.meant
         return (
             name.endswith(VAGUE)
             and self.alignment.index.nearest(self.reference.values[name], self.last) is None

@@ -19,7 +19,7 @@ def rows_of(reference, alignment, wrong, as_is):
             number, _ = alignment.index.match(wrong[name], tolerance)
             if number is not None:
                 error = reference.error(wrong[name], exact)
-        if number is None and begun:
+        if number is None and begun and (alignment.meant is None or name in alignment.meant):
             near = alignment.index.nearest(exact, last)
             if near is not None and near[1] < NEAR:
                 number, error, _ = near

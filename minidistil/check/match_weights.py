@@ -105,6 +105,8 @@ def ways(shape, H):
     if 2 <= len(shape) <= 4 and shape[0] <= 64:
         for transposed in (False, True):
             yield [lambda x, i=i, t=transposed: x[i].T if t else x[i] for i in range(shape[0])]
+    if len(shape) == 4:
+        yield [lambda x: x.reshape(len(x), -1)]  # a convolution over patches
     if len(shape) == 4:  # stacked, and with an axis for the heads
         for axes in permutations(range(3)):
             for n in (1, 2):

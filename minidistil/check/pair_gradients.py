@@ -12,8 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from minidistil.check.match_weights import ModuleWeights, Piece, ways
+from minidistil.testing import rms
 
 SAID, WORD = 3.0, 0.15  # scores of a name that says it, and of each word that names share
+TINY = 1e-6  # relative to the largest gradient; a key bias's is rounding errors alone
 SURE = 0.99  # of several gradients in one array; a single one is assumed below
 CLOSE = 1e-3  # relative; a gradient that is right to rounding is far closer
 
@@ -73,8 +75,9 @@ def paired(parts, exact, names):
 
     names: {name: the names that an array may say for it}.
     """
+    tiny = TINY * max(map(rms, exact.values()), default=0.0)
     scores = [
-        (_score(part, exact[c], names[c]), i, c)
+        (_score(part, exact[c], names[c], tiny), i, c)
         for i, part in enumerate(parts)
         for c in exact
         if exact[c].shape == part.value.shape
@@ -87,12 +90,13 @@ def paired(parts, exact, names):
     return [(part, pairs[i]) for i, part in enumerate(parts) if i in pairs]
 
 
-def _score(part, exact, names):
+def _score(part, exact, names, tiny):
     said = SAID * any(says(part.name, name) for name in names)
     shared = max(len(words(part.name) & words(name)) for name in names)
     size = np.linalg.norm(exact)
     close = 1.0 * (np.linalg.norm(part.value - exact) <= CLOSE * size)
-    return said + close + alike(part.value, exact) + WORD * shared
+    direction = alike(part.value, exact) if min(rms(part.value), rms(exact)) > tiny else 0.0
+    return said + close + direction + WORD * shared
 
 
 def alike(a: np.ndarray, b: np.ndarray) -> float:

@@ -4,7 +4,7 @@ A PyTorch module is recorded into these by `module_run.py`; arrays that a progra
 language has written become the same. The comparison reads nothing else.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -37,3 +37,4 @@ class Recording(NamedTuple):
     returned_as_is: Sequence[Returned] = ()
     births: Sequence = ()  # of NaN and infinity, in the implementation's own precision
     said: Sequence[str] = ()  # what could not be run, for the line "not compared"
+    meant: Collection[str] | None = None  # quantities that have an array; None: all that arise

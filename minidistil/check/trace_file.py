@@ -22,18 +22,18 @@ INPUTS = {  # {array of the batch: names that it may have in a file}
     "input_ids": ("input_ids", "ids", "token_ids", "tokens"),
     "attention_mask": ("attention_mask", "mask"),
     "token_type_ids": ("token_type_ids", "type_ids", "segment_ids", "token_types"),
-    "decoder_input_ids": ("decoder_input_ids",),
+    "pixel_values": ("pixel_values",), "decoder_input_ids": ("decoder_input_ids",),
     "decoder_attention_mask": ("decoder_attention_mask",),
     "labels": ("labels",), "start_positions": ("start_positions",),
     "end_positions": ("end_positions",),
 }  # fmt: skip
-LOSS = "loss"
+LOSS, PIXELS = "loss", "pixel_values"
 
 
 class WrittenArrays(NamedTuple):
     """The arrays of a file by what they are; every array has the name that it was written under."""
 
-    inputs: Mapping[str, np.ndarray]  # under the names of `INPUTS`, int64
+    inputs: Mapping[str, np.ndarray]  # under the names of `INPUTS`; integers int64
     values: Mapping[str, np.ndarray]
     gradients: Mapping[str, np.ndarray]  # with respect to values and to parameters
     loss: float | None
@@ -88,7 +88,9 @@ def sorted_out(arrays: Mapping[str, np.ndarray]) -> WrittenArrays:
     inputs, values, gradients, loss = {}, {}, {}, None
     for name, x in arrays.items():
         role = input_role(name)
-        if role is not None and _whole(x):
+        if role == PIXELS:
+            inputs[role] = x
+        elif role is not None and _whole(x):
             inputs[role] = x.astype(np.int64)
         elif last(name) == LOSS and x.size == 1 and not is_gradient(name, arrays):
             loss = float(x.reshape(()))

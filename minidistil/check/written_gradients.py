@@ -34,8 +34,9 @@ def compare_written_gradients(
     """
     report, public = comparison.report, reference.program.names
     arrays = {name: np.asarray(x, np.float64) for name, x in arrays.items()}
-    named = {n: truth[0][f"parameter_gradient.{n}"] for n in reference.model.names.values()}
-    parameters = reference.program.by_role(named)
+    of = "parameter_gradient."
+    named = {n.removeprefix(of): x for n, x in truth[0].items() if n.startswith(of)}
+    parameters = reference.program.by_role(reference.model, named)
     places = {row.name: row.where for row in report.rows if row.kind == "forward"}
     pairs = _quantity_pairs(reference, arrays, parameters, truth, places)
     of_quantities = {part.name for part, _ in pairs}
@@ -48,7 +49,7 @@ def compare_written_gradients(
     mine = [(part.value, _real(reference, truth[0], q)) for part, q in pairs]
     mine += [(p.part(rest[p.name]), parameters[p.same[0]]) for p in weights.pieces]
     _name_factor(report, reference, mine)
-    report.unmatched += [f"unpaired {n}" for n in weights.foreign]
+    report.unmatched += [f"unpaired {n}" for n, x in weights.foreign.items() if x.any()]
     if arrays:
         report.unmatched += [f"unwritten {public[c]}" for c in weights.missing]
     return [name for name in arrays if name not in weights.foreign]

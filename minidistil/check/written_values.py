@@ -40,12 +40,12 @@ def recording_of(arrays: Mapping[str, np.ndarray], reference: Reference) -> Reco
     recorded = [
         Recorded(np.asarray(x, np.float64), name, "", not double) for name, x in fitting.items()
     ]
-    recorded = _ordered(recorded, reference, precision)
+    recorded, meant = _ordered(recorded, reference, precision)
     returned = [
         Returned(name, np.asarray(arrays[name], np.float64))
         for name in output_names(arrays, recorded, reference, precision)
     ]
-    return Recording(recorded, returned, None, precision)
+    return Recording(recorded, returned, None, precision, meant=meant)
 
 
 def not_finite(arrays: Mapping[str, np.ndarray], reference: Reference) -> list[str]:
@@ -62,11 +62,11 @@ def not_finite(arrays: Mapping[str, np.ndarray], reference: Reference) -> list[s
 
 def _other_sizes(arrays, reference):
     """What is wrong with arrays of which none has the size of a quantity."""
-    B, T = np.shape(reference.batch["input_ids"])[-2:]
+    sizes = ", ".join(f"{name} {np.shape(x)}" for name, x in reference.batch.items())
     end = head_ends(reference)[-1]
     some = ", ".join(f"{name} {x.shape}" for name, x in list(arrays.items())[:4])
     return (
-        f"no array has the sizes of the batch, {B} texts of {T} tokens, on which {end} is "
+        f"no array has the sizes of the batch, {sizes}, on which {end} is "
         f"{reference.values[end].shape}; there are {some or 'none'}; compute on the batch of "
         f"minidistil trace --inputs-only"
     )
@@ -79,7 +79,7 @@ def head_ends(reference: Reference) -> list[str]:
 
 
 def _ordered(recorded, reference, precision):
-    """The arrays in the order of the quantities that they hold or come nearest to."""
+    """(the arrays in the order of the quantities that they hold or come nearest to, these)."""
     index, names = IndexMap(reference.frame, recorded), list(reference.values)
     places = {}
     for place, name in enumerate(names):
@@ -91,7 +91,8 @@ def _ordered(recorded, reference, precision):
     for number, array in enumerate(recorded):
         if number not in places:
             places[number] = _place(array, reference, names, free)
-    return [recorded[number] for number in sorted(places, key=lambda n: (places[n], n))]
+    order = sorted(places, key=lambda n: (places[n], n))
+    return [recorded[n] for n in order], [n for p, n in enumerate(names) if p in places.values()]
 
 
 def _place(array, reference, names, free):
@@ -115,18 +116,15 @@ def output_names(
     """The names of the arrays that are outputs: by their names, else by a size that no other
     quantity has, else by the values of an output."""
     named = [n for n in arrays if last(n) in OUTPUTS and not re.search(r"\d", n)]  # of no layer
-    if named:
-        return named
     ends = head_ends(reference)
-    for end in ends:
+    for end in () if named else ends:
         size = reference.values[end].size
         if all(x.size != size for name, x in reference.values.items() if name not in ends):
             named += [name for name, x in arrays.items() if x.size == size and name not in named]
-    if named:
-        return named
     index = IndexMap(reference.frame, recorded)
     found = [index.match(reference.values[e], reference.tolerance(e, precision))[0] for e in ends]
-    return [recorded[number].where for number in found if number is not None]
+    named += [recorded[number].where for number in found if number is not None]
+    return list(dict.fromkeys(named))
 
 
 def unknown(arrays: Mapping[str, np.ndarray], comparison: Any, reference: Reference) -> list[str]:

@@ -71,7 +71,7 @@ def test_a_trace_agrees_with_itself(case, tmp_path):
     assert not [entry for entry in report.unmatched if "unwritten" in entry or "unpaired" in entry]
     rows = {row.name for row in report.rows}
     assert {f"grad.{name}" for name in world.model.params} <= rows
-    assert {f"gradient.{name}" for name in world.values()} <= rows
+    assert {n for n, x in world.all.items() if n.startswith("gradient.") and x.any()} <= rows
     assert {*world.values()} <= rows
 
 
@@ -240,7 +240,7 @@ BAD = {
     "no output": (lambda v: {"h": v["layer.1.output"]}, "holds no logits"),
     "other sizes": (lambda v: {"logits": v["logits"][:, :3]}, "no array has the sizes"),
     "other outputs": (lambda v: {"logits": v["logits"][:, :, :4], "h": v["layer.1.output"]},
-                      r"no logits \(3, 11, 40\), but logits \(3, 11, 4\)"),
+                      r"no logits \(\d+, \d+, 40\), but logits \(\d+, \d+, 4\)"),
     "not finite": (lambda v: {"logits": v["logits"] * np.nan}, "NaN or infinity at real tokens"),
     "half precision": (lambda v: {"logits": v["logits"].astype(np.float16)}, "half precision"),
     "integers": (lambda v: {"logits": v["logits"].astype(np.int32)}, "no array has the sizes"),

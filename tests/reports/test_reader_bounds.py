@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from minidistil.check.trace_file import read_trace
 from minidistil.cli import predict_items
 from minidistil.data import documents, examples
 from minidistil.data.file_rows import lines_of
@@ -44,6 +45,8 @@ READERS = {  # each kind of data, read to its end
     "i.json": squad,
     "j.npz": pictures,
     "k.txt": read_vectors,
+    "l.safetensors": read_trace,
+    "m.npz": read_trace,
 }
 
 
