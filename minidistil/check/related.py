@@ -12,7 +12,7 @@ from minidistil.check.align import SINGLE
 from minidistil.check.findings import Diagnosis
 from minidistil.check.formulas import rewritten
 from minidistil.check.functions import FUNCTIONS, left_out, slope_inside
-from minidistil.check.reference_ops import softmax
+from minidistil.check.reference_ops import layernorm, softmax
 from minidistil.check.relations import EXACT, PARTLY, Relation, relation
 from minidistil.check.steps_inside import call_of, followed, replaced, terms
 from minidistil.testing import rms
@@ -29,7 +29,7 @@ def related(reference, alignment, where):
     call = call_of(reference, name)
     with np.errstate(all="ignore"):
         for owner, view in _in_its_place(reference, alignment, call):
-            for search in (_related, _replaced, _terms, _functions, _weights, _formulas):
+            for search in (_related, _normed, _replaced, _terms, _functions, _weights, _formulas):
                 found = search(reference, name, view, call, tolerance)
                 if found is not None:
                     place = alignment.index.recorded[owner].where or where
@@ -100,6 +100,21 @@ def _replaced(reference, name, view, step, tolerance):
             )
             says = f"computed with {other} in place of {right}"
             return Relation(f"another-{kind}", says, f"{step.op} of {other}", error)
+    return None
+
+
+def _normed(reference, name, view, step, tolerance):
+    """A product of its input after one more LayerNorm, without γ and β."""
+    if step is None or step.op not in ("linear", "projection"):
+        return None
+    x, *parameters = step.args
+    C = x.shape[-1]
+    for eps in (1e-5, 1e-12, 1e-6):
+        normed = layernorm(x, np.ones(C), np.zeros(C), eps=eps)
+        error = _apart(reference, view, step.function(normed, *parameters, **step.fixed))
+        if error <= tolerance:
+            says = f"computed from {step.names[0] or 'its input'} after one more LayerNorm"
+            return Relation("extra-norm", f"{says}, ε = {eps:g}", f"{step.op} of LN(x)", error)
     return None
 
 

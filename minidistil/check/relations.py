@@ -88,6 +88,10 @@ def _function(mine, right):
         "y = x − max x",
         right - top,
     )
+    centred, variance = right - right.mean(-1, keepdims=True), right.var(-1, keepdims=True)
+    for eps in (1e-5, 1e-12, 1e-6):
+        says = f"the right one through a LayerNorm without γ and β, ε = {eps:g}"
+        yield "extra-norm", says, "y = (x − μ)/√(σ² + ε)", centred / np.sqrt(variance + eps)
     length = np.linalg.norm(right, axis=-1, keepdims=True)
     yield "length-normalised", "the right one scaled to length 1", "y = x/|x|", right / length
     for name, f in (

@@ -44,7 +44,7 @@ def call_of(reference, quantity):
     known |= {id(x): n for n, x in reference.program.p.items()}
     for number, (op, function, args, fixed, result) in enumerate(calls):
         results = result if isinstance(result, tuple) else (result,)
-        if any(x is values[quantity] for x in results):
+        if op != "context_of" and any(x is values[quantity] for x in results):
             names = tuple(known.get(id(x)) for x in args)
             return OpCall(op, function, args, fixed, names, number)
     return None

@@ -69,6 +69,15 @@ def bias_missing(x, weight, bias):
 
 
 @mistake(
+    "layer-missing", "block",
+    says="A layer is left out: what follows reads the layer's input.",
+    yours="y = x", right=RIGHT, fix="count the layers that forward runs, and those that are built",
+)  # fmt: skip
+def layer_missing(x, attend, attention_norm, feed, output_norm, residual):
+    return x
+
+
+@mistake(
     "wrong-layers-copied", "layer_of", values=lambda known: known.layers,
     says="The block holds the parameters of another layer: {}.",
     yours="parameters of layer {}", right="layer i of the model in layer i of the module",
