@@ -74,7 +74,7 @@ class Frame:
         best, layout = 1e-2 * rms(self.real(exact)), None
         views = zip(self.views(value, exact.shape), self.views(places, exact.shape), strict=True)
         for view, where in views:
-            error = rms(self.real(view) - self.real(exact))
+            error = rms(_difference(self.real(view), self.real(exact)))
             if error <= best:
                 best, layout = error, where
         return layout

@@ -43,6 +43,12 @@ def relation(mine: np.ndarray, right: np.ndarray, tolerance: float = EXACT) -> R
     return None
 
 
+def partly(mine: np.ndarray, right: np.ndarray) -> str:
+    """ "; right but in …" of an array that agrees in part, as evidence; "" of another."""
+    found = relation(mine, right)
+    return f"; {found.says}" if found is not None and found.id == PARTLY else ""
+
+
 def _apart(mine, candidate):
     """The largest difference, relative to the rms; infinite where the candidate is not finite."""
     off, size = np.abs(mine - candidate).max(), rms(mine)  # masked scores may overflow the rms

@@ -60,6 +60,15 @@ def weight_untransposed(x, weight, bias):
 
 
 @mistake(
+    "linear-missing", "linear",
+    says="A linear layer is left out.",
+    yours="y = x", right="y = x·Wᵀ + b", fix="apply the layer; nn.Identity may stand in its place",
+)  # fmt: skip
+def linear_missing(x, weight, bias):
+    return x if x.shape[-1] == len(weight) else reference_ops.linear(x, weight, bias)
+
+
+@mistake(
     "bias-missing", "linear",
     says="A bias is not added.",
     yours="y = x·Wᵀ", right="y = x·Wᵀ + b", fix="bias=True, and load the bias",
