@@ -29,9 +29,11 @@ def call_module(module, inputs):
         except Exception as error:
             errors.append(error)
     message = " ".join(str(errors[0]).split())
+    axis = "key_padd" in message and "shape" in message
+    hint = "; nn.TransformerEncoder takes (T,B,C) unless batch_first=True" if axis else ""
     raise NotCallableError(
         f"the module fails on a batch: {type(errors[0]).__name__}: {message}; "
-        f"it was called with {', '.join(given or inputs) or 'nothing'}"
+        f"it was called with {', '.join(given or inputs) or 'nothing'}{hint}"
     ) from errors[0]
 
 

@@ -3,7 +3,8 @@
 The story, a file each: `reference_batch` makes batches, `module_run` records the module on them,
 `align` finds the reference's quantities among the recorded arrays by value, `compare_values`
 compares them and `returned` what is returned, `diagnose` searches the catalogue of mistakes and
-`related` the generic ones, `parameter_gradients` compares the backward, `findings` reports.
+`related` the generic ones, `parameter_gradients` compares the backward, `backward` locates
+a wrong one, `findings` reports.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from minidistil.check.align import Reference
+from minidistil.check.backward import locate_backward
 from minidistil.check.calling import NotCallableError
 from minidistil.check.compare_values import compare_values, conclude
 from minidistil.check.families.family import program_of
@@ -108,5 +110,7 @@ def _compare(module, reference, layers, call, tell):
     held = {o.label: o.quantity for o in comparison.outputs if o.quantity in ends}
     found = directions(reference, ran, held)
     cotangents = {name: d for _, _, name, d in found}
-    compare_gradients(comparison, reference, module_gradients(ran, found), cotangents)
+    mine = module_gradients(ran, found)
+    bad = compare_gradients(comparison, reference, mine, cotangents)
+    locate_backward(comparison, reference, ran, found, bad)
     return conclude(comparison, reference, trainable(ran))

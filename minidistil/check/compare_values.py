@@ -29,8 +29,10 @@ from minidistil.check.not_compared import gradients_left_out
 from minidistil.check.not_finite import not_finite
 from minidistil.check.program import stage_of
 from minidistil.check.related import related
+from minidistil.check.relations import partly
 from minidistil.check.returned import named, outputs, row_of
 
+HEADS = {"cls_logits", "distillation_logits"}
 FEW = 0.2  # below this share of the folder's parameters, an implementation is another model
 
 
@@ -55,7 +57,7 @@ def compare_values(reference, recording, layers=None) -> ForwardComparison:
         weights = weights._replace(missing=[])
     alignment = align(reference, recording)
     found = outputs(reference, recording.returned, recording.precision)
-    if reason := _hopeless(alignment, weights, params, recording):
+    if reason := _hopeless(alignment, weights, params, recording, found):
         report = Report.cannot(reason)
     else:
         report = _forward(reference, alignment, weights, recording, layers)
@@ -66,13 +68,18 @@ def compare_values(reference, recording, layers=None) -> ForwardComparison:
     return ForwardComparison(report, alignment, weights, found, [])
 
 
-def _hopeless(alignment, weights, params, recording):
+def _hopeless(alignment, weights, params, recording, found):
     """Why a comparison is impossible, or None."""
     known = recording.weights is not None
     if known and len(weights.found) < FEW * len(params) and not alignment.good:
         return (
             f"the module holds {len(weights.found)} of the folder's {len(params)} parameters and "
             f"computes none of its quantities; load the folder's weights into it first"
+        )
+    if {o.holds for o in found} >= HEADS and not any(o.agrees for o in found):
+        return (
+            "the module returns DeiT's two heads, which are both right, and not their mean, which "
+            "the task returns; compare it where it returns (cls_logits + distillation_logits)/2"
         )
     if not recording.recorded and not recording.returned:
         return "the module computes no array of the model's sizes; is it a torch module?"
@@ -159,6 +166,10 @@ def _evidence(reference, alignment, first, rows, weights):
         f"{first} is the first quantity of all"
     )  # fmt: skip
     lacking = [reference.program.names[n] for n in weights.missing if n.startswith(stage_of(first))]
+    last = max((alignment.good[n] for n in good), default=-1)
+    near, exact = alignment.index.nearest(reference.values[first], last), reference.values[first]
+    rows = reference.frame.rows
+    size += "" if near is None else partly(rows(near[2]), rows(exact))
     holds = f"; the module does not hold the folder's {', '.join(lacking)}" if lacking else ""
     return f"{agreed}; {size}; no known mistake of this step gives the module's numbers{holds}"
 
@@ -179,8 +190,14 @@ def _returned(report, reference, found, precision):
         report.diagnosis = named(output, reference, precision)
         report.evidence = (
             f"every quantity inside agrees; {output.label} differs from {output.quantity} by "
-            f"{output.error:.1e}, relative to its rms"
+            f"{output.error:.1e}, relative to its rms{_partly(reference, output)}"
         )
+
+
+def _partly(reference, output):
+    """What is right of an output that differs, as evidence."""
+    rows, exact = reference.frame.rows, reference.values[output.quantity]
+    return next((s for v in output.views if (s := partly(rows(v), rows(exact)))), "")
 
 
 def _finite(report, reference, alignment, recording):

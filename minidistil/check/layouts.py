@@ -67,15 +67,21 @@ class Frame:
             if x.shape == shape[::-1]:
                 yield x.T
 
-    def laid_out(self, value, exact, d):
-        """The cotangent d of a quantity in the layout of an array that holds it; or None."""
+    def layout(self, value, exact):
+        """The places of a quantity's entries in an array that holds it, in the quantity's shape; or
+        None."""
         places = np.arange(value.size).reshape(value.shape)
         best, layout = 1e-2 * rms(self.real(exact)), None
         views = zip(self.views(value, exact.shape), self.views(places, exact.shape), strict=True)
         for view, where in views:
-            error = rms(self.real(view) - self.real(exact))
+            error = rms(_difference(self.real(view), self.real(exact)))
             if error <= best:
                 best, layout = error, where
+        return layout
+
+    def laid_out(self, value, exact, d):
+        """The cotangent d of a quantity in the layout of an array that holds it; or None."""
+        layout = self.layout(value, exact)
         if layout is None:
             return None
         mine = np.zeros(value.size)

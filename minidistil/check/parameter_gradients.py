@@ -21,11 +21,19 @@ from minidistil.testing import FLOOR, rms
 ARGUMENT = {"logits": "dlogits", "start_logits": "dstart_logits", "end_logits": "dend_logits",
             "sentence_embedding": "dlast_hidden_state", "pooled": "dpooler_output",
             "seq_relationship_logits": "dseq_relationship_logits"}  # fmt: skip
+FACTOR = "gradient-factor"
+SAME = 1e-4  # relative; of gradients that are multiples of each other
 ONE_SIDED = (
     "The tied table receives one part of its gradient alone: {}.\n"
     "yours: ∂word = {}\n"
     "right: ∂word = gradient of the look-up + gradient of the projection onto the vocabulary\n"
     "fix: use the same Parameter in both places, without detach, .data or a copy"
+)
+OTHER_SHARES = (
+    "The two parts of the tied table's gradient have other factors than 1.\n"
+    "yours: ∂word = {}\n"
+    "right: ∂word = gradient of the look-up + gradient of the projection onto the vocabulary\n"
+    "fix: look for what counts one use of the table twice, or only partly"
 )
 UNTIED = (
     "Two parameters hold the word table: each receives a part of its gradient, and after one step "
@@ -132,18 +140,51 @@ def tied(reference, rows, cotangents):
     for part, side in sides.items():
         if len(word) == 1 and rms(total - side) <= 1e-4 * size < rms(total - exact):
             message = ONE_SIDED.replace("{}", f"gradient of {part} alone")
-            return "tied-gradient-one-sided", message, f"it is the part of {part} to 1e-4"
-    return None
+            other = next(n for n in sides if n != part)
+            evidence = f"1 × the part of {part} + 0 × that of {other}, to 1e-4"
+            return "tied-gradient-one-sided", message, evidence
+    return _other_shares(total, sides, size) if len(word) == 1 else None
+
+
+def _other_shares(total, sides, size):
+    """The tied table's gradient as a sum of its two parts with other factors; None if it is not."""
+    columns = np.stack([x.ravel() for x in sides.values()], axis=1)
+    factors, *_ = np.linalg.lstsq(columns, total.ravel(), rcond=None)
+    error = rms(columns @ factors - total.ravel())
+    if error > SAME * size or np.abs(factors - 1).max() <= SAME:
+        return None
+    shares = [f"{f:.4f} × the part of {n}" for f, n in zip(factors, sides, strict=True)]
+    message = OTHER_SHARES.replace("{}", " + ".join(shares))
+    return "tied-gradient-factor", message, f"in every entry to {error / size:.0e} of its rms"
+
+
+def _factors(bad):
+    """The Diagnosis of gradients that are multiples of the right ones, all of them; or []."""
+    factors = []
+    for g in bad:
+        f = float(np.vdot(g.value, g.exact) / max(float(np.vdot(g.exact, g.exact)), 1e-300))
+        if not f or rms(g.value - f * g.exact) > SAME * rms(g.value):
+            return []
+        factors.append(f)
+    shown = [f"∂{g.weight} is {f:.4f} × the right one" for g, f in zip(bad, factors, strict=True)]
+    some = ", ".join(shown[-3:]) + (f" and {len(bad) - 3} more" if len(bad) > 3 else "")
+    message = (
+        f"The gradient is a multiple of the right one.\nyours: {some}\nright: 1 ×\n"
+        "fix: look for a use that counts twice, a hook, a mean of copies, or a detached part"
+    )
+    evidence = f"in every entry to {SAME:.0e} of its rms"
+    return [Diagnosis(FACTOR, message, f"parameter {bad[-1].weight}", evidence)]
 
 
 def compare_gradients(comparison, reference, mine, cotangents):
-    """Add the rows of the gradients, and the first that differs if all else agrees.
+    """Add the rows of the gradients, and the first that differs if all else agrees  ->  [Gradient,
+    …] of those that differ, the nearest to the loss last.
 
     comparison: of `compare_values`. mine, cotangents: as `gradients` takes them.
     """
     report, public = comparison.report, reference.program.names
     if not cotangents or not mine:
-        return
+        return []
     double = comparison.alignment.precision != SINGLE
     found, exact = gradients(reference, comparison.weights, mine, cotangents, double)
     comparison.other_form.extend(_other_form(comparison.weights, mine, exact, public))
@@ -153,24 +194,24 @@ def compare_gradients(comparison, reference, mine, cotangents):
         agrees = g.agrees or (untied and g.name == reference.program.word)
         row = Row(f"grad.{public[g.name]}", "gradient", g.error, g.explained, agrees, g.weight)
         report.rows.append(row)
-    if report.verdict == "differ":
-        return
     order = list(public)
     bad = sorted((g for g in found if not g.agrees), key=lambda g: order.index(g.name))
-    if not bad:
-        return
+    if report.verdict == "differ" or not bad:
+        return bad
     last = bad[-1]  # backpropagation reaches the last parameter first
     report.verdict, report.first_difference = "differ", f"grad.{public[last.name]}"
     report.where = f"parameter {last.weight}"
     if mistake and all(g.name == reference.program.word for g in bad):
         report.diagnosis = [Diagnosis(mistake[0], mistake[1], report.where, mistake[2])]
-        return
+        return bad
+    report.diagnosis = _factors(bad)
     zero = "no gradient arrives" if not rms(last.value) else f"relative error {last.error:.1e}"
     report.evidence = (
         f"every quantity of the forward agrees; of {len(found)} gradients {len(bad)} differ, "
         f"the nearest to the loss is that of {last.weight}: {zero}; look for detach, no_grad, "
         f".data or a copy of the weight"
     )
+    return bad
 
 
 def _other_form(weights, mine, exact, public):

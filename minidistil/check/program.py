@@ -38,8 +38,8 @@ SITES = {
 
 
 # {op or site: the first quantity that it changes}, where that is not the site's own.
-CHANGES = {"scores": "scores", "weights": "probs", "heads": "scores", "block": "q",
-           "layer_of": "q", "embedding_sum": "embeddings_sum", "pool": "pooler",
+CHANGES = {"scores": "scores", "context_of": "scores", "weights": "probs", "heads": "scores",
+           "block": "q", "layer_of": "q", "embedding_sum": "embeddings_sum", "pool": "pooler",
            "projection": "logits", "output_norm": "output", "classifier": "logits",
            "dense": "pooler", "out_proj": "logits",
            "text_vector": "sentence_embedding",
@@ -53,7 +53,7 @@ CHANGES = {"scores": "scores", "weights": "probs", "heads": "scores", "block": "
            "distillation_classifier": "distillation_logits",
            "nsp": "seq_relationship_logits", "pooler_activation": "pooled"}  # fmt: skip
 
-LATER = {"heads": {"context"}, "block": {"output"},
+LATER = {"heads": {"context"}, "context_of": {"context"}, "block": {"output"},
          "pre_norm_block": {"attention_sum", "ffn_norm", "output"},
          "cross_block": {"attention_sum", "cross_q", "cross_sum", "lin1", "output"}}  # fmt: skip
 
@@ -194,7 +194,9 @@ class Program:
             split, merge = do("heads", "heads", self.a.H)
             s = keep("scores", do("scores", "scores", split(q), split(k)))
             weights = keep("probs", do("weights", "probs", s, self.mask))
-            return linear("out", keep("context", merge(weights @ split(v))))
+            given = {"mask": self.mask, "n_heads": self.a.H}
+            context = do("context_of", "context", merge(weights @ split(v)), q, k, v, **given)
+            return linear("out", keep("context", context))
 
         def feed(z):
             g = do("activation", "activation", linear("lin1", z), name=self.a.activation)

@@ -95,6 +95,12 @@ def attention(q, k, v, *, n_heads, mask=None, replaced=None):
     return merge(a @ split(v))
 
 
+def context_of(context, q, k, v, *, mask, n_heads):
+    """context, q, k, v (B,T,C)  ->  the context: what a module that takes other q, k, v or another
+    axis changes as a whole."""
+    return context
+
+
 def block(x, attend, attention_norm, feed, output_norm, residual):
     """A post-norm block: residual sum, then LayerNorm, twice.  x (B,T,C)  ->  (B,T,C)."""
     u = attention_norm(residual(x, attend(x), "attention_sum"))
@@ -196,5 +202,5 @@ OBJECTIVES = {  # not part of a model's forward
 RIGHT = {
     f.__name__: f
     for f in (embedding_sum, layernorm, linear, activation, residual, heads, scores, softmax,
-              weights, attention, block, layer_of, pool, projection, spans, text_vector)
+              weights, attention, context_of, block, layer_of, pool, projection, spans, text_vector)
 } | OBJECTIVES  # fmt: skip

@@ -12,9 +12,9 @@ from minidistil.check.align import SINGLE
 from minidistil.check.findings import Diagnosis
 from minidistil.check.formulas import rewritten
 from minidistil.check.functions import FUNCTIONS, left_out, slope_inside
-from minidistil.check.reference_ops import softmax
+from minidistil.check.reference_ops import layernorm, softmax
 from minidistil.check.relations import EXACT, PARTLY, Relation, relation
-from minidistil.check.steps_inside import call_of, followed, replaced, terms
+from minidistil.check.steps_inside import call_of, followed, other_ops, replaced, terms
 from minidistil.testing import rms
 
 TRIED = 24  # arrays after the last quantity that agrees
@@ -29,7 +29,16 @@ def related(reference, alignment, where):
     call = call_of(reference, name)
     with np.errstate(all="ignore"):
         for owner, view in _in_its_place(reference, alignment, call):
-            for search in (_related, _replaced, _terms, _functions, _weights, _formulas):
+            for search in (
+                _related,
+                _normed,
+                _replaced,
+                _other_op,
+                _terms,
+                _functions,
+                _weights,
+                _formulas,
+            ):
                 found = search(reference, name, view, call, tolerance)
                 if found is not None:
                     place = alignment.index.recorded[owner].where or where
@@ -45,9 +54,12 @@ def _in_its_place(reference, alignment, call):
     before = alignment.names[: alignment.names.index(name)]
     last = max((alignment.good[n] for n in before if n in alignment.good), default=-1)
     _, owners, views, _ = alignment.index.kind(exact.shape)
-    later = [(o, v) for o, v in zip(owners, views, strict=True) if o > last][:TRIED]
+    held = set(alignment.good.values())
+    pairs = list(zip(owners, views, strict=True))
+    later = [(o, v) for o, v in pairs if o > last][:TRIED]
     if call is None:
         return later
+    earlier = [(o, v) for o, v in pairs if o < last and o not in held][:TRIED]
     counts = []
     for _, view in later:
         follow = followed(reference, name, call, view)
@@ -59,7 +71,9 @@ def _in_its_place(reference, alignment, call):
     most = max(counts, default=0)
     # Where nothing that follows is reproduced, the latest array is the quantity: the ones before
     # are steps on the way to it.
-    return [pair for pair, count in zip(later, counts, strict=True) if count == most][::-1]
+    return [pair for pair, count in zip(later, counts, strict=True) if count == most][
+        ::-1
+    ] + earlier
 
 
 def _diagnosis(name, found, where):
@@ -100,6 +114,34 @@ def _replaced(reference, name, view, step, tolerance):
             )
             says = f"computed with {other} in place of {right}"
             return Relation(f"another-{kind}", says, f"{step.op} of {other}", error)
+    return None
+
+
+def _normed(reference, name, view, step, tolerance):
+    """A product of its input after one more LayerNorm, without γ and β."""
+    if step is None or step.op not in ("linear", "projection"):
+        return None
+    x, *parameters = step.args
+    C = x.shape[-1]
+    for eps in (1e-5, 1e-12, 1e-6):
+        normed = layernorm(x, np.ones(C), np.zeros(C), eps=eps)
+        error = _apart(reference, view, step.function(normed, *parameters, **step.fixed))
+        if error <= tolerance:
+            says = f"computed from {step.names[0] or 'its input'} after one more LayerNorm"
+            return Relation("extra-norm", f"{says}, ε = {eps:g}", f"{step.op} of LN(x)", error)
+    return None
+
+
+def _other_op(reference, name, view, step, tolerance):
+    """Another layer of the model in the op's place."""
+    if step is None or step.op not in ("linear", "projection", "layernorm"):
+        return None
+    public = reference.program.names
+    for site, result in other_ops(reference, step):
+        if result.shape == view.shape and _apart(reference, view, result) <= tolerance:
+            layer = public[f"{site}.weight"].removesuffix(".weight")
+            error = _apart(reference, view, result)
+            return Relation("another-layer", f"what {layer} computes", f"{layer}(x)", error)
     return None
 
 

@@ -43,6 +43,12 @@ def relation(mine: np.ndarray, right: np.ndarray, tolerance: float = EXACT) -> R
     return None
 
 
+def partly(mine: np.ndarray, right: np.ndarray) -> str:
+    """ "; right but in …" of an array that agrees in part, as evidence; "" of another."""
+    found = relation(mine, right)
+    return f"; {found.says}" if found is not None and found.id == PARTLY else ""
+
+
 def _apart(mine, candidate):
     """The largest difference, relative to the rms; infinite where the candidate is not finite."""
     off, size = np.abs(mine - candidate).max(), rms(mine)  # masked scores may overflow the rms
@@ -88,6 +94,10 @@ def _function(mine, right):
         "y = x − max x",
         right - top,
     )
+    centred, variance = right - right.mean(-1, keepdims=True), right.var(-1, keepdims=True)
+    for eps in (1e-5, 1e-12, 1e-6):
+        says = f"the right one through a LayerNorm without γ and β, ε = {eps:g}"
+        yield "extra-norm", says, "y = (x − μ)/√(σ² + ε)", centred / np.sqrt(variance + eps)
     length = np.linalg.norm(right, axis=-1, keepdims=True)
     yield "length-normalised", "the right one scaled to length 1", "y = x/|x|", right / length
     for name, f in (

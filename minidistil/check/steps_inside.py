@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minidistil.check.program import stage_of
+from minidistil.check.reference_ops import layernorm, linear
 
 
 class OpCall(NamedTuple):
@@ -44,7 +45,7 @@ def call_of(reference, quantity):
     known |= {id(x): n for n, x in reference.program.p.items()}
     for number, (op, function, args, fixed, result) in enumerate(calls):
         results = result if isinstance(result, tuple) else (result,)
-        if any(x is values[quantity] for x in results):
+        if op != "context_of" and any(x is values[quantity] for x in results):
             names = tuple(known.get(id(x)) for x in args)
             return OpCall(op, function, args, fixed, names, number)
     return None
@@ -72,7 +73,7 @@ def replaced(reference, step):
         if not isinstance(arg, np.ndarray):
             continue
         for other, x in (p if name in p else values).items():
-            if other != name and x.shape == arg.shape and x is not arg:
+            if other != name and x is not arg and _fits(x, arg, step.op):
                 yield (name or "the input", other), _with(step, {i: x})
     pairs = [(i, n) for i, n in enumerate(step.names) if n in p]
     if len(pairs) != 2:
@@ -82,6 +83,26 @@ def replaced(reference, step):
         both = {i: p.get(f"{other}.{n.rpartition('.')[2]}") for i, n in pairs}
         if all(x is not None and x.shape == step.args[i].shape for i, x in both.items()):
             yield (site, other), _with(step, both)
+
+
+def _fits(x, arg, op):
+    """Whether an array can stand in an argument's place; a table may have more rows."""
+    table = op == "embedding_sum" and x.ndim == 2 and len(x) >= len(arg)
+    return x.shape == arg.shape or (table and x.shape[1] == arg.shape[1])
+
+
+def other_ops(reference, step):
+    """(name, result) of each of the model's linear layers and norms on the input of a step."""
+    x, p = step.args[0], reference.program.p
+    for name, weight in p.items():
+        site = name.removesuffix(".weight")
+        bias = p.get(f"{site}.bias")
+        if bias is None or site == name or x.shape[-1] != weight.shape[-1]:
+            continue
+        if weight.ndim == 1:
+            yield site, layernorm(x, weight, bias, eps=reference.program.a.eps)
+        elif weight.ndim == 2:
+            yield site, linear(x, weight, bias)
 
 
 def _with(step, changes):

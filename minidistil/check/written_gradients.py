@@ -10,7 +10,7 @@ import numpy as np
 
 from minidistil.check.align import SINGLE, Reference
 from minidistil.check.compare_values import ForwardComparison
-from minidistil.check.families.family import ENCODERS
+from minidistil.check.crossed import between
 from minidistil.check.findings import Diagnosis, Row
 from minidistil.check.pair_gradients import Part, alike, paired, parameter_pieces, split
 from minidistil.check.parameter_gradients import compare_gradients
@@ -19,19 +19,6 @@ from minidistil.testing import FLOOR, rms
 
 OF_THE_LOSS = ("logits", "start_logits", "end_logits")  # a body's: its last hidden states
 SAME = 1e-4  # relative; gradients of one loss times a number share the factor far more closely
-CROSSED = {  # {quantity of an encoder: the op whose backward gives its gradient}
-    "output_sum": "the LayerNorm after the feed-forward", "lin2": "the residual sum",
-    "activation": "lin2", "lin1": "the activation", "attention_norm": "lin1 or the residual sum",
-    "attention_sum": "the LayerNorm after attention", "out": "the residual sum",
-    "context": "attention's output projection", "probs": "the weighted sum of the values",
-    "v": "the weighted sum of the values", "scores": "the softmax", "q": "the product q·kᵀ/√D",
-    "k": "the product q·kᵀ/√D", "output": "the layer or head behind it",
-    "embeddings": "the first layer", "embeddings_mapping": "the first layer",
-    "embeddings_sum": "the embeddings' LayerNorm", "transform_norm": "the head's last layer",
-    "transform_activation": "the head's LayerNorm", "transform": "the head's activation",
-    "pooled": "the head's last layer", "pooler": "the pooler's activation", "logits": "the loss",
-    "start_logits": "the loss", "end_logits": "the loss", "spans": "the loss",
-}  # fmt: skip
 
 
 def compare_written_gradients(
@@ -111,28 +98,11 @@ def _quantities(comparison, reference, pairs, truth):
         return
     name, row = bad[0]
     report.verdict, report.first_difference, report.where = "differ", row.name, row.where
-    crossed = _crossed(reference, name, pairs, order)
+    crossed = between(reference, name, [n for _, n in pairs])
     report.evidence = (
         f"every quantity of the forward agrees; read from the loss, the gradient of {name} is the "
         f"first that differs, by {row.error:.1e} of its rms, {crossed}"
     )
-
-
-def _crossed(reference, name, pairs, order):
-    """Where the backward is wrong, if the gradient of `name` is the first that differs."""
-    written = [n for _, n in pairs]
-    nearer = written[: written.index(name)]
-    if not nearer:
-        return "and none nearer to the loss is written"
-    agreed = f"and that of {nearer[-1]} agrees: look at the backward of"
-    if reference.model.config.model_type not in ENCODERS:
-        return f"{agreed} what lies between them"
-    between = order[order.index(name) : order.index(nearer[-1])]
-    return f"{agreed} {', '.join(dict.fromkeys(map(_op, reversed(between))))}"
-
-
-def _op(name):
-    return CROSSED.get(name.rpartition(".")[2], name)
 
 
 # ------------------------------------------------------- a factor that all share

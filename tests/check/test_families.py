@@ -157,6 +157,28 @@ def test_transformers_vit(family, images):
     assert (report.verdict, report.unmatched) == ("agree", []), report.text()
 
 
+class TwoHeads(torch.nn.Module):
+    """A DeiT in training: both heads, and not their mean."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, pixel_values):
+        out = self.inner(pixel_values)
+        return out.cls_logits, out.distillation_logits
+
+
+def test_two_heads_without_their_mean_are_refused(images):
+    pytest.importorskip("transformers")
+    from minidistil.check.peers import transformers_model
+
+    folder = images["deit"]
+    report = md.check.compare(TwoHeads(transformers_model(folder)), folder)
+    assert report.code == 2 and "two heads, which are both right" in report.reason
+    assert "(cls_logits + distillation_logits)/2" in report.reason
+
+
 @pytest.mark.parametrize(("family", "bugs"), [("vit", "BUGS"), ("deit", "DEIT_BUGS")])
 def test_mistakes_in_a_vit(family, bugs, images):
     def build(bug):

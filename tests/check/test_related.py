@@ -36,3 +36,37 @@ def test_a_generic_search_names_it(change, folder):
     assert report.code == 1 and report.diagnosis, report.text()
     assert says in report.diagnosis[0].message, report.text()
     assert "in every entry to" in report.diagnosis[0].evidence
+
+
+OTHERS = {  # of nn.TransformerEncoder's module
+    "before the encoder": (
+        "x = self.encoder(x, src_key_padding_mask=padding)\n        h = F.gelu(self.dense(x))",
+        "h = F.gelu(self.dense(x))\n        x = self.encoder(x, src_key_padding_mask=padding)",
+        "with embeddings in place of",
+    ),
+    "a norm for a linear layer": ("self.dense(x)", "self.dense_norm(x)", "vocab_layer_norm"),
+    "a linear layer for a norm": ("self.dense_norm(h)", "self.dense(h)", "vocab_transform"),
+    "left out": ("self.dense(x)", "x", "linear layer is left out"),
+    "words for positions": ("self.places(columns)", "self.tokens(columns)", "word_embeddings"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", OTHERS)
+def test_another_layer_is_named(change, folder):
+    old, new, says = OTHERS[change]
+    source = SOURCES["own_torch"]
+    assert old in source
+    state = load_file(folder / "model.safetensors")
+    report = md.check.compare(loaded(source.replace(old, new)).build(state, CONFIG.n_heads), folder)
+    assert report.code == 1 and report.diagnosis, report.text()
+    assert says in report.diagnosis[0].message, report.text()
+
+
+def test_what_is_right_in_part_is_said(folder):
+    """Three channels come from other weights, which no relation explains; the rest are right."""
+    state = load_file(folder / "model.safetensors")
+    module = loaded(SOURCES["own_torch"]).build(state, CONFIG.n_heads)
+    module.dense.weight.data[:3] += 0.1 * torch.sin(50 * module.dense.weight.data[:3])
+    report = md.check.compare(module, folder)
+    assert report.code == 1 and not report.diagnosis, report.text()
+    assert "right but in 3 of 12 channels: 0, 1, 2" in report.evidence

@@ -63,32 +63,17 @@ class SlotObjects(Objects):
 
 
 @pytest.mark.parametrize("kind", [Anything, Positional, OneDict, Objects, SlotObjects])
-def test_signatures_and_outputs(kind, folder, mine):
-    report = md.check.compare(kind(mine), folder)
-    assert (report.verdict, report.code) == ("agree", 0), report.text()
-    assert any(row.kind == "gradient" for row in report.rows)
+def test_a_mistake_behind_a_signature_is_named(kind, folder):
     wrong = Modules(load_file(folder / "model.safetensors"), CONFIG.n_heads, "gelu-tanh")
     assert [d.id for d in md.check.compare(kind(wrong), folder).diagnosis] == ["gelu-tanh"]
 
 
-def test_compiled_and_parallel_modules(folder, mine):
-    for module in (torch.compile(mine, backend="eager"), torch.nn.DataParallel(mine),
-                   torch.nn.DataParallel(torch.compile(mine, backend="eager"))):  # fmt: skip
-        report = md.check.compare(module, folder)
-        assert (report.verdict, report.code) == ("agree", 0), report.text()
+def test_parts_that_are_compiled_show_their_quantities(folder, mine):
     for block in mine.blocks:
         block.compile(backend="eager")
         block.feed_forward = torch.compile(block.feed_forward, backend="eager")
     report = md.check.compare(mine, folder)
     assert report.code == 0 and any("activation" in row.name for row in report.rows)
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_a_traced_module(folder, mine):
-    ids, mask = torch.ones(4, 12, dtype=torch.long), torch.ones(4, 12, dtype=torch.long)
-    traced = torch.jit.trace(mine, (ids, mask), strict=False)
-    report = md.check.compare(traced, folder)
-    assert report.code == 0 and any(row.kind == "gradient" for row in report.rows), report.text()
 
 
 @pytest.mark.parametrize("frozen", [False, True])

@@ -13,6 +13,7 @@ from minidistil.check.mistakes import (  # noqa: F401  (the import fills the cat
     in_norm,
     in_objectives,
     in_optimizer,
+    in_packed_attention,
     in_pairs,
     in_sentences,
 )

@@ -55,12 +55,14 @@ def _add(value, mask):
     return np.where(mask, 0.0, value)[:, None, None, :]
 
 
-INVERTED = {"filled": -1e9, "added": -1e4, "filled with −∞": -np.inf}
+INVERTED = {"filled": -1e9, "added": -1e4, "filled with −∞": -np.inf,
+            "filled with −∞, and weights of 0 where no key is left": -np.inf}  # fmt: skip
 
 
 @mistake(
     "mask-inverted", "weights", values=tuple(INVERTED),
-    says="The mask is inverted: all attention weight falls on padding ({}).",
+    says="The mask is inverted, or added with the wrong sign: all attention weight falls on "
+    "padding ({}).",
     yours="a = softmax(s with −∞ at the tokens)", right=WEIGHTS,
     fix="mask where attention_mask == 0; PyTorch's key_padding_mask is True at padding, "
     "scaled_dot_product_attention's boolean mask is True at tokens",
@@ -68,7 +70,8 @@ INVERTED = {"filled": -1e9, "added": -1e4, "filled with −∞": -np.inf}
 def mask_inverted(s, mask=None, *, value):
     if value == "added":
         return reference_ops.softmax(s + _add(INVERTED[value], ~mask))
-    return reference_ops.softmax(np.where(mask[:, None, None, :], INVERTED[value], s))
+    weights = reference_ops.softmax(np.where(mask[:, None, None, :], INVERTED[value], s))
+    return np.nan_to_num(weights) if value.endswith("left") else weights
 
 
 @mistake(
@@ -86,10 +89,34 @@ def mask_multiplied(s, mask=None, *, value):
     "mask-too-weak", "weights", values=(-0.1, -1.0, -2.0, -3.0, -5.0, -10.0, -20.0, -30.0),
     says="The mask only adds {} to the scores of padding, which keeps some weight.",
     yours="a = softmax(s + {}·(1 − mask))", right=WEIGHTS,
-    fix="add torch.finfo(scores.dtype).min, or fill with it",
+    fix="add torch.finfo(scores.dtype).min, or fill with it; a float mask is added, so that it is "
+    "0 and −∞, not 1 and 0",
 )  # fmt: skip
 def mask_too_weak(s, mask=None, *, value):
     return reference_ops.softmax(s + _add(value, mask))
+
+
+FAVOURED = {"1": 1.0, "10": 10.0, "the largest float32": float(np.finfo(np.float32).max)}
+
+
+@mistake(
+    "mask-float", "weights", values=tuple(FAVOURED),
+    says="A float mask adds {} to the scores of padding.",
+    yours="a = softmax(s + {}·(1 − mask))", right=WEIGHTS,
+    fix="a float mask is added to the scores: 0 at tokens, −∞ at padding; a boolean one is True at "
+    "padding in key_padding_mask",
+)  # fmt: skip
+def mask_float(s, mask=None, *, value):
+    return reference_ops.softmax(s + _add(FAVOURED[value], mask))
+
+
+@mistake(
+    "mask-everything", "weights", values=("0", "the mean"),
+    says="The mask removes every key; the context is {}.",
+    yours="a = softmax(−∞ at every key)", right=WEIGHTS, fix="mask where attention_mask == 0",
+)  # fmt: skip
+def mask_everything(s, mask=None, *, value):
+    return 0 * s if value == "0" else 0 * s + 1 / s.shape[3]
 
 
 @mistake(

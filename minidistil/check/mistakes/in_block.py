@@ -60,12 +60,30 @@ def weight_untransposed(x, weight, bias):
 
 
 @mistake(
+    "linear-missing", "linear",
+    says="A linear layer is left out.",
+    yours="y = x", right="y = x·Wᵀ + b", fix="apply the layer; nn.Identity may stand in its place",
+)  # fmt: skip
+def linear_missing(x, weight, bias):
+    return x if x.shape[-1] == len(weight) else reference_ops.linear(x, weight, bias)
+
+
+@mistake(
     "bias-missing", "linear",
     says="A bias is not added.",
     yours="y = x·Wᵀ", right="y = x·Wᵀ + b", fix="bias=True, and load the bias",
 )  # fmt: skip
 def bias_missing(x, weight, bias):
     return reference_ops.linear(x, weight, 0 * bias)
+
+
+@mistake(
+    "layer-missing", "block",
+    says="A layer is left out: what follows reads the layer's input.",
+    yours="y = x", right=RIGHT, fix="count the layers that forward runs, and those that are built",
+)  # fmt: skip
+def layer_missing(x, attend, attention_norm, feed, output_norm, residual):
+    return x
 
 
 @mistake(

@@ -1,0 +1,39 @@
+"""Mistakes around nn.MultiheadAttention: the order of packed weights, and the axis of the batch."""
+
+import numpy as np
+
+from minidistil.check import reference_ops
+from minidistil.check.mistakes.registry import mistake
+
+RIGHT = "softmax(q·kᵀ/√D)·v over the tokens of one text"
+
+
+@mistake(
+    "packed-order", "context_of", values=("vkq", "qvk", "kvq", "vqk"),
+    says="The packed weights of q, k, v are in another order: {}.",
+    yours="attention of {} in the places of q, k, v", right=RIGHT,
+    fix="in_proj_weight = torch.cat([q.weight, k.weight, v.weight])",
+)  # fmt: skip
+def packed_order(context, q, k, v, *, mask, n_heads, value):
+    at = {"q": q, "k": k, "v": v}
+    return reference_ops.attention(*(at[n] for n in value), n_heads=n_heads, mask=mask)
+
+
+@mistake(
+    "batch-first", "context_of",
+    values=("with the mask transposed", "without a mask"),
+    says="Attention runs over the texts of the batch, not over the tokens ({}).",
+    yours="softmax(q·kᵀ/√D)·v over the texts, at each column", right=RIGHT,
+    fix="batch_first=True, or x.transpose(0, 1) before and after: nn.MultiheadAttention and "
+    "nn.TransformerEncoderLayer take (T,B,C)",
+)  # fmt: skip
+def batch_first(context, q, k, v, *, mask, n_heads, value):
+    q, k, v = (x.swapaxes(0, 1) for x in (q, k, v))
+    seen = np.ascontiguousarray(mask.T) if value == "with the mask transposed" else None
+    out = reference_ops.attention(q, k, v, n_heads=n_heads, mask=seen, replaced={"weights": _safe})
+    return out.swapaxes(0, 1)
+
+
+def _safe(s, mask=None):
+    """Attention weights, 0 where no key is left, as in scaled_dot_product_attention."""
+    return np.nan_to_num(reference_ops.weights(s, mask))
