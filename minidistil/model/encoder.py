@@ -114,10 +114,10 @@ def attention_sublayer_backward(du, cache: tuple, ops):
 GELU_FORM = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
 
 
-def linear_activation(x, layer: tuple, activation: str, context: Context):
+def linear_activation(x, layer: tuple, activation: str, context: Context, for_linear=False):
     """x (N,I), layer: weight (O,I), bias (O,)  ->  activation(linear(x)) (N,O), cache.
 
-    activation: as in config.json.
+    activation: as in config.json. for_linear: the result goes to a linear layer alone.
     """
     ops = context.ops
     if activation == "relu":
@@ -125,7 +125,9 @@ def linear_activation(x, layer: tuple, activation: str, context: Context):
         y, relu = ops.relu.forward(h)
         return y, (linear, relu)
     form = GELU_FORM[activation]
-    return ops.linear_gelu.forward(x, *layer, approximate=form, keep=context.keep)
+    return ops.linear_gelu.forward(
+        x, *layer, approximate=form, keep=context.keep, for_linear=for_linear
+    )
 
 
 def linear_activation_backward(dy, cache: tuple, activation: str, ops):
@@ -149,7 +151,7 @@ class FeedForwardCache(NamedTuple):
 def feed_forward(x, p: Params, context: Context):
     """x (N,C)  ->  f (N,C) = dropout(lin2(gelu(lin1(x)))), cache."""
     a = context.architecture
-    g, lin1 = linear_activation(x, of(p, "lin1"), a.activation, context)  # (N,F)
+    g, lin1 = linear_activation(x, of(p, "lin1"), a.activation, context, for_linear=True)  # (N,F)
     f, lin2 = context.ops.linear.forward(g, *of(p, "lin2"))  # (N,C)
     f, dropped = context.drop(f, a.dropout if a.drops_ffn_output else 0.0, FFN_DROPOUT)
     return f, FeedForwardCache(lin1, lin2, dropped, a.activation)

@@ -18,10 +18,11 @@ from minidistil.ops.runtime.workspace import empty, empty_like
 # ------------------------------------------------------- NumPy: the specification
 
 
-def forward(x, weight, bias, *, approximate="none", keep=True):
+def forward(x, weight, bias, *, approximate="none", keep=True, for_linear=False):
     """x (N,I), weight (O,I), bias (O,)  ->  y (N,O), the caches of linear and of gelu.
 
-    keep=False: inference; the cache is None.
+    keep=False: inference; the cache is None. for_linear: y goes to linear layers alone, which
+    matters in bfloat16 (`linear_gelu_bf16.py`).
     """
     h, product = linear.forward(x, weight, bias)  # (N,O)
     y, activation = gelu.forward(h, approximate=approximate)
@@ -38,7 +39,7 @@ def backward(dy, cache):
 # ------------------------------------------------------- Numba: GELU at the end of each strip
 
 
-def forward_cpu(x, weight, bias, *, approximate="none", keep=True):
+def forward_cpu(x, weight, bias, *, approximate="none", keep=True, for_linear=False):
     h = empty((len(x), len(weight)))
     y = empty_like(h) if keep else h
     matmul(x, weight.T, h, bias=bias, gelu=approximate, into=y)
@@ -54,7 +55,7 @@ def backward_cpu(dy, cache):
 # ------------------------------------------------------- CUDA: GELU at the end of each tile
 
 
-def forward_cuda(x, weight, bias, *, approximate="none", keep=True):
+def forward_cuda(x, weight, bias, *, approximate="none", keep=True, for_linear=False):
     h = device_empty((len(x), len(weight)))
     y = device_empty(h.shape) if keep else h
     matmul_cuda.matmul(x, weight, h, transpose_b=True, bias=bias, gelu=approximate, into=y)

@@ -11,10 +11,11 @@ from minidistil.ops.runtime.workspace import empty
 # ------------------------------------------------------- NumPy: the specification
 
 
-def forward(x, weight, bias, *, approximate="none", keep=True):
+def forward(x, weight, bias, *, approximate="none", keep=True, for_linear=False):
     """x (N,I), weight (O,I), bias (O,)  ->  y (N,O), the caches of linear_bf16 and of gelu.
 
-    keep=False: inference; the cache is None.
+    keep=False: inference; the cache is None. for_linear: y goes to linear layers alone, which round
+    it; in inference, `forward_cpu` then returns it rounded already (`kernels/amx_rows.py`).
     """
     h, product = linear_bf16.forward(x, weight, bias)  # (N,O)
     y, activation = gelu.forward(h, approximate=approximate)
@@ -31,9 +32,10 @@ def backward(dy, cache):
 # ------------------------------------------------------- Numba: GELU at the end of each strip
 
 
-def forward_cpu(x, weight, bias, *, approximate="none", keep=True):
+def forward_cpu(x, weight, bias, *, approximate="none", keep=True, for_linear=False):
     if not keep:
-        return matmul_narrow.linear_bf16(x, weight, bias, approximate), None
+        y = matmul_narrow.linear_bf16(x, weight, bias, approximate, for_linear=for_linear)
+        return y, None
     h, y = (empty((len(x), len(weight))) for _ in range(2))
     matmul_bf16(x, weight.T, h, bias=bias, gelu=approximate, into=y)
     return y, ((x, weight), (h, approximate))

@@ -9,7 +9,7 @@ from minidistil.ops.kernels import matmul_narrow
 # ------------------------------------------------------- NumPy: the specification
 
 
-def forward(x, weight, bias, *, approximate="none", keep=True):
+def forward(x, weight, bias, *, approximate="none", keep=True, for_linear=False):
     """x (N,I), weight (O,I), bias (O,)  ->  y (N,O), no cache. Raises as `linear_int8` does."""
     h, _ = linear_int8.forward(x, weight, bias)
     return gelu.forward(h, approximate=approximate)[0], None
@@ -21,7 +21,7 @@ backward = linear_int8.backward
 # ------------------------------------------------------- Numba: `kernels/matmul_narrow.py`
 
 
-def forward_cpu(x, weight, bias, *, approximate="none", keep=True):
+def forward_cpu(x, weight, bias, *, approximate="none", keep=True, for_linear=False):
     linear_int8.check_depth(x.shape[-1])
     return matmul_narrow.linear_int8(x, weight, bias, approximate), None
 

@@ -5,11 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minidistil.ops import gelu, linear_bf16, linear_int8
+from minidistil.ops import gelu, linear_bf16, linear_gelu_bf16, linear_int8
 from minidistil.ops.kernels import activation, amx_linear, amx_matmul, amx_products, amx_reference
 from minidistil.ops.kernels.amx_matmul import DEEPEST
 from minidistil.ops.kernels.amx_products import After
 from minidistil.ops.kernels.amx_reference import tdpbf16ps
+from minidistil.ops.kernels.amx_rows import PackedRows
 from minidistil.ops.kernels.amx_tile import BF16, FORMATS, HIGH, HIGHEST, SIDE
 from minidistil.ops.kernels.matmul import matmul
 from minidistil.ops.kernels.number_formats import round_bf16
@@ -109,6 +110,30 @@ def test_linear_in_bfloat16_too(unit, size):
     x, weight, bias = normal(I, (N, I), (O, I), (O,))
     y, _ = linear_bf16.forward_cpu(x, weight, bias)
     np.testing.assert_array_equal(y, specified(BF16, x, weight.T, np.tile(bias, (N, 1))))
+
+
+@pytest.mark.parametrize("form", activation.FORMS)
+@pytest.mark.parametrize("size", [*SIZES, (33, 40, 97)], ids=str)
+def test_rows_that_are_packed_where_they_arise(unit, size, form):
+    """They are what the next linear layer rounds, and give what it gives, bit by bit."""
+    N, I, O = size
+    x, weight, bias, following, shift = normal(I, (N, I), (O, I), (O,), (I, O), (I,))
+    x[0, 0], weight[-1] = np.nan, 1e-39  # a row of NaN, a column of small numbers
+    found = {}
+    for packs in (False, True):
+        options = {"approximate": form, "keep": False, "for_linear": packs}
+        y, cache = linear_gelu_bf16.forward_cpu(x, weight, bias, **options)
+        assert isinstance(y, PackedRows) == packs and y.shape == (N, O) and cache is None
+        found[packs] = y, linear_bf16.forward_cpu(y, following, shift)[0]
+    np.testing.assert_array_equal(np.asarray(found[True][0]), round_bf16(found[False][0]))
+    np.testing.assert_array_equal(found[True][1], found[False][1])
+    with amx.without_amx():  # they are an array to everything else
+        np.testing.assert_array_equal(
+            linear_gelu_bf16.forward_cpu(found[True][0], following, shift, **options)[0],
+            linear_gelu_bf16.forward_cpu(np.asarray(found[True][0]), following, shift, **options)[
+                0
+            ],
+        )
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)

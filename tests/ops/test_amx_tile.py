@@ -10,7 +10,7 @@ import pytest
 from llvmlite import ir
 
 from minidistil.ops.kernels import amx_reference
-from minidistil.ops.kernels.amx_matmul import SHAPES, aligned
+from minidistil.ops.kernels.amx_matmul import SHAPES
 from minidistil.ops.kernels.amx_panels import PARTS, emit_split, emit_transpose
 from minidistil.ops.kernels.amx_tile import (
     BF16,
@@ -31,6 +31,7 @@ from minidistil.ops.kernels.amx_tile import (
 )
 from minidistil.ops.runtime import amx
 from minidistil.ops.runtime.cpu import exact
+from minidistil.ops.runtime.workspace import aligned
 
 KINDS = {"bf16": BF16, "int8": INT8, "high": HIGH, "highest": HIGHEST}
 LONG = ir.IntType(64)

@@ -49,7 +49,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minidistil.ops.kernels import flash_attention
-from minidistil.ops.kernels.amx_matmul import FACTORS, SHAPES, aligned, steps_of
+from minidistil.ops.kernels.amx_matmul import FACTORS, SHAPES, steps_of
 from minidistil.ops.kernels.amx_panels import CHANNELS, PARTS, SPARE, Lines, pack
 from minidistil.ops.kernels.amx_tile import (
     HIGHEST,
@@ -67,6 +67,7 @@ from minidistil.ops.kernels.flash_attention import Attention, make_plan, maximum
 from minidistil.ops.kernels.packing import up
 from minidistil.ops.runtime import amx
 from minidistil.ops.runtime.cpu import exact, exp, own_code, prange, serial, use_threads
+from minidistil.ops.runtime.workspace import aligned
 
 LEAST = 192  # queries and keys from which HIGHEST is faster than `flash_attention.py`
 

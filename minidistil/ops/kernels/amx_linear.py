@@ -12,7 +12,6 @@ import numpy as np
 
 from minidistil.ops.kernels.amx_matmul import (
     Panels,
-    aligned,
     make_job,
     multiply,
     pack_right,
@@ -23,6 +22,7 @@ from minidistil.ops.kernels.amx_tile import BF16, INT8, ROW, SIDE
 from minidistil.ops.kernels.number_formats import quantize
 from minidistil.ops.kernels.row_rounding import whole_row
 from minidistil.ops.runtime.cpu import exact, prange, use_threads
+from minidistil.ops.runtime.workspace import aligned
 
 
 def pack_bf16_tiles(weight):
@@ -31,7 +31,10 @@ def pack_bf16_tiles(weight):
 
 
 def linear_bf16(x, panels, bias, y, form):
-    """x (N,I), W packed, bias (O,)  ->  y (N,O), through GELU if `form` says so."""
+    """x (N,I), W packed, bias (O,)  ->  y (N,O), through GELU if `form` says so.
+
+    x may be PackedRows, and y may be, with GELU.
+    """
     workers = workers_for(*y.shape, x.shape[1])
     multiply(workers, make_job(BF16, x, panels, y, workers=workers, bias=bias, form=form))
 

@@ -32,8 +32,18 @@ from typing import NamedTuple
 import numpy as np
 
 from minidistil.ops.kernels.activation import ERF, NO_GELU, gelu_erf, gelu_tanh
-from minidistil.ops.kernels.amx_panels import BACK, CHANNELS, PARTS, SPARE, Lines, pack
+from minidistil.ops.kernels.amx_panels import (
+    BACK,
+    CHANNELS,
+    PARTS,
+    SPARE,
+    Lines,
+    pack,
+    pack_step,
+)
+from minidistil.ops.kernels.amx_rows import PackedRows
 from minidistil.ops.kernels.amx_tile import (
+    BF16,
     INT8,
     ROW,
     SIDE,
@@ -58,7 +68,7 @@ from minidistil.ops.runtime.cpu import (
     serial,
     use_threads,
 )
-from minidistil.ops.runtime.workspace import empty
+from minidistil.ops.runtime.workspace import aligned
 
 NEAR = 640 << 10
 DEEPEST = (1 << 30, 1 << 30, 24, 24)
@@ -84,7 +94,7 @@ class AmxJob(NamedTuple):
 
     kind: int
     a: int
-    a_row: int
+    a_row: int  # 0: `a` is the address of panels
     a_step: int
     tiles: np.ndarray  # these four are Panels
     wide_right: np.ndarray
@@ -93,6 +103,7 @@ class AmxJob(NamedTuple):
     start: np.ndarray  # (32·⌈N/32⌉ + 32,) the bias, then zeros
     c: np.ndarray  # (M,N)
     g: np.ndarray  # (M,N) gelu(c)
+    g_panels: int  # address of panels that take gelu(c) instead, or 0
     add: bool
     form: int
     M: int
@@ -105,12 +116,6 @@ class AmxJob(NamedTuple):
     near: np.ndarray  # (workers, bytes) panels of A
     blocks: np.ndarray  # (workers, 2, 32, 32) sums of a block of C, and what C holds at an edge
     spare: np.ndarray  # (workers, bytes) for packing; at its end, a line that nothing reads
-
-
-def aligned(nbytes):
-    """Bytes from the beginning of a cache line on."""
-    raw = empty(nbytes + ROW, np.uint8)
-    return raw[-raw.__array_interface__["data"][0] % ROW :][:nbytes]
 
 
 def steps_of(kind, depth):
@@ -142,6 +147,7 @@ def make_job(kind, a, panels, c, *, workers, bias=None, add=False, form=NO_GELU,
              rows=None):  # fmt: skip
     """The job c (M,N) = a (M,K)·B + bias; a may have any layout.
 
+    For BF16, a may be PackedRows, and so may c, which then takes gelu(a·B + bias) alone.
     rows: for INT8, (s, zero) of a, which is then uint8, its channels padded to a multiple of 64.
     """
     amx.note("AMX")
@@ -151,15 +157,23 @@ def make_job(kind, a, panels, c, *, workers, bias=None, add=False, form=NO_GELU,
     if bias is not None:
         start[:N] = bias
     s, zero = rows or (np.zeros(0, np.float32), np.zeros(0, np.int32))
-    count = near_panels(kind, K, M)
+    at, strides, panels_to = _address(a), getattr(a, "strides", (0, 0)), 0
+    if isinstance(c, PackedRows):
+        c, panels_to = np.zeros((0, 0), np.float32), _address(c)
+    count = near_panels(kind, K, M) if strides[0] else 0
     sizes = count * steps_of(kind, K) * 2 * TILE * PARTS[kind], SPARE + (count + 1) * ROW
     near, spare = (aligned(workers * n).reshape(workers, n) for n in sizes)
     blocks = aligned(workers * 8 * SIDE * SIDE).view(np.float32).reshape(workers, 2, SIDE, SIDE)
     return AmxJob(
-        kind, a.__array_interface__["data"][0], *a.strides, *panels, start, c,
-        c if g is None else g, add, form, M, N, K, s, zero, np.zeros(-(-M // SIDE), np.bool_),
+        kind, at, *strides, *panels, start, c, c if g is None else g, panels_to, add, form,
+        M, N, K, s, zero, np.zeros(-(-M // SIDE), np.bool_),
         SHAPES, near, blocks, spare,
     )  # fmt: skip
+
+
+def _address(x):
+    """Where an array, or PackedRows, begins."""
+    return getattr(x, "panels", x).__array_interface__["data"][0]
 
 
 def workers_for(M, N, K):
@@ -202,15 +216,18 @@ def compute(t, workers, job):
     steps, step = up(job.K, CHANNELS[kind]), 2 * TILE * PARTS[kind]
     deepest = min(steps, DEEPEST[kind])
     near = max(1, NEAR // (deepest * step))
-    a_packed, b_packed = job.near[t].ctypes.data, job.tiles.ctypes.data
+    b_packed = job.tiles.ctypes.data
     spare, sums = job.spare[t].ctypes.data, job.blocks[t, 0].ctypes.data
     unread = job.spare[t, -ROW:].ctypes.data
     configure(job.shapes.ctypes.data)
     for first in range(i0, i1, near):
         last = min(first + near, i1)
-        rows = Lines(job.a + first * SIDE * job.a_row, job.a_row, job.a_step,
-                     job.M - first * SIDE, job.K)  # fmt: skip
-        pack(kind, False, rows, a_packed, job.wide[first:last], spare)
+        a_packed = job.a + first * steps * step
+        if job.a_row:
+            a_packed = job.near[t].ctypes.data
+            rows = Lines(job.a + first * SIDE * job.a_row, job.a_row, job.a_step,
+                         job.M - first * SIDE, job.K)  # fmt: skip
+            pack(kind, False, rows, a_packed, job.wide[first:last], spare)
         for k in range(0, steps, deepest):
             kc = min(deepest, steps - k)
             for j in range(j0, j1):
@@ -218,14 +235,17 @@ def compute(t, workers, job):
                 for i in range(first, last):
                     a_panel = a_packed + ((i - first) * steps + k) * step
                     m = min(SIDE, job.M - i * SIDE)
-                    expect(m, job.g[i * SIDE :, j * SIDE :].ctypes.data, 4 * job.N)
+                    if job.g_panels:
+                        expect(16, _step_of(i, j, job), 2 * ROW)
+                    else:
+                        expect(m, job.g[i * SIDE :, j * SIDE :].ctypes.data, 4 * job.N)
                     block(Block(kind, m, kc, a_panel, b_panel, sums, 4 * SIDE, unread))
-                    _finish(i, j, k > 0, k + kc == steps, job.blocks[t], job)
+                    _finish(i, j, k > 0, k + kc == steps, job.blocks[t], spare, job)
     release()
 
 
 @exact()
-def _finish(i, j, more, last, blocks, job):
+def _finish(i, j, more, last, blocks, spare, job):
     """Sums of a block -> C. more: C holds a part of its sum; last: nothing follows."""
     own_code()
     m, n = min(SIDE, job.M - i * SIDE), min(SIDE, job.N - j * SIDE)
@@ -253,8 +273,18 @@ def _finish(i, j, more, last, blocks, job):
             _copy(blocks[0, p, :n], job.c[i * SIDE + p, j * SIDE : j * SIDE + n])
     if activated:
         _activate(blocks[0, :m].reshape(-1), job.form)
+        if job.g_panels:
+            lines = Lines(sums, 4 * SIDE, 4, m, n)
+            pack_step(BF16, False, lines, _step_of(i, j, job), spare + SPARE, spare)
+            return
         for p in range(m):
             _copy(blocks[0, p, :n], job.g[i * SIDE + p, j * SIDE : j * SIDE + n])
+
+
+@exact()
+def _step_of(i, j, job):
+    """Where the panels for gelu(C) hold block (i,j): step j of panel i."""
+    return job.g_panels + (i * up(job.N, SIDE) + j) * 2 * TILE
 
 
 @serial

@@ -259,13 +259,13 @@ def pack(kind, right, lines, to, wide, spare):
                     lines.at + p * SIDE * lines.row + k * channels * lines.step,
                     lines.row, lines.step, lines.count - p * SIDE, lines.depth - k * channels,
                 )  # fmt: skip
-                _pack_step(kind, right, part, to + p * panel + k * step, seen + ROW * p, spare)
+                pack_step(kind, right, part, to + p * panel + k * step, seen + ROW * p, spare)
     for p in range(panels):
         wide[p] = _zero_if_wide(parts, panel, to + p * panel, seen + ROW * p)
 
 
 @exact()
-def _pack_step(kind, right, lines, tile, seen, spare):
+def pack_step(kind, right, lines, tile, seen, spare):
     """Two tiles for each part: one step of a panel, of which as many lines and channels exist."""
     own_code()
     parts, channels = PARTS[kind], CHANNELS[kind]

@@ -21,6 +21,7 @@ import numpy as np
 
 from minidistil.ops.kernels import amx_linear
 from minidistil.ops.kernels.activation import CODES
+from minidistil.ops.kernels.amx_rows import PackedRows, empty_rows
 from minidistil.ops.kernels.matmul import activate_strip
 from minidistil.ops.kernels.number_formats import quantize, round_bf16
 from minidistil.ops.kernels.packing import KC, SMALL, Tiles, share_of
@@ -106,34 +107,46 @@ def linear_int8(
             "int8 needs a processor with SSE2, AVX2, AVX-512BW or Arm's dot product, and this one "
             "has none of them; use bfloat16 or float32"
         )
-    tiles = amx_linear.pack_int8_tiles, amx_linear.linear_int8
+    tiles = amx_linear.pack_int8_tiles, amx_linear.linear_int8, empty
     return _linear(x, weight, bias, gelu, INT8, pack_int8, tiles)
 
 
 def linear_bf16(
-    x: np.ndarray, weight: np.ndarray, bias: np.ndarray, gelu: str | None = None
-) -> np.ndarray:
-    """x (N,I), weight (O,I), bias (O,), all float32  ->  y (N,O); see `linear_bf16.py`."""
+    x: np.ndarray | PackedRows,
+    weight: np.ndarray,
+    bias: np.ndarray,
+    gelu: str | None = None,
+    *,
+    for_linear: bool = False,
+) -> np.ndarray | PackedRows:
+    """x (N,I), weight (O,I), bias (O,), all float32  ->  y (N,O); see `linear_bf16.py`.
+
+    for_linear: with `gelu`, y is PackedRows where there is AMX, for another linear_bf16.
+    """
     tiles = amx_linear.pack_bf16_tiles, amx_linear.linear_bf16
-    return _linear(x, weight, bias, gelu, BF16, pack_bf16, tiles)
+    new = empty_rows if for_linear else empty
+    return _linear(x, weight, bias, gelu, BF16, pack_bf16, (*tiles, new))
 
 
 def _linear(x, weight, bias, gelu, dot, pack, tiles):
-    """tiles: what packs W for AMX, and what multiplies."""
+    """tiles: for AMX, what packs W, what multiplies, and what makes y."""
     for name, array in (("x", x), ("weight", weight), ("bias", bias)):
         if array.dtype != np.float32:
             raise TypeError(f"the kernels round from float32, and {name} is {array.dtype}")
-    if x.ndim != 2 or weight.shape != (len(bias), x.shape[1]):
+    if len(x.shape) != 2 or weight.shape != (len(bias), x.shape[1]):
         raise ValueError(
             f"linear needs x (N,I), weight (O,I) and bias (O,), not {x.shape}, {weight.shape} and "
             f"{bias.shape}"
         )
-    x, (N, O) = np.ascontiguousarray(x), (len(x), len(bias))
-    y = empty((N, O))
-    if N and x.shape[1] and O and amx.in_use():
-        pack, multiply = tiles
+    (N, I), O = x.shape, len(bias)
+    if N and I and O and amx.in_use():
+        pack, multiply, new = tiles
+        y = new((N, O))
+        x = x if isinstance(x, PackedRows) else np.ascontiguousarray(x)
         multiply(x, packed(weight, pack), bias, y, CODES[gelu])
-    elif N and O:
+        return y
+    x, y = np.ascontiguousarray(x), empty((N, O))
+    if N and O:
         amx.note(amx.vectors())
         weight = packed(weight, pack)
         I, J = -(-N // MR), len(weight.panels)

@@ -78,6 +78,12 @@ def empty(shape: int | tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
     return buffer[start : start + nbytes].view(dtype).reshape(shape)
 
 
+def aligned(nbytes: int) -> np.ndarray:
+    """Bytes from the beginning of a cache line on."""
+    raw = empty(nbytes + LINE, np.uint8)
+    return raw[-raw.__array_interface__["data"][0] % LINE :][:nbytes]
+
+
 def empty_like(x: np.ndarray) -> np.ndarray:
     """An array of x's shape and dtype, in C order."""
     return empty(x.shape, x.dtype)
