@@ -48,7 +48,8 @@ def backend(name: str, dtype: str = "float32") -> "Backend":
     dtype: "float32"; "float64" for the specification alone; "bfloat16": the operands of every
     linear's products are rounded to that, forward and backward (mixed precision); "int8": the same
     for inference alone, and backward raises ValueError. The arrays that go in and come out are
-    float32 (or float64) in every case. "bfloat16" always rounds these, on every machine, and
+    float32 (or float64) in every case; what `linear_gelu` returns `for_linear` may be rounded and
+    packed, and reads as such an array. "bfloat16" always rounds these, on every machine, and
     attention's where there is AMX; `matmul_precision` permits the products that stay float32 to
     round where it is faster.
     Raises ValueError for any other name or dtype, for int8 where the processor lacks it, and for

@@ -6,12 +6,13 @@ import os
 import numpy as np
 import pytest
 from folders import edit_config, rewrite
-from model_cases import CASES, SMALL, batch_of, model_of
+from model_cases import CASES, LARGE, SMALL, batch_of, model_of
 from safetensors.numpy import load_file
 
 import minidistil as md
 from minidistil.model.model import Model
 from minidistil.ops import NARROW
+from minidistil.ops.runtime import amx
 from minidistil.testing import rms
 
 each = pytest.mark.parametrize("dtype", NARROW)
@@ -43,6 +44,22 @@ def test_a_model_is_close_to_itself_in_float32(name, dtype, backend):
     for key, x in narrow.params.items():
         assert x.dtype == np.float32 and not x.flags.writeable
         np.testing.assert_array_equal(x, model.params[key])
+
+
+@named
+@pytest.mark.parametrize("amx_off", [False, True])
+def test_what_is_packed_in_bfloat16_changes_no_bit(name, amx_off):
+    """With taps, and for a backward, activations are arrays; without, inference packs them."""
+    case = CASES[name]
+    model, batch = in_dtype(model_of(case, LARGE), "bfloat16"), batch_of(case, LARGE)
+    taps = [f"layer.{i}.activation" for i in range(LARGE["L"])]
+    with amx.without_amx(amx_off):
+        plain = model.forward(**batch, keep=False)
+        tapped = model.forward(**batch, keep=False, taps=taps)
+        kept = model.forward(**batch)
+    for other in (tapped, kept):
+        np.testing.assert_array_equal(plain.last_hidden_state, other.last_hidden_state)
+    assert all(isinstance(tapped.taps[t], np.ndarray) for t in taps)
 
 
 def test_int8_has_no_gradient():

@@ -136,6 +136,22 @@ def test_rows_that_are_packed_where_they_arise(unit, size, form):
         )
 
 
+@has_amx
+def test_packed_rows_do_not_depend_on_threads():
+    """65 panels of rows: more than are near at a time, for one worker and for two."""
+    x, weight, bias, following, shift = normal(0, (2065, 96), (200, 96), (200,), (96, 200), (96,))
+    found = []
+    for count in (1, 2):
+        with threads(count):
+            y, _ = linear_gelu_bf16.forward_cpu(x, weight, bias, keep=False, for_linear=True)
+            found.append((np.asarray(y), linear_bf16.forward_cpu(y, following, shift)[0]))
+    for one, two in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, two)
+    np.testing.assert_array_equal(
+        found[0][1], linear_bf16.forward_cpu(*found[0][:1], following, shift)[0]
+    )
+
+
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_linear_in_int8_is_its_specification_to_the_bit(unit, size):
     N, I, O = size

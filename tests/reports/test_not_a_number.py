@@ -64,6 +64,15 @@ def test_every_model_names_the_op(name, backend):
             model.infer(model.pack_batch(batch))
 
 
+def test_inference_in_bfloat16_names_the_op_whose_result_is_packed():
+    """Where lin1 overflows, lin1 is named, though lin2 alone reads what came out of it."""
+    case = CASES["distilbert-single"]
+    model, batch = spoilt(model_of(case, SMALL)), batch_of(case, SMALL)
+    model = model.with_ops(md.backend("cpu", "bfloat16"))
+    with pytest.raises(NotFiniteError, match=PLACE + "linear_gelu.forward with .*ffn.lin1.weight"):
+        model.infer(model.pack_batch(batch))
+
+
 def test_a_decoder_that_diverges_in_training_is_named():
     """Was: KeyError 'decoder.bias' where a GPT-2's training was to name the op.
     Right: FloatingPointError with the place, as for every family."""
