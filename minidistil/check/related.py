@@ -94,7 +94,8 @@ def _related(reference, name, view, step, tolerance):
 def _apart(reference, view, candidate):
     real = reference.frame.real
     off = np.abs(real(view) - real(candidate)).max(initial=0)
-    return float(off / max(rms(real(view)), 1e-30)) if np.isfinite(off) else float("inf")
+    size = rms(real(view))  # infinite of a mask that is added
+    return float(off / max(size, 1e-30)) if np.isfinite([off, size]).all() else float("inf")
 
 
 def _replaced(reference, name, view, step, tolerance):
