@@ -21,6 +21,7 @@ from minidistil.check.trace_values import values_and_gradients
 from minidistil.check.written_gradients import compare_written_gradients
 from minidistil.check.written_values import head_ends, not_finite, recording_of, unknown
 from minidistil.io import limits
+from minidistil.io.counts import counted
 from minidistil.testing import FLOOR
 
 
@@ -141,7 +142,8 @@ def _no_output(comparison, missing, reference):
     sizes = ", ".join(f"{name} {reference.values[name].shape}" for name in missing)
     others = [f"{o.label} {o.shape}" for o in comparison.outputs if o.quantity is None]
     instead = f", but {', '.join(others[:3])}" if others else ""
+    agree = counted(len(comparison.report.rows), "written value", "agrees")
     return (
-        f"{len(comparison.report.rows)} of the written values agree, and the file holds no "
-        f"{sizes}{instead}; write the outputs, or compare the body with --task feature-extraction"
+        f"{agree}, and the file holds no {sizes}{instead}; write the outputs, or compare the body "
+        f"with --task feature-extraction"
     )
