@@ -5,7 +5,7 @@ model of a folder.
 it does a module's, `pair_gradients` finds out which gradient is which.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +28,10 @@ from minidistil.testing import FLOOR
 def compare_trace(
     path: str | Path,
     folder: str | Path,
+    batch: Mapping[str, np.ndarray] | None = None,
     *,
     task: str | None = None,
-    texts: Sequence[str] | None = None,
+    texts: Sequence[str | tuple[str, str]] | None = None,
     inputs: str | Path | None = None,
     seed: int = 0,
 ) -> Report:
@@ -38,16 +39,17 @@ def compare_trace(
 
     path: holds values on one batch, under any names, the task's outputs among them; gradients are
     those of the loss of `minidistil trace`. inputs: the file of `minidistil trace --inputs-only`
-    with the batch; by default the batch is `texts`, or the one in the file, or the random tokens
-    of `trace` with this seed.
+    with the batch; by default it is `batch`, or `texts` (of an encoder-decoder, pairs of source and
+    target), or the one in the file, or the random one of `trace` with this seed.
     Raises ValueError for a folder without a model and for a file that holds nothing to compare.
     """
     model = load(folder, task)
-    batch = program_of(model).example(model, folder, texts, seed)
+    named = bool(batch or texts)
+    batch = batch or program_of(model).example(model, folder, texts, seed)
     written, given = read_trace(path), batch
     if inputs is not None:
         given = read_trace(inputs).inputs
-    elif texts is None and {"input_ids", "attention_mask"} <= set(written.inputs):
+    elif not named and {"input_ids", "attention_mask"} <= set(written.inputs):
         given = written.inputs
     batch = {name: given[name] for name in batch if name in given}
     _check_same(written.inputs, batch, path)
