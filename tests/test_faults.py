@@ -322,9 +322,9 @@ FAULTS = [
     fault("restriction ignored", distillation, step,
           ("_selected_rows", " and not config.restrict_ce_to_mask", "")),
     fault("logits' error by classes too", parity, vocabulary,
-          ("forward", '"reduction": "batchmean"', '"reduction": "mean"')),
+          ("composed", '"reduction": "batchmean"', '"reduction": "mean"')),
     fault("the losses' weights missing in the gradient", parity, vocabulary,
-          ("forward", "x.dtype.type(alpha)", "x.dtype.type(1)")),
+          ("composed", "x.dtype.type(alpha)", "x.dtype.type(1)")),
 ]  # fmt: skip
 
 

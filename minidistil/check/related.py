@@ -54,12 +54,9 @@ def _in_its_place(reference, alignment, call):
     before = alignment.names[: alignment.names.index(name)]
     last = max((alignment.good[n] for n in before if n in alignment.good), default=-1)
     _, owners, views, _ = alignment.index.kind(exact.shape)
-    held = set(alignment.good.values())
-    pairs = list(zip(owners, views, strict=True))
-    later = [(o, v) for o, v in pairs if o > last][:TRIED]
+    later = [(o, v) for o, v in zip(owners, views, strict=True) if o > last][:TRIED]
     if call is None:
         return later
-    earlier = [(o, v) for o, v in pairs if o < last and o not in held][:TRIED]
     counts = []
     for _, view in later:
         follow = followed(reference, name, call, view)
@@ -71,9 +68,7 @@ def _in_its_place(reference, alignment, call):
     most = max(counts, default=0)
     # Where nothing that follows is reproduced, the latest array is the quantity: the ones before
     # are steps on the way to it.
-    return [pair for pair, count in zip(later, counts, strict=True) if count == most][
-        ::-1
-    ] + earlier
+    return [pair for pair, count in zip(later, counts, strict=True) if count == most][::-1]
 
 
 def _diagnosis(name, found, where):
@@ -94,7 +89,8 @@ def _related(reference, name, view, step, tolerance):
 def _apart(reference, view, candidate):
     real = reference.frame.real
     off = np.abs(real(view) - real(candidate)).max(initial=0)
-    return float(off / max(rms(real(view)), 1e-30)) if np.isfinite(off) else float("inf")
+    size = rms(real(view))  # infinite of a mask that is added
+    return float(off / max(size, 1e-30)) if np.isfinite([off, size]).all() else float("inf")
 
 
 def _replaced(reference, name, view, step, tolerance):

@@ -19,6 +19,8 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, args=None, namespace=None):
         found = self._parsed(args, namespace)
+        if second := vars(found).pop("second_model", None):
+            self.error(f"the model is given twice, {found.model} and {second}")
         if getattr(found, "recipe", None):
             options = self.presets(found.recipe)
             vars(found).update(options | self.given(args, options))
@@ -67,13 +69,13 @@ class Parser(argparse.ArgumentParser):
 
 
 class OneModel(argparse.Action):
-    """Stores a model, by place or by option; refuses two."""
+    """Stores a model, by place or by option. A second one is refused by `parse_args`, after unknown
+    options, whose values look like it."""
 
     def __call__(self, parser, namespace, values, option_string=None):
         before = getattr(namespace, self.dest, None)
-        if isinstance(before, str) and before != values:
-            parser.error(f"the model is given twice, {before} and {values}")
-        setattr(namespace, self.dest, values)
+        second = isinstance(before, str) and before != values
+        setattr(namespace, "second_model" if second else self.dest, values)
 
 
 def add_model(parser, text="or a name on the hub; default: weights/", *, dest="model",

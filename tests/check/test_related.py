@@ -39,11 +39,6 @@ def test_a_generic_search_names_it(change, folder):
 
 
 OTHERS = {  # of nn.TransformerEncoder's module
-    "before the encoder": (
-        "x = self.encoder(x, src_key_padding_mask=padding)\n        h = F.gelu(self.dense(x))",
-        "h = F.gelu(self.dense(x))\n        x = self.encoder(x, src_key_padding_mask=padding)",
-        "with embeddings in place of",
-    ),
     "a norm for a linear layer": ("self.dense(x)", "self.dense_norm(x)", "vocab_layer_norm"),
     "a linear layer for a norm": ("self.dense_norm(h)", "self.dense(h)", "vocab_transform"),
     "left out": ("self.dense(x)", "x", "linear layer is left out"),

@@ -171,7 +171,6 @@ def test_bad_input(seen, world, tmp_path, capsys):
     refused(capsys, [*train, data], "for bert, not 'image-classification'", out=out)
     refused(capsys, ["predict", "--model", folder, "a text"], "images come in --data")
     refused(capsys, ["predict", "--model", folder], "images come in --data")
-    refused(capsys, ["trace", folder], "for models of texts, and a vit reads images")
     refused(capsys, ["quantize", "--model", folder, "--out", out], "texts", out=out)
     distil = ["distill", "--teacher", folder, "--data", data, "--held-out", 8, "--steps", 1,
               "--out", out, *SMALL]  # fmt: skip

@@ -17,7 +17,7 @@ import op_checks
 from numba.core.dispatcher import Dispatcher
 from op_cases import Case, Source, all_cases, sequences
 
-from minidistil.ops import adamw, global_norm, linear_bf16, linear_int8
+from minidistil.ops import adamw, attention_bf16, global_norm, linear_bf16, linear_int8
 from minidistil.ops.kernels import amx_peak, peak_cpu, peak_narrow
 from minidistil.ops.kernels.activation import FORMS
 from minidistil.ops.kernels.amx_tile import BF16
@@ -34,6 +34,8 @@ def larger_cases():
     s = Source(5)
     q, k, v = s.normal(3, 150, 64)
     yield Case("attention", "large", (q, k, v), {"bounds": sequences(61, 89), "n_heads": 4})
+    q, k, v = s.normal(3, 209, 32)
+    yield Case("attention", "long", (q, k, v), {"bounds": sequences(200, 9), "n_heads": 2})
     logits, teacher = s.normal(2, 67, 1003, scale=3.0)
     yield Case("kl_div", "large", (logits,), {"teacher": teacher})
     yield Case("cross_entropy", "large", (logits,), {"labels": s.integers(1003, 67)})
@@ -55,7 +57,10 @@ def products():
                 found[f"{M}x{K}x{N}-{layout}-{form}"] = matmul(x, y, bias=bias, gelu=form)
         for name, op in (("int8", linear_int8), ("bfloat16", linear_bf16)):
             found[f"{M}x{K}x{N}-{name}"] = op.forward_cpu(a, b.T.copy(), bias)[0]
-    return found
+    qkv = s.normal(3, 50, 32).astype(np.float32)
+    y, cache = attention_bf16.forward_cpu(*qkv, bounds=sequences(41, 9), n_heads=2)
+    gradients = attention_bf16.backward_cpu(y, cache)
+    return found | {f"attention-bfloat16-{i}": x for i, x in enumerate([y, *gradients])}
 
 
 def optimiser():
