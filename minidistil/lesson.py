@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from minidistil.check import explain
+from minidistil.io.counts import counted
 from minidistil.testing import rms
 
 TOLERANCE = 1e-6  # relative; float64 rounding is far below it, the effect of a bug far above
@@ -65,7 +66,8 @@ def check(
         return
     found = _tuple(answer)
     if len(found) != len(wanted):
-        print(f"✗ {name} returns {_things(len(found))}, wanted {_things(len(wanted))}")
+        returned, things = (counted(len(x), "thing") for x in (found, wanted))
+        print(f"✗ {name} returns {returned}, wanted {things}")
         return
     labels = names or [f"value {i}" for i in range(len(wanted))]
     descriptions = []
@@ -94,10 +96,6 @@ def _tuple(answer):
     return answer if isinstance(answer, tuple) else (answer,)
 
 
-def _things(count):
-    return "1 thing" if count == 1 else f"{count} things"
-
-
 def _difference(mine, theirs):
     """A description of the difference of one array; "" without one."""
     try:
@@ -109,7 +107,7 @@ def _difference(mine, theirs):
         return f"has shape {mine.shape}, wanted {theirs.shape}{hint}"
     bad, expected = ~np.isfinite(mine), ~np.isfinite(theirs)
     if (bad != expected).any():
-        return f"has {bad.sum()} entries that are NaN or infinite"
+        return f"is NaN or infinite in {counted(bad.sum(), 'entry')}"
     mine, theirs = np.where(bad, 0, mine), np.where(bad, 0, theirs)
     size_of = rms(theirs)
     if rms(mine - theirs) <= TOLERANCE * max(size_of, TOLERANCE):

@@ -16,6 +16,7 @@ from minidistil.check.families.family import trace_of
 from minidistil.check.findings import Diagnosis, Row
 from minidistil.check.parameter_gradients import FACTOR
 from minidistil.check.relations import PARTLY, relation
+from minidistil.io.counts import counted
 from minidistil.testing import rms
 
 RIGHT = {DOUBLE: 1e-6}  # relative; elsewhere SINGLE
@@ -76,7 +77,7 @@ def locate_backward(comparison, reference, ran, found, bad):
         ops = crossed(reference, wrong.name, nearer.name) if nearer else "the last step"
         rows = [reference.frame.rows(x) for x in (wrong.value, wrong.exact)]
         after = f", the last {nearer.name}" if nearer else ""
-        evidence = f"the gradients of {place} quantities nearer to the loss agree{after}"
+        evidence = f"nearer to the loss the gradient agrees for {counted(place, 'quantity')}{after}"
         _name(report, functions, Wrong(ops, f"∂{wrong.name}", *rows, evidence))
 
 
@@ -108,7 +109,7 @@ def _parameter(report, ran, seen, outputs, wrong):
     """
     nearer = next((s for s in seen if s.name == _output_of(wrong.name)), None)
     report.evidence += (
-        f"; the gradients of all {len(seen)} quantities that are seen agree, so the step towards "
+        f"; the gradient of every quantity that is seen agrees ({len(seen)}), so the step towards "
         f"{wrong.weight} alone is wrong, or the backward of a torch.autograd.Function there"
     )
     starts = [nearer.tensor] if nearer else [tensor for tensor, *_ in outputs]
@@ -117,7 +118,7 @@ def _parameter(report, ran, seen, outputs, wrong):
         looked_up = site.startswith("embeddings.") and site != "embeddings.norm"
         arrays = [x if x.ndim == 2 else x.reshape(1, -1) for x in (wrong.value, wrong.exact)]
         op = LOOKED_UP if looked_up else site
-        evidence = f"the gradients of all {len(seen)} quantities that are seen agree"
+        evidence = f"the gradient of every quantity that is seen agrees ({len(seen)})"
         _name(report, functions, Wrong(op, f"∂{wrong.weight}", *arrays, evidence))
 
 

@@ -33,7 +33,7 @@ def compare(
     batch: Mapping[str, np.ndarray] | None = None,
     *,
     task: str | None = None,
-    texts: Sequence[str] | None = None,
+    texts: Sequence[str | tuple[str, str]] | None = None,
     teacher: str | Path | None = None,
     seed: int = 0,
     call: Callable | None = None,
@@ -42,10 +42,11 @@ def compare(
     """Compare a torch module with the model of a folder  ->  Report.
 
     module: holds the folder's weights, under any names; forward takes input_ids and optionally
-    attention_mask and token_type_ids. batch: a dict of integer arrays (B,T); by default `texts`, or
-    each of BATCHES in `reference_batch`. teacher: the folder of a model whose layers may have been
-    copied. call(module, inputs): runs a module whose forward takes other arguments. tell(step):
-    called with each of STEPS as it begins.
+    attention_mask and token_type_ids. batch: a dict of integer arrays (B,T), or of pixel_values; by
+    default `texts` (of an encoder-decoder, pairs of source and target; a text alone is its own
+    target), or each of BATCHES in `reference_batch`. teacher: the folder of a model whose layers
+    may have been copied. call(module, inputs): runs a module whose forward takes other arguments.
+    tell(step): called with each of STEPS as it begins.
     Raises ValueError for a folder without a model; the Report says why a comparison is impossible.
     """
     tell = tell or (lambda step: None)

@@ -5,7 +5,7 @@ model of a folder.
 it does a module's, `pair_gradients` finds out which gradient is which.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,15 +21,17 @@ from minidistil.check.trace_values import values_and_gradients
 from minidistil.check.written_gradients import compare_written_gradients
 from minidistil.check.written_values import head_ends, not_finite, recording_of, unknown
 from minidistil.io import limits
+from minidistil.io.counts import counted
 from minidistil.testing import FLOOR
 
 
 def compare_trace(
     path: str | Path,
     folder: str | Path,
+    batch: Mapping[str, np.ndarray] | None = None,
     *,
     task: str | None = None,
-    texts: Sequence[str] | None = None,
+    texts: Sequence[str | tuple[str, str]] | None = None,
     inputs: str | Path | None = None,
     seed: int = 0,
 ) -> Report:
@@ -37,16 +39,17 @@ def compare_trace(
 
     path: holds values on one batch, under any names, the task's outputs among them; gradients are
     those of the loss of `minidistil trace`. inputs: the file of `minidistil trace --inputs-only`
-    with the batch; by default the batch is `texts`, or the one in the file, or the random tokens
-    of `trace` with this seed.
+    with the batch; by default it is `batch`, or `texts` (of an encoder-decoder, pairs of source and
+    target), or the one in the file, or the random one of `trace` with this seed.
     Raises ValueError for a folder without a model and for a file that holds nothing to compare.
     """
     model = load(folder, task)
-    batch = program_of(model).example(model, folder, texts, seed)
+    named = bool(batch or texts)
+    batch = batch or program_of(model).example(model, folder, texts, seed)
     written, given = read_trace(path), batch
     if inputs is not None:
         given = read_trace(inputs).inputs
-    elif texts is None and {"input_ids", "attention_mask"} <= set(written.inputs):
+    elif not named and {"input_ids", "attention_mask"} <= set(written.inputs):
         given = written.inputs
     batch = {name: given[name] for name in batch if name in given}
     _check_same(written.inputs, batch, path)
@@ -141,7 +144,8 @@ def _no_output(comparison, missing, reference):
     sizes = ", ".join(f"{name} {reference.values[name].shape}" for name in missing)
     others = [f"{o.label} {o.shape}" for o in comparison.outputs if o.quantity is None]
     instead = f", but {', '.join(others[:3])}" if others else ""
+    agree = counted(len(comparison.report.rows), "written value", "agrees")
     return (
-        f"{len(comparison.report.rows)} of the written values agree, and the file holds no "
-        f"{sizes}{instead}; write the outputs, or compare the body with --task feature-extraction"
+        f"{agree}, and the file holds no {sizes}{instead}; write the outputs, or compare the body "
+        f"with --task feature-extraction"
     )

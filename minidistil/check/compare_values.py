@@ -31,6 +31,7 @@ from minidistil.check.program import stage_of
 from minidistil.check.related import related
 from minidistil.check.relations import partly
 from minidistil.check.returned import named, outputs, row_of
+from minidistil.io.counts import counted
 
 HEADS = {"cls_logits", "distillation_logits"}
 FEW = 0.2  # below this share of the folder's parameters, an implementation is another model
@@ -63,7 +64,7 @@ def compare_values(reference, recording, layers=None) -> ForwardComparison:
         report = _forward(reference, alignment, weights, recording, layers)
         _returned(report, reference, found, recording.precision)
         _finite(report, reference, alignment, recording)
-    report.unmatched += _unmatched(reference, alignment, weights, found)
+    report.unmatched += _unmatched(reference, report, weights, found)
     report.unmatched += recording.said
     return ForwardComparison(report, alignment, weights, found, [])
 
@@ -73,25 +74,26 @@ def _hopeless(alignment, weights, params, recording, found):
     known = recording.weights is not None
     if known and len(weights.found) < FEW * len(params) and not alignment.good:
         return (
-            f"the module holds {len(weights.found)} of the folder's {len(params)} parameters and "
-            f"computes none of its quantities; load the folder's weights into it first"
+            f"the module holds {len(weights.found)} of the folder's "
+            f"{counted(len(params), 'parameter')} and computes none of its quantities; load the "
+            f"folder's weights into it first"
         )
     if {o.holds for o in found} >= HEADS and not any(o.agrees for o in found):
         return (
-            "the module returns DeiT's two heads, which are both right, and not their mean, which "
-            "the task returns; compare it where it returns (cls_logits + distillation_logits)/2"
+            "the outputs are DeiT's two heads, which are both right, and not their mean, which the "
+            "task returns; compare it where it returns (cls_logits + distillation_logits)/2"
         )
     if not recording.recorded and not recording.returned:
         return "the module computes no array of the model's sizes; is it a torch module?"
     return None
 
 
-def _unmatched(reference, alignment, weights, found):
+def _unmatched(reference, report, weights, found):
     """What the forward's comparison leaves out, for the line "not compared"."""
     public = reference.program.names
-    held = {o.quantity for o in found if o.agrees}
+    compared = {row.name for row in report.rows} | {o.quantity for o in found}
     return [
-        *(f"quantity {n}" for n in reference.values if n not in alignment.good and n not in held),
+        *(f"quantity {n}" for n in reference.values if n not in compared),
         *(f"parameter {public[n]}" for n in weights.missing),
         *(f"weight {n} of the module" for n in weights.foreign),
         *(f"returned {o.label} of shape {o.shape}" for o in found if o.quantity is None),
@@ -140,14 +142,15 @@ def _diagnosis(forms, where, first, reference):
     """The Diagnosis of a mistake that fits, in one or more of its forms."""
     fit, *others = forms
     begin = f", the first {fit.left[0]}" if fit.left else ""
-    rest = f"{len(fit.left)} still differ{begin}" if fit.left else "all others agree"
+    left = counted(len(fit.left), "quantity", "still differs")
+    rest = f"{left}{begin}" if fit.left else "all others agree"
     names = list(reference.values)
     seen = next(n for n in names[names.index(first) :] if n in fit.values)
     error = reference.error(fit.values[seen], reference.values[seen])
     alone = f" in {', '.join(fit.stages)} alone, not in {', '.join(fit.spared)},"
     evidence = (
         f"with this mistake{alone if fit.spared else ''} the reference reproduces {fit.gain} of "
-        f"the module's quantities from {first} on, error {fit.error:.0e} (without it {first} "
+        f"your quantities from {first} on, error {fit.error:.0e} (without it {first} "
         f"differs by {error:.0e}); {rest}"
     )
     alike = [format_value(f.value) for f in others if isinstance(f.value, str | int | float)]
@@ -162,16 +165,16 @@ def _evidence(reference, alignment, first, rows, weights):
     good = [n for n in before if n in alignment.good]
     error = next((row.error for row in rows if row.name == first), None)
     size = "no array is near it" if error is None else f"its relative error is {error:.1e}"
-    agreed = f"{len(good)} quantities before {first} agree, the last is {good[-1]}" if good else (
-        f"{first} is the first quantity of all"
-    )  # fmt: skip
+    agreed = f"{first} is the first quantity of all"
+    if good:
+        agreed = f"{counted(len(good), 'quantity', 'agrees')} before {first}, the last {good[-1]}"
     lacking = [reference.program.names[n] for n in weights.missing if n.startswith(stage_of(first))]
     last = max((alignment.good[n] for n in good), default=-1)
     near, exact = alignment.index.nearest(reference.values[first], last), reference.values[first]
     rows = reference.frame.rows
     size += "" if near is None else partly(rows(near[2]), rows(exact))
     holds = f"; the module does not hold the folder's {', '.join(lacking)}" if lacking else ""
-    return f"{agreed}; {size}; no known mistake of this step gives the module's numbers{holds}"
+    return f"{agreed}; {size}; no known mistake of this step gives your numbers{holds}"
 
 
 # ------------------------------------------------------- outputs
@@ -216,16 +219,17 @@ def conclude(comparison, reference, trainable) -> Report:
     trainable: the names of the weights that require a gradient and arrive in the outputs.
     """
     report, found = comparison.report, comparison.outputs
-    if any(not o.agrees for o in found):
-        report.unmatched.append("the gradients, as the outputs differ")
-    else:
-        report.unmatched += gradients_left_out(comparison, reference, set(trainable))
+    left = list(gradients_left_out(comparison, reference, set(trainable)))
+    if left and any(not o.agrees for o in found):
+        others = "other " * any(row.kind == "gradient" for row in report.rows)
+        left = [f"the {others}gradients, as the outputs differ"]
+    report.unmatched += left
     if report.verdict != "agree":
         return report
     if not any(o.agrees and o.quantity in reference.ends for o in found):
         shapes = ", ".join(f"{o.label} {o.shape}" for o in found) or "no array"
         sizes = " or ".join(f"{n} {reference.values[n].shape}" for n in reversed(reference.ends))
-        return _undecided(report, f"the module returns {shapes}; the task returns {sizes}")
+        return _undecided(report, f"the outputs are {shapes}; the task returns {sizes}")
     compared = {row.where for row in report.rows if row.kind == "gradient"}
     if trainable and not compared:
         return _undecided(
@@ -239,6 +243,6 @@ def conclude(comparison, reference, trainable) -> Report:
 
 def _undecided(report, why):
     """A forward that agrees, and a comparison that is incomplete."""
-    report.reason = f"{len(report.rows)} quantities agree, and {why}"
+    report.reason = f"{counted(len(report.rows), 'quantity', 'agrees')}, and {why}"
     report.verdict = "cannot-compare"
     return report

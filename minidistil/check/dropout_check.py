@@ -5,10 +5,11 @@ import numpy as np
 from minidistil.check.findings import Diagnosis
 
 MESSAGE = (
-    "Dropout is active while the module is in evaluation mode.\n"
+    "Dropout is active in evaluation.\n"
     "yours: y = x·m/(1 − p) with a random m of 0 and 1\n"
     "right: y = x in evaluation\n"
-    "fix: F.dropout(x, p, training=self.training), or nn.Dropout and module.eval()"
+    "fix: drop in training alone (in PyTorch F.dropout(x, p, training=self.training), or "
+    "nn.Dropout and module.eval())"
 )
 
 

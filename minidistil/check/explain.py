@@ -13,6 +13,7 @@ import numpy as np
 from minidistil.check import reference_ops
 from minidistil.check.mistakes import mistakes_of
 from minidistil.check.reference_steps import steps
+from minidistil.io.counts import part_of
 from minidistil.testing import rms
 
 TOLERANCE = 2e-6  # relative: the error of a chain of float32 roundings
@@ -51,7 +52,7 @@ def explain(op: str, attempt: np.ndarray | float | Mapping, *inputs, **fixed) ->
     if not _finite_alike(mine, truth):
         bad = int((~np.isfinite(mine)).sum())
         named = _named(op, mine, truth, inputs, fixed)
-        return named or f"{bad} of {mine.size} numbers are not finite (NaN or infinity)."
+        return named or f"{part_of(bad, mine.size, 'number', 'is')} not finite (NaN or infinity)."
     error = rms(mine - truth)
     if error <= TOLERANCE * max(rms(truth), 1e-30):
         return None

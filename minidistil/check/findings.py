@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from math import isfinite, log10
 
 from minidistil.check import not_compared
-from minidistil.io.counts import part_of
+from minidistil.io.counts import counted, part_of
 
 BOLD, RED, GREEN, PLAIN = "\033[1m", "\033[31m", "\033[32m", "\033[0m"
 
@@ -122,9 +122,9 @@ class Report:
         return [row for row in self.rows if row.kind != "gradient" or id(row) in shown]
 
     def _verdict(self, painted):
-        compared = len(self.rows)
+        compared = counted(len(self.rows), "quantity")
         if self.verdict == "agree":
-            return [painted(f"agree: {compared} quantities, to float32's rounding", BOLD, GREEN)]
+            return [painted(f"agree: {compared}, to float32's rounding", BOLD, GREEN)]
         if self.verdict == "cannot-compare":
             return [painted(f"cannot compare: {self.reason}", BOLD)]
         lines = [painted(f"first difference: {self.first_difference}", BOLD, RED)]
@@ -186,7 +186,7 @@ class Report:
         parts += [f"<p>{gradients}</p>"] if gradients else []
         if rest:
             parts.append(
-                f"<details><summary>The other {len(rest)} gradients</summary>"
+                f"<details><summary>{counted(len(rest), 'other gradient')}</summary>"
                 f"{_rows_as_html(rest)}</details>"
             )
         return "\n".join(parts)

@@ -14,7 +14,7 @@ from minidistil.check.calling import NotCallableError
 from minidistil.check.dropout_check import random_from
 from minidistil.check.findings import Diagnosis
 from minidistil.check.record import RecordedRun, doubled, leaves, record
-from minidistil.check.recording import Recording, Returned
+from minidistil.check.recording import Recording, Returned, place_of
 
 
 class ModuleRun(NamedTuple):
@@ -44,7 +44,8 @@ def run_module(module, reference, call=None) -> ModuleRun:
 
 def _module_run(run, weights, precision, plain, random):
     returned, as_is = (
-        [Returned(name, _array(tensor)) for name, tensor in some.returned] for some in (run, plain)
+        [Returned(name, _array(tensor), place_of(name)) for name, tensor in some.returned]
+        for some in (run, plain)
     )
     arrays = {name: _array(t) for name, t in weights.items()}
     recording = Recording(

@@ -10,6 +10,7 @@ import numpy as np
 
 from minidistil.check.align import SINGLE
 from minidistil.check.findings import Diagnosis, Row
+from minidistil.io.counts import counted, part_of
 from minidistil.model.sentence.sentence_model import (
     normalise,
     normalise_backward,
@@ -206,10 +207,11 @@ def compare_gradients(comparison, reference, mine, cotangents):
         return bad
     report.diagnosis = _factors(bad)
     zero = "no gradient arrives" if not rms(last.value) else f"relative error {last.error:.1e}"
+    share = part_of(len(bad), len(found), "gradient", "differs")
     report.evidence = (
-        f"every quantity of the forward agrees; of {len(found)} gradients {len(bad)} differ, "
-        f"the nearest to the loss is that of {last.weight}: {zero}; look for detach, no_grad, "
-        f".data or a copy of the weight"
+        f"every quantity of the forward agrees; {share}, the nearest to the loss is that of "
+        f"{last.weight}: {zero}; look for a step that the backward leaves out (in PyTorch detach, "
+        f"no_grad, .data or a copy of the weight)"
     )
     return bad
 
@@ -220,6 +222,6 @@ def _other_form(weights, mine, exact, public):
     foreign = [name for name in weights.foreign if name in mine and rms(mine[name])]
     if lacking and foreign:
         yield (
-            f"the gradients of {len(lacking)} parameters were not compared, such as {lacking[0]}: "
-            f"the module holds them in another form, among {', '.join(foreign[:3])}"
+            f"no gradient was compared for {counted(len(lacking), 'parameter')}, such as "
+            f"{lacking[0]}: there are gradients in another form, among {', '.join(foreign[:3])}"
         )

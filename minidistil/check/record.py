@@ -15,7 +15,7 @@ import numpy as np
 
 from minidistil.check.calling import call_module, tensors_of
 from minidistil.check.not_finite import birth
-from minidistil.check.recording import Recorded
+from minidistil.check.recording import Recorded, place_of
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -68,7 +68,7 @@ def record(module, batch, widths, call=None, keep_graph=False):
     for name, tensor in returned:
         part = tensor.nbytes < tensor.untyped_storage().nbytes()  # a slice is no operation
         if part and tensor.is_floating_point():
-            keep(tensor, "slice", f"what the module returns as {name}")
+            keep(tensor, "slice", place_of(name))
     return RecordedRun(returned, recorded, tensors, births)
 
 

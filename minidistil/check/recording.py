@@ -24,6 +24,12 @@ class Returned(NamedTuple):
 
     name: str
     value: np.ndarray  # float64, or integers
+    where: str  # its place, in words
+
+
+def place_of(name: str) -> str:
+    """The place of what a PyTorch module returns under a name."""
+    return f"what the module returns as {name}"
 
 
 class Recording(NamedTuple):

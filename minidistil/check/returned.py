@@ -5,6 +5,7 @@ LayerNorm) is found here: every returned array is compared as it is.
 """
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -31,12 +32,13 @@ class ComparedOutput(NamedTuple):
     """One returned array and the quantity that it should hold."""
 
     label: str
-    quantity: str | None  # None: the model has no output of this size
-    error: float
-    agrees: bool
-    views: list  # the array in the quantity's shape, once a layout
-    holds: str | None  # another quantity of the model, that it holds instead
+    where: str  # its place, in words
     shape: tuple
+    quantity: str | None = None  # None: the model has no output of this size
+    error: float = 0.0
+    agrees: bool = False
+    views: Sequence = ()  # the array in the quantity's shape, once a layout
+    holds: str | None = None  # another quantity of the model, that it holds instead
 
 
 def outputs(reference, returned, precision):
@@ -45,7 +47,7 @@ def outputs(reference, returned, precision):
     found, taken = [], []
     for r in returned:
         if r.value.dtype.kind != "f":
-            found.append(ComparedOutput(r.name, None, 0.0, False, [], None, r.value.shape))
+            found.append(_blank(r))
             continue
         wanted = groups.get(r.name) or _wanted(reference, r)
         wanted = [n for n in wanted if n not in taken] or wanted
@@ -104,24 +106,31 @@ def _views(reference, r, name):
 
 def _compared(reference, r, wanted, precision):
     """An array against the quantities that it may be  ->  ComparedOutput."""
-    best = None
+    best, output = None, _blank(r)
     for name in wanted:
         exact, views = reference.values[name], _views(reference, r, name)
         for view in views:
             error = reference.error(view, exact)
             error = error if np.isfinite(error) else float("inf")
             agrees = bool(error <= reference.tolerance(name, precision))
+            this = output._replace(quantity=name, error=error, agrees=agrees, views=views)
             if agrees:
-                return ComparedOutput(r.name, name, error, True, views, None, r.value.shape)
+                return this
             if best is None or error < best.error:
-                best = ComparedOutput(r.name, name, error, False, views, None, r.value.shape)
+                best = this
     holds = _held(reference, r, precision)
+    if best is None and holds is not None:
+        error = reference.error(holds[1], reference.values[holds[0]])
+        return output._replace(quantity=holds[0], error=error, agrees=True)
     if best is None:
-        error = 0.0 if holds is None else reference.error(holds[1], reference.values[holds[0]])
-        name = None if holds is None else holds[0]
-        return ComparedOutput(r.name, name, error, holds is not None, [], None, r.value.shape)
+        return output
     best = best._replace(quantity=wanted[0]) if len(wanted) == 1 else best
     return best._replace(holds=None if holds is None else holds[0])
+
+
+def _blank(r):
+    """The ComparedOutput of an array that has no quantity."""
+    return ComparedOutput(r.name, r.where, r.value.shape)
 
 
 def _held(reference, r, precision):
@@ -141,15 +150,13 @@ def row_of(output, reference):
     """The Row of an output that has a quantity."""
     return Row(
         f"returned.{output.quantity}", "output", float(output.error),
-        float(reference.rounding[output.quantity]), output.agrees,
-        f"what the module returns as {output.label}",
+        float(reference.rounding[output.quantity]), output.agrees, output.where,
     )  # fmt: skip
 
 
 def named(output, reference, precision):
     """[Diagnosis] of an output that differs from its quantity; [] where nothing explains it."""
-    where = f"what the module returns as {output.label}"
-    held, name = output.holds, output.quantity
+    where, held, name = output.where, output.holds, output.quantity
     if held is not None:
         evidence = f"{output.label} is {held}, to rounding"
         return [Diagnosis(*_exchanged(name, held), where, evidence)]
@@ -160,8 +167,8 @@ def named(output, reference, precision):
     if found is None or found.id == PARTLY:
         return []
     message = (
-        f"What is returned as {output.label} is {found.says}.\n"
-        f"yours: {found.formula}, x = {name}\nright: y = x\nfix: return {name} as it is"
+        f"{name}, an output, is {found.says}.\n"
+        f"yours: {found.formula}, x = {name}\nright: y = x\nfix: give {name} as it is"
     )
     evidence = f"in every entry to {max(found.error, 1e-16):.0e}, relative to its rms"
     return [Diagnosis(found.id, message, where, evidence)]
@@ -177,6 +184,6 @@ def _exchanged(name, held):
             m = next(m for m in mistakes_of(op) if m.id == id)
             return m.id, m.message()
     return "another-quantity-returned", (
-        f"Another quantity is returned: {held} in place of {name}.\n"
-        f"yours: {held}\nright: {name}\nfix: return {name}"
+        f"Another quantity is given as the output: {held} in place of {name}.\n"
+        f"yours: {held}\nright: {name}\nfix: give {name}"
     )

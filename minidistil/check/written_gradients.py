@@ -15,6 +15,7 @@ from minidistil.check.findings import Diagnosis, Row
 from minidistil.check.pair_gradients import Part, alike, paired, parameter_pieces, split
 from minidistil.check.parameter_gradients import compare_gradients
 from minidistil.check.trace_values import inputs_of
+from minidistil.io.counts import counted
 from minidistil.testing import FLOOR, rms
 
 OF_THE_LOSS = ("logits", "start_logits", "end_logits")  # a body's: its last hidden states
@@ -127,7 +128,7 @@ def _name_factor(report, reference, pairs):
             f"yours: {f:.6g}·loss\nright: loss, the mean over the labels\n"
             f"fix: divide the loss by {f:.6g}",
             report.where,
-            f"the same factor in {len(factors)} gradients, to {SAME:.0e}",
+            f"the same factor in {counted(len(factors), 'gradient')}, to {SAME:.0e}",
         )
     ]  # fmt: skip
 
@@ -136,10 +137,11 @@ def _why(reference, f):
     """What makes a loss this many times too large, after "the loss is"; a number otherwise."""
     labels = inputs_of(reference.model, reference.batch).get("labels", np.zeros(0))
     n = int((labels != -100).sum())
+    some, texts = counted(n, "label"), counted(len(labels), "text")
     for value, why in (
-        (n, f" a sum over the {n} labels, not their mean"),
-        (n / max(labels.size, 1), f" divided by all {labels.size} tokens, padding included"),
-        (n / max(len(labels), 1), f" divided by the {len(labels)} texts, not by the {n} labels"),
+        (n, f" a sum over {some}, not their mean"),
+        (n / max(labels.size, 1), f" divided by {labels.size:,} tokens, padding included"),
+        (n / max(len(labels), 1), f" divided by {texts}, not by {some}"),
         (-1, " negated"),
     ):
         if abs(f / max(value, 1e-30) - 1) < SAME or f == value:

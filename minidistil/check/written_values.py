@@ -42,7 +42,7 @@ def recording_of(arrays: Mapping[str, np.ndarray], reference: Reference) -> Reco
     ]
     recorded, meant = _ordered(recorded, reference, precision)
     returned = [
-        Returned(name, np.asarray(arrays[name], np.float64))
+        Returned(name, np.asarray(arrays[name], np.float64), name)
         for name in output_names(arrays, recorded, reference, precision)
     ]
     return Recording(recorded, returned, None, precision, meant=meant)

@@ -30,6 +30,7 @@ from minidistil.check import Report, compare, compare_loss, compare_optimizer, c
 from minidistil.check.compare import STEPS
 from minidistil.check.peers import transformers_model
 from minidistil.cli import parser_of
+from minidistil.cli.batch_options import add_batch, given_batch
 from minidistil.cli.check_words import page
 from minidistil.cli.command_parser import add_model
 from minidistil.cli.report import PAGE, is_page
@@ -55,11 +56,8 @@ def add_options(parser):
     parser.add_argument("--loss", metavar="FILE.py:F", help="a distillation loss to compare")
     parser.add_argument("--optimizer", metavar="FILE.py:F", help="makes an optimiser to compare")
     parser.add_argument("--task", help="default: what the model's config says")
-    parser.add_argument(
-        "--text", nargs="+", metavar="TEXT", help="the batch; default: random words"
-    )
+    add_batch(parser)
     parser.add_argument("--data", metavar="PATH", help="a file whose first lines are the batch")
-    parser.add_argument("--seed", type=int, default=0, help="of the random batch")
     parser.add_argument("--out", metavar="DIR", help="where report.html and report.json go")
 
 
@@ -70,8 +68,8 @@ def run(args):
         raise ValueError("--against and --against-trace are two implementations; give one of them")
     if args.inputs and not args.against_trace:
         raise ValueError("--inputs is the batch of --against-trace; give both")
-    if args.inputs and (args.text or args.data):
-        raise ValueError("--inputs and --text or --data are two batches; give one of them")
+    if args.inputs and (args.text or args.data or args.image):
+        raise ValueError("--inputs and --text, --data or --image are two batches; give one of them")
     if args.out:
         _check_out(Path(args.out))
     try:
@@ -107,8 +105,9 @@ def _everything(args, folder):
 
 
 def _trace(args, folder):
+    texts, batch = given_batch(args, folder, _texts(args))
     return compare_trace(
-        args.against_trace, folder, task=args.task, texts=_texts(args), inputs=args.inputs,
+        args.against_trace, folder, batch, task=args.task, texts=texts, inputs=args.inputs,
         seed=args.seed,
     )  # fmt: skip
 
@@ -124,9 +123,9 @@ def _texts(args):
 
 
 def _model(args, folder, teacher):
+    texts, batch = given_batch(args, folder, _texts(args))
     own = not args.against
     module = transformers_model(folder, args.task) if own else built(args.against, folder)
-    texts = _texts(args)
     with progress(None, "comparing", total=len(STEPS)) as bar:
 
         def tell(step):
@@ -134,8 +133,9 @@ def _model(args, folder, teacher):
             bar.update(STEPS.index(step) - bar.n)
 
         return compare(
-            module, folder, task=args.task, texts=texts, teacher=teacher, seed=args.seed, tell=tell
-        )
+            module, folder, batch, task=args.task, texts=texts, teacher=teacher, seed=args.seed,
+            tell=tell,
+        )  # fmt: skip
 
 
 def function_of(name):

@@ -33,10 +33,16 @@ def page(args, parser, report) -> str:
 def _next(args, report):
     """Commands that follow: the same one after the mistake is corrected, or what is unchecked."""
     command = f"minidistil check {shlex.quote(args.model)}"
-    options = {"--against": args.against, "--against-trace": args.against_trace}
-    again = "".join(f" {name} {shlex.quote(x)}" for name, x in options.items() if x)
+    named = {
+        "--against": args.against, "--against-trace": args.against_trace, "--inputs": args.inputs,
+        "--text": args.text, "--target": args.target, "--image": args.image, "--data": args.data,
+    }  # fmt: skip
+    again = "".join(
+        f" {name} {shlex.join([x] if isinstance(x, str) else x)}" for name, x in named.items() if x
+    )
     if report.verdict == "differ":
         return [f"{command}{again}"]
-    unchecked = {"--against my_bert.py:build": again, "--loss my_loss.py:loss": args.loss,
+    unchecked = {"--against my_bert.py:build": args.against or args.against_trace,
+                 "--loss my_loss.py:loss": args.loss,
                  "--optimizer my_adamw.py:make": args.optimizer}  # fmt: skip
     return [f"{command} {option}" for option, given in unchecked.items() if not given] or [command]

@@ -22,30 +22,21 @@ from safetensors import SafetensorError, safe_open
 from minidistil.check.families.family import program_of
 from minidistil.check.reference_batch import load
 from minidistil.check.trace_values import about_model, inputs_of, trace
+from minidistil.cli.batch_options import add_batch, given_batch
 from minidistil.cli.command_parser import add_model
-from minidistil.config import EncoderDecoderConfig
-from minidistil.config.vit import VISION
-from minidistil.data.image_processor import ImageProcessor
 from minidistil.io import files
 from minidistil.io.console import Answer, table
 from minidistil.io.outputs import check_file
 from minidistil.model.pretrained import resolve
-from minidistil.tasks.image_classification.data import pictures
 
-IMAGES = 4  # of a file
 KINDS = ("input", "value", "gradient", "parameter_gradient", "loss")
 EXAMPLE = 'weights --text "The movie was great." --out trace.safetensors'
 
 
 def add_options(parser):
     add_model(parser, "or a name on the hub", required=True)
-    parser.add_argument("--text", nargs="+", metavar="TEXT", help="default: random words")
-    parser.add_argument(
-        "--target", nargs="+", metavar="TEXT", help="of an encoder-decoder, one for each --text"
-    )
-    parser.add_argument("--image", metavar="PATH", help="an .npz file, or digits; its first images")
+    add_batch(parser)
     parser.add_argument("--task", help="default: what the model's config says")
-    parser.add_argument("--seed", type=int, default=0, help="of the random words")
     parser.add_argument("--inputs-only", action="store_true", help="the batch, and no values")
     parser.add_argument(
         "--out", metavar="FILE", help="default: trace.safetensors, or inputs.safetensors"
@@ -68,25 +59,11 @@ def run(args):
         raise ValueError(f"--out: {out.parent} is not a folder")
     check_file(out, "a trace", _is_trace)
     model = load(folder, args.task)
-    batch = _batch(model, folder, args)
+    texts, batch = given_batch(args, folder, args.text)
+    batch = batch or program_of(model).example(model, folder, texts, args.seed)
     if not model.config.architecture.types:
         batch.pop("token_type_ids", None)
     return _inputs(out, model, batch) if args.inputs_only else _everything(out, model, batch)
-
-
-def _batch(model, folder, args):
-    """The arrays of the texts or images that the options name, or random ones."""
-    kind, texts = model.config.model_type, args.text
-    if args.image and kind not in VISION:
-        raise ValueError(f"--image is for {' and '.join(VISION)}, not for {kind}; give --text")
-    if args.image:
-        images = pictures(args.image).images[:IMAGES]
-        return {"pixel_values": ImageProcessor.read(folder, model.config)(list(images))}
-    if args.target:
-        if kind != EncoderDecoderConfig.model_type or len(texts or ()) != len(args.target):
-            raise ValueError("--target is for an encoder-decoder: one for each --text")
-        texts = list(zip(texts, args.target, strict=True))
-    return program_of(model).example(model, folder, texts, args.seed)
 
 
 def _everything(out, model, batch):

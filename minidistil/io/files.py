@@ -21,6 +21,7 @@ import numpy as np
 
 from minidistil.io import limits
 from minidistil.io.lock import WINDOWS, exclusive_lock
+from minidistil.io.tensor_header import sort_metadata
 
 TEMPORARY = ".writing-"  # prefix of temporary names; a file that keeps one was left by a kill
 LOCK = f"{TEMPORARY}lock-"
@@ -140,6 +141,9 @@ def write_tensors(
             save_file(arrays, aside, metadata)
         except SafetensorError as error:
             raise OSError(str(error)) from error
+        if metadata:
+            with open(aside, "r+b") as file:
+                sort_metadata(file)
         _commit({aside: place})
 
 

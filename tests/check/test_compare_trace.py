@@ -38,6 +38,10 @@ class World:
     def values(self):
         return {n.removeprefix("value."): x for n, x in self.all.items() if n.startswith("value.")}
 
+    def grads(self):
+        of = "parameter_gradient."
+        return {n.removeprefix(of): x for n, x in self.all.items() if n.startswith(of)}
+
     def written(self, arrays, name="theirs.safetensors"):
         path = self.home / name
         if path.suffix == ".npz":
@@ -211,6 +215,31 @@ def test_what_is_not_compared_is_said(world):
     report = world.report(arrays | {f"{one}.grad": world.all[f"parameter_gradient.{one}"]})
     missing = len(world.model.params) - 1
     assert report.code == 0 and f"{missing} gradients that are not written" in report.text()
+
+
+def test_a_difference_is_told_in_words_for_files(world):
+    """No row is listed as not compared; no word speaks of a module."""
+    values, rng = world.values(), np.random.default_rng(0)
+    names = list(values)
+    for name in names[names.index("layer.1.output") :]:
+        values[name] = values[name] * (1 + 0.1 * rng.normal(size=values[name].shape))
+    del values["layer.1.lin1"]
+    report = world.report(values | {f"grad.{n}": x for n, x in world.grads().items()})
+    rows, text = {row.name for row in report.rows}, report.text()
+    left = [entry.split(" ", 1)[1] for entry in report.unmatched if entry.startswith("quantity")]
+    assert report.code == 1 and left == ["layer.1.lin1"] and "layer.1.output" in rows
+    assert "the gradients, as" not in text and "module" not in text
+    assert next(row.where for row in report.rows if row.name == "returned.logits") == "logits"
+
+
+def test_one_of_each_is_in_the_singular(world):
+    logits = world.all["value.logits"]
+    text = world.report({"logits": logits}).text()
+    assert "agree: 2 quantities" in text  # inside, and as the output
+    one = world.model.names["layer.0.q.weight"]
+    wrong = world.all[f"parameter_gradient.{one}"] * np.float32(1.1)
+    report = world.report({"logits": logits, f"grad.{one}": wrong})
+    assert "; 1 of 1 gradient differs, the nearest" in report.evidence
 
 
 # ------------------------------------------------------------------- the batch

@@ -1,6 +1,7 @@
 """Implementations in C and in JAX, compared by the values that they write into a file; correct, and
 with planted mistakes, each of which is found and named."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,6 +12,8 @@ from safetensors.numpy import load_file, save_file
 from small import CONFIG, saved
 
 import minidistil as md
+from minidistil.check.families.family import PROGRAMS
+from minidistil.check.mistakes import mistakes_of
 from minidistil.cli import main
 
 HERE = Path(__file__).parent
@@ -153,3 +156,11 @@ def test_every_mistake_of_the_jax_file_is_tried(in_jax):
     import distilbert_jax
 
     assert set(distilbert_jax.MISTAKES) == {*IN_JAX, *UNNAMED}
+
+
+def test_a_fix_holds_in_every_language():
+    """What is PyTorch's stands in brackets, in the mistakes that a file of values may have."""
+    ops = {op for program in PROGRAMS.values() for op in program.ops}
+    fixes = [re.sub(r"\(.*?\)\)?", "", m.fix) for m in mistakes_of(*ops)]
+    assert len(fixes) > 80
+    assert not [fix for fix in fixes if re.search(r"\b(F|nn|torch|math)\.|masked_fill|unbind", fix)]

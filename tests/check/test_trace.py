@@ -11,6 +11,7 @@ import minidistil as md
 from minidistil.check.reference_batch import example, load
 from minidistil.check.trace_values import trace
 from minidistil.cli import main
+from minidistil.io.files import write_tensors
 
 BERT = md.BertConfig(
     vocab_size=40, hidden_size=12, num_hidden_layers=2, num_attention_heads=3,
@@ -140,3 +141,18 @@ def test_inputs_only(case, tmp_path, capsys):
         assert float(named["loss"][0]) == pytest.approx(float(loss), rel=1e-5)
     else:
         assert model.task == "feature-extraction"
+
+
+def test_inputs_are_the_same_bytes_each_time(folder, tmp_path):
+    """The library orders metadata anew for each file."""
+    paths = [tmp_path / f"{i}.safetensors" for i in range(3)]
+    for path in paths:
+        assert main(["trace", str(folder), "--inputs-only", "--out", str(path)]) == 0
+    assert len({path.read_bytes() for path in paths}) == 1
+
+
+def test_metadata_of_any_text(tmp_path):
+    about = {f'{i} é\n"\\\x01🙂': "\t/\x7f\b\x1f" * i for i in range(9)}
+    write_tensors(tmp_path / "a", {"x": np.arange(3)}, about)
+    with safe_open(tmp_path / "a", "np") as file:
+        assert file.metadata() == about and file.get_tensor("x").tolist() == [0, 1, 2]

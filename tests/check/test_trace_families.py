@@ -141,3 +141,70 @@ def test_images(tmp_path, capsys):
     np.testing.assert_allclose(pixels, images[:4] / 127.5 - 1, atol=1e-6)
     assert main([*command, "--text", "a"]) == 2
     assert "reads images, not texts" in capsys.readouterr().err
+
+
+# ------------------------------------------------------- the same batches for `check`
+
+
+def checked(folder, *options):
+    return main(["check", "--model", str(folder), *map(str, options)])
+
+
+def test_check_reads_images(tmp_path, capsys):
+    """Against a trace of the same images, and, where PyTorch is installed, against a module."""
+    config, task = CASES["vit"]
+    folder = saved(md.from_config(config, task=task), tmp_path / "vit")
+    (folder / "preprocessor_config.json").write_text('{"image_mean": 0.5, "image_std": 0.5}')
+    path, theirs = tmp_path / "some.npz", tmp_path / "theirs.safetensors"
+    np.savez(path, images=np.random.default_rng(0).integers(0, 256, (5, 2, 6, 6)))
+    assert main(["trace", str(folder), "--image", str(path), "--out", str(theirs)]) == 0
+    assert checked(folder, "--against-trace", theirs, "--image", path) == 0
+    capsys.readouterr()
+    assert checked(folder, "--against-trace", theirs) == 2  # other images
+    assert "another batch: its pixel_values" in capsys.readouterr().err
+    for options, words in (
+        (("--text", "a"), "a vit reads images, not texts; give --image"),
+        (("--text", "a", "--image", path), "two batches"),
+        (("--inputs", theirs, "--image", path), "two batches"),
+    ):
+        assert checked(folder, "--against-trace", theirs, *options) == 2
+        err = capsys.readouterr().err
+        assert words in err and err.count("\n") == 1
+
+
+def test_check_reads_pairs(tmp_path, capsys):
+    config, task = CASES["pair"]
+    folder = saved(md.from_config(config, task=task), tmp_path / "pair")
+    (folder / "vocab.txt").write_text(
+        "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefgh"])
+    )
+    theirs, pair = tmp_path / "theirs.safetensors", ("--text", "a b c", "--target", "d e")
+    assert main(["trace", str(folder), *pair, "--out", str(theirs)]) == 0
+    assert checked(folder, "--against-trace", theirs, *pair) == 0
+    capsys.readouterr()
+    for options, words in (
+        (pair[:2], "give a --target for each --text"),
+        (pair[2:], "one for each --text"),
+        ((*pair, "d"), "one for each --text"),
+        (("--image", "digits"), "--image is for vit and deit"),
+    ):
+        assert checked(folder, "--against-trace", theirs, *options) == 2
+        err = capsys.readouterr().err
+        assert words in err and err.count("\n") == 1
+        assert main(["trace", str(folder), *options, "--out", str(theirs)]) == 2
+        capsys.readouterr()
+
+
+def test_check_compares_a_module_on_images_and_pairs(tmp_path, capsys):
+    pytest.importorskip("transformers")
+    for name, options in (
+        ("vit", ("--image", tmp_path / "some.npz")), ("pair", ("--text", "a b", "--target", "d")),
+    ):  # fmt: skip
+        config, task = CASES[name]
+        folder = saved(md.from_config(config, task=task), tmp_path / name)
+        (folder / "preprocessor_config.json").write_text('{"image_mean": 0.5, "image_std": 0.5}')
+        words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefgh"]
+        (folder / "vocab.txt").write_text("\n".join(words))
+        np.savez(tmp_path / "some.npz", images=np.full((2, 2, 6, 6), np.arange(6) * 50))
+        assert checked(folder, *options) == 0, capsys.readouterr()
+        assert "agree: " in capsys.readouterr().out

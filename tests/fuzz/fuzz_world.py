@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from safetensors.numpy import save_file
 from toy_tokenizers import byte_pairs, unigrams
 
 import minidistil as md
+from minidistil.check.reference_batch import example, load
+from minidistil.check.trace_values import trace
 from minidistil.data import train_byte_pairs, train_wordpiece
 from minidistil.model.sentence.sentence_model import Pooling
 
@@ -123,6 +126,9 @@ def _data(home, rng):
     (home / "targets.txt").write_text("\n".join(line.upper() for line in lines))
     images = rng.integers(0, 256, (24, 4, 4, 1)).astype(np.uint8)
     np.savez(home / "images.npz", images=images, labels=np.arange(24) % 2)
+    values = trace(reference := load(home / "mlm"), example(reference, home / "mlm"))
+    save_file(values, home / "theirs.safetensors")
+    save_file({n: x for n, x in values.items() if "input." in n}, home / "inputs.safetensors")
     (home / "vit.json").write_text(json.dumps({"model_type": "vit", **VIT}))
 
 
@@ -184,6 +190,9 @@ def _uses():
     yield Use(("quantize", "--model", "classifier", "--data", "labelled.tsv", "--out", "out"),
               ("classifier", "labelled.tsv"))  # fmt: skip
     yield Use(("trace", "mlm", "--text", "a dull film", "--out", "out"), ("mlm",))
+    for options, files in (((), ()), (("--inputs", "inputs.safetensors"), ("inputs.safetensors",))):
+        yield Use(("check", "--model", "mlm", "--against-trace", "theirs.safetensors", *options),
+                  ("mlm", "theirs.safetensors", *files))  # fmt: skip
     yield Use(("augment", "--data", "labelled.tsv", "--model", "mlm", "--copies", "1", "--out",
                "more.jsonl"), ("mlm", "labelled.tsv"))  # fmt: skip
 

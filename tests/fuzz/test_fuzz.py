@@ -1,9 +1,10 @@
 """Whatever the files and the options are, a command answers or refuses in one line.
 
 Right: exit code 0, or 2 with one line under 500 characters and nothing left behind, in less than
-2 GB and a minute; 1 for a training that meets a number that is not finite. `pytest tests/fuzz`
-tries the same commands each time; `pytest tests/fuzz --long 60 -s` tries others for 60 minutes and
-prints every kind of fault with the command and the damages that show it.
+2 GB and a minute; 1 for a training that meets a number that is not finite, and for a `check` that
+reports a difference; 2 for one that reports what it could not compare. `pytest tests/fuzz` tries
+the same commands each time; `pytest tests/fuzz --long 60 -s` tries others for 60 minutes and prints
+every kind of fault with the command and the damages that show it.
 """
 
 import tempfile
@@ -14,7 +15,7 @@ from typing import NamedTuple
 
 import pytest
 from fuzz_damage import KINDS, LINE_KINDS, Damage, copied, spoil, spoil_line
-from fuzz_runner import Runner, faults
+from fuzz_runner import Outcome, Runner, faults
 from fuzz_world import USES, build
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -105,6 +106,15 @@ def tried(case, world, runner, **limit):
 def test_undamaged_it_works(use, world, runner):
     outcome, wrong = tried(Case(use, ()), world, runner, seconds=COLD)
     assert outcome.code == 0 and not wrong, (outcome.err or outcome.trace, wrong)
+
+
+def test_a_report_of_check_is_an_answer():
+    """With exit code 1, or 2 for too few values; an error, and any other command's 1, is none."""
+    reports = {code: Outcome(code, "first difference: logits", "", None, 0, 0) for code in (1, 2)}
+    error = Outcome(1, "", "error: cannot compare", None, 0, 0)
+    assert not any(faults(o, ("check",), set(), set()) for o in reports.values())
+    assert faults(error, ("check",), set(), set())
+    assert all(faults(o, ("trace",), set(), set()) for o in reports.values())
 
 
 def test_damaged_it_answers_or_refuses(world, runner, request):

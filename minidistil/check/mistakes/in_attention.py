@@ -14,7 +14,7 @@ WEIGHTS = "a = softmax over the keys of s, with −∞ at the keys that are padd
 @mistake(
     "scale-missing", "scores",
     says="The scores are not divided by √D.",
-    yours="s = q·kᵀ", right=SCORES, fix="divide by math.sqrt(head_dim)",
+    yours="s = q·kᵀ", right=SCORES, fix="divide by √head_dim",
 )  # fmt: skip
 def scale_missing(q, k):
     return q @ k.swapaxes(2, 3)
@@ -24,7 +24,7 @@ def scale_missing(q, k):
     "scale-wrong-dim", "scores", values=("√C", "C", "√H"),
     says="The scores are divided by {}, not by the root of one head's dimension.",
     yours="s = q·kᵀ/{}", right=SCORES,
-    fix="divide by math.sqrt(head_dim), where head_dim = dim // n_heads",
+    fix="divide by √head_dim, where head_dim = dim/n_heads",
 )  # fmt: skip
 def scale_wrong_dim(q, k, *, value):
     H, D = q.shape[1], q.shape[3]
@@ -35,7 +35,7 @@ def scale_wrong_dim(q, k, *, value):
     "scale-twice", "scores",
     says="The scores are divided by √D twice, or by D.",
     yours="s = (q/√D)·kᵀ/√D", right=SCORES,
-    fix="scale the queries or the scores, not both; scaled_dot_product_attention scales by itself",
+    fix="scale the queries or the scores, not both (PyTorch's scaled_dot_product_attention scales)",
 )  # fmt: skip
 def scale_twice(q, k):
     return scale_missing(q, k) / q.shape[3]
@@ -78,7 +78,7 @@ def mask_inverted(s, mask=None, *, value):
     "mask-multiplied", "weights", values=("the scores", "the weights"),
     says="The mask multiplies {}.",
     yours="{} ⊙ mask: a score of 0 still has weight e⁰, and masked weights no longer sum to 1",
-    right=WEIGHTS, fix='scores.masked_fill(mask == 0, float("-inf")) before softmax',
+    right=WEIGHTS, fix="set the scores of padded keys to −∞ before the softmax",
 )  # fmt: skip
 def mask_multiplied(s, mask=None, *, value):
     m = mask[:, None, None, :]
@@ -89,8 +89,8 @@ def mask_multiplied(s, mask=None, *, value):
     "mask-too-weak", "weights", values=(-0.1, -1.0, -2.0, -3.0, -5.0, -10.0, -20.0, -30.0),
     says="The mask only adds {} to the scores of padding, which keeps some weight.",
     yours="a = softmax(s + {}·(1 − mask))", right=WEIGHTS,
-    fix="add torch.finfo(scores.dtype).min, or fill with it; a float mask is added, so that it is "
-    "0 and −∞, not 1 and 0",
+    fix="add the dtype's lowest number, or fill with it (torch.finfo(scores.dtype).min); a float "
+    "mask is added, so that it is 0 and −∞, not 1 and 0",
 )  # fmt: skip
 def mask_too_weak(s, mask=None, *, value):
     return reference_ops.softmax(s + _add(value, mask))
@@ -133,7 +133,7 @@ def mask_ignored(s, mask=None):
     "causal-mask", "weights",
     says="Attention is causal: a token does not attend to later tokens.",
     yours="a = softmax(s with −∞ where key > query)", right=WEIGHTS,
-    fix="no triangular mask and is_causal=False: BERT is bidirectional",
+    fix="no triangular mask (in PyTorch is_causal=False): BERT is bidirectional",
 )  # fmt: skip
 def causal(s, mask=None):
     allowed = np.tri(s.shape[2], dtype=bool)
@@ -146,7 +146,8 @@ def causal(s, mask=None):
 @mistake(
     "softmax-axis", "weights", values=("queries", "heads"),
     says="Softmax runs over the {}.",
-    yours="a = softmax over the {}", right=WEIGHTS, fix="softmax(dim=-1) on (B,H,queries,keys)",
+    yours="a = softmax over the {}", right=WEIGHTS,
+    fix="softmax over the last axis of (B,H,queries,keys)",
 )  # fmt: skip
 def softmax_axis(s, mask=None, *, value):
     masked = s if mask is None else np.where(mask[:, None, None, :], s, np.finfo(s.dtype).min)
@@ -165,7 +166,7 @@ def not_normalised(s, axis=-1, *, value):
 @mistake(
     "softmax-axis", "softmax", values=(0, 1, -2),
     says="Softmax runs over axis {}.",
-    yours="a = softmax over axis {}", right="over the last axis", fix="axis=-1",
+    yours="a = softmax over axis {}", right="over the last axis", fix="softmax over the last axis",
 )  # fmt: skip
 def softmax_axis_of_rows(s, axis=-1, *, value):
     return reference_ops.softmax(s, axis=value)
@@ -209,7 +210,7 @@ HEADS = {
     "head-order", "heads", values=tuple(HEADS),
     says="Channels are assigned to the wrong heads: {}.",
     yours="{}", right="(B,T,C) → view (B,T,H,D) → transpose (B,H,T,D), and the inverse to merge",
-    fix="x.view(B, T, H, D).transpose(1, 2); back: x.transpose(1, 2).reshape(B, T, C)",
+    fix="reshape to (B,T,H,D), then swap axes 1 and 2; back: swap them, then reshape to (B,T,C)",
 )  # fmt: skip
 def head_order(n_heads, *, value):
     split, merge = HEADS[value]

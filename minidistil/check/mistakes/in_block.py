@@ -51,7 +51,7 @@ def residual_doubled(x, y, *, value):
     "weight-untransposed", "linear",
     says="A weight is used untransposed.",
     yours="y = x·W + b", right="y = x·Wᵀ + b,  W (out, in) as torch.nn.Linear stores it",
-    fix="F.linear(x, W, b), or transpose a weight that is stored as (in, out)",
+    fix="multiply by Wᵀ (in PyTorch F.linear), or transpose a weight stored as (in, out)",
 )  # fmt: skip
 def weight_untransposed(x, weight, bias):
     if weight.shape[0] != weight.shape[1]:
@@ -62,7 +62,8 @@ def weight_untransposed(x, weight, bias):
 @mistake(
     "linear-missing", "linear",
     says="A linear layer is left out.",
-    yours="y = x", right="y = x·Wᵀ + b", fix="apply the layer; nn.Identity may stand in its place",
+    yours="y = x", right="y = x·Wᵀ + b",
+    fix="apply the layer (in PyTorch nn.Identity may stand in its place)",
 )  # fmt: skip
 def linear_missing(x, weight, bias):
     return x if x.shape[-1] == len(weight) else reference_ops.linear(x, weight, bias)
@@ -71,7 +72,7 @@ def linear_missing(x, weight, bias):
 @mistake(
     "bias-missing", "linear",
     says="A bias is not added.",
-    yours="y = x·Wᵀ", right="y = x·Wᵀ + b", fix="bias=True, and load the bias",
+    yours="y = x·Wᵀ", right="y = x·Wᵀ + b", fix="add the bias, and load it",
 )  # fmt: skip
 def bias_missing(x, weight, bias):
     return reference_ops.linear(x, weight, 0 * bias)
@@ -80,7 +81,7 @@ def bias_missing(x, weight, bias):
 @mistake(
     "layer-missing", "block",
     says="A layer is left out: what follows reads the layer's input.",
-    yours="y = x", right=RIGHT, fix="count the layers that forward runs, and those that are built",
+    yours="y = x", right=RIGHT, fix="count the layers that run, and those that are built",
 )  # fmt: skip
 def layer_missing(x, attend, attention_norm, feed, output_norm, residual):
     return x

@@ -18,7 +18,7 @@ def _seen(s, mask, diagonal=0):
     "causal-mask-missing", "causal_weights", values=("a mask for padding alone", "no mask at all"),
     says="Attention is not causal: a token attends to later tokens ({}).",
     yours="a = softmax(s with −∞ at padding, at most)", right=RIGHT,
-    fix="torch.ones(T, T).tril(), or is_causal=True",
+    fix="a lower triangular mask (in PyTorch tril, or is_causal=True)",
 )  # fmt: skip
 def causal_mask_missing(s, mask, *, value):
     return softmax(s if value == "no mask at all" else np.where(mask[:, None, None, :], s, -np.inf))
@@ -37,7 +37,7 @@ SHIFTED = {
     "causal-mask-shifted", "causal_weights", values=tuple(SHIFTED),
     says="The causal mask is shifted by one: {}.",
     yours="−∞ where key > query + 1, or where key ≥ query", right=RIGHT,
-    fix="tril(diagonal=0) keeps the diagonal; triu(diagonal=1) is what it hides",
+    fix="keep the diagonal: tril(0) is kept, triu(1) is hidden",
 )  # fmt: skip
 def causal_mask_shifted(s, mask, *, value):
     diagonal, hidden = SHIFTED[value]
@@ -47,7 +47,8 @@ def causal_mask_shifted(s, mask, *, value):
 @mistake(
     "causal-mask-reversed", "causal_weights", values=("−∞", "the dtype's minimum"),
     says="The causal mask is transposed: a token attends to later tokens and not to earlier ones.",
-    yours="{} where key < query", right=RIGHT, fix="tril, not triu: rows are queries",
+    yours="{} where key < query", right=RIGHT,
+    fix="the lower triangle (tril), not the upper: rows are queries",
 )  # fmt: skip
 def causal_mask_reversed(s, mask, *, value):
     hidden = -np.inf if value == "−∞" else np.finfo(np.float64).min
@@ -59,8 +60,8 @@ def causal_mask_reversed(s, mask, *, value):
     "causal-mask-inverted", "causal_weights", values=(-np.inf, np.finfo(np.float64).min, -1e9),
     says="The causal mask is inverted: what it should keep is hidden.",
     yours="−∞ where key ≤ query", right=RIGHT,
-    fix="masked_fill(tril == 0, −∞); scaled_dot_product_attention's boolean mask is True at what "
-    "is kept, nn.MultiheadAttention's attn_mask at what is hidden",
+    fix="−∞ above the diagonal (in PyTorch, scaled_dot_product_attention's boolean mask is True at "
+    "what is kept, nn.MultiheadAttention's attn_mask at what is hidden)",
 )  # fmt: skip
 def causal_mask_inverted(s, mask, *, value):
     return softmax(np.where(np.tri(s.shape[2], dtype=bool), value, s))
@@ -70,7 +71,7 @@ def causal_mask_inverted(s, mask, *, value):
     "causal-mask-multiplied", "causal_weights", values=("the scores", "the weights"),
     says="The causal mask multiplies {}.",
     yours="{} ⊙ mask: a score of 0 still has weight e⁰, and masked weights no longer sum to 1",
-    right=RIGHT, fix='scores.masked_fill(tril == 0, float("-inf")) before softmax',
+    right=RIGHT, fix="set the scores of later keys to −∞ before the softmax",
 )  # fmt: skip
 def causal_mask_multiplied(s, mask, *, value):
     seen = _seen(s, mask)
@@ -89,7 +90,7 @@ WEAK = tuple(
     says="The causal mask only adds a small number to the scores of later tokens, which keeps some "
     "weight.",
     yours="a = softmax(s + c·(key > query)),  c between −0.1 and −30", right=RIGHT,
-    fix="add torch.finfo(scores.dtype).min, or fill with it",
+    fix="add the dtype's lowest number, or fill with it (torch.finfo(scores.dtype).min)",
 )  # fmt: skip
 def causal_mask_too_weak(s, mask, *, value):
     added, padding = value
@@ -107,7 +108,7 @@ def causal_mask_too_weak(s, mask, *, value):
     "mask-ignored", "causal_weights",
     says="The mask of padding is ignored: a token attends to padding before it.",
     yours="a = softmax(s with −∞ where key > query)", right=RIGHT,
-    fix="combine both masks: tril & attention_mask[:, None, None, :]",
+    fix="combine both masks, on (B,1,T,T): the triangle and attention_mask[:, None, None, :]",
 )  # fmt: skip
 def padding_ignored(s, mask):
     return softmax(np.where(np.tri(s.shape[2], dtype=bool), s, -np.inf))
@@ -116,7 +117,8 @@ def padding_ignored(s, mask):
 @mistake(
     "softmax-axis", "causal_weights", values=("queries", "heads"),
     says="Softmax runs over the {}.",
-    yours="a = softmax over the {}", right=RIGHT, fix="softmax(dim=-1) on (B,H,queries,keys)",
+    yours="a = softmax over the {}", right=RIGHT,
+    fix="softmax over the last axis of (B,H,queries,keys)",
 )  # fmt: skip
 def softmax_axis(s, mask, *, value):
     masked = np.where(_seen(s, mask), s, np.finfo(np.float64).min)

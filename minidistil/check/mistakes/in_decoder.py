@@ -131,7 +131,7 @@ PLACE = "x = word[id] + position[column],  column 0, 1, 2, …"
     "position-past", "places", values=tuple(range(1, 16)),
     says="Positions start again at column {}: those of new tokens do not count the cached ones.",
     yours="position[column − {}] from column {} on", right=PLACE,
-    fix="torch.arange(past_length, past_length + T)",
+    fix="positions past_length, …, past_length + T − 1",
 )  # fmt: skip
 def position_past(look_up, *, mask, value):
     columns = np.arange(mask.shape[1])
@@ -143,7 +143,7 @@ def position_past(look_up, *, mask, value):
 @mistake(
     "position-past", "places", values=("its own position 0",),
     says="Every token has position 0, as in steps of one token that do not count the cached ones.",
-    yours="position[0] for all", right=PLACE, fix="torch.arange(past_length, past_length + T)",
+    yours="position[0] for all", right=PLACE, fix="positions past_length, …, past_length + T − 1",
 )  # fmt: skip
 def position_zero(look_up, *, mask, value):
     return look_up(np.zeros(mask.shape[1], int))
@@ -163,7 +163,7 @@ def position_from_mask(look_up, *, mask, value):
 @mistake(
     "position-reversed", "places",
     says="Positions run backwards.",
-    yours="position[T − 1 − column]", right=PLACE, fix="torch.arange(T)",
+    yours="position[T − 1 − column]", right=PLACE, fix="positions 0, 1, …, T − 1",
 )  # fmt: skip
 def position_reversed(look_up, *, mask):
     return look_up(np.arange(mask.shape[1])[::-1])
@@ -176,7 +176,7 @@ SHIFT = "loss = mean of −ln softmax(z[:, t])[label[:, t + 1]]"
     "label-shift-missing", "next_token_loss",
     says="The labels are not shifted: each token predicts itself.",
     yours="cross_entropy(z[:, t], label[:, t])", right=SHIFT,
-    fix="cross_entropy(logits[:, :-1], labels[:, 1:])",
+    fix="the cross-entropy of logits[:, :-1] and labels[:, 1:]",
 )  # fmt: skip
 def label_shift_missing(logits, labels):
     return cross_entropy(logits, labels)[0]
@@ -196,7 +196,7 @@ def label_shift_doubled(logits, labels):
     "label-shift-reversed", "next_token_loss",
     says="The labels are shifted the wrong way: each token predicts the one before it.",
     yours="cross_entropy(z[:, t], label[:, t − 1])", right=SHIFT,
-    fix="cross_entropy(logits[:, :-1], labels[:, 1:])",
+    fix="the cross-entropy of logits[:, :-1] and labels[:, 1:]",
 )  # fmt: skip
 def label_shift_reversed(logits, labels):
     return cross_entropy(logits[:, 1:], labels[:, :-1])[0]
@@ -215,7 +215,8 @@ def target_shift_doubled(logits, targets):
 @mistake(
     "loss-summed", "next_token_loss", values=("the labels", "all columns", "texts"),
     says="The loss is not the mean over the labels: it is a sum, or has another divisor ({}).",
-    yours="Σ over {}, or divided by their number", right=SHIFT, fix='reduction="mean"',
+    yours="Σ over {}, or divided by their number", right=SHIFT,
+    fix="the mean over the labels (in PyTorch reduction='mean')",
 )  # fmt: skip
 def loss_summed(logits, labels, *, value):
     total = next_token_loss(logits, labels) * (labels[:, 1:] >= 0).sum()
@@ -226,7 +227,7 @@ def loss_summed(logits, labels, *, value):
     "loss-summed", "token_loss", values=("a sum", "texts"),
     says="The loss is not the mean over the targets ({}).",
     yours="Σ over the targets", right="cross_entropy(z[:, t], target[:, t])",
-    fix='reduction="mean"',
+    fix="the mean over the labels (in PyTorch reduction='mean')",
 )  # fmt: skip
 def target_loss_summed(logits, targets, *, value):
     return token_loss(logits, targets) * targets.size / (1 if value == "a sum" else len(targets))

@@ -14,7 +14,7 @@ RIGHT = "x = word[id] + position[0, 1, 2, …] (RoBERTa: from 2 on; BERT: + type
     "position-offset", "embedding_sum", values=(1, 2, 0),
     says="Positions start at row {} of their table.",
     yours="x = word[id] + position[column + {}]", right=RIGHT,
-    fix="torch.arange(T); RoBERTa alone, whose padding is id 1, starts at row 2",
+    fix="rows 0, 1, …, T − 1; RoBERTa alone, whose padding is id 1, starts at row 2",
 )  # fmt: skip
 def position_offset(word, position, kind=None, *, ids, types=None, first=0, value):
     rows = np.arange(len(position)) - first + value
@@ -25,7 +25,7 @@ def position_offset(word, position, kind=None, *, ids, types=None, first=0, valu
 @mistake(
     "position-missing", "embedding_sum",
     says="The position embeddings are not added.",
-    yours="x = word[id]", right=RIGHT, fix="add position_embeddings(torch.arange(T))",
+    yours="x = word[id]", right=RIGHT, fix="add rows 0, 1, …, T − 1 of the position table",
 )  # fmt: skip
 def position_missing(word, position, kind=None, *, ids, types=None, first=0):
     return reference_ops.embedding_sum(word, 0 * position, kind, ids=ids, types=types, first=first)
@@ -35,7 +35,7 @@ def position_missing(word, position, kind=None, *, ids, types=None, first=0):
     "token-type-missing", "embedding_sum", values=("left out", "always type 0"),
     says="The token types are {}.",
     yours="x = word[id] + position[column], types {}", right=RIGHT,
-    fix="add token_type_embeddings(token_type_ids); without ids BERT uses type 0",
+    fix="add the row of each token's type; without token_type_ids BERT uses type 0",
 )  # fmt: skip
 def token_type_missing(word, position, kind=None, *, ids, types=None, first=0, value):
     if kind is None:

@@ -34,7 +34,7 @@ def pooled_last(h, mask=None):
     "head-untied", "projection", values=lambda known: known.foreign,
     says="The vocabulary head has a separate weight instead of the word embeddings.",
     yours="logits = x·W′ᵀ + b,  W′ another table", right="logits = x·wordᵀ + b",
-    fix="decoder.weight = word_embeddings.weight, the same Parameter, after loading too",
+    fix="use the word table itself (in PyTorch the same Parameter, after loading too)",
 )  # fmt: skip
 def head_untied(x, word, bias, *, value):
     return reference_ops.projection(x, value, bias) if value.shape == word.shape else 0 * x @ word.T
@@ -53,7 +53,7 @@ def projection_bias(x, word, bias):
     "span-ends-swapped", "spans",
     says="The start and end logits are swapped.",
     yours="start = z[:, :, 1], end = z[:, :, 0]", right="start = z[:, :, 0], end = z[:, :, 1]",
-    fix="start, end = logits.unbind(-1)",
+    fix="start is column 0 of the last axis, end is column 1",
 )  # fmt: skip
 def span_ends_swapped(z):
     start, end = reference_ops.spans(z)
@@ -86,7 +86,7 @@ def embedding_pooling(h, mask, *, mode, normalize):
     "embedding-length", "text_vector",
     says="The sentence embedding is not normalised to length 1, or is without a Normalize module.",
     yours="v for v/|v|, or v/|v| for v", right="modules.json lists Normalize, or does not",
-    fix="torch.nn.functional.normalize(v, dim=1) exactly if modules.json lists Normalize",
+    fix="divide by the norm exactly if modules.json lists Normalize (in PyTorch F.normalize)",
 )  # fmt: skip
 def embedding_length(h, mask, *, mode, normalize):
     return reference_ops.text_vector(h, mask, mode=mode, normalize=not normalize)

@@ -20,7 +20,7 @@ SCALES = {
     "pixels-scaled", "pixels", values=tuple(SCALES),
     says="The module scales pixels that are scaled already: {}.",
     yours="{}", right="pixel_values as the folder's preprocessor_config.json makes them",
-    fix="scale once, in the data or in the module",
+    fix="scale once, in the data or in the model",
 )  # fmt: skip
 def pixels_scaled(x, *, value):
     return SCALES[value](x)
@@ -34,7 +34,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     says="The module normalises pixels that are normalised already: with {}.",
     yours="(x − mean)/std",
     right="pixel_values as the folder's preprocessor_config.json makes them",
-    fix="normalise once, in the data or in the module",
+    fix="normalise once, in the data or in the model",
 )  # fmt: skip
 def pixels_normalised(x, *, value):
     mean, std = (np.array(v)[: x.shape[1], None, None] for v in (MEAN, STD))
@@ -95,7 +95,7 @@ def patch_pixels(x, size, *, value):
     "patches-reshaped", "cut",
     says="The image is reshaped into patches without moving its axes: a patch is a strip of rows.",
     yours="x.reshape(B, n, channels·p²)", right="x.unfold, a convolution, or reshape and permute",
-    fix="(B,c,g,p,g,p) → permute(0, 2, 4, 1, 3, 5) → (B,g²,c·p²)",
+    fix="(B,c,g,p,g,p) → axes (0,2,4,1,3,5) → (B,g²,c·p²)",
 )  # fmt: skip
 def patches_reshaped(x, size):
     return x.reshape(image_ops.cut(x, size).shape)
@@ -111,7 +111,7 @@ POOLED = {"the mean": lambda h: h.mean(axis=1), "the first patch": lambda h: h[:
     values=tuple((rows, pooled) for rows in ROWS for pooled in POOLED),
     says="The special tokens are missing: the sequence holds patches alone.",
     yours="x₀ = patches + position,  the answer is read at the mean or at the first patch",
-    right=TOKENS, fix="torch.cat([cls_token.expand(B, -1, -1), patches], 1)",
+    right=TOKENS, fix="put [CLS] before the patches of each image, on axis 1",
 )  # fmt: skip
 def class_token_missing(S, n, *, value):
     rows, pooled = value
@@ -128,7 +128,7 @@ PLACES = ("with its own position", "with the last position")
     values=tuple((place, read) for place in PLACES for read in ("the last", "the first")),
     says="The special tokens are appended behind the patches.",
     yours="x₀ = [patches; cls] + position", right=TOKENS,
-    fix="torch.cat([cls_token, patches], 1): special tokens first",
+    fix="[CLS], then the patches, on axis 1: special tokens first",
 )  # fmt: skip
 def class_token_last(S, n, *, value):
     place, read = value
@@ -144,7 +144,7 @@ def class_token_last(S, n, *, value):
     values=("its row left out", "the last row left out"),
     says="The distillation token is missing: both heads read [CLS].",
     yours="x₀ = [cls; patches] + position, {}", right=TOKENS,
-    fix="torch.cat([cls_token, distillation_token, patches], 1)",
+    fix="[CLS], the distillation token, then the patches, on axis 1",
 )  # fmt: skip
 def distillation_token_missing(S, n, *, value):
     if S < 2:
@@ -201,8 +201,8 @@ POSITIONS = {
     says="The position embeddings are {}.",
     yours="positions {}", right="row 0 for [CLS] (1 for DeiT's distillation token), then the grid, "
     "row by row",
-    fix="x + position_embeddings; to interpolate: the patches' rows alone, reshape(1, g, g, C), "
-    "permute(0, 3, 1, 2), and back",
+    fix="add the table to the tokens; to interpolate, take the patches' rows alone, as (g,g,C), by "
+    "rows of the grid",
 )  # fmt: skip
 def positions_of_patches(position, S, *, value):
     return POSITIONS[value](position, S)

@@ -18,7 +18,7 @@ def _centred(x):
     "layernorm-eps", "layernorm", values=EPSILONS,
     says="LayerNorm uses ε = {}; the model's config has another value.",
     yours="y = γ·(x − μ)/√(σ² + {}) + β", right=RIGHT,
-    fix="pass eps=config.layer_norm_eps (1e-12 for BERT and DistilBERT; nn.LayerNorm has 1e-5)",
+    fix="ε is the config's: 1e-12 for BERT and DistilBERT (PyTorch's nn.LayerNorm has 1e-5)",
 )  # fmt: skip
 def another_eps(x, gamma, beta, *, eps, value):
     return layernorm(x, gamma, beta, eps=value)
@@ -40,7 +40,7 @@ def eps_outside_root(x, gamma, beta, *, eps, value):
     values=("the model's", *EPSILONS, *(f"{e:g} outside the root" for e in OUTSIDE)),
     says="LayerNorm divides the variance by C − 1 instead of C (ε: {}).",
     yours="σ² = Σ(x − μ)²/(C − 1)", right=RIGHT,
-    fix="x.var(-1, unbiased=False); torch's var and std divide by C − 1 by default",
+    fix="divide by C (PyTorch's var and std divide by C − 1 unless unbiased=False)",
 )  # fmt: skip
 def unbiased_variance(x, gamma, beta, *, eps, value):
     d = _centred(x)

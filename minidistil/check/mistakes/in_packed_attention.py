@@ -12,7 +12,7 @@ RIGHT = "softmax(q·kᵀ/√D)·v over the tokens of one text"
     "packed-order", "context_of", values=("vkq", "qvk", "kvq", "vqk"),
     says="The packed weights of q, k, v are in another order: {}.",
     yours="attention of {} in the places of q, k, v", right=RIGHT,
-    fix="in_proj_weight = torch.cat([q.weight, k.weight, v.weight])",
+    fix="pack the rows of q, then those of k, then those of v (PyTorch's in_proj_weight)",
 )  # fmt: skip
 def packed_order(context, q, k, v, *, mask, n_heads, value):
     at = {"q": q, "k": k, "v": v}
@@ -24,8 +24,8 @@ def packed_order(context, q, k, v, *, mask, n_heads, value):
     values=("with the mask transposed", "without a mask"),
     says="Attention runs over the texts of the batch, not over the tokens ({}).",
     yours="softmax(q·kᵀ/√D)·v over the texts, at each column", right=RIGHT,
-    fix="batch_first=True, or x.transpose(0, 1) before and after: nn.MultiheadAttention and "
-    "nn.TransformerEncoderLayer take (T,B,C)",
+    fix="attend along the axis of tokens (PyTorch's nn.MultiheadAttention and "
+    "nn.TransformerEncoderLayer take (T,B,C) unless batch_first=True)",
 )  # fmt: skip
 def batch_first(context, q, k, v, *, mask, n_heads, value):
     q, k, v = (x.swapaxes(0, 1) for x in (q, k, v))

@@ -13,7 +13,7 @@ SOURCE = "k, v = K(m), V(m),  m the encoder's last hidden states"
     "cross-source", "cross_source", values=("all its columns", "its real tokens"),
     says="Cross attention's keys and values are those of the decoder, not of the encoder ({}).",
     yours="k, v = K(u), V(u),  u the decoder's states", right=SOURCE,
-    fix="pass the encoder's output: cross_attention(query=u, key=memory, value=memory)",
+    fix="pass the encoder's output: queries of u, keys and values of the memory",
 )  # fmt: skip
 def cross_source_decoder(u, memory, mask, *, encoder, target_mask, value):
     return u, target_mask if value == "its real tokens" else np.ones_like(target_mask)
@@ -47,7 +47,7 @@ def cross_mask_ignored(s, mask):
     "cross-mask-inverted", "cross_weights", values=(-np.inf, np.finfo(np.float64).min, -1e9, -1e4),
     says="The source's mask is inverted in cross attention: all weight falls on padding.",
     yours="a = softmax(s with −∞ at the tokens)", right=WEIGHTS,
-    fix="mask where attention_mask == 0; nn.MultiheadAttention's key_padding_mask is True there",
+    fix="mask where attention_mask == 0 (PyTorch's key_padding_mask is True there)",
 )  # fmt: skip
 def cross_mask_inverted(s, mask, *, value):
     return softmax(np.where(mask[:, None, None, :], value, s))
@@ -68,7 +68,7 @@ def cross_mask_causal(s, mask, *, value):
 @mistake(
     "cross-mask-multiplied", "cross_weights", values=("the scores", "the weights"),
     says="The source's mask multiplies {} of cross attention.",
-    yours="{} ⊙ mask", right=WEIGHTS, fix='scores.masked_fill(mask == 0, float("-inf"))',
+    yours="{} ⊙ mask", right=WEIGHTS, fix="set the scores of padded keys to −∞ before the softmax",
 )  # fmt: skip
 def cross_mask_multiplied(s, mask, *, value):
     m = mask[:, None, None, :]
@@ -79,7 +79,7 @@ def cross_mask_multiplied(s, mask, *, value):
     "cross-mask-too-weak", "cross_weights", values=(-1.0, -2.0, -5.0, -10.0, -20.0, -30.0),
     says="The source's mask only adds {} to the scores of its padding.",
     yours="a = softmax(s + {}·(1 − mask))", right=WEIGHTS,
-    fix="add torch.finfo(scores.dtype).min, or fill with it",
+    fix="add the dtype's lowest number, or fill with it (torch.finfo(scores.dtype).min)",
 )  # fmt: skip
 def cross_mask_too_weak(s, mask, *, value):
     return softmax(s + np.where(mask, 0.0, value)[:, None, None, :])
@@ -88,7 +88,8 @@ def cross_mask_too_weak(s, mask, *, value):
 @mistake(
     "cross-softmax-axis", "cross_weights", values=("queries", "heads"),
     says="Cross attention's softmax runs over the {}.",
-    yours="a = softmax over the {}", right=WEIGHTS, fix="softmax(dim=-1) on (B,H,queries,keys)",
+    yours="a = softmax over the {}", right=WEIGHTS,
+    fix="softmax over the last axis of (B,H,queries,keys)",
 )  # fmt: skip
 def cross_softmax_axis(s, mask, *, value):
     masked = np.where(mask[:, None, None, :], s, np.finfo(np.float64).min)
@@ -140,7 +141,7 @@ def cross_residual(x, attend, cross, feed, norms, residual):
     "pre-norm", "cross_block",
     says="LayerNorm precedes the sublayers instead of following the sums.",
     yours="u = x + self(LN(x)),  w = u + cross(LN(u), m),  y = w + ffn(LN(w))", right=BLOCK,
-    fix="post-norm: add the residual, then normalise the sum; norm_first=False in torch.nn",
+    fix="post-norm: add the residual, then normalise the sum (in PyTorch norm_first=False)",
 )  # fmt: skip
 def cross_pre_norm(x, attend, cross, feed, norms, residual):
     norm1, norm2, norm3 = norms

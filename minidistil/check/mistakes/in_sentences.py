@@ -14,7 +14,8 @@ def _normalised(v, normalize):
 @mistake(
     "mean-divisor", "text_vector", values=("T, the number of columns", "1: a sum"),
     says="The sum over a text's tokens is divided by {}, not by the number of its tokens.",
-    yours="v = Σ m·h / {}", right=RIGHT, fix="divide by attention_mask.sum(1, keepdim=True)",
+    yours="v = Σ m·h / {}", right=RIGHT,
+    fix="divide by the number of real tokens of each text, attention_mask.sum(1)",
 )  # fmt: skip
 def mean_divisor(h, mask, *, mode, normalize, value):
     total = (h * mask[:, :, None]).sum(axis=1)

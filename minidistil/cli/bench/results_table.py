@@ -4,6 +4,7 @@ import textwrap
 
 from minidistil.cli.bench.contestants import OURS
 from minidistil.cli.bench.workloads import TITLES
+from minidistil.io.counts import counted
 from minidistil.io.files import writing
 
 WIDTH = 100
@@ -61,7 +62,7 @@ def _header(found):
 
 def machine_line(m):
     """The processor, what its matrix products run on, and the number of threads."""
-    threads = "1 thread" if m["threads"] == 1 else f"{m['threads']} threads"
+    threads = counted(m["threads"], "thread")
     used = f"matrix products on {m['instructions']}"
     return f"{m['processor']} ({', '.join(m['features'])}), {used}, {threads}"
 
