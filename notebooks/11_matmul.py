@@ -251,7 +251,7 @@ print(f"8 NumPy's BLAS, one thread {float(done.stdout):17.3f} GFLOP/s")
 @njit
 def only_tiles(times, a, b, c, zeros):
     for _ in range(times):
-        register_tile.tile(register_tile.PackedTile(256, a, b, c, 4 * NR, 0, zeros))
+        register_tile.tile(register_tile.PackedTile(256, a, b, c, 4 * NR, 0, zeros, b, 4 * NR), MR)
 
 
 panels = [rng.standard_normal(size).astype(np.float32) for size in (256 * MR, 256 * NR, MR * NR)]

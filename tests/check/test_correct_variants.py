@@ -13,7 +13,7 @@ from implementations import STYLES, Modules  # noqa: E402
 from mutations import loaded  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 from small import CONFIG  # noqa: E402
-from test_backward import Own  # noqa: E402
+from test_wrong_backward import Own  # noqa: E402
 from test_mutations import SOURCES  # noqa: E402
 from test_wrapped import (  # noqa: E402
     Anything,

@@ -95,7 +95,8 @@ class AmxJob(NamedTuple):
 
     kind: int
     a: int
-    a_row: int  # 0: `a` is the address of panels
+    a_packed: bool  # whether `a` is the address of panels
+    a_row: int
     a_step: int
     tiles: np.ndarray  # these four are Panels
     wide_right: np.ndarray
@@ -158,17 +159,17 @@ def make_job(kind, a, panels, c, *, workers, bias=None, add=False, form=NO_GELU,
     if bias is not None:
         start[:N] = bias
     s, zero = rows or (np.zeros(0, np.float32), np.zeros(0, np.int32))
-    at, strides, panels_to = _address(a), getattr(a, "strides", (0, 0)), 0
+    packed, panels_to = isinstance(a, PackedRows), 0
+    strides = (0, 0) if packed else a.strides
     if isinstance(c, PackedRows):
         c, panels_to = np.zeros((0, 0), np.float32), _address(c)
-    count = near_panels(kind, K, M) if strides[0] else 0
+    count = 0 if packed else near_panels(kind, K, M)
     sizes = count * steps_of(kind, K) * 2 * TILE * PARTS[kind], SPARE + (count + 1) * ROW
     near, spare = (aligned(workers * n).reshape(workers, n) for n in sizes)
     blocks = aligned(workers * 8 * SIDE * SIDE).view(np.float32).reshape(workers, 2, SIDE, SIDE)
     return AmxJob(
-        kind, at, *strides, *panels, start, c, c if g is None else g, panels_to, add, form,
-        M, N, K, s, zero, np.zeros(-(-M // SIDE), np.bool_),
-        SHAPES, near, blocks, spare,
+        kind, _address(a), packed, *strides, *panels, start, c, c if g is None else g, panels_to,
+        add, form, M, N, K, s, zero, np.zeros(-(-M // SIDE), np.bool_), SHAPES, near, blocks, spare,
     )  # fmt: skip
 
 
@@ -224,7 +225,7 @@ def compute(t, workers, job):
     for first in range(i0, i1, near):
         last = min(first + near, i1)
         a_packed = job.a + first * steps * step
-        if job.a_row:
+        if not job.a_packed:
             a_packed = job.near[t].ctypes.data
             rows = Lines(job.a + first * SIDE * job.a_row, job.a_row, job.a_step,
                          job.M - first * SIDE, job.K)  # fmt: skip

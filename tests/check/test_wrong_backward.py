@@ -158,7 +158,7 @@ def test_a_wrong_backward_is_named(case, folder):
     assert [d.id for d in report.diagnosis] == ["backward-wrong"], report.text()
     said = report.diagnosis[0].message
     assert "torch.autograd.Function" in said and op in said and says in said, report.text()
-    assert f"{function} (" in said and "test_backward.py:" in report.where
+    assert f"{function} (" in said and "test_wrong_backward.py:" in report.where
 
 
 def test_a_detached_step_is_located(folder):
