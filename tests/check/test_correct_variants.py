@@ -13,7 +13,6 @@ from implementations import STYLES, Modules  # noqa: E402
 from mutations import loaded  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 from small import CONFIG  # noqa: E402
-from test_wrong_backward import Own  # noqa: E402
 from test_mutations import SOURCES  # noqa: E402
 from test_wrapped import (  # noqa: E402
     Anything,
@@ -23,6 +22,7 @@ from test_wrapped import (  # noqa: E402
     SlotObjects,
     Wrapped,
 )
+from test_wrong_backward import Own  # noqa: E402
 
 from minidistil.check.peers import transformers_model  # noqa: E402
 
