@@ -129,6 +129,12 @@ def test_one_name_one_thing():
     assert [name for name, times in classes.items() if times > 1] == []
 
 
+def test_files_of_tests_have_names_of_their_own():
+    """pytest imports them by their names alone: of two `test_backward.py`, one is not collected."""
+    names = Counter(path.name for path in Path(__file__).parent.rglob("*.py"))
+    assert [name for name, times in names.items() if times > 1 and name != "conftest.py"] == []
+
+
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_a_file(path):
     text = path.read_text(encoding="utf-8")

@@ -26,7 +26,7 @@ Padding has no row, so it needs no mask. Two options say which keys a query atte
 The specification keeps every weight, so its memory grows with T_q·T_k. The kernels, in
 `kernels/flash_attention.py`, compute the weights in tiles, once for forward and again for backward,
 and keep two numbers for each row and head instead. On a processor with AMX, forward without dropout
-splits its products as `linear.py` does (`kernels/amx_attention.py`).
+splits the products of long sequences as `linear.py` does (`kernels/amx_attention.py`).
 Source: Vaswani et al., "Attention is all you need", 2017, eq. 1; queries are scaled before the
 product, as in Hugging Face's DistilBERT.
 """

@@ -26,11 +26,11 @@ class After(NamedTuple):
     into: np.ndarray  # (M,N)
 
 
-def product(kind, a, b, out, after, by_float32):
+def product(kind, a, b, out, after, by_float32=None):
     """out (M,N) from a (M,K), b (K,N), and what After says.
 
     kind: HIGHEST, HIGH or BF16. by_float32: a function of a, b, out and the fields of After, for
-    the rows and columns that AMX cannot compute.
+    the rows and columns that HIGHEST and HIGH cannot compute; BF16 computes all.
     """
     weight = frozen(b)
     panels = kept = packing.kept.get((id(weight), kind))

@@ -36,7 +36,7 @@ def matmul_bf16(
     out = empty((M, N)) if out is None else out
     into = out if into is None else into
     if amx.in_use():
-        amx_product(BF16, a, b, out, After(bias, add, CODES[gelu], into), matmul)
+        amx_product(BF16, a, b, out, After(bias, add, CODES[gelu], into))
         return out
     bias = np.zeros(N, np.float32) if bias is None else bias
     c = linear_bf16(a, b.T, bias)
