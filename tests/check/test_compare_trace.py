@@ -217,6 +217,22 @@ def test_what_is_not_compared_is_said(world):
     assert report.code == 0 and f"{missing} gradients that are not written" in report.text()
 
 
+def test_a_wrong_array_before_right_ones_is_a_difference(world):
+    """Written scaled under the name of a quantity; under another name it may be any array."""
+    values = world.values()
+    wrong = values["layer.0.q"] / 2
+    report = world.report(values | {"layer.0.q": wrong})
+    assert (report.verdict, report.first_difference, report.where) == (
+        "differ", "layer.0.q", "layer.0.q",
+    )  # fmt: skip
+    assert next(row.error for row in report.rows if row.name == "layer.0.q") == pytest.approx(0.5)
+    assert not [entry for entry in report.unmatched if entry.endswith("layer.0.q")]
+    right = values.pop("layer.0.q")
+    for others, name in (({}, "scaled"), ({"raw": right}, "layer.0.q")):
+        report = world.report(values | others | {name: wrong})
+        assert report.verdict == "agree" and f"unknown {name}" in report.unmatched
+
+
 def test_a_difference_is_told_in_words_for_files(world):
     """No row is listed as not compared; no word speaks of a module."""
     values, rng = world.values(), np.random.default_rng(0)
