@@ -16,6 +16,7 @@ from minidistil.check.pair_gradients import Part, alike, paired, parameter_piece
 from minidistil.check.parameter_gradients import compare_gradients
 from minidistil.check.trace_values import inputs_of
 from minidistil.io.counts import counted
+from minidistil.model.task_loss import IGNORED
 from minidistil.testing import FLOOR, rms
 
 OF_THE_LOSS = ("logits", "start_logits", "end_logits")  # a body's: its last hidden states
@@ -140,7 +141,7 @@ def _name_factor(report, reference, pairs):
 def _why(reference, f, right):
     """What makes a loss this many times too large, after "the loss is"; a number otherwise."""
     labels = inputs_of(reference.model, reference.batch).get("labels", np.zeros(0))
-    n = int((labels != -100).sum())
+    n = int((labels != IGNORED).sum())
     some, texts = counted(n, "label"), counted(len(labels), "text")
     for value, why in (
         (n, f" a sum over {some}, not their mean"),

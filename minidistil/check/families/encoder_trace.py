@@ -17,6 +17,7 @@ from minidistil import distilbert as page
 from minidistil import losses
 from minidistil.check.reference_ops import activation_backward
 from minidistil.model.encoder import scope
+from minidistil.model.task_loss import IGNORED
 
 
 def labels(program):
@@ -26,7 +27,7 @@ def labels(program):
         return {"start_positions": first, "end_positions": first}
     if {"mlm", "tokens"} & set(program.heads):
         wanted = program.ids if "mlm" in program.heads else 0
-        return {"labels": np.where(program.mask, wanted, -100)}
+        return {"labels": np.where(program.mask, wanted, IGNORED)}
     if {"classifier", "out_proj", "choice"} & set(program.heads):
         return {"labels": np.zeros(len(program.ids) // program.rows.choices, np.int64)}
     return {}

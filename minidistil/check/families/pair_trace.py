@@ -10,8 +10,7 @@ from minidistil.check.families import encoder_trace
 from minidistil.check.families.encoder_trace import attention_backward, norm_backward
 from minidistil.model.encoder import scope
 from minidistil.model.parameter_table import ENC_TO_DEC_PROJ
-
-IGNORED = -100  # no label
+from minidistil.model.task_loss import IGNORED
 
 
 def labels(program):
