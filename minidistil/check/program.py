@@ -87,6 +87,7 @@ class Program:
     sites = SITES
     reads = READ  # the arrays of a batch
     holes = True  # whether the mask of a text may have some
+    second = "other random words, with holes in the mask and a text of full length"  # batch
     call = None  # (module, inputs): runs a module whose arguments are not those of an encoder
     word = "embeddings.word.weight"  # the table that scores the words
     features = "transform_norm"  # what it scores

@@ -94,7 +94,7 @@ class DecoderProgram(PreNormProgram):
         "next_token_loss", "token_loss",
     )  # fmt: skip
     reads = ("input_ids", "attention_mask", "labels", "targets")
-    holes = False
+    holes, second = False, "other random tokens"
     example = staticmethod(causal_batch)
     call = staticmethod(call_with_roles)
 

@@ -44,7 +44,7 @@ class ImageProgram(PreNormProgram):
         "pre_norm_block", "last_norm", *IMAGE_OPS,
     )  # fmt: skip
     reads = ("pixel_values",)
-    holes = False
+    holes, second = False, "other random images"
     call = staticmethod(call_with_roles)
 
     def __init__(self, model, batch, dtype=np.float64):

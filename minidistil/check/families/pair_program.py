@@ -106,7 +106,7 @@ class PairProgram(Program):
     sites = SITES
     reads = ("input_ids", "attention_mask", "token_type_ids", "decoder_input_ids",
              "decoder_attention_mask", "labels")  # fmt: skip
-    holes = False
+    holes, second = False, "other random tokens"
     example = staticmethod(pair_batch)
     call = staticmethod(call_with_roles)
     word = "decoder.embeddings.word.weight"
