@@ -1,10 +1,24 @@
-"""The autograd functions of a module's own between two tensors of a PyTorch graph."""
+"""A PyTorch graph: its leaves, and a module's own autograd functions between two tensors."""
 
 import inspect
 from collections.abc import Sequence
 from typing import Any
 
 from minidistil.check.record import short
+
+
+def graph_leaves(ends: Sequence[Any]) -> list[Any]:
+    """The leaf tensors at which the gradients of the tensors `ends` arrive."""
+    found, visited, nodes = [], set(), [tensor.grad_fn for tensor in ends]
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in visited:
+            continue
+        visited.add(node)
+        if hasattr(node, "variable"):
+            found.append(node.variable)
+        nodes += [n for n, _ in node.next_functions]
+    return found
 
 
 def custom_functions(starts: Sequence[Any], end: Any) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minidistil.check.align import DOUBLE
+from minidistil.check.align import DOUBLE, SINGLE
 from minidistil.check.autograd_graph import custom_functions
 from minidistil.check.crossed import between, crossed
 from minidistil.check.families.family import trace_of
@@ -19,8 +19,7 @@ from minidistil.check.relations import PARTLY, relation
 from minidistil.io.counts import counted
 from minidistil.testing import rms
 
-RIGHT = {DOUBLE: 1e-6}  # relative; elsewhere SINGLE
-SINGLE = 1e-3
+RIGHT = {DOUBLE: 1e-6, SINGLE: 1e-3}  # the largest relative error of a right gradient
 LOOKED_UP = "the embeddings' look-up"
 
 
@@ -56,7 +55,7 @@ def locate_backward(comparison, reference, ran, found, bad):
     if not outputs:
         return
     seen = _seen(reference, ran, outputs, ends, alignment)
-    limit = RIGHT.get(alignment.precision, SINGLE)
+    limit = RIGHT[alignment.precision]
     wrong = next((s for s in seen if _error(reference, s) > limit), None)
     if wrong is None:
         _parameter(report, ran, seen, outputs, bad[-1])
@@ -82,7 +81,7 @@ def locate_backward(comparison, reference, ran, found, bad):
 
 
 def _name(report, functions, wrong):
-    """A Diagnosis of an autograd function, of a Wrong gradient."""
+    """Set the report's Diagnosis: an autograd function that gives a Wrong gradient."""
     mine, right = wrong.mine, wrong.right
     found = relation(mine, right)
     if not rms(mine):

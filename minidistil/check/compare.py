@@ -22,7 +22,7 @@ from minidistil.check.findings import Report
 from minidistil.check.module_run import directions, module_gradients, run_module, trainable
 from minidistil.check.parameter_gradients import compare_gradients
 from minidistil.check.record import evaluating, unwrapped
-from minidistil.check.reference_batch import BATCHES, as_stored, load
+from minidistil.check.reference_batch import as_stored, load
 
 STEPS = ("the reference", "the module", "the first difference", "gradients", "another batch")
 
@@ -44,8 +44,8 @@ def compare(
     module: holds the folder's weights, under any names; forward takes input_ids and optionally
     attention_mask and token_type_ids. batch: a dict of integer arrays (B,T), or of pixel_values; by
     default `texts` (of an encoder-decoder, pairs of source and target; a text alone is its own
-    target), or each of BATCHES in `reference_batch`. teacher: the folder of a model whose layers
-    may have been copied. call(module, inputs): runs a module whose forward takes other arguments.
+    target), or two random ones. teacher: the folder of a model whose layers may have been copied.
+    call(module, inputs): runs a module whose forward takes other arguments.
     tell(step): called with each of STEPS as it begins.
     Raises ValueError for a folder without a model; the Report says why a comparison is impossible.
     """
@@ -56,7 +56,7 @@ def compare(
     call, model = call or family.call, as_stored(model, module)
     layers = _layers(load(teacher, task)) if teacher else None
     reports = []
-    for batch, described in zip(batches, BATCHES, strict=False):
+    for batch in batches:
         tell(STEPS[-1] if reports else STEPS[0])
         reference = Reference(model, {n: batch[n] for n in family.reads if n in batch})
         steps = (lambda step: None) if reports else tell
@@ -65,11 +65,11 @@ def compare(
                 report = _compare(module, reference, layers, call, steps)
         except NotCallableError as error:
             if reports and type(module).__module__.startswith("torch.jit"):
-                reports[0].unmatched.append(f"{described}: a traced module has one size")
+                reports[0].unmatched.append(f"{family.second}: a traced module has one size")
                 return reports[0]
             report = Report.cannot(str(error))
         if report.verdict != "agree":
-            report.only_on = described if reports else None
+            report.only_on = family.second if reports else None
             return report
         reports.append(report)
     if family.holes:

@@ -19,7 +19,13 @@ from minidistil.check.returned import named, row_of
 from minidistil.check.trace_file import LOSS, read_trace
 from minidistil.check.trace_values import values_and_gradients
 from minidistil.check.written_gradients import compare_written_gradients
-from minidistil.check.written_values import head_ends, not_finite, recording_of, unknown
+from minidistil.check.written_values import (
+    head_ends,
+    named_as,
+    not_finite,
+    recording_of,
+    unknown,
+)
 from minidistil.io import limits
 from minidistil.io.counts import counted
 from minidistil.testing import FLOOR
@@ -44,12 +50,12 @@ def compare_trace(
     Raises ValueError for a folder without a model and for a file that holds nothing to compare.
     """
     model = load(folder, task)
-    named = bool(batch or texts)
+    chosen = bool(batch or texts)
     batch = batch or program_of(model).example(model, folder, texts, seed)
     written, given = read_trace(path), batch
     if inputs is not None:
         given = read_trace(inputs).inputs
-    elif not named and {"input_ids", "attention_mask"} <= set(written.inputs):
+    elif not chosen and {"input_ids", "attention_mask"} <= set(written.inputs):
         given = written.inputs
     batch = {name: given[name] for name in batch if name in given}
     _check_same(written.inputs, batch, path)
@@ -74,9 +80,9 @@ def _compare(written, reference):
     report = comparison.report
     if report.reason:
         return report
-    report.unmatched += [
-        f"unknown {name}" for name in unknown(written.values, comparison, reference)
-    ]
+    _unknown(report, reference, {
+        name: written.values[name] for name in unknown(written.values, comparison, reference)
+    })  # fmt: skip
     _name_output(comparison, reference, recording)
     _not_finite(comparison, not_finite(written.values, reference))
     truth = tuple(
@@ -92,6 +98,26 @@ def _compare(written, reference):
     if report.verdict == "agree" and missing:
         report.verdict, report.reason = "cannot-compare", _no_output(comparison, missing, reference)
     return conclude(comparison, reference, names)
+
+
+def _unknown(report, reference, arrays):
+    """Report arrays that hold no quantity, though what is computed from it agrees: a difference
+    where the name is that of a quantity that no other array holds."""
+    meant = {
+        name: (quantity, error) for name, (quantity, error) in named_as(arrays, reference).items()
+        if f"quantity {quantity}" in report.unmatched
+    }  # fmt: skip
+    report.unmatched += [f"unknown {name}" for name in arrays if name not in meant]
+    for name, (quantity, error) in meant.items():
+        rounding = float(reference.rounding[quantity])
+        report.rows.append(Row(quantity, "forward", error, rounding, False, name))
+        report.unmatched.remove(f"quantity {quantity}")
+        if report.verdict == "agree":
+            report.verdict, report.first_difference, report.where = "differ", quantity, name
+            report.evidence = (
+                f"the outputs agree, so that the array {name} alone differs, by {error:.1e} of its "
+                f"rms: it is written before or after {quantity} is complete, or is overwritten"
+            )
 
 
 def _name_output(comparison, reference, recording):

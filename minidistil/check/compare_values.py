@@ -120,7 +120,7 @@ def _forward(reference, alignment, weights, recording, layers):
     diagnosis = diagnosis or dropped(reference, alignment, where)
     diagnosis = diagnosis or related(reference, alignment, where)
     report = Report("differ", first, diagnosis, rows, where=where)
-    report.arises = between(reference, alignment, rows)
+    report.arises = between(alignment, rows)
     if not diagnosis:
         report.evidence = _evidence(reference, alignment, first, rows, weights)
     return report
@@ -171,8 +171,8 @@ def _evidence(reference, alignment, first, rows, weights):
     lacking = [reference.program.names[n] for n in weights.missing if n.startswith(stage_of(first))]
     last = max((alignment.good[n] for n in good), default=-1)
     near, exact = alignment.index.nearest(reference.values[first], last), reference.values[first]
-    rows = reference.frame.rows
-    size += "" if near is None else partly(rows(near[2]), rows(exact))
+    as_rows = reference.frame.rows
+    size += "" if near is None else partly(as_rows(near[2]), as_rows(exact))
     holds = f"; the module does not hold the folder's {', '.join(lacking)}" if lacking else ""
     return f"{agreed}; {size}; no known mistake of this step gives your numbers{holds}"
 
@@ -216,7 +216,7 @@ def _finite(report, reference, alignment, recording):
 def conclude(comparison, reference, trainable) -> Report:
     """The verdict: "agree" only where outputs were compared, and gradients where there are any.
 
-    trainable: the names of the weights that require a gradient and arrive in the outputs.
+    trainable: the names of the weights that require a gradient, or whose gradients are written.
     """
     report, found = comparison.report, comparison.outputs
     left = list(gradients_left_out(comparison, reference, set(trainable)))

@@ -26,7 +26,7 @@ class Row:
     """One compared quantity: its relative error, and the relative rounding error of float32."""
 
     name: str
-    kind: str  # forward, gradient, loss or step
+    kind: str  # forward, output, gradient, loss or step
     error: float
     explained: float
     agrees: bool

@@ -33,7 +33,7 @@ class Frame:
         return ()
 
     def has(self, shape):
-        """Whether another number of tokens than a quantity's can be found, too."""
+        """Whether a quantity of this shape may have another number of tokens in a module."""
         return False
 
     def real(self, x):
@@ -179,13 +179,9 @@ class IndexMap:
 
         tolerance: relative to the rms of the quantity. NaN equals NaN.
         """
-        number, error, _ = self._search(value, tolerance)
-        return number, error
-
-    def _search(self, value, tolerance):
         places, owners, views, probes = self.kind(value.shape)
         if not views:
-            return None, float("inf"), None
+            return None, float("inf")
         wanted, real = value[places], self.frame.real(value)
         size = max(rms(real[np.isfinite(real)]), 1e-30)
         off = _difference(probes, wanted)
@@ -193,8 +189,8 @@ class IndexMap:
         for i in near:
             error = rms(_difference(self.frame.real(views[i]), real)) / size
             if error <= tolerance:
-                return int(owners[i]), error, views[i]
-        return None, float("inf"), None
+                return int(owners[i]), error
+        return None, float("inf")
 
     def nearest(self, value, after=-1):
         """(number, relative error, view) of the array nearest to a quantity, or None."""

@@ -6,7 +6,8 @@ NEAR = 1.0  # an array further from a quantity than the quantity is large is ano
 
 
 def rows_of(reference, alignment, wrong, as_is):
-    """([Row, …], {name: where}).  wrong: the reference's values with the mistake that fits."""
+    """([Row, …], {name: where}).  wrong: the reference's values with the mistake that fits.
+    as_is: the recorded arrays in the implementation's own precision, whose errors are shown."""
     rows, places, last, begun = [], {}, -1, False
     as_is = as_is if len(as_is) == len(alignment.index.recorded) else None
     for name in alignment.names:
@@ -50,7 +51,7 @@ def next_place(alignment, first):
     return recorded[min(last + 1, len(recorded) - 1)].where if recorded else None
 
 
-def between(reference, alignment, rows):
+def between(alignment, rows):
     """(the last quantity that agrees, the first that is seen to differ, those between them that
     were not seen), of a difference that begins in a fused kernel; None where it is seen itself."""
     names, first = alignment.names, alignment.first

@@ -107,8 +107,7 @@ def ways(shape, H):
             yield [lambda x, i=i, t=transposed: x[i].T if t else x[i] for i in range(shape[0])]
     if len(shape) == 4:
         yield [lambda x: x.reshape(len(x), -1)]  # a convolution over patches
-    if len(shape) == 4:  # stacked, and with an axis for the heads
-        for axes in permutations(range(3)):
+        for axes in permutations(range(3)):  # stacked, and with an axis for the heads
             for n in (1, 2):
                 yield [
                     lambda x, i=i, a=axes, n=n: _flatten(x[i].transpose(a), n)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minidistil.check.align import DOUBLE, SINGLE
+from minidistil.check.autograd_graph import graph_leaves
 from minidistil.check.calling import NotCallableError
 from minidistil.check.dropout_check import random_from
 from minidistil.check.findings import Diagnosis
@@ -27,7 +28,7 @@ class ModuleRun(NamedTuple):
 
 
 def run_module(module, reference, call=None) -> ModuleRun:
-    """RecordedRun a module twice in its precision, then with gradients: in float64 if possible."""
+    """Run a module twice in its precision, then with gradients: in float64 if possible."""
     widths = reference.widths()
     plain = record(module, reference.batch, widths, call)
     again = record(module, reference.batch, widths, call)
@@ -37,9 +38,16 @@ def run_module(module, reference, call=None) -> ModuleRun:
         if twin is not None:
             run = record(twin, reference.batch, widths, call, keep_graph=True)
             if not any(s.single for s in run.recorded):
-                return _module_run(run, leaves(twin), DOUBLE, plain, None)
+                return _module_run(run, _leaves_used(twin, module, run), DOUBLE, plain, None)
     run = record(module, reference.batch, widths, call, keep_graph=True)
     return _module_run(run, leaves(module), SINGLE, plain, None)
+
+
+def _leaves_used(twin, module, run):
+    """{name: tensor} of a copy's weights, or in their place the module's own that the copy's run
+    used: a function that is assigned to `forward` holds them, and is not copied."""
+    used = {id(leaf) for leaf in graph_leaves([tensor for _, tensor in run.returned])}
+    return leaves(twin) | {n: t for n, t in leaves(module).items() if id(t) in used}
 
 
 def _module_run(run, weights, precision, plain, random):

@@ -13,6 +13,7 @@ from minidistil.check.call_by_name import arguments
 from minidistil.check.findings import Diagnosis, Report, Row
 from minidistil.check.loss_check import line_of
 from minidistil.check.mistakes import mistakes_of
+from minidistil.check.mistakes.in_optimizer import SPARED
 from minidistil.check.reference_steps import steps
 from minidistil.testing import rms
 
@@ -184,7 +185,7 @@ def _judge(mine, start, gradients, settings, make):
 
 def _named(mine, start, gradients, settings, moved, where):
     """[Diagnosis] of the mistake, or of the few mistakes, that give the parameters."""
-    for also, changed, decaying in _bases(start, settings):
+    for also, changed, decaying in _bases(settings):
         first, then = (
             {n: x.reshape(shape) for n, x, shape in _reshaped(arrays, decaying)}
             for arrays in (start, gradients[0])
@@ -200,10 +201,9 @@ def _named(mine, start, gradients, settings, moved, where):
             flat = {name: p.reshape(start[name].shape) for name, p in params.items()}
             error = rms(_flat(mine) - _flat(flat)) / moved
             if error <= CLOSE:
-                both = " together" * (bool(also) + (m is not None) > 1)
+                found = [*also, *([(m, value)] if m is not None else [])]
+                both = " together" * (len(found) > 1)
                 evidence = f"with it{both} the parameters after {STEPS} steps agree to {error:.0e}"
-                found = [(k, v) for k, v in also]
-                found += [(m, value)] if m is not None else []
                 return [Diagnosis(k.id, k.message(v), where, evidence) for k, v in found]
     return []
 
@@ -215,7 +215,7 @@ def _reshaped(arrays, decaying):
         yield name, x, two if decaying(name, x) else (x.size,)
 
 
-def _bases(start, settings):
+def _bases(settings):
     """(mistakes that are taken for given, the hyperparameters with them, which parameters decay):
     none; then decay on everything, no clipping, no warm-up, and two of these."""
     by_id = {m.id: m for m in mistakes_of("steps")}
@@ -223,9 +223,8 @@ def _bases(start, settings):
     scopes = [([], lambda name, x: x.ndim > 1)]
     scopes += [
         ([(scope, value)], lambda name, x, some=some: not any(part in name for part in some))
-        for value, some in zip(scope.values, ((), ("bias", "LayerNorm.weight"), ("bias",)),
-                               strict=True)
-    ]  # fmt: skip
+        for value, some in SPARED.items()
+    ]
     for also, decaying in scopes:
         yield also, settings, decaying
     for key, id in (("max_grad_norm", "clip-missing"), ("warmup", "warmup-missing")):

@@ -160,11 +160,11 @@ def _other_shares(total, sides, size):
 
 
 def _factors(bad):
-    """The Diagnosis of gradients that are multiples of the right ones, all of them; or []."""
+    """[Diagnosis] of gradients that are other multiples than 1 of the right ones, all; else []."""
     factors = []
     for g in bad:
         f = float(np.vdot(g.value, g.exact) / max(float(np.vdot(g.exact, g.exact)), 1e-300))
-        if not f or rms(g.value - f * g.exact) > SAME * rms(g.value):
+        if not f or abs(f - 1) <= SAME or rms(g.value - f * g.exact) > SAME * rms(g.value):
             return []
         factors.append(f)
     shown = [f"∂{g.weight} is {f:.4f} × the right one" for g, f in zip(bad, factors, strict=True)]

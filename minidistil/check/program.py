@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minidistil.check.layer_run import LayerRun
 from minidistil.check.layouts import Frame
 from minidistil.check.reference_batch import READ, example, with_holes
 from minidistil.check.reference_ops import OBJECTIVES, RIGHT
@@ -86,6 +87,7 @@ class Program:
     sites = SITES
     reads = READ  # the arrays of a batch
     holes = True  # whether the mask of a text may have some
+    second = "other random words, with holes in the mask and a text of full length"  # batch
     call = None  # (module, inputs): runs a module whose arguments are not those of an encoder
     word = "embeddings.word.weight"  # the table that scores the words
     features = "transform_norm"  # what it scores
@@ -177,38 +179,21 @@ class Program:
     def _layer(self, i, x, do, values):
         source = do("layer_of", f"layer.{i}", i)  # a number, or the parameters themselves
         p = source if isinstance(source, dict) else self.layers[source]
+        run = LayerRun(self.a, i, p, do, values)
 
-        def keep(name, value):
-            values[f"layer.{i}.{name}"] = value
-            return value
+        def weights(s):
+            return do("weights", "probs", s, self.mask)
 
-        def linear(site, z):
-            return keep(site, do("linear", site, z, p[f"{site}.weight"], p[f"{site}.bias"]))
-
-        def norm(site, z):
-            gamma, beta = p[f"{site}.weight"], p[f"{site}.bias"]
-            return do("layernorm", site, z, gamma, beta, eps=self.a.eps)
-
-        def attend(z):
-            q, k, v = (linear(site, z) for site in "qkv")
-            split, merge = do("heads", "heads", self.a.H)
-            s = keep("scores", do("scores", "scores", split(q), split(k)))
-            weights = keep("probs", do("weights", "probs", s, self.mask))
-            given = {"mask": self.mask, "n_heads": self.a.H}
-            context = do("context_of", "context", merge(weights @ split(v)), q, k, v, **given)
-            return linear("out", keep("context", context))
-
-        def feed(z):
-            g = do("activation", "activation", linear("lin1", z), name=self.a.activation)
-            return linear("lin2", keep("activation", g))
+        def context(y, q, k, v):
+            return do("context_of", "context", y, q, k, v, mask=self.mask, n_heads=self.a.H)
 
         y = do(
-            "block", "block", x, attend,
-            lambda z: keep("attention_norm", norm("attention_norm", z)),
-            feed, lambda z: norm("output_norm", z),
-            lambda z, f, name: keep(name, do("residual", name, z, f)),
+            "block", "block", x,
+            lambda z: run.attention((z, z, z), weights, context_of=context),
+            lambda z: run.keep("attention_norm", run.norm("attention_norm", z)),
+            run.feed, lambda z: run.norm("output_norm", z), run.residual,
         )  # fmt: skip
-        return keep("output", y)
+        return run.keep("output", y)
 
     def _head(self, h, do, values):
         def linear(site, z):

@@ -30,7 +30,7 @@ class RecordedRun(NamedTuple):
 
 
 def record(module, batch, widths, call=None, keep_graph=False):
-    """RecordedRun a module  ->  RecordedRun.
+    """Run a module  ->  RecordedRun.
 
     widths: the sizes of the arrays to record. call(module, inputs): runs a module whose `forward`
     takes other arguments. keep_graph: for gradients.

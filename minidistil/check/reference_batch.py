@@ -35,10 +35,6 @@ def as_stored(model, module):
 
 LONGEST = 24  # tokens of a random text
 SPARE = 4  # positions that the first batch leaves free: a module that counts from 2 runs, too
-BATCHES = (
-    "random words, some of them several times, and a text of one token",
-    "other random words, with holes in the mask of an encoder and a text of full length",
-)
 
 
 def example(model, folder, texts=None, seed=0, room=0):

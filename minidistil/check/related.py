@@ -163,7 +163,7 @@ def _context(reference, name, view, tolerance):
 
 def _terms(reference, name, view, step, tolerance):
     """The sum of the op's terms, with other factors."""
-    parts = terms(reference, step) if step is not None else []
+    parts = terms(step) if step is not None else []
     if not parts:
         return None
     real = reference.frame.real

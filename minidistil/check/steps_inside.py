@@ -110,7 +110,7 @@ def _with(step, changes):
     return step.function(*args, **step.fixed)
 
 
-def terms(reference, step):
+def terms(step):
     """[(name, array)]: a quantity as a sum of terms, whose factors a wrong one may have changed."""
     if step.op == "residual":
         x, f = step.args[:2]

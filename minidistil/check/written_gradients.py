@@ -16,9 +16,12 @@ from minidistil.check.pair_gradients import Part, alike, paired, parameter_piece
 from minidistil.check.parameter_gradients import compare_gradients
 from minidistil.check.trace_values import inputs_of
 from minidistil.io.counts import counted
+from minidistil.model.task_loss import IGNORED
 from minidistil.testing import FLOOR, rms
 
 OF_THE_LOSS = ("logits", "start_logits", "end_logits")  # a body's: its last hidden states
+LABELLED = "the mean over the labels"
+UNLABELLED = "half the sum of squares of the last hidden states"  # of a body
 SAME = 1e-4  # relative; gradients of one loss times a number share the factor far more closely
 
 
@@ -121,11 +124,13 @@ def _name_factor(report, reference, pairs):
     f = float(np.median(factors))
     if abs(f - 1) < SAME or any(abs(g / f - 1) > SAME for g in factors):
         return
+    head = any(name in reference.values for name in OF_THE_LOSS)
+    right = LABELLED if head else UNLABELLED
     report.evidence, report.diagnosis = None, [
         Diagnosis(
             "loss-scaled",
-            f"Every gradient is {f:.6g} × the right one: the loss is{_why(reference, f)}.\n"
-            f"yours: {f:.6g}·loss\nright: loss, the mean over the labels\n"
+            f"Every gradient is {f:.6g} × the right one: the loss is{_why(reference, f, right)}.\n"
+            f"yours: {f:.6g}·loss\nright: loss, {right}\n"
             f"fix: divide the loss by {f:.6g}",
             report.where,
             f"the same factor in {counted(len(factors), 'gradient')}, to {SAME:.0e}",
@@ -133,10 +138,10 @@ def _name_factor(report, reference, pairs):
     ]  # fmt: skip
 
 
-def _why(reference, f):
+def _why(reference, f, right):
     """What makes a loss this many times too large, after "the loss is"; a number otherwise."""
     labels = inputs_of(reference.model, reference.batch).get("labels", np.zeros(0))
-    n = int((labels != -100).sum())
+    n = int((labels != IGNORED).sum())
     some, texts = counted(n, "label"), counted(len(labels), "text")
     for value, why in (
         (n, f" a sum over {some}, not their mean"),
@@ -144,6 +149,6 @@ def _why(reference, f):
         (n / max(len(labels), 1), f" divided by {texts}, not by {some}"),
         (-1, " negated"),
     ):
-        if abs(f / max(value, 1e-30) - 1) < SAME or f == value:
+        if abs(f - value) < SAME * abs(value):
             return why
-    return f" {f:.6g} × the mean over the labels"
+    return f" {f:.6g} × {right}"

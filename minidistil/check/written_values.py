@@ -138,6 +138,22 @@ def unknown(arrays: Mapping[str, np.ndarray], comparison: Any, reference: Refere
     ]  # fmt: skip
 
 
+def named_as(
+    arrays: Mapping[str, np.ndarray], reference: Reference
+) -> dict[str, tuple[str, float]]:
+    """{array: (quantity, relative error)} of arrays whose name is that of a quantity, in the
+    quantity's order. Scores are left out: a causal mask may be added to them."""
+    found = {}
+    for quantity, exact in reference.values.items():
+        for name, x in arrays.items():
+            if name.removeprefix("value.") != quantity or quantity.endswith("scores"):
+                continue
+            errors = [reference.error(v, exact) for v in reference.frame.views(x, exact.shape)]
+            if errors and np.isfinite(min(errors)):
+                found[name] = quantity, float(min(errors))
+    return found
+
+
 def _holds(x, reference, precision):
     """Whether an array holds any quantity: another array may hold the same one."""
     return any(

@@ -207,6 +207,17 @@ def test_a_wrong_loss_is_a_difference(world):
     assert (report.verdict, report.first_difference) == ("differ", "loss")
 
 
+@pytest.mark.parametrize(("case", "factor", "says"), [
+    ("distilbert", -1, "the loss is negated"),
+    ("body", 2, "the loss is 2 × half the sum of squares of the last hidden states"),
+])  # fmt: skip
+def test_a_factor_of_the_loss_in_words(case, factor, says, tmp_path):
+    world, factor = World(*CASES[case], tmp_path), np.float32(factor)
+    report = world.report({n: x * factor if "gradient" in n else x for n, x in world.all.items()})
+    assert [d.id for d in report.diagnosis] == ["loss-scaled"], report.text()
+    assert says in report.text()
+
+
 def test_what_is_not_compared_is_said(world):
     arrays = {"logits": world.all["value.logits"], "more": np.ones((3, 5), np.float32)}
     text = world.report(arrays).text()
@@ -215,6 +226,22 @@ def test_what_is_not_compared_is_said(world):
     report = world.report(arrays | {f"{one}.grad": world.all[f"parameter_gradient.{one}"]})
     missing = len(world.model.params) - 1
     assert report.code == 0 and f"{missing} gradients that are not written" in report.text()
+
+
+def test_a_wrong_array_before_right_ones_is_a_difference(world):
+    """Written scaled under the name of a quantity; under another name it may be any array."""
+    values = world.values()
+    wrong = values["layer.0.q"] / 2
+    report = world.report(values | {"layer.0.q": wrong})
+    assert (report.verdict, report.first_difference, report.where) == (
+        "differ", "layer.0.q", "layer.0.q",
+    )  # fmt: skip
+    assert next(row.error for row in report.rows if row.name == "layer.0.q") == pytest.approx(0.5)
+    assert not [entry for entry in report.unmatched if entry.endswith("layer.0.q")]
+    right = values.pop("layer.0.q")
+    for others, name in (({}, "scaled"), ({"raw": right}, "layer.0.q")):
+        report = world.report(values | others | {name: wrong})
+        assert report.verdict == "agree" and f"unknown {name}" in report.unmatched
 
 
 def test_a_difference_is_told_in_words_for_files(world):
@@ -240,6 +267,10 @@ def test_one_of_each_is_in_the_singular(world):
     wrong = world.all[f"parameter_gradient.{one}"] * np.float32(1.1)
     report = world.report({"logits": logits, f"grad.{one}": wrong})
     assert "; 1 of 1 gradient differs, the nearest" in report.evidence
+    assert [d.id for d in report.diagnosis] == ["gradient-factor"]
+    near = world.all[f"parameter_gradient.{one}"] * np.float32(1.00005)
+    report = world.report({"logits": logits, f"grad.{one}": near})
+    assert report.verdict == "differ" and report.diagnosis == []  # 1.0000 × is no mistake
 
 
 # ------------------------------------------------------------------- the batch

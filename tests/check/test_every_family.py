@@ -187,6 +187,22 @@ def test_mistakes_in_a_vit(family, bugs, images):
     assert_found(getattr(own_vit, bugs), build, images[family])
 
 
+class RightOnce(own_vit.Looker):
+    """Right on the first batch that it is given, and twice the logits on others."""
+
+    first = None
+
+    def forward(self, pixel_values):
+        total = float(pixel_values.sum())
+        self.first = self.first or total
+        return super().forward(pixel_values) * (1 if abs(total - self.first) < 1e-3 else 2)
+
+
+def test_the_second_batch_is_one_of_images(images):
+    report = md.check.compare(RightOnce(weights(images["vit"]), 3), images["vit"])
+    assert report.code == 1 and "  on other random images; another batch agrees" in report.text()
+
+
 # ------------------------------------------------------- sentence embeddings
 
 

@@ -173,6 +173,21 @@ def test_a_detached_step_is_located(folder):
     assert "autograd.Function" in report.evidence and "detach" in report.evidence
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_forward_that_holds_the_modules_own_parameters(frozen, folder):
+    """Its copy in float64 computes with them, and not with its own: they have the gradient."""
+    module = Own(folder).requires_grad_(not frozen)
+    norm = module.steps[1].norm
+
+    def standardised(x):
+        rho = torch.rsqrt(x.var(-1, correction=0, keepdim=True) + 1e-12)
+        return (x - x.mean(-1, keepdim=True)) * rho * norm.gain + norm.shift
+
+    norm.forward = standardised
+    report = md.check.compare(module, folder)
+    assert report.verdict == "agree", report.text()
+
+
 @pytest.mark.parametrize("factor", [2.0, 0.5])
 def test_a_parameter_that_counts_twice_or_half(factor, folder):
     module = Own(folder)

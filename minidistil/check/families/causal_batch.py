@@ -4,8 +4,7 @@ import numpy as np
 
 from minidistil.check.families.module_call import roles_taken
 from minidistil.data import load_tokenizer
-
-IGNORED = -100  # no label
+from minidistil.model.task_loss import IGNORED
 
 
 def causal_batch(model, folder, texts=None, seed=0, module=None):

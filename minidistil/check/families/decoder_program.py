@@ -11,6 +11,7 @@ import numpy as np
 from minidistil.check.families.causal_batch import causal_batch
 from minidistil.check.families.family_ops import FAMILY_OPS
 from minidistil.check.families.module_call import call_with_roles
+from minidistil.check.layer_run import LayerRun
 from minidistil.check.layouts import Frame
 from minidistil.check.program import Program
 from minidistil.check.reference_ops import RIGHT
@@ -64,35 +65,17 @@ class PreNormProgram(Program):
     def _layer(self, i, x, do, values):
         source = do("layer_of", f"layer.{i}", i)  # a number, or the parameters themselves
         p = source if isinstance(source, dict) else self.layers[source]
-
-        def keep(name, value):
-            values[f"layer.{i}.{name}"] = value
-            return value
-
-        def linear(site, z):
-            return keep(site, do("linear", site, z, p[f"{site}.weight"], p[f"{site}.bias"]))
+        run = LayerRun(self.a, i, p, do, values)
 
         def norm(site):
-            gamma, beta = p[f"{site}.weight"], p[f"{site}.bias"]
-            return lambda z: keep(site, do("layernorm", site, z, gamma, beta, eps=self.a.eps))
+            return lambda z: run.keep(site, run.norm(site, z))
 
-        def attend(z):
-            q, k, v = (linear(site, z) for site in "qkv")
-            split, merge = do("heads", "heads", self.a.H)
-            s = keep("scores", do("scores", "scores", split(q), split(k)))
-            weights = keep("probs", self._weights(s, do))
-            return linear("out", keep("context", merge(weights @ split(v))))
-
-        def feed(z):
-            g = do("activation", "activation", linear("lin1", z), name=self.a.activation)
-            return linear("lin2", keep("activation", g))
-
-        def residual(z, f, name):
-            return keep(name, do("residual", name, z, f))
-
-        y = do("pre_norm_block", "pre_norm_block", x, attend, norm("attention_norm"), feed,
-               norm("ffn_norm"), residual)  # fmt: skip
-        return keep("output", y)
+        y = do(
+            "pre_norm_block", "pre_norm_block", x,
+            lambda z: run.attention((z, z, z), lambda s: self._weights(s, do)),
+            norm("attention_norm"), run.feed, norm("ffn_norm"), run.residual,
+        )  # fmt: skip
+        return run.keep("output", y)
 
     def _last_norm(self, x, do, values):
         norm = (self.p["final_norm.weight"], self.p["final_norm.bias"])
@@ -111,7 +94,7 @@ class DecoderProgram(PreNormProgram):
         "next_token_loss", "token_loss",
     )  # fmt: skip
     reads = ("input_ids", "attention_mask", "labels", "targets")
-    holes = False
+    holes, second = False, "other random tokens"
     example = staticmethod(causal_batch)
     call = staticmethod(call_with_roles)
 

@@ -10,8 +10,7 @@ from minidistil import losses
 from minidistil.check.families.encoder_trace import attention_backward, norm_backward
 from minidistil.check.reference_ops import activation_backward
 from minidistil.model.encoder import scope
-
-IGNORED = -100  # no label
+from minidistil.model.task_loss import IGNORED
 
 
 def labels(program):

@@ -17,6 +17,7 @@ from minidistil import distilbert as page
 from minidistil import losses
 from minidistil.check.reference_ops import activation_backward
 from minidistil.model.encoder import scope
+from minidistil.model.task_loss import IGNORED
 
 
 def labels(program):
@@ -26,7 +27,7 @@ def labels(program):
         return {"start_positions": first, "end_positions": first}
     if {"mlm", "tokens"} & set(program.heads):
         wanted = program.ids if "mlm" in program.heads else 0
-        return {"labels": np.where(program.mask, wanted, -100)}
+        return {"labels": np.where(program.mask, wanted, IGNORED)}
     if {"classifier", "out_proj", "choice"} & set(program.heads):
         return {"labels": np.zeros(len(program.ids) // program.rows.choices, np.int64)}
     return {}
@@ -140,18 +141,30 @@ def attention_backward(t, g, H, prefix=""):
     g[f"{prefix}v"] = page.merge_heads(t[f"{prefix}probs"].swapaxes(2, 3) @ dcontext)
 
 
-def _layer(program, values, i, dy, d):
-    """Gradient of a block's output (B,T,C)  ->  of its input (B,T,C)."""
-    p, a = program.layers[i], program.a
-    t = scope(values, f"layer.{i}")
-    g = {"output": dy}
-    g["output_sum"] = g["lin2"] = norm_backward(dy, t["output_sum"], p, "output_norm", program)
+def feed_backward(program, p, t, g):
+    """y = LN(u + ffn(u)): add to g the gradients of the sum and of the feed-forward, from that of
+    output  ->  du (B,T,C).  p: the parameters of a layer, t: its values."""
+    ds = norm_backward(g["output"], t["output_sum"], p, "output_norm", program)
+    g["output_sum"] = g["lin2"] = ds
     g["activation"] = g["lin2"] @ p["lin2.weight"]
-    g["lin1"] = activation_backward(g["activation"], t["lin1"], name=a.activation)
-    g["attention_norm"] = g["output_sum"] + g["lin1"] @ p["lin1.weight"]
+    g["lin1"] = activation_backward(g["activation"], t["lin1"], name=program.a.activation)
+    return ds + g["lin1"] @ p["lin1.weight"]
+
+
+def self_attention_backward(program, p, t, g):
+    """u = LN(x + attention(x)): add to g the gradients of the sum and of attention, from that of
+    attention_norm  ->  dx (B,T,C).  p, t: as for `feed_backward`."""
     ds = norm_backward(g["attention_norm"], t["attention_sum"], p, "attention_norm", program)
     g["attention_sum"] = g["out"] = ds
     g["context"] = g["out"] @ p["out.weight"]
-    attention_backward(t, g, a.H)
-    d |= {f"layer.{i}.{name}": x for name, x in g.items()}
+    attention_backward(t, g, program.a.H)
     return ds + sum(g[z] @ p[f"{z}.weight"] for z in "qkv")
+
+
+def _layer(program, values, i, dy, d):
+    """Gradient of a block's output (B,T,C)  ->  of its input (B,T,C)."""
+    p, t, g = program.layers[i], scope(values, f"layer.{i}"), {"output": dy}
+    g["attention_norm"] = feed_backward(program, p, t, g)
+    dx = self_attention_backward(program, p, t, g)
+    d |= {f"layer.{i}.{name}": x for name, x in g.items()}
+    return dx

@@ -44,7 +44,7 @@ class ImageProgram(PreNormProgram):
         "pre_norm_block", "last_norm", *IMAGE_OPS,
     )  # fmt: skip
     reads = ("pixel_values",)
-    holes = False
+    holes, second = False, "other random images"
     call = staticmethod(call_with_roles)
 
     def __init__(self, model, batch, dtype=np.float64):
@@ -92,10 +92,8 @@ class ImageProgram(PreNormProgram):
         return found
 
     def ways(self, shape):
-        """A convolution's weight, or a product's on patches as (p,p,channels)."""
+        """A product's weight on patches as (p,p,channels)."""
         c, p = self.config.num_channels, self.config.patch_size
-        if len(shape) == 4:
-            yield [lambda x: x.reshape(len(x), -1)]
         if len(shape) == 2:
             for axes in ((0, 3, 1, 2), (0, 3, 2, 1)):
                 if shape[1] == c * p * p:

@@ -5,8 +5,9 @@ import numpy as np
 from minidistil.check.families.module_call import roles_taken
 from minidistil.data import load_tokenizer
 from minidistil.model.seq2seq.seq2seq_model import shift_right
+from minidistil.model.task_loss import IGNORED
 
-IGNORED, TYPES = -100, "token_type_ids"  # -100: no label
+TYPES = "token_type_ids"
 
 
 def pair_batch(model, folder, texts=None, seed=0, module=None):

@@ -16,6 +16,7 @@ from minidistil.check.families.family_ops import FAMILY_OPS
 from minidistil.check.families.frames import Frames
 from minidistil.check.families.module_call import call_with_roles
 from minidistil.check.families.pair_batch import pair_batch
+from minidistil.check.layer_run import LayerRun
 from minidistil.check.layouts import Frame
 from minidistil.check.program import LINEAR, TABLES, Program
 from minidistil.check.reference_ops import OBJECTIVES, RIGHT
@@ -71,47 +72,27 @@ class CrossProgram(Program):
     masked = True
 
     def _cross_layer(self, i, state, source, do, values):
-        p, x = self.layers[i], state.x
+        run, x = LayerRun(self.a, i, self.layers[i], do, values), state.x
         seen = self.mask if self.masked else np.ones_like(self.mask)
 
-        def keep(name, value):
-            values[f"layer.{i}.{name}"] = value
-            return value
-
-        def linear(site, z):
-            return keep(site, do("linear", site, z, p[f"{site}.weight"], p[f"{site}.bias"]))
-
         def norm(site, name):
-            gamma, beta = p[f"{site}.weight"], p[f"{site}.bias"]
-            return lambda z: keep(name, do("layernorm", site, z, gamma, beta, eps=self.a.eps))
-
-        def attention(prefix, inputs, weights):
-            q, k, v = (linear(prefix + site, z) for site, z in zip("qkv", inputs, strict=True))
-            split, merge = do("heads", "heads", self.a.H)
-            s = keep(f"{prefix}scores", do("scores", f"{prefix}scores", split(q), split(k)))
-            a = keep(f"{prefix}probs", weights(s))
-            return linear(f"{prefix}out", keep(f"{prefix}context", merge(a @ split(v))))
+            return lambda z: run.keep(name, run.norm(site, z))
 
         def attend(z):
-            return attention("", (z, z, z), lambda s: do("causal_weights", "weights", s, seen))
+            return run.attention((z, z, z), lambda s: do("causal_weights", "weights", s, seen))
 
         def cross(z):
             m, mask = do("cross_source", "cross_source", z, state.memory, source.mask,
                          encoder=state.encoder, target_mask=self.mask)  # fmt: skip
-            return attention(
-                "cross_", (z, m, m), lambda s: do("cross_weights", "cross_weights", s, mask)
+            return run.attention(
+                (z, m, m), lambda s: do("cross_weights", "cross_weights", s, mask), "cross_"
             )
-
-        def feed(z):
-            g = do("activation", "activation", linear("lin1", z), name=self.a.activation)
-            return linear("lin2", keep("activation", g))
 
         norms = [
             norm("attention_norm", "attention_norm"), norm("cross_norm", "cross_norm"),
             norm("output_norm", "output"),
         ]  # fmt: skip
-        return do("cross_block", "cross_block", x, attend, cross, feed, norms,
-                  lambda z, f, name: keep(name, do("residual", name, z, f)))  # fmt: skip
+        return do("cross_block", "cross_block", x, attend, cross, run.feed, norms, run.residual)
 
 
 class PairProgram(Program):
@@ -125,7 +106,7 @@ class PairProgram(Program):
     sites = SITES
     reads = ("input_ids", "attention_mask", "token_type_ids", "decoder_input_ids",
              "decoder_attention_mask", "labels")  # fmt: skip
-    holes = False
+    holes, second = False, "other random tokens"
     example = staticmethod(pair_batch)
     call = staticmethod(call_with_roles)
     word = "decoder.embeddings.word.weight"

@@ -8,11 +8,9 @@ import numpy as np
 from minidistil import losses
 from minidistil.check.families import encoder_trace
 from minidistil.check.families.encoder_trace import attention_backward, norm_backward
-from minidistil.check.reference_ops import activation_backward
 from minidistil.model.encoder import scope
 from minidistil.model.parameter_table import ENC_TO_DEC_PROJ
-
-IGNORED = -100  # no label
+from minidistil.model.task_loss import IGNORED
 
 
 def labels(program):
@@ -55,22 +53,14 @@ def gradients(program, values, ends):
 
 def _block(program, values, i, dy, d):
     """Gradient of a block's output (B,U,C)  ->  of its input (B,U,C), of the memory (B,T,C)."""
-    p, a = program.layers[i], program.a
-    t = scope(values, f"layer.{i}")
-    g = {"output": dy}
-    g["output_sum"] = g["lin2"] = norm_backward(dy, t["output_sum"], p, "output_norm", program)
-    g["activation"] = g["lin2"] @ p["lin2.weight"]
-    g["lin1"] = activation_backward(g["activation"], t["lin1"], name=a.activation)
-    g["cross_norm"] = g["output_sum"] + g["lin1"] @ p["lin1.weight"]
-    dw = norm_backward(g["cross_norm"], t["cross_sum"], p, "cross_norm", program)
-    g["cross_sum"] = g["cross_out"] = dw
+    p, t, g = program.layers[i], scope(values, f"layer.{i}"), {"output": dy}
+    g["cross_norm"] = encoder_trace.feed_backward(program, p, t, g)
+    ds = norm_backward(g["cross_norm"], t["cross_sum"], p, "cross_norm", program)
+    g["cross_sum"] = g["cross_out"] = ds
     g["cross_context"] = g["cross_out"] @ p["cross_out.weight"]
-    attention_backward(t, g, a.H, "cross_")
+    attention_backward(t, g, program.a.H, "cross_")
     dm = sum(g[f"cross_{z}"] @ p[f"cross_{z}.weight"] for z in "kv")
-    g["attention_norm"] = dw + g["cross_q"] @ p["cross_q.weight"]
-    ds = norm_backward(g["attention_norm"], t["attention_sum"], p, "attention_norm", program)
-    g["attention_sum"] = g["out"] = ds
-    g["context"] = g["out"] @ p["out.weight"]
-    attention_backward(t, g, a.H)
+    g["attention_norm"] = ds + g["cross_q"] @ p["cross_q.weight"]
+    dx = encoder_trace.self_attention_backward(program, p, t, g)
     d |= {f"layer.{i}.{name}": x for name, x in g.items()}
-    return ds + sum(g[z] @ p[f"{z}.weight"] for z in "qkv"), dm
+    return dx, dm

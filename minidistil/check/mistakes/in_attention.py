@@ -81,8 +81,13 @@ def mask_inverted(s, mask=None, *, value):
     right=WEIGHTS, fix="set the scores of padded keys to −∞ before the softmax",
 )  # fmt: skip
 def mask_multiplied(s, mask=None, *, value):
-    m = mask[:, None, None, :]
-    return reference_ops.softmax(s * m) if value == "the scores" else reference_ops.softmax(s) * m
+    return multiplied(s, mask[:, None, None, :], value)
+
+
+def multiplied(s, seen, what):
+    """Weights of scores s (B,H,T_q,T_k) where the mask, 0 or 1, multiplies `what`."""
+    softmax = reference_ops.softmax
+    return softmax(s * seen) if what == "the scores" else softmax(s) * seen
 
 
 @mistake(
@@ -150,8 +155,13 @@ def causal(s, mask=None):
     fix="softmax over the last axis of (B,H,queries,keys)",
 )  # fmt: skip
 def softmax_axis(s, mask=None, *, value):
-    masked = s if mask is None else np.where(mask[:, None, None, :], s, np.finfo(s.dtype).min)
-    return reference_ops.softmax(masked, axis={"queries": 2, "heads": 1}[value])
+    return softmax_over(s, True if mask is None else mask[:, None, None, :], value)
+
+
+def softmax_over(s, seen, axis):
+    """Masked scores s (B,H,T_q,T_k) through a softmax over the queries or the heads."""
+    masked = np.where(seen, s, np.finfo(s.dtype).min)
+    return reference_ops.softmax(masked, axis={"queries": 2, "heads": 1}[axis])
 
 
 @mistake(

@@ -3,6 +3,7 @@
 import numpy as np
 
 from minidistil.check.families.family_ops import causal_weights
+from minidistil.check.mistakes.in_attention import multiplied, softmax_over
 from minidistil.check.mistakes.registry import mistake
 from minidistil.check.reference_ops import softmax
 
@@ -74,8 +75,7 @@ def causal_mask_inverted(s, mask, *, value):
     right=RIGHT, fix="set the scores of later keys to −∞ before the softmax",
 )  # fmt: skip
 def causal_mask_multiplied(s, mask, *, value):
-    seen = _seen(s, mask)
-    return softmax(s * seen) if value == "the scores" else softmax(s) * seen
+    return multiplied(s, _seen(s, mask), value)
 
 
 WEAK = tuple(
@@ -121,8 +121,7 @@ def padding_ignored(s, mask):
     fix="softmax over the last axis of (B,H,queries,keys)",
 )  # fmt: skip
 def softmax_axis(s, mask, *, value):
-    masked = np.where(_seen(s, mask), s, np.finfo(np.float64).min)
-    return softmax(masked, axis={"queries": 2, "heads": 1}[value])
+    return softmax_over(s, _seen(s, mask), value)
 
 
 @mistake(

@@ -45,19 +45,23 @@ def no_bias_correction(params, gradients, **fixed):
     return steps(params, gradients, parts=StepParts(update=update), **fixed)
 
 
+SPARED = {  # {where weight decay acts: parts of the names of the other parameters}
+    "every parameter": (),
+    "the LayerNorms not called LayerNorm": ("bias", "LayerNorm.weight"),
+    "all but the biases": ("bias",),
+}
+
+
 @mistake(
-    "decay-on-layernorm", "steps",
-    values=("every parameter", "the LayerNorms not called LayerNorm", "all but the biases"),
+    "decay-on-layernorm", "steps", values=tuple(SPARED),
     says="Weight decay also applies to parameters with one axis, such as LayerNorm's γ: {}.",
     yours="λ acts on {}", right=RIGHT,
     fix="two groups: parameters with one axis get weight_decay=0",
 )  # fmt: skip
 def decay_on_layernorm(params, gradients, *, value, **fixed):
-    spared = {"e": (), "t": ("bias", "LayerNorm.weight"), "a": ("bias",)}[value[0]]
-
     def update(params, grads, state, lr, betas, eps, weight_decay):
         for name in grads:
-            if not any(part in name for part in spared):
+            if not any(part in name for part in SPARED[value]):
                 params[name] -= lr * weight_decay * params[name]
         adamw(params, grads, state, lr, betas, eps, weight_decay=0.0)
 

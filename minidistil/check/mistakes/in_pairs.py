@@ -3,6 +3,7 @@
 import numpy as np
 
 from minidistil.check.families.family_ops import cross_block
+from minidistil.check.mistakes import in_attention
 from minidistil.check.mistakes.registry import mistake
 from minidistil.check.reference_ops import softmax
 
@@ -71,8 +72,7 @@ def cross_mask_causal(s, mask, *, value):
     yours="{} ⊙ mask", right=WEIGHTS, fix="set the scores of padded keys to −∞ before the softmax",
 )  # fmt: skip
 def cross_mask_multiplied(s, mask, *, value):
-    m = mask[:, None, None, :]
-    return softmax(s * m) if value == "the scores" else softmax(s) * m
+    return in_attention.mask_multiplied(s, mask, value=value)
 
 
 @mistake(
@@ -82,7 +82,7 @@ def cross_mask_multiplied(s, mask, *, value):
     fix="add the dtype's lowest number, or fill with it (torch.finfo(scores.dtype).min)",
 )  # fmt: skip
 def cross_mask_too_weak(s, mask, *, value):
-    return softmax(s + np.where(mask, 0.0, value)[:, None, None, :])
+    return in_attention.mask_too_weak(s, mask, value=value)
 
 
 @mistake(
@@ -92,8 +92,7 @@ def cross_mask_too_weak(s, mask, *, value):
     fix="softmax over the last axis of (B,H,queries,keys)",
 )  # fmt: skip
 def cross_softmax_axis(s, mask, *, value):
-    masked = np.where(mask[:, None, None, :], s, np.finfo(np.float64).min)
-    return softmax(masked, axis={"queries": 2, "heads": 1}[value])
+    return in_attention.softmax_axis(s, mask, value=value)
 
 
 BLOCK = "u = LN(x + self(x)),  w = LN(u + cross(u, m)),  y = LN(w + ffn(w))"
