@@ -6,6 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import minidistil as md
@@ -13,6 +14,7 @@ from minidistil.check.findings import Report, Row
 from minidistil.cli import report
 from minidistil.cli.report_words import FEW, too_few
 from minidistil.tasks.fill_mask.command import GUESSES, guesses
+from minidistil.tasks.text_classification.command import guesses as guessed_classes
 
 NAMES = ("teacher", "distilled student", "same start, no teacher")
 
@@ -119,6 +121,21 @@ def test_guesses_of_masked_words():
     )
     (best, *_) = md.pipeline("fill-mask", "weights")(first["text"].replace("____", "[MASK]"))
     assert first["teacher"] == best["token_str"]
+
+
+def test_guesses_of_classes(world):
+    """The right answer stands beside the text; a text's label is that of `predict`."""
+    teacher, tokenizer = md.from_pretrained(world.classifier), md.load_tokenizer(world.classifier)
+    words = ("good", "bad", "slow", "great", "dull", "fine")
+    texts = [f"the film was {word} ." for word in words]
+    batch = dict(tokenizer(texts))
+    unlabelled = guessed_classes({"teacher": teacher}, tokenizer, [batch])
+    found = guessed_classes({"teacher": teacher}, tokenizer, [batch | {"labels": np.arange(6) % 2}])
+    named, ask = teacher.config.id2label, md.pipeline("text-classification", world.classifier)
+    assert [list(row) for row in found] == [["text", "right", "teacher"]] * 5
+    assert [row["right"] for row in found] == [named[i % 2] for i in range(5)]
+    assert [row["teacher"] for row in found] == [ask(text)[0]["label"] for text in texts[:5]]
+    assert [list(row) for row in unlabelled] == [["text", "teacher"]] * 5
 
 
 # ------------------------------------------------------- check

@@ -118,21 +118,21 @@ def answers(model, batches) -> np.ndarray:
 
 def guesses(models, tokenizer, batches) -> list[dict]:
     """The first held-out texts, their label where there is one, and each model's:
-    {"text", "right", **{name: label}}. Only for one class of several."""
-    teacher, theirs = models["teacher"], [as_teacher_reads(batches[0])]
+    {"text", "right", **{name: label}}. Empty unless each text has one class of several."""
+    teacher, batch = models["teacher"], batches[0]
     if _kind(teacher) != SINGLE:
         return []
-    (rows,) = (teacher.pack_batch(batch) for batch in theirs)
-    named, found = teacher.config.id2label, {}
+    theirs, named = as_teacher_reads(batch), teacher.config.id2label
+    rows = teacher.pack_batch(theirs)
+    owners = theirs.get("owners", np.arange(len(rows.bounds) - 1))
+    firsts = np.unique(owners, return_index=True)[1][:GUESSES]  # of each text its first window
+    texts = (tokenizer.decode(rows.ids[rows.bounds[b] : rows.bounds[b + 1]]) for b in firsts)
+    columns = {"text": map(cut, texts)}
+    if "labels" in theirs:
+        columns["right"] = (named[k] for k in theirs["labels"][firsts])
     for name, model in models.items():
-        logits, labels = of_texts(model, theirs if name == "teacher" else batches[:1])
-        found[name] = [named[k] for k in _classes(model, logits)[:GUESSES]]
-    if labels is not None:
-        found["right"] = [named[k] for k in labels[:GUESSES]]
-    owners = theirs[0].get("owners", np.arange(len(rows.bounds) - 1))
-    firsts = np.unique(owners, return_index=True)[1][:GUESSES]
-    texts = [tokenizer.decode(rows.ids[rows.bounds[b] : rows.bounds[b + 1]]) for b in firsts]
-    columns = {"text": [cut(text) for text in texts], **found}
+        logits, _ = of_texts(model, [theirs if name == "teacher" else batch])
+        columns[name] = [named[k] for k in _classes(model, logits)[:GUESSES]]
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
