@@ -16,8 +16,16 @@ MEANINGS = {
     "clm": "cross-entropy of the student's probabilities with the next words",
     "hard": "cross-entropy of the student's probabilities with the labels",
     "cos": "1 − the cosine between the last hidden states of student and teacher",
-    "mse": "mean squared difference between the logits of student and teacher",
+    "mse": "mean squared difference between the logits of student and teacher; held out, between "
+    "answers and labels",
     "accuracy": "the share of held-out answers that are right",
+    "macro_f1": "F1 of each class, averaged over the classes",
+    "micro_f1": "F1 over all labels of all texts at once",
+    "f1": "the harmonic mean of precision (right answers of those given) and recall (of those "
+    "wanted)",
+    "matthews": "Matthews' correlation between classes and labels: 1 if all are right, 0 by chance",
+    "pearson": "the correlation between answers and labels",
+    "spearman": "the correlation between the ranks of answers and labels",
     "agreement": "the share of held-out answers that are the teacher's, right or wrong",
     "perplexity": "exp(loss): the number of equally probable words that is as uncertain",
     "grad_norm": "the L2 norm of all gradients together, before they are clipped",

@@ -138,6 +138,20 @@ def test_guesses_of_classes(world):
     assert [list(row) for row in unlabelled] == [["text", "teacher"]] * 5
 
 
+def test_guesses_of_texts_in_several_batches(world):
+    """Was: the texts of the first batch alone, and of a long text the windows in it alone."""
+    teacher, tokenizer = md.from_pretrained(world.classifier), md.load_tokenizer(world.classifier)
+    texts = [f"a film {'of time ' * n}" for n in range(7)]
+    owners = (3, 0, 2, 4, 1, 3, 5)  # text 3 has two windows, in two batches
+    batches = [dict(tokenizer(texts[n : n + 2])) | {"owners": np.array(owners[n : n + 2])}
+               for n in range(0, 7, 2)]  # fmt: skip
+    found = guessed_classes({"teacher": teacher}, tokenizer, batches)
+    named, logits = teacher.config.id2label, teacher.forward(**tokenizer(texts)).logits
+    wanted = [logits[[n for n in range(7) if owners[n] == text]].mean(0) for text in range(5)]
+    assert [row["text"] for row in found[:3]] == [texts[n].strip() for n in (1, 4, 2)]
+    assert [row["teacher"] for row in found] == [named[int(x.argmax())] for x in wanted]
+
+
 # ------------------------------------------------------- check
 
 
