@@ -434,7 +434,8 @@ else:
 # A whole model is mostly `linear`. Each weight is read once, 4 bytes, and used for one multiply-add
 # for each token: $N/2$ operations a byte for $N$ tokens. One sentence of 16 tokens (1×16) has an
 # intensity of 8, eight of 128 tokens (8×128) have 499: attention adds to it, what goes in and comes
-# out takes from it. So 1×16 waits for its weights, on the slope, and 8×128 is under the roof.
+# out takes from it. On most machines the slope meets the roof between the two: 1×16 is bound by the
+# slope, as reading its weights takes longer than multiplying with them, and 8×128 by the roof.
 
 # %%
 far = lesson.size(peak_cpu.FAR, 1 << 16)  # bytes, more than a cache holds
@@ -489,9 +490,13 @@ for name, (at, rate) in points.items():
 
 # %% [markdown]
 # A point above the slope is no mistake: what was just written still lies in a cache, which is
-# faster than memory. And a point far below the roof is where work would pay. 1×16 gains from fewer
-# bytes a weight and from more tokens at a time (a weight that is kept in three parts takes 6 bytes,
-# not the 4 that are counted), but hardly from faster arithmetic; 8×128 does.
+# faster than memory. And a point far below its bound is where work would pay. For a model, the gap
+# has several reasons: between the products are attention, GELU and LayerNorm, which are slower, and
+# a product may read more bytes than are counted. With AMX, 1×16 does: a float32 weight is kept as
+# three parts, 6 bytes instead of 4, so that two thirds of the slope are its limit. It gains from
+# fewer bytes a weight and from more tokens at a time, but hardly from faster arithmetic, from which
+# 8×128 gains.
+#
 # `minidistil bench --roofline roof.png` draws this picture with all rows of the benchmark, and with
 # the roofs of every number format.
 #

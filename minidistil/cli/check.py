@@ -29,7 +29,6 @@ from pathlib import Path
 from minidistil.check import Report, compare, compare_loss, compare_optimizer, compare_trace
 from minidistil.check.compare import STEPS
 from minidistil.check.peers import transformers_model
-from minidistil.cli import parser_of
 from minidistil.cli.batch_options import add_batch, given_batch
 from minidistil.cli.check_words import page
 from minidistil.cli.command_parser import add_model
@@ -198,7 +197,7 @@ def _write(args, report):
     with nothing_left(out):
         files.write_json(out / "report.json", report.to_dict())
         path = out / "report.html"
-        body = page(args, parser_of("check"), report)
+        body = page(args, report)
         title = f"{TITLE} — {args.model}"
         files.write_text(path, PAGE.substitute(title=html.escape(title), body=body))
     return path

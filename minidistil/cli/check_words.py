@@ -16,7 +16,7 @@ COLUMNS = [
 ]  # fmt: skip
 
 
-def page(args, parser, report) -> str:
+def page(args, report) -> str:
     """The body of the page: the report, with the terms in a line each."""
     against = args.against or args.against_trace or "transformers' own model"
     first = (
@@ -26,7 +26,7 @@ def page(args, parser, report) -> str:
     )
     return "\n".join([
         f"<p>{html.escape(first)}</p>", report.html(), "<h2>The columns</h2>", glossary(COLUMNS),
-        options_table(vars(args), parser.defaults()), commands_to_try(_next(args, report)),
+        options_table(vars(args)), commands_to_try(_next(args, report)),
     ])  # fmt: skip
 
 

@@ -56,10 +56,6 @@ class Parser(argparse.ArgumentParser):
         found, _ = self.parse_known_args(args, start)
         return {n: x for n in names if (x := getattr(found, n)) is not unset}
 
-    def defaults(self):
-        """{name: value} without any option on the command line."""
-        return {a.dest: a.default for a in self._actions if a.default is not argparse.SUPPRESS}
-
     def error(self, message):
         known = [*self._option_string_actions]
         unknown = next((word for word in message.split() if word.startswith("--")), "")

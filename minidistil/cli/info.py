@@ -109,7 +109,8 @@ def _two(a, b):
     head = ("", a["model"], b["model"])
     config = [(name, *(_value(m.get(own[i], "-")) for i, m in enumerate(map(_fields, (a, b)))))
               for name, own in _common(a, b).items()]  # fmt: skip
-    config += [(k, f"{a[k]:,}", f"{b[k]:,}") for k in ("parameters", "bytes", "file_bytes")]
+    config += [(k, *(f"{m[k]:,}" if m[k] else "-" for m in (a, b)))
+               for k in ("parameters", "bytes", "file_bytes")]  # fmt: skip
     mine, theirs = (
         {name: f"{_shape(p, count)}  {share:5.1%}" for name, (p, count, share) in some.items()}
         for some in _folded("role", a["table"], b["table"])

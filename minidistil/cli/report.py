@@ -5,7 +5,6 @@ import html
 from pathlib import Path
 from string import Template
 
-from minidistil.cli import COMMANDS, parser_of
 from minidistil.cli.report_words import (
     commands_to_try,
     flat,
@@ -16,7 +15,7 @@ from minidistil.cli.report_words import (
     options_table,
     too_few,
 )
-from minidistil.cli.run_options import as_stored, summarised
+from minidistil.cli.run_options import summarised
 from minidistil.cli.students import part_folder
 from minidistil.io import files
 from minidistil.io.console import Answer, table
@@ -145,7 +144,7 @@ def _body(run, found, rows, picture):
         parts.append("<h2>How it ended</h2>" + html_table(("", ""), flat(numbers)))
     else:
         parts.append(f"<p>This run has not ended; {html.escape(run.how_to_resume())}</p>")
-    parts.append(options_table(run.options, _usual(run)))
+    parts.append(options_table(run.options))
     return "\n".join(parts)
 
 
@@ -154,13 +153,6 @@ def _guesses(rows):
     return [name.replace("right", "right answer") for name in rows[0]], [
         list(row.values()) for row in rows
     ]
-
-
-def _usual(run):
-    """{option: default} of the run's command, as a run stores it; {} for a run of Python's."""
-    command = run.command.rpartition(" ")[2]
-    usual = parser_of(command).defaults() if command in COMMANDS else {}
-    return {name: as_stored(name, value) for name, value in usual.items()}
 
 
 # ------------------------------------------------------- the picture

@@ -6,7 +6,7 @@ import shlex
 
 from minidistil.io.counts import counted
 
-FEW = 20  # steps below which the measures of students are those of chance
+FEW = 20  # steps below which students have hardly moved from their start
 MEANINGS = {
     "loss": "what training minimises; held out, the mean negative log-likelihood of the right "
     "answers, in nats",
@@ -16,11 +16,19 @@ MEANINGS = {
     "clm": "cross-entropy of the student's probabilities with the next words",
     "hard": "cross-entropy of the student's probabilities with the labels",
     "cos": "1 − the cosine between the last hidden states of student and teacher",
-    "mse": "mean squared difference between the logits of student and teacher",
+    "mse": "mean squared difference between the logits of student and teacher; held out, between "
+    "answers and labels",
     "accuracy": "the share of held-out answers that are right",
+    "macro_f1": "F1 of each class, averaged over the classes",
+    "micro_f1": "F1 over all labels of all texts at once",
+    "f1": "the harmonic mean of precision (right answers of those given) and recall (of those "
+    "wanted)",
+    "matthews": "Matthews' correlation between classes and labels: 1 if all are right, 0 by chance",
+    "pearson": "the correlation between answers and labels",
+    "spearman": "the correlation between the ranks of answers and labels",
     "agreement": "the share of held-out answers that are the teacher's, right or wrong",
     "perplexity": "exp(loss): the number of equally probable words that is as uncertain",
-    "grad_norm": "the length of the whole gradient, before it is clipped",
+    "grad_norm": "the L2 norm of all gradients together, before they are clipped",
 }
 TRIALS = {  # a task: the command that tries a model of it on an example
     "fill-mask": ("fill-mask", "the movie was [MASK]."),
@@ -66,10 +74,10 @@ def glossary(terms: list[tuple[str, str]]) -> str:
     return f"<dl>{''.join(lines)}</dl>" if lines else ""
 
 
-def options_table(options: dict, usual: dict) -> str:
-    """The options whose value is not the command's default, as HTML."""
-    changed = {k: v for k, v in options.items() if k in usual and v != usual[k]}
-    return f"<h2>Options that are not the default</h2>{html_table(('', ''), flat(changed))}"
+def options_table(options: dict) -> str:
+    """The options among them that were on the command line, as HTML; "" without any."""
+    given = {name: options[name] for name in options.get("given", ())}
+    return f"<h2>Options given</h2>{html_table(('', ''), flat(given))}" if given else ""
 
 
 def html_table(header, rows, kind: str = "") -> str:

@@ -18,9 +18,14 @@ NOT_STORED = ("run", "json", "out", "resume", "threads", "until_the_end")  # cha
 
 
 def parse(parser, argv):
-    """The options of a command; with --resume those of the run, which others may not contradict."""
+    """The options of a command; with --resume those of the run, which others may not contradict.
+
+    Also sets `given`, the names of the options on the command line; of a resumed run, on the one
+    that began it.
+    """
     args = parser.parse_args(argv)
     if not getattr(args, "resume", False):
+        args.given = [n for n in parser.given(argv, vars(args)) if n not in NOT_STORED]
         return args
     if args.out is None:
         raise ValueError("--resume needs --out, the folder of the run to continue")
@@ -29,7 +34,7 @@ def parse(parser, argv):
         raise ValueError(f"{args.out} was begun by {begun.command}; resume it with that command")
     stored = begun.options
     for name, given in parser.given(argv, stored).items():
-        began, given = stored[name], as_stored(name, given)
+        began, given = stored[name], _stored(name, given)
         if name in MAY_CHANGE:
             stored[name] = given
         elif given != began:
@@ -64,11 +69,11 @@ def settings_of(args):
         yield
 
 
-def as_stored(name, value):
+def _stored(name, value):
     """An option as run.json stores it: a path as an absolute one, so that a run can be resumed from
     any folder; a tuple as a list."""
     if isinstance(value, list | tuple):
-        return [as_stored(name, one) for one in value]
+        return [_stored(name, one) for one in value]
     if name not in PATHS or value in (None, "", MOVIE_REVIEWS, DIGITS):
         return value
     there = name in MADE or Path(value).exists()  # else a name on the hub
@@ -96,7 +101,7 @@ def open_run(args, command):
 
 def keep_options(run, args):
     """Store the options with the defaults that the command chose: a resumed run may repeat them."""
-    run.options = {k: as_stored(k, v) for k, v in vars(args).items() if k not in NOT_STORED}
+    run.options = {k: _stored(k, v) for k, v in vars(args).items() if k not in NOT_STORED}
 
 
 def _free_folder(command):

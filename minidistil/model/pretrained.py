@@ -193,7 +193,7 @@ def resolve(name: str | Path) -> Path:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise MissingFileError(
             f"{name} is neither a folder nor a repository the hub hands out ({reason}); "
-            f"check the name or the connection, or give a folder that holds {CONFIG}"
+            f"check the model's name or the connection, or give a folder that holds {CONFIG}"
         ) from None
 
 

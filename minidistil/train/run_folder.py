@@ -1,6 +1,7 @@
 """A run's folder: its options and plan, metrics, checkpoints and report.
 
-run.json        command, options, digests of the inputs, and the plan; never changed
+run.json        command, options, the plan, the instructions of matrix products, and digests of the
+                inputs; never changed
 metrics.jsonl   one line for each log or evaluation; what depends on the clock is under "time"
 checkpoints/    see `minidistil.train.training_state`
 report.json     the summary at the end

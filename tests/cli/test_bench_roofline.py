@@ -68,7 +68,7 @@ def test_bytes_of_a_model_are_those_of_its_layers():
         assert workloads.traffic(row, configs) == want
 
 
-def test_a_step_moves_each_weight_of_the_student_eleven_times_or_so():
+def test_a_step_moves_each_weight_of_the_student_ten_times():
     """4 bytes forward, backward and in the gradient; 7 numbers of 4 bytes in AdamW."""
     configs = workloads.configs_of("base")
     plain, narrow, both = (workloads.traffic(row_called(name), configs) for name in (

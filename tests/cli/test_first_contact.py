@@ -7,7 +7,8 @@ import pytest
 import minidistil
 from minidistil.cli import COMMANDS, main, parser_of
 
-TAKE_A_MODEL = ("info", "trace", "check", "evaluate", "quantize", "augment", "finetune", "pretrain")
+TAKE_A_MODEL = ("info", "trace", "check", "evaluate", "quantize", "augment", "finetune", "pretrain",
+                "bench")  # fmt: skip
 TAKE_TEXTS = {"predict": "texts", "fill-mask": "texts", "generate": "texts", "search": "queries"}
 NEEDED = {"augment": ("--data", "x", "--out", "y"), "search": ("--items", "x"),
           "quantize": ("--out", "x")}  # fmt: skip

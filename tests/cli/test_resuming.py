@@ -18,6 +18,7 @@ def test_resume_bears_the_default_said_aloud(world, tmp_path, capsys):
     argv = ["--teacher", world.teacher, "--data", world.text, "--steps", "1", "--no-baselines"]
     assert main([*out, *map(str, argv), *SMALL]) == 0
     stored = json.loads((tmp_path / "run" / "run.json").read_text())["options"]
+    assert "steps" in stored["given"] and "layers" not in stored["given"]
     said = ["--layers", "0", "--max-length", str(stored["max_length"])]
     assert main([*out, "--resume", *said]) == 0
     capsys.readouterr()

@@ -6,6 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import minidistil as md
@@ -13,6 +14,7 @@ from minidistil.check.findings import Report, Row
 from minidistil.cli import report
 from minidistil.cli.report_words import FEW, too_few
 from minidistil.tasks.fill_mask.command import GUESSES, guesses
+from minidistil.tasks.text_classification.command import guesses as guessed_classes
 
 NAMES = ("teacher", "distilled student", "same start, no teacher")
 
@@ -119,6 +121,35 @@ def test_guesses_of_masked_words():
     )
     (best, *_) = md.pipeline("fill-mask", "weights")(first["text"].replace("____", "[MASK]"))
     assert first["teacher"] == best["token_str"]
+
+
+def test_guesses_of_classes(world):
+    """The right answer stands beside the text; a text's label is that of `predict`."""
+    teacher, tokenizer = md.from_pretrained(world.classifier), md.load_tokenizer(world.classifier)
+    words = ("good", "bad", "slow", "great", "dull", "fine")
+    texts = [f"the film was {word} ." for word in words]
+    batch = dict(tokenizer(texts))
+    unlabelled = guessed_classes({"teacher": teacher}, tokenizer, [batch])
+    found = guessed_classes({"teacher": teacher}, tokenizer, [batch | {"labels": np.arange(6) % 2}])
+    named, ask = teacher.config.id2label, md.pipeline("text-classification", world.classifier)
+    assert [list(row) for row in found] == [["text", "right", "teacher"]] * 5
+    assert [row["right"] for row in found] == [named[i % 2] for i in range(5)]
+    assert [row["teacher"] for row in found] == [ask(text)[0]["label"] for text in texts[:5]]
+    assert [list(row) for row in unlabelled] == [["text", "teacher"]] * 5
+
+
+def test_guesses_of_texts_in_several_batches(world):
+    """Was: the texts of the first batch alone, and of a long text the windows in it alone."""
+    teacher, tokenizer = md.from_pretrained(world.classifier), md.load_tokenizer(world.classifier)
+    texts = [f"a film {'of time ' * n}" for n in range(7)]
+    owners = (3, 0, 2, 4, 1, 3, 5)  # text 3 has two windows, in two batches
+    batches = [dict(tokenizer(texts[n : n + 2])) | {"owners": np.array(owners[n : n + 2])}
+               for n in range(0, 7, 2)]  # fmt: skip
+    found = guessed_classes({"teacher": teacher}, tokenizer, batches)
+    named, logits = teacher.config.id2label, teacher.forward(**tokenizer(texts)).logits
+    wanted = [logits[[n for n in range(7) if owners[n] == text]].mean(0) for text in range(5)]
+    assert [row["text"] for row in found[:3]] == [texts[n].strip() for n in (1, 4, 2)]
+    assert [row["teacher"] for row in found] == [named[int(x.argmax())] for x in wanted]
 
 
 # ------------------------------------------------------- check

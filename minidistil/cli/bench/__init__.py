@@ -18,6 +18,7 @@ from pathlib import Path
 from minidistil.cli.bench import machine, results_table, roofline, roofline_picture
 from minidistil.cli.bench.contestants import OURS, PEERS, TORCH, missing
 from minidistil.cli.bench.workloads import KERNELS, MEMORY, QUICK, SIZES, chosen, configs_of
+from minidistil.cli.command_parser import add_model
 from minidistil.cli.options import add_model_options
 from minidistil.io.console import Answer, progress
 from minidistil.io.outputs import check_file
@@ -49,9 +50,7 @@ def add_options(parser):
     parser.add_argument(
         "--quick", action="store_true", help=f"only a few rows, in {QUICK_ROUNDS} rounds"
     )
-    parser.add_argument(
-        "--model", metavar="FOLDER", help="or a name on the hub; default: random weights"
-    )
+    add_model(parser, "or a name on the hub; default: random weights")
     parser.add_argument(
         "--size", default="base", choices=list(SIZES), help="of the random models (base)"
     )

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from minidistil.cli.bench.ceilings import CACHE, MEMORY, roof_name
 from minidistil.cli.bench.contestants import OURS
+from minidistil.io.counts import counted
 
 NAME, ON = 36, 12  # characters of the first two columns
 
@@ -71,16 +72,15 @@ def _kind(row):
 def text(found):
     """The ceilings and a line for each row, in lines of at most 100 characters."""
     rates, arithmetic = found["ceilings"]["bandwidth"], found["ceilings"]["arithmetic"]
-    threads = found["machine"]["threads"]
     lines = [
-        f"roofline on {threads} thread{'s' * (threads > 1)}, measured",
+        f"roofline on {counted(found['machine']['threads'], 'thread')}, measured",
         f"  GB/s read: {rates[MEMORY] / 1e9:.1f} from memory, {rates[CACHE] / 1e9:.0f} from the "
         f"{CACHE}",
     ]
     names = sorted(arithmetic, key=arithmetic.get)
     for i in range(0, len(names), 3):
-        rates = ", ".join(f"{name} {arithmetic[name] / 1e9:.0f}" for name in names[i : i + 3])
-        lines.append(f"  {'GFLOP/s at most: ' if i == 0 else '                 '}{rates}")
+        peaks = ", ".join(f"{name} {arithmetic[name] / 1e9:.0f}" for name in names[i : i + 3])
+        lines.append(f"  {'GFLOP/s at most: ' if i == 0 else '                 '}{peaks}")
     lines += [
         "  FLOP/byte: bytes are each weight once, in its format, and what goes in and comes out;",
         "  what moves again is not counted. Roof: the peak of the instructions, or memory times",

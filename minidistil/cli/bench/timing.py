@@ -96,8 +96,8 @@ def interleave(runs, rounds, seconds, clock=time.perf_counter):
 
     Where calls are short, a contestant's turn begins with one call that is not timed, because the
     caches hold the other contestants' data. The round that measures how long calls are counts where
-    all are long. After `seconds` in all no further round begins,
-    unless there were fewer than three.
+    all are long. After `seconds` in all no further round begins, unless there were fewer than
+    three.
     """
     start = time.perf_counter()
     times = {name: [_timed(run, 1, clock)] for name, run in runs.items()}

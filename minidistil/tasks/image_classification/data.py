@@ -36,7 +36,9 @@ def pictures(source: str | Path) -> Pictures:
         return _digits()
     path = Path(source)
     if path.suffix.lower() != ".npz":
-        raise ValueError(f"images are {DIGITS} or an .npz file, not {source}; give one as --data")
+        raise ValueError(
+            f"images are {DIGITS} or an .npz file, not {source}; write np.savez(path, images=…)"
+        )
     if not path.exists():
         raise MissingFileError(f"{path} is not there; give an .npz file of images")
     found = read_arrays(path, ("images", "labels"))

@@ -1,5 +1,7 @@
 """Command hooks of text classification: one or several classes of texts or pairs, or regression."""
 
+from itertools import pairwise
+
 import numpy as np
 
 from minidistil.config import read_config
@@ -117,23 +119,40 @@ def answers(model, batches) -> np.ndarray:
 
 
 def guesses(models, tokenizer, batches) -> list[dict]:
-    """The first held-out texts, their label where there is one, and each model's:
-    {"text", "right", **{name: label}}. Only for one class of several."""
-    teacher, theirs = models["teacher"], [as_teacher_reads(batches[0])]
+    """The first held-out texts (of a long one a window), their label where there is one, and each
+    model's: {"text", "right", **{name: label}}. Empty unless each text has one class of several."""
+    teacher, owners = models["teacher"], _owners(batches)
     if _kind(teacher) != SINGLE:
         return []
-    (rows,) = (teacher.pack_batch(batch) for batch in theirs)
-    named, found = teacher.config.id2label, {}
-    for name, model in models.items():
-        logits, labels = of_texts(model, theirs if name == "teacher" else batches[:1])
-        found[name] = [named[k] for k in _classes(model, logits)[:GUESSES]]
-    if labels is not None:
-        found["right"] = [named[k] for k in labels[:GUESSES]]
-    owners = theirs[0].get("owners", np.arange(len(rows.bounds) - 1))
-    firsts = np.unique(owners, return_index=True)[1][:GUESSES]
-    texts = [tokenizer.decode(rows.ids[rows.bounds[b] : rows.bounds[b + 1]]) for b in firsts]
-    columns = {"text": [cut(text) for text in texts], **found}
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    first = np.unique(np.concatenate(owners))[:GUESSES]
+    batches = [b for b, own in zip(batches, owners, strict=True) if np.isin(own, first).any()]
+    theirs, named = list(map(as_teacher_reads, batches)), teacher.config.id2label
+    found = {name: of_texts(model, theirs if name == "teacher" else batches)
+             for name, model in models.items()}  # fmt: skip
+    _, labels = found["teacher"]
+    classes = {} if labels is None else {"right": labels}
+    classes |= {name: _classes(models[name], logits) for name, (logits, _) in found.items()}
+    texts = _texts(teacher, tokenizer, theirs)
+    return [
+        {"text": cut(texts[text])} | {name: named[some[n]] for name, some in classes.items()}
+        for n, text in enumerate(first)
+    ]
+
+
+def _owners(batches):
+    """For each batch (B,), the text that each row is a window of; without `owners`, the row."""
+    starts = np.cumsum([0, *(len(batch["input_ids"]) for batch in batches)])
+    return [batch.get("owners", np.arange(*starts[i : i + 2])) for i, batch in enumerate(batches)]
+
+
+def _texts(model, tokenizer, batches):
+    """{owner: the text of a window of it}."""
+    found = {}
+    for batch, own in zip(batches, _owners(batches), strict=True):
+        rows = model.pack_batch(batch)
+        for text, (start, end) in zip(own, pairwise(rows.bounds), strict=True):
+            found[text] = tokenizer.decode(rows.ids[start:end])
+    return found
 
 
 def describe(answer) -> str:
