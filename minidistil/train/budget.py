@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from minidistil.model.label_counts import shares_of
 from minidistil.ops import place_of
-from minidistil.train.optimizer import AdamW, clip, scaled
+from minidistil.train.optimizer import AdamW, clip_factor, global_norm, scaled
 from minidistil.train.train_config import TrainConfig
 
 WARM, TIMED = 2, 8  # the first steps compile kernels: they are not timed and cost no budget
@@ -126,8 +126,8 @@ def _steps_in(seconds, objective, data, config, evaluate, progress):
         if step == WARM:
             start = before
         _, grads, _, _ = step_gradients(objective, feed, config, step)
-        clip(grads, config.max_grad_norm or math.inf, config.backend)
-        optimizer.step(grads)
+        norm = global_norm(grads.values(), config.backend)
+        optimizer.step(grads, scale=clip_factor(norm, config.max_grad_norm or math.inf))
         times.append(time.perf_counter() - before)
         if step >= WARM and time.perf_counter() - start > SHARE * seconds:
             break
