@@ -20,6 +20,7 @@ COMMANDS = {
     "finetune": "train a model on further text, or on labelled text",
     "evaluate": "measure a model on text it was not trained on",
     "quantize": "store a model as int8, a quarter of the size",
+    "prune-vocabulary": "keep only the word vectors that some texts use",
     "augment": "more labelled texts: some words replaced by probable others",
     "predict": "classify texts, fill their masks or give their vectors",
     "search": "the items of a file or folder that are closest in meaning to a query",
