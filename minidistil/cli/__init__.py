@@ -12,7 +12,9 @@ import warnings
 
 from minidistil import __version__
 from minidistil.cli.command_parser import Parser, meaning
+from minidistil.cli.rank_process import name_of_rank, run_as_rank, stagger
 from minidistil.io.console import one_line
+from minidistil.io.ranks import launched
 
 COMMANDS = {
     "distill": "a small student learns from a teacher (the main job)",
@@ -38,7 +40,12 @@ BAD_INPUT, INTERRUPTED = 2, 130
 def main(argv=None):
     """Run one command; returns the exit code: 0 only on success, 2 for bad input, 130 for Ctrl-C,
     1 for what fails later, such as a loss that becomes NaN."""
+    place = launched() if argv is None else None
     argv = list(sys.argv[1:] if argv is None else argv)
+    return run_as_rank(place, lambda: _run(argv)) if place else _run(argv)
+
+
+def _run(argv):
     try:
         if not argv or argv[0] in ("-h", "--help"):
             print(overview())
@@ -74,19 +81,27 @@ def _answer(parser, argv):
         answer = args.run(args)
     said = args.json and answer.data is not None
     text = to_json(answer.data).rstrip() if said else answer.text
-    if text:  # a path or a text may hold characters that stdout's encoding lacks
+    if text and not _rank():  # a path or a text may hold characters that stdout's encoding lacks
         encoding = sys.stdout.encoding or "utf-8"
         print(text.encode(encoding, "backslashreplace").decode(encoding))
     return answer.code
 
 
 def _say(error, code):
-    print(one_line(f"error: {str(error) or type(error).__name__}"), file=sys.stderr)
+    where = f"{name_of_rank(*place)}: " if (place := launched()) else ""
+    stagger(_rank())
+    print(one_line(f"error: {where}{str(error) or type(error).__name__}"), file=sys.stderr)
     return code
 
 
 def _show(message, category, filename, lineno, file=None, line=None):
-    print(one_line(f"warning: {message}"), file=sys.stderr)
+    if not _rank():
+        print(one_line(f"warning: {message}"), file=sys.stderr)
+
+
+def _rank():
+    """This process's rank; 0 for one that is alone."""
+    return (launched() or (0,))[0]
 
 
 def overview():
