@@ -12,9 +12,15 @@ import warnings
 
 from minidistil import __version__
 from minidistil.cli.command_parser import Parser, meaning
-from minidistil.cli.rank_process import name_of_rank, run_as_rank, stagger
+from minidistil.cli.rank_process import (
+    BAD_INPUT,
+    INTERRUPTED,
+    name_of_rank,
+    run_as_rank,
+    stagger,
+)
 from minidistil.io.console import one_line
-from minidistil.io.ranks import launched
+from minidistil.io.ranks import launched, world
 
 COMMANDS = {
     "distill": "a small student learns from a teacher (the main job)",
@@ -34,7 +40,6 @@ COMMANDS = {
     "bench": "speed on this machine, compared with PyTorch, ONNX Runtime and NumPy",
     "warmup": "compile the kernels ahead of time",
 }
-BAD_INPUT, INTERRUPTED = 2, 130
 
 
 def main(argv=None):
@@ -47,6 +52,7 @@ def main(argv=None):
 
 def _run(argv):
     try:
+        world()  # a launcher stops the other ranks when one fails that is connected
         if not argv or argv[0] in ("-h", "--help"):
             print(overview())
             return 0 if argv else BAD_INPUT

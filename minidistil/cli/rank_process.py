@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Callable
 
+BAD_INPUT, INTERRUPTED = 2, 130  # exit codes
 FORWARDED = (signal.SIGINT, signal.SIGTERM)
 APART, MOST = 0.3, 3.0  # seconds by which rank n's message waits for that of rank n−1, of rank 0
 
@@ -26,7 +27,8 @@ def name_of_rank(rank: int, size: int | None) -> str:
 def run_as_rank(place: tuple[int, int | None], run: Callable[[], int]) -> int:
     """run() in a child process  ->  its exit code; the name of the rank if a signal killed it.
 
-    place: rank and number of ranks. run: returns an exit code; 0 ends the process as usual.
+    place: rank and number of ranks. run: returns an exit code; with 0, or INTERRUPTED, at which all
+    ranks arrive together, the process ends as usual.
     """
     alive, held_by_parent = os.pipe()
     child = os.fork()
@@ -41,7 +43,7 @@ def run_as_rank(place: tuple[int, int | None], run: Callable[[], int]) -> int:
     except BaseException:
         traceback.print_exc()
         code = 1
-    if code:
+    if code not in (0, INTERRUPTED):
         leave(code)
     return code
 

@@ -18,7 +18,7 @@ from minidistil.io.limits import short
 LAUNCHERS = (  # (variable with the rank, variable with the number of ranks)
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),  # Open MPI's mpirun
     ("PMI_RANK", "PMI_SIZE"),  # mpirun of MPICH and Intel MPI, Slurm's srun with PMI-2
-    ("PMIX_RANK", None),  # srun with PMIx
+    ("PMIX_RANK", ""),  # srun with PMIx, where only MPI knows the number
 )
 
 
