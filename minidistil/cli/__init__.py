@@ -37,6 +37,7 @@ COMMANDS = {
     "check": "where a PyTorch implementation differs from a model, and why",
     "trace": "write every intermediate value and gradient of a model on a text",
     "report": "write a run's report.html again",
+    "plan": "time, memory, network and energy of a distillation on several machines",
     "bench": "speed on this machine, compared with PyTorch, ONNX Runtime and NumPy",
     "warmup": "compile the kernels ahead of time",
 }

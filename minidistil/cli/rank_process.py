@@ -30,14 +30,14 @@ def run_as_rank(place: tuple[int, int | None], run: Callable[[], int]) -> int:
     place: rank and number of ranks. run: returns an exit code; with 0, or INTERRUPTED, at which all
     ranks arrive together, the process ends as usual.
     """
-    alive, held_by_parent = os.pipe()
-    child = os.fork()
-    if child:
-        os.close(alive)
-        return _watch(child, place)
-    os.close(held_by_parent)
-    os.setpgid(0, 0)  # signals come from the parent alone
-    threading.Thread(target=_end_with_parent, args=(alive,), daemon=True).start()
+    if hasattr(os, "fork"):  # Windows has none: there a killed rank is not named
+        alive, held_by_parent = os.pipe()
+        if child := os.fork():
+            os.close(alive)
+            return _watch(child, place)
+        os.close(held_by_parent)
+        os.setpgid(0, 0)  # signals come from the parent alone
+        threading.Thread(target=_end_with_parent, args=(alive,), daemon=True).start()
     try:
         code = run()
     except BaseException:
