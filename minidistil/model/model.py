@@ -281,12 +281,16 @@ class Model(SharedArraysCopy):
     def public(self, grads: Mapping[str, Any]) -> dict[str, Any]:
         """Gradients under canonical names  ->  one for every parameter, under its name in `params`,
         zeros where the loss does not depend on it."""
+        found = self.named(grads)
         return {
-            public: self._transposed(c, grads[c])
-            if c in grads
-            else self.ops.place.zeros_like(self._params[public])
-            for c, public in self.names.items()
+            name: found[name] if name in found else self.ops.place.zeros_like(self._params[name])
+            for name in self.names.values()
         }
+
+    def named(self, grads: Mapping[str, Any]) -> dict[str, Any]:
+        """Some gradients under canonical names  ->  the same under their names in `params`."""
+        known = {c: grad for c, grad in grads.items() if c in self.names}
+        return {self.names[c]: self._transposed(c, grad) for c, grad in known.items()}
 
     # ------------------------------------------------------------ one training step, and disk
 
