@@ -17,7 +17,7 @@ from minidistil.cli.compare.compare_page import (
     TITLE,
     Compared,
     Start,
-    compare_page,
+    page_bytes,
     start_of,
 )
 from minidistil.cli.compare.compare_places import (
@@ -76,7 +76,7 @@ def run(args):
     places = compared(student, teacher, asked)
     found = Compared(teacher.task, args.teacher, args.student, pieces, places,
                      naming(teacher, own), READS[teacher.task])  # fmt: skip
-    files.write_bytes(out, compare_page(found, _start(teacher.task, Path(args.student))))
+    files.write_bytes(out, page_bytes(found, _start(teacher.task, Path(args.student))))
     return Answer({"out": str(out), "places": len(places)},
                   f"{counted(len(places), 'place')} compared: {out}")  # fmt: skip
 
@@ -95,7 +95,7 @@ def write_page_of_run(folder, pair, tokenizer, batches, losses):
         places, task = compared(student, teacher, asked), teacher.task
         found = Compared(task, "teacher", "student", pieces, places,
                          naming(teacher, tokenizer), READS_IN_TRAINING[task])  # fmt: skip
-        page = compare_page(found, start_of(task, losses))
+        page = page_bytes(found, start_of(task, losses))
         files.write_bytes(Path(folder) / NAME, page)
 
 

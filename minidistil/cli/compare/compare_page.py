@@ -74,7 +74,7 @@ class Compared(NamedTuple):
     reads: str  # what the models read at a place
 
 
-def compare_page(found: Compared, start: Start) -> bytes:
+def page_bytes(found: Compared, start: Start) -> bytes:
     """The page as the bytes of one HTML file."""
     return interactive(TITLE, "compare", page_data(found, start), SCRIPTS)
 
