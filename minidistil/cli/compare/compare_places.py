@@ -63,7 +63,7 @@ def of_texts(
         _check_length(task, tokenizer, text)
         batch = tokenizer([text])
         ids = batch["input_ids"][0]
-        pieces.append([_shown(tokenizer, i) for i in ids])
+        pieces.append([shown(tokenizer, i) for i in ids])
         if task == CLASSES:
             label = IGNORED if labels is None else labels[number]
             asked.append(PlacesAsked(batch, None, np.array([label]), [(number, None)]))
@@ -122,7 +122,7 @@ def of_batches(
             one = _sequence(batch, n)
             columns = np.flatnonzero(rows.sequence == n)
             ids = rows.ids[columns]
-            words = [_shown(tokenizer, i) for i in ids]
+            words = [shown(tokenizer, i) for i in ids]
             if model.task == CLASSES:
                 asked.append(PlacesAsked(one, None, labels[n : n + 1], [(len(pieces), None)]))
             else:
@@ -133,7 +133,7 @@ def of_batches(
                     continue
                 if model.task == MASKED:
                     for c in picked:
-                        words[c] = _shown(tokenizer, own[c])
+                        words[c] = shown(tokenizer, own[c])
                 if ahead:
                     words = words[: picked[-1] + 2]
                 places = [(len(pieces), int(c) + ahead) for c in picked]
@@ -198,12 +198,12 @@ def read_twice(batch: dict, theirs: dict) -> dict:
 def naming(model: Any, tokenizer: Tokenizer) -> Callable[[int], str]:
     """A function from a column of the logits to what it means: a word or the name of a class."""
     if model.task in (MASKED, CAUSAL):
-        return lambda v: _shown(tokenizer, v)
+        return lambda v: shown(tokenizer, v)
     names = model.config.id2label
     return lambda k: str(names[k]) if names else f"LABEL_{k}"
 
 
-def _shown(tokenizer, number):
+def shown(tokenizer: Tokenizer, number: int) -> str:
     """A token as text in which white space is visible."""
     word = tokenizer.decode([number], skip_special_tokens=False)
     word = word or tokenizer.id_to_token(int(number)) or f"#{number}"
