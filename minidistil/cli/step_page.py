@@ -19,7 +19,7 @@ from minidistil.check.program import Program, stage_of
 from minidistil.check.trace_values import values_and_gradients
 from minidistil.cli.compare.compare_places import shown
 from minidistil.cli.html_page import interactive
-from minidistil.cli.step_table import Step, code_of, step_of
+from minidistil.cli.step_table import Quantity, code_of, step_of
 from minidistil.data.tokenizer import Tokenizer
 from minidistil.io import files
 from minidistil.io.counts import counted
@@ -110,7 +110,7 @@ def _steps(one, cut, tokenizer):
             "value": _map(value, columns, cut), "gradient": _map(gradient, columns, cut),
             "columns": [int(c) for c in columns], "labels": labels,
         })  # fmt: skip
-    last = Step("the loss", *_loss_op(one))
+    last = Quantity("the loss", *_loss_op(one))
     loss = one.named["loss"]
     found.append(_described("loss", last, loss) | {
         "value": _map(loss, [0], cut), "gradient": _map(np.ones(1), [0], cut),

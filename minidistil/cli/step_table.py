@@ -18,7 +18,7 @@ from minidistil.model import decoder
 from minidistil.ops import gelu, relu, tanh
 
 
-class Step(NamedTuple):
+class Quantity(NamedTuple):
     """What a quantity is, its operation, and the quantities it is computed from."""
 
     what: str
@@ -29,56 +29,58 @@ class Step(NamedTuple):
 INPUT = "input"  # of a layer: the previous layer's output; of the first the embeddings
 LAST = "last"  # the last hidden states
 AROUND_BLOCKS = {
-    "embeddings_sum": Step("sum of the embedding tables' rows", "embedding", ()),
-    "embeddings": Step("LayerNorm of the embeddings", "layernorm", ("embeddings_sum",)),
-    "embeddings_mapping": Step("embeddings mapped to C channels", "linear", ("embeddings",)),
-    "final_norm": Step("last LayerNorm", "layernorm", (LAST,)),
-    "transform": Step("transform of the masked-LM head", "linear", (LAST,)),
-    "transform_activation": Step("activation of the head", "activation", ("transform",)),
-    "transform_norm": Step("LayerNorm of the head", "layernorm", ("transform_activation",)),
-    "pooler": Step("linear layer on the first token", "pool", (LAST,)),
-    "pooled": Step("activation of the first token", "activation", ("pooler",)),
-    "spans": Step("two logits of each token", "linear", (LAST,)),
-    "start_logits": Step("logits of the answer's start", "column", ("spans",)),
-    "end_logits": Step("logits of the answer's end", "column", ("spans",)),
+    "embeddings_sum": Quantity("sum of the embedding tables' rows", "embedding", ()),
+    "embeddings": Quantity("LayerNorm of the embeddings", "layernorm", ("embeddings_sum",)),
+    "embeddings_mapping": Quantity("embeddings mapped to C channels", "linear", ("embeddings",)),
+    "final_norm": Quantity("last LayerNorm", "layernorm", (LAST,)),
+    "transform": Quantity("transform of the masked-LM head", "linear", (LAST,)),
+    "transform_activation": Quantity("activation of the head", "activation", ("transform",)),
+    "transform_norm": Quantity("LayerNorm of the head", "layernorm", ("transform_activation",)),
+    "pooler": Quantity("linear layer on the first token", "pool", (LAST,)),
+    "pooled": Quantity("activation of the first token", "activation", ("pooler",)),
+    "spans": Quantity("two logits of each token", "linear", (LAST,)),
+    "start_logits": Quantity("logits of the answer's start", "column", ("spans",)),
+    "end_logits": Quantity("logits of the answer's end", "column", ("spans",)),
 }
 ATTENTION = {
-    "scores": Step("scores of queries and keys", "scores", ("q", "k")),
-    "context": Step("weighted mean of the values", "context", ("probs", "v")),
-    "out": Step("output projection of attention", "linear", ("context",)),
+    "scores": Quantity("scores of queries and keys", "scores", ("q", "k")),
+    "context": Quantity("weighted mean of the values", "context", ("probs", "v")),
+    "out": Quantity("output projection of attention", "linear", ("context",)),
 }
 FEED = {
-    "activation": Step("activation", "activation", ("lin1",)),
-    "lin2": Step("second feed-forward layer", "linear", ("activation",)),
+    "activation": Quantity("activation", "activation", ("lin1",)),
+    "lin2": Quantity("second feed-forward layer", "linear", ("activation",)),
 }
 NAMED = {"q": "queries", "k": "keys", "v": "values"}
 POST_NORM = {
-    **{name: Step(what, "linear", (INPUT,)) for name, what in NAMED.items()}, **ATTENTION, **FEED,
-    "probs": Step("attention weights", "weights", ("scores",)),
-    "attention_sum": Step("residual sum around attention", "sum", (INPUT, "out")),
-    "attention_norm": Step("LayerNorm after the sum", "layernorm", ("attention_sum",)),
-    "lin1": Step("first feed-forward layer", "linear", ("attention_norm",)),
-    "output_sum": Step("residual sum around the feed-forward", "sum", ("attention_norm", "lin2")),
-    "output": Step("LayerNorm after the sum", "layernorm", ("output_sum",)),
+    **{name: Quantity(what, "linear", (INPUT,)) for name, what in NAMED.items()},
+    **ATTENTION, **FEED,
+    "probs": Quantity("attention weights", "weights", ("scores",)),
+    "attention_sum": Quantity("residual sum around attention", "sum", (INPUT, "out")),
+    "attention_norm": Quantity("LayerNorm after the sum", "layernorm", ("attention_sum",)),
+    "lin1": Quantity("first feed-forward layer", "linear", ("attention_norm",)),
+    "output_sum": Quantity("residual sum around the feed-forward", "sum",
+                           ("attention_norm", "lin2")),
+    "output": Quantity("LayerNorm after the sum", "layernorm", ("output_sum",)),
 }  # fmt: skip
 PRE_NORM = {
-    "attention_norm": Step("LayerNorm before attention", "layernorm", (INPUT,)),
-    **{name: Step(what, "linear", ("attention_norm",)) for name, what in NAMED.items()},
+    "attention_norm": Quantity("LayerNorm before attention", "layernorm", (INPUT,)),
+    **{name: Quantity(what, "linear", ("attention_norm",)) for name, what in NAMED.items()},
     **ATTENTION, **FEED,
-    "probs": Step("attention weights, each token to itself and earlier ones", "causal_weights",
+    "probs": Quantity("attention weights, each token to itself and earlier ones", "causal_weights",
                   ("scores",)),
-    "attention_sum": Step("residual sum around attention", "pre_norm_sum", (INPUT, "out")),
-    "ffn_norm": Step("LayerNorm before the feed-forward", "layernorm", ("attention_sum",)),
-    "lin1": Step("first feed-forward layer", "linear", ("ffn_norm",)),
-    "output": Step("residual sum around the feed-forward", "pre_norm_sum",
+    "attention_sum": Quantity("residual sum around attention", "pre_norm_sum", (INPUT, "out")),
+    "ffn_norm": Quantity("LayerNorm before the feed-forward", "layernorm", ("attention_sum",)),
+    "lin1": Quantity("first feed-forward layer", "linear", ("ffn_norm",)),
+    "output": Quantity("residual sum around the feed-forward", "pre_norm_sum",
                    ("attention_sum", "lin2")),
 }  # fmt: skip
 LOGITS = {  # a head: what its logits are, and what they are computed from
-    "mlm": Step("logits of every word, by the embedding table", "linear", ("transform_norm",)),
-    "lm": Step("logits of every next word, by the embedding table", "linear", ("final_norm",)),
-    "tokens": Step("logits of each token's classes", "linear", (LAST,)),
+    "mlm": Quantity("logits of every word, by the embedding table", "linear", ("transform_norm",)),
+    "lm": Quantity("logits of every next word, by the embedding table", "linear", ("final_norm",)),
+    "tokens": Quantity("logits of each token's classes", "linear", (LAST,)),
 }
-CLASSES = Step("logits of the classes", "linear", ("pooled",))
+CLASSES = Quantity("logits of the classes", "linear", ("pooled",))
 ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "tanh": "tanh"}  # by config; others: GELU by tanh
 
 CODE: dict[str, tuple[tuple[Callable, ...], tuple[Callable, ...]]] = {  # forward, backward
@@ -105,8 +107,8 @@ CODE: dict[str, tuple[tuple[Callable, ...], tuple[Callable, ...]]] = {  # forwar
 }
 
 
-def step_of(name: str, program: Any) -> Step:
-    """The Step of a quantity of a program, with its op and the names of what it reads in full."""
+def step_of(name: str, program: Any) -> Quantity:
+    """A quantity of a program, by its name: with its op, and the full names of what it reads."""
     layer, _, last = name.rpartition(".")
     if layer:
         found = (PRE_NORM if isinstance(program, DecoderProgram) else POST_NORM)[last]
