@@ -26,6 +26,7 @@ MASKED, CAUSAL, TAGS, CLASSES = (
 )  # fmt: skip
 TASKS = (MASKED, CAUSAL, TAGS, CLASSES)
 LONGEST = 64  # tokens of a text whose words are places
+NOT_ASKED = -1  # in place of the label of a row that is no place
 AT_ONCE = 16  # copies of a text, each with another word hidden
 TEXTS, EACH = 5, 10  # held-out texts of a run's page, and places of each
 
@@ -115,42 +116,42 @@ def of_batches(
     pieces, asked = [], []
     for batch in batches:
         rows = model.pack_batch(batch)
-        labels = _labels(model, batch, rows)
+        labels = _labels(model, tokenizer, batch, rows)
         for n in range(len(rows.bounds) - 1):
             if len(pieces) == TEXTS:
                 return pieces, asked
-            one = _sequence(batch, n)
-            columns = np.flatnonzero(rows.sequence == n)
-            ids = rows.ids[columns]
-            words = [shown(tokenizer, i) for i in ids]
+            own = np.flatnonzero(rows.sequence == n)
+            words = [shown(tokenizer, i) for i in rows.ids[own]]
             if model.task == CLASSES:
-                asked.append(PlacesAsked(one, None, labels[n : n + 1], [(len(pieces), None)]))
+                picked, wanted, places = None, labels[n : n + 1], [(len(pieces), None)]
             else:
-                own = labels[columns]
-                picked = np.flatnonzero(own != IGNORED)[:EACH]
-                ahead = int(model.task == CAUSAL)
+                picked = np.flatnonzero(labels[own] != NOT_ASKED)[:EACH]
                 if not len(picked):
                     continue
+                wanted, ahead = labels[own][picked], int(model.task == CAUSAL)
+                places = [(len(pieces), int(c) + ahead) for c in picked]
                 if model.task == MASKED:
-                    for c in picked:
-                        words[c] = shown(tokenizer, own[c])
+                    for c, label in zip(picked, wanted, strict=True):
+                        words[c] = shown(tokenizer, label)
                 if ahead:
                     words = words[: picked[-1] + 2]
-                places = [(len(pieces), int(c) + ahead) for c in picked]
-                asked.append(PlacesAsked(one, picked, own[picked], places))
+            asked.append(PlacesAsked(_sequence(batch, n), picked, wanted, places))
             pieces.append(words)
     return pieces, asked
 
 
-def _labels(model, batch, rows):
-    """The label of each row, or of each text; IGNORED where there is none."""
+def _labels(model, tokenizer, batch, rows):
+    """The label of each text, or of each row, NOT_ASKED where that is no place; IGNORED for a
+    place without a label."""
     given = batch.get("labels")
-    if given is None:
-        return np.full(len(rows.ids), IGNORED)
     if model.task == CLASSES:
-        return given
+        return np.full(len(rows.bounds) - 1, IGNORED) if given is None else given
+    if given is None:
+        return np.where(np.isin(rows.ids, tokenizer.special_ids), NOT_ASKED, IGNORED)
     labels = rows.gather(given)
-    return next_words(labels, rows, empty=True) if model.task == CAUSAL else labels
+    if model.task == CAUSAL:
+        labels = next_words(labels, rows, empty=True)
+    return np.where(labels == IGNORED, NOT_ASKED, labels)
 
 
 def _sequence(batch, n):
