@@ -35,6 +35,7 @@ COMMANDS = {
     "search": "the items of a file or folder that are closest in meaning to a query",
     "fill-mask": "the most probable words for [MASK]",
     "generate": "continue a text, word by word",
+    "compare": "what two models say at each word of a text, as a page with sliders",
     "info": "config and parameter table of a model, or of two side by side",
     "check": "where a PyTorch implementation differs from a model, and why",
     "trace": "write every intermediate value and gradient of a model on a text",
