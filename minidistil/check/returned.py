@@ -62,7 +62,7 @@ def outputs(reference, returned, precision):
 def answered(reference, found):
     """Whether what the task returns is among the outputs that agree: of DeiT's two heads, both."""
     right = {o.quantity for o in found if o.agrees}
-    return bool(right & set(reference.ends)) or bool(reference.heads) and right >= {*HEADS}
+    return bool(right & set(reference.ends)) or (bool(reference.heads) and right >= {*HEADS})
 
 
 def together(found):
