@@ -29,6 +29,7 @@ class Phase:
         self.record, self.blocks = record, blocks
         self.marked, self.example = marked
         self.parts, self.lines, self.y, self.width = [], [], 0, 0
+        self.words = defaultdict(list)
         self.count = int(np.prod(record.block))
         self.wide = len(record.block) > 1
         reads = [a for a in accesses if not a.writes]
@@ -43,6 +44,10 @@ class Phase:
         self._join(top, STRIP, threads)
         self._join(bottom, 0, threads)
         self.height = self.y
+        self.parts += [
+            f'<g font-size="{size}" fill="{fill}">{"".join(words)}</g>'
+            for (size, fill), words in self.words.items()
+        ]
 
     def _joined(self, accesses):
         """The threads and cells with a line between them: all if they are few, or the marked."""
@@ -65,7 +70,7 @@ class Phase:
             groups[id(a.array)][a.cell].append(a)
         places, x, tallest = {}, LEFT, 0
         if arrays:
-            self._say(14, self.y + (17 if under else 43), label, 12, GREY, anchor="start")
+            self._label(14, self.y + (17 if under else 43), label, 12)
         for key, array in arrays.items():
             size, low, high = _extent(array, groups[key])
             label = 6.6 * len(f"{array.name} {_place(array)}")
@@ -110,7 +115,7 @@ class Phase:
                 y = y + size + 8 if under else y - 3
                 self._say(x + size / 2, y, column, 7.5, FAINT)
         self.parts[under_words:under_words] = [
-            f'<path d="{squares}" fill="{fill}" stroke="{PALE}"/>'
+            f'<path d="{squares}" fill="{fill}" stroke="{PALE}" stroke-width=".7"/>'
             for fill, squares in plain.items()
             if squares
         ]
@@ -157,7 +162,7 @@ class Phase:
         active, middles = {a.thread for a in accesses}, {}
         size = 17 if self.wide else STRIP
         height = self.record.block[1] if self.wide else 1
-        self._say(14, self.y + 15, "threads", 12, GREY, anchor="start")
+        self._label(14, self.y + 15, "threads", 12)
         x = LEFT
         for block in self.blocks:
             if len(self.blocks) > 1:
@@ -168,7 +173,7 @@ class Phase:
                     f'<rect x="{x - 4}" y="{self.y - 4}" width="{extent + 8}" height="{size + 8}" '
                     f'rx="8" fill="none" stroke="{PALE}"/>'
                 )
-                self._say(x + extent + 9, self.y + 15, name, 9, GREY, anchor="start")
+                self._label(x + extent + 9, self.y + 15, name, 9)
             for number in range(self.count):
                 column, row = number % self.record.block[0], number // self.record.block[0]
                 middle = x + (column + 0.5) * size, self.y + (row + 0.5) * size
@@ -209,8 +214,12 @@ class Phase:
                     f'stroke-width="{2.2 if bad else 1.3}" opacity="{1 if bad else 0.75}"/>'
                 )
 
-    def _say(self, *args, **options):
-        self.parts.append(text(*args, **options))
+    def _label(self, x, y, words, size):
+        self.parts.append(text(x, y, words, size, GREY, anchor="start"))
+
+    def _say(self, x, y, words, size, fill):
+        """Words around x; those of one kind become one group, which keeps pictures small."""
+        self.words[size, fill].append(f'<text x="{x:g}" y="{y:g}">{escape(str(words))}</text>')
 
     def _colour(self, who):
         place = self.blocks.index(who.block) * self.count + who.number
@@ -265,7 +274,7 @@ def _at(origin, size, row, column):
 
 
 def _square(x, y, size):
-    return f"M{x + 0.5:g} {y + 0.5:g}h{size - 1}v{size - 1}h{1 - size}z"
+    return f"M{x + 1:g} {y + 1:g}h{size - 2}v{size - 2}h{2 - size}z"
 
 
 def _short(value):
