@@ -10,11 +10,12 @@ from minidistil.lesson.exercise import exercise, rng
 @exercise(
     cases=lambda: [tuple(3 * rng().standard_normal((2, 6)))],
     hint="x reaches y directly, with the factor 1/r, and through r, with dr/dx = x/r.",
+    remark="What points along x̂ is removed from dy: stretching x leaves y where it is.",
 )
 def unit_backward(dy, x):
     r = np.sqrt((x * x).sum())
     xhat = x / r
-    return (dy - xhat * (dy * xhat).sum()) / r  # the part of dy along x̂ is removed
+    return (dy - xhat * (dy * xhat).sum()) / r
 
 
 @unit_backward.right

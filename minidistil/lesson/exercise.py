@@ -47,21 +47,37 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 
 class Exercise:
-    """What `check`, `hint` and `solution` know about one function of the learner."""
+    """What `check`, `hint` and `solution` know about one function of the learner.
 
-    def __init__(self, right: Callable, **about):
-        self.answer = right
-        self.name, self.__doc__ = right.__name__, right.__doc__
+    cases: returns the argument tuples with which answers are compared; in at least one of them
+    each wrong answer has to differ from the right one.
+    returns: names of the returned values where there are several.
+    hint, remark: what `hint` prints, and what `solution` prints below the solution.
+    run(attempt, *args): how an attempt is run, if it is no plain function; returns what is compared
+    and may raise `MistakeError`.
+    explained(answer, *args): the diagnosis of an unknown mistake, or None.
+    """
+
+    def __init__(
+        self,
+        right: Any,
+        *,
+        cases: Callable[[], Sequence[tuple]],
+        name: str | None = None,
+        returns: Sequence[str] = (),
+        hint: str = "",
+        remark: str = "",
+        run: Callable = call,
+        explained: Callable | None = None,
+    ):
+        self.answer, self.name = right, name or right.__name__
+        self.cases, self.returns, self.hint, self.remark = cases, returns, hint, remark
+        self.run, self.explained = run, explained
         self.variants: list[Callable] = []  # other right answers
         self.mistakes: dict[str, Callable] = {}  # sentence: wrong answer
-        self.cases: Callable[[], Sequence[tuple]] = about["cases"]
-        self.returns: Sequence[str] = about["returns"]
-        self.hint: str = about["hint"]
-        self.run: Callable = about["run"]
-        self.explained: Callable | None = about["explained"]
 
-    def __call__(self, *args):
-        return self.answer(*args)
+    def __call__(self, *args, **options):
+        return self.answer(*args, **options)
 
     def right(self, function: Callable) -> Callable:
         """Declare another right answer."""
@@ -86,31 +102,9 @@ class Exercise:
         return "".join(lines[first:])
 
 
-def exercise(
-    *,
-    cases: Callable[[], Sequence[tuple]],
-    returns: Sequence[str] = (),
-    hint: str = "",
-    run: Callable = call,
-    explained: Callable | None = None,
-) -> Callable[[Callable], Exercise]:
-    """Turn a right answer into an exercise.
-
-    cases: returns the argument tuples with which answers are compared; in at least one of them
-    each wrong answer has to differ from the right one.
-    returns: names of the returned values where there are several.
-    hint: what `hint` prints.
-    run(attempt, *args): how an attempt is run, if it is no plain function; returns what is compared
-    and may raise `MistakeError`.
-    explained(answer, *args): the diagnosis of an unknown mistake, or None.
-    """
-
-    def declared(function):
-        return Exercise(
-            function, cases=cases, returns=returns, hint=hint, run=run, explained=explained
-        )
-
-    return declared
+def exercise(**about) -> Callable[[Callable], Exercise]:
+    """Turn a right answer into an exercise; `about` are the options of `Exercise`."""
+    return lambda right: Exercise(right, **about)
 
 
 def chapters() -> dict[int, dict[str, Exercise]]:

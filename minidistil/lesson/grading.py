@@ -1,43 +1,19 @@
-"""`check` compares an attempt at an exercise with its solution and describes the difference."""
+"""Compares an attempt at an exercise with its solution, and describes the difference."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
 from minidistil.io.counts import counted
-from minidistil.lesson.exercise import Exercise, MistakeError, find
+from minidistil.lesson.exercise import Exercise, MistakeError
 from minidistil.testing import rms
 
 TOLERANCE = 1e-6  # relative; float64 rounding is far below it, the effect of a bug far above
-
-
-def check(name: str, attempt: Callable) -> None:
-    """Grade an attempt at an exercise, and print the result.
-
-    It is called with copies of the exercise's inputs. An attempt that returns None is reported as
-    empty, one that raises with its error. If it reproduces the numbers of a known wrong answer, the
-    sentence of that answer is the diagnosis; any other difference is described by its numbers.
-    """
-    print(grade(find(name), attempt))
-
-
-def hint(name: str) -> None:
-    """Print the hint of an exercise."""
-    print(find(name).hint or f"{name} has no hint; lesson.solution({name!r}) prints its solution")
-
-
-def solution(name: str) -> None:
-    """Print the solution of an exercise."""
-    print(find(name).source(), end="")
-
-
-def cases(name: str) -> Sequence[tuple]:
-    """The inputs with which an exercise is checked: a tuple of arguments for each case."""
-    return find(name).cases()
+SHOWN = 3  # differences that are described
 
 
 def grade(exercise: Exercise, attempt: Callable) -> str:
-    """What `check` prints: a line, and a second one with the diagnosis if there is one."""
+    """The verdict: a line, and a second one with the diagnosis if there is one."""
     name, inputs, answers, wanted = exercise.name, exercise.cases(), [], []
     for args in inputs:
         try:
@@ -59,7 +35,10 @@ def grade(exercise: Exercise, attempt: Callable) -> str:
     if first is None:
         return f"✓ {name} is right"
     place = f" (lesson.cases({name!r})[{first}])" if len(inputs) > 1 else ""
-    text = f"✗ {name}: {'; '.join(differences[first].values())}{place}"
+    described = list(differences[first].values())
+    if len(described) > SHOWN:
+        described[SHOWN:] = [f"and {counted(len(described) - SHOWN, 'other value')}"]
+    text = f"✗ {name}: {'; '.join(described)}{place}"
     diagnosis = _diagnosis(exercise, inputs, answers, sorted(differences[first]))
     return f"{text}\n  Diagnosis: {diagnosis}" if diagnosis else text
 
