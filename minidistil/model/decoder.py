@@ -30,6 +30,7 @@ from minidistil.model.encoder import (
     stack,
     stack_backward,
 )
+from minidistil.model.handing_over import hand_over
 from minidistil.model.rows import Rows
 
 # ---------------------------------------------------------------- q, k and v in one parameter
@@ -155,9 +156,10 @@ def backward(dhidden: Sequence, cache: tuple, ops, release: bool = False, blocks
     """
     embedding, inner, norm = cache
     dx, *dnorm = ops.layernorm.backward(dhidden[-1], norm)
+    dnorm = dict(zip(("final_norm.weight", "final_norm.bias"), dnorm, strict=True))
+    hand_over(dnorm)
     dx, d = stack_backward(
         blocks or [block_backward] * len(inner.caches), (*dhidden[:-1], dx), inner, ops, release
     )
-    d["final_norm.weight"], d["final_norm.bias"] = dnorm
     dembeddings = embed_backward(dx, embedding, ops, dtable)
-    return d | {f"embeddings.{k}": grad for k, grad in dembeddings.items()}
+    return d | dnorm | {f"embeddings.{k}": grad for k, grad in dembeddings.items()}
