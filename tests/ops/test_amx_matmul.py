@@ -28,10 +28,11 @@ has_amx = pytest.mark.skipif(bool(amx.refusal()), reason=amx.refusal())
 def unit(request, monkeypatch):
     """The processor's tiles, or those in NumPy under the loops of `amx_matmul.compute`."""
     if request.param == "numpy":
-        monkeypatch.setattr(amx_matmul, "block", amx_reference.run_block)
-        monkeypatch.setattr(amx_matmul, "configure", lambda address: None)
-        monkeypatch.setattr(amx_matmul, "release", lambda: None)
-        monkeypatch.setattr(amx_matmul, "expect", lambda *operands: None)
+        registers = amx_reference.Registers()
+        for name in ("clear", "advance", "store"):
+            monkeypatch.setattr(amx_matmul, name, getattr(registers, name))
+        for name in ("configure", "release", "fetch_lines"):
+            monkeypatch.setattr(amx_matmul, name, lambda *operands: None)
 
         def multiply(workers, job):
             for t in range(workers):
