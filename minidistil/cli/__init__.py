@@ -28,11 +28,14 @@ COMMANDS = {
     "finetune": "train a model on further text, or on labelled text",
     "evaluate": "measure a model on text it was not trained on",
     "quantize": "store a model as int8, a quarter of the size",
+    "prune-vocabulary": "keep only the word vectors that some texts use",
+    "reproduce": "run a row of the results again, from its data to its table",
     "augment": "more labelled texts: some words replaced by probable others",
     "predict": "classify texts, fill their masks or give their vectors",
     "search": "the items of a file or folder that are closest in meaning to a query",
     "fill-mask": "the most probable words for [MASK]",
     "generate": "continue a text, word by word",
+    "compare": "what two models say at each word of a text, as a page with sliders",
     "info": "config and parameter table of a model, or of two side by side",
     "check": "where a PyTorch implementation differs from a model, and why",
     "trace": "write every intermediate value and gradient of a model on a text",
@@ -67,7 +70,8 @@ def _run(argv):
         with warnings.catch_warnings():
             warnings.simplefilter("always")
             warnings.showwarning = _show
-            return _answer(parser, argv[1:])
+            answer, args = _answer(parser, argv[1:])
+            return _print(answer, args.json)
     except BrokenPipeError:  # the reader of the output, such as `head`, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -79,15 +83,25 @@ def _run(argv):
         return _say("interrupted", INTERRUPTED)
 
 
+def answer_of(argv):
+    """The Answer of a command in this process. Raises what the command raises."""
+    return _answer(parser_of(argv[0]), argv[1:])[0]
+
+
 def _answer(parser, argv):
+    """The Answer of a command, and its parsed options."""
     from minidistil.cli.run_options import parse, settings_of
-    from minidistil.io.files import to_json
 
     args = parse(parser, argv)
     with settings_of(args):
-        answer = args.run(args)
-    said = args.json and answer.data is not None
-    text = to_json(answer.data).rstrip() if said else answer.text
+        return args.run(args), args
+
+
+def _print(answer, as_json):
+    """Prints an Answer, under MPI on rank 0 alone, and returns its exit code."""
+    from minidistil.io.files import to_json
+
+    text = to_json(answer.data).rstrip() if as_json and answer.data is not None else answer.text
     if text and not _rank():  # a path or a text may hold characters that stdout's encoding lacks
         encoding = sys.stdout.encoding or "utf-8"
         print(text.encode(encoding, "backslashreplace").decode(encoding))

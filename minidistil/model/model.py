@@ -83,11 +83,15 @@ class Model(SharedArraysCopy):
         """The float32 parameters under canonical names, in the checkpoint's layout."""
         return {c: self.params[public] for c, public in self.names.items()}
 
-    def with_ops(self, ops: Any) -> Self:
-        """A model with the same parameters on another backend."""
-        model = type(self)(self.config, self.task, self.named_by_role(), ops)
+    def like(self, config: BaseConfig, canonical: Mapping[str, np.ndarray], ops: Any) -> Self:
+        """A model of the same kind from a config, parameters under canonical names, and ops."""
+        model = type(self)(config, self.task, canonical, ops)
         model.generation = self.generation
         return model
+
+    def with_ops(self, ops: Any) -> Self:
+        """A model with the same parameters on another backend."""
+        return self.like(self.config, self.named_by_role(), ops)
 
     # ------------------------------------------------------------ forward
 
