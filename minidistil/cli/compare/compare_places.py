@@ -16,7 +16,7 @@ import numpy as np
 
 from minidistil import losses
 from minidistil.data.tokenizer import Tokenizer
-from minidistil.data.two_tokenizers import THEIRS, as_teacher_reads, reads_twice
+from minidistil.data.two_tokenizers import INPUTS, THEIRS, as_teacher_reads, reads_twice
 from minidistil.io.console import progress
 from minidistil.io.limits import short
 from minidistil.model.task_loss import IGNORED, next_words
@@ -155,8 +155,9 @@ def _labels(model, tokenizer, batch, rows):
 
 
 def _sequence(batch, n):
-    """Sequence n of a batch, as a batch of one."""
-    return {name: x[n : n + 1] for name, x in batch.items() if name != "labels"}
+    """The inputs of sequence n of a batch, as a batch of one."""
+    names = [name for name in batch if name.removeprefix(THEIRS) in INPUTS]
+    return {name: batch[name][n : n + 1] for name in names}
 
 
 def compared(student: Any, teacher: Any, asked: Sequence[PlacesAsked]) -> list[Place]:
