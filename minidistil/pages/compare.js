@@ -62,7 +62,7 @@ function setUpText(pieces, text) {
   data.places.forEach((place, n) => { if (place.text === text) asked.set(place.piece, n); });
   if (asked.has(null)) line.append(button(asked.get(null), pieces.join(" "), "whole"));
   else pieces.forEach((piece, column) => {
-    line.append(asked.has(column) ? button(asked.get(column), piece) : made("span", piece));
+    line.append(asked.has(column) ? button(asked.get(column), piece) : made("span", piece), " ");
   });
   find("texts").append(line);
 }

@@ -206,7 +206,10 @@ def naming(model: Any, tokenizer: Tokenizer) -> Callable[[int], str]:
 
 
 def shown(tokenizer: Tokenizer, number: int) -> str:
-    """A token as text in which white space is visible."""
+    """A token as text in which white space is visible; as in the vocabulary where it is no text,
+    such as a part of a character."""
     word = tokenizer.decode([number], skip_special_tokens=False)
-    word = word or tokenizer.id_to_token(int(number)) or f"#{number}"
-    return word.replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥")
+    word = word.replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥")
+    if word and word.isprintable() and "\N{REPLACEMENT CHARACTER}" not in word:
+        return word
+    return tokenizer.id_to_token(int(number)) or f"#{number}"
