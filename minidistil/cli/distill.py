@@ -43,6 +43,7 @@ from minidistil.distill.teacher_cache import CachedTeacher
 from minidistil.io.console import Answer, progress
 from minidistil.io.counts import counted
 from minidistil.io.option_types import number_list
+from minidistil.io.ranks import world
 from minidistil.model.bundled_teacher import default_teacher
 from minidistil.model.ensemble import Ensemble
 from minidistil.model.heads import WORD_TASKS
@@ -226,6 +227,8 @@ def run(args):
         "models": rows, "task": teacher.task, "out": str(args.out),
         "wall_seconds": time.perf_counter() - started,
     }  # fmt: skip
+    if world().rank:  # rank 0 alone writes
+        return Answer(found, "")
     if too_few(found):
         warnings.warn(too_few(found), stacklevel=1)
     run.report(found)
