@@ -114,6 +114,8 @@ function showPlace(place, found, now) {
   const rows = parts.map(([name, value, weight]) => row(name, number(value), number(value * weight)));
   rows.push(row("loss", "", number(found.total)));
   document.querySelector("#losses tbody").replaceChildren(...rows);
+  find("slope").textContent = found.cos === null ? ""
+    : `The gradient of the cosine loss enters at the student’s last hidden state, with norm ${number(now.cos * place.cosSlope)}.`;
   showBars(place, found);
   showMoves(place, found);
 }

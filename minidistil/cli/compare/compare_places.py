@@ -27,6 +27,7 @@ MASKED, CAUSAL, TAGS, CLASSES = (
 TASKS = (MASKED, CAUSAL, TAGS, CLASSES)
 LONGEST = 64  # tokens of a text whose words are places
 NOT_ASKED = -1  # in place of the label of a row that is no place
+MOST = 256  # places of a page: 3 MB
 AT_ONCE = 16  # copies of a text, each with another word hidden
 TEXTS, EACH = 5, 10  # held-out texts of a run's page, and places of each
 
@@ -57,7 +58,7 @@ def of_texts(
 ) -> tuple[list[list[str]], list[PlacesAsked]]:
     """The pieces of each text, and its places. labels: the class of each text.
 
-    Raises ValueError for a text that is too long, or has no place.
+    Raises ValueError for a text that is too long or has no place, and for too many places.
     """
     pieces, asked = [], []
     for number, text in enumerate(texts):
@@ -78,6 +79,10 @@ def of_texts(
         if not len(columns):
             raise ValueError(f"{short(text)} has no word to ask for; give another text")
         asked += _places(task, tokenizer, number, batch, columns)
+    if (count := sum(len(one.places) for one in asked)) > MOST:
+        raise ValueError(
+            f"the texts have {count} places, and a page shows {MOST}; give fewer texts"
+        )
     return pieces, asked
 
 
