@@ -224,7 +224,7 @@ def test_a_token_that_looks_like_html_stays_text(pairs, tmp_path):
 @pytest.mark.parametrize("argv, says", [
     (("TEACHER", "CLASSIFIER", "--text", "a"), "'text-classification' against 'fill-mask'"),
     (("TEACHER", "TEACHER", "--text", "a " * 80), "the page has room for 32"),
-    (("TEACHER", "TEACHER", "--text", *["a film " * 9] * 15), "270 places, and a page shows 256"),
+    (("TEACHER", "TEACHER", "--text", *["a film " * 9] * 15), "270 places are too many"),
     (("TEACHER", "TEACHER", "--text", " "), "text 0 is empty"),
     (("TEACHER", "GPT2", "--text", "a"), "must share a task"),
     (("CLASSIFIER", "CLASSIFIER", "--text", "a", "--label", "fine"), "'fine' is no class"),
