@@ -80,9 +80,7 @@ def of_texts(
             raise ValueError(f"{short(text)} has no word to ask for; give another text")
         asked += _places(task, tokenizer, number, batch, columns)
     if (count := sum(len(one.places) for one in asked)) > MOST:
-        raise ValueError(
-            f"the texts have {count} places, and a page shows {MOST}; give fewer texts"
-        )
+        raise ValueError(f"{count} places are too many for a page of {MOST}; give fewer texts")
     return pieces, asked
 
 
