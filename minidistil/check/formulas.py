@@ -4,6 +4,7 @@ function, or a name."""
 import ast
 import copy
 import math
+from functools import cache
 
 import numpy as np
 
@@ -36,12 +37,19 @@ def rewritten(call):
         return
     known = set()
     for right in FORMULAS.get(call.op, ()):
-        for formula in _changes(ast.parse(right, mode="eval")):
+        for formula, code in _changed(right):
             if formula not in known:
                 known.add(formula)
-                result = _result(formula, names)
+                result = _result(code, names)
                 if result is not None:
                     yield formula, right, result
+
+
+@cache
+def _changed(right):
+    """[(formula, its code)] of every single change of a formula."""
+    formulas = dict.fromkeys(_changes(ast.parse(right, mode="eval")))
+    return [(formula, compile(formula, "formula", "eval")) for formula in formulas]
 
 
 def fitted(call, real, mine):
@@ -83,9 +91,10 @@ def _best_constant(tree, node, names, real, mine):
     return value
 
 
-def _result(formula, names):
+def _result(code, names):
+    """The value of a formula, as text or as code; None where it has none."""
     try:
-        return eval(formula, {"__builtins__": {}}, {**CALLS, **names})  # our own formulas
+        return eval(code, {"__builtins__": {}}, {**CALLS, **names})  # our own formulas
     except (NameError, ValueError, ZeroDivisionError, TypeError):
         return None
 

@@ -59,7 +59,8 @@ def _later(reference, alignment, name):
     _, owners, views, _ = alignment.index.kind(reference.values[name].shape)
     numbers = sorted({int(o) for o in owners if o > last})
     numbers = {*numbers[:TRIED], *numbers[-TRIED:]}
-    return [(int(o), v) for o, v in zip(owners, views, strict=True) if o in numbers]
+    pairs = [(int(o), v) for o, v in zip(owners, views, strict=True) if o in numbers]
+    return [(o, v) for o, v in pairs if np.isfinite(reference.frame.real(v)).all()]
 
 
 def _in_its_place(reference, alignment, name, call):
