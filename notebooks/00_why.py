@@ -1,7 +1,8 @@
 # %% [markdown]
 # # 0 · Why distil at all
 #
-# [1 a tour →](01_tour.ipynb) · about 10 minutes, one of them to run
+# [1 a tour →](01_tour.ipynb) ·
+# about 10 minutes
 #
 # A large model knows more than it says. This chapter shows what a small model can learn from the
 # rest, and what is gained: before any mechanism, and in three pictures.
@@ -208,7 +209,7 @@ plt.show()
 scratch.cleanup()
 
 # %% [markdown]
-# ## In short
+# ## Summary
 #
 # * A text names one right word. A teacher gives a probability to every word, and its second guesses
 #   say how words are alike.
@@ -217,6 +218,6 @@ scratch.cleanup()
 # * The student costs less. The vocabulary's table is a third of this teacher, and it stays; the
 #   layers are halved. DistilBERT, at full size, is 40 % smaller and 60 % faster than BERT and
 #   keeps 97 % of its score on GLUE (Sanh et al., 2019).
+# * The answer to the question: how probable every *other* word is. Chapter 8 makes a loss of it.
 #
-# The answer to the question: how probable every *other* word is. How that becomes a loss is the
-# subject of [chapter 8](08_losses.ipynb); the way there begins with [a tour](01_tour.ipynb).
+# [1 a tour →](01_tour.ipynb)

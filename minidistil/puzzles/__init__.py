@@ -12,6 +12,10 @@ puzzle is a file: specification, solution, and wrong kernels with what is said a
 
 from collections.abc import Callable
 from importlib import import_module
+from importlib.util import find_spec
+
+if find_spec("greenlet") is None:
+    raise ModuleNotFoundError("the puzzles simulate a device with greenlet: pip install greenlet")
 
 from minidistil.puzzles.picture import Picture
 from minidistil.puzzles.picture import draw as _draw
