@@ -15,7 +15,7 @@ pytest.importorskip("greenlet", reason="the simulator's threads: pip install -e 
 from numba import cuda, float32
 
 from minidistil import puzzles
-from minidistil.puzzles.faults import races
+from minidistil.puzzles.faults import WASTES, races
 from minidistil.puzzles.recorder import record
 
 KINDS = {"missing barrier", "race", "out of bounds", "uncoalesced access", "wrong result",
@@ -54,7 +54,8 @@ def test_a_wrong_kernel_is_refused_with_its_own_sentence(puzzle, wrong, capsys):
     kernel = puzzle.edited(wrong.edits)
     picture, said = checked(capsys, puzzle.name, kernel)
     first, second = said.rstrip("\n").split("\n")
-    assert first == f"✗ {puzzle.name}: {wrong.kind}"
+    note = ", the numbers are right" if wrong.kind in WASTES else ""
+    assert first == f"✗ {puzzle.name}: {wrong.kind}{note}"
     assert second.startswith("  Diagnosis: ") and wrong.says in second and len(second) < 500
     assert puzzle.fault(puzzle.run(kernel)).sentence in second, "the same in every run"
     if picture is not None:
@@ -63,6 +64,7 @@ def test_a_wrong_kernel_is_refused_with_its_own_sentence(puzzle, wrong, capsys):
 
 def test_the_sentences_differ_and_every_kind_occurs():
     assert {wrong.kind for _, wrong in WRONG} >= KINDS
+    assert {*WASTES} <= {wrong.kind for _, wrong in WRONG}
     for puzzle in ALL:
         sentences = [(wrong.kind, wrong.says) for wrong in puzzle.wrong]
         assert len(set(sentences)) == len(sentences), puzzle.name
@@ -121,6 +123,18 @@ def test_device_functions_and_math_are_those_of_a_device(capsys):
 
     y = puzzles.find("relu_map").run(relu_map).arrays["y"].values
     assert np.isinf(y[0]) and y[1] > 0, "e^90 is no float32"
+
+
+@pytest.mark.parametrize("kernel, says", [
+    (lambda x: None, "✗ relu_map: its parameters are (x), wanted (x, y)"),
+    (lambda x, y: np.maximum(x, 0), "x is used one cell at a time, as in x[i]"),
+    (lambda x, y: list(x), "x is used one cell at a time"),
+    (lambda x, y: x[1:], "x[…] needs integers, not slice"),
+    (lambda x, y: x[0, 0], "x has 1 axes, so x[…] needs as many indices, not 2"),
+    (lambda x, y: y[0], "no thread writes y[0]; cells that are not written: 8 of 8"),
+])  # fmt: skip
+def test_what_is_no_kernel_is_described(kernel, says, capsys):
+    assert says in checked(capsys, "relu_map", kernel)[1]
 
 
 def test_an_unknown_puzzle_is_refused():
