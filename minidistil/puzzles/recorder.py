@@ -108,8 +108,9 @@ class Array:
             kinds = ", ".join(type(i).__name__ for i in index)
             raise IndexTypeError(f"{self.name}[…] needs integers, not {kinds}") from None
         if len(cell) != self.ndim:
+            axes = f"{self.name} has {self.ndim} axes"
             raise IndexTypeError(
-                f"{self.name} has {self.ndim} axes, so {self.name}[…] needs as many indices, not {len(cell)}"
+                f"{axes}, so {self.name}[…] needs as many indices, not {len(cell)}"
             )
         return cell
 
