@@ -54,7 +54,7 @@ teacher = md.from_pretrained(folder, task="fill-mask")
 # A label is one word: *terrible*. The teacher's probabilities contain more: *horrible* and *boring*
 # are plausible too, *green* is not. Dividing the logits by a temperature $\tau$ before the softmax
 # enlarges the small probabilities. The picture has the teacher's ten most probable words and,
-# apart from them, *green*, whose probability is too small to be seen:
+# apart from them, *green*, whose probability is nearly 0:
 #
 # $$t_v = \frac{e^{z_v/\tau}}{\sum_w e^{z_w/\tau}} .$$
 

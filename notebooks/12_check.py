@@ -119,7 +119,7 @@ if importlib.util.find_spec("torch") and importlib.util.find_spec("transformers"
     inputs = {name: torch.tensor(array) for name, array in batch.items()}
     module(**inputs, labels=torch.tensor(labels)).loss.backward()
     scale = max(md.testing.rms(g) for g in truth_grads.values())
-    ratios = []
+    ratios = []  # measured here
     for name, parameter in module.named_parameters():
         error, allowed = md.testing.compare(
             name, grads[name], parameter.grad.numpy(), truth_grads[name], scale=scale
