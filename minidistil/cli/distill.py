@@ -4,7 +4,8 @@ Without options: the teacher that comes with minidistil, a student with half its
 reviews, about five minutes on two cores. Two more students train for the same steps on the same
 batches without the teacher, one from the same weights and one from random ones; the table at the
 end compares them. Writes a run folder: the student as a Hugging Face folder,
-metrics.jsonl, report.json, report.html, curves.png, and checkpoints from which --resume continues.
+metrics.jsonl, report.json, report.html, curves.png, compare.html (what teacher and student say at
+each word of a few held-out texts), and checkpoints from which --resume continues.
 """
 
 import dataclasses
@@ -15,6 +16,7 @@ from argparse import BooleanOptionalAction
 from minidistil import tasks
 from minidistil.cli import INTERRUPTED, report
 from minidistil.cli.command_parser import add_model
+from minidistil.cli.compare import write_page_of_run
 from minidistil.cli.options import (
     add_run_options,
     add_store_option,
@@ -41,6 +43,7 @@ from minidistil.distill.teacher_cache import CachedTeacher
 from minidistil.io.console import Answer, progress
 from minidistil.io.counts import counted
 from minidistil.io.option_types import number_list
+from minidistil.io.ranks import world
 from minidistil.model.bundled_teacher import default_teacher
 from minidistil.model.ensemble import Ensemble
 from minidistil.model.heads import WORD_TASKS
@@ -224,9 +227,12 @@ def run(args):
         "models": rows, "task": teacher.task, "out": str(args.out),
         "wall_seconds": time.perf_counter() - started,
     }  # fmt: skip
+    if world().rank:  # rank 0 alone writes
+        return Answer(found, "")
     if too_few(found):
         warnings.warn(too_few(found), stacklevel=1)
     run.report(found)
+    write_page_of_run(args.out, (entries[0].model, teacher), own, batches, losses)
     page = report.write(args.out)
     kept = [f"{entry.name}: {sentence(entry.summary['kept'])}"
             for entry in entries if "kept" in entry.summary]  # fmt: skip

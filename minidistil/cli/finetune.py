@@ -18,6 +18,7 @@ from minidistil.cli.run_options import keep_options, nothing_left, open_run, sum
 from minidistil.cli.task_options import add_class_options, settled_config
 from minidistil.data.preprocessor import check_preprocessor, load_preprocessor
 from minidistil.io.console import Answer
+from minidistil.io.ranks import world
 from minidistil.model.bundled_teacher import default_teacher
 from minidistil.model.pretrained import resolve
 from minidistil.model.sentence.sentence_model import SENTENCES, Pooling
@@ -60,6 +61,8 @@ def run(args):
         )  # fmt: skip
         if summary["interrupted"]:
             return Answer(summary, "", INTERRUPTED)
+        if world().rank:  # rank 0 alone writes
+            return Answer(summary, "")
         model.save_pretrained(args.out, args.store)
         reader.save(args.out)
     found = summary | {"task": model.task, "out": str(args.out)}

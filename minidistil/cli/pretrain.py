@@ -27,6 +27,7 @@ from minidistil.data import (
 )
 from minidistil.io.checksums import digest
 from minidistil.io.console import Answer
+from minidistil.io.ranks import world
 from minidistil.model.checkpoint import CONFIG
 from minidistil.model.heads import family_of
 from minidistil.model.params import sinusoids
@@ -88,7 +89,9 @@ def run(args):
         check_vocabulary(tokenizer, model.config.vocab_size)
         data, training = _data(args, model.task, tokenizer, run.resumed)
         if not run.resumed:
-            tokenizer.save(args.out)
+            if world().rank == 0:
+                tokenizer.save(args.out)
+            world().wait()
             run.know(_kept_tokenizer(args.out))
         batches = data.evaluation_batches()
         config = settled_config(config, args, model, data)
@@ -98,6 +101,8 @@ def run(args):
         )  # fmt: skip
     if summary["interrupted"]:
         return Answer(summary, "", INTERRUPTED)
+    if world().rank:  # rank 0 alone writes
+        return Answer(summary, "")
     model.save_pretrained(args.out, args.store)
     found = summary | {"task": model.task, "out": str(args.out)}
     run.report(found)

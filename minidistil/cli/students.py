@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minidistil.data.two_tokenizers import as_teacher_reads
+from minidistil.io.ranks import world
 from minidistil.tasks.measuring import answers, measure
 from minidistil.train.budget import steps_for
 from minidistil.train.loop import run_loop
@@ -40,7 +41,8 @@ def part_folder(name):
 
 def _part(whole, name):
     folder = Path(whole.folder) / part_folder(name)
-    part = _Part(folder, whole.command, whole.options, (folder / "run.json").exists())
+    begun = world().first(lambda: (folder / "run.json").exists())
+    part = _Part(folder, whole.command, whole.options, begun)
     part.whole = whole
     return part
 
@@ -98,7 +100,8 @@ def train_all(run, objectives, data, config, teacher, save):
         entries.append(Entry(name, Path(own.folder), trained, summary))
         if summary["interrupted"]:
             return entries, False
-        save(entries[-1])
+        if world().rank == 0:
+            save(entries[-1])
     return entries, True
 
 
