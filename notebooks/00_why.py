@@ -2,7 +2,7 @@
 # # 0 · Why distil at all
 #
 # [1 a tour →](01_tour.ipynb) ·
-# about 10 minutes
+# about 10 minutes, one of them to run
 #
 # A large model knows more than it says. This chapter shows what a small model can learn from the
 # rest, and what is gained: before any mechanism, and in three pictures.
@@ -18,7 +18,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-specs = [importlib.util.find_spec(name) for name in ("minidistil", "matplotlib")]
+needed = "minidistil", "matplotlib", "greenlet"
+specs = [importlib.util.find_spec(name) for name in needed]
 if any(spec is None or spec.origin is None for spec in specs):  # no origin: a left-over folder
     clone = (toml.parent for toml in Path("..").glob("pyproject.toml"))
     sources = [*Path().glob("minidistil*.[wz]*"), *clone]
@@ -218,6 +219,8 @@ scratch.cleanup()
 # * The student costs less. The vocabulary's table is a third of this teacher, and it stays; the
 #   layers are halved. DistilBERT, at full size, is 40 % smaller and 60 % faster than BERT and
 #   keeps 97 % of its score on GLUE (Sanh et al., 2019).
-# * The answer to the question: how probable every *other* word is. Chapter 8 makes a loss of it.
+#
+# The answer to the question: how probable every *other* word is. How that becomes a loss is the
+# subject of [chapter 8](08_losses.ipynb); the way there begins with [a tour](01_tour.ipynb).
 #
 # [1 a tour →](01_tour.ipynb)

@@ -151,6 +151,14 @@ def test_what_is_left_is_listed(own):
     )
 
 
+def test_a_file_that_raises_is_described(own):
+    lesson.fill(1)
+    own.rewrite("import numpy as np\n", "import numpy as np\n\nsize = width\n")
+    own.printed()
+    lesson.check(1)
+    assert own.printed() == f"○ {FILE} stopped with NameError: name 'width' is not defined\n"
+
+
 @pytest.mark.parametrize(("text", "message"), [
     (None, "○ there is no my_distilbert.py here: lesson.start() writes it"),
     ("x = 1\ndef f(:\n", "○ my_distilbert.py, line 2: invalid syntax"),

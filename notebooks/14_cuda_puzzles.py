@@ -1,14 +1,14 @@
 # %% [markdown]
-# # 13 · CUDA puzzles
+# # 14 · CUDA puzzles
 #
 # [← 12 cross-checking](12_check.ipynb) ·
-# [appendix: thirty-eight facts →](14_facts.ipynb) ·
-# about 180 minutes
+# [appendix: thirty-eight facts →](13_facts.ipynb) ·
+# about 3 hours, no GPU needed
 #
-# Eight kernels to write, from a map to one tile of attention, without a GPU. Each is a small
-# version of a kernel of this library. Your kernel runs in Numba's simulator, on arrays that record
-# which thread reads and writes which cell. From the record follow a picture and a diagnosis: a race
-# is found even where the numbers happen to be right.
+# Eight kernels to write, from a map to one tile of attention. Each is a small version of a kernel
+# of this library. Your kernel runs in Numba's simulator, on arrays that record which thread reads
+# and writes which cell. From the record follow a picture and a diagnosis: a race is found even
+# where the numbers happen to be right.
 #
 # **Question:** the threads of a kernel all run the same lines. What decides which number each of
 # them works on, and in which order do they run?
@@ -24,7 +24,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-specs = [importlib.util.find_spec(name) for name in ("minidistil", "matplotlib")]
+needed = "minidistil", "matplotlib", "greenlet"
+specs = [importlib.util.find_spec(name) for name in needed]
 if any(spec is None or spec.origin is None for spec in specs):  # no origin: a left-over folder
     clone = (toml.parent for toml in Path("..").glob("pyproject.toml"))
     sources = [*Path().glob("minidistil*.[wz]*"), *clone]
@@ -242,23 +243,20 @@ def attention_tile(q, k, v, y):
 puzzles.check("attention_tile", attention_tile)
 
 # %% [markdown]
-# ## Where this leads
-#
-# `block_sum` in [`ops/runtime/cuda.py`](../minidistil/ops/runtime/cuda.py), the rows of
-# [`ops/softmax.py`](../minidistil/ops/softmax.py) and
-# [`ops/layernorm.py`](../minidistil/ops/layernorm.py), tiles in registers in
-# [`matmul_cuda.py`](../minidistil/ops/kernels/matmul_cuda.py), and attention with its backward in
-# [`flash_attention_cuda.py`](../minidistil/ops/kernels/flash_attention_cuda.py).
-
-# %% [markdown]
 # ## Summary
 #
 # * A thread finds its numbers from its own indices; a guard keeps it inside the array.
-# * Threads of a block meet in shared memory. Between two barriers a cell that is written has one
-#   thread. A barrier stands where every thread reaches it.
+# * Threads of a block meet in shared memory. Between two barriers a cell has one writer and no
+#   other reader. A barrier stands where every thread reaches it.
 # * Neighbouring threads use neighbouring cells, and what a block fetches is shared.
 # * The answer to the question: the indices of thread and block decide what a thread works on, and
 #   nothing but a barrier decides the order.
 #
+# Where this leads: `block_sum` in [`ops/runtime/cuda.py`](../minidistil/ops/runtime/cuda.py),
+# the rows of [`ops/softmax.py`](../minidistil/ops/softmax.py) and
+# [`ops/layernorm.py`](../minidistil/ops/layernorm.py), tiles in registers in
+# [`matmul_cuda.py`](../minidistil/ops/kernels/matmul_cuda.py), and attention with its backward in
+# [`flash_attention_cuda.py`](../minidistil/ops/kernels/flash_attention_cuda.py).
+#
 # [← 12 cross-checking](12_check.ipynb) ·
-# [appendix: thirty-eight facts →](14_facts.ipynb)
+# [appendix: thirty-eight facts →](13_facts.ipynb)

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Appendix · Thirty-eight facts about DistilBERT
 #
-# [← 13 CUDA puzzles](13_cuda_puzzles.ipynb) ·
+# [← 14 CUDA puzzles](14_cuda_puzzles.ipynb) ·
 # about 30 minutes
 #
 # Half as large, twice as fast, as good: what articles say of DistilBERT, one claim after another.
@@ -27,7 +27,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-specs = [importlib.util.find_spec(name) for name in ("minidistil", "matplotlib")]
+needed = "minidistil", "matplotlib", "greenlet"
+specs = [importlib.util.find_spec(name) for name in needed]
 if any(spec is None or spec.origin is None for spec in specs):  # no origin: a left-over folder
     clone = (toml.parent for toml in Path("..").glob("pyproject.toml"))
     sources = [*Path().glob("minidistil*.[wz]*"), *clone]
@@ -196,7 +197,7 @@ def seconds(models, batch):
     return best
 
 
-took = seconds({"12": twelve, "6": six}, text)
+took = seconds({"12": twelve, "6": six}, text)  # measured here
 fact(
     "Half the layers make it twice as fast",
     "measured here",
@@ -579,4 +580,4 @@ lesson.check("layer_parameters", layer_parameters)
 # * Sizes and operation counts are arithmetic, so anyone can check them; speed and accuracy are
 #   measurements, and belong to a machine and to a data set.
 #
-# [← 13 CUDA puzzles](13_cuda_puzzles.ipynb)
+# [← 14 CUDA puzzles](14_cuda_puzzles.ipynb)
