@@ -1,7 +1,9 @@
 """The CUDA puzzles: right kernels are accepted, each wrong one is refused with its own sentence,
 and races are found by what threads did, not by what happened to come out."""
 
+import ast
 import math
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -77,6 +79,19 @@ def test_every_file_with_a_puzzle_is_listed():
     with_puzzle = {p.stem for p in folder.glob("*.py") if "PUZZLE = " in p.read_text("utf-8")}
     assert with_puzzle == set(puzzles.NAMES) and len(puzzles.NAMES) == 8
     assert all(puzzle.name == name for puzzle, name in zip(ALL, puzzles.NAMES, strict=True))
+
+
+def test_the_chapter_has_every_puzzle_in_order_and_no_solution():
+    """Each with a picture, an empty kernel with the solution's parameters, and a check."""
+    chapter = Path(__file__).resolve().parent.parent / "notebooks" / "14_cuda_puzzles.py"
+    text = chapter.read_text("utf-8")
+    for call in (r'^puzzles\.draw\("(\w+)"\)$', r'^puzzles\.check\("(\w+)", \1\)$'):
+        assert tuple(re.findall(call, text, re.MULTILINE)) == puzzles.NAMES
+    kernels = [n for n in ast.parse(text).body if isinstance(n, ast.FunctionDef)]
+    for kernel, puzzle in zip(kernels, ALL, strict=True):
+        assert ast.get_docstring(kernel) and len(kernel.body) == 1
+        first = ast.parse(puzzle.source()).body[0]
+        assert (kernel.name, ast.unparse(kernel.args)) == (first.name, ast.unparse(first.args))
 
 
 def test_an_empty_kernel_is_no_mistake(capsys):
