@@ -18,6 +18,7 @@ from numba import cuda, float32
 
 from minidistil import puzzles
 from minidistil.puzzles.faults import WASTES, races
+from minidistil.puzzles.phase import RED
 from minidistil.puzzles.recorder import record
 
 KINDS = {"missing barrier", "race", "out of bounds", "uncoalesced access", "wrong result",
@@ -134,10 +135,10 @@ def test_device_functions_and_math_are_those_of_a_device(capsys):
     @cuda.jit
     def relu_map(x, y):
         i = cuda.grid(1)
-        y[i] = power(x[i] * 30)
+        y[i] = power(x[i] * 30) / power(x[i] * 30)
 
     y = puzzles.find("relu_map").run(relu_map).arrays["y"].values
-    assert np.isinf(y[0]) and y[1] > 0, "e^90 is no float32"
+    assert np.isnan(y[0]) and y[1] == 1, "e^90 is no float32"
 
 
 @pytest.mark.parametrize("kernel, says", [
@@ -167,6 +168,13 @@ def test_a_picture_marks_cells_outside(capsys):
     picture, _ = checked(capsys, "guarded_add", puzzle.edited(puzzle.wrong[0].edits))
     assert picture.svg.count('stroke-dasharray="3 2"') == 6  # two of a, b and y
     assert "block 2" in picture.svg
+
+
+def test_a_picture_marks_the_accesses_of_a_mistake(capsys):
+    puzzle = puzzles.find("block_sum")
+    picture, _ = checked(capsys, "block_sum", puzzle.edited(puzzle.wrong[0].edits))
+    assert picture.svg.count(RED) == 4, "the cell that is read, that is written, and two lines"
+    assert RED not in puzzles.draw("block_sum").svg
 
 
 STEP = st.tuples(st.sampled_from("rwb"), st.integers(0, 2))  # read, write, barrier; a cell

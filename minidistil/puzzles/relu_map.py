@@ -27,6 +27,7 @@ PUZZLE = Puzzle(
     wrong=[
         Broken("race", "of block 0 and thread 0 of block 1 both write y[0]",
               ((FIRST, "cuda.threadIdx.x"),)),
+        Broken("out of bounds", "reads x[-1]", ((FIRST, "cuda.grid(1) - 1"),)),
         Broken("out of bounds", "reads x[8]", ((FIRST, "cuda.grid(1) + 1"),)),
         Broken("out of bounds", "x has 8 cells", ((FIRST, "cuda.grid(1) * 2"),)),
         Broken("never written", "no thread writes y[4]; cells that are not written: 4 of 8",
