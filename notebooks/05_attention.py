@@ -1,22 +1,36 @@
 # %% [markdown]
 # # 5 · Attention, drawn
 #
+# [← 4 LayerNorm](04_layernorm.ipynb) ·
+# [6 the encoder and its mirror →](06_encoder.ipynb) ·
+# about 90 minutes
+#
 # Attention is the only part of the encoder in which tokens interact. Each token has a query, a key
 # and a value. The output of a token is the sum of the values of all tokens of its sequence,
 # weighted by the match of their keys with its query.
 #
-# Read beside `minidistil/ops/attention.py` and `minidistil/ops/softmax.py`.
+# **Question:** what goes wrong if the scores are not divided by $\sqrt D$? No error is raised, and
+# the shapes are right.
+#
+# Code: [`ops/attention.py`](../minidistil/ops/attention.py) ·
+# [`ops/softmax.py`](../minidistil/ops/softmax.py)
 
 # %%
-# Installs missing packages. In Colab, SOURCE says where the project lies:
-# "minidistil[demo] @ git+https://…", or the name of the zip that you uploaded.
+# Finds minidistil, or installs it from its zip or wheel in this folder, or from this clone.
 import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 
-SOURCE = "..[demo]"
-if not all(importlib.util.find_spec(name) for name in ("minidistil", "matplotlib")):
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", SOURCE], check=True)
+specs = [importlib.util.find_spec(name) for name in ("minidistil", "matplotlib")]
+if any(spec is None or spec.origin is None for spec in specs):  # no origin: a left-over folder
+    clone = (toml.parent for toml in Path("..").glob("pyproject.toml"))
+    sources = [*Path().glob("minidistil*.[wz]*"), *clone]
+    if not sources:
+        here = "Colab's files, at the left edge" if "google.colab" in sys.modules else Path.cwd()
+        raise ModuleNotFoundError(f"put minidistil's zip into {here}, then run this cell again")
+    install = [sys.executable, "-m", "pip", "install", "--quiet", f"{sources[0]}[demo]"]
+    subprocess.run(install, check=True)
     importlib.invalidate_caches()
 
 # %%
@@ -28,7 +42,6 @@ import numpy as np
 
 import minidistil as md
 from minidistil import lesson
-from minidistil.lesson import check
 from minidistil.model.bundled_teacher import default_teacher
 
 plt.style.use(lesson.STYLE)
@@ -237,37 +250,9 @@ def softmax_backward(dy, y):
 
 
 # %%
-def right_softmax(dy, y):
-    return ops.softmax.backward(dy, y)[0]
-
-
-check(
-    softmax_backward, right_softmax, rng.standard_normal((3, 5)),
-    softmax(rng.standard_normal((3, 5))),
-    mistakes={
-        "this is the Jacobian's diagonal alone; every input moves every output": lambda dy, y: (
-            dy * y * (1 - y)
-        ),
-        "the sum over the row is missing": lambda dy, y: dy * y,
-        "the sum runs over dy·y, not over dy": lambda dy, y: (
-            y * (dy - dy.sum(axis=1, keepdims=True))
-        ),
-        "the sum belongs to one row, this adds up all of them": lambda dy, y: (
-            y * (dy - (dy * y).sum())
-        ),
-    },
-)  # fmt: skip
+lesson.check("softmax_backward", softmax_backward)
 
 # %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# def softmax_backward(dy, y):
-#     return y * (dy - (dy * y).sum(axis=1, keepdims=True))
-# ```
-#
-# </details>
-#
 # ## Exercise 2: all heads, with a padding mask
 #
 # $q, k, v$ are $(B,T,C)$, the mask $(B,T)$ is true at tokens, false at padding. Rows of padding
@@ -281,31 +266,26 @@ def masked_attention(q, k, v, n_heads, mask):
 
 
 # %%
-def right_masked(q, k, v, n_heads, mask):
-    B, T, C = q.shape
-    qh, kh, vh = (x.reshape(B, T, n_heads, -1).swapaxes(1, 2) for x in (q, k, v))
-    s = qh @ kh.swapaxes(2, 3) / math.sqrt(C // n_heads)
-    s = np.where(mask[:, None, None, :], s, -np.inf)
-    return (softmax(s) @ vh).swapaxes(1, 2).reshape(B, T, C)
-
-
-texts = [rng.standard_normal((2, 5, 12)) for _ in range(3)]
-check(masked_attention, right_masked, *texts, n_heads=3, mask=mask, op="attention")
+lesson.check("masked_attention", masked_attention)
 
 # %% [markdown]
-# <details><summary>Solution</summary>
+# ## Your own DistilBERT
 #
-# ```python
-# def masked_attention(q, k, v, n_heads, mask):
-#     B, T, C = q.shape
-#     D = C // n_heads
+# `softmax` along the last axis, where $-\infty$ becomes 0, and its backward; then
+# `attention_scores`, `attention_weights`, `attention` and `attention_backward`. `attention` applies
+# `dropout` to the weights before they mix the values: $y = \mathrm{dropout}(a)\,v$. `split_heads`
+# and `merge_heads` are there.
+
+# %%
+lesson.check(5)
+
+# %% [markdown]
+# ## Summary
 #
-#     def split(x):
-#         return x.reshape(B, T, n_heads, D).transpose(0, 2, 1, 3)  # (B,H,T,D)
+# * Each query mixes the values of its sequence with weights that add up to 1 over the keys.
+# * Undivided scores grow with $\sqrt D$: the softmax hardens into a choice of one key, and its
+#   gradient vanishes. Nothing fails, the model learns badly.
+# * Padding is masked as a key, or, as here, left out before anything is computed.
 #
-#     s = split(q) / math.sqrt(D) @ split(k).transpose(0, 1, 3, 2)  # (B,H,T,T)
-#     s = s + np.where(mask[:, None, None, :], 0.0, -1e30)
-#     return (softmax(s) @ split(v)).transpose(0, 2, 1, 3).reshape(B, T, C)
-# ```
-#
-# </details>
+# [← 4 LayerNorm](04_layernorm.ipynb) ·
+# [6 the encoder and its mirror →](06_encoder.ipynb)

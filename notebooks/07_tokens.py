@@ -1,21 +1,36 @@
 # %% [markdown]
 # # 7 · Tokenizer, embeddings, masking
 #
+# [← 6 the encoder and its mirror](06_encoder.ipynb) ·
+# [8 the losses →](08_losses.ipynb) ·
+# about 50 minutes
+#
 # Three steps precede the first matrix product: the text is split into pieces, each piece is
 # replaced by a vector, and some pieces are masked for the model to predict.
 #
-# Read beside `minidistil/data/tokenizer.py`, `ops/embedding.py` and `data/masking.py`.
+# **Question:** `dtable[ids] += dy` looks like the backward of a table lookup. For which texts is it
+# wrong?
+#
+# Code: [`data/tokenizer.py`](../minidistil/data/tokenizer.py) ·
+# [`ops/embedding.py`](../minidistil/ops/embedding.py) ·
+# [`data/masking.py`](../minidistil/data/masking.py)
 
 # %%
-# Installs missing packages. In Colab, SOURCE says where the project lies:
-# "minidistil[demo] @ git+https://…", or the name of the zip that you uploaded.
+# Finds minidistil, or installs it from its zip or wheel in this folder, or from this clone.
 import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 
-SOURCE = "..[demo]"
-if not all(importlib.util.find_spec(name) for name in ("minidistil", "matplotlib")):
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", SOURCE], check=True)
+specs = [importlib.util.find_spec(name) for name in ("minidistil", "matplotlib")]
+if any(spec is None or spec.origin is None for spec in specs):  # no origin: a left-over folder
+    clone = (toml.parent for toml in Path("..").glob("pyproject.toml"))
+    sources = [*Path().glob("minidistil*.[wz]*"), *clone]
+    if not sources:
+        here = "Colab's files, at the left edge" if "google.colab" in sys.modules else Path.cwd()
+        raise ModuleNotFoundError(f"put minidistil's zip into {here}, then run this cell again")
+    install = [sys.executable, "-m", "pip", "install", "--quiet", f"{sources[0]}[demo]"]
+    subprocess.run(install, check=True)
     importlib.invalidate_caches()
 
 # %%
@@ -25,7 +40,6 @@ import numpy as np
 import minidistil as md
 from minidistil import lesson
 from minidistil.data import Masking, Vocabulary, mask_tokens, train_wordpiece
-from minidistil.lesson import check
 from minidistil.model.bundled_teacher import default_teacher
 
 plt.style.use(lesson.STYLE)
@@ -206,64 +220,9 @@ def cut(word, pieces):
 
 
 # %%
-def right_cut(word, pieces):
-    found, start = [], 0
-    while start < len(word):
-        ends = range(len(word), start, -1)
-        options = (("##" if start else "") + word[start:end] for end in ends)
-        piece = next((o for o in options if o in pieces), None)
-        if piece is None:
-            return ["[UNK]"]
-        found.append(piece)
-        start += len(piece) - (2 if start else 0)
-    return found
-
-
-def pieces_as_numbers(function):
-    """Numbers are what `check` compares: the ids of the pieces of several words."""
-
-    def numbers(words):
-        answers = [function(word, pieces) for word in words]
-        if None in answers:
-            return None
-        return np.array([tokenizer.token_to_id(p) for answer in answers for p in answer])
-
-    numbers.__name__ = function.__name__
-    return numbers
-
-
-def without_marks(word, pieces):
-    return [piece.removeprefix("##") for piece in right_cut(word, pieces)]
-
-
-pieces = set(tokenizer.get_vocab())
-check(
-    pieces_as_numbers(cut), pieces_as_numbers(right_cut), ["unwatchable", "filmmakers", "zzz"],
-    mistakes={"a piece inside a word begins with ##": pieces_as_numbers(without_marks)},
-)  # fmt: skip
-for word in ("unwatchable", "filmmakers", "zzz"):
-    assert right_cut(word, pieces) == tokenizer.encode(word).tokens[1:-1]
+lesson.check("cut", cut)
 
 # %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# def cut(word, pieces):
-#     found, start = [], 0
-#     while start < len(word):
-#         mark = "##" if start else ""
-#         for end in range(len(word), start, -1):
-#             if mark + word[start:end] in pieces:
-#                 found.append(mark + word[start:end])
-#                 start = end
-#                 break
-#         else:
-#             return ["[UNK]"]
-#     return found
-# ```
-#
-# </details>
-#
 # ## Exercise 2: the embedding's backward, without `np.add.at`
 
 
@@ -273,37 +232,23 @@ def embedding_backward(dy, ids, V):
 
 
 # %%
-def right_embedding(dy, ids, V):
-    return ops.embedding.backward(dy, (ids, (V, dy.shape[1]), None))[0]
-
-
-def last_one_wins(dy, ids, V):
-    d = np.zeros((V, dy.shape[1]))
-    d[ids] = dy
-    return d
-
-
-def averaged(dy, ids, V):
-    return right_embedding(dy, ids, V) / np.bincount(ids, minlength=V).clip(1)[:, None]
-
-
-check(
-    embedding_backward, right_embedding, rng.standard_normal((7, 3)),
-    np.array([1, 4, 1, 1, 0, 4, 2]), 6,
-    mistakes={
-        "rows that were read several times keep only the last gradient": last_one_wins,
-        "gradients of one row add up, they are not averaged": averaged,
-    },
-)  # fmt: skip
+lesson.check("embedding_backward", embedding_backward)
 
 # %% [markdown]
-# <details><summary>Solution</summary>
+# ## Your own DistilBERT
 #
-# ```python
-# def embedding_backward(dy, ids, V):
-#     return np.eye(V)[ids].T @ dy
-# ```
+# `embedding` and `embedding_backward`, where ids are $(B,T)$.
+
+# %%
+lesson.check(7)
+
+# %% [markdown]
+# ## Summary
 #
-# It is right, and slow: the library sorts the ids and adds the rows that belong together.
+# * Text becomes pieces, pieces become rows of a table, and padding becomes nothing at all.
+# * A row that several tokens share gets the sum of their gradients. `dtable[ids] += dy` keeps one
+#   of them, so it is wrong for every text in which a token occurs twice.
+# * 15 % of the tokens are chosen, and masked anew at each step.
 #
-# </details>
+# [← 6 the encoder and its mirror](06_encoder.ipynb) ·
+# [8 the losses →](08_losses.ipynb)

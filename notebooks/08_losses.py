@@ -1,23 +1,37 @@
 # %% [markdown]
 # # 8 · The losses: why τ², why −100, why cosine
 #
+# [← 7 tokenizer, embeddings, masking](07_tokens.ipynb) ·
+# [9 a student learns →](09_student.ipynb) ·
+# about 75 minutes
+#
 # DistilBERT is trained with three losses. Their targets are the masked word of the text, the
 # teacher's probabilities of all words, and the direction of the teacher's last hidden states. Each
 # has one detail that needs an explanation.
 #
-# Read beside `minidistil/ops/kl_div.py`, `cross_entropy.py`, `cosine.py` and
-# `distill/triple_loss.py`.
+# **Question:** the soft loss is multiplied by $\tau^2$. Where does the square come from?
+#
+# Code: [`ops/kl_div.py`](../minidistil/ops/kl_div.py) ·
+# [`ops/cross_entropy.py`](../minidistil/ops/cross_entropy.py) ·
+# [`ops/cosine.py`](../minidistil/ops/cosine.py) ·
+# [`distill/triple_loss.py`](../minidistil/distill/triple_loss.py)
 
 # %%
-# Installs missing packages. In Colab, SOURCE says where the project lies:
-# "minidistil[demo] @ git+https://…", or the name of the zip that you uploaded.
+# Finds minidistil, or installs it from its zip or wheel in this folder, or from this clone.
 import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 
-SOURCE = "..[demo]"
-if not all(importlib.util.find_spec(name) for name in ("minidistil", "matplotlib")):
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", SOURCE], check=True)
+specs = [importlib.util.find_spec(name) for name in ("minidistil", "matplotlib")]
+if any(spec is None or spec.origin is None for spec in specs):  # no origin: a left-over folder
+    clone = (toml.parent for toml in Path("..").glob("pyproject.toml"))
+    sources = [*Path().glob("minidistil*.[wz]*"), *clone]
+    if not sources:
+        here = "Colab's files, at the left edge" if "google.colab" in sys.modules else Path.cwd()
+        raise ModuleNotFoundError(f"put minidistil's zip into {here}, then run this cell again")
+    install = [sys.executable, "-m", "pip", "install", "--quiet", f"{sources[0]}[demo]"]
+    subprocess.run(install, check=True)
     importlib.invalidate_caches()
 
 # %%
@@ -26,7 +40,6 @@ import numpy as np
 
 import minidistil as md
 from minidistil import lesson, losses
-from minidistil.lesson import check
 from minidistil.model.bundled_teacher import default_teacher
 
 plt.style.use(lesson.STYLE)
@@ -40,7 +53,8 @@ teacher = md.from_pretrained(folder, task="fill-mask")
 #
 # A label is one word: *terrible*. The teacher's probabilities contain more: *horrible* and *boring*
 # are plausible too, *green* is not. Dividing the logits by a temperature $\tau$ before the softmax
-# enlarges the small probabilities:
+# enlarges the small probabilities. The picture has the teacher's ten most probable words and,
+# apart from them, *green*, whose probability is too small to be seen:
 #
 # $$t_v = \frac{e^{z_v/\tau}}{\sum_w e^{z_w/\tau}} .$$
 
@@ -56,15 +70,17 @@ def soften(z, tau):
 
 
 best = np.argsort(-z)[:10]
-words = [tokenizer.id_to_token(int(i)) for i in best]
+shown = [*best, tokenizer.token_to_id("green")]
+words = [tokenizer.id_to_token(int(i)) for i in shown]
+places = np.array([*range(10), 11])  # green stands apart
 fig, ax = plt.subplots()
 for shift, tau, hatch, colour in (
     (-0.27, 1, "", "#006BA4"), (0, 2, "//", "#FFBC79"), (0.27, 4, "..", "#ABABAB")
 ):  # fmt: skip
-    ax.bar(np.arange(10) + shift, soften(z, tau)[best], 0.27, label=f"τ = {tau}", hatch=hatch,
+    ax.bar(places + shift, soften(z, tau)[shown], 0.27, label=f"τ = {tau}", hatch=hatch,
            color=colour, edgecolor="black", linewidth=0.5)  # fmt: skip
 ax.set(ylabel="probability", title="the acting was [MASK] and the story even worse.")
-ax.set_xticks(range(10), words, rotation=30)
+ax.set_xticks(places, words, rotation=30)
 ax.legend()
 plt.show()
 for tau in (1, 2, 4, 8):
@@ -235,27 +251,9 @@ def soft_loss(student, teacher, tau):
 
 
 # %%
-def right_soft_loss(student, teacher, tau):
-    return losses.kl_divergence(student, teacher, tau)[0]
-
-
-check(soft_loss, right_soft_loss, S, Z, tau=3.0, op="kl_div")
+lesson.check("soft_loss", soft_loss)
 
 # %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# def soft_loss(student, teacher, tau):
-#     def log_softmax(z):
-#         z = z - z.max(axis=1, keepdims=True)
-#         return z - np.log(np.exp(z).sum(axis=1, keepdims=True))
-#
-#     log_p, log_t = log_softmax(student / tau), log_softmax(teacher / tau)
-#     return tau**2 * (np.exp(log_t) * (log_t - log_p)).sum(axis=1).mean()
-# ```
-#
-# </details>
-#
 # ## Exercise 2: its gradient with respect to the student's logits
 
 
@@ -265,33 +263,24 @@ def soft_gradient(student, teacher, tau):
 
 
 # %%
-def right_soft_gradient(student, teacher, tau):
-    return losses.kl_divergence(student, teacher, tau)[1]
-
-
-check(
-    soft_gradient, right_soft_gradient, S, Z, 3.0,
-    mistakes={
-        "the loss is a mean over rows: divide by N": lambda s, t, tau: (
-            len(s) * right_soft_gradient(s, t, tau)
-        ),
-        "τ²·(1/τ) leaves one τ": lambda s, t, tau: right_soft_gradient(s, t, tau) / tau,
-        "1/τ is missing: the logits are divided by τ before the softmax": lambda s, t, tau: (
-            tau * right_soft_gradient(s, t, tau)
-        ),
-        "the sign: the gradient is p − t": lambda s, t, tau: -right_soft_gradient(s, t, tau),
-        "τ² is missing": lambda s, t, tau: right_soft_gradient(s, t, tau) / tau**2,
-    },
-)  # fmt: skip
+lesson.check("soft_gradient", soft_gradient)
 
 # %% [markdown]
-# <details><summary>Solution</summary>
+# ## Your own DistilBERT
 #
-# ```python
-# def soft_gradient(student, teacher, tau):
-#     p = np.array([soften(row, tau) for row in student])
-#     t = np.array([soften(row, tau) for row in teacher])
-#     return tau * (p - t) / len(student)
-# ```
+# `kl_divergence`, `cross_entropy` and `cosine`. Each returns its value and its gradient. Without
+# any label the cross-entropy is 0, and the cosine adds `EPS` to both squared norms.
+
+# %%
+lesson.check(8)
+
+# %% [markdown]
+# ## Summary
 #
-# </details>
+# * The gradient of the soft loss has one $1/\tau$ of its own and one in $p - t$: $\tau^2$ makes up
+#   for both, so the loss keeps its weight whatever $\tau$ is.
+# * −100 is a label that is left out of the sum and of the count.
+# * The cosine loss turns the student's vectors and leaves their length alone.
+#
+# [← 7 tokenizer, embeddings, masking](07_tokens.ipynb) ·
+# [9 a student learns →](09_student.ipynb)

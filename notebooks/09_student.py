@@ -1,22 +1,37 @@
 # %% [markdown]
 # # 9 · A student learns
 #
+# [← 8 the losses](08_losses.ipynb) ·
+# [10 one op, three implementations →](10_backends.ipynb) ·
+# about 75 minutes
+#
 # The main job of this project in a minute: two students with half of their teacher's layers start
 # from the same weights and train on the same reviews, one with the losses of distillation, the
 # other with masked words alone. How much does the teacher help?
 #
-# Read beside `minidistil/train/loop.py`, `train/optimizer.py` and `distill/student.py`.
+# **Question:** two students start from the same weights and read the same text, one of them with a
+# teacher. How far apart are they after a minute?
+#
+# Code: [`train/loop.py`](../minidistil/train/loop.py) ·
+# [`train/optimizer.py`](../minidistil/train/optimizer.py) ·
+# [`distill/student.py`](../minidistil/distill/student.py)
 
 # %%
-# Installs missing packages. In Colab, SOURCE says where the project lies:
-# "minidistil[demo] @ git+https://…", or the name of the zip that you uploaded.
+# Finds minidistil, or installs it from its zip or wheel in this folder, or from this clone.
 import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 
-SOURCE = "..[demo]"
-if not all(importlib.util.find_spec(name) for name in ("minidistil", "matplotlib")):
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", SOURCE], check=True)
+specs = [importlib.util.find_spec(name) for name in ("minidistil", "matplotlib")]
+if any(spec is None or spec.origin is None for spec in specs):  # no origin: a left-over folder
+    clone = (toml.parent for toml in Path("..").glob("pyproject.toml"))
+    sources = [*Path().glob("minidistil*.[wz]*"), *clone]
+    if not sources:
+        here = "Colab's files, at the left edge" if "google.colab" in sys.modules else Path.cwd()
+        raise ModuleNotFoundError(f"put minidistil's zip into {here}, then run this cell again")
+    install = [sys.executable, "-m", "pip", "install", "--quiet", f"{sources[0]}[demo]"]
+    subprocess.run(install, check=True)
     importlib.invalidate_caches()
 
 # %%
@@ -31,7 +46,6 @@ import numpy as np
 import minidistil as md
 from minidistil import lesson
 from minidistil.data import Batching, Corpus, MaskedText, documents, split
-from minidistil.lesson import check
 from minidistil.model.bundled_teacher import default_teacher
 from minidistil.tasks.measuring import answers, measure
 
@@ -179,60 +193,36 @@ scratch.cleanup()
 
 
 # %%
-def adamw(p, m, v, g, t, lr, beta1=0.9, beta2=0.999, eps=1e-8, decay=0.1):
+def adamw(p, m, v, g, t, lr, *, beta1=0.9, beta2=0.999, eps=1e-8, decay=0.1):
     """p, m, v, g of one shape  ->  the new p."""
 
 
 # %%
-def right_adamw(p, m, v, g, t, lr, beta1=0.9, beta2=0.999, eps=1e-8, decay=0.1,
-                corrected=True, coupled=False, root=True):  # fmt: skip
-    if coupled:
-        g = g + decay * p
-    m, v = beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g * g
-    if corrected:
-        m, v = m / (1 - beta1**t), v / (1 - beta2**t)
-    step = m / ((np.sqrt(v) if root else v) + eps)
-    return p - lr * step - (0 if coupled else lr * decay * p)
-
-
-def variant(**options):
-    return lambda *args: right_adamw(*args, **options)
-
-
-rng = np.random.default_rng(0)
-p, m, g = (rng.standard_normal((3, 4)) for _ in range(3))
-check(
-    adamw, right_adamw, p, 0.1 * m, rng.random((3, 4)), g, 3, 0.01,
-    mistakes={
-        "the means start at zero: divide them by 1 − βᵗ (bias correction)": variant(
-            corrected=False
-        ),
-        "this is Adam with L2: decay acts on the weight itself, past the moments": variant(
-            coupled=True
-        ),
-        "the decay is missing": variant(decay=0.0),
-        "the decay is not multiplied by the learning rate": lambda *a: (
-            right_adamw(*a) + 0.01 * 0.1 * a[0] - 0.1 * a[0]
-        ),
-        "v is a mean of squares: its root is missing": variant(root=False),
-    },
-)  # fmt: skip
+lesson.check("adamw", adamw)
 
 # %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# def adamw(p, m, v, g, t, lr, beta1=0.9, beta2=0.999, eps=1e-8, decay=0.1):
-#     m = beta1 * m + (1 - beta1) * g
-#     v = beta2 * v + (1 - beta2) * g**2
-#     direction = (m / (1 - beta1**t)) / (np.sqrt(v / (1 - beta2**t)) + eps)
-#     return p - lr * decay * p - lr * direction
-# ```
-#
-# </details>
-#
 # ## Exercise 2: your own experiment
 #
 # Without code: which of the three losses matters most here? Give `md.train` a
 # `distill=md.DistillConfig(alpha_cos=0)`, then `alpha_mlm=0`, then `alpha_ce=0`, and add the curves
 # to the picture. The paper's order is: soft targets, direction, masked words.
+
+# %% [markdown]
+# ## Your own DistilBERT
+#
+# The last two functions: `adamw`, in place, for a dict of parameters, and `distill_step`, which
+# puts everything together. When no blank is left, the whole file is compared with the library, and
+# trains. Then `python my_distilbert.py` distils the teacher of this project for a minute.
+
+# %%
+lesson.check(9)
+
+# %% [markdown]
+# ## Summary
+#
+# * A step is three losses, a backward, a clipped gradient and one step of AdamW.
+# * With a teacher the student learns more from the same text, because every token has a target.
+# * Your own file does the same: its loss and its gradients are the library's.
+#
+# [← 8 the losses](08_losses.ipynb) ·
+# [10 one op, three implementations →](10_backends.ipynb)

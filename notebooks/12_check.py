@@ -1,22 +1,36 @@
 # %% [markdown]
 # # 12 · Cross-checking, and the collection of bugs
 #
+# [← 11 the road to the machine's peak](11_matmul.ipynb) ·
+# [appendix: thirty-eight facts →](13_facts.ipynb) ·
+# about 45 minutes
+#
 # You have written your own attention, or LayerNorm, or distillation loss, perhaps in PyTorch, and
 # it runs. Is it right? This chapter shows how close two results should be, *where* two
 # implementations first differ, and *which* mistake is the cause.
 #
-# Read beside `minidistil/testing.py` and `minidistil/check/`.
+# **Question:** two implementations differ by $10^{-4}$. Is that rounding or a bug?
+#
+# Code: [`testing.py`](../minidistil/testing.py) ·
+# [`check/compare.py`](../minidistil/check/compare.py) ·
+# [`check/explain.py`](../minidistil/check/explain.py)
 
 # %%
-# Installs missing packages. In Colab, SOURCE says where the project lies:
-# "minidistil[demo] @ git+https://…", or the name of the zip that you uploaded.
+# Finds minidistil, or installs it from its zip or wheel in this folder, or from this clone.
 import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 
-SOURCE = "..[demo]"
-if not all(importlib.util.find_spec(name) for name in ("minidistil", "matplotlib")):
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", SOURCE], check=True)
+specs = [importlib.util.find_spec(name) for name in ("minidistil", "matplotlib")]
+if any(spec is None or spec.origin is None for spec in specs):  # no origin: a left-over folder
+    clone = (toml.parent for toml in Path("..").glob("pyproject.toml"))
+    sources = [*Path().glob("minidistil*.[wz]*"), *clone]
+    if not sources:
+        here = "Colab's files, at the left edge" if "google.colab" in sys.modules else Path.cwd()
+        raise ModuleNotFoundError(f"put minidistil's zip into {here}, then run this cell again")
+    install = [sys.executable, "-m", "pip", "install", "--quiet", f"{sources[0]}[demo]"]
+    subprocess.run(install, check=True)
     importlib.invalidate_caches()
 
 # %%
@@ -29,7 +43,6 @@ import minidistil as md
 from minidistil import lesson
 from minidistil.check import explain, reference_ops
 from minidistil.check.mistakes import mistakes_of
-from minidistil.lesson import check
 from minidistil.model.bundled_teacher import default_teacher
 
 plt.style.use(lesson.STYLE)
@@ -288,26 +301,22 @@ def repaired(student, teacher, mask):
 
 
 # %%
-check(
-    repaired, lambda s, t, mask: reference_ops.cosine(s, t, mask=mask), q, k, mask=mask, op="cosine"
-)
+lesson.check("repaired", repaired)
 
 # %% [markdown]
-# <details><summary>Solution</summary>
-#
-# The second text, which has no padding, agrees, the first does not: padding counts.
-#
-# ```python
-# def repaired(student, teacher, mask):
-#     a, b = student[mask], teacher[mask]
-#     cos = (a * b).sum(axis=1) / np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
-#     return float(np.mean(1 - cos))
-# ```
-#
-# </details>
-#
 # ## Exercise 2: your own
 #
 # Take an op that you have written in another course, or ask a friend for theirs with one mistake
 # planted, and pass its numbers to `explain`. If the mistake is unknown, the message says so: it is
 # a new one for the collection.
+
+# %% [markdown]
+# ## Summary
+#
+# * Rounding is measured: a float32 result may be about as far from float64 as another one is.
+#   Whether $10^{-4}$ is a bug depends on that distance, and not on $10^{-4}$.
+# * Only the first difference says where to look; everything behind it inherits the error.
+# * A mistake is named if it reproduces the numbers.
+#
+# [← 11 the road to the machine's peak](11_matmul.ipynb) ·
+# [appendix: thirty-eight facts →](13_facts.ipynb)

@@ -1,5 +1,8 @@
 # %% [markdown]
-# # 13 · Thirty-eight facts about DistilBERT
+# # Appendix · Thirty-eight facts about DistilBERT
+#
+# [← 12 cross-checking](12_check.ipynb) ·
+# about 30 minutes
 #
 # Half as large, twice as fast, as good: what articles say of DistilBERT, one claim after another.
 # Each is tested by a cell that computes it, and gets one of four verdicts:
@@ -11,17 +14,28 @@
 #
 # Numbers of papers are quoted from Sanh et al., *DistilBERT*, 2019 (arXiv 1910.01108v4, tables 1 to
 # 4) and from the release's own README. Everything else is arithmetic or runs below.
+#
+# **Question:** which of the thirty-eight are simply true?
+#
+# Code: [`config/encoders.py`](../minidistil/config/encoders.py) ·
+# [`model/params.py`](../minidistil/model/params.py)
 
 # %%
-# Installs missing packages. In Colab, SOURCE says where the project lies:
-# "minidistil[demo] @ git+https://…", or the name of the zip that you uploaded.
+# Finds minidistil, or installs it from its zip or wheel in this folder, or from this clone.
 import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 
-SOURCE = "..[demo]"
-if not all(importlib.util.find_spec(name) for name in ("minidistil", "matplotlib")):
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", SOURCE], check=True)
+specs = [importlib.util.find_spec(name) for name in ("minidistil", "matplotlib")]
+if any(spec is None or spec.origin is None for spec in specs):  # no origin: a left-over folder
+    clone = (toml.parent for toml in Path("..").glob("pyproject.toml"))
+    sources = [*Path().glob("minidistil*.[wz]*"), *clone]
+    if not sources:
+        here = "Colab's files, at the left edge" if "google.colab" in sys.modules else Path.cwd()
+        raise ModuleNotFoundError(f"put minidistil's zip into {here}, then run this cell again")
+    install = [sys.executable, "-m", "pip", "install", "--quiet", f"{sources[0]}[demo]"]
+    subprocess.run(install, check=True)
     importlib.invalidate_caches()
 
 # %%
@@ -45,7 +59,6 @@ from minidistil.data import (
     mask_tokens,
     split,
 )  # fmt: skip
-from minidistil.lesson import check
 from minidistil.model import network
 from minidistil.model.bundled_teacher import default_teacher
 from minidistil.model.params import count, shapes
@@ -239,11 +252,13 @@ printed_bert, printed_distil = 79.5, 77.0
 
 fig, ax = plt.subplots()
 share = glue_distil / glue_bert
-bars = ax.bar(tasks, 100 * share, color="#5F9ED1", edgecolor="black", linewidth=0.5)
-ax.bar_label(bars, [f"{100 * s:.0f}" for s in share], padding=2)
-ax.axhline(97, color="#C85200", linestyle="--", linewidth=1.5)
-ax.annotate("97 %", (8.5, 97.5), color="#C85200")
-ax.set(ylim=(80, 110), ylabel="% of BERT's score")
+lost = 100 * (share - 1)
+bars = ax.bar(tasks, lost, color="#5F9ED1", edgecolor="black", linewidth=0.5)
+ax.bar_label(bars, [f"{100 * s:.0f} %" for s in share], padding=2)
+ax.axhline(-3, color="#C85200", linestyle="--", linewidth=1.5)
+ax.annotate("97 %", (8.5, -2.8), color="#C85200")
+ax.set(ylim=(-17, 9), ylabel="difference, % of BERT's score",
+       title="DistilBERT's score as a share of BERT's")  # fmt: skip
 plt.show()
 
 # %%
@@ -540,31 +555,9 @@ def faster(before, after):
 
 
 # %%
-def right_faster(before, after):
-    return 100 * (before / after - 1), 100 * (1 - after / before)
-
-
-check(
-    faster, right_faster, 668.0, 410.0, names=("faster", "less time"),
-    mistakes={
-        "these are the other way round": lambda b, a: right_faster(b, a)[::-1],
-        "1.63 times as fast is 63 % faster: subtract the 100 % that it was": lambda b, a: (
-            100 * b / a, 100 * (1 - a / b)
-        ),
-        "per cent: times 100": lambda b, a: (b / a - 1, 1 - a / b),
-    },
-)  # fmt: skip
+lesson.check("faster", faster)
 
 # %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# def faster(before, after):
-#     return 100 * (before - after) / after, 100 * (before - after) / before
-# ```
-#
-# </details>
-#
 # ## Exercise 2: how many parameters has a layer?
 #
 # Attention: four linears of $C$ to $C$. Feed-forward: $C$ to $F$ and back. Two LayerNorms.
@@ -576,34 +569,14 @@ def layer_parameters(C, F):
 
 
 # %%
-def right_layer(C, F):
-    config = {"vocab_size": 2, "hidden_size": C, "intermediate_size": F, "num_attention_heads": 1}
-    two, one = (parameters(md.BertConfig(num_hidden_layers=n, **config)) for n in (2, 1))
-    return two - one
-
-
-check(
-    layer_parameters, right_layer, 768, 3072,
-    mistakes={
-        "each linear has a bias": lambda C, F: 4 * C * C + 2 * C * F + 4 * C,
-        "a LayerNorm has γ and β": lambda C, F: 4 * C * C + 2 * C * F + 4 * C + F + C + 2 * C,
-        "the LayerNorms are missing": lambda C, F: 4 * C * C + 2 * C * F + 4 * C + F + C,
-        "q, k, v are there, the output's linear is missing": lambda C, F: (
-            3 * (C * C + C) + 2 * C * F + F + C + 4 * C
-        ),
-    },
-)  # fmt: skip
+lesson.check("layer_parameters", layer_parameters)
 
 # %% [markdown]
-# <details><summary>Solution</summary>
+# ## Summary
 #
-# ```python
-# def layer_parameters(C, F):
-#     attention = 4 * (C * C + C)
-#     feed_forward = (C * F + F) + (F * C + C)
-#     return attention + feed_forward + 2 * 2 * C
-# ```
+# * About half of the claims are confirmed as they stand; most others are nearly right, and the
+#   difference matters: 40 % smaller is not 60 %, and 60 % faster is 38 % less time.
+# * Sizes and operation counts are arithmetic, so anyone can check them; speed and accuracy are
+#   measurements, and belong to a machine and to a data set.
 #
-# 7,087,872 for BERT and DistilBERT alike.
-#
-# </details>
+# [← 12 cross-checking](12_check.ipynb)

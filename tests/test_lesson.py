@@ -1,9 +1,21 @@
-"""The notebooks' `check`: silent about nothing, and never an accusation of what is right."""
+"""The exercises' graders: each right answer is accepted, each known wrong one named."""
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from minidistil.lesson import check, size
+from minidistil import lesson
+from minidistil.lesson.exercise import call, chapters
+from minidistil.lesson.grading import grade
+
+EXERCISES = [x for chapter in chapters().values() for x in chapter.values()]
+WRONG = [(x, sentence) for x in EXERCISES for sentence in x.mistakes]
+RIGHT = [(x, f) for x in EXERCISES for f in (x.answer, *x.variants)]
+
+
+def exercise_of(right, *args, **about):
+    return lesson.exercise(cases=lambda: [args], **about)(right)
 
 
 def double(x):
@@ -29,50 +41,125 @@ ATTEMPTS = {
 
 
 @pytest.mark.parametrize("sentence", ATTEMPTS)
-def test_each_mistake_is_described(sentence, capsys):
-    check(ATTEMPTS[sentence], double, np.arange(6.0).reshape(2, 3) + 1)
-    assert sentence in capsys.readouterr().out
+def test_each_mistake_is_described(sentence):
+    exercise = exercise_of(double, np.arange(6.0).reshape(2, 3) + 1)
+    assert sentence in grade(exercise, ATTEMPTS[sentence])
 
 
-def test_a_known_mistake_is_named_and_another_is_not(capsys):
-    mistakes = {"it is squared": lambda x: x**2}
-    check(lambda x: x * x, double, np.arange(3.0), mistakes=mistakes)
-    check(lambda x: x**3, double, np.arange(3.0), mistakes=mistakes)
-    assert capsys.readouterr().out.count("Diagnosis: it is squared") == 1
+def test_a_known_mistake_is_named_and_another_is_not():
+    exercise = exercise_of(double, np.arange(3.0))
+    exercise.wrong("it is squared")(lambda x: x**2)
+    assert grade(exercise, lambda x: x * x).endswith("Diagnosis: it is squared")
+    assert "Diagnosis" not in grade(exercise, lambda x: x**3)
 
 
-def test_the_wrong_one_of_two_things_is_named(capsys):
-    x = np.arange(3.0)
-    check(lambda x: (x.sum(), np.ones((3, 3))), pair, x, names=("total", "square"))
-    out = capsys.readouterr().out
+def test_the_wrong_one_of_two_things_is_named():
+    exercise = exercise_of(pair, np.arange(3.0), returns=("total", "square"))
+    out = grade(exercise, lambda x: (x.sum(), np.ones((3, 3))))
     assert "square is wrong" in out and "total" not in out
+    assert "square is missing" in grade(exercise, lambda x: (x.sum(), None))
 
 
-def test_the_catalogue_of_mistakes_is_asked(capsys):
-    x = np.random.default_rng(0).standard_normal((4, 8))
-
-    def norm(x, gamma, beta, eps):
-        return gamma * (x - x.mean(1, keepdims=True)) / x.std(1, keepdims=True) + beta
-
-    def unbiased(x, gamma, beta, eps):
-        return gamma * (x - x.mean(1, keepdims=True)) / x.std(1, ddof=1, keepdims=True) + beta
-
-    check(unbiased, norm, x, np.ones(8), np.ones(8), op="layernorm", eps=0)
-    assert "Diagnosis: layernorm-unbiased-variance" in capsys.readouterr().out
+def test_two_mistakes_in_two_values_are_both_named():
+    exercise = exercise_of(pair, np.arange(3.0), returns=("total", "square"))
+    exercise.wrong("a mean, not a sum")(lambda x: (x.mean(), np.outer(x, x)))
+    exercise.wrong("the inner product")(lambda x: (x.sum(), x @ x))
+    out = grade(exercise, lambda x: (x.mean(), x @ x))
+    assert out.endswith("Diagnosis: a mean, not a sum; the inner product")
 
 
-def test_an_attempt_cannot_change_what_it_is_given(capsys):
+def test_a_difference_in_a_later_case_is_found_and_the_case_is_named():
+    exercise = lesson.exercise(cases=lambda: [(2.0,), (3.0,)])(double)
+    assert "lesson.cases('double')[1]" in grade(exercise, lambda x: x**2)
+
+
+def test_a_run_may_name_a_mistake_itself():
+    def run(attempt, x):
+        if attempt is not double:
+            raise lesson.MistakeError("a barrier is missing")
+        return call(attempt, x)
+
+    exercise = lesson.exercise(cases=lambda: [(2.0,)], run=run)(double)
+    assert grade(exercise, lambda x: 2 * x).endswith("Diagnosis: a barrier is missing")
+
+
+def test_an_unknown_mistake_is_explained_by_the_exercise():
+    exercise = exercise_of(double, 2.0, explained=lambda answer, x: f"{answer:g} from {x:g}")
+    assert grade(exercise, lambda x: 9.0).endswith("Diagnosis: 9 from 2")
+
+
+def test_an_attempt_cannot_change_what_it_is_given():
     def greedy(x):
         x *= 2
         return x
 
     x = np.arange(3.0)
-    check(greedy, double, x)
-    assert (x == np.arange(3)).all() and "is right" in capsys.readouterr().out
+    assert "is right" in grade(exercise_of(double, x), greedy)
+    assert (x == np.arange(3)).all()
+
+
+def test_words_are_compared_as_words():
+    exercise = exercise_of(lambda text: text.split(), "a b")
+    assert "is right" in grade(exercise, lambda text: ["a", "b"])
+    assert "is ['a b'] instead of ['a', 'b']" in grade(exercise, lambda text: [text])
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(ValueError, match="no exercise is named 'tea'; known: "):
+        lesson.check("tea", double)
+
+
+def label(value):
+    return getattr(value, "name", None) or getattr(value, "__name__", None) or value[:40]
+
+
+@pytest.mark.parametrize(("exercise", "sentence"), WRONG, ids=label)
+def test_a_known_wrong_answer_is_refused_with_its_own_sentence(exercise, sentence):
+    out = grade(exercise, exercise.mistakes[sentence])
+    assert out.startswith(f"✗ {exercise.name}"), out
+    assert out.endswith(f"  Diagnosis: {sentence}"), out
+
+
+@pytest.mark.parametrize(("exercise", "answer"), RIGHT, ids=label)
+def test_a_right_answer_is_accepted(exercise, answer):
+    assert grade(exercise, answer) == f"✓ {exercise.name} is right"
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=label)
+def test_an_exercise_is_complete(exercise, capsys):
+    """It has another right answer, three wrong ones and a hint; its solution is a function."""
+    assert exercise.variants and len(exercise.mistakes) >= 3 and exercise.hint
+    assert "is still empty" in grade(exercise, lambda *args, **options: None)
+    assert "stopped with KeyError" in grade(exercise, lambda *args, **options: {}["x"])
+    lesson.hint(exercise.name)
+    assert capsys.readouterr().out.strip() == exercise.hint
+    lesson.solution(exercise.name)
+    out = capsys.readouterr().out
+    assert out.startswith(f"def {exercise.name}(") and compile(exercise.source(), "", "exec")
+    assert exercise.remark in out
+
+
+@given(st.data())
+def test_one_wrong_entry_is_refused(data):
+    """Whatever value of the answer is changed by a hundredth of its size, it is noticed."""
+    exercise = data.draw(st.sampled_from([x for x in EXERCISES if x.run is call]))
+
+    def spoilt(*args):
+        answer = exercise.answer(*args)
+        values = list(answer) if isinstance(answer, tuple) else [answer]
+        i = data.draw(st.integers(0, len(values) - 1))
+        if isinstance(values[i], list):
+            return values[i][:-1]
+        values[i] = np.array(values[i], np.float64)
+        where = data.draw(st.integers(0, values[i].size - 1))
+        values[i].flat[where] += 0.01 * (np.abs(values[i]).max() + 1)
+        return tuple(values) if isinstance(answer, tuple) else values[i]
+
+    assert grade(exercise, spoilt).startswith("✗")
 
 
 def test_sizes_follow_the_environment(monkeypatch):
     monkeypatch.setenv("MINIDISTIL_LESSON", "small")
-    assert size(200, 10) == 10
+    assert lesson.size(200, 10) == 10
     monkeypatch.delenv("MINIDISTIL_LESSON")
-    assert size(200, 10) == 200
+    assert lesson.size(200, 10) == 200

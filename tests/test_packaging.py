@@ -78,6 +78,8 @@ def test_nothing_is_left_in_an_installation_but_what_was_installed(clone, tmp_pa
     """Uninstalling removes the files that were installed, and the .pyc files of them."""
     site, cache = tmp_path / "site", tmp_path / "cache"
     installed = unpacked(clone, "build_wheel", site)
+    pages = {site / path.relative_to(HOUSE) for path in (HOUSE / "minidistil/pages").iterdir()}
+    assert pages and pages <= installed, "the parts of HTML pages are installed"
     env = {"PYTHONPATH": str(site), "XDG_CACHE_HOME": str(cache), "HOME": str(tmp_path / "home")}
     assert ran("-c", KERNEL, cwd=tmp_path, **env) == "6.0\n"
     assert str(site) in ran("-c", IMPORT, cwd=tmp_path, **env)

@@ -18,6 +18,7 @@ ENDS = (
     "seq_relationship_logits",
     "pooled",
 )  # fmt: skip  (what a module with a head returns)
+HEADS = ("cls_logits", "distillation_logits")  # of DeiT, whose mean the task returns
 
 # Nearly uniform weights agree whatever the queries are.
 VAGUE = (".scores", ".probs", ".cross_scores", ".cross_probs")
@@ -38,6 +39,7 @@ class Reference:
         self.rounding = {name: self.error(single[name], x) for name, x in self.values.items()}
         self.body = [self.program.body]
         self.ends = [n for n in self.values if n in (*ENDS, "spans", *self.body)]  # returned
+        self.heads = [n for n in self.values if n in HEADS]  # may be returned, not their mean
 
     def error(self, x, exact):
         """The relative rms error of a quantity on tokens; inf for another number of tokens."""
@@ -99,10 +101,19 @@ def expected(reference, good, returned):
     """The names up to the last quantity that the module returns or computes."""
     names = list(reference.values)
     sizes = {r.value.size for r in returned}
-    for end in reversed([n for n in names if n in (*ENDS, *reference.body)]):
+    ends = [n for n in names if n in (*ENDS, *reference.heads, *reference.body)]
+    if reference.heads and "logits" not in good and heads_alone(reference, returned):
+        ends.remove("logits")
+    for end in reversed(ends):
         if end in good or reference.values[end].size in sizes:
             return names[: names.index(end) + 1]
     return names
+
+
+def heads_alone(reference, returned):
+    """Whether a module returns the logits of both heads, and not their mean."""
+    size = reference.values["logits"].size
+    return sum(r.value.size == size for r in returned) == len(reference.heads)
 
 
 def first_difference(names, good):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minidistil.check.align import DOUBLE, SINGLE
+from minidistil.check.align import DOUBLE, HEADS, SINGLE
 from minidistil.check.autograd_graph import custom_functions
 from minidistil.check.crossed import between, crossed
 from minidistil.check.families.family import trace_of
@@ -135,9 +135,10 @@ def _ends(reference, found):
     by_name = {name: (tensor, d, name, exact) for tensor, d, name, exact in found}
     if "logits" in by_name:
         return [by_name["logits"]], {"logits": by_name["logits"][3]}
-    if {"start_logits", "end_logits"} <= set(by_name):
-        outputs = [by_name["start_logits"], by_name["end_logits"]]
-        return outputs, {name: d for *_, name, d in outputs}
+    for pair in (("start_logits", "end_logits"), HEADS):
+        if set(pair) <= set(by_name):
+            outputs = [by_name[name] for name in pair]
+            return outputs, {name: d for *_, name, d in outputs}
     if "spans" in by_name:
         d = by_name["spans"][3]
         ends = {"start_logits": d[..., :1], "end_logits": d[..., 1:]}

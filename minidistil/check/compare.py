@@ -23,6 +23,7 @@ from minidistil.check.module_run import directions, module_gradients, run_module
 from minidistil.check.parameter_gradients import compare_gradients
 from minidistil.check.record import evaluating, unwrapped
 from minidistil.check.reference_batch import as_stored, load
+from minidistil.check.returned import together
 
 STEPS = ("the reference", "the module", "the first difference", "gradients", "another batch")
 
@@ -107,9 +108,9 @@ def _compare(module, reference, layers, call, tell):
         report.first_difference = report.first_difference or comparison.alignment.names[-1]
         return report
     tell(STEPS[3])
-    ends = [name for name in reference.ends if name != "loss"]  # its gradient is the logits'
+    ends = {*reference.ends, *reference.heads} - {"loss"}  # its gradient is the logits'
     held = {o.label: o.quantity for o in comparison.outputs if o.quantity in ends}
-    found = directions(reference, ran, held)
+    found = directions(reference, ran, held, together(comparison.outputs))
     cotangents = {name: d for _, _, name, d in found}
     mine = module_gradients(ran, found)
     bad = compare_gradients(comparison, reference, mine, cotangents)

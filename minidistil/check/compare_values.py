@@ -30,10 +30,9 @@ from minidistil.check.not_finite import not_finite
 from minidistil.check.program import stage_of
 from minidistil.check.related import related
 from minidistil.check.relations import partly
-from minidistil.check.returned import named, outputs, row_of
+from minidistil.check.returned import answered, named, outputs, row_of
 from minidistil.io.counts import counted
 
-HEADS = {"cls_logits", "distillation_logits"}
 FEW = 0.2  # below this share of the folder's parameters, an implementation is another model
 
 
@@ -58,7 +57,7 @@ def compare_values(reference, recording, layers=None) -> ForwardComparison:
         weights = weights._replace(missing=[])
     alignment = align(reference, recording)
     found = outputs(reference, recording.returned, recording.precision)
-    if reason := _hopeless(alignment, weights, params, recording, found):
+    if reason := _hopeless(alignment, weights, params, recording):
         report = Report.cannot(reason)
     else:
         report = _forward(reference, alignment, weights, recording, layers)
@@ -69,7 +68,7 @@ def compare_values(reference, recording, layers=None) -> ForwardComparison:
     return ForwardComparison(report, alignment, weights, found, [])
 
 
-def _hopeless(alignment, weights, params, recording, found):
+def _hopeless(alignment, weights, params, recording):
     """Why a comparison is impossible, or None."""
     known = recording.weights is not None
     if known and len(weights.found) < FEW * len(params) and not alignment.good:
@@ -77,11 +76,6 @@ def _hopeless(alignment, weights, params, recording, found):
             f"the module holds {len(weights.found)} of the folder's "
             f"{counted(len(params), 'parameter')} and computes none of its quantities; load the "
             f"folder's weights into it first"
-        )
-    if {o.holds for o in found} >= HEADS and not any(o.agrees for o in found):
-        return (
-            "the outputs are DeiT's two heads, which are both right, and not their mean, which the "
-            "task returns; compare it where it returns (cls_logits + distillation_logits)/2"
         )
     if not recording.recorded and not recording.returned:
         return "the module computes no array of the model's sizes; is it a torch module?"
@@ -226,7 +220,7 @@ def conclude(comparison, reference, trainable) -> Report:
     report.unmatched += left
     if report.verdict != "agree":
         return report
-    if not any(o.agrees and o.quantity in reference.ends for o in found):
+    if not answered(reference, found):
         shapes = ", ".join(f"{o.label} {o.shape}" for o in found) or "no array"
         sizes = " or ".join(f"{n} {reference.values[n].shape}" for n in reversed(reference.ends))
         return _undecided(report, f"the outputs are {shapes}; the task returns {sizes}")

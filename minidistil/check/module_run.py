@@ -68,14 +68,18 @@ def _array(tensor):
     return (tensor.double() if tensor.is_floating_point() else tensor).numpy()
 
 
-def directions(reference, ran, names):
+def directions(reference, ran, names, together=()):
     """[(returned tensor, cotangent in its layout, quantity, the quantity's cotangent)].
 
-    names: {name of a returned tensor: the quantity that it holds}.
+    names: {name of a returned tensor: the quantity that it holds}. together: quantities that
+    answer only together; one of them that is detached takes no gradient to any weight.
     """
     rng, found = np.random.default_rng(1), []
+    some = any(tensor.requires_grad for label, tensor in ran.run.returned if label in names)
     for label, tensor in ran.run.returned:
         name = names.get(label)
+        if some and name in together and not tensor.requires_grad:
+            tensor = tensor.detach().requires_grad_()  # a leaf
         if name is None or not tensor.requires_grad or any(name == n for _, _, n, _ in found):
             continue
         exact = reference.values[name]

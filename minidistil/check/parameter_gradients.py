@@ -20,6 +20,7 @@ from minidistil.ops import backend
 from minidistil.testing import FLOOR, rms
 
 ARGUMENT = {"logits": "dlogits", "start_logits": "dstart_logits", "end_logits": "dend_logits",
+            "cls_logits": "dcls_logits", "distillation_logits": "ddistillation_logits",
             "sentence_embedding": "dlast_hidden_state", "pooled": "dpooler_output",
             "seq_relationship_logits": "dseq_relationship_logits"}  # fmt: skip
 FACTOR = "gradient-factor"

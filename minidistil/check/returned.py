@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minidistil.check.align import ENDS, SINGLE
+from minidistil.check.align import ENDS, HEADS, SINGLE, heads_alone
 from minidistil.check.findings import Diagnosis, Row
 from minidistil.check.mistakes import mistakes_of
 from minidistil.check.program import stage_of
@@ -24,8 +24,8 @@ WORDS = {  # parts of a returned name, and the quantities that it may be
     "hidden": (), "state": (), "attention": (),
 }  # fmt: skip
 
-
-PAIR = {"start_logits", "end_logits"}  # of one size, in this order
+PAIR = {"start_logits", "end_logits"}
+PAIRS = (PAIR, {*HEADS})  # two quantities of one size, in this order
 
 
 class ComparedOutput(NamedTuple):
@@ -43,35 +43,67 @@ class ComparedOutput(NamedTuple):
 
 def outputs(reference, returned, precision):
     """[ComparedOutput, …] of every returned array, in its order."""
-    groups = _groups(reference, returned)
+    groups, both = _groups(reference, returned), _both_heads(reference, returned, precision)
     found, taken = [], []
     for r in returned:
         if r.value.dtype.kind != "f":
             found.append(_blank(r))
             continue
-        wanted = groups.get(r.name) or _wanted(reference, r)
+        wanted = groups.get(r.name) or _wanted(reference, r, both)
         wanted = [n for n in wanted if n not in taken] or wanted
-        wanted = wanted[:1] if set(wanted) <= PAIR else wanted
+        wanted = wanted[:1] if _ordered(wanted) else wanted
         output = _compared(reference, r, wanted, precision)
         taken.append(output.quantity)
         found.append(output)
-    done = any(o.agrees and o.quantity in reference.ends for o in found)
+    done = answered(reference, found)
     return [_extra(o) if done and o.label not in groups else o for o in found]
+
+
+def answered(reference, found):
+    """Whether what the task returns is among the outputs that agree: of DeiT's two heads, both."""
+    right = {o.quantity for o in found if o.agrees}
+    return bool(right & set(reference.ends)) or (bool(reference.heads) and right >= {*HEADS})
+
+
+def together(found):
+    """The quantities of a pair that answers only together; DeiT's heads, without their mean."""
+    given = {o.quantity for o in found}
+    return {n for pair in PAIRS if pair <= given and "logits" not in given for n in pair}
+
+
+def _both_heads(reference, returned, precision):
+    """Whether the logits of DeiT's two heads are returned, and not their mean."""
+    if not reference.heads or not heads_alone(reference, returned):
+        return False
+    exact, allowed = reference.values["logits"], reference.tolerance("logits", precision)
+    return all(
+        reference.error(view, exact) > allowed
+        for r in returned for view in _views(reference, r, "logits")
+    )  # fmt: skip
 
 
 def _extra(output):
     """An output beside the right ones may hold any quantity that is no unfinished state."""
     if output.agrees or output.holds is None or output.holds.endswith("output_sum"):
         return output
-    if output.quantity in PAIR:
+    if _ordered([output.quantity]):
         return output
     return output._replace(quantity=output.holds, error=0.0, agrees=True, holds=None)
 
 
-def _wanted(reference, r):
-    """The quantities that an array may be, by its name and size, the likely one first."""
-    mine = [n for n in reversed(reference.ends) if _views(reference, r, n)]
+def _ordered(names):
+    """Whether quantities of one size differ by their order alone."""
+    return any(set(names) <= pair for pair in PAIRS)
+
+
+def _wanted(reference, r, both):
+    """The quantities that an array may be, by its name and size, the likely one first.
+    both: of `_both_heads`."""
     lower = r.name.lower()
+    if reference.heads and _views(reference, r, "logits"):
+        one = [head for part, head in zip(("cls", "dist"), HEADS, strict=True) if part in lower]
+        return one or (list(HEADS) if both else ["logits"])
+    mine = [n for n in reversed(reference.ends) if _views(reference, r, n)]
     for word, names in WORDS.items():
         if word in lower:
             chosen = [n for n in names if n in mine]

@@ -12,7 +12,15 @@ import warnings
 
 from minidistil import __version__
 from minidistil.cli.command_parser import Parser, meaning
+from minidistil.cli.rank_process import (
+    BAD_INPUT,
+    INTERRUPTED,
+    name_of_rank,
+    run_as_rank,
+    stagger,
+)
 from minidistil.io.console import one_line
+from minidistil.io.ranks import launched, world
 
 COMMANDS = {
     "distill": "a small student learns from a teacher (the main job)",
@@ -20,26 +28,35 @@ COMMANDS = {
     "finetune": "train a model on further text, or on labelled text",
     "evaluate": "measure a model on text it was not trained on",
     "quantize": "store a model as int8, a quarter of the size",
+    "prune-vocabulary": "keep only the word vectors that some texts use",
+    "reproduce": "run a row of the results again, from its data to its table",
     "augment": "more labelled texts: some words replaced by probable others",
     "predict": "classify texts, fill their masks or give their vectors",
     "search": "the items of a file or folder that are closest in meaning to a query",
     "fill-mask": "the most probable words for [MASK]",
     "generate": "continue a text, word by word",
+    "compare": "what two models say at each word of a text, as a page with sliders",
     "info": "config and parameter table of a model, or of two side by side",
     "check": "where a PyTorch implementation differs from a model, and why",
     "trace": "write every intermediate value and gradient of a model on a text",
     "report": "write a run's report.html again",
+    "plan": "time, memory, network and energy of a distillation on several machines",
     "bench": "speed on this machine, compared with PyTorch, ONNX Runtime and NumPy",
     "warmup": "compile the kernels ahead of time",
 }
-BAD_INPUT, INTERRUPTED = 2, 130
 
 
 def main(argv=None):
     """Run one command; returns the exit code: 0 only on success, 2 for bad input, 130 for Ctrl-C,
     1 for what fails later, such as a loss that becomes NaN."""
+    place = launched() if argv is None else None
     argv = list(sys.argv[1:] if argv is None else argv)
+    return run_as_rank(place, lambda: _run(argv)) if place else _run(argv)
+
+
+def _run(argv):
     try:
+        world()  # a launcher stops the other ranks when one fails that is connected
         if not argv or argv[0] in ("-h", "--help"):
             print(overview())
             return 0 if argv else BAD_INPUT
@@ -53,7 +70,8 @@ def main(argv=None):
         with warnings.catch_warnings():
             warnings.simplefilter("always")
             warnings.showwarning = _show
-            return _answer(parser, argv[1:])
+            answer, args = _answer(parser, argv[1:])
+            return _print(answer, args.json)
     except BrokenPipeError:  # the reader of the output, such as `head`, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -65,28 +83,46 @@ def main(argv=None):
         return _say("interrupted", INTERRUPTED)
 
 
+def answer_of(argv):
+    """The Answer of a command in this process. Raises what the command raises."""
+    return _answer(parser_of(argv[0]), argv[1:])[0]
+
+
 def _answer(parser, argv):
+    """The Answer of a command, and its parsed options."""
     from minidistil.cli.run_options import parse, settings_of
-    from minidistil.io.files import to_json
 
     args = parse(parser, argv)
     with settings_of(args):
-        answer = args.run(args)
-    said = args.json and answer.data is not None
-    text = to_json(answer.data).rstrip() if said else answer.text
-    if text:  # a path or a text may hold characters that stdout's encoding lacks
+        return args.run(args), args
+
+
+def _print(answer, as_json):
+    """Prints an Answer, under MPI on rank 0 alone, and returns its exit code."""
+    from minidistil.io.files import to_json
+
+    text = to_json(answer.data).rstrip() if as_json and answer.data is not None else answer.text
+    if text and not _rank():  # a path or a text may hold characters that stdout's encoding lacks
         encoding = sys.stdout.encoding or "utf-8"
         print(text.encode(encoding, "backslashreplace").decode(encoding))
     return answer.code
 
 
 def _say(error, code):
-    print(one_line(f"error: {str(error) or type(error).__name__}"), file=sys.stderr)
+    where = f"{name_of_rank(*place)}: " if (place := launched()) else ""
+    stagger(_rank())
+    print(one_line(f"error: {where}{str(error) or type(error).__name__}"), file=sys.stderr)
     return code
 
 
 def _show(message, category, filename, lineno, file=None, line=None):
-    print(one_line(f"warning: {message}"), file=sys.stderr)
+    if not _rank():
+        print(one_line(f"warning: {message}"), file=sys.stderr)
+
+
+def _rank():
+    """This process's rank; 0 for one that is alone."""
+    return (launched() or (0,))[0]
 
 
 def overview():

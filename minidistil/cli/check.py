@@ -18,7 +18,6 @@ gradients of the loss of `trace`, in float32 or float64, under any names and in 
 The exit code is 0 if everything agrees, 1 if something differs, 2 if nothing can be compared.
 """
 
-import html
 import importlib.util
 import inspect
 import os
@@ -29,10 +28,10 @@ from pathlib import Path
 from minidistil.check import Report, compare, compare_loss, compare_optimizer, compare_trace
 from minidistil.check.compare import STEPS
 from minidistil.check.peers import transformers_model
+from minidistil.cli import html_page
 from minidistil.cli.batch_options import add_batch, given_batch
 from minidistil.cli.check_words import page
 from minidistil.cli.command_parser import add_model
-from minidistil.cli.report import PAGE, is_page
 from minidistil.cli.run_options import nothing_left
 from minidistil.data.sources import lines
 from minidistil.io import files
@@ -181,7 +180,7 @@ def _check_out(out):
 
 
 def _is_own_page(path):
-    return is_page(path, TITLE)
+    return html_page.is_page(path, TITLE)
 
 
 def _has_verdict(path):
@@ -197,7 +196,6 @@ def _write(args, report):
     with nothing_left(out):
         files.write_json(out / "report.json", report.to_dict())
         path = out / "report.html"
-        body = page(args, report)
         title = f"{TITLE} — {args.model}"
-        files.write_text(path, PAGE.substitute(title=html.escape(title), body=body))
+        files.write_bytes(path, html_page.page(title, page(args, report)))
     return path

@@ -4,7 +4,8 @@ Without options: the teacher that comes with minidistil, a student with half its
 reviews, about five minutes on two cores. Two more students train for the same steps on the same
 batches without the teacher, one from the same weights and one from random ones; the table at the
 end compares them. Writes a run folder: the student as a Hugging Face folder,
-metrics.jsonl, report.json, report.html, curves.png, and checkpoints from which --resume continues.
+metrics.jsonl, report.json, report.html, curves.png, compare.html (what teacher and student say at
+each word of a few held-out texts), and checkpoints from which --resume continues.
 """
 
 import dataclasses
@@ -15,6 +16,7 @@ from argparse import BooleanOptionalAction
 from minidistil import tasks
 from minidistil.cli import INTERRUPTED, report
 from minidistil.cli.command_parser import add_model
+from minidistil.cli.compare import write_page_of_run
 from minidistil.cli.options import (
     add_run_options,
     add_store_option,
@@ -23,7 +25,7 @@ from minidistil.cli.options import (
 )
 from minidistil.cli.report_words import next_commands, too_few
 from minidistil.cli.run_options import keep_options, nothing_left, open_run
-from minidistil.cli.students import compare, settle, train_all
+from minidistil.cli.students import compare, rates_of_students, settle, train_all
 from minidistil.cli.task_options import add_class_options, settled_config
 from minidistil.config import read_config
 from minidistil.data.preprocessor import load_preprocessor, same_preprocessing
@@ -41,6 +43,7 @@ from minidistil.distill.teacher_cache import CachedTeacher
 from minidistil.io.console import Answer, progress
 from minidistil.io.counts import counted
 from minidistil.io.option_types import number_list
+from minidistil.io.ranks import world
 from minidistil.model.bundled_teacher import default_teacher
 from minidistil.model.ensemble import Ensemble
 from minidistil.model.heads import WORD_TASKS
@@ -206,12 +209,13 @@ def run(args):
                 lambda steps: progress(steps, "asking the teacher"),
             )  # fmt: skip
         config = settle(config, run, objectives, data)
+        configs = rates_of_students(dict.fromkeys(objectives, config), args, run, objectives, data)
 
         def save(entry):
             entry.model.save_pretrained(entry.folder, args.store)
             own.save(entry.folder, token_types=entry.model.config.architecture.types > 1)
 
-        entries, finished = train_all(run, objectives, data, config, teacher, save)
+        entries, finished = train_all(run, objectives, data, configs, teacher, save)
         if not finished:
             return Answer({"interrupted": True}, "", INTERRUPTED)
     batches, found = data.evaluation_batches(), {}
@@ -224,9 +228,12 @@ def run(args):
         "models": rows, "task": teacher.task, "out": str(args.out),
         "wall_seconds": time.perf_counter() - started,
     }  # fmt: skip
+    if world().rank:  # rank 0 alone writes
+        return Answer(found, "")
     if too_few(found):
         warnings.warn(too_few(found), stacklevel=1)
     run.report(found)
+    write_page_of_run(args.out, (entries[0].model, teacher), own, batches, losses)
     page = report.write(args.out)
     kept = [f"{entry.name}: {sentence(entry.summary['kept'])}"
             for entry in entries if "kept" in entry.summary]  # fmt: skip

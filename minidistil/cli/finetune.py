@@ -5,8 +5,11 @@ need no model to start from. Writes a run folder: the model as a Hugging Face fo
 report.json, report.html, and checkpoints from which --resume continues.
 """
 
+from functools import partial
+
 from minidistil import tasks
 from minidistil.cli import INTERRUPTED, report
+from minidistil.cli.chosen_rate import with_rate
 from minidistil.cli.command_parser import add_model
 from minidistil.cli.options import (
     add_run_options,
@@ -18,6 +21,7 @@ from minidistil.cli.run_options import keep_options, nothing_left, open_run, sum
 from minidistil.cli.task_options import add_class_options, settled_config
 from minidistil.data.preprocessor import check_preprocessor, load_preprocessor
 from minidistil.io.console import Answer
+from minidistil.io.ranks import world
 from minidistil.model.bundled_teacher import default_teacher
 from minidistil.model.pretrained import resolve
 from minidistil.model.sentence.sentence_model import SENTENCES, Pooling
@@ -54,12 +58,16 @@ def run(args):
         batches = data.evaluation_batches()
         check_preprocessor(reader, model.config)
         config = settled_config(config, args, model, data)
+        evaluate = partial(measure, batches=batches)
+        objective = Supervised(model, counting_of(config))
+        config = with_rate(config, args, run, objective, data, evaluate)
         summary = run_loop(
-            Supervised(model, counting_of(config)), data, config, run=run, resume=run.resumed,
-            evaluate=lambda model: measure(model, batches),
+            objective, data, config, run=run, resume=run.resumed, evaluate=evaluate
         )  # fmt: skip
         if summary["interrupted"]:
             return Answer(summary, "", INTERRUPTED)
+        if world().rank:  # rank 0 alone writes
+            return Answer(summary, "")
         model.save_pretrained(args.out, args.store)
         reader.save(args.out)
     found = summary | {"task": model.task, "out": str(args.out)}

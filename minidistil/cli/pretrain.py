@@ -6,9 +6,11 @@ report.json, report.html, and checkpoints from which --resume continues. With --
 model is trained further on this text.
 """
 
+from functools import partial
 from pathlib import Path
 
 from minidistil.cli import INTERRUPTED, report
+from minidistil.cli.chosen_rate import with_rate
 from minidistil.cli.command_parser import add_model
 from minidistil.cli.options import (
     add_run_options,
@@ -27,6 +29,7 @@ from minidistil.data import (
 )
 from minidistil.io.checksums import digest
 from minidistil.io.console import Answer
+from minidistil.io.ranks import world
 from minidistil.model.checkpoint import CONFIG
 from minidistil.model.heads import family_of
 from minidistil.model.params import sinusoids
@@ -88,16 +91,21 @@ def run(args):
         check_vocabulary(tokenizer, model.config.vocab_size)
         data, training = _data(args, model.task, tokenizer, run.resumed)
         if not run.resumed:
-            tokenizer.save(args.out)
+            if world().rank == 0:
+                tokenizer.save(args.out)
+            world().wait()
             run.know(_kept_tokenizer(args.out))
         batches = data.evaluation_batches()
         config = settled_config(config, args, model, data)
+        evaluate, objective = partial(measure, batches=batches), Supervised(model)
+        config = with_rate(config, args, run, objective, training, evaluate)
         summary = run_loop(
-            Supervised(model), training, config, run=run,
-            evaluate=lambda model: measure(model, batches), resume=run.resumed,
+            objective, training, config, run=run, evaluate=evaluate, resume=run.resumed
         )  # fmt: skip
     if summary["interrupted"]:
         return Answer(summary, "", INTERRUPTED)
+    if world().rank:  # rank 0 alone writes
+        return Answer(summary, "")
     model.save_pretrained(args.out, args.store)
     found = summary | {"task": model.task, "out": str(args.out)}
     run.report(found)

@@ -57,14 +57,14 @@ def run(args):
         found = {
             "model": str(folder), "out": str(out), "task": model.task,
             "parameters": sum(p.size for p in model.params.values()),
-            "bytes": {"before": _stored(folder), "after": _stored(aside)},
+            "bytes": {"before": stored_bytes(folder), "after": stored_bytes(aside)},
             "before": before, "after": after,
         }  # fmt: skip
         write_json(aside / "report.json", found)
     return Answer(found, _text(found))
 
 
-def _stored(folder):
+def stored_bytes(folder):
     """Bytes of a folder's tensors on disk."""
     return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
 

@@ -3,8 +3,10 @@
 import base64
 import html
 from pathlib import Path
-from string import Template
 
+from minidistil.cli.chosen_rate import PICTURE as RATES_PICTURE
+from minidistil.cli.compare import compare_page
+from minidistil.cli.html_page import is_page, page
 from minidistil.cli.report_words import (
     commands_to_try,
     flat,
@@ -25,30 +27,11 @@ from minidistil.train.run_folder import Run
 
 EXAMPLE = "runs/distill"
 PICTURE = "curves.png"
+COMPARED = "a page with sliders, on a few held-out texts."
 NO_PICTURE = "The curves are drawn with matplotlib, which is not installed: pip install matplotlib"
 TWO_SIZES = "The table is measured on all held-out text, the curves on a quarter of it."
 FORMATS = {"parameters": "{:,}", "bytes": "{:,}", "tokens_per_second": "{:,.0f}"}
 PERCENT = ("accuracy", "agreement")
-PAGE = Template("""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>$title</title>
-<meta name="viewport" content="width=device-width, initial-scale=1"><style>
-body {font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem}
-h1 {font-size: 1.5rem; overflow-wrap: anywhere} h2 {font-size: 1.2rem; margin-top: 2rem}
-table {border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto}
-td, th {padding: .2rem .8rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap}
-pre {white-space: pre-wrap; overflow-wrap: anywhere; background: #f4f4f4; padding: .6rem .8rem}
-img {max-width: 100%} dt {font-weight: bold} dd {margin: 0 0 .4rem 1.2rem}
-td:first-child, th:first-child {text-align: left}
-.text td:first-child {white-space: normal; min-width: 14rem}
-.quantities td:last-child {text-align: left}
-.warning {border-left: .3rem solid #c60; padding-left: .8rem}
-@media (max-width: 40rem) {body {margin: 1rem auto; font-size: 15px} td, th {padding: .2rem .5rem}}
-</style></head><body>
-<h1>$title</h1>
-$body
-</body></html>
-""")
-BEGIN = PAGE.template.partition("$")[0]
 
 
 def add_options(parser):
@@ -58,12 +41,6 @@ def add_options(parser):
 def run(args):
     path = write(args.run_folder)
     return Answer({"report": str(path)}, str(path))
-
-
-def is_page(path, title=""):
-    """Whether a file begins as PAGE does with a title that begins so."""
-    with open(path, encoding="utf-8", errors="replace") as file:
-        return file.read(len(BEGIN + title)) == BEGIN + title
 
 
 def write(folder):
@@ -79,9 +56,7 @@ def write(folder):
     picture = draw(own.folder / PICTURE, curves, rows[0] if rows else {})
     title = f"{own.command} — {own.folder.name}"
     path = own.folder / "report.html"
-    page = PAGE.substitute(title=html.escape(title), body=_body(own, found, rows, picture))
-    # A path may hold bytes that are no text.
-    files.write_bytes(path, page.encode("utf-8", "backslashreplace"))
+    files.write_bytes(path, page(title, _body(own, found, rows, picture)))
     return path
 
 
@@ -131,13 +106,17 @@ def _body(run, found, rows, picture):
     if found and not rows:
         parts.append(f"<pre>{html.escape(summarised(found))}</pre>")
     if picture:
-        data = base64.b64encode(picture.read_bytes()).decode()
-        parts.append(f'<img alt="learning curves" src="data:image/png;base64,{data}">')
+        parts.append(_image("learning curves", picture))
     else:
         parts.append(f"<p>{NO_PICTURE}</p>")
+    rates = run.folder / RATES_PICTURE
+    if rates.is_file():
+        parts.append("<h2>The learning rate</h2>" + _image("learning rates", rates))
     parts.append(glossary(meanings(found)))
     if found.get("guesses"):
         parts.append("<h2>What they guess</h2>" + html_table(*_guesses(found["guesses"]), "text"))
+    if (run.folder / compare_page.NAME).is_file():
+        parts.append(f'<p><a href="{compare_page.NAME}">{compare_page.TITLE}</a>: {COMPARED}</p>')
     if found:
         parts.append(commands_to_try(next_commands(found)))
         numbers = {k: v for k, v in found.items() if k not in ("models", "out", "guesses")}
@@ -146,6 +125,11 @@ def _body(run, found, rows, picture):
         parts.append(f"<p>This run has not ended; {html.escape(run.how_to_resume())}</p>")
     parts.append(options_table(run.options))
     return "\n".join(parts)
+
+
+def _image(name, path):
+    data = base64.b64encode(path.read_bytes()).decode()
+    return f'<img alt="{name}" src="data:image/png;base64,{data}">'
 
 
 def _guesses(rows):

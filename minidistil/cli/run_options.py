@@ -8,13 +8,15 @@ from minidistil.data.sources import MOVIE_REVIEWS
 from minidistil.io import files
 from minidistil.io.counts import counted
 from minidistil.io.lock import InUseError
+from minidistil.io.ranks import world
 from minidistil.ops import matmul_precision
 from minidistil.tasks.image_classification.data import DIGITS
 from minidistil.train.best import sentence
 from minidistil.train.run_folder import Run
 
 MAY_CHANGE = ("baselines", "store")  # of a resumed run: no number of its student changes
-NOT_STORED = ("run", "json", "out", "resume", "threads", "until_the_end")  # change no number
+NOT_STORED = ("run", "json", "out", "resume", "threads",  # these change no number
+              "until_the_end", "usual_lr")  # fmt: skip
 
 
 def parse(parser, argv):
@@ -59,6 +61,10 @@ def settings_of(args):
         )
     if gemm != "own" and args.backend != "cuda":
         raise ValueError(f"--gemm {gemm} needs --backend cuda, not {args.backend}")
+    if count is None and (together := world().sharing_cores()) > 1:
+        from minidistil.ops.runtime import cpu
+
+        count = max(1, cpu.cores() // together)
     with ExitStack() as stack:
         args.until_the_end = stack
         stack.enter_context(matmul_precision(precision, gemm))
@@ -86,16 +92,18 @@ def open_run(args, command):
     chosen_here = args.out is None
     while True:
         if chosen_here:
-            args.out = _free_folder(command)
+            args.out = world().first(lambda: _free_folder(command))
         run = Run(args.out, f"minidistil {command}", resume=args.resume)
         try:
             args.until_the_end.enter_context(run.held())
             break
         except InUseError:  # another start chose the same name at the same moment
-            if not chosen_here:
+            if not chosen_here or world().size > 1:
                 raise
     run.know(inputs_of_options(args, command))
     keep_options(run, args)
+    apart = {k: v for k, v in run.options.items() if k not in PATHS}  # digests stand for files
+    world().refuse_differences({f"--{k.replace('_', '-')}": v for k, v in apart.items()})
     return run
 
 
@@ -118,6 +126,9 @@ def nothing_left(out):
 
     A folder that was not there is removed, with the parents made for it.
     """
+    if world().rank:  # rank 0 alone writes
+        yield
+        return
     out = Path(out)
     missing = [p for p in (out, *out.parents) if not p.exists()]
     before = set(out.iterdir()) if out.is_dir() else set()

@@ -6,7 +6,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from minidistil.cli.chosen_rate import with_rates
 from minidistil.data.two_tokenizers import as_teacher_reads
+from minidistil.io.ranks import world
 from minidistil.tasks.measuring import answers, measure
 from minidistil.train.budget import steps_for
 from minidistil.train.loop import run_loop
@@ -40,7 +42,8 @@ def part_folder(name):
 
 def _part(whole, name):
     folder = Path(whole.folder) / part_folder(name)
-    part = _Part(folder, whole.command, whole.options, (folder / "run.json").exists())
+    begun = world().first(lambda: (folder / "run.json").exists())
+    part = _Part(folder, whole.command, whole.options, begun)
     part.whole = whole
     return part
 
@@ -80,7 +83,14 @@ def settle(config, run, objectives, data):
     return dataclasses.replace(config, steps=steps, tokens=None, minutes=None, epochs=None)
 
 
-def train_all(run, objectives, data, config, teacher, save):
+def rates_of_students(configs, args, run, objectives, data):
+    """{name: config} of the students, with --lr search each with the learning rate that its own
+    search found."""
+    batches = _curve_batches(data)
+    return with_rates(configs, args, run, objectives, data, lambda model: measure(model, batches))
+
+
+def train_all(run, objectives, data, configs, teacher, save):
     """Train each; the first in run's own folder. Returns entries, and whether all finished.
 
     save(entry): saves a student as soon as it is trained, even if the next one fails. After
@@ -91,14 +101,15 @@ def train_all(run, objectives, data, config, teacher, save):
     for number, (name, objective) in enumerate(objectives.items()):
         own = run if number == 0 else _part(run, name)
         summary = run_loop(
-            objective, data, config, run=own, resume=own.resumed, progress=name,
+            objective, data, configs[name], run=own, resume=own.resumed, progress=name,
             evaluate=lambda model: measure(model, batches, reference),
         )  # fmt: skip
         trained = getattr(objective.model, "student", objective.model)  # without projections
         entries.append(Entry(name, Path(own.folder), trained, summary))
         if summary["interrupted"]:
             return entries, False
-        save(entries[-1])
+        if world().rank == 0:
+            save(entries[-1])
     return entries, True
 
 

@@ -25,6 +25,7 @@ import numpy as np
 
 from minidistil.data.tokenizer import Tokenizer
 from minidistil.io import files
+from minidistil.io.ranks import world
 
 MAGIC = b"MINIDCRP"
 VERSION = 2
@@ -101,6 +102,17 @@ class Corpus:
         with files.writing(path) as file:
             _write(file, documents, tokenizer, max_length, min_tokens, progress)
         return cls(path)
+
+    @classmethod
+    def shared(cls, path: str | Path, make: Callable[[Path], "Corpus"]) -> "Corpus":
+        """make(path), a corpus opened or built there; under MPI by rank 0, whose file all open."""
+        ranks = world()
+        path = ranks.first(lambda: Path(path))
+        corpus = make(path) if ranks.rank == 0 else None
+        ranks.wait()
+        corpus = corpus or cls(path)
+        ranks.wait()  # the file may be removed now
+        return corpus
 
     def __len__(self) -> int:
         return len(self.documents)

@@ -31,10 +31,12 @@ import numpy as np
 
 from minidistil.data.two_tokenizers import THEIRS
 from minidistil.distill.distill_config import DistillConfig
+from minidistil.distill.teacher_digest import weights_of
 from minidistil.distill.teachers import Teacher, TeacherOutputs, logits_of, teacher_outputs
 from minidistil.io import files
 from minidistil.io.checksums import checksum, read_sealed, write_sealed
 from minidistil.io.outputs import check_folder
+from minidistil.io.ranks import world
 from minidistil.model import heads, network
 from minidistil.model.context import Context
 from minidistil.model.model import Model
@@ -72,13 +74,7 @@ class CachedTeacher:
         ends = np.concatenate([[0], np.cumsum(lengths)])
         self.token_ends = ends  # sequence i owns tokens ends[i] to ends[i+1]
         self.logit_ends = ends if self.task in BY_TOKEN else np.arange(len(ends))
-        index = self.folder / INDEX
-        if index.is_file():
-            _same(self.folder, read_sealed(index), key)
-        elif self.folder.is_dir() and any(self.folder.iterdir()):
-            raise ValueError(f"{folder} holds other things than a cache; name another folder")
-        else:
-            check_folder(self.folder)
+        if not world().first(lambda: _is_there(self.folder, key)):
             _write(self, data, batches, key, progress)
         self.arrays, self.sums = _opened(self)
         self.compared = np.zeros(self.sums.shape, bool)
@@ -230,26 +226,22 @@ def _key(cache, data, progress):
     }, lengths  # fmt: skip
 
 
-def weights_of(teacher: Teacher) -> str:
-    """A digest of a teacher's parameters, config and dtype."""
-    digest = blake2b(digest_size=16)
-    several = getattr(teacher, "teachers", None) or getattr(teacher, "members", ())
-    for model in several:
-        digest.update(weights_of(model).encode())
-    if not several:
-        digest.update(f"{teacher.dtype} {teacher.config}".encode())
-        for name, p in teacher.params.items():
-            digest.update(name.encode())
-            digest.update(np.ascontiguousarray(p).tobytes())
-    digest.update(str(getattr(teacher, "weights", None)).encode())
-    return digest.hexdigest()
-
-
 WORDS = {
     "format": "kept as", "temperature": "kept at temperature", "hidden": "kept with hidden states",
     "task": "for the task", "teacher": "of a teacher whose weights have the digest",
     "masks": "with masks of seed", "data": "for texts whose digest is",
 }  # fmt: skip
+
+
+def _is_there(folder, key):
+    """Whether a cache with this key is in the folder. Raises ValueError for anything else there."""
+    if (folder / INDEX).is_file():
+        _same(folder, read_sealed(folder / INDEX), key)
+        return True
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ValueError(f"{folder} holds other things than a cache; name another folder")
+    check_folder(folder)
+    return False
 
 
 def _same(folder, stored, key):
@@ -289,16 +281,31 @@ def _opened(cache):
 
 
 def _write(cache, data, batches, key, progress):
-    """Store the teacher's outputs for one epoch; the folder is complete or absent afterwards."""
+    """Store the teacher's outputs for one epoch; the folder is complete or absent afterwards. Under
+    MPI each rank computes its share of the batches, and rank 0 writes them."""
+
+    def outputs(numbers):
+        batch = data.collate(numbers, step=0)
+        return numbers, list(_outputs(cache, batch, numbers))
+
+    computed = world().computed(outputs, batches)
+    if world().rank == 0:
+        _store(cache, progress(computed), key)
+    else:
+        list(computed)  # nothing arrives here
+    world().wait()
+
+
+def _store(cache, computed, key):
+    """Write (numbers of a batch's sequences, its arrays) of all batches."""
     layout = cache.layout()
     sums = {name: np.zeros(len(cache.order), np.uint32) for name in layout}
     with files.replacing(cache.folder) as aside:
         with ExitStack() as stack:
             opened = {n: stack.enter_context(files.writing(aside / n)) for n in layout}
-            for numbers in progress(batches):
-                batch = data.collate(numbers, step=0)
+            for numbers, arrays in computed:
                 places = np.searchsorted(cache.order, numbers)
-                for name, ends, rows, array in _outputs(cache, batch, numbers):
+                for name, ends, rows, array in arrays:
                     parts = _parts(array, rows, layout[name][0])
                     sums[name][places] = [zlib.crc32(part) for part in parts]
                     _put(opened[name], ends, places, parts)

@@ -29,6 +29,7 @@ from minidistil.model.encoder import (
     stack,
     stack_backward,
 )
+from minidistil.model.handing_over import hand_over
 from minidistil.model.rows import Rows
 
 # ---------------------------------------------------------------- q, k and v in one parameter
@@ -153,8 +154,10 @@ def backward(dhidden: Sequence, cache: tuple, ops, release: bool = False, blocks
     """
     embedding, inner, norm = cache
     dx, *dnorm = ops.layernorm.backward(dhidden[-1], norm)
+    dnorm = dict(zip(("final_norm.weight", "final_norm.bias"), dnorm, strict=True))
+    hand_over(dnorm)
     dx, d = stack_backward(
         blocks or [block_backward] * len(inner.caches), (*dhidden[:-1], dx), inner, ops, release
     )
-    d["final_norm.weight"], d["final_norm.bias"] = dnorm
-    return d | {f"embeddings.{k}": grad for k, grad in embed_backward(dx, embedding, ops).items()}
+    dembeddings = embed_backward(dx, embedding, ops)
+    return d | dnorm | {f"embeddings.{k}": grad for k, grad in dembeddings.items()}

@@ -33,6 +33,7 @@ from minidistil.model.context import (
     drop_backward,
     plus,
 )
+from minidistil.model.handing_over import hand_over
 from minidistil.model.rows import Rows
 
 Params = Mapping[str, np.ndarray]
@@ -236,12 +237,15 @@ def stack_backward(blocks: Sequence[Callable], dhidden, cache: StackCache, ops, 
         dx, d_block = blocks[i](dx, cache.caches[i], ops)
         if release:
             cache.caches[i] = None
+        group = cache.group_of[i]
+        d_block = {f"layer.{group}.{name}": grad for name, grad in d_block.items()}
         for name, grad in d_block.items():
-            name = f"layer.{cache.group_of[i]}.{name}"
             if name in d:  # a later block uses the same parameters
                 ops.place.accumulate(d[name], grad)
             else:
                 d[name] = grad
+        if group not in cache.group_of[:i]:  # nor does an earlier block use them
+            hand_over({name: d[name] for name in d_block})
         dx = plus(dx, dhidden[i], ops)  # x_i is also a hidden state that is returned
     return dx, d
 

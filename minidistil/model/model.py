@@ -83,11 +83,15 @@ class Model(SharedArraysCopy):
         """The float32 parameters under canonical names, in the checkpoint's layout."""
         return {c: self.params[public] for c, public in self.names.items()}
 
-    def with_ops(self, ops: Any) -> Self:
-        """A model with the same parameters on another backend."""
-        model = type(self)(self.config, self.task, self.named_by_role(), ops)
+    def like(self, config: BaseConfig, canonical: Mapping[str, np.ndarray], ops: Any) -> Self:
+        """A model of the same kind from a config, parameters under canonical names, and ops."""
+        model = type(self)(config, self.task, canonical, ops)
         model.generation = self.generation
         return model
+
+    def with_ops(self, ops: Any) -> Self:
+        """A model with the same parameters on another backend."""
+        return self.like(self.config, self.named_by_role(), ops)
 
     # ------------------------------------------------------------ forward
 
@@ -277,12 +281,16 @@ class Model(SharedArraysCopy):
     def public(self, grads: Mapping[str, Any]) -> dict[str, Any]:
         """Gradients under canonical names  ->  one for every parameter, under its name in `params`,
         zeros where the loss does not depend on it."""
+        found = self.named(grads)
         return {
-            public: self._transposed(c, grads[c])
-            if c in grads
-            else self.ops.place.zeros_like(self._params[public])
-            for c, public in self.names.items()
+            name: found[name] if name in found else self.ops.place.zeros_like(self._params[name])
+            for name in self.names.values()
         }
+
+    def named(self, grads: Mapping[str, Any]) -> dict[str, Any]:
+        """Some gradients under canonical names  ->  the same under their names in `params`."""
+        known = {c: grad for c, grad in grads.items() if c in self.names}
+        return {self.names[c]: self._transposed(c, grad) for c, grad in known.items()}
 
     # ------------------------------------------------------------ one training step, and disk
 

@@ -6,6 +6,7 @@ from minidistil.config.base import Architecture
 from minidistil.model import decoder, encoder, heads, tapped_block
 from minidistil.model.context import Context, plus
 from minidistil.model.encoder import Params
+from minidistil.model.handing_over import hand_over
 from minidistil.model.heads import heads_of
 from minidistil.model.rows import DropoutState, Rows
 
@@ -110,6 +111,7 @@ def backward(d: Cotangents, cache: Cache, ops, dtaps: dict | None = None, releas
     for head in set(heads.VOCABULARY_HEADS) & set(caches):
         dx, dword, dp = heads.vocabulary_head_backward(d.logits, d.projection, caches[head], ops)
         dh, grads = plus(dh, dx, ops), grads | dp
+    hand_over(grads)
     dh = ops.place.zeros_like(cache.last) if dh is None else dh
     a = cache.architecture
     blocks = tapped_block.blocks_backward(a, dtaps) if dtaps else None

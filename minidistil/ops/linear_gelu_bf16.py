@@ -1,6 +1,10 @@
 """Linear and GELU with the operands of the products in bfloat16: `linear_bf16.py`, then `gelu.py`.
 
 GELU takes the product's float32 sums: nothing more is rounded, in either direction.
+
+In inference, what goes to a linear layer alone is rounded to bfloat16 there. With AMX it is rounded
+here already, and packed (`kernels/amx_rows.py`), and its GELU has an error below 2⁻¹⁴ before that
+(`kernels/activation.py`).
 """
 
 from minidistil.ops import gelu, linear_bf16
@@ -14,8 +18,7 @@ from minidistil.ops.runtime.workspace import empty
 def forward(x, weight, bias, *, approximate="none", keep=True, for_linear=False):
     """x (N,I), weight (O,I), bias (O,)  ->  y (N,O), the caches of linear_bf16 and of gelu.
 
-    keep=False: inference; the cache is None. for_linear: y goes to linear layers alone, which round
-    it; in inference, `forward_cpu` then returns it rounded already (`kernels/amx_rows.py`).
+    keep=False: inference; the cache is None. for_linear: y goes to linear layers alone.
     """
     h, product = linear_bf16.forward(x, weight, bias)  # (N,O)
     y, activation = gelu.forward(h, approximate=approximate)

@@ -1,6 +1,7 @@
 """Linear and GELU with the operands of the product in int8: `linear_int8.py`, then `gelu.py`.
 
-GELU takes the product's float32 sums: nothing more is rounded.
+GELU takes the product's float32 sums. What goes to a linear layer alone is rounded to 8 bits there;
+with AMX, its GELU has an error below 2⁻¹⁴ (`kernels/activation.py`).
 """
 
 from minidistil.ops import gelu, linear_int8
@@ -23,7 +24,8 @@ backward = linear_int8.backward
 
 def forward_cpu(x, weight, bias, *, approximate="none", keep=True, for_linear=False):
     linear_int8.check_depth(x.shape[-1])
-    return matmul_narrow.linear_int8(x, weight, bias, approximate), None
+    y = matmul_narrow.linear_int8(x, weight, bias, approximate, for_linear=for_linear)
+    return y, None
 
 
 backward_cpu = backward

@@ -1,12 +1,14 @@
 """Measures a model of any task on held-out data, and its agreement with another model."""
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 
 import numpy as np
 
 from minidistil import tasks
 from minidistil.data.windows import mean_of
 from minidistil.io.console import progress
+from minidistil.io.ranks import world
 
 
 def measure(
@@ -45,13 +47,14 @@ def of_texts(model, batches: Iterable[dict]) -> tuple[np.ndarray, np.ndarray | N
     batches: with `owners`, see `LabelledText`; without, each row is a text of its own. Raises
     ValueError where there is no text.
     """
-    logits, owners, labels, rows = [], [], [], 0
-    for batch, _, result in results(model, batches):
-        logits.append(model.ops.place.fetch(result.logits))
-        owners.append(batch.get("owners", np.arange(rows, rows + len(logits[-1]))))
-        labels.append(batch.get("labels"))
-        rows += len(logits[-1])
-    if not rows:
+    ranks, batches = world(), list(batches)
+    mine = results(model, ranks.share(batches))
+    logits = ranks.in_order([model.ops.place.fetch(result.logits) for _, _, result in mine])
+    labels = [batch.get("labels") for batch in batches]
+    ends = np.cumsum([0, *map(len, logits)])
+    numbers = (np.arange(*span) for span in pairwise(ends))
+    owners = [b.get("owners", own) for b, own in zip(batches, numbers, strict=True)]
+    if not ends[-1]:
         raise ValueError("there is nothing to evaluate on; hold out some documents")
     _, first, text = np.unique(np.concatenate(owners), return_index=True, return_inverse=True)
     labels = None if labels[0] is None else np.concatenate(labels)[first]
@@ -62,7 +65,8 @@ def measured(
     model, pairs: Iterable[tuple], loss: Callable, answer: Callable, scores: Callable,
     reference: np.ndarray | None = None, agreement: Callable | None = None,
 ) -> dict[str, float]:  # fmt: skip
-    """(logits, labels or None) of each batch  ->  {"loss": …, **scores, "agreement": …}.
+    """(logits, labels or None) of this rank's batches  ->  {"loss": …, **scores, "agreement": …} of
+    all ranks' batches, on all ranks.
 
     loss(logits, labels) is a batch's mean, averaged here over all M logits; scores(answers, labels)
     is called once. agreement(answers, reference): by default the share of equal answers.
@@ -74,6 +78,7 @@ def measured(
         sizes.append(len(logits))
         mine.append(answer(logits))
         labels.append(right)
+    losses, sizes, mine, labels = map(world().in_order, (losses, sizes, mine, labels))
     if not sizes:
         raise ValueError("there is nothing to evaluate on; hold out some documents")
     mine, found = np.concatenate(mine), {}
@@ -83,6 +88,11 @@ def measured(
     if reference is not None:
         found["agreement"] = (agreement or _share)(mine, reference)
     return found
+
+
+def answered(answer: Callable, pairs: Iterable[tuple]) -> np.ndarray:
+    """(logits, labels) of this rank's batches  ->  answer(logits) of all ranks' batches, joined."""
+    return np.concatenate(world().in_order([answer(logits) for logits, _ in pairs]))
 
 
 def argmax(model) -> Callable:

@@ -5,14 +5,18 @@ So the number is computed once, before the first step, and stored: a run of `min
 812 steps has the same bits as a run of 812 steps.
 """
 
+import dataclasses
 import math
 import sys
 import time
+import warnings
 
 from tqdm import tqdm
 
+from minidistil.io.counts import counted
+from minidistil.io.ranks import world
 from minidistil.model.label_counts import shares_of
-from minidistil.ops import place_of
+from minidistil.train.gradient_sum import gradient_sum
 from minidistil.train.optimizer import AdamW, clip, scaled
 from minidistil.train.train_config import TrainConfig
 
@@ -53,54 +57,97 @@ class Feed:
 def step_gradients(objective, feed: Feed, config: TrainConfig, step: int) -> tuple:
     """One step's gradients: parts and grads of all its micro-batches, as one batch would give them.
 
-    Without `counts` of the objective, its micro-batches' means are averaged. Returns parts, grads,
-    tokens (without padding) and batches [(batch, first_sequence)].
+    Under MPI a rank reads and computes its share of them, see `minidistil.train.gradient_sum`.
+    Without `counts` of the objective, the micro-batches' means are averaged. Returns parts, grads,
+    tokens (without padding) and this rank's batches [(batch, first_sequence)].
     """
-    batches, tokens, first = [], 0, 0
-    for _ in range(config.accumulate):
-        batch = feed.data.collate(feed.next(), step=step, first_sequence=first)
-        batches.append((batch, first))
-        tokens += int(batch["attention_mask"].sum())
-        first += len(batch["attention_mask"])
-    share = 1 if hasattr(objective, "counts") else 1 / len(batches)
-    sums, grads = {}, {}
-    for batch, place in places(objective, batches, step):
-        parts, new = objective.gradients(batch, seed=config.seed, step=step, **place)
-        for name, part in parts.items():
+    ranks, M = world(), config.accumulate
+    batches = _read(feed, M, step)
+    mine, present = places(objective, batches, step, M)
+    share = 1 if hasattr(objective, "counts") else 1 / M
+    total, parts = gradient_sum(objective, config, present), []
+    for number in range(ranks.rank, M + ranks.rank, ranks.size):  # rounds; the last may lack it
+        new, grads = None, {}
+        if number < M and present[number]:
+            batch, place = mine[number // ranks.size]
+            with total.receiving():
+                new, grads = objective.gradients(batch, seed=config.seed, step=step, **place)
+        parts.append(new)
+        total.add(grads)
+    sums = {}
+    for new in filter(None, ranks.in_order(parts)):
+        for name, part in new.items():
             sums[name] = sums.get(name, 0.0) + float(part) * share
-        for name, g in new.items():
-            if name in grads:
-                place_of(config.backend).accumulate(grads[name], g)
-            else:
-                grads[name] = g
+    grads = total.result()
     if share != 1:
         grads = dict(scaled(grads, share, config.backend))
     if hasattr(objective, "varying"):
         sums |= objective.varying(step)
+    tokens = sum(ranks.gather(sum(int(batch["attention_mask"].sum()) for batch, _ in batches)))
     return sums, grads, tokens, batches
 
 
-def places(objective, batches: list, step: int) -> list:
-    """[(batch, first_sequence)]  ->  [(batch, {"first_sequence", "shares"} for `gradients`)].
+def _read(feed, M, step):
+    """[(batch, first_sequence)] of this rank's share of the next M micro-batches."""
+    ranks, found, first = world(), [], 0
+    for number in range(M):
+        indices = feed.next()
+        sequences = len(indices)
+        if number % ranks.size == ranks.rank:
+            batch = feed.data.collate(indices, step=step, first_sequence=first)
+            found.append((batch, first))
+            if sequences != len(batch["attention_mask"]) and ranks.size > 1:
+                raise ValueError(
+                    f"under MPI a batch has one sequence for each index, not "
+                    f"{len(batch['attention_mask'])} for {sequences}; change the data's `collate`"
+                )
+            sequences = len(batch["attention_mask"])
+        first += sequences
+    return found
+
+
+def places(objective, batches: list, step: int, M: int) -> tuple[list, list[bool]]:
+    """This rank's [(batch, first_sequence)] of M micro-batches  ->  [(batch, {"first_sequence",
+    "shares"} for `gradients`)], and for each of the M whether it is computed.
 
     With several micro-batches and an objective with `counts`, each has its shares of the whole
     batch's means; one without any share is left out.
     """
     found = [(batch, {"first_sequence": first}) for batch, first in batches]
-    if len(batches) == 1 or not hasattr(objective, "counts"):
-        return found
-    width = max(batch["attention_mask"].shape[-1] for batch, _ in batches)
+    if M == 1 or not hasattr(objective, "counts"):
+        return found, [True] * M
+    ranks = world()
+    columns = max((batch["attention_mask"].shape[-1] for batch, _ in batches), default=0)
+    width = max(ranks.gather(columns))
     counted = [
         (objective.counts(batch, step=step), objective.counts(batch, step=step, width=width))
         for batch, _ in batches
     ]
-    for (_, place), shares in zip(found, shares_of(counted), strict=True):
-        place["shares"] = shares
-    return [one for one in found if any(one[1]["shares"].values())] or found
+    shares = shares_of(ranks.in_order(counted))
+    for (_, place), its in zip(found, ranks.share(shares), strict=True):
+        place["shares"] = its
+    present = [any(its.values()) for its in shares]
+    return found, present if any(present) else [True] * M
+
+
+def whole_batch(config: TrainConfig, ranks: int) -> TrainConfig:
+    """The config with the micro-batches of all ranks as `accumulate`.
+
+    ranks: how many the run began with: its batch stays the same on another number of ranks.
+    """
+    M = config.accumulate * ranks
+    if world().size > M and world().rank == 0:
+        warnings.warn(
+            f"a step has {counted(M, 'micro-batch')}: only as many of "
+            f"{world().size} ranks have work; start no more than that",
+            stacklevel=4,
+        )
+    return dataclasses.replace(config, accumulate=M)
 
 
 def steps_for(objective, data, config: TrainConfig, evaluate=None, progress: bool = False) -> int:
     """The number of steps of config's budget, at least one; approximate for tokens and minutes."""
+    config = whole_batch(config, world().size)
     if config.steps is not None:
         return config.steps
     if config.epochs is not None:
@@ -129,7 +176,8 @@ def _steps_in(seconds, objective, data, config, evaluate, progress):
         clip(grads, config.max_grad_norm or math.inf, config.backend)
         optimizer.step(grads)
         times.append(time.perf_counter() - before)
-        if step >= WARM and time.perf_counter() - start > SHARE * seconds:
+        late = step >= WARM and time.perf_counter() - start > SHARE * seconds
+        if world().first(lambda: late):  # noqa: B023  (called at once)
             break
     timed = times[WARM:]
     a_step, an_evaluation = sum(timed) / len(timed), 0.0
@@ -142,7 +190,7 @@ def _steps_in(seconds, objective, data, config, evaluate, progress):
         left -= EVALUATIONS * an_evaluation
     else:
         a_step += an_evaluation / config.eval_every
-    return max(1, int(left / a_step))
+    return world().first(lambda: max(1, int(left / a_step)))
 
 
 LOGS, EVALUATIONS, CHECKPOINTS = 200, 10, 10  # a run, by default

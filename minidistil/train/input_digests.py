@@ -1,10 +1,19 @@
-"""Digests of a run's data and teacher; a resumed run is refused if one of them has changed."""
+"""Digests of a run's data, teacher and installation.
+
+A resumed run is refused if its data or teacher has changed, a run on several ranks if they differ
+in anything.
+"""
 
 from hashlib import blake2b
+from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 
-from minidistil.distill.teacher_cache import weights_of
+from minidistil.distill.teacher_digest import weights_of
+from minidistil.ops import instructions
+
+PACKAGE = Path(__file__).parent.parent
 
 
 def inputs_of(objective, data) -> dict[str, str]:
@@ -32,3 +41,16 @@ def _of_data(data):
                 digest.update(f"{name} {x.shape} {x.dtype}".encode())
                 digest.update(np.ascontiguousarray(x).tobytes())
     return digest.hexdigest()
+
+
+def installation(backend: str) -> dict[str, str]:
+    """{name: version} of what the bits of a step depend on; of minidistil a digest of its files."""
+    digest = blake2b(digest_size=16)
+    for path in sorted(PACKAGE.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return {
+        "minidistil": digest.hexdigest(),
+        "numpy": np.__version__,
+        "numba": version("numba"),
+        "instructions of matrix products": instructions(backend),
+    }

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from minidistil.io.ranks import world
+
 
 @contextmanager
 def interruptible(wanted: bool) -> Iterator[list]:
@@ -22,7 +24,8 @@ def interruptible(wanted: bool) -> Iterator[list]:
     def note(number, frame):
         interrupted.append(number)
         signal.signal(signal.SIGINT, before)
-        print("\nfinishing this step; Ctrl-C again stops at once", file=sys.stderr)
+        if world().rank == 0:
+            print("\nfinishing this step; Ctrl-C again stops at once", file=sys.stderr)
 
     signal.signal(signal.SIGINT, note)
     try:

@@ -15,12 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from minidistil.io.limits import several
+from minidistil.io.ranks import world
 from minidistil.model.finite import NotFiniteError
 from minidistil.model.label_counts import PLAIN
 from minidistil.ops import Workspace, instructions
 from minidistil.train import best, budget, training_state
 from minidistil.train.bert_optimizers import BertAdam, Lamb
-from minidistil.train.input_digests import inputs_of
+from minidistil.train.input_digests import inputs_of, installation
 from minidistil.train.interruption import interruptible
 from minidistil.train.optimizer import AdamW, clip
 from minidistil.train.run_folder import Run
@@ -89,8 +90,11 @@ def _trained(objective, data, config, run, evaluate, progress):
     """`run_loop` in a folder that is held."""
     resume = run is not None and run.resumed
     dtype = getattr(objective.model, "dtype", "float32")
+    if run is not None or world().size > 1:
+        inputs = inputs_of(objective, data)
+        world().refuse_differences(inputs | installation(config.backend) | config.to_dict())
     if run is not None:
-        run.know(inputs_of(objective, data))
+        run.know(inputs)
     if resume:
         began = TrainConfig.from_dict(run.plan["config"]).to_dict()  # new options have defaults
         began["dtype"] = run.plan.get("dtype", dtype)
@@ -98,7 +102,8 @@ def _trained(objective, data, config, run, evaluate, progress):
         plan = run.plan
     else:
         steps = budget.steps_for(objective, data, config, evaluate, progress)
-        plan = budget.plan(config, steps) | {"dtype": dtype}
+        plan = budget.plan(config, steps) | {"dtype": dtype, "ranks": world().size}
+    config = budget.whole_batch(config, plan.get("ranks", 1))
     optimizer = OPTIMISERS[config.optimizer](
         objective.model.params, config.lr, config.betas, config.eps, config.weight_decay,
         backend=config.backend,
@@ -143,7 +148,7 @@ class Loop:
             clock = time.perf_counter() - state["seconds"]
             if state["step"] == 0 and not state["evaluation"]:
                 self.measure()
-            while not self.done() and not interrupted:
+            while not self.done() and not any(world().gather(bool(interrupted))):
                 self.step()
                 state["seconds"] = time.perf_counter() - clock
                 if self.due("log_every"):
@@ -161,13 +166,14 @@ class Loop:
         if done and self.kept and state["best"]["step"] != state["step"]:
             self.model.update(self.kept)
         summary = self.summary(interrupted=not done)
-        if not done:
+        world().wait()  # rank 0 has written all
+        if not done and world().rank == 0:
             print(
                 f"interrupted after step {state['step']} of {plan['steps']}; a checkpoint is "
                 f"saved; {self.run.how_to_resume()}",
                 file=sys.stderr,
             )
-        elif self.run is not None:
+        elif done and self.run is not None:
             self.run.report(summary)
         return summary
 
@@ -218,11 +224,14 @@ class Loop:
         """Raises FloatingPointError with the op that first gave a value that is not finite."""
         step, found = self.state["step"], ""
         if getattr(self.objective, "diagnose", None):
+            mine, present = budget.places(self.objective, batches, step, self.config.accumulate)
             reports = (
                 self.objective.diagnose(batch, seed=self.config.seed, step=step, **place)
-                for batch, place in budget.places(self.objective, batches, step)
+                for (batch, place), there in zip(mine, world().share(present), strict=True)
+                if there
             )
             found = next((f": {report}" for report in reports if report), "")
+            found = next(filter(None, world().gather(found)), "")
         raise FloatingPointError(
             f"{name} became {value} in step {step + 1} at learning rate {self.lr():.3g}{found}; "
             f"parameters and checkpoints are those before it; try a lower learning rate or a "

@@ -5,6 +5,8 @@ run.json        command, options, the plan, the instructions of matrix products,
 metrics.jsonl   one line for each log or evaluation; what depends on the clock is under "time"
 checkpoints/    see `minidistil.train.training_state`
 report.json     the summary at the end
+
+Under MPI rank 0 alone writes, and reads the checkpoint that a run is resumed from.
 """
 
 import json
@@ -16,6 +18,7 @@ from pathlib import Path
 from minidistil.io import files
 from minidistil.io.checksums import unsealed, write_sealed
 from minidistil.io.lock import exclusive_lock
+from minidistil.io.ranks import by_rank_zero, world
 from minidistil.train import training_state
 
 RESULTS = ("run.json", "checkpoints", "config.json", "model.safetensors")
@@ -51,6 +54,7 @@ class Run:
         self.command, self.options = stored["command"], stored["options"]
         self.plan, self.inputs = stored["plan"], stored.get("inputs", {})
 
+    @by_rank_zero
     def _check_free(self):
         there = [name for name in RESULTS if (self.folder / name).exists()]
         if there:
@@ -74,7 +78,7 @@ class Run:
         Raises InUseError while another process or Run holds it, OSError if it cannot be created. A
         folder that is empty at the end is removed, with the parents created for it.
         """
-        if self._holds:
+        if self._holds or world().rank:
             yield
             return
         with ExitStack() as until_the_end:
@@ -93,8 +97,10 @@ class Run:
     def know(self, inputs: dict[str, str]) -> None:
         """Keep digests of the run's inputs, {name: digest}, for run.json.
 
-        Raises ValueError if a resumed run began with other inputs, and names them.
+        Raises ValueError if a resumed run began with other inputs, and names them; under MPI also
+        if those of the ranks differ.
         """
+        world().refuse_differences(inputs)
         changed = [name for name, now in inputs.items() if self.inputs.get(name, now) != now]
         if self.resumed and changed:
             raise ValueError(
@@ -103,6 +109,7 @@ class Run:
             )
         self.inputs |= inputs
 
+    @by_rank_zero
     def start(self, plan, instructions=None):
         """Write run.json. plan: what was settled, such as the number of steps. instructions: what
         matrix products run on; their last bits differ elsewhere."""
@@ -112,11 +119,13 @@ class Run:
         write_sealed(self.folder / "run.json", stored | {"inputs": self.inputs})
         self.rewind(-1)
 
+    @by_rank_zero
     def rewind(self, step: int) -> None:
         """Remove the lines of metrics.jsonl after `step`, and an incomplete last line."""
         kept = [json.dumps(line) + "\n" for line in self.metrics() if line["step"] <= step]
         files.write_text(self.folder / "metrics.jsonl", "".join(kept))
 
+    @by_rank_zero
     def log(self, line: dict) -> None:
         """Append a line to metrics.jsonl; values that are not finite become null."""
         text = json.dumps(files.jsonable(line), allow_nan=False) + "\n"
@@ -142,6 +151,7 @@ class Run:
             lines.append(line)
         return lines
 
+    @by_rank_zero
     def save(self, step: int, arrays: dict, state: dict) -> None:
         """Write a checkpoint, after the metrics so far are on disk."""
         files.sync(self.folder / "metrics.jsonl")
@@ -150,8 +160,12 @@ class Run:
     def load(self) -> tuple[dict, dict] | None:
         """The newest complete checkpoint's (arrays, state), or None before the first one.
 
-        A damaged newer one is deleted with a warning. Raises ValueError if all are damaged.
+        A damaged newer one is deleted with a warning. Raises ValueError if all are damaged. Under
+        MPI rank 0 reads it for all ranks.
         """
+        return world().first(self._load)
+
+    def _load(self):
         damaged = []
         path = training_state.latest(self.folder, damaged)
         if path is None and damaged:
@@ -169,10 +183,12 @@ class Run:
             files.remove(spoilt)
         return found
 
+    @by_rank_zero
     def report(self, summary: dict) -> None:
         """Write report.json."""
         files.write_json(self.folder / "report.json", summary)
 
+    @by_rank_zero
     def discard(self) -> None:
         """Remove a run that failed before its first checkpoint, and no other files."""
         with suppress(OSError):

@@ -23,7 +23,10 @@ class TrainConfig:
     optimizer: adamw, or bertadam or lamb as `minidistil.train.bert_optimizers` has them.
     warmup: steps when an integer, a share of all steps when a fraction below 1.
     max_grad_norm: 0 means no clipping.
-    accumulate: micro-batches a step. Their gradients add up to those of one large batch.
+    accumulate: micro-batches a step, of each rank under MPI. Their gradients add up to those of one
+        large batch.
+    deterministic: under MPI, sum over the ranks in one order, that of a single process; overlap:
+        while the backward is still working. See `minidistil.train.gradient_sum`.
     batch_tokens: tokens of a micro-batch, used when the data is made.
     patience: stop after so many evaluations in a row without a better one; None: never.
     keep: "last", or "best": the parameters with the best evaluation.
@@ -45,6 +48,8 @@ class TrainConfig:
     warmup: float = 0.05
     max_grad_norm: float = 1.0
     accumulate: int = 1
+    deterministic: bool = False
+    overlap: bool = True
     steps: int | None = None
     tokens: int | None = None
     minutes: float | None = None

@@ -164,5 +164,7 @@ class Looker(nn.Module):
         read = read[::-1] if bug == "heads swapped" else read
         read = [h.detach() for h in read] if bug == "head detached" else read
         answers = [end(h) for end, h in zip(self.ends, read, strict=True)]
-        answers = answers[:1] if bug == "cls alone" else answers
-        return sum(answers) / (1 if bug == "heads summed" else len(answers))
+        return self.answer(answers[:1] if bug == "cls alone" else answers)
+
+    def answer(self, answers):
+        return sum(answers) / (1 if self.bug == "heads summed" else len(answers))

@@ -157,26 +157,36 @@ def test_transformers_vit(family, images):
     assert (report.verdict, report.unmatched) == ("agree", []), report.text()
 
 
-class TwoHeads(torch.nn.Module):
+class TwoHeads(own_vit.Looker):
     """A DeiT in training: both heads, and not their mean."""
 
-    def __init__(self, inner):
-        super().__init__()
-        self.inner = inner
+    give = staticmethod(lambda cls, distillation: (cls, distillation))
 
-    def forward(self, pixel_values):
-        out = self.inner(pixel_values)
-        return out.cls_logits, out.distillation_logits
+    def answer(self, answers):
+        return self.give(*answers)
 
 
-def test_two_heads_without_their_mean_are_refused(images):
-    pytest.importorskip("transformers")
-    from minidistil.check.peers import transformers_model
+RIGHT_HEADS = {
+    "both": lambda a, b: (a, b), "both by name": lambda a, b: {"dist": b, "cls": a},
+    "both and the mean": lambda a, b: (a, b, (a + b) / 2), "the mean, then both":
+    lambda a, b: {"logits": (a + b) / 2, "cls_logits": a, "distillation_logits": b},
+    "the mean and one": lambda a, b: ((a + b) / 2, a), "the mean": lambda a, b: 0.5 * (a + b),
+}  # fmt: skip
+WRONG_HEADS = {
+    "swapped": lambda a, b: (b, a), "one twice": lambda a, b: (a, a),
+    "one halved": lambda a, b: (a, b / 2), "one alone": lambda a, b: a,
+    "one alone by name": lambda a, b: {"cls_logits": a},
+    "one without gradient": lambda a, b: (a.detach(), b),
+}  # fmt: skip
 
-    folder = images["deit"]
-    report = md.check.compare(TwoHeads(transformers_model(folder)), folder)
-    assert report.code == 2 and "two heads, which are both right" in report.reason
-    assert "(cls_logits + distillation_logits)/2" in report.reason
+
+@pytest.mark.parametrize("give", [*RIGHT_HEADS, *WRONG_HEADS])
+def test_the_heads_of_a_deit(give, images):
+    module = TwoHeads(weights(images["deit"]), 3)
+    module.give = (RIGHT_HEADS | WRONG_HEADS)[give]
+    report = md.check.compare(module, images["deit"])
+    assert report.code == (give in WRONG_HEADS), report.text()
+    assert give in WRONG_HEADS or "gradient" in {row.kind for row in report.rows}
 
 
 @pytest.mark.parametrize(("family", "bugs"), [("vit", "BUGS"), ("deit", "DEIT_BUGS")])

@@ -13,7 +13,7 @@ import pytest
 
 from minidistil.cli import main
 from minidistil.cli.bench import results_table
-from minidistil.cli.report import PAGE
+from minidistil.cli.html_page import PAGE
 from minidistil.io import files
 
 ITEMS = ["the film was great", "what a dull plot", "we loved the actors"]

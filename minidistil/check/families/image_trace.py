@@ -39,8 +39,9 @@ def gradients(program, values, ends):
     else:
         dh = np.zeros_like(values["final_norm"])
         for i, head in enumerate(program.heads):
-            dz = d[QUANTITY[head]] = d["logits"] / len(program.heads)
-            dh[:, i] = dz @ program.p[f"{head}.weight"]
+            z = QUANTITY[head]
+            d[z] = d[z] if z in d else d["logits"] / len(program.heads)
+            dh[:, i] = d[z] @ program.p[f"{head}.weight"]
     d["final_norm"] = dh
     dx = d["embeddings_sum"] = d["embeddings_tokens"] = blocks_backward(program, values, d)
     d["embeddings_patches"] = dx[:, program.order[0] :]

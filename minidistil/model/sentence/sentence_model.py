@@ -120,9 +120,9 @@ class SentenceModel(Model):
         super().__init__(config, SENTENCES, canonical, ops)
         self.pooling = pooling or Pooling()
 
-    def with_ops(self, ops: Any) -> Self:
-        """A model with the same parameters on another backend."""
-        return SentenceModel(self.config, self.named_by_role(), ops, self.pooling)
+    def like(self, config: BaseConfig, canonical: Mapping[str, np.ndarray], ops: Any) -> Self:
+        """As `Model.like`, with the same pooling."""
+        return SentenceModel(config, canonical, ops, self.pooling)
 
     def pack(self, input_ids: np.ndarray, attention_mask: MaybeArray = None,
              token_type_ids: MaybeArray = None) -> Rows:  # fmt: skip

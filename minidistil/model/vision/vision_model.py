@@ -12,7 +12,7 @@ from minidistil.io.arguments import path_like, real, whole
 from minidistil.io.limits import several
 from minidistil.model import task_loss
 from minidistil.model.checkpoint import mismatch_error, stored_in, with_scales, write_folder
-from minidistil.model.context import Context
+from minidistil.model.context import Context, plus
 from minidistil.model.finite import answer
 from minidistil.model.label_counts import PLAIN, Counting
 from minidistil.model.network import Result
@@ -171,8 +171,8 @@ class VisionModel(SharedArraysCopy):
 
     # ------------------------------------------------------------ backward
 
-    def backward(self, out: Output, dlogits=None, dlast_hidden_state=None,
-                 dpooler_output=None) -> dict[str, np.ndarray]:  # fmt: skip
+    def backward(self, out: Output, dlogits=None, dlast_hidden_state=None, dpooler_output=None,
+                 dcls_logits=None, ddistillation_logits=None) -> dict[str, np.ndarray]:  # fmt: skip
         """Gradients of the loss, or along the cotangents given, with the keys of `params`.
 
         Raises ValueError after keep=False, without a cotangent or a loss, or for a wrong shape.
@@ -181,15 +181,20 @@ class VisionModel(SharedArraysCopy):
             raise ValueError("nothing was kept for backward: call forward with keep=True")
         _, seen, cache, danswers = out.kept
         dh = None
-        if any(d is not None for d in (dlogits, dlast_hidden_state, dpooler_output)):
+        heads = {
+            "cls_classifier": ("dcls_logits", dcls_logits, out.cls_logits),
+            "distillation_classifier":
+                ("ddistillation_logits", ddistillation_logits, out.distillation_logits),
+            "pooler": ("dpooler_output", dpooler_output, out.pooler_output),
+        }  # fmt: skip
+        heads = {head: given for head, given in heads.items() if given[1] is not None}
+        if heads or dlogits is not None or dlast_hidden_state is not None:
             danswers = {}
             if dlogits is not None:
                 share = real("dlogits", dlogits) / len(seen.answers)
                 danswers = {h: self._cotangent("dlogits", share, out.logits) for h in seen.answers}
-            if dpooler_output is not None:
-                danswers["pooler"] = self._cotangent(
-                    "dpooler_output", dpooler_output, out.pooler_output
-                )
+            for head, given in heads.items():
+                danswers[head] = plus(danswers.get(head), self._cotangent(*given), self.ops)
             if dlast_hidden_state is not None:
                 dh = self._cotangent(
                     "dlast_hidden_state", dlast_hidden_state, out.last_hidden_state, seen.last.shape

@@ -5,6 +5,13 @@
 
 `ops/gelu.py` derives both. A product applies GELU to each part of its result while a cache holds
 it, so the functions are inlined into the loops of its kernels, too.
+
+A result that is then rounded to 8 bits, bfloat16 or int8, needs no more than 14 of them:
+
+    gelu(x) ≈ x·(½ + h)         h = x·P(min(x², 4.25²)) ≈ ½·erf(x/√2), limited to ±½
+
+P has degree 8 and the smallest error of x·h up to 4.25; the error of gelu is below 2⁻¹⁴ everywhere.
+This takes a third of the instructions of `erf`, which has a second formula, with exp, for large x.
 """
 
 import math
@@ -17,6 +24,7 @@ from minidistil.ops.runtime.cuda import device_function, float32
 FORMS = ("none", "tanh")  # values of `approximate`
 CODES = {None: 0, "none": 1, "tanh": 2}  # `approximate` as kernels take it
 NO_GELU, ERF = CODES[None], CODES["none"]
+SHORT_ERF = 3  # in kernels: form "none", for a result that is then rounded to 8 bits
 ROOT_HALF, ROOT_2_OVER_PI, CUBIC = math.sqrt(0.5), math.sqrt(2 / math.pi), 0.044715
 
 f = np.float32
@@ -27,6 +35,23 @@ ROOT_HALF_32, ROOT_2_OVER_PI_32, CUBIC_32 = f(ROOT_HALF), f(ROOT_2_OVER_PI), f(C
 def gelu_erf(x):
     """gelu(x) of one number, form "none"."""
     return x * f(0.5) * (f(1) + erf(x * ROOT_HALF_32))
+
+
+@helper
+def gelu_erf_short(x):
+    """gelu(x) of one number, form "none", with an error below 2⁻¹⁴."""
+    u = min(x * x, f(4.25**2))
+    p = f(4.546892029555494e-11)
+    p = p * u + f(-4.515143370298347e-09)
+    p = p * u + f(1.98609967583252e-07)
+    p = p * u + f(-5.147394858795451e-06)
+    p = p * u + f(8.848773723002523e-05)
+    p = p * u + f(-0.0010790680535137653)
+    p = p * u + f(0.009718738496303558)
+    p = p * u + f(-0.0661901980638504)
+    p = p * u + f(0.3988191485404968)
+    h = min(max(x * p, f(-0.5)), f(0.5))
+    return x * h + x * f(0.5)
 
 
 @helper

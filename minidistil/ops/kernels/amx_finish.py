@@ -13,7 +13,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minidistil.ops.kernels.activation import ERF, NO_GELU, gelu_erf, gelu_tanh
+from minidistil.ops.kernels.activation import (
+    ERF,
+    NO_GELU,
+    SHORT_ERF,
+    gelu_erf,
+    gelu_erf_short,
+    gelu_tanh,
+)
 from minidistil.ops.kernels.amx_panels import (
     BACK,
     SPARE,
@@ -280,6 +287,9 @@ def _activate(at, count, form):
     if form == ERF:
         for o in range(len(x)):
             x[o] = gelu_erf(x[o])
+    elif form == SHORT_ERF:
+        for o in range(len(x)):
+            x[o] = gelu_erf_short(x[o])
     else:
         for o in range(len(x)):
             x[o] = gelu_tanh(x[o])

@@ -22,13 +22,22 @@ WARP = 32
 READY, AT_BLOCK_BARRIER, AT_WARP_BARRIER = range(3)
 
 
+class DivergentBarrierError(RuntimeError):
+    """`waiting` of the `threads` of a block are at a barrier that the others never reach."""
+
+    waiting = threads = 0
+
+
 class _Lane(greenlet.greenlet):
     """One CUDA thread, which holds the indices and barriers that the simulator reads."""
+
+    barriers = 0  # of the block that the thread has passed
 
     def syncthreads(self):
         self.state = AT_BLOCK_BARRIER
         self.block.hub.switch()
         self.state = READY
+        self.barriers += 1
 
     def _votes(self, value):
         votes = self.block.block_state
@@ -48,7 +57,9 @@ class _Lane(greenlet.greenlet):
         return int(self._votes(value).any())
 
 
-class _Block:
+class ThreadBlock:
+    """Runs the threads of one block; Numba's simulator creates it for each."""
+
     def __init__(self, function, grid_dim, block_dim, debug):
         self.function, self._block_dim = function, block_dim
         self.block_state = np.zeros(block_dim, np.bool_)
@@ -100,10 +111,12 @@ class _Block:
         if len(lanes) == self.threads and all(t.state == AT_BLOCK_BARRIER for t in lanes):
             return lanes
         waiting = sorted((t.thread_id, t.state) for t in lanes)
-        raise RuntimeError(
+        error = DivergentBarrierError(
             f"divergent barrier: {self.threads - len(lanes)} of {self.threads} threads returned "
             f"before it, these wait (thread, barrier): {waiting}"
         )
+        error.waiting, error.threads = len(lanes), self.threads
+        raise error
 
 
 def exchange(value):
@@ -141,7 +154,7 @@ def install() -> None:
         Lock = threading.Lock
         current_thread = staticmethod(greenlet.getcurrent)
 
-    kernelapi.threading, kernel.BlockManager = Threading, _Block
+    kernelapi.threading, kernel.BlockManager = Threading, ThreadBlock
     module = kernelapi.FakeCUDAModule
     module.shfl_sync = _shuffle(lambda lane, arg: arg % WARP)
     module.shfl_xor_sync = _shuffle(lambda lane, arg: lane ^ arg)

@@ -5,11 +5,12 @@ import tempfile
 import numpy as np
 
 from minidistil.data.masking import STRATEGIES
+from minidistil.io.ranks import world
 from minidistil.model.pretrained import from_pretrained
 from minidistil.model.task_loss import IGNORED
 from minidistil.tasks.data_options import refuse_eval_data
 from minidistil.tasks.fill_mask.data import masked_text
-from minidistil.tasks.measuring import accuracy, argmax, cross_entropy, measured, results
+from minidistil.tasks.measuring import accuracy, answered, argmax, cross_entropy, measured, results
 
 GUESSES = 5  # held-out sequences whose guesses a report shows
 AROUND = 8  # tokens on each side of a guessed word
@@ -59,8 +60,7 @@ def measure(model, batches, reference=None) -> dict[str, float]:
 
 def answers(model, batches) -> np.ndarray:
     """The top-1 word at every masked token, (M,)."""
-    best = argmax(model)
-    return np.concatenate([best(logits) for logits, _ in _logits(model, batches)])
+    return answered(argmax(model), _logits(model, batches))
 
 
 def guesses(models, tokenizer, batches) -> list[dict]:
@@ -126,10 +126,10 @@ def describe(answer) -> str:
 
 
 def _logits(model, batches):
-    """Each batch's logits (M,V) and labels (M,) at its masked tokens; no others are computed."""
+    """Logits (M,V) and labels (M,) of each of this rank's batches, at its masked tokens alone."""
 
     def masked(rows, batch):
         return np.flatnonzero(rows.gather(batch["labels"]) != IGNORED)
 
-    for batch, rows, result in results(model, batches, masked):
+    for batch, rows, result in results(model, world().share(batches), masked):
         yield result.logits, rows.gather(batch["labels"])[masked(rows, batch)]

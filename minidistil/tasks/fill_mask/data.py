@@ -16,11 +16,14 @@ def corpus_of(
     args, tokenizer: Tokenizer, folder: str | Path, max_length: int, resumed: bool
 ) -> Corpus:
     """The corpus in the run folder's data/; it is built unless a resumed run has it already."""
-    path = Path(folder) / "data" / f"tokens-{max_length}.corpus"
-    if resumed and path.exists():
-        return Corpus.open(path)
-    documents, shortest = read_documents(args, "tokenising"), min(12, max_length)
-    return Corpus.build(path, documents, tokenizer, max_length=max_length, min_tokens=shortest)
+
+    def make(path):
+        if resumed and path.exists():
+            return Corpus.open(path)
+        documents, shortest = read_documents(args, "tokenising"), min(12, max_length)
+        return Corpus.build(path, documents, tokenizer, max_length=max_length, min_tokens=shortest)
+
+    return Corpus.shared(Path(folder) / "data" / f"tokens-{max_length}.corpus", make)
 
 
 def masked_text(

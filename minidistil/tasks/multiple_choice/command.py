@@ -6,6 +6,7 @@ minidistil finetune --task multiple-choice --data train.jsonl --eval-data dev.js
 import numpy as np
 
 from minidistil.data.batches import Batching
+from minidistil.io.ranks import world
 from minidistil.model.task_outputs import questions
 from minidistil.tasks.labelled_data import (
     WithoutLabels,
@@ -13,7 +14,7 @@ from minidistil.tasks.labelled_data import (
     relabelled,
     training_and_evaluation,
 )
-from minidistil.tasks.measuring import accuracy, argmax, cross_entropy, measured, results
+from minidistil.tasks.measuring import accuracy, answered, argmax, cross_entropy, measured, results
 from minidistil.tasks.multiple_choice.data import Choices, choices_of
 
 
@@ -66,8 +67,7 @@ def measure(model, batches, reference=None) -> dict[str, float]:
 
 def answers(model, batches) -> np.ndarray:
     """The top-1 choice of every question, (Q,)."""
-    best = argmax(model)
-    return np.concatenate([best(logits) for logits, _ in _logits(model, batches)])
+    return answered(argmax(model), _logits(model, batches))
 
 
 def describe(answer) -> str:
@@ -76,7 +76,7 @@ def describe(answer) -> str:
 
 
 def _logits(model, batches):
-    """Each batch's logits (B,choices) and labels (B,)."""
-    for batch, rows, result in results(model, batches):
+    """This rank's batches' logits (B,choices) and labels (B,)."""
+    for batch, rows, result in results(model, world().share(batches)):
         (logits,) = questions(result.logits, rows, "choice", model.ops.place)
         yield logits, batch.get("labels")

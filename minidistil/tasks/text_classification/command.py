@@ -9,6 +9,7 @@ from minidistil.data.batches import Batching
 from minidistil.data.label_values import PROBLEMS, REGRESSION, SINGLE, keep_labelled
 from minidistil.data.two_tokenizers import as_teacher_reads
 from minidistil.io.limits import cut
+from minidistil.io.ranks import world
 from minidistil.model import task_loss
 from minidistil.model.checkpoint import CONFIG
 from minidistil.tasks import glue_metrics
@@ -107,7 +108,7 @@ def measure(model, batches, reference=None) -> dict[str, float]:
         return glue_metrics.multi_label(mine, labels)
 
     return measured(
-        model, [(model.ops.place.send(logits), labels)], loss,
+        model, world().share([(model.ops.place.send(logits), labels)]), loss,
         lambda logits: _classes(model, logits), scores, reference,
         _correlation if _kind(model) == REGRESSION else None,
     )  # fmt: skip

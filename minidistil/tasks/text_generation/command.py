@@ -10,6 +10,7 @@ from argparse import BooleanOptionalAction
 import numpy as np
 
 from minidistil.distill.teachers import logits_of
+from minidistil.io.ranks import world
 from minidistil.model.ensemble import mean
 from minidistil.model.finite import NotFiniteError, finite
 from minidistil.model.generation.generate_texts import generate
@@ -17,7 +18,7 @@ from minidistil.model.model import Model
 from minidistil.model.pretrained import from_pretrained
 from minidistil.model.task_loss import IGNORED, check_token_labels, next_words
 from minidistil.tasks.data_options import refuse_eval_data
-from minidistil.tasks.measuring import accuracy, argmax, cross_entropy, measured
+from minidistil.tasks.measuring import accuracy, answered, argmax, cross_entropy, measured
 from minidistil.tasks.text_generation.data import streamed_text
 
 ROWS = 256  # rows whose logits are in memory at once
@@ -77,8 +78,7 @@ def measure(model, batches, reference=None) -> dict[str, float]:
 
 def answers(model, batches) -> np.ndarray:
     """The top-1 word at every predicted token, (M,)."""
-    best = argmax(model)
-    return np.concatenate([best(logits) for logits, _ in _logits(model, batches)])
+    return answered(argmax(model), _logits(model, batches))
 
 
 def describe(answer) -> str:
@@ -106,8 +106,8 @@ def samples(models, tokenizer, batches) -> dict[str, str]:
 
 
 def _logits(model, batches):
-    """Logits (≤ROWS,V) and labels of the predicted tokens, chunk by chunk."""
-    for batch in batches:
+    """Logits (≤ROWS,V) and labels of this rank's batches' predicted tokens, chunk by chunk."""
+    for batch in world().share(batches):
         rows = model.pack_batch(batch)
         labels = check_token_labels(batch["labels"], rows, model.config.vocab_size)
         labels = next_words(labels, rows)

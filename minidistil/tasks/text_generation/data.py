@@ -20,11 +20,13 @@ def streamed_text(
             f"--max-length {args.max_length} is more than the model's {tokenizer.max_length} "
             f"positions; choose a smaller one"
         )
-    path = Path(folder) / "data" / "documents.corpus"
-    if resumed and path.exists():
-        corpus = Corpus.open(path)
-    else:
-        corpus = Corpus.build(path, read_documents(args, "tokenising"), tokenizer, max_length=None)
+
+    def make(path):
+        if resumed and path.exists():
+            return Corpus.open(path)
+        return Corpus.build(path, read_documents(args, "tokenising"), tokenizer, max_length=None)
+
+    corpus = Corpus.shared(Path(folder) / "data" / "documents.corpus", make)
     if args.held_out is None:
         indices, held_out = np.zeros(0, np.int64), np.arange(len(corpus))
     else:

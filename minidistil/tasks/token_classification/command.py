@@ -12,6 +12,7 @@ from minidistil.data.batches import Batching
 from minidistil.data.label_values import warn_of_left_out
 from minidistil.io.console import progress
 from minidistil.io.limits import few
+from minidistil.io.ranks import world
 from minidistil.model.task_loss import IGNORED
 from minidistil.tasks.labelled_data import (
     WithoutLabels,
@@ -21,7 +22,7 @@ from minidistil.tasks.labelled_data import (
     training_and_evaluation,
     warn_of_renamed,
 )
-from minidistil.tasks.measuring import accuracy, argmax, cross_entropy, measured, results
+from minidistil.tasks.measuring import accuracy, answered, argmax, cross_entropy, measured, results
 from minidistil.tasks.token_classification.data import (
     TaggedText,
     has_every_tag,
@@ -137,8 +138,7 @@ def _sentences(batches):
 
 def answers(model, batches) -> np.ndarray:
     """The top-1 tag of every word, (M,)."""
-    best = argmax(model)
-    return np.concatenate([best(logits) for logits, _ in _labelled(model, batches)])
+    return answered(argmax(model), _labelled(model, batches))
 
 
 def describe(answer) -> str:
@@ -149,9 +149,9 @@ def describe(answer) -> str:
 
 
 def _labelled(model, batches):
-    """Each batch's logits (M,K) and labels (M,), or None, at the words' first pieces."""
+    """This rank's batches' logits (M,K) and labels (M,), or None, at the words' first pieces."""
     place = model.ops.place
-    for batch, rows, result in results(model, batches):
+    for batch, rows, result in results(model, world().share(batches)):
         labels = rows.gather(batch["labels"])
         words = labels != IGNORED
         right = None if "unlabelled" in batch else labels[words]

@@ -1,0 +1,92 @@
+"""The files of each data set, in the forms that the commands read.
+
+A function takes the folder of the data set and the folder to write to, and returns {name: file}.
+"train" is what models learn from and are selected on, by a part that is held out of it; "test" is
+what the results are measured on, and is used for nothing else.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from minidistil.io import files
+
+TRAIN_ARTICLES = 40  # of the 48 of XQuAD
+
+
+def glue(folder: Path, out: Path) -> dict[str, Path]:
+    """GLUE has no labels of its test sets, so that its development sets are measured on."""
+    return {"train": folder / "train.tsv", "test": folder / "dev.tsv"}
+
+
+def labelled(folder: Path, out: Path) -> dict[str, Path]:
+    """Microsoft's paraphrases have labels of their test set."""
+    return {"train": folder / "train.tsv", "test": folder / "test.tsv"}
+
+
+def trec(folder: Path, out: Path) -> dict[str, Path]:
+    """Questions, "DESC:manner How did …": the label is the coarse class, of six."""
+    found = {}
+    for part in ("train", "test"):
+        lines = (folder / f"{part}.txt").read_text(encoding="latin-1").splitlines()
+        rows = [(line.split(":")[0], line.split(" ", 1)[1]) for line in lines if line.strip()]
+        found[part] = _json_lines(out / f"{part}.jsonl", rows)
+    return found
+
+
+def clinc(folder: Path, out: Path) -> dict[str, Path]:
+    """Intents: 150 of them; the validation texts belong to the training data."""
+    data = files.read_json(folder / "data_full.json")
+    parts = {"train": data["train"] + data["val"], "test": data["test"]}
+    return {
+        part: _json_lines(out / f"{part}.jsonl", [(label, text) for text, label in rows])
+        for part, rows in parts.items()
+    }
+
+
+def ncbi(folder: Path, out: Path) -> dict[str, Path]:
+    """Names of diseases in medical abstracts."""
+    return {"train": folder / "train.tsv", "test": folder / "test.tsv"}
+
+
+def wnut(folder: Path, out: Path) -> dict[str, Path]:
+    """Names in posts, of which the test set has new ones."""
+    return {
+        "train": folder / "wnut17train.conll",
+        "dev": folder / "emerging.dev.conll",
+        "test": folder / "emerging.test.annotated",
+    }
+
+
+def xquad(folder: Path, out: Path) -> dict[str, Path]:
+    """Questions on 48 articles: those on the last eight are the test set."""
+    whole = files.read_json(folder / "xquad.en.json")
+    articles = whole["data"]
+    parts = {"train": articles[:TRAIN_ARTICLES], "test": articles[TRAIN_ARTICLES:]}
+    found = {}
+    for part, some in parts.items():
+        found[part] = out / f"{part}.json"
+        files.write_text(found[part], json.dumps(whole | {"data": some}))
+    return found
+
+
+PREPARE: dict[str, Callable] = {
+    f.__name__: f for f in (glue, labelled, trec, clinc, ncbi, wnut, xquad)
+}
+
+
+def prepare(data: dict, root: Path, out: Path) -> dict[str, Path]:
+    """The files of a row's data set, which is looked for below `root`. Raises MissingFileError."""
+    folder = root / data["folder"]
+    if not folder.is_dir():
+        raise files.MissingFileError(
+            f"no data at {folder}; get it from {data['source']} and name the folder above with "
+            f"--data, or set MINIDISTIL_DATA"
+        )
+    return PREPARE[data["prepare"]](folder, out)
+
+
+def _json_lines(path, rows):
+    lines = (json.dumps({"text": text, "label": label}, ensure_ascii=False) for label, text in rows)
+    files.write_text(path, "".join(f"{line}\n" for line in lines))
+    return path

@@ -1,0 +1,77 @@
+"""A row of the results: its settings and its measured numbers, in one file.
+
+    use, metric    what the row is about, and the number that is compared, of `evaluate`
+    data           folder: where the files lie below --data; source: where to get them; prepare: a
+                   function of `prepared_data`
+    seeds          of the stages that are repeated
+    stages         one after another: name; command; minutes it took; seeds: whether it is repeated
+    measure        the command that measures a stage's model; the first stage is the teacher
+    results        {"full": …, "quick": …}, as `--record` wrote them
+
+In commands, {train}, {test} and other names stand for the prepared files, {seed} for the seed,
+{minilm} for MiniLM, and {NAME} for the folder of stage NAME, of the same seed if it is repeated.
+"""
+
+from dataclasses import asdict, dataclass, field
+from importlib.resources import files
+from pathlib import Path
+
+from minidistil.io.files import MissingFileError, read_settings, write_json
+from minidistil.io.limits import several
+
+ROWS = files(__package__) / "rows"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A command of a row; minutes: how long it took."""
+
+    name: str
+    command: str
+    minutes: float
+    seeds: bool = False
+
+
+@dataclass(frozen=True)
+class ResultsRow:
+    """A row's settings and results, as in its file."""
+
+    use: str
+    metric: str
+    data: dict
+    seeds: list
+    stages: list
+    measure: str
+    results: dict = field(default_factory=dict)
+    path: Path | None = None
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+    def store(self, kind: str, found: dict) -> None:
+        """Write the results of a kind, "full" or "quick", into the row's file."""
+        kept = {k: v for k, v in asdict(self).items() if k != "path"}
+        kept["results"] = self.results | {kind: found}
+        write_json(self.path, kept)
+
+
+def names() -> list[str]:
+    """The rows that come with the package."""
+    return sorted(path.name.removesuffix(".json") for path in ROWS.iterdir())
+
+
+def read_row(name: str) -> ResultsRow:
+    """A row by its name, or by the path of its file. Raises MissingFileError or ValueError."""
+    path = Path(name) if name.endswith(".json") else Path(str(ROWS / f"{name}.json"))
+    if not path.is_file():
+        raise MissingFileError(
+            f"there is no row {name!r}; choose {', '.join(names())}, or give a row's .json file"
+        )
+    fields = read_settings(path)
+    try:
+        stages = [Stage(**stage) for stage in fields.pop("stages")]
+        return ResultsRow(**fields, stages=stages, path=path)
+    except (TypeError, KeyError) as error:
+        known = several([name for name in ResultsRow.__dataclass_fields__ if name != "path"])
+        raise ValueError(f"{path} is no row ({error}); its fields are {known}") from None

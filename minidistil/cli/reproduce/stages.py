@@ -1,0 +1,97 @@
+"""Runs the stages of a row, each in a folder of its own, and measures their models.
+
+A finished stage is not run again, and an unfinished one is resumed, so that a reproduction that was
+interrupted continues when it is started again.
+"""
+
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+
+from minidistil.cli.quantize import stored_bytes
+from minidistil.cli.reproduce.row_file import ResultsRow
+from minidistil.io.console import progress
+from minidistil.io.energy import Energy
+from minidistil.io.files import read_json, write_json
+
+BUDGETS = ("--tokens", "--steps")  # what --quick divides
+TENTH = 10
+MEASURED = "measured.json"
+
+
+def runs_of(row: ResultsRow, quick: bool) -> list[tuple]:
+    """(stage, seed) in order; the seed is None for a stage that is not repeated. The stages of one
+    seed follow each other."""
+    seeds = row.seeds[:1] if quick else row.seeds
+    once = [(stage, None) for stage in row.stages if not stage.seeds]
+    return once + [(stage, seed) for seed in seeds for stage in row.stages if stage.seeds]
+
+
+def run_stages(row: ResultsRow, out: Path, names: dict, quick: bool, answer: Callable) -> dict:
+    """{stage: {seed: its numbers}}, with "-" as the seed of a stage that is not repeated.
+
+    names: what placeholders of commands stand for; answer(argv): runs a command and returns its
+    data. Of each model: the numbers of `measure`, bytes on disk, joules of its training.
+    """
+    runs, found = runs_of(row, quick), {}
+    share = TENTH if quick else 1
+    with progress(None, row.name, total=sum(stage.minutes for stage, _ in runs) / share) as bar:
+        for stage, seed in runs:
+            bar.set_postfix_str(stage.name if seed is None else f"{stage.name}, seed {seed}")
+            folder = out / _folder(stage, seed)
+            here = names | {"seed": seed} | {
+                other.name: out / _folder(other, seed) for other in row.stages
+            }  # fmt: skip
+            if not (folder / MEASURED).is_file():
+                _run(stage, folder, here, quick, answer)
+                measure = [*_words(row.measure, here), "--model", str(folder)]
+                numbers = answer(measure) | read_json(_energy_file(folder))
+                numbers["bytes"] = stored_bytes(folder)
+                write_json(folder / MEASURED, numbers)
+            numbers = read_json(folder / MEASURED)
+            found.setdefault(stage.name, {})["-" if seed is None else str(seed)] = numbers
+            bar.update(stage.minutes / share)
+    return found
+
+
+def median_and_range(numbers: dict, metric: str) -> tuple[float, float, float]:
+    """{seed: numbers}  ->  the metric's median, least and largest value."""
+    values = [one[metric] for one in numbers.values()]
+    return statistics.median(values), min(values), max(values)
+
+
+def _folder(stage, seed):
+    return f"{stage.name}-{seed}" if stage.seeds else stage.name
+
+
+def _run(stage, folder, names, quick, answer):
+    """Run or resume a command, unless its model is there. Its energy is added up in a file."""
+    if (folder / "config.json").is_file() and (folder / "report.json").is_file():
+        return
+    words = _words(stage.command, names)
+    command = [*(_tenth(words) if quick else words), "--out", str(folder)]
+    if (folder / "run.json").is_file():
+        command = [command[0], "--resume", "--out", str(folder)]
+    file, used = _energy_file(folder), Energy()
+    before = read_json(file)["joules"] if file.is_file() else 0.0
+    try:
+        with used:
+            answer(command)
+    finally:
+        write_json(file, {"joules": before + used.joules, "energy": used.source})
+
+
+def _energy_file(folder):
+    return folder.with_name(f"{folder.name}.energy.json")
+
+
+def _words(command, names):
+    """A command's words, with what its placeholders stand for. A path may hold spaces."""
+    return [word.format(**names) for word in command.split()]
+
+
+def _tenth(words):
+    """The command with a tenth of its budget."""
+    after = zip(("", *words), words, strict=False)
+    return [str(max(1, int(word) // TENTH)) if before in BUDGETS else word
+            for before, word in after]  # fmt: skip

@@ -1,0 +1,39 @@
+"""What a learner calls in a notebook: `check`, `hint`, `solution`, `cases`."""
+
+from collections.abc import Callable, Sequence
+
+from minidistil.lesson.exercise import find
+from minidistil.lesson.grading import grade
+from minidistil.lesson.pieces import check_chapter
+
+
+def check(name: str | int, attempt: Callable | None = None) -> None:
+    """Grade an attempt at an exercise, and print the result.
+
+    It is called with copies of the exercise's inputs. An attempt that returns None is reported as
+    empty, one that raises with its error. If it reproduces the numbers of a known wrong answer, the
+    sentence of that answer is the diagnosis; any other difference is described by its numbers.
+    The number of a chapter without an attempt grades that chapter's functions in my_distilbert.py.
+    """
+    if isinstance(name, int):
+        check_chapter(name)
+    else:
+        print(grade(find(name), attempt))
+
+
+def hint(name: str) -> None:
+    """Print the hint of an exercise."""
+    print(find(name).hint)
+
+
+def solution(name: str) -> None:
+    """Print the solution of an exercise."""
+    exercise = find(name)
+    print(exercise.source(), end="")
+    if exercise.remark:
+        print(f"\n{exercise.remark}")
+
+
+def cases(name: str) -> Sequence[tuple]:
+    """The inputs with which an exercise is checked: a tuple of arguments for each case."""
+    return find(name).cases()
