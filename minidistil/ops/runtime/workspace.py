@@ -67,13 +67,16 @@ def size_class(nbytes: int) -> int:
 
 
 def empty(shape: int | tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
-    """np.empty, from the active workspace if there is one."""
+    """np.empty, from the active workspace if there is one; a large array begins with a cache line.
+
+    Where it does not, each vector of 64 bytes lies in two lines.
+    """
     workspace, dtype = _active.get(), np.dtype(dtype)
     cells = math.prod(shape) if isinstance(shape, tuple) else int(shape)
     nbytes = cells * dtype.itemsize
-    if workspace is None or nbytes < SMALL:
+    if nbytes < SMALL:
         return np.empty(shape, dtype)
-    buffer = workspace.take(nbytes)
+    buffer = np.empty(nbytes + LINE, np.uint8) if workspace is None else workspace.take(nbytes)
     start = -buffer.__array_interface__["data"][0] % LINE
     return buffer[start : start + nbytes].view(dtype).reshape(shape)
 
