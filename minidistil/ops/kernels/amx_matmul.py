@@ -231,7 +231,7 @@ def compute(t, workers, job):
             kc = min(deepest, steps - k)
             parts = up(kc, PORTION[kind])
             each = up(SIDE, parts)
-            lines = up(kc * step, (last - first) * parts * ROW)
+            lines = up(kc * step, (last - first) * parts * ROW) if last - first > 1 else 0
             for j in range(j0, j1):
                 b_panel = b_packed + (j * steps + k) * step
                 ahead = b_panel + steps * step
@@ -247,8 +247,9 @@ def compute(t, workers, job):
                         some = min(PORTION[kind], kc - done)
                         advance(PassSteps(kind, m, 0, some, done, a_panel + done * step,
                                      b_panel + done * step, unread))  # fmt: skip
-                        fetch_lines(lines, ahead)
-                        ahead += lines * ROW
+                        if lines:
+                            fetch_lines(lines, ahead)
+                            ahead += lines * ROW
                         expect_rows(here, part * each, each, place)
                         if waits:
                             finish_rows(waiting, part * each, each, place)
