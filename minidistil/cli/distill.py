@@ -25,7 +25,7 @@ from minidistil.cli.options import (
 )
 from minidistil.cli.report_words import next_commands, too_few
 from minidistil.cli.run_options import keep_options, nothing_left, open_run
-from minidistil.cli.students import compare, settle, train_all
+from minidistil.cli.students import compare, rates_of_students, settle, train_all
 from minidistil.cli.task_options import add_class_options, settled_config
 from minidistil.config import read_config
 from minidistil.data.preprocessor import load_preprocessor, same_preprocessing
@@ -209,12 +209,13 @@ def run(args):
                 lambda steps: progress(steps, "asking the teacher"),
             )  # fmt: skip
         config = settle(config, run, objectives, data)
+        configs = rates_of_students(dict.fromkeys(objectives, config), args, run, objectives, data)
 
         def save(entry):
             entry.model.save_pretrained(entry.folder, args.store)
             own.save(entry.folder, token_types=entry.model.config.architecture.types > 1)
 
-        entries, finished = train_all(run, objectives, data, config, teacher, save)
+        entries, finished = train_all(run, objectives, data, configs, teacher, save)
         if not finished:
             return Answer({"interrupted": True}, "", INTERRUPTED)
     batches, found = data.evaluation_batches(), {}

@@ -5,8 +5,11 @@ need no model to start from. Writes a run folder: the model as a Hugging Face fo
 report.json, report.html, and checkpoints from which --resume continues.
 """
 
+from functools import partial
+
 from minidistil import tasks
 from minidistil.cli import INTERRUPTED, report
+from minidistil.cli.chosen_rate import with_rate
 from minidistil.cli.command_parser import add_model
 from minidistil.cli.options import (
     add_run_options,
@@ -55,9 +58,11 @@ def run(args):
         batches = data.evaluation_batches()
         check_preprocessor(reader, model.config)
         config = settled_config(config, args, model, data)
+        evaluate = partial(measure, batches=batches)
+        objective = Supervised(model, counting_of(config))
+        config = with_rate(config, args, run, objective, data, evaluate)
         summary = run_loop(
-            Supervised(model, counting_of(config)), data, config, run=run, resume=run.resumed,
-            evaluate=lambda model: measure(model, batches),
+            objective, data, config, run=run, resume=run.resumed, evaluate=evaluate
         )  # fmt: skip
         if summary["interrupted"]:
             return Answer(summary, "", INTERRUPTED)

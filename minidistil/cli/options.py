@@ -3,6 +3,8 @@
 import argparse
 from argparse import BooleanOptionalAction
 
+from minidistil.cli.chosen_rate import PICTURE as RATES_PICTURE
+from minidistil.cli.chosen_rate import SEARCH, learning_rate
 from minidistil.io.option_types import number_list
 from minidistil.model.checkpoint import STORAGE_DTYPES
 from minidistil.ops import GEMMS, PRECISIONS
@@ -85,7 +87,12 @@ def add_training_options(parser, lr, schedule="linear", weight_decay=0.01, batch
         help="under mpirun, sum gradients while the backward is still working (on)",
     )  # fmt: skip
     group.add_argument("--optimizer", default="adamw", help=f"{', '.join(OPTIMIZERS)} (adamw)")
-    group.add_argument("--lr", type=float, default=lr, help=f"highest learning rate ({lr:g})")
+    group.add_argument(
+        "--lr", type=learning_rate, default=lr, metavar="LR",
+        help=f"highest learning rate ({lr:g}), or {SEARCH}: the best of short runs, by the loss on "
+        f"what is held out; draws {RATES_PICTURE}",
+    )  # fmt: skip
+    group.set_defaults(usual_lr=lr)
     group.add_argument("--betas", type=number_list, default=TrainConfig.betas, metavar="B,B",
                        help="decay rates of the two moments (0.9,0.999)")  # fmt: skip
     group.add_argument("--eps", type=float, default=TrainConfig.eps, metavar="E",
@@ -122,4 +129,7 @@ def train_config(args, **default_budget):
     names = ("optimizer", "lr", "betas", "eps", "schedule", "warmup", "weight_decay",
              "max_grad_norm", "accumulate", "deterministic", "overlap", "batch_tokens", "log_every",
              "eval_every", "checkpoint_every", "seed", "backend", "patience", "keep")  # fmt: skip
-    return TrainConfig(**budget, **{name: getattr(args, name) for name in names})
+    options = {name: getattr(args, name) for name in names}
+    if options["lr"] == SEARCH:
+        options["lr"] = args.usual_lr
+    return TrainConfig(**budget, **options)

@@ -6,9 +6,11 @@ report.json, report.html, and checkpoints from which --resume continues. With --
 model is trained further on this text.
 """
 
+from functools import partial
 from pathlib import Path
 
 from minidistil.cli import INTERRUPTED, report
+from minidistil.cli.chosen_rate import with_rate
 from minidistil.cli.command_parser import add_model
 from minidistil.cli.options import (
     add_run_options,
@@ -95,9 +97,10 @@ def run(args):
             run.know(_kept_tokenizer(args.out))
         batches = data.evaluation_batches()
         config = settled_config(config, args, model, data)
+        evaluate, objective = partial(measure, batches=batches), Supervised(model)
+        config = with_rate(config, args, run, objective, training, evaluate)
         summary = run_loop(
-            Supervised(model), training, config, run=run,
-            evaluate=lambda model: measure(model, batches), resume=run.resumed,
+            objective, training, config, run=run, evaluate=evaluate, resume=run.resumed
         )  # fmt: skip
     if summary["interrupted"]:
         return Answer(summary, "", INTERRUPTED)

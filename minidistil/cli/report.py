@@ -4,6 +4,7 @@ import base64
 import html
 from pathlib import Path
 
+from minidistil.cli.chosen_rate import PICTURE as RATES_PICTURE
 from minidistil.cli.compare import compare_page
 from minidistil.cli.html_page import is_page, page
 from minidistil.cli.report_words import (
@@ -105,10 +106,12 @@ def _body(run, found, rows, picture):
     if found and not rows:
         parts.append(f"<pre>{html.escape(summarised(found))}</pre>")
     if picture:
-        data = base64.b64encode(picture.read_bytes()).decode()
-        parts.append(f'<img alt="learning curves" src="data:image/png;base64,{data}">')
+        parts.append(_image("learning curves", picture))
     else:
         parts.append(f"<p>{NO_PICTURE}</p>")
+    rates = run.folder / RATES_PICTURE
+    if rates.is_file():
+        parts.append("<h2>The learning rate</h2>" + _image("learning rates", rates))
     parts.append(glossary(meanings(found)))
     if found.get("guesses"):
         parts.append("<h2>What they guess</h2>" + html_table(*_guesses(found["guesses"]), "text"))
@@ -122,6 +125,11 @@ def _body(run, found, rows, picture):
         parts.append(f"<p>This run has not ended; {html.escape(run.how_to_resume())}</p>")
     parts.append(options_table(run.options))
     return "\n".join(parts)
+
+
+def _image(name, path):
+    data = base64.b64encode(path.read_bytes()).decode()
+    return f'<img alt="{name}" src="data:image/png;base64,{data}">'
 
 
 def _guesses(rows):

@@ -15,7 +15,8 @@ from minidistil.train.best import sentence
 from minidistil.train.run_folder import Run
 
 MAY_CHANGE = ("baselines", "store")  # of a resumed run: no number of its student changes
-NOT_STORED = ("run", "json", "out", "resume", "threads", "until_the_end")  # change no number
+NOT_STORED = ("run", "json", "out", "resume", "threads",  # these change no number
+              "until_the_end", "usual_lr")  # fmt: skip
 
 
 def parse(parser, argv):

@@ -6,12 +6,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from minidistil.cli.chosen_rate import with_rates
 from minidistil.data.two_tokenizers import as_teacher_reads
 from minidistil.io.ranks import world
 from minidistil.tasks.measuring import answers, measure
 from minidistil.train.budget import steps_for
 from minidistil.train.loop import run_loop
-from minidistil.train.optimizer import AdamW, clip
+from minidistil.train.optimizer import AdamW, clip_factor, global_norm
 from minidistil.train.run_folder import Run
 
 CURVE = 4  # the curves are measured on a quarter of the held-out batches, the table on all
@@ -60,8 +61,8 @@ class _Together:
     def gradients(self, batch, **place):
         for objective, optimizer in zip(self.objectives[1:], self.optimizers, strict=True):
             _, grads = objective.gradients(batch, **place)
-            clip(grads, self.config.max_grad_norm or math.inf, self.config.backend)
-            optimizer.step(grads)
+            norm = global_norm(grads.values(), self.config.backend)
+            optimizer.step(grads, scale=clip_factor(norm, self.config.max_grad_norm or math.inf))
         return self.objectives[0].gradients(batch, **place)
 
 
@@ -82,7 +83,14 @@ def settle(config, run, objectives, data):
     return dataclasses.replace(config, steps=steps, tokens=None, minutes=None, epochs=None)
 
 
-def train_all(run, objectives, data, config, teacher, save):
+def rates_of_students(configs, args, run, objectives, data):
+    """{name: config} of the students, with --lr search each with the learning rate that its own
+    search found."""
+    batches = _curve_batches(data)
+    return with_rates(configs, args, run, objectives, data, lambda model: measure(model, batches))
+
+
+def train_all(run, objectives, data, configs, teacher, save):
     """Train each; the first in run's own folder. Returns entries, and whether all finished.
 
     save(entry): saves a student as soon as it is trained, even if the next one fails. After
@@ -93,7 +101,7 @@ def train_all(run, objectives, data, config, teacher, save):
     for number, (name, objective) in enumerate(objectives.items()):
         own = run if number == 0 else _part(run, name)
         summary = run_loop(
-            objective, data, config, run=own, resume=own.resumed, progress=name,
+            objective, data, configs[name], run=own, resume=own.resumed, progress=name,
             evaluate=lambda model: measure(model, batches, reference),
         )  # fmt: skip
         trained = getattr(objective.model, "student", objective.model)  # without projections

@@ -15,6 +15,7 @@ from collections.abc import Callable
 import numpy as np
 
 from minidistil.io.console import progress
+from minidistil.io.limits import several
 from minidistil.train.budget import steps_for
 from minidistil.train.loop import run_loop
 from minidistil.train.train_config import TrainConfig
@@ -29,7 +30,8 @@ def search_rate(
     """The best rate, and {rate: its held-out loss, None for one that is not finite}.
 
     config.lr: the rate in the middle. evaluate: model -> numbers, of which `measure` is compared,
-    less being better. Raises FloatingPointError where no rate gives a finite loss.
+    less being better. Raises FloatingPointError where no rate gives a finite loss, and ValueError
+    where the evaluation has none.
     """
     steps = max(FEWEST, steps_for(objective, data, config, evaluate) // SHARE)
     short = dataclasses.replace(
@@ -70,7 +72,12 @@ def _loss_at(rate, objective, data, config, evaluate, measure):
     """The held-out loss after a short run; None where it is not finite."""
     try:
         run_loop(objective, data, dataclasses.replace(config, lr=rate), progress=False)
-        loss = evaluate(objective.model)[measure]
+        numbers = evaluate(objective.model)
     except FloatingPointError:
         return None
-    return loss if math.isfinite(loss) else None
+    if measure not in numbers:
+        raise ValueError(
+            f"learning rates are compared by the held-out {measure}, which the evaluation lacks: "
+            f"it has {several(numbers)}; give labelled data, or a rate"
+        )
+    return numbers[measure] if math.isfinite(numbers[measure]) else None
