@@ -55,6 +55,8 @@ from minidistil import puzzles
 # | `cuda.local.array(4, float32)` | memory of one thread |
 # | `cuda.syncthreads()` | a barrier: no thread of the block passes it before all have reached it |
 #
+# `float32(0)` is a number of that type; a device computes with a bare `0.0` in float64, slowly.
+#
 # Between two barriers the threads of a block may run in any order, and blocks always may. Two
 # threads may therefore use one cell without a barrier between them only if both read it.
 #
