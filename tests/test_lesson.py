@@ -104,6 +104,13 @@ def test_words_are_compared_as_words():
     exercise = exercise_of(lambda text: text.split(), "a b")
     assert "is right" in grade(exercise, lambda text: ["a", "b"])
     assert "is ['a b'] instead of ['a', 'b']" in grade(exercise, lambda text: [text])
+    assert "is 3 instead of ['a', 'b']" in grade(exercise, lambda text: 3)
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=lambda exercise: exercise.name)
+@pytest.mark.parametrize("answer", [3, "text", [], {}, (), np.zeros((1, 2, 3)), object()], ids=str)
+def test_an_answer_of_any_kind_is_described(exercise, answer):
+    assert grade(exercise, lambda *args, **options: answer).startswith(f"✗ {exercise.name}")
 
 
 def test_an_unknown_name_lists_the_known_ones():
