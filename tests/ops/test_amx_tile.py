@@ -10,6 +10,7 @@ import pytest
 from llvmlite import ir
 
 from minidistil.ops.kernels import amx_reference
+from minidistil.ops.kernels.amx_finish import emit_finish, emit_finish_int8
 from minidistil.ops.kernels.amx_matmul import SHAPES
 from minidistil.ops.kernels.amx_panels import PARTS, emit_split, emit_transpose
 from minidistil.ops.kernels.amx_tile import (
@@ -25,8 +26,6 @@ from minidistil.ops.kernels.amx_tile import (
     block,
     configure,
     emit_block,
-    emit_finish,
-    emit_finish_int8,
     release,
 )
 from minidistil.ops.runtime import amx

@@ -49,7 +49,8 @@ from typing import NamedTuple
 import numpy as np
 
 from minidistil.ops.kernels import flash_attention
-from minidistil.ops.kernels.amx_matmul import FACTORS, SHAPES, steps_of
+from minidistil.ops.kernels.amx_finish import FACTORS
+from minidistil.ops.kernels.amx_matmul import SHAPES, steps_of
 from minidistil.ops.kernels.amx_panels import CHANNELS, PARTS, SPARE, Lines, pack
 from minidistil.ops.kernels.amx_tile import (
     HIGHEST,

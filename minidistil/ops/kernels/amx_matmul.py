@@ -32,55 +32,40 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minidistil.ops.kernels.activation import (
-    ERF,
-    NO_GELU,
-    SHORT_ERF,
-    gelu_erf,
-    gelu_erf_short,
-    gelu_tanh,
-)
-from minidistil.ops.kernels.amx_panels import (
-    BACK,
-    CHANNELS,
-    PARTS,
-    SPARE,
-    Lines,
-    pack,
-    pack_step,
-)
+from minidistil.ops.kernels.activation import NO_GELU
+from minidistil.ops.kernels.amx_finish import Destination, Sums, expect_rows, finish_rows
+from minidistil.ops.kernels.amx_panels import CHANNELS, PARTS, SPARE, Lines, pack
 from minidistil.ops.kernels.amx_rows import PackedRows
 from minidistil.ops.kernels.amx_tile import (
-    BF16,
-    INT8,
+    FORMATS,
     ROW,
     SIDE,
     TILE,
-    Block,
-    Finish,
-    FinishInt8,
-    block,
+    PassSteps,
+    advance,
+    clear,
     configure,
-    expect,
-    finish,
-    finish_int8,
+    fetch_lines,
     release,
+    store,
 )
 from minidistil.ops.kernels.packing import SMALL, split, up
 from minidistil.ops.runtime import amx
 from minidistil.ops.runtime.cpu import (
+    address_of,
     exact,
     get_num_threads,
-    own_code,
     prange,
-    serial,
     use_threads,
 )
 from minidistil.ops.runtime.workspace import aligned
 
 NEAR = 640 << 10
 DEEPEST = (1 << 30, 1 << 30, 24, 24)
-FACTORS = (1.0, 1.0, BACK, BACK)
+PORTION = (2, 2, 1, 1)  # steps, after which some rows of the block before are finished
+
+BLOCK = 4 * SIDE * SIDE  # bytes of sums
+PASSES = tuple(len(form.passes) for form in FORMATS)
 
 SHAPES = np.zeros(ROW, np.uint8)  # of the registers, as `ldtilecfg` reads them
 SHAPES[0] = 1  # the palette: eight registers of 1 KB
@@ -123,7 +108,7 @@ class AmxJob(NamedTuple):
     wide: np.ndarray  # (⌈M/32⌉,) whether a panel of A counts as zeros
     shapes: np.ndarray
     near: np.ndarray  # (workers, bytes) panels of A
-    blocks: np.ndarray  # (workers, 2, 32, 32) sums of a block of C, and what C holds at an edge
+    blocks: np.ndarray  # (workers, 3, 32, 32) sums of two blocks of C, and what C holds at an edge
     spare: np.ndarray  # (workers, bytes) for packing; at its end, a line that nothing reads
 
 
@@ -173,7 +158,7 @@ def make_job(kind, a, panels, c, *, workers, bias=None, add=False, form=NO_GELU,
     count = 0 if packed else near_panels(kind, K, M)
     sizes = count * steps_of(kind, K) * 2 * TILE * PARTS[kind], SPARE + (count + 1) * ROW
     near, spare = (aligned(workers * n).reshape(workers, n) for n in sizes)
-    blocks = aligned(workers * 8 * SIDE * SIDE).view(np.float32).reshape(workers, 2, SIDE, SIDE)
+    blocks = aligned(workers * 12 * SIDE * SIDE).view(np.float32).reshape(workers, 3, SIDE, SIDE)
     return AmxJob(
         kind, _address(a), packed, *strides, *panels, start, c, c if g is None else g, panels_to,
         add, form, M, N, K, s, zero, np.zeros(-(-M // SIDE), np.bool_), SHAPES, near, blocks, spare,
@@ -225,94 +210,52 @@ def compute(t, workers, job):
     steps, step = up(job.K, CHANNELS[kind]), 2 * TILE * PARTS[kind]
     deepest = min(steps, DEEPEST[kind])
     near = max(1, NEAR // (deepest * step))
-    b_packed = job.tiles.ctypes.data
-    spare, sums = job.spare[t].ctypes.data, job.blocks[t, 0].ctypes.data
-    unread = job.spare[t, -ROW:].ctypes.data
-    configure(job.shapes.ctypes.data)
+    b_packed, blocks = address_of(job.tiles), address_of(job.blocks[t])
+    spare, unread = address_of(job.spare[t]), address_of(job.spare[t, -ROW:])
+    place = Destination(
+        kind, job.M, job.N, address_of(job.c), address_of(job.g), job.g_panels, job.add, job.form,
+        address_of(job.start), address_of(job.s), address_of(job.zero), address_of(job.scale),
+        address_of(job.sums), blocks + 2 * BLOCK, spare,
+    )  # fmt: skip
+    waiting, waits, turn = Sums(i0, j0, blocks, False, False), False, 0
+    configure(address_of(job.shapes))
     for first in range(i0, i1, near):
         last = min(first + near, i1)
         a_packed = job.a + first * steps * step
         if not job.a_packed:
-            a_packed = job.near[t].ctypes.data
+            a_packed = address_of(job.near[t])
             rows = Lines(job.a + first * SIDE * job.a_row, job.a_row, job.a_step,
                          job.M - first * SIDE, job.K)  # fmt: skip
             pack(kind, False, rows, a_packed, job.wide[first:last], spare)
         for k in range(0, steps, deepest):
             kc = min(deepest, steps - k)
+            parts = up(kc, PORTION[kind])
+            each = up(SIDE, parts)
+            lines = up(kc * step, (last - first) * parts * ROW)
             for j in range(j0, j1):
                 b_panel = b_packed + (j * steps + k) * step
+                ahead = b_panel + steps * step
+                if j + 1 == j1:
+                    ahead = b_packed + (j0 * steps + (k + kc) % steps) * step
                 for i in range(first, last):
                     a_panel = a_packed + ((i - first) * steps + k) * step
                     m = min(SIDE, job.M - i * SIDE)
-                    if job.g_panels:
-                        expect(16, _step_of(i, j, job), 2 * ROW)
-                    else:
-                        expect(m, job.g[i * SIDE :, j * SIDE :].ctypes.data, 4 * job.N)
-                    block(Block(kind, m, kc, a_panel, b_panel, sums, 4 * SIDE, unread))
-                    _finish(i, j, k > 0, k + kc == steps, job.blocks[t], spare, job)
+                    here = Sums(i, j, blocks + turn * BLOCK, k > 0, k + kc == steps)
+                    clear()
+                    for part in range(parts):
+                        done = part * PORTION[kind]
+                        some = min(PORTION[kind], kc - done)
+                        advance(PassSteps(kind, m, 0, some, done, a_panel + done * step,
+                                     b_panel + done * step, unread))  # fmt: skip
+                        fetch_lines(lines, ahead)
+                        ahead += lines * ROW
+                        expect_rows(here, part * each, each, place)
+                        if waits:
+                            finish_rows(waiting, part * each, each, place)
+                    if PASSES[kind] > 1:
+                        advance(PassSteps(kind, m, 1, kc, 0, a_panel, b_panel, unread))
+                    store(m, here.at, 4 * SIDE)
+                    waiting, waits, turn = here, True, 1 - turn
     release()
-
-
-@exact()
-def _finish(i, j, more, last, blocks, spare, job):
-    """Sums of a block -> C. more: C holds a part of its sum; last: nothing follows."""
-    own_code()
-    m, n = min(SIDE, job.M - i * SIDE), min(SIDE, job.N - j * SIDE)
-    activated, row, sums = last and job.form != NO_GELU, 4 * job.N, blocks[0].ctypes.data
-    start, zeros = job.start[j * SIDE :].ctypes.data, job.start[-SIDE:].ctypes.data
-    inside = n == SIDE and not activated
-    c = job.c[i * SIDE :, j * SIDE :].ctypes.data
-    to, to_row = (c, row) if inside else (sums, 4 * SIDE)
-    if job.kind == INT8:
-        s, zero = job.s[i * SIDE :].ctypes.data, job.zero[i * SIDE :].ctypes.data
-        t, sums_of_w = job.scale[j * SIDE :].ctypes.data, job.sums[j * SIDE :].ctypes.data
-        finish_int8(FinishInt8(m, to, to_row, sums, s, zero, t, sums_of_w, start))
-    else:
-        old, old_row = zeros, 0
-        if more or job.add:
-            old, old_row = c, row
-            if n < SIDE:
-                old, old_row = blocks[1].ctypes.data, 4 * SIDE
-                for p in range(m):
-                    _copy(job.c[i * SIDE + p, j * SIDE : j * SIDE + n], blocks[1, p, :n])
-        begin = zeros if more else start
-        finish(Finish(m, to, to_row, sums, begin, old, old_row), np.float32(FACTORS[job.kind]))
-    if not inside and (not activated or job.g.ctypes.data != job.c.ctypes.data):
-        for p in range(m):
-            _copy(blocks[0, p, :n], job.c[i * SIDE + p, j * SIDE : j * SIDE + n])
-    if activated:
-        _activate(blocks[0, :m].reshape(-1), job.form)
-        if job.g_panels:
-            lines = Lines(sums, 4 * SIDE, 4, m, n)
-            pack_step(BF16, False, lines, _step_of(i, j, job), spare + SPARE, spare)
-            return
-        for p in range(m):
-            _copy(blocks[0, p, :n], job.g[i * SIDE + p, j * SIDE : j * SIDE + n])
-
-
-@exact()
-def _step_of(i, j, job):
-    """Where the panels for gelu(C) hold block (i,j): step j of panel i."""
-    return job.g_panels + (i * up(job.N, SIDE) + j) * 2 * TILE
-
-
-@serial
-def _copy(source, to):
-    """to = source, of one row."""
-    for q in range(len(to)):
-        to[q] = source[q]
-
-
-@serial
-def _activate(x, form):
-    """gelu in place."""
-    own_code()
-    if form == ERF:
-        for o in range(len(x)):
-            x[o] = gelu_erf(x[o])
-    elif form == SHORT_ERF:
-        for o in range(len(x)):
-            x[o] = gelu_erf_short(x[o])
-    else:
-        for o in range(len(x)):
-            x[o] = gelu_tanh(x[o])
+    if waits:
+        finish_rows(waiting, 0, SIDE, place)

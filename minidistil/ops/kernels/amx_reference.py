@@ -7,15 +7,16 @@
 
 So a sum over K channels rounds K/32 times at its full size where a float32 sum rounds K times.
 
-`run_block` stands for the instruction loop of `amx_tile.block`: a machine without AMX runs the
-packing and the loops around a block with it (`compute.py_func` in the tests, the same code).
+`Registers` stands for the tile registers and the instructions of `amx_tile.py`: a machine without
+AMX runs the packing and the loops around them with it (`compute.py_func` in the tests, the same
+code).
 """
 
 import ctypes
 
 import numpy as np
 
-from minidistil.ops.kernels.amx_tile import FORMATS, INT8, LANES, SIDE, TILE
+from minidistil.ops.kernels.amx_tile import FORMATS, INT8, LANES, SIDE, TILE, PassSteps
 
 TINY = np.finfo(np.float32).tiny
 
@@ -59,25 +60,36 @@ def tiles(panel, kind, right):
     return x.reshape(-1, form.parts, SIDE, form.channels)
 
 
-def block_of(kind, a, b):
-    """`tiles` of a panel of A and of B  ->  sums (rows,32), as `amx_tile.emit_block`."""
-    c = np.zeros((a.shape[2], SIDE), np.int32 if kind == INT8 else np.float32)
-    dot = tdpbusd if kind == INT8 else tdpbf16ps
-    for products in FORMATS[kind].passes:
-        for k in range(len(a)):
-            for p, q in products:
-                c = dot(c, a[k, p], b[k, q])
-    return c
+class Registers:
+    """The tiles of C, and what `amx_tile.py` does with them, without AMX."""
+
+    def clear(self):
+        """As `amx_tile.clear`."""
+        self.c = np.zeros((SIDE, SIDE), np.float32)
+
+    def advance(self, at):
+        """at: a PassSteps, whose addresses are read here."""
+        form, down = FORMATS[at.kind], SIDE if at.rows > LANES else LANES
+        size = at.steps * 2 * TILE * form.parts
+        panels = (np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(x))
+                  for x in (at.a, at.b))  # fmt: skip
+        a, b = (tiles(x, at.kind, right) for x, right in zip(panels, (False, True), strict=True))
+        dot, c = (tdpbusd, self.c.view(np.int32)) if at.kind == INT8 else (tdpbf16ps, self.c)
+        for k in range(at.steps):
+            for p, q in form.passes[at.turn]:
+                c[:down] = dot(c[:down], a[k, p, :down], b[k, q])
+
+    def store(self, rows, to, row):
+        """As `amx_tile.store`."""
+        for r in range(SIDE if rows > LANES else LANES):
+            sums = (ctypes.c_float * SIDE).from_address(to + r * row)
+            np.ctypeslib.as_array(sums)[:] = self.c[r]
 
 
 def run_block(at):
     """`amx_tile.block` without AMX. at: a Block, whose addresses are read and written here."""
-    kind = at.kind
-    size = at.steps * 2 * TILE * FORMATS[kind].parts
-    panels = (np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(x)) for x in (at.a, at.b))
-    a, b = (tiles(x, kind, right) for x, right in zip(panels, (False, True), strict=True))
-    down = SIDE if at.rows > LANES else LANES
-    found = block_of(kind, a[:, :, :down], b).view(np.int32)
-    for r in range(down):
-        sums = (ctypes.c_int32 * SIDE).from_address(at.to + r * at.row)
-        np.ctypeslib.as_array(sums)[:] = found[r]
+    registers = Registers()
+    registers.clear()
+    for turn in range(len(FORMATS[at.kind].passes)):
+        registers.advance(PassSteps(at.kind, at.rows, turn, at.steps, 0, at.a, at.b, at.unread))
+    registers.store(at.rows, at.to, at.row)

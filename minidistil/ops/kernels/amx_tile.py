@@ -58,8 +58,7 @@ over the steps is therefore one piece of LLVM code, with register numbers writte
 import functools
 from typing import NamedTuple
 
-from minidistil.ops.kernels.register_tile import F32, I8, I32, I64, _fields, _load, _store
-from minidistil.ops.kernels.register_tile_narrow import _everywhere
+from minidistil.ops.kernels.register_tile import F32, I8, I32, I64, _fields
 from minidistil.ops.runtime.cpu import cgutils, intrinsic, ir, types
 
 
@@ -85,30 +84,17 @@ class Block(NamedTuple):
     unread: int
 
 
-class Finish(NamedTuple):
-    """Operands of `finish`: addresses, and bytes from one row to the next."""
+class PassSteps(NamedTuple):
+    """Operands of `advance`: some steps of one pass over two panels, which are addresses."""
 
+    kind: int
     rows: int
-    to: int  # rows of 32 columns of C
-    row: int
-    sums: int  # rows of 32
-    start: int  # 32 floats, the same for each row
-    old: int  # rows of 32
-    old_row: int
-
-
-class FinishInt8(NamedTuple):
-    """Operands of `finish_int8`: addresses, and bytes from one row to the next."""
-
-    rows: int
-    to: int
-    row: int
-    sums: int
-    s: int  # of each row
-    zero: int
-    t: int  # of each column
-    sums_of_w: int
-    bias: int
+    turn: int  # number of the pass
+    steps: int
+    first: int  # steps before these
+    a: int
+    b: int
+    unread: int
 
 
 BF16, INT8, HIGH, HIGHEST = range(4)
@@ -157,41 +143,79 @@ def loop(builder, steps, pointers, body):
     builder.position_at_end(done)
 
 
+def emit_pass(builder, args, kind, products, down):
+    """The products of one pass over some steps, added to `down` × 2 tiles of C.
+
+    args: the fields of PassSteps from steps on, LLVM values.
+    """
+    steps, first, a, b, unread = args
+    form, cells = FORMATS[kind], [(i, j) for i in range(down) for j in (0, 1)]
+    stride = I64(2 * TILE * form.parts)
+
+    def step(k, here):
+        loaded = None, None
+        for parts in products:
+            fresh, loaded = [new != old for new, old in zip(parts, loaded, strict=True)], parts
+            for i, j in cells:
+                for is_fresh, registers, part, index, address, once in (
+                    (fresh[0], A, parts[0], i, here[0], j == 0),
+                    (fresh[1], B, parts[1], j, here[1], i == 0),
+                ):
+                    if is_fresh and once:
+                        at = builder.add(address, I64(TILE * (2 * part + index)))
+                        _move(builder, "tileloadd64", registers[index], at, I64(ROW))
+                _call(builder, form.dot, I8(C[2 * i + j]), I8(A[i]), I8(B[j]))
+        # The first tile store after some 600 ns holds up the core for 270 ns, as if its unit had
+        # to wake up. A store now and then, to where nothing reads, keeps it awake.
+        turn = builder.and_(builder.add(first, k), I64(AWAKE - 1))
+        with builder.if_then(builder.icmp_signed("==", turn, I64(0))):
+            _move(builder, "tilestored64", A[0], unread, I64(0))
+
+    loop(builder, steps, [(a, stride), (b, stride)], step)
+
+
+def emit_clear(builder, down):
+    """Zeros in `down` × 2 tiles of C."""
+    for register in C[: 2 * down]:
+        _call(builder, "tilezero", I8(register))
+
+
+def emit_store(builder, to, row, down):
+    """`down` × 2 tiles of C to rows of sums."""
+    for i in range(down):
+        for j in (0, 1):
+            at = builder.add(to, builder.add(builder.mul(row, I64(i * LANES)), I64(j * ROW)))
+            _move(builder, "tilestored64", C[2 * i + j], at, row)
+
+
 def emit_block(builder, args, kind, down):
     """`down` × 2 tiles of C = A panel · B panel, from zero, to rows of sums.
 
     args: the fields of Block from steps on, LLVM values.
     """
     steps, a, b, to, row, unread = args
-    form, cells = FORMATS[kind], [(i, j) for i in range(down) for j in (0, 1)]
-    stride = I64(2 * TILE * form.parts)
-    for i, j in cells:
-        _call(builder, "tilezero", I8(C[2 * i + j]))
+    emit_clear(builder, down)
+    for products in FORMATS[kind].passes:
+        emit_pass(builder, (steps, I64(0), a, b, unread), kind, products, down)
+    emit_store(builder, to, row, down)
 
-    def step(products, k, here):
-        loaded = None, None
-        for parts in products:
-            fresh, loaded = [new != old for new, old in zip(parts, loaded, strict=True)], parts
-            for i, j in cells:
-                for is_fresh, registers, part, index, address, first in (
-                    (fresh[0], A, parts[0], i, here[0], j == 0),
-                    (fresh[1], B, parts[1], j, here[1], i == 0),
-                ):
-                    if is_fresh and first:
-                        at = builder.add(address, I64(TILE * (2 * part + index)))
-                        _move(builder, "tileloadd64", registers[index], at, I64(ROW))
-                _call(builder, form.dot, I8(C[2 * i + j]), I8(A[i]), I8(B[j]))
-        # The first tile store after some 600 ns holds up the core for 270 ns, as if its unit had
-        # to wake up. A store now and then, to where nothing reads, keeps it awake.
-        due = builder.icmp_signed("==", builder.and_(k, I64(AWAKE - 1)), I64(0))
-        with builder.if_then(due):
-            _move(builder, "tilestored64", A[0], unread, I64(0))
 
-    for products in form.passes:
-        loop(builder, steps, [(a, stride), (b, stride)], functools.partial(step, products))
-    for i, j in cells:
-        at = builder.add(to, builder.add(builder.mul(row, I64(i * LANES)), I64(j * ROW)))
-        _move(builder, "tilestored64", C[2 * i + j], at, row)
+def _choose(builder, case, emitters):
+    """Runs the emitter with the number `case`, which is known at run time."""
+    done = builder.append_basic_block("chosen")
+    choice = builder.switch(case, done)
+    for number, emit in emitters.items():
+        here = builder.append_basic_block("case")
+        choice.add_case(I64(number), here)
+        builder.position_at_end(here)
+        emit()
+        builder.branch(done)
+    builder.position_at_end(done)
+
+
+def _two(builder, rows):
+    """1 where so many rows need two tiles, else 0."""
+    return builder.zext(builder.icmp_signed(">", rows, I64(LANES)), I64)
 
 
 @intrinsic
@@ -200,20 +224,61 @@ def block(typingctx, operands):
 
     def codegen(context, builder, sig, args):
         kind, rows, *rest = _fields(context, builder, sig, args)
-        done = builder.append_basic_block("multiplied")
-        two = builder.zext(builder.icmp_signed(">", rows, I64(LANES)), I64)
-        case = builder.add(builder.mul(kind, I64(2)), two)
-        choice = builder.switch(case, done)
-        for index in range(2 * len(FORMATS)):
-            here = builder.append_basic_block("case")
-            choice.add_case(I64(index), here)
-            builder.position_at_end(here)
-            emit_block(builder, rest, index // 2, 1 + index % 2)
-            builder.branch(done)
-        builder.position_at_end(done)
+        emitters = {
+            2 * which + down - 1: functools.partial(emit_block, builder, rest, which, down)
+            for which in range(len(FORMATS)) for down in (1, 2)
+        }  # fmt: skip
+        case = builder.add(builder.mul(kind, I64(2)), _two(builder, rows))
+        _choose(builder, case, emitters)
         return context.get_dummy_value()
 
     return types.void(operands), codegen
+
+
+@intrinsic
+def clear(typingctx):
+    """`emit_clear`, of all: a block begins."""
+
+    def codegen(context, builder, sig, args):
+        emit_clear(builder, 2)
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
+def advance(typingctx, operands):
+    """PassSteps: some steps of a pass over two panels, whose sums stay in the registers."""
+
+    def codegen(context, builder, sig, args):
+        kind, rows, turn, *rest = _fields(context, builder, sig, args)
+        emitters = {
+            4 * which + 2 * number + down - 1: functools.partial(
+                emit_pass, builder, rest, which, products, down
+            )
+            for which, form in enumerate(FORMATS)
+            for number, products in enumerate(form.passes)
+            for down in (1, 2)
+        }
+        case = builder.add(builder.mul(kind, I64(2)), turn)
+        _choose(builder, builder.add(builder.mul(case, I64(2)), _two(builder, rows)), emitters)
+        return context.get_dummy_value()
+
+    return types.void(operands), codegen
+
+
+@intrinsic
+def store(typingctx, rows, to, row):
+    """`emit_store`: the sums of a block of 1 to 32 rows, `row` bytes apart."""
+
+    def codegen(context, builder, sig, args):
+        rows, to, row = args
+        emitters = {down - 1: functools.partial(emit_store, builder, to, row, down)
+                    for down in (1, 2)}  # fmt: skip
+        _choose(builder, _two(builder, rows), emitters)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 3), codegen
 
 
 @intrinsic
@@ -238,7 +303,7 @@ def release(typingctx):
     return types.void(), codegen
 
 
-def _prefetch(builder, address, write, level):
+def prefetch(builder, address, write, level):
     """Fetches a line; level: 3 for the first-level cache, 2 for the second."""
     fetch = ir.FunctionType(ir.VoidType(), [I8.as_pointer(), I32, I32, I32])
     fetch = cgutils.get_or_insert_function(builder.module, fetch, "llvm.prefetch")
@@ -247,20 +312,16 @@ def _prefetch(builder, address, write, level):
 
 
 @intrinsic
-def expect(typingctx, rows, to, row):
-    """Fetches rows of 32 floats that are written later, so that no store waits for memory."""
+def fetch_lines(typingctx, lines, address):
+    """Fetches lines, one at least, that are read later into the second-level cache."""
 
     def codegen(context, builder, sig, args):
-        rows, to, row = args
-
-        def line(_, here):
-            for half in (0, ROW):
-                _prefetch(builder, builder.add(here[0], I64(half)), 1, 3)
-
-        loop(builder, rows, [(to, row)], line)
+        lines, address = args
+        line = [(address, I64(ROW))]
+        loop(builder, lines, line, lambda _, here: prefetch(builder, here[0], 0, 2))
         return context.get_dummy_value()
 
-    return types.void(*[types.int64] * 3), codegen
+    return types.void(types.int64, types.int64), codegen
 
 
 @intrinsic
@@ -268,83 +329,7 @@ def fetch_line(typingctx, address):
     """Fetches a line that is read later into the second-level cache."""
 
     def codegen(context, builder, sig, args):
-        _prefetch(builder, args[0], 0, 2)
+        prefetch(builder, args[0], 0, 2)
         return context.get_dummy_value()
 
     return types.void(types.int64), codegen
-
-
-# ------------------------------------------------------- from a block of sums to entries of C
-
-
-def emit_finish(builder, args, factor):
-    """rows of C = (sums·factor + start) + old, with one rounding for each of the two additions.
-
-    args: the fields of Finish, LLVM values, as factor is.
-    """
-    rows, to, row, sums, start, old, old_row = args
-    fma = ir.FunctionType(FLOATS, [FLOATS] * 3)
-    fma = cgutils.get_or_insert_function(builder.module, fma, f"llvm.fma.v{LANES}f32")
-    factor = _lanes(builder, factor, FLOATS)
-    starts = [_load(builder, start, FLOATS, I64(half)) for half in (0, ROW)]
-
-    def line(_, here):
-        to, sums, old = here
-        for half, first in zip((0, ROW), starts, strict=True):
-            total = builder.call(fma, [_load(builder, sums, FLOATS, I64(half)), factor, first])
-            total = builder.fadd(total, _load(builder, old, FLOATS, I64(half)))
-            _store(builder, total, builder.add(to, I64(half)))
-
-    loop(builder, rows, [(to, row), (sums, I64(4 * SIDE)), (old, old_row)], line)
-
-
-def emit_finish_int8(builder, args):
-    """rows of C = (s·t)·(sums + zero·sums of w) + bias, in this order.
-
-    args: the fields of FinishInt8, LLVM values.
-    """
-    rows, to, row, sums, s, zero, t, sums_of_w, bias = args
-    fixed = [
-        [_load(builder, x, kind, I64(half)) for half in (0, ROW)]
-        for kind, x in ((FLOATS, t), (WORDS, sums_of_w), (FLOATS, bias))
-    ]
-
-    def line(_, here):
-        to, sums, s, zero = here
-        of_row = _everywhere(builder, s, FLOATS, LANES)
-        shift = _everywhere(builder, zero, WORDS, LANES)
-        for half, t_, w, b in zip((0, ROW), *fixed, strict=True):
-            total = builder.add(_load(builder, sums, WORDS, I64(half)), builder.mul(shift, w))
-            y = builder.fmul(builder.sitofp(total, FLOATS), builder.fmul(of_row, t_))
-            _store(builder, builder.fadd(y, b), builder.add(to, I64(half)))
-
-    lines = [(to, row), (sums, I64(4 * SIDE)), (s, I64(4)), (zero, I64(4))]
-    loop(builder, rows, lines, line)
-
-
-def _lanes(builder, value, kind):
-    """A value in every lane of a vector."""
-    one = builder.insert_element(ir.Constant(kind, ir.Undefined), value, I32(0))
-    return builder.shuffle_vector(one, one, ir.Constant(WORDS, [0] * LANES))
-
-
-@intrinsic
-def finish(typingctx, operands, factor):
-    """Finish, and the float32 factor: `emit_finish`."""
-
-    def codegen(context, builder, sig, args):
-        emit_finish(builder, _fields(context, builder, sig, args), args[1])
-        return context.get_dummy_value()
-
-    return types.void(operands, types.float32), codegen
-
-
-@intrinsic
-def finish_int8(typingctx, operands):
-    """FinishInt8: `emit_finish_int8`."""
-
-    def codegen(context, builder, sig, args):
-        emit_finish_int8(builder, _fields(context, builder, sig, args))
-        return context.get_dummy_value()
-
-    return types.void(operands), codegen

@@ -18,7 +18,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import numba
 import numpy as np
 from llvmlite import ir
-from numba import get_num_threads, njit, prange, types
+from numba import carray, get_num_threads, njit, prange, types
 from numba.core import cgutils, codegen, config, event
 from numba.extending import intrinsic
 
@@ -26,7 +26,8 @@ from minidistil.ops.runtime.kernel_cache import KernelCache
 from minidistil.ops.runtime.machine_code import Pipeline
 
 __all__ = [
-    "CHUNKS", "FEATURES", "address_of", "bits_from_float", "cgutils", "compilations", "cores",
+    "CHUNKS", "FEATURES", "address_of", "bits_from_float", "carray", "cgutils", "compilations",
+    "cores",
     "erf", "erf_of_array", "exact", "exp", "float_from_bits", "get_num_threads", "helper",
     "intrinsic", "ir", "kernel", "own_code", "prange", "serial", "tanh", "threads", "types",
     "use_threads",
