@@ -39,7 +39,7 @@ if any(spec is None or spec.origin is None for spec in specs):  # no origin: a l
 # %%
 import math  # noqa: F401  (for your kernels)
 
-from numba import cuda, float32  # noqa: F401
+from numba import cuda, float32
 
 from minidistil import puzzles
 
@@ -79,6 +79,20 @@ def relu_map(x, y):
 
 # %%
 puzzles.check("relu_map", relu_map)
+
+# %% [markdown]
+# This is how a mistake is shown. A kernel without the block's number uses the first four numbers
+# twice, and the last four never:
+
+
+# %%
+@cuda.jit
+def first_four(x, y):
+    i = cuda.threadIdx.x
+    y[i] = max(x[i], float32(0))
+
+
+puzzles.check("relu_map", first_four)
 
 # %% [markdown]
 # ## 2 · Guard
