@@ -31,7 +31,8 @@ from minidistil.ops.runtime.workspace import empty
 
 def update(p, m, v, g, *, lr, beta1, beta2, eps, weight_decay, step, scale=1.0):
     """p, m, v, g of one shape  ->  the new p, a fresh array; m and v change in place."""
-    g, new = g * scale, p * (1 - lr * weight_decay)
+    g = g * scale
+    new = p * (1 - lr * weight_decay)
     m += (1 - beta1) * (g - m)
     v *= beta2
     v += (1 - beta2) * g * g
