@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minidistil.ops.runtime.workspace import LINE, SMALL, Workspace, empty, empty_like, zeros
+from minidistil.ops.runtime.workspace import (
+    LINE,
+    SMALL,
+    Workspace,
+    empty,
+    empty_like,
+    owns_memory,
+    zeros,
+)
 
 
 def address(x):
@@ -32,6 +40,13 @@ def test_what_a_view_still_shows_is_kept():
         assert not view.any()
 
 
+def test_an_array_owns_its_memory_and_a_view_of_it_does_not():
+    with Workspace():
+        x = empty((300, 400))
+        assert owns_memory(x) and owns_memory(np.empty(3))
+        assert x.T.base is x and not owns_memory(x.T) and not owns_memory(x[1:])
+
+
 def test_arrays_outlive_the_workspace():
     with Workspace():
         x = zeros((300, 400))
@@ -41,11 +56,10 @@ def test_arrays_outlive_the_workspace():
     assert not x.any()
 
 
-def test_outside_arrays_are_fresh_and_small_ones_own_their_memory():
+def test_outside_arrays_are_fresh_and_own_their_memory():
     x, y = empty((300, 400)), empty((300, 400))
     assert not np.shares_memory(x, y)
-    assert x.base.base is None and x.base.nbytes == x.nbytes + LINE  # x alone keeps its memory
-    assert empty(SMALL // 4 - 1).base is None
+    assert owns_memory(x) and x.base.nbytes == x.nbytes + LINE
     with Workspace():
         assert empty(SMALL // 4 - 1).base is None
 

@@ -37,7 +37,7 @@ from minidistil.ops.kernels.register_tile_narrow import (
 from minidistil.ops.kernels.row_rounding import bf16_row, whole_row
 from minidistil.ops.runtime import amx
 from minidistil.ops.runtime.cpu import address_of, exact, get_num_threads, prange, use_threads
-from minidistil.ops.runtime.workspace import empty
+from minidistil.ops.runtime.workspace import empty, owns_memory
 
 NEAR = 1 << 18  # bytes of packed x that stay in the second-level cache while panels of W pass by
 TOGETHER = 4  # steps packed at a time
@@ -85,7 +85,7 @@ def packed(weight: np.ndarray, pack: Callable[[np.ndarray], Packed]) -> Packed:
 
     A model's update replaces arrays, so the kept panels are never out of date.
     """
-    if weight.flags.writeable or weight.base is not None:
+    if weight.flags.writeable or not owns_memory(weight):
         return pack(weight)
     key = id(weight), pack.__name__
     if key not in _kept:

@@ -7,7 +7,8 @@ from buffers that stay allocated.
 
 A buffer is free again when only the workspace refers to it. In NumPy every view of an array, and
 every view of a view, holds a reference to the array that owns the memory, so the owner's reference
-count decides: memory that any array still shows is never handed out again.
+count decides: memory that any array still shows is never handed out again. The parameters of a
+model in training are such arrays, too: AdamW writes the new ones into the memory of earlier ones.
 """
 
 import math
@@ -24,6 +25,20 @@ LINE = 64  # bytes in a cache line, and in the widest vector
 
 _active = ContextVar("workspace", default=None)
 _frugal = ContextVar("frugal", default=False)
+
+
+class Buffer(np.ndarray):
+    """A buffer of bytes. A type of its own ends NumPy's search for an owner: the array that `empty`
+    cuts from it is the `base` of its own views, as an array with memory of its own is."""
+
+    start: int  # of the first cache line
+
+    @classmethod
+    def new(cls, size: int) -> Self:
+        """A buffer of that many bytes."""
+        buffer = cls(size, np.uint8)
+        buffer.start = -buffer.ctypes.data % LINE
+        return buffer
 
 
 class Workspace:
@@ -45,7 +60,7 @@ class Workspace:
         """Bytes held, in use or free."""
         return sum(size * len(buffers) for size, buffers in self._buffers.items())
 
-    def take(self, nbytes: int) -> np.ndarray:
+    def take(self, nbytes: int) -> Buffer:
         """A free buffer with room for nbytes from the beginning of a cache line on."""
         size = size_class(nbytes + LINE)
         found = self._buffers.get(size, ())
@@ -56,7 +71,7 @@ class Workspace:
 
     def _new(self, size):
         buffers = self._buffers.setdefault(size, [])
-        buffers.append(np.empty(size, np.uint8))
+        buffers.append(Buffer.new(size))
         return buffers
 
 
@@ -76,9 +91,13 @@ def empty(shape: int | tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
     nbytes = cells * dtype.itemsize
     if nbytes < SMALL:
         return np.empty(shape, dtype)
-    buffer = np.empty(nbytes + LINE, np.uint8) if workspace is None else workspace.take(nbytes)
-    start = -buffer.__array_interface__["data"][0] % LINE
-    return buffer[start : start + nbytes].view(dtype).reshape(shape)
+    buffer = Buffer.new(nbytes + LINE) if workspace is None else workspace.take(nbytes)
+    return np.ndarray(shape, dtype, buffer, buffer.start)
+
+
+def owns_memory(x: np.ndarray) -> bool:
+    """Whether x is no view of another array."""
+    return x.base is None or isinstance(x.base, Buffer)
 
 
 def aligned(nbytes: int) -> np.ndarray:
