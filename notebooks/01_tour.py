@@ -1,6 +1,7 @@
 # %% [markdown]
 # # 1 · A tour
 #
+# [← 0 why distil at all](00_why.ipynb) ·
 # [2 what a backward is →](02_backward.ipynb) ·
 # about 30 minutes
 #
@@ -20,7 +21,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-specs = [importlib.util.find_spec(name) for name in ("minidistil", "matplotlib")]
+needed = "minidistil", "matplotlib", "greenlet"
+specs = [importlib.util.find_spec(name) for name in needed]
 if any(spec is None or spec.origin is None for spec in specs):  # no origin: a left-over folder
     clone = (toml.parent for toml in Path("..").glob("pyproject.toml"))
     sources = [*Path().glob("minidistil*.[wz]*"), *clone]
@@ -243,4 +245,5 @@ lesson.check(1)
 #   parameter. A step against the gradient makes the word more probable.
 # * A student is a copy of some of its teacher's layers, with a loss of three parts.
 #
+# [← 0 why distil at all](00_why.ipynb) ·
 # [2 what a backward is →](02_backward.ipynb)

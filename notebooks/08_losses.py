@@ -23,7 +23,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-specs = [importlib.util.find_spec(name) for name in ("minidistil", "matplotlib")]
+needed = "minidistil", "matplotlib", "greenlet"
+specs = [importlib.util.find_spec(name) for name in needed]
 if any(spec is None or spec.origin is None for spec in specs):  # no origin: a left-over folder
     clone = (toml.parent for toml in Path("..").glob("pyproject.toml"))
     sources = [*Path().glob("minidistil*.[wz]*"), *clone]
@@ -54,7 +55,7 @@ teacher = md.from_pretrained(folder, task="fill-mask")
 # A label is one word: *terrible*. The teacher's probabilities contain more: *horrible* and *boring*
 # are plausible too, *green* is not. Dividing the logits by a temperature $\tau$ before the softmax
 # enlarges the small probabilities. The picture has the teacher's ten most probable words and,
-# apart from them, *green*, whose probability is too small to be seen:
+# apart from them, *green*, whose probability is nearly 0:
 #
 # $$t_v = \frac{e^{z_v/\tau}}{\sum_w e^{z_w/\tau}} .$$
 

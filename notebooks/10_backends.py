@@ -22,7 +22,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-specs = [importlib.util.find_spec(name) for name in ("minidistil", "matplotlib")]
+needed = "minidistil", "matplotlib", "greenlet"
+specs = [importlib.util.find_spec(name) for name in needed]
 if any(spec is None or spec.origin is None for spec in specs):  # no origin: a left-over folder
     clone = (toml.parent for toml in Path("..").glob("pyproject.toml"))
     sources = [*Path().glob("minidistil*.[wz]*"), *clone]
@@ -219,6 +220,7 @@ bits = []
 for threads in range(1, cpu.get_num_threads() + 1):
     with cpu.threads(threads):
         bits.append(kernel.backward(big, cache)[2].tobytes())
+# measured here: how many threads there are
 print(f"the library on 1 to {len(bits)} threads: {len(set(bits))} different result")
 assert len(set(bits)) == 1
 

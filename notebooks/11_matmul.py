@@ -26,7 +26,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-specs = [importlib.util.find_spec(name) for name in ("minidistil", "matplotlib")]
+needed = "minidistil", "matplotlib", "greenlet"
+specs = [importlib.util.find_spec(name) for name in needed]
 if any(spec is None or spec.origin is None for spec in specs):  # no origin: a left-over folder
     clone = (toml.parent for toml in Path("..").glob("pyproject.toml"))
     sources = [*Path().glob("minidistil*.[wz]*"), *clone]
@@ -114,7 +115,7 @@ def three_loops(a, b):
 
 
 small = lesson.size(64, 16)
-measure("1 loops in Python", three_loops, A[:small, :small], B[:small, :small])
+measure("1 loops in Python", three_loops, A[:small, :small], B[:small, :small])  # measured here
 
 # %% [markdown]
 # ## 2. The same loops, compiled
@@ -124,7 +125,7 @@ measure("1 loops in Python", three_loops, A[:small, :small], B[:small, :small])
 
 # %%
 ijk = njit(three_loops, fastmath=cpu.FASTMATH)
-measure("2 compiled, order i j k", ijk)
+measure("2 compiled, order i j k", ijk)  # measured here
 
 # %% [markdown]
 # ## 3. Another order
@@ -144,7 +145,7 @@ def ikj(a, b):
     return c
 
 
-measure("3 order i k j", ikj)
+measure("3 order i k j", ikj)  # measured here
 
 # %% [markdown]
 # ## 4. Blocks that fit the cache
@@ -170,7 +171,7 @@ def blocks(a, b):
     return c
 
 
-measure("4 blocks", blocks)
+measure("4 blocks", blocks)  # measured here
 
 # %% [markdown]
 # ## 5. Sums that stay in registers
@@ -197,7 +198,7 @@ def four_rows(a, b):
     return c
 
 
-measure("5 four rows, two steps at once", four_rows)
+measure("5 four rows, two steps at once", four_rows)  # measured here
 
 # %% [markdown]
 # ## 6. A tile that never leaves the registers
@@ -231,6 +232,7 @@ cores = cpu.get_num_threads()
 with amx.without_amx():
     with cpu.threads(1):
         measure("6 the library's tile, one thread", matmul.matmul)
+    # measured here
     measure(f"7 the same, {cores} threads", matmul.matmul, clock=time.perf_counter)
 
 # %% [markdown]
@@ -252,7 +254,7 @@ print(2 * {n}**3 / best / 1e9)
 one = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 done = subprocess.run([sys.executable, "-c", blas], env=one, capture_output=True, check=True)
 speed["8 NumPy's BLAS, one thread"] = float(done.stdout)
-print(f"8 NumPy's BLAS, one thread {float(done.stdout):17.3f} GFLOP/s")
+print(f"8 NumPy's BLAS, one thread {float(done.stdout):17.3f} GFLOP/s")  # measured here
 
 # %% [markdown]
 # ## How fast could it be?
@@ -272,7 +274,7 @@ panels = [rng.standard_normal(size).astype(np.float32) for size in (256 * MR, 25
 zeros, times = np.zeros(NR, np.float32), lesson.size(1000, 100)
 where = [x.ctypes.data for x in (*panels, zeros)]
 peak = 2 * 256 * MR * NR * times / seconds(lambda: only_tiles(times, *where)) / 1e9
-reached = speed["6 the library's tile, one thread"] / peak
+reached = speed["6 the library's tile, one thread"] / peak  # measured here
 print(f"peak of a core {peak:.1f} GFLOP/s; the library's product reaches {reached:.0%} of it")
 
 # %%
@@ -338,7 +340,7 @@ words = b_tile.reshape(16, 2, 16).transpose(0, 2, 1)  # word, column, channel of
 print("B in memory:", words.shape, "bfloat16 =", words.size * 2, "bytes")
 c_tile = amx_reference.tdpbf16ps(np.zeros((16, 16), np.float32), a_tile, b_tile)
 print("error against float64:", rms(c_tile - np.float64(a_tile) @ b_tile))
-print("this machine:", amx.refusal() or "has AMX, and Linux grants it")
+print("here:", amx.refusal() or "AMX, granted by Linux")  # of this machine
 
 # %% [markdown]
 # **Why 2 × 2.** The unit takes 16 cycles for a product, and a load of a tile takes 8 cycles from
@@ -420,7 +422,7 @@ assert errors["6 products on tiles"] < 1
 # 171, and AVX-512 computes 64.
 
 # %%
-roofs = {"float32, vectors": peak}
+roofs = {"float32, vectors": peak}  # of this machine
 if amx.in_use():
     with cpu.threads(1):
         measure("9 AMX, six products, one thread", matmul.matmul)
@@ -452,6 +454,7 @@ else:
 # slope, as reading its weights takes longer than multiplying with them, and 8×128 by the roof.
 
 # %%
+# of this machine
 far = lesson.size(peak_cpu.FAR, 1 << 16)  # bytes, more than a cache holds
 bandwidth = peak_cpu.bandwidth(far, 1, time.process_time, read=far) / 1e9  # GB/s
 rows, C = lesson.size(16_384, 64), 256

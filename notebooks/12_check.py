@@ -2,7 +2,7 @@
 # # 12 · Cross-checking, and the collection of bugs
 #
 # [← 11 the road to the machine's peak](11_matmul.ipynb) ·
-# [appendix: thirty-eight facts →](13_facts.ipynb) ·
+# [14 CUDA puzzles →](14_cuda_puzzles.ipynb) ·
 # about 45 minutes
 #
 # You have written your own attention, or LayerNorm, or distillation loss, perhaps in PyTorch, and
@@ -22,7 +22,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-specs = [importlib.util.find_spec(name) for name in ("minidistil", "matplotlib")]
+needed = "minidistil", "matplotlib", "greenlet"
+specs = [importlib.util.find_spec(name) for name in needed]
 if any(spec is None or spec.origin is None for spec in specs):  # no origin: a left-over folder
     clone = (toml.parent for toml in Path("..").glob("pyproject.toml"))
     sources = [*Path().glob("minidistil*.[wz]*"), *clone]
@@ -119,7 +120,7 @@ if importlib.util.find_spec("torch") and importlib.util.find_spec("transformers"
     inputs = {name: torch.tensor(array) for name, array in batch.items()}
     module(**inputs, labels=torch.tensor(labels)).loss.backward()
     scale = max(md.testing.rms(g) for g in truth_grads.values())
-    ratios = []
+    ratios = []  # measured here
     for name, parameter in module.named_parameters():
         error, allowed = md.testing.compare(
             name, grads[name], parameter.grad.numpy(), truth_grads[name], scale=scale
@@ -319,4 +320,4 @@ lesson.check("repaired", repaired)
 # * A mistake is named if it reproduces the numbers.
 #
 # [← 11 the road to the machine's peak](11_matmul.ipynb) ·
-# [appendix: thirty-eight facts →](13_facts.ipynb)
+# [14 CUDA puzzles →](14_cuda_puzzles.ipynb)

@@ -1,8 +1,9 @@
 # %% [markdown]
 # # 14 · CUDA puzzles
 #
-# [← 12 cross-checking](12_check.ipynb) · [13 facts, an appendix](13_facts.ipynb) · 2 to 4 hours,
-# no GPU needed
+# [← 12 cross-checking](12_check.ipynb) ·
+# [appendix: thirty-eight facts →](13_facts.ipynb) ·
+# about 3 hours, no GPU needed
 #
 # Eight kernels to write, from a map to one tile of attention. Each is a small version of a kernel
 # of this library. Your kernel runs in Numba's simulator, on arrays that record which thread reads
@@ -23,14 +24,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-specs = [importlib.util.find_spec(name) for name in ("minidistil", "greenlet")]
+needed = "minidistil", "matplotlib", "greenlet"
+specs = [importlib.util.find_spec(name) for name in needed]
 if any(spec is None or spec.origin is None for spec in specs):  # no origin: a left-over folder
     clone = (toml.parent for toml in Path("..").glob("pyproject.toml"))
     sources = [*Path().glob("minidistil*.[wz]*"), *clone]
     if not sources:
         here = "Colab's files, at the left edge" if "google.colab" in sys.modules else Path.cwd()
         raise ModuleNotFoundError(f"put minidistil's zip into {here}, then run this cell again")
-    install = [sys.executable, "-m", "pip", "install", "--quiet", str(sources[0]), "greenlet"]
+    install = [sys.executable, "-m", "pip", "install", "--quiet", f"{sources[0]}[demo]"]
     subprocess.run(install, check=True)
     importlib.invalidate_caches()
 
@@ -241,7 +243,7 @@ def attention_tile(q, k, v, y):
 puzzles.check("attention_tile", attention_tile)
 
 # %% [markdown]
-# ## In short
+# ## Summary
 #
 # * A thread finds its numbers from its own indices; a guard keeps it inside the array.
 # * Threads of a block meet in shared memory. Between two barriers a cell has one writer and no
@@ -255,3 +257,6 @@ puzzles.check("attention_tile", attention_tile)
 # [`ops/layernorm.py`](../minidistil/ops/layernorm.py), tiles in registers in
 # [`matmul_cuda.py`](../minidistil/ops/kernels/matmul_cuda.py), and attention with its backward in
 # [`flash_attention_cuda.py`](../minidistil/ops/kernels/flash_attention_cuda.py).
+#
+# [← 12 cross-checking](12_check.ipynb) ·
+# [appendix: thirty-eight facts →](13_facts.ipynb)

@@ -14,7 +14,7 @@ SIZES = ("--vocab-size", "150", "--layers", "2", "--hidden", "16", "--heads", "2
          "--intermediate", "32", "--max-length", "32", "--dropout", "0.1")  # fmt: skip
 SMALL = ("--backend", "numpy", "--batch-tokens", "256", "--eval-tokens", "600",
          "--deterministic", "--log-every", "1", "--eval-every", "4")  # fmt: skip
-TIMEOUT = 120
+TIMEOUT = 300
 
 
 def launcher():

@@ -1,5 +1,6 @@
 """What the tests of interactive pages share: the data of a page, node, and headless Chromium."""
 
+import html
 import json
 import re
 import shutil
@@ -47,19 +48,40 @@ def run_in_node(script, value):
     return json.loads(done.stdout)
 
 
-def shown_in_chromium(page, tmp_path, script=""):
-    """The page's document after its scripts and another one have run; no script may fail."""
+SCREENS = ((1280, "light"), (390, "dark"))  # widths of a desktop and a phone
+PAPER = {"light": "rgb(255, 255, 255)", "dark": "rgb(22, 24, 28)"}
+WATCHED = "addEventListener('error', (e) => document.title = 'failed: ' + e.message);"
+MEASURED = """Object.assign(document.documentElement.dataset, {
+  width: innerWidth, wide: document.documentElement.scrollWidth,
+  paper: getComputedStyle(document.body).backgroundColor});"""
+FRAME = """<!doctype html><iframe id="frame" style="width: {width}px; height: 900px; border: 0"
+srcdoc="{page}"></iframe><script>frame.onload = () => setTimeout(() => {{
+document.documentElement.replaceWith(frame.contentDocument.documentElement.cloneNode(true)); }});
+</script>"""
+
+
+def shown_in_chromium(page, tmp_path, script="", screen=SCREENS[0]):
+    """The page's document after its scripts and another one have run, on a screen.
+
+    No script may fail, nothing may be wider than the screen, and the colours are the scheme's.
+    """
     if CHROMIUM is None:
         pytest.skip("no Chromium")
-    watched = "<script>addEventListener('error', (e) => document.title = 'failed: ' + e.message);"
-    page = page.replace("<style>", f"{watched}</script><style>", 1)
+    width, scheme = screen
+    page = page.replace("<style>", f"<script>{WATCHED}</script><style>", 1)
+    page = page.replace("</body>", f"<script>{script};{MEASURED}</script></body>")
     copy = tmp_path / "shown.html"
-    copy.write_text(page.replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
-    argv = [CHROMIUM, *QUIET, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
+    copy.write_text(FRAME.format(width=width, page=html.escape(page)), encoding="utf-8")
+    dark = "--blink-settings=preferredColorScheme=" + ("0" if scheme == "dark" else "1")
+    argv = [CHROMIUM, *QUIET, dark, "--window-size=1400,1000", "--dump-dom",
+            f"--user-data-dir={tmp_path / 'profile'}"]  # fmt: skip
     done = subprocess.run([*argv, copy.as_uri()], capture_output=True, text=True, timeout=120,
                           check=True)  # fmt: skip
-    assert "<title>failed" not in done.stdout
-    return done.stdout
+    shown = done.stdout
+    assert "<title>failed" not in shown
+    measured = re.search(r'data-width="(\d+)" data-wide="(\d+)" data-paper="([^"]*)"', shown)
+    assert measured[1] == str(width) and int(measured[2]) <= width and measured[3] == PAPER[scheme]
+    return shown
 
 
 def noisy(model, seed=0):

@@ -151,6 +151,14 @@ def test_what_is_left_is_listed(own):
     )
 
 
+def test_a_file_that_raises_is_described(own):
+    lesson.fill(1)
+    own.rewrite("import numpy as np\n", "import numpy as np\n\nsize = width\n")
+    own.printed()
+    lesson.check(1)
+    assert own.printed() == f"○ {FILE} stopped with NameError: name 'width' is not defined\n"
+
+
 @pytest.mark.parametrize(("text", "message"), [
     (None, "○ there is no my_distilbert.py here: lesson.start() writes it"),
     ("x = 1\ndef f(:\n", "○ my_distilbert.py, line 2: invalid syntax"),
@@ -174,6 +182,27 @@ def test_a_known_mistake_is_refused_with_its_own_sentence(name, sentence):
     out = grade(piece(name), changed(name, MISTAKES[name][sentence]))
     assert out.startswith(f"✗ {name}"), out
     assert out.endswith(f"  Diagnosis: {sentence}"), out
+
+
+@pytest.mark.parametrize(("name", "change"), [
+    ("log_softmax", ("np.log(np.exp(shifted).sum(axis=-1, keepdims=True))",
+                     "np.logaddexp.reduce(shifted, axis=-1, keepdims=True)")),
+    ("linear_backward", ("drows.T @ rows", "np.einsum('no,ni->oi', drows, rows)")),
+    ("layernorm", ("(centred**2).mean(axis=-1, keepdims=True)", "x.var(axis=-1, keepdims=True)")),
+    ("softmax_backward", ("p * (dp - (dp * p).sum(axis=-1, keepdims=True))",
+                          "p * dp - p * np.einsum('...j,...j->...', dp, p)[..., None]")),
+    ("attention_weights", ("-np.inf", "-1e30")),
+    ("attention_backward", ("tuple(merge_heads(x) for x in (dq, dk, dv))",
+                            "[merge_heads(dq), merge_heads(dk), merge_heads(dv)]")),
+    ("embedding_backward", (
+        "np.add.at(dtable, ids, dy)",
+        "dtable += np.eye(shape[0])[ids.ravel()].T @ dy.reshape(-1, dy.shape[-1])")),
+    ("kl_divergence", ("(p_t * (log_t - log_s)).sum()", "(p_t @ (log_t - log_s).T).trace()")),
+    ("adamw", ("m += (1 - beta1) * (g - m)", "m[...] = beta1 * m + (1 - beta1) * g")),
+    ("block_backward", ("du = du + dlin1", "du += dlin1")),
+])  # fmt: skip
+def test_another_way_to_write_a_function_is_accepted(name, change):
+    assert grade(piece(name), changed(name, change)) == f"✓ {name} is right"
 
 
 def test_the_page_itself_is_right():

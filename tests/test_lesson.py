@@ -5,9 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import minidistil as md
 from minidistil import lesson
-from minidistil.lesson.exercise import call, chapters
+from minidistil.lesson.exercise import call, chapters, find
 from minidistil.lesson.grading import grade
+from minidistil.model.bundled_teacher import default_teacher
 
 EXERCISES = [x for chapter in chapters().values() for x in chapter.values()]
 WRONG = [(x, sentence) for x in EXERCISES for sentence in x.mistakes]
@@ -102,6 +104,13 @@ def test_words_are_compared_as_words():
     exercise = exercise_of(lambda text: text.split(), "a b")
     assert "is right" in grade(exercise, lambda text: ["a", "b"])
     assert "is ['a b'] instead of ['a', 'b']" in grade(exercise, lambda text: [text])
+    assert "is 3 instead of ['a', 'b']" in grade(exercise, lambda text: 3)
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=lambda exercise: exercise.name)
+@pytest.mark.parametrize("answer", [3, "text", [], {}, (), np.zeros((1, 2, 3)), object()], ids=str)
+def test_an_answer_of_any_kind_is_described(exercise, answer):
+    assert grade(exercise, lambda *args, **options: answer).startswith(f"✗ {exercise.name}")
 
 
 def test_an_unknown_name_lists_the_known_ones():
@@ -137,6 +146,13 @@ def test_an_exercise_is_complete(exercise, capsys):
     out = capsys.readouterr().out
     assert out.startswith(f"def {exercise.name}(") and compile(exercise.source(), "", "exec")
     assert exercise.remark in out
+
+
+def test_the_greedy_split_is_the_tokenizers():
+    tokenizer = md.load_tokenizer(default_teacher())
+    pieces = set(tokenizer.get_vocab())
+    for word in ("unwatchable", "filmmakers", "zzz", "zeitgeist", "☃"):
+        assert find("cut")(word, pieces) == tokenizer.encode(word).tokens[1:-1]
 
 
 @given(st.data())

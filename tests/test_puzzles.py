@@ -1,7 +1,9 @@
 """The CUDA puzzles: right kernels are accepted, each wrong one is refused with its own sentence,
 and races are found by what threads did, not by what happened to come out."""
 
+import ast
 import math
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -15,7 +17,8 @@ pytest.importorskip("greenlet", reason="the simulator's threads: pip install -e 
 from numba import cuda, float32
 
 from minidistil import puzzles
-from minidistil.puzzles.faults import races
+from minidistil.puzzles.faults import WASTES, races
+from minidistil.puzzles.phase import RED
 from minidistil.puzzles.recorder import record
 
 KINDS = {"missing barrier", "race", "out of bounds", "uncoalesced access", "wrong result",
@@ -54,7 +57,8 @@ def test_a_wrong_kernel_is_refused_with_its_own_sentence(puzzle, wrong, capsys):
     kernel = puzzle.edited(wrong.edits)
     picture, said = checked(capsys, puzzle.name, kernel)
     first, second = said.rstrip("\n").split("\n")
-    assert first == f"✗ {puzzle.name}: {wrong.kind}"
+    note = ", the numbers are right" if wrong.kind in WASTES else ""
+    assert first == f"✗ {puzzle.name}: {wrong.kind}{note}"
     assert second.startswith("  Diagnosis: ") and wrong.says in second and len(second) < 500
     assert puzzle.fault(puzzle.run(kernel)).sentence in second, "the same in every run"
     if picture is not None:
@@ -63,6 +67,7 @@ def test_a_wrong_kernel_is_refused_with_its_own_sentence(puzzle, wrong, capsys):
 
 def test_the_sentences_differ_and_every_kind_occurs():
     assert {wrong.kind for _, wrong in WRONG} >= KINDS
+    assert {*WASTES} <= {wrong.kind for _, wrong in WRONG}
     for puzzle in ALL:
         sentences = [(wrong.kind, wrong.says) for wrong in puzzle.wrong]
         assert len(set(sentences)) == len(sentences), puzzle.name
@@ -75,6 +80,19 @@ def test_every_file_with_a_puzzle_is_listed():
     with_puzzle = {p.stem for p in folder.glob("*.py") if "PUZZLE = " in p.read_text("utf-8")}
     assert with_puzzle == set(puzzles.NAMES) and len(puzzles.NAMES) == 8
     assert all(puzzle.name == name for puzzle, name in zip(ALL, puzzles.NAMES, strict=True))
+
+
+def test_the_chapter_has_every_puzzle_in_order_and_no_solution():
+    """Each with a picture, an empty kernel with the solution's parameters, and a check."""
+    chapter = Path(__file__).resolve().parent.parent / "notebooks" / "14_cuda_puzzles.py"
+    text = chapter.read_text("utf-8")
+    for call in (r'^puzzles\.draw\("(\w+)"\)$', r'^puzzles\.check\("(\w+)", \1\)$'):
+        assert tuple(re.findall(call, text, re.MULTILINE)) == puzzles.NAMES
+    kernels = [n for n in ast.parse(text).body if isinstance(n, ast.FunctionDef)]
+    for kernel, puzzle in zip(kernels, ALL, strict=True):
+        assert ast.get_docstring(kernel) and len(kernel.body) == 1
+        first = ast.parse(puzzle.source()).body[0]
+        assert (kernel.name, ast.unparse(kernel.args)) == (first.name, ast.unparse(first.args))
 
 
 def test_an_empty_kernel_is_no_mistake(capsys):
@@ -117,10 +135,22 @@ def test_device_functions_and_math_are_those_of_a_device(capsys):
     @cuda.jit
     def relu_map(x, y):
         i = cuda.grid(1)
-        y[i] = power(x[i] * 30)
+        y[i] = power(x[i] * 30) / power(x[i] * 30)
 
     y = puzzles.find("relu_map").run(relu_map).arrays["y"].values
-    assert np.isinf(y[0]) and y[1] > 0, "e^90 is no float32"
+    assert np.isnan(y[0]) and y[1] == 1, "e^90 is no float32"
+
+
+@pytest.mark.parametrize("kernel, says", [
+    (lambda x: None, "✗ relu_map: its parameters are (x), wanted (x, y)"),
+    (lambda x, y: np.maximum(x, 0), "x is used one cell at a time, as in x[i]"),
+    (lambda x, y: list(x), "x is used one cell at a time"),
+    (lambda x, y: x[1:], "x[…] needs integers, not slice"),
+    (lambda x, y: x[0, 0], "x has 1 axes, so x[…] needs as many indices, not 2"),
+    (lambda x, y: y[0], "no thread writes y[0]; cells that are not written: 8 of 8"),
+])  # fmt: skip
+def test_what_is_no_kernel_is_described(kernel, says, capsys):
+    assert says in checked(capsys, "relu_map", kernel)[1]
 
 
 def test_an_unknown_puzzle_is_refused():
@@ -138,6 +168,13 @@ def test_a_picture_marks_cells_outside(capsys):
     picture, _ = checked(capsys, "guarded_add", puzzle.edited(puzzle.wrong[0].edits))
     assert picture.svg.count('stroke-dasharray="3 2"') == 6  # two of a, b and y
     assert "block 2" in picture.svg
+
+
+def test_a_picture_marks_the_accesses_of_a_mistake(capsys):
+    puzzle = puzzles.find("block_sum")
+    picture, _ = checked(capsys, "block_sum", puzzle.edited(puzzle.wrong[0].edits))
+    assert picture.svg.count(RED) == 4, "the cell that is read, that is written, and two lines"
+    assert RED not in puzzles.draw("block_sum").svg
 
 
 STEP = st.tuples(st.sampled_from("rwb"), st.integers(0, 2))  # read, write, barrier; a cell

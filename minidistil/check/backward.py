@@ -14,7 +14,8 @@ from minidistil.check.autograd_graph import custom_functions
 from minidistil.check.crossed import between, crossed
 from minidistil.check.families.family import trace_of
 from minidistil.check.findings import Diagnosis, Row
-from minidistil.check.parameter_gradients import FACTOR
+from minidistil.check.parameter_gradients import CUT, OF_A_WEIGHT
+from minidistil.check.program import depends
 from minidistil.check.relations import PARTLY, relation
 from minidistil.io.counts import counted
 from minidistil.testing import rms
@@ -48,7 +49,7 @@ def locate_backward(comparison, reference, ran, found, bad):
     found: the `directions` of the module's outputs. bad: [Gradient, …] of `compare_gradients`.
     """
     report, alignment = comparison.report, comparison.alignment
-    named = any(d.id != FACTOR for d in report.diagnosis)
+    named = any(d.id not in OF_A_WEIGHT for d in report.diagnosis)
     if named or not (report.first_difference or "").startswith("grad."):
         return
     outputs, ends = _ends(reference, found)
@@ -72,12 +73,33 @@ def locate_backward(comparison, reference, ran, found, bad):
     )
     starts = [nearer.tensor] if nearer else [tensor for tensor, *_ in outputs]
     functions = custom_functions(starts, wrong.tensor)
-    if functions:
+    if not rms(reference.frame.real(wrong.value)):
+        report.diagnosis = [_cut(wrong.name, _reader(reference, wrong.name), report.where)]
+    elif functions:
         ops = crossed(reference, wrong.name, nearer.name) if nearer else "the last step"
         rows = [reference.frame.rows(x) for x in (wrong.value, wrong.exact)]
         after = f", the last {nearer.name}" if nearer else ""
         evidence = f"nearer to the loss the gradient agrees for {counted(place, 'quantity')}{after}"
         _name(report, functions, Wrong(ops, f"∂{wrong.name}", *rows, evidence))
+
+
+def _reader(reference, name):
+    """The first quantity that is computed from a quantity."""
+    order = list(reference.values)
+    later = (n for n in order[order.index(name) + 1 :] if depends(n, name))
+    return next(later, "the outputs")
+
+
+def _cut(name, reader, where):
+    """The Diagnosis of a gradient that stops on its way."""
+    message = (
+        f"No gradient passes from {reader} to {name}: the forward is right, and cut from the "
+        f"graph there.\nyours: ∂{name} = 0\nright: ∂{name} as autograd gives it\n"
+        f"fix: look for detach, no_grad, .data, .item(), or a copy between {name} and what is "
+        f"computed from it"
+    )
+    evidence = f"the gradient of {name} is 0 or does not exist; every quantity agrees"
+    return Diagnosis(CUT, message, where, evidence)
 
 
 def _name(report, functions, wrong):
@@ -156,7 +178,10 @@ def _seen(reference, ran, outputs, ends, alignment):
     seen = []
     for name, each in holders.items():
         got = [(tensor, layout, next(grads)) for tensor, layout in each]
-        got = [(tensor, g.reshape(-1)[layout]) for tensor, layout, g in got if g is not None]
+        got = [
+            (tensor, np.zeros(layout.shape) if g is None else g.reshape(-1)[layout])
+            for tensor, layout, g in got
+        ]
         if got:  # of copies, the one that arrives in the outputs as the quantity does
             tensor, value = min(got, key=lambda pair: rms(pair[1] - exact[name]))
             seen.append(Seen(name, tensor, value, exact[name]))

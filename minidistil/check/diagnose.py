@@ -17,6 +17,7 @@ from minidistil.check.mistakes import mistakes_of
 from minidistil.check.program import Planted, depends, stage_of
 from minidistil.testing import rms
 
+ORDER = "layers-order"  # a mistake of all layers together
 ENOUGH = 3  # a mistake must explain this many more quantities, or all that are left
 
 
@@ -25,6 +26,7 @@ class Known(NamedTuple):
 
     foreign: tuple = ()  # matrices of the module that the model does not have
     layers: tuple = ()  # layers whose parameters may replace those of the first difference
+    indices: tuple = ()  # the model's other layers
     added: tuple = ()  # a vector that is added to every token
 
 
@@ -57,7 +59,8 @@ def diagnose(reference, alignment, known):
             if here is None or not trial.helps(here, stage, m):
                 continue
             followed = trial.follow(planted, start, before)
-            if fit := followed and trial.fit(*followed, m, value):
+            fit = followed and trial.fit(*followed, m, value)
+            if fit and not (m.id == ORDER and fit.spared):
                 fits.append(fit)
         if any(not fit.left for fit in fits):
             break  # everything is explained
@@ -84,7 +87,7 @@ def _by_distance(program, known, stage, names, first):
 
 
 def _sites(program, m, stage):
-    if m.op == "layer_of":
+    if m.op == "layer_of" and m.id != ORDER:
         return ((stage,),)
     return program.sites.get(m.op, (None,))
 
@@ -237,17 +240,17 @@ class Trial:
 def what_is_known(reference, alignment, weights, teacher=None):
     """Collect the arrays that some mistakes take as their forms  ->  Known."""
     first, program = alignment.first, reference.program
-    layers = ()
+    layers = indices = ()
     if first.startswith("layer."):
         here = int(first.split(".")[1])
-        layers = tuple(i for i in range(program.a.L) if i != here)
+        layers = indices = tuple(i for i in range(program.a.L) if i != here)
         if teacher is not None:
             layers += tuple(teacher)
     foreign = tuple(
         x.astype(np.float64) for x in weights.foreign.values() if x.ndim == 2
     )  # fmt: skip
     foreign += tuple(x.T for x in foreign)
-    return Known(foreign, layers, tuple(_added(reference, alignment)))
+    return Known(foreign, layers, indices, tuple(_added(reference, alignment)))
 
 
 def _added(reference, alignment):

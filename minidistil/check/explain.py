@@ -26,7 +26,7 @@ FUNCTIONS = {**reference_ops.RIGHT, "steps": steps}
 class Nothing:
     """The `Known` of a single op, without a module: forms that depend on one do not apply."""
 
-    added = foreign = layers = ()
+    added = foreign = indices = layers = ()
 
 
 def explain(op: str, attempt: np.ndarray | float | Mapping, *inputs, **fixed) -> str | None:

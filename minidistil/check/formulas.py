@@ -4,6 +4,7 @@ function, or a name."""
 import ast
 import copy
 import math
+from functools import cache
 
 import numpy as np
 
@@ -36,17 +37,64 @@ def rewritten(call):
         return
     known = set()
     for right in FORMULAS.get(call.op, ()):
-        for formula in _changes(ast.parse(right, mode="eval")):
+        for formula, code in _changed(right):
             if formula not in known:
                 known.add(formula)
-                result = _result(formula, names)
+                result = _result(code, names)
                 if result is not None:
                     yield formula, right, result
 
 
-def _result(formula, names):
+@cache
+def _changed(right):
+    """[(formula, its code)] of every single change of a formula."""
+    formulas = dict.fromkeys(_changes(ast.parse(right, mode="eval")))
+    return [(formula, compile(formula, "formula", "eval")) for formula in formulas]
+
+
+def fitted(call, real, mine):
+    """(formula, the right formula, its result) of each constant with the value that fits best.
+
+    real(x): the entries of a result that count. mine: these entries of the wrong one.
+    """
+    names = _names(call)
+    for right in FORMULAS.get(call.op, ()) if names else ():
+        tree = ast.parse(right, mode="eval")
+        for node in [n for n in ast.walk(tree) if isinstance(n, ast.Constant)]:
+            was = node.value
+            value = _best_constant(tree, node, names, real, mine)
+            if value is not None:
+                node.value = float(f"{value:.6g}")
+                if (result := _result(ast.unparse(tree), names)) is not None:
+                    yield ast.unparse(tree), right, result
+            node.value = was
+
+
+def _best_constant(tree, node, names, real, mine):
+    """A constant's value by Gauss–Newton steps on the squared error; None where they diverge."""
+    value = float(node.value)
+    for _ in range(30):
+        step = 1e-6 * max(abs(value), 1e-3)
+        both = []
+        for node.value in (value, value + step):
+            result = _result(ast.unparse(tree), names)
+            if result is None or np.shape(result)[:1] != np.shape(names.get("x", result))[:1]:
+                return None
+            both.append(real(result))
+        slope, off = (both[1] - both[0]) / step, mine - both[0]
+        change = float(np.vdot(slope, off) / max(np.vdot(slope, slope), 1e-300))
+        if not np.isfinite(change) or abs(value + change) > 1e6:
+            return None
+        value += change
+        if abs(change) <= 1e-12 * max(abs(value), 1e-12):
+            break
+    return value
+
+
+def _result(code, names):
+    """The value of a formula, as text or as code; None where it has none."""
     try:
-        return eval(formula, {"__builtins__": {}}, {**CALLS, **names})  # our own formulas
+        return eval(code, {"__builtins__": {}}, {**CALLS, **names})  # our own formulas
     except (NameError, ValueError, ZeroDivisionError, TypeError):
         return None
 
@@ -66,8 +114,10 @@ def _names(call):
         x, weight, bias = call.args
         return {"product": x @ weight.T, "b": bias}
     if call.op == "scores":
-        q, k = call.args
-        return {"product": q @ k.swapaxes(2, 3), "D": q.shape[-1], "H": q.shape[1]}
+        s = call.function(*call.args)
+        H = s.shape[1]
+        D = call.args[0].shape[2] // H
+        return {"product": s * math.sqrt(D), "D": D, "H": H}
     if call.op == "weights":
         s, mask = call.args
         return {"s": np.where(mask[:, None, None, :], s, -np.inf)}

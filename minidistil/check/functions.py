@@ -1,4 +1,4 @@
-"""Elementwise functions that may stand in an activation's place, and what weights may leave out."""
+"""Elementwise functions that may stand in an activation's place."""
 
 import numpy as np
 
@@ -31,32 +31,3 @@ def slope_inside(f, mine, x):
         else:
             low = a
     return 0.5 * (low + high)
-
-
-def left_out(mine, right, mask):
-    """What the weights (B,H,T,T) leave out, where they are the right ones renormalised over fewer
-    keys; None where they are not."""
-    T = mask.shape[1]
-    kept = mine > 1e-12
-    rest = np.where(kept, right, 0)
-    total = rest.sum(axis=-1, keepdims=True)
-    again = rest / np.where(total > 0, total, 1)
-    square = np.broadcast_to((mask[:, None, :, None] & mask[:, None, None, :]), mine.shape)
-    whole = np.broadcast_to((kept.any(-1, keepdims=True)), mine.shape) & square
-    if np.abs(np.where(whole, again - mine, 0)).max() > 1e-6 or kept[square].all():
-        return None
-    query, key = np.arange(T)[:, None], np.arange(T)[None, :]
-    patterns = {
-        "the token itself": query == key, "later tokens": key > query,
-        "later tokens and the token itself": key >= query, "earlier tokens": key < query,
-        "earlier tokens and the token itself": key <= query,
-        "the first token": np.broadcast_to(key == 0, (T, T)),
-    }  # fmt: skip
-    gone = ~kept & square
-    for name, pattern in patterns.items():
-        if np.array_equal(gone, np.broadcast_to(pattern, gone.shape) & square):
-            return name
-    last = mask.sum(axis=1)[:, None, None, None] - 1
-    if np.array_equal(gone, np.broadcast_to(key == last, gone.shape) & square):
-        return "the last token of each text"
-    return "some keys"

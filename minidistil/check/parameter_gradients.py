@@ -23,7 +23,8 @@ ARGUMENT = {"logits": "dlogits", "start_logits": "dstart_logits", "end_logits": 
             "cls_logits": "dcls_logits", "distillation_logits": "ddistillation_logits",
             "sentence_embedding": "dlast_hidden_state", "pooled": "dpooler_output",
             "seq_relationship_logits": "dseq_relationship_logits"}  # fmt: skip
-FACTOR = "gradient-factor"
+FACTOR, CUT, LOOKED_UP = "gradient-factor", "gradient-cut", "look-up-gradient"
+OF_A_WEIGHT = (FACTOR, CUT, LOOKED_UP)  # what is known before the gradients inside are compared
 SAME = 1e-4  # relative; of gradients that are multiples of each other
 ONE_SIDED = (
     "The tied table receives one part of its gradient alone: {}.\n"
@@ -128,12 +129,8 @@ def _row(name, weight, value, exact, single, largest, double):
 def tied(reference, rows, cotangents):
     """(id, message, evidence) of a mistake in the word table's gradient, or None."""
     word = [row for row in rows if row.name == reference.program.word]
-    projected = cotangents.get("logits")
-    normed = reference.values.get(reference.program.features)
-    if not word or projected is None or projected.ndim != 3 or normed is None:
+    if not word or (projection := _projection(reference, cotangents)) is None:
         return None
-    features = normed.reshape(-1, normed.shape[2])
-    projection = projected.reshape(len(features), -1).T @ features
     exact, size = word[0].exact, rms(word[0].exact)
     total = sum(row.value for row in word)
     if len(word) > 1 and rms(total - exact) <= 1e-4 * size:
@@ -146,6 +143,20 @@ def tied(reference, rows, cotangents):
             evidence = f"1 × the part of {part} + 0 × that of {other}, to 1e-4"
             return "tied-gradient-one-sided", message, evidence
     return _other_shares(total, sides, size) if len(word) == 1 else None
+
+
+def _projection(reference, cotangents):
+    """The part of the tied table's gradient that is the projection's; None without one."""
+    projected = cotangents.get("logits")
+    normed = reference.values.get(reference.program.features)
+    if projected is None or projected.ndim != 3 or normed is None:
+        return None
+    features = normed.reshape(-1, normed.shape[2])
+    return projected.reshape(len(features), -1).T @ features
+
+
+def _is_tied(reference, name):
+    return name == reference.program.word and reference.values.get("logits") is not None
 
 
 def _other_shares(total, sides, size):
@@ -178,6 +189,69 @@ def _factors(bad):
     return [Diagnosis(FACTOR, message, f"parameter {bad[-1].weight}", evidence)]
 
 
+def _none(bad):
+    """[Diagnosis] of parameters that no gradient reaches, if these are all that differ."""
+    if any(rms(g.value) for g in bad):
+        return []
+    names = ", ".join(g.weight for g in bad[:4]) + (", …" if len(bad) > 4 else "")
+    message = (
+        f"No gradient arrives at {names}, which the forward uses.\n"
+        f"yours: ∂ = 0\nright: ∂ as autograd gives it\n"
+        f"fix: look for detach, no_grad, .data or a copy of the parameter; where it is meant to be "
+        f"fixed, requires_grad_(False) says so"
+    )
+    evidence = f"every other gradient agrees; {counted(len(bad), 'gradient')} of zeros"
+    return [Diagnosis(CUT, message, f"parameter {bad[-1].weight}", evidence)]
+
+
+def _rows(bad, reference, cotangents):
+    """[Diagnosis] of a table whose look-up gives some rows another gradient; else []."""
+    (g, *others), ids = bad, getattr(reference.program, "ids", None)
+    if others or ids is None or not g.name.endswith("embeddings.word.weight"):
+        return []
+    part = g.exact - (_projection(reference, cotangents) if _is_tied(reference, g.name) else 0.0)
+    mine, used = g.value - (g.exact - part), np.unique(ids[reference.program.mask])
+    size = max(rms(part), 1e-30)
+    if rms(np.delete(mine, used, axis=0)) > SAME * size:
+        return []
+    found = _by_rows(mine, part, used, ids[reference.program.mask], size)
+    if found is None:
+        return []
+    says, formula, fix = found
+    message = f"The look-up's gradient is {says}.\nyours: {formula}\n{LOOK_UP}\nfix: {fix}"
+    evidence = f"in every row of the {len(used)} that the batch looks up, to {SAME:.0e}"
+    return [Diagnosis(LOOKED_UP, message, f"parameter {g.weight}", evidence)]
+
+
+LOOK_UP = "right: ∂word[i] = Σ over the tokens with id i of ∂x"
+
+
+def _by_rows(mine, part, used, ids, size):
+    """(what the rows are, the formula, the fix) of a look-up's gradient; None where unknown."""
+    close = np.abs(mine - part).max(axis=1) <= 100 * SAME * size
+    counts = np.bincount(ids, minlength=len(part))
+    zero = [int(i) for i in used if not close[i] and np.abs(mine[i]).max() <= SAME * size]
+    if zero and all(close[i] or i in zero for i in used):
+        some = ", ".join(map(str, zero[:8]))
+        return (
+            f"0 in row {some}, which the batch looks up", "∂word[i] = 0 for this i",
+            "look at padding_idx of nn.Embedding, and at a mask of the gradient",
+        )  # fmt: skip
+    shared = part / np.maximum(counts, 1)[:, None]
+    if np.abs(mine - shared)[used].max() <= 100 * SAME * size:
+        return (
+            "divided by the number of tokens with the id", "∂word[i] = the mean over these tokens",
+            "leave out scale_grad_by_freq; add the tokens' gradients up",
+        )  # fmt: skip
+    if all(close[i] == (counts[i] == 1) for i in used):
+        return (
+            "wrong in the rows of ids that repeat, and right in all others",
+            "∂word[i] = that of one of these tokens",
+            "add instead of assigning (index_add_, np.add.at, scatter_add_)",
+        )  # fmt: skip
+    return None
+
+
 def compare_gradients(comparison, reference, mine, cotangents):
     """Add the rows of the gradients, and the first that differs if all else agrees  ->  [Gradient,
     …] of those that differ, the nearest to the loss last.
@@ -206,7 +280,7 @@ def compare_gradients(comparison, reference, mine, cotangents):
     if mistake and all(g.name == reference.program.word for g in bad):
         report.diagnosis = [Diagnosis(mistake[0], mistake[1], report.where, mistake[2])]
         return bad
-    report.diagnosis = _factors(bad)
+    report.diagnosis = _factors(bad) or _none(bad) or _rows(bad, reference, cotangents)
     zero = "no gradient arrives" if not rms(last.value) else f"relative error {last.error:.1e}"
     share = part_of(len(bad), len(found), "gradient", "differs")
     report.evidence = (

@@ -94,7 +94,7 @@ class Program:
 
     def __init__(self, model, batch, dtype=np.float64):
         self.a, self.heads = model.config.architecture, heads_of(model.config, model.task)
-        self.p = {name: x.astype(dtype) for name, x in model.named_by_role().items()}
+        self.p = {n: x.astype(dtype, copy=False) for n, x in model.named_by_role().items()}
         self.layers = [scope(self.p, f"layer.{block}") for block in self.a.blocks]
         self.pooling = getattr(model, "pooling", None)  # of a sentence embedding
         batch = {name: np.asarray(x) for name, x in batch.items()}

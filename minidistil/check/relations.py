@@ -34,8 +34,18 @@ def relation(mine: np.ndarray, right: np.ndarray, tolerance: float = EXACT) -> R
     finite = np.isfinite(mine).all() and np.isfinite(right).all()
     if mine.shape != right.shape or mine.size < 4 or not finite:
         return None
+    searches = (_factor, _offset, _function, _affine, _axes)
+    return _first(searches, mine, right, tolerance) or _some(mine, right, tolerance)
+
+
+def by_line(mine: np.ndarray, right: np.ndarray, tolerance: float = EXACT) -> Relation | None:
+    """The relation of arrays (N,W) of which each row or each channel has a number of its own."""
+    return _first((_by_row, _by_channel), mine, right, tolerance)
+
+
+def _first(searches, mine, right, tolerance):
     with np.errstate(all="ignore"):
-        for find in (_factor, _offset, _function, _affine, _axes, _by_row, _by_channel, _some):
+        for find in searches:
             for id, says, formula, candidate in find(mine, right):
                 error = _apart(mine, candidate)
                 if error <= tolerance:
@@ -207,14 +217,20 @@ def _by_channel(mine, right):
     )  # fmt: skip
 
 
-def _some(mine, right):
-    """Right in at least a tenth of the rows or channels, and wrong in the others."""
+def _some(mine, right, tolerance):
+    """Right in at least a tenth of the rows or channels; the others may have a relation."""
     same = np.isclose(mine, right, rtol=1e-6, atol=1e-9 * rms(right))
     for axis, of in ((1, "rows"), (0, "channels")):
         fine = same.all(axis=axis)
-        if 0.1 <= fine.mean() < 1:
-            wrong = np.flatnonzero(~fine)
-            some = ", ".join(map(str, wrong[:8])) + (", …" if len(wrong) > 8 else "")
-            says = f"right but in {len(wrong)} of {len(fine)} {of}: {some}"
-            yield PARTLY, says, f"y = x but in some {of}", mine
-            return
+        if not 0.1 <= fine.mean() < 1:
+            continue
+        wrong = np.flatnonzero(~fine)
+        some = ", ".join(map(str, wrong[:8])) + (", …" if len(wrong) > 8 else "")
+        says = f"right but in {len(wrong)} of {len(fine)} {of}: {some}"
+        a, b = (np.take(x, wrong, axis=1 - axis) for x in (mine, right))
+        lines = (_by_channel,) if axis == 1 else (_by_row,)
+        found = _first((_factor, _offset, *lines), a, b, tolerance)
+        if found is None or min(a.shape) < 2:
+            return Relation(PARTLY, says, f"y = x but in some {of}", 0.0)
+        return found._replace(says=f"{says}; there {found.says}")
+    return None

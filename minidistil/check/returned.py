@@ -14,7 +14,8 @@ from minidistil.check.align import ENDS, HEADS, SINGLE, heads_alone
 from minidistil.check.findings import Diagnosis, Row
 from minidistil.check.mistakes import mistakes_of
 from minidistil.check.program import stage_of
-from minidistil.check.relations import EXACT, PARTLY, relation
+from minidistil.check.relations import EXACT, PARTLY, by_line, relation
+from minidistil.check.rows_moved import moved
 
 WORDS = {  # parts of a returned name, and the quantities that it may be
     "start": ("start_logits",), "end": ("end_logits",), "pool": ("pooled", "sentence_embedding"),
@@ -194,9 +195,12 @@ def named(output, reference, precision):
         return [Diagnosis(*_exchanged(name, held), where, evidence)]
     frame, exact = reference.frame, reference.values[name]
     tolerance = EXACT if precision != SINGLE else 10 * reference.tolerance(name, precision)
-    each = (relation(frame.rows(v), frame.rows(exact), tolerance) for v in output.views)
-    found = next((found for found in each if found is not None), None)
-    if found is None or found.id == PARTLY:
+    each = (
+        _how(frame, search, v, exact, tolerance)
+        for v in output.views for search in (relation, by_line, moved)
+    )  # fmt: skip
+    found = next((found for found in each if found is not None and found.id != PARTLY), None)
+    if found is None:
         return []
     message = (
         f"{name}, an output, is {found.says}.\n"
@@ -204,6 +208,13 @@ def named(output, reference, precision):
     )
     evidence = f"in every entry to {max(found.error, 1e-16):.0e}, relative to its rms"
     return [Diagnosis(found.id, message, where, evidence)]
+
+
+def _how(frame, search, view, exact, tolerance):
+    """The Relation of an output to its quantity by one search, or None."""
+    if search is moved:
+        return moved(frame, view, exact, tolerance) if exact.ndim == 3 else None
+    return search(frame.rows(view), frame.rows(exact), tolerance)
 
 
 def _exchanged(name, held):

@@ -23,7 +23,7 @@ from minidistil.model.pretrained import from_config, resolve
 from minidistil.ops import Workspace
 from minidistil.train.cluster_plan import Cluster, MeasuredStep, predict
 from minidistil.train.gradient_sum import BUCKET
-from minidistil.train.optimizer import AdamW, clip
+from minidistil.train.optimizer import AdamW, clip_factor, global_norm
 from minidistil.train.training_objectives import Distillation
 
 EXAMPLE = "--tokens 3e9 --nodes 8 --cores 64 --network 25Gbit"
@@ -114,8 +114,8 @@ def measure(objective, args, cores) -> MeasuredStep:
             with receiving(receive):
                 _, grads = objective.gradients(batch, seed=0, step=number, first_sequence=0)
             gradients = time.perf_counter() - started
-            clip(grads, 1.0, args.backend)
-            for _ in optimizer.steps(grads, 1e-4):  # one new array at a time
+            scale = clip_factor(global_norm(grads.values(), args.backend), 1.0)
+            for _ in optimizer.steps(grads, 1e-4, scale):  # one new array at a time
                 pass
             update = time.perf_counter() - started - gradients
             if number >= WARM and (best is None or gradients + update < sum(best[:2])):

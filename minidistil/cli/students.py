@@ -12,7 +12,7 @@ from minidistil.io.ranks import world
 from minidistil.tasks.measuring import answers, measure
 from minidistil.train.budget import steps_for
 from minidistil.train.loop import run_loop
-from minidistil.train.optimizer import AdamW, clip
+from minidistil.train.optimizer import AdamW, clip_factor, global_norm
 from minidistil.train.run_folder import Run
 
 CURVE = 4  # the curves are measured on a quarter of the held-out batches, the table on all
@@ -61,8 +61,8 @@ class _Together:
     def gradients(self, batch, **place):
         for objective, optimizer in zip(self.objectives[1:], self.optimizers, strict=True):
             _, grads = objective.gradients(batch, **place)
-            clip(grads, self.config.max_grad_norm or math.inf, self.config.backend)
-            optimizer.step(grads)
+            norm = global_norm(grads.values(), self.config.backend)
+            optimizer.step(grads, scale=clip_factor(norm, self.config.max_grad_norm or math.inf))
         return self.objectives[0].gradients(batch, **place)
 
 

@@ -3,7 +3,7 @@
 Linux gives the counters of Intel's and AMD's processors (RAPL) in /sys/class/powercap, in
 microjoules: one for each package, which count the work of everything on the machine. Reading them
 needs a right that most systems keep to root, and virtual machines have none. Without them energy is
-time multiplied by a stated power.
+this process's time on all cores multiplied by a stated power of one core.
 """
 
 import time
@@ -27,11 +27,11 @@ class Energy:
         self.watts, self.folder = watts, counters
 
     def __enter__(self) -> Self:
-        self.before, self.started = self._counts(), time.perf_counter()
+        self.before, self.started = self._counts(), time.process_time()
         return self
 
     def __exit__(self, *_: object) -> None:
-        seconds, after = time.perf_counter() - self.started, self._counts()
+        seconds, after = time.process_time() - self.started, self._counts()
         if self.before and self.before.keys() == after.keys():
             used = (_difference(zone, self.before[zone], after[zone]) for zone in after)
             self.joules, self.source = sum(used) / 1e6, "RAPL"

@@ -71,9 +71,10 @@ def _diagnosis(exercise, inputs, answers, different):
     parts = {i: [s for s, values in reproduced.items() if i in values] for i in different}
     if all(parts.values()):
         return "; ".join(dict.fromkeys(sentences[0] for sentences in parts.values()))
-    if exercise.explained is not None:
-        return exercise.explained(answers[0][0], *inputs[0])
-    return None
+    numbers = _numbers(answers[0][0])
+    if exercise.explained is None or numbers is None:
+        return None
+    return exercise.explained(numbers, *inputs[0])
 
 
 def _answer_of(exercise, wrong, args):
@@ -82,6 +83,14 @@ def _answer_of(exercise, wrong, args):
         return _tuple(exercise.run(wrong, *args))
     except (MistakeError, ArithmeticError, LookupError, TypeError, ValueError):
         return ()
+
+
+def _numbers(value):
+    """The value as float64; None for what is no array of numbers."""
+    try:
+        return np.asarray(value, np.float64)
+    except (TypeError, ValueError):
+        return None
 
 
 def _tuple(answer):
@@ -93,11 +102,11 @@ def _difference(mine, theirs):
     if mine is None:
         return "is missing (None)"
     if isinstance(theirs, list):  # of words
-        return "" if list(mine) == theirs else f"is {mine!r} instead of {theirs!r}"
-    try:
-        mine, theirs = np.asarray(mine, np.float64), np.asarray(theirs, np.float64)
-    except (TypeError, ValueError):
-        return f"is a {type(mine).__name__}, which is no array of numbers"
+        same = isinstance(mine, list) and mine == theirs
+        return "" if same else f"is {mine!r} instead of {theirs!r}"
+    kind, mine, theirs = type(mine).__name__, _numbers(mine), _numbers(theirs)
+    if mine is None:
+        return f"is a {kind}, which is no array of numbers"
     if mine.shape != theirs.shape:
         hint = "; is it transposed?" if mine.shape == theirs.shape[::-1] else ""
         return f"has shape {mine.shape}, wanted {theirs.shape}{hint}"

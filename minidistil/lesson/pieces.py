@@ -216,7 +216,10 @@ def changed(name: str, change: Sequence[str]) -> SimpleNamespace:
 def load(text: str, path: str | Path = FILE) -> ModuleType:
     """The learner's file as a module, run anew each time."""
     module = ModuleType(Path(path).stem)
-    exec(compile(text, str(path), "exec"), vars(module))
+    try:
+        exec(compile(text, str(path), "exec"), vars(module))
+    except Exception as error:  # the file may raise anything
+        raise OwnFileError(f"{path} stopped with {type(error).__name__}: {error}") from error
     return module
 
 

@@ -15,6 +15,7 @@ Brown et al., "Language models are few-shot learners" (GPT-3), 2020, §2.1.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from minidistil.model.context import EMBEDDING_DROPOUT, Context, drop_backward, plus
 from minidistil.model.encoder import (
@@ -118,13 +119,13 @@ def embed(rows: Rows, p: Params, context: Context):
     return x, (word_cache, position_cache, add, dropped)
 
 
-def embed_backward(dx, cache: tuple, ops):
+def embed_backward(dx, cache: tuple, ops, dtable=None):
     """dx₀ (N,C)  ->  gradients."""
     word_cache, position_cache, add, dropped = cache
     d = {}
     dword, dposition = ops.add.backward(drop_backward(dx, dropped, ops), add)
     (d["position.weight"],) = ops.embedding.backward(dposition, position_cache)
-    (d["word.weight"],) = ops.embedding.backward(dword, word_cache)
+    (d["word.weight"],) = ops.embedding.backward(dword, word_cache._replace(add_to=dtable))
     return d
 
 
@@ -147,7 +148,8 @@ def forward(p: Params, rows: Rows, padding_id: int, context: Context, blocks: Bl
     return tuple(hidden), (embedding, cache, norm) if context.keep else None
 
 
-def backward(dhidden: Sequence, cache: tuple, ops, release: bool = False, blocks: Blocks = None):
+def backward(dhidden: Sequence, cache: tuple, ops, release: bool = False, blocks: Blocks = None,
+             dtable: Any = None):  # fmt: skip
     """dhidden: L+1 gradients (N,C), the last an array, the others or None  ->  gradients.
 
     As `encoder.backward`.
@@ -159,5 +161,5 @@ def backward(dhidden: Sequence, cache: tuple, ops, release: bool = False, blocks
     dx, d = stack_backward(
         blocks or [block_backward] * len(inner.caches), (*dhidden[:-1], dx), inner, ops, release
     )
-    dembeddings = embed_backward(dx, embedding, ops)
+    dembeddings = embed_backward(dx, embedding, ops, dtable)
     return d | dnorm | {f"embeddings.{k}": grad for k, grad in dembeddings.items()}

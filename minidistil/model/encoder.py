@@ -272,8 +272,8 @@ def embed(rows: Rows, p: Params, padding_id: int, context: Context):
     return x, (word_cache, position_cache, type_cache, add, norm, dropped, mapping)
 
 
-def embed_backward(dx, cache: tuple, ops):
-    """dx₀ (N,C)  ->  gradients."""
+def embed_backward(dx, cache: tuple, ops, dtable=None):
+    """dx₀ (N,C)  ->  gradients.  dtable: see `backward`."""
     word_cache, position_cache, type_cache, add, norm, dropped, mapping = cache
     d = {}
     if mapping is not None:
@@ -284,7 +284,7 @@ def embed_backward(dx, cache: tuple, ops):
         (d["type.weight"],) = ops.embedding.backward(ds, type_cache)
     dword, dposition = ops.add.backward(ds, add)
     (d["position.weight"],) = ops.embedding.backward(dposition, position_cache)
-    (d["word.weight"],) = ops.embedding.backward(dword, word_cache)
+    (d["word.weight"],) = ops.embedding.backward(dword, word_cache._replace(add_to=dtable))
     return d
 
 
@@ -301,15 +301,18 @@ def forward(p: Params, rows: Rows, padding_id: int, context: Context, blocks: Bl
     return tuple(hidden), (embedding, cache) if context.keep else None
 
 
-def backward(dhidden: Sequence, cache: tuple, ops, release: bool = False, blocks: Blocks = None):
+def backward(dhidden: Sequence, cache: tuple, ops, release: bool = False, blocks: Blocks = None,
+             dtable: Any = None):  # fmt: skip
     """dhidden: L+1 gradients (N,C), the last an array, the others or None  ->  gradients.
 
     release: each block's cache is dropped once it is used, so that its memory serves the blocks
     below; the cache is then good for one backward only. blocks: L functions in place of
-    `block_backward`.
+    `block_backward`. dtable: a gradient (V,C) of the word embeddings, from a head that shares them;
+    theirs is added to it.
     """
     embedding, inner = cache
     dx, d = stack_backward(
         blocks or [block_backward] * len(inner.caches), dhidden, inner, ops, release
     )
-    return d | {f"embeddings.{k}": grad for k, grad in embed_backward(dx, embedding, ops).items()}
+    dembeddings = embed_backward(dx, embedding, ops, dtable)
+    return d | {f"embeddings.{k}": grad for k, grad in dembeddings.items()}

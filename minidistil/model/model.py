@@ -48,6 +48,8 @@ class Model(SharedArraysCopy):
                  canonical: Mapping[str, np.ndarray], ops: Any) -> None:  # fmt: skip
         self.config, self.task, self.ops, self.dtype = config, task, ops, ops.dtype
         self.shapes, self.names = layout(config, task)
+        self._canonical_names = {public: c for c, public in self.names.items()}
+        self._public_shapes = {public: self.shapes[c] for c, public in self.names.items()}
         self._params, self._canonical = {}, {}
         if "lm" in self.heads:  # GPT-2's LM head has no bias
             zeros = np.zeros(config.vocab_size, DTYPES[self.dtype])
@@ -64,11 +66,9 @@ class Model(SharedArraysCopy):
         Raises TypeError or ValueError, and changes none, for an unknown name, a wrong shape, values
         that are not real, and values beyond float32.
         """
-        canonical = {public: c for c, public in self.names.items()}
-        wanted = {public: self.shapes[c] for public, c in canonical.items()}
-        for name, array in checked_arrays(arrays, wanted).items():
+        for name, array in checked_arrays(arrays, self._public_shapes).items():
             self._params[name] = self.ops.place.freeze(array)
-            c = canonical[name]
+            c = self._canonical_names[name]
             self._canonical[c] = self._transposed(c, self.ops.place.send(self._params[name]))
 
     def canonical(self) -> dict[str, Any]:

@@ -90,7 +90,8 @@ def forward(p: Params, rows: Rows, config: Any, task: str, dropout_state: Dropou
 
 
 def backward(d: Cotangents, cache: Cache, ops, dtaps: dict | None = None, release: bool = False):
-    """Cotangents  ->  gradients under canonical names, without those of unused heads.
+    """Cotangents  ->  gradients under canonical names, without those of unused heads. Of
+    d.projection, the weight's gradient becomes that of the word embeddings, in place.
 
     dtaps: {"layer.0": {"q": (N,C), …}, …}. release: as in `encoder.backward`.
     """
@@ -115,10 +116,8 @@ def backward(d: Cotangents, cache: Cache, ops, dtaps: dict | None = None, releas
     dh = ops.place.zeros_like(cache.last) if dh is None else dh
     a = cache.architecture
     blocks = tapped_block.blocks_backward(a, dtaps) if dtaps else None
-    dbody = body_of(a).backward((*d.hidden[:-1], dh), cache.body, ops, release, blocks)
-    if dword is not None:  # tied: the table is looked up below and projected onto above
-        ops.place.accumulate(dbody["embeddings.word.weight"], dword)
-    return dbody | grads
+    dhidden = (*d.hidden[:-1], dh)  # tied: the table of dword is looked up below, too
+    return body_of(a).backward(dhidden, cache.body, ops, release, blocks, dword) | grads
 
 
 def body_of(a: Architecture):

@@ -76,7 +76,8 @@ def feed_forward(x, p: Params, context: Context, taps: dict):
     """As `encoder.feed_forward`."""
     a, ops = context.architecture, context.ops
     h, _ = ops.linear.forward(x, *of(p, "lin1"))  # once more, as it is fused with the activation
-    g, lin1 = linear_activation(x, of(p, "lin1"), a.activation, context)  # (N,F)
+    an_array = context._replace(keep=True)  # as inference may pack g
+    g, lin1 = linear_activation(x, of(p, "lin1"), a.activation, an_array, for_linear=True)  # (N,F)
     f, lin2 = ops.linear.forward(g, *of(p, "lin2"))  # (N,C)
     taps.update(lin1=h, activation=g, lin2=f)
     f, dropped = context.drop(f, a.dropout if a.drops_ffn_output else 0.0, FFN_DROPOUT)

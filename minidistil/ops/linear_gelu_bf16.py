@@ -2,13 +2,13 @@
 
 GELU takes the product's float32 sums: nothing more is rounded, in either direction.
 
-In inference, what goes to a linear layer alone is rounded to bfloat16 there. With AMX it is rounded
-here already, and packed (`kernels/amx_rows.py`), and its GELU has an error below 2⁻¹⁴ before that
-(`kernels/activation.py`).
+What goes to a linear layer alone is rounded to bfloat16 there. With AMX, its GELU has an error
+below 2⁻¹⁴ before that (form "short" of `kernels/activation.py`).
 """
 
 from minidistil.ops import gelu, linear_bf16
 from minidistil.ops.kernels import matmul_narrow
+from minidistil.ops.kernels.activation import form_of
 from minidistil.ops.kernels.matmul_bf16 import matmul_bf16
 from minidistil.ops.runtime.workspace import empty
 
@@ -18,7 +18,8 @@ from minidistil.ops.runtime.workspace import empty
 def forward(x, weight, bias, *, approximate="none", keep=True, for_linear=False):
     """x (N,I), weight (O,I), bias (O,)  ->  y (N,O), the caches of linear_bf16 and of gelu.
 
-    keep=False: inference; the cache is None. for_linear: y goes to linear layers alone.
+    keep=False: inference; the cache is None. for_linear: y goes to linear layers alone, which round
+    it; in inference, `forward_cpu` then returns it rounded already (`kernels/amx_rows.py`).
     """
     h, product = linear_bf16.forward(x, weight, bias)  # (N,O)
     y, activation = gelu.forward(h, approximate=approximate)
@@ -36,11 +37,11 @@ def backward(dy, cache):
 
 
 def forward_cpu(x, weight, bias, *, approximate="none", keep=True, for_linear=False):
+    form = form_of(approximate, for_linear)
     if not keep:
-        y = matmul_narrow.linear_bf16(x, weight, bias, approximate, for_linear=for_linear)
-        return y, None
+        return matmul_narrow.linear_bf16(x, weight, bias, form, for_linear=for_linear), None
     h, y = (empty((len(x), len(weight))) for _ in range(2))
-    matmul_bf16(x, weight.T, h, bias=bias, gelu=approximate, into=y)
+    matmul_bf16(x, weight.T, h, bias=bias, gelu=form, into=y)
     return y, ((x, weight), (h, approximate))
 
 

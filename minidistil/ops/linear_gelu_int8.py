@@ -6,6 +6,7 @@ with AMX, its GELU has an error below 2⁻¹⁴ (`kernels/activation.py`).
 
 from minidistil.ops import gelu, linear_int8
 from minidistil.ops.kernels import matmul_narrow
+from minidistil.ops.kernels.activation import form_of
 
 # ------------------------------------------------------- NumPy: the specification
 
@@ -24,8 +25,8 @@ backward = linear_int8.backward
 
 def forward_cpu(x, weight, bias, *, approximate="none", keep=True, for_linear=False):
     linear_int8.check_depth(x.shape[-1])
-    y = matmul_narrow.linear_int8(x, weight, bias, approximate, for_linear=for_linear)
-    return y, None
+    form = form_of(approximate, for_linear)
+    return matmul_narrow.linear_int8(x, weight, bias, form), None
 
 
 backward_cpu = backward

@@ -62,7 +62,7 @@ function setUpText(pieces, text) {
   data.places.forEach((place, n) => { if (place.text === text) asked.set(place.piece, n); });
   if (asked.has(null)) line.append(button(asked.get(null), pieces.join(" "), "whole"));
   else pieces.forEach((piece, column) => {
-    line.append(asked.has(column) ? button(asked.get(column), piece) : made("span", piece));
+    line.append(asked.has(column) ? button(asked.get(column), piece) : made("span", piece), " ");
   });
   find("texts").append(line);
 }
@@ -114,6 +114,8 @@ function showPlace(place, found, now) {
   const rows = parts.map(([name, value, weight]) => row(name, number(value), number(value * weight)));
   rows.push(row("loss", "", number(found.total)));
   document.querySelector("#losses tbody").replaceChildren(...rows);
+  find("slope").textContent = found.cos === null ? ""
+    : `The gradient of the cosine loss enters at the student’s last hidden state, with norm ${number(now.cos * place.cosSlope)}.`;
   showBars(place, found);
   showMoves(place, found);
 }

@@ -5,6 +5,7 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const [model, teacher] = data.models, count = model.steps.length;
 const find = (id) => document.getElementById(id);
 const stagesOf = (one) => [...new Set(one.steps.map((step) => step.stage))];
+const POINT = "Point at a cell of a map, tap it, or choose a map with Tab and a cell with the arrow keys.";
 const decoded = new Map();  // of a map: its numbers, decoded once
 
 function made(tag, text, name) {
@@ -114,9 +115,10 @@ function show() {
   find("next").disabled = Number(find("step").value) === 2 * count - 1;
   find("title").textContent = `${step.what[0].toUpperCase()}${step.what.slice(1)}`;
   const readers = model.steps.filter((other) => other.reads.includes(step.name)).map((other) => other.name);
-  find("wiring").textContent = `${place(step.name)}: ${step.shape.join(" × ")} numbers, computed from `
+  find("wiring").textContent = `${place(step.name)}: ${step.shape.join(" × ")} number${Math.max(...step.shape) > 1 ? "s" : ""}, computed from `
     + `${step.reads.map(place).join(" and ") || "the text"}. `
     + (readers.length ? `Its gradient comes from ${readers.map(place).join(", ")}.` : "Its gradient with respect to itself is 1.");
+  Object.assign(find("cell"), {className: "", textContent: POINT});
   showStages(at, step.stage, backward);
   showOps(at, step.stage);
   const [forward, back] = find(`math-${step.op}`).content.cloneNode(true).children;
@@ -192,10 +194,12 @@ function mapsOf(step, role, backward) {
     const figure = made("figure"), now = (kind === "gradient") === backward;
     figure.className = now ? "now" : kind === "gradient" ? "later" : "";
     const caption = made("figcaption");
-    caption.append(made("b", kind), ` ${map.shape.join(" × ").replace(/^1 × /, "")} shown; all: `
+    const single = map.shape.every((size) => size === 1);
+    caption.append(made("b", kind));
+    if (!single) caption.append(` ${map.shape.join(" × ").replace(/^1 × /, "")} shown; all: `
       + `${number(map.least)} to ${number(map.most)}, norm ${number(map.norm)}`);
     figure.append(caption);
-    if (map.shape.every((size) => size === 1)) figure.append(made("div", number(numbers(map)[0]), "number"));
+    if (single) figure.append(made("div", number(numbers(map)[0]), "number"));
     else figure.append(pictures(step, kind, map, marks), ...legend(map), table(step, map));
     sides.append(figure);
   }
@@ -271,7 +275,10 @@ function picture(step, kind, map, head, marks) {
 
 function read(step, head, row, column) {
   const [, rows, columns] = step.value.shape, n = (head * rows + row) * columns + column;
-  const [value, gradient] = [step.value, step.gradient].map((map) => number(numbers(map)[n]));
+  const [value, gradient] = [step.value, step.gradient].map((map) => {
+    const x = numbers(map)[n], error = map.top / (2 * LEVELS);
+    return x === 0 ? `0 ± ${number(error)}` : number(x);
+  });
   return `${place(step.name)}, ${named(step, head, row, column)}: value ${value}, gradient ${gradient}`;
 }
 

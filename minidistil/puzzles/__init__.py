@@ -12,7 +12,12 @@ puzzle is a file: specification, solution, and wrong kernels with what is said a
 
 from collections.abc import Callable
 from importlib import import_module
+from importlib.util import find_spec
 
+if find_spec("greenlet") is None:
+    raise ModuleNotFoundError("the puzzles simulate a device with greenlet: pip install greenlet")
+
+from minidistil.puzzles.faults import WASTES
 from minidistil.puzzles.picture import Picture
 from minidistil.puzzles.picture import draw as _draw
 from minidistil.puzzles.puzzle import Puzzle
@@ -41,6 +46,10 @@ def draw(name: str) -> Picture:
 def check(name: str, kernel: Callable) -> Picture | None:
     """Run a kernel, and print what is wrong with it, or that it is right  ->  its picture."""
     puzzle = find(name)
+    found, wanted = (", ".join(_parameters(k)) for k in (kernel, puzzle.solution))
+    if found.count(",") != wanted.count(","):
+        print(f"✗ {name}: its parameters are ({found}), wanted ({wanted})")
+        return None
     record = puzzle.run(kernel)
     if not record.accesses and record.error is None:
         print(f"○ {name} is still empty: write it, then run this cell again")
@@ -49,8 +58,14 @@ def check(name: str, kernel: Callable) -> Picture | None:
     if fault is None:
         print(f"✓ {name} is right")
     else:
-        print(f"✗ {name}: {fault.kind}\n  Diagnosis: {fault.sentence}")
+        note = ", the numbers are right" if fault.kind in WASTES else ""
+        print(f"✗ {name}: {fault.kind}{note}\n  Diagnosis: {fault.sentence}")
     return _draw(record, fault.accesses if fault else ()) if record.accesses else None
+
+
+def _parameters(kernel):
+    code = getattr(kernel, "py_func", kernel).__code__
+    return code.co_varnames[: code.co_argcount]
 
 
 def solution(name: str) -> None:

@@ -99,6 +99,7 @@ PUZZLE = Puzzle(
     block=(8,),
     inputs=arguments(),
     output="y",
+    shared=40,
     right=[
         ((SCALED, ""), ("own[d] * keys[j, d]\n", "own[d] * keys[j, d] / math.sqrt(D)\n")),
         ((USED, ""), (FETCH, "        cuda.syncthreads()\n" + FETCH)),
@@ -116,6 +117,9 @@ PUZZLE = Puzzle(
         Broken("no sharing", "8 threads of a block read k[0, 0]", (
             (FETCH, "        for i in ():\n"), ("keys[j, d]", "k[first + j, d]"),
             ("values[j, d]", "v[first + j, d]"))),
+        Broken("too much shared memory", "96 cells of shared memory, and 40 are enough", (
+            ("array((4, 4)", "array((12, 4)"), ("k.shape[0], 4)", "12, 12)"),
+            ("range(t, 16, 8)", "range(t, 48, 8)"), ("in range(4)", "in range(12)"))),
         Broken("wrong result", "1/√D is missing", ((SCALED, ""),)),
         Broken("wrong result", "the weighted sum of the values does not shrink", (
             ("sums[d] * shrink", "sums[d]"),)),

@@ -52,6 +52,7 @@ PUZZLE = Puzzle(
     block=(8,),
     inputs={"x": np.array([int(digit) for digit in "31415926535897932384"], np.float32)},
     output="total",
+    shared=8,
     right=[((HALVES, ONE_ADDS),), (("if t == 0:", "if t == 7:"), ("sums[0]\n", "sums[0] + 0\n"))],
     wrong=[
         Broken("missing barrier", "thread 0 reads sums[4]", ((PARTS, ""),)),
@@ -75,6 +76,9 @@ PUZZLE = Puzzle(
             (STRIDED, "range(x.shape[0]):"), ("= sums[0]", "= sums[0] / 8"))),
         Broken("endless loop", "does the loop's variable change?", (
             ("width //= 2", "width //= 1"),)),
+        Broken("too much shared memory", "20 cells of shared memory, and 8 are enough", (
+            ("array(8", "array(20"), ("part += x[i]", "sums[i] = x[i]"),
+            ("    sums[t] = part\n", ""), (HALVES, ONE_ADDS.replace("range(8)", "range(20)")))),
         Broken("wrong result", "only the first 8 numbers", ((STRIDED, "range(t, 8, 8):"),)),
         Broken("wrong result", "only the part of thread 0", ((HALVES, (
             "    if t == 0:\n        total[0] = sums[0]\n")),)),

@@ -33,6 +33,9 @@ class Fault(NamedTuple):
     accesses: tuple[Access, ...] = ()
 
 
+WASTES = ("idle threads", "no sharing", "uncoalesced access", "too much shared memory")
+
+
 def faults(record: Record) -> Iterator[Fault]:
     """The faults that make a result wrong or undefined, the one to repair first in front."""
     yield from out_of_bounds(record)
@@ -43,9 +46,20 @@ def faults(record: Record) -> Iterator[Fault]:
 
 def wastes(record: Record) -> Iterator[Fault]:
     """The faults that leave a result right and make it slow."""
-    yield from unshared(record)
     yield from unbalanced(record)
+    yield from unshared(record)
     yield from uncoalesced(record)
+
+
+def too_much_shared(record: Record, enough: int) -> Iterator[Fault]:
+    """More shared memory than the puzzle needs: a kernel whose need grows with its input."""
+    used = max((sum(a.size for a in arrays) for arrays in record.shared.values()), default=0)
+    if used > enough:
+        yield Fault(
+            "too much shared memory",
+            f"a block has {used} cells of shared memory, and {enough} are enough; shared memory is "
+            "small, so what a block needs must not grow with the input",
+        )
 
 
 def out_of_bounds(record: Record) -> Iterator[Fault]:
@@ -136,7 +150,7 @@ def unshared(record: Record) -> Iterator[Fault]:
 
 
 def unbalanced(record: Record) -> Iterator[Fault]:
-    """A thread that fetches much more than its part of what its block reads."""
+    """A thread that fetches much more than its part of what its block reads, and than others."""
     threads = int(np.prod(record.block))
     cells = defaultdict(lambda: defaultdict(set))
     for a in record.accesses:
@@ -145,7 +159,8 @@ def unbalanced(record: Record) -> Iterator[Fault]:
     for (_, name), shares in cells.items():
         total = len(set().union(*shares.values()))
         busy, share = max(shares.items(), key=lambda item: len(item[1]))
-        if len(share) > 2 * -(-total // threads):
+        counts = sorted(map(len, shares.values()), reverse=True) + threads * [0]
+        if len(share) > 2 * max(-(-total // threads), counts[threads // 2]):
             yield Fault(
                 "idle threads",
                 f"{thread(busy, record)} reads {len(share)} of the {total} numbers of {name} that "

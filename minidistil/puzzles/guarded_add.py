@@ -23,12 +23,13 @@ PUZZLE = Puzzle(
     block=(4,),
     inputs={"a": np.arange(10, dtype=np.float32), "b": np.arange(10, 0, -1, dtype=np.float32) ** 2},
     output="y",
+    shared=0,
     right=[((GUARD, "i < len(a)"),), ((GUARD, "i < a.size"),)],
     wrong=[
         Broken("out of bounds", "thread 2 of block 2 reads a[10], and a has 10 cells",
               ((GUARD, "True"),)),
         Broken("out of bounds", "a[10]", ((GUARD, "i <= y.shape[0]"),)),
-        Broken("never written", "no thread writes y[9]; 1 of 10 cells", (
+        Broken("never written", "no thread writes y[9]; cells that are not written: 1 of 10", (
             (GUARD, "i < y.shape[0] - 1"),)),
         Broken("race", "both write y[0]", (("cuda.grid(1)", "cuda.threadIdx.x"),)),
         Broken("wrong result", "this is a − b", (("a[i] + b[i]", "a[i] - b[i]"),)),

@@ -73,6 +73,7 @@ PUZZLE = Puzzle(
     block=(8,),
     inputs=arguments(),
     output="y",
+    shared=16,
     right=[
         (("(x[n, c] - mu) ** 2", "x[n, c] ** 2"),
          (RSTD, "1 / math.sqrt(variance - mu * mu + eps)")),

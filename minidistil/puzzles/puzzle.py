@@ -4,13 +4,14 @@ import inspect
 import linecache
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from textwrap import dedent
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from minidistil.puzzles import recorder
-from minidistil.puzzles.faults import Fault, faults, wastes
+from minidistil.puzzles.faults import Fault, faults, too_much_shared, wastes
 
 TOLERANCE = 1e-4  # relative to the largest number of the result; sums are short, in float32
 
@@ -36,6 +37,7 @@ class Puzzle:
     block: tuple[int, ...]
     inputs: Mapping[str, Any]
     output: str
+    shared: int  # cells of shared memory that are enough for a block
     wrong: Sequence[Broken]
     right: Sequence[Sequence[tuple[str, str]]] = ()  # edits of the solution that are right, too
     mistakes: Mapping[str, Callable] = field(default_factory=dict)  # sentence -> wrong NumPy
@@ -64,7 +66,8 @@ class Puzzle:
         """The mistake to repair first; None if the kernel is right."""
         for found in faults(record):
             return found
-        return self._wrong_result(record) or next(wastes(record), None)
+        wasted = chain(wastes(record), too_much_shared(record, self.shared))
+        return self._wrong_result(record) or next(wasted, None)
 
     def _wrong_result(self, record):
         for name, array in record.arrays.items():
@@ -80,7 +83,8 @@ class Puzzle:
                 left = wanted.size - len(written)
                 return Fault(
                     "never written",
-                    f"no thread writes {self.output}[{at}]; {left} of {wanted.size} cells are left",
+                    f"no thread writes {self.output}[{at}]; cells that are not written: {left} of "
+                    f"{wanted.size}",
                 )
         if _same(found, wanted):
             return None

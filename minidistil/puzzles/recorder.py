@@ -90,6 +90,12 @@ class Array:
             self.values[cell] = value
         self._record.add(self, cell, True, value, sys._getframe(1).f_lineno)
 
+    def __iter__(self):
+        raise IndexTypeError(f"{self.name} is used one cell at a time, as in {self.name}[i]")
+
+    def __array__(self, *args, **options):
+        return iter(self)
+
     def holds(self, cell: tuple[int, ...]) -> bool:
         """Whether the array has this cell. Negative indices are outside, as on a device."""
         return all(0 <= i < n for i, n in zip(cell, self.shape, strict=True))
@@ -102,7 +108,10 @@ class Array:
             kinds = ", ".join(type(i).__name__ for i in index)
             raise IndexTypeError(f"{self.name}[…] needs integers, not {kinds}") from None
         if len(cell) != self.ndim:
-            raise IndexTypeError(f"{self.name} needs {self.ndim} indices, not {len(cell)}")
+            axes = f"{self.name} has {self.ndim} axes"
+            raise IndexTypeError(
+                f"{axes}, so {self.name}[…] needs as many indices, not {len(cell)}"
+            )
         return cell
 
 

@@ -72,6 +72,7 @@ PUZZLE = Puzzle(
     block=(8,),
     inputs={"x": rows()},
     output="y",
+    shared=16,
     right=[
         (("float32(-math.inf)", "x[n, t]"),),
         (("- top) / total", "- top - math.log(total))"),),
@@ -91,6 +92,8 @@ PUZZLE = Puzzle(
             ("range(t, K, 8)", "range(3 * t, min(3 * t + 3, K))"),)),
         Broken("idle threads", "reads 20 of the 20 numbers", (
             ("range(t, K, 8)", "range(0 if t == 0 else K, K)"),)),
+        Broken("idle threads", "thread 0 of block 0 reads 20 of the 20 numbers of x", (
+            (FIRST_LOOP, FIRST_LOOP.replace("range(t, K, 8)", "range(0 if t == 0 else K, K)")),)),
         Broken("no sharing", "8 threads of a block read x[0, 0]", (
             (FIRST_LOOP, FIRST_LOOP.replace("t, K, 8", "K")),)),
         Broken("wrong result", "the row's maximum is not subtracted", (

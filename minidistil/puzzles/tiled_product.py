@@ -46,6 +46,7 @@ PUZZLE = Puzzle(
     block=(8, 8),
     inputs=arguments(),
     output="c",
+    shared=144,
     right=[
         (("b_tile[ty, tx] =", "b_tile[tx, ty] ="), ("b_tile[k, tx]", "b_tile[tx, k]")),
         (("        cuda.syncthreads()  # all threads have used them\n", ""),
@@ -71,8 +72,13 @@ PUZZLE = Puzzle(
             ("a[m, k0 + tx]", "a[m, tx]"), ("b[k0 + ty, n]", "b[ty, n]"))),
         Broken("wrong result", "the product of A and the transposed tiles of B", (
             (TERM, "a_tile[ty, k] * b_tile[tx, k]"),)),
+        Broken("wrong result", "the product of the transposed tiles of A and B", (
+            (TERM, "a_tile[k, ty] * b_tile[k, tx]"),)),
     ],
     mistakes={
+        "the product of the transposed tiles of A and B": lambda a, b: a.reshape(8, 2, 8).T.reshape(
+            8, 16
+        ) @ b,
         "this is only the last step along K; the sum goes over all steps": lambda a, b: (
             a[:, 8:] @ b[8:]
         ),

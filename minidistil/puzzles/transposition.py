@@ -30,6 +30,7 @@ PUZZLE = Puzzle(
     block=(8, 8),
     inputs={"x": np.arange(128, dtype=np.float32).reshape(8, 16)},
     output="y",
+    shared=72,
     right=[(("tile[ty, tx] =", "tile[tx, ty] ="), ("tile[tx, ty]\n", "tile[ty, tx]\n"))],
     wrong=[
         Broken("uncoalesced access", "thread (1, 0) of block 0 writes y[1, 0]", (

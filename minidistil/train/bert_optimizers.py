@@ -12,7 +12,7 @@ whatever --weight_decay says); ALBERT's lamb_optimizer.py, by You et al., "Large
 for deep learning", 2020, algorithm 2, which has the corrections that the code omits.
 """
 
-from minidistil.train.optimizer import AdamW, clip, length
+from minidistil.train.optimizer import AdamW, clip_factor, global_norm
 
 FAR = 10**9  # a step number with βᵗ = 0: no bias correction
 
@@ -21,28 +21,25 @@ class BertAdam(AdamW):
     """Adam with each parameter's gradient clipped to norm 1 on its own. `max_grad_norm` 0 in
     TrainConfig is TinyBERT's setting."""
 
-    def updated(self, grads, lr, t):
+    def updated(self, grads, lr, t, scale):
         """grads: name -> array  ->  yields each new parameter."""
-        clipped = {}
         for name, g in grads.items():
-            one = {name: g}
-            clip(one, 1.0, self.backend)
-            clipped |= one
-        return super().updated(clipped, lr, FAR)
+            own = clip_factor(scale * global_norm([g], self.backend), 1.0)
+            yield from super().updated({name: g}, lr, FAR, scale * own)
 
 
 class Lamb(AdamW):
     """Each matrix's update has the norm of the matrix, times the learning rate."""
 
-    def updated(self, grads, lr, t):
+    def updated(self, grads, lr, t, scale):
         """grads: name -> array  ->  yields each new parameter."""
         names = iter(grads)
-        for moved in super().updated(grads, 1.0, FAR):  # p − u
+        for moved in super().updated(grads, 1.0, FAR, scale):  # p − u
             name = next(names)
             p, scaled = self.params[name], self.place.scaled
             u = scaled(p, 1.0)
             self.place.accumulate(u, scaled(moved, -1.0))
-            norm_p, norm_u = (length(x, self.backend) for x in (p, u))
+            norm_p, norm_u = (global_norm([x], self.backend) for x in (p, u))
             ratio = norm_p / norm_u if name in self.decay and norm_p > 0 and norm_u > 0 else 1.0
             new = scaled(p, 1.0)
             self.place.accumulate(new, scaled(u, -lr * ratio))

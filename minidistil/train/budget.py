@@ -17,7 +17,7 @@ from minidistil.io.counts import counted
 from minidistil.io.ranks import world
 from minidistil.model.label_counts import shares_of
 from minidistil.train.gradient_sum import gradient_sum
-from minidistil.train.optimizer import AdamW, clip, scaled
+from minidistil.train.optimizer import AdamW, clip_factor, global_norm, scaled
 from minidistil.train.train_config import TrainConfig
 
 WARM, TIMED = 2, 8  # the first steps compile kernels: they are not timed and cost no budget
@@ -173,8 +173,8 @@ def _steps_in(seconds, objective, data, config, evaluate, progress):
         if step == WARM:
             start = before
         _, grads, _, _ = step_gradients(objective, feed, config, step)
-        clip(grads, config.max_grad_norm or math.inf, config.backend)
-        optimizer.step(grads)
+        norm = global_norm(grads.values(), config.backend)
+        optimizer.step(grads, scale=clip_factor(norm, config.max_grad_norm or math.inf))
         times.append(time.perf_counter() - before)
         late = step >= WARM and time.perf_counter() - start > SHARE * seconds
         if world().first(lambda: late):  # noqa: B023  (called at once)

@@ -27,8 +27,11 @@ Sources: Patarasuk & Yuan, "Bandwidth optimal all-reduce algorithms", 2009; Li e
 Distributed", 2020, §3.2 (buckets in reverse order).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 
 import numpy as np
 
@@ -38,6 +41,7 @@ from minidistil.ops import place_of
 from minidistil.ops.runtime.workspace import empty
 
 BUCKET = 4 << 20  # bytes: enough for a network's full speed, few enough to begin early
+POLL = 1e-4
 
 
 def gradient_sum(objective, config, present: Sequence[bool]) -> "LocalSum | Allreduced":
@@ -48,6 +52,27 @@ def gradient_sum(objective, config, present: Sequence[bool]) -> "LocalSum | Allr
     return (Ordered if config.deterministic else Allreduced)(
         objective.model, config, present, ranks
     )
+
+
+@cache
+def _carrier():
+    """The thread that makes all calls of MPI while a backward is working."""
+    return ThreadPoolExecutor(1, "gradient sums")
+
+
+def carry(operation: Callable, *arrays: np.ndarray) -> Future:
+    """Start a non-blocking operation after those started before, and advance it to its end.
+
+    MPI advances an operation only inside its own calls, so a thread tests it every POLL seconds;
+    the kernels of the backward run without Python's lock.
+    """
+
+    def to_its_end():
+        request = operation(*arrays)
+        while not request.Test():
+            time.sleep(POLL)
+
+    return _carrier().submit(to_its_end)
 
 
 class LocalSum:
@@ -82,7 +107,7 @@ class Bucket:
         self.flat[...] = 0
         parts = zip(shapes.items(), np.split(self.flat[: ends[-1]], ends[:-1]), strict=True)
         self.views = {name: part.reshape(shape) for (name, shape), part in parts}
-        self.missing, self.request = set(), None  # names not yet received; the operation under way
+        self.missing, self.carried = set(), None  # names not yet received; the operation under way
         self.inbox = self.total = None  # `Ordered`: all ranks' pieces (n, piece), their sum (piece)
 
 
@@ -145,10 +170,7 @@ class Allreduced:
         self._start_full()
 
     def _start_full(self):
-        """Start the full buckets, on all ranks in the same order: that of the buckets. Testing the
-        others lets MPI advance them, which it does only inside its own calls."""
-        for bucket in self.buckets[: self.started]:
-            bucket.request and bucket.request.Test()
+        """Start the full buckets, on all ranks in the same order: that of the buckets."""
         while self.started < len(self.buckets) and not self.buckets[self.started].missing:
             self.start(self.buckets[self.started])
             self.started += 1
@@ -165,7 +187,7 @@ class Allreduced:
         if len(self.rounds) == 1:
             from mpi4py import MPI
 
-            bucket.request = self.ranks.comm.Iallreduce(MPI.IN_PLACE, bucket.flat)
+            bucket.carried = carry(self.ranks.comm.Iallreduce, MPI.IN_PLACE, bucket.flat)
 
     def end(self, present):
         """The end of a round."""
@@ -173,7 +195,8 @@ class Allreduced:
     def wait(self):
         """Until everything under way has arrived."""
         for bucket in self.buckets:
-            bucket.request and bucket.request.Wait()
+            if bucket.carried is not None:
+                bucket.carried.result()
 
     def result(self) -> dict:
         """{name: gradient of the whole batch}, of the parameters that have one on any rank."""
@@ -195,7 +218,7 @@ class Ordered(Allreduced):
     def start(self, bucket):
         if bucket.inbox is None:
             bucket.inbox = empty((self.ranks.size, bucket.flat.size // self.ranks.size))
-        bucket.request = self.ranks.comm.Ialltoall(bucket.flat, bucket.inbox)
+        bucket.carried = carry(self.ranks.comm.Ialltoall, bucket.flat, bucket.inbox)
 
     def end(self, present):
         """Add the pieces of this round's micro-batches, which are those of ranks 0, 1, …"""
@@ -209,5 +232,5 @@ class Ordered(Allreduced):
 
     def result(self) -> dict:
         for bucket in self.buckets:
-            bucket.request = self.ranks.comm.Iallgather(bucket.total, bucket.flat)
+            bucket.carried = carry(self.ranks.comm.Iallgather, bucket.total, bucket.flat)
         return super().result()

@@ -23,7 +23,7 @@ from minidistil.train import best, budget, training_state
 from minidistil.train.bert_optimizers import BertAdam, Lamb
 from minidistil.train.input_digests import inputs_of, installation
 from minidistil.train.interruption import interruptible
-from minidistil.train.optimizer import AdamW, clip
+from minidistil.train.optimizer import AdamW, clip_factor, global_norm
 from minidistil.train.run_folder import Run
 from minidistil.train.schedule import SCHEDULES
 from minidistil.train.train_config import TrainConfig
@@ -194,12 +194,13 @@ class Loop:
             parts, grads, tokens, batches = budget.step_gradients(
                 self.objective, self.feed, config, state["step"]
             )
-        norm = clip(grads, config.max_grad_norm or math.inf, config.backend)
+        norm = global_norm(grads.values(), config.backend)
         for name, value in (*parts.items(), ("gradient norm", norm)):
             if not math.isfinite(value):
                 self.stop(name, value, batches)
         lr = self.lr()
-        for name, new in self.optimizer.steps(grads, lr):
+        scale = clip_factor(norm, config.max_grad_norm or math.inf)
+        for name, new in self.optimizer.steps(grads, lr, scale):
             self.model.update({name: new})
         state["step"] += 1
         state["epoch"], state["index"] = self.feed.epoch, self.feed.index

@@ -4,7 +4,7 @@ The optimiser works on arrays by name and is independent of any model. Parameter
 outside a model, so a step returns new arrays: `model.update(optimizer.step(grads))`.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from importlib import import_module
 
 import numpy as np
@@ -58,18 +58,19 @@ class AdamW:
         self.v = {name: self.place.zeros_like(p) for name, p in params.items()}
 
     def step(
-        self, grads: Mapping[str, np.ndarray], lr: float | None = None
+        self, grads: Mapping[str, np.ndarray], lr: float | None = None, scale: float = 1.0
     ) -> dict[str, np.ndarray]:
         """grads: name -> array  ->  name -> new parameter, read-only, for the names in grads.
 
+        scale: what every gradient is multiplied by first, such as a `clip_factor`.
         A parameter without a gradient stays the same. Raises TypeError or ValueError, changing
         nothing, for a gradient with the name or shape of no parameter, for a value that is not an
         array of floats, and for a negative lr.
         """
-        return dict(self.steps(grads, lr))
+        return dict(self.steps(grads, lr, scale))
 
     def steps(
-        self, grads: Mapping[str, np.ndarray], lr: float | None = None
+        self, grads: Mapping[str, np.ndarray], lr: float | None = None, scale: float = 1.0
     ) -> Iterator[tuple[str, np.ndarray]]:
         """The same as a lazy generator of (name, new parameter): apply each before requesting the
         next to avoid a second copy of the model."""
@@ -85,19 +86,19 @@ class AdamW:
                     f"gradient {name!r} has shape {g.shape}, its parameter {self.m[name].shape}"
                 )
         self.t += 1
-        fresh = self.updated(grads, lr, self.t)
+        fresh = self.updated(grads, lr, self.t, scale)
         for name, new in zip(grads, fresh, strict=True):
             if isinstance(new, np.ndarray):
                 new.flags.writeable = False  # so a model can store it without copying
             yield name, new
 
-    def updated(self, grads, lr, t):
+    def updated(self, grads, lr, t, scale):
         """grads: name -> array  ->  yields each new parameter of step t."""
         (beta1, beta2), params = self.betas, self.params
         arrays = ((params[n], self.m[n], self.v[n], g, n in self.decay) for n, g in grads.items())
         return self.update_all(
             arrays, lr=lr, beta1=beta1, beta2=beta2, eps=self.eps, step=t,
-            weight_decay=self.weight_decay,
+            weight_decay=self.weight_decay, scale=scale,
         )  # fmt: skip
 
     def state(self) -> dict:
@@ -161,21 +162,27 @@ def _betas(betas):
 def clip(grads: dict[str, np.ndarray], max_norm: float, backend: str = "cpu") -> float:
     """Scale all gradients so that their global norm is at most max_norm; return the norm before.
 
-    As torch.nn.utils.clip_grad_norm_: times max_norm/(norm + 1e-6) where that is below 1. The
-    entries of `grads` are replaced; the arrays are not written to. With a norm that is not finite
-    nothing is scaled.
+    As torch.nn.utils.clip_grad_norm_. The entries of `grads` are replaced; the arrays are not
+    written to. A training loop gives `global_norm` and `clip_factor` to the optimiser instead,
+    which scales while it reads.
     """
-    norm = _kernel("global_norm", "norm", backend)(grads.values())
-    scale = max_norm / (norm + 1e-6)
-    if 0 < scale < 1:
+    norm = global_norm(grads.values(), backend)
+    if (scale := clip_factor(norm, max_norm)) != 1:
         for name, g in scaled(grads, scale, backend):
             grads[name] = g
     return norm
 
 
-def length(x: np.ndarray, backend: str = "cpu") -> float:
-    """The Euclidean norm of one array."""
-    return _kernel("global_norm", "norm", backend)([x])
+def global_norm(arrays: Iterable[np.ndarray], backend: str = "cpu") -> float:
+    """√(Σ x²) over all values of all arrays."""
+    return _kernel("global_norm", "norm", backend)(arrays)
+
+
+def clip_factor(norm: float, max_norm: float) -> float:
+    """What clipping multiplies gradients of this global norm by: max_norm/(norm + 1e-6) where that
+    is below 1. With a norm that is not finite it is 1."""
+    factor = max_norm / (norm + 1e-6)
+    return factor if 0 < factor < 1 else 1.0
 
 
 def scaled(grads, factor, backend="cpu"):

@@ -162,14 +162,16 @@ def test_a_wrong_backward_is_named(case, folder):
 
 
 def test_a_detached_step_is_located(folder):
-    """No function of its own: the step between the gradients is said, and no mistake is named."""
+    """No function of its own: the quantities between which the graph is cut are said."""
     module = Own(folder)
     instead(
         module.steps[1].inner,
         lambda f, x: f.down(torch.nn.functional.gelu(f.up(x).detach())),
     )
     report = md.check.compare(module, folder)
-    assert report.code == 1 and report.diagnosis == [], report.text()
+    assert report.code == 1 and [d.id for d in report.diagnosis] == ["gradient-cut"], report.text()
+    says = report.diagnosis[0].message
+    assert "from layer.0.activation to layer.0.lin1" in says and "detach" in says
     assert "autograd.Function" in report.evidence and "detach" in report.evidence
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_world import BAD, GOOD, SMALL
+from families_world import family_folder
 from page_cases import (
+    SCREENS,
     checked,
     data_of,
     gpt2_folder,
@@ -222,6 +224,7 @@ def test_a_token_that_looks_like_html_stays_text(pairs, tmp_path):
 @pytest.mark.parametrize("argv, says", [
     (("TEACHER", "CLASSIFIER", "--text", "a"), "'text-classification' against 'fill-mask'"),
     (("TEACHER", "TEACHER", "--text", "a " * 80), "the page has room for 32"),
+    (("TEACHER", "TEACHER", "--text", *["a film " * 9] * 15), "270 places are too many"),
     (("TEACHER", "TEACHER", "--text", " "), "text 0 is empty"),
     (("TEACHER", "GPT2", "--text", "a"), "must share a task"),
     (("CLASSIFIER", "CLASSIFIER", "--text", "a", "--label", "fine"), "'fine' is no class"),
@@ -253,7 +256,38 @@ def test_a_run_writes_the_page_and_its_report_links_to_it(world, tmp_path):
         assert all(place["label"] >= 0 for place in found["places"])
 
 
-def test_the_page_in_chromium(pairs, tmp_path):
+def test_classifiers_with_a_tokenizer_each(world, tmp_path, capsys):
+    """Each reads the text in its own tokens, whose hidden states are not compared; their classes
+    have the same names in the same order."""
+    student = str(family_folder("roberta", tmp_path / "roberta", "text-classification"))
+    out = tmp_path / "page.html"
+    argv = ["compare", world.classifier, student, "--text", GOOD, "--out", str(out), *NUMPY]
+    assert main(argv) == 2 and "LABEL_0, LABEL_1, are not the teacher's" in capsys.readouterr().err
+    config = Path(student, "config.json")
+    fields = json.loads(config.read_text())
+    names = json.loads(Path(world.classifier, "config.json").read_text())
+    config.write_text(json.dumps(fields | {n: names[n] for n in ("id2label", "label2id")}))
+    assert main(argv) == 0
+    (place,) = data_of(checked(out))["places"]
+    assert place["cos"] is None and place["others"] == 0
+    teacher = md.from_pretrained(world.classifier, backend="numpy")
+    logits = teacher.forward(**md.load_tokenizer(world.classifier)([GOOD])).logits[0]
+    found = dict(zip(place["words"], place["zT"], strict=True))
+    named = teacher.config.id2label
+    assert found == pytest.approx({named[k]: float(z) for k, z in enumerate(logits)}, abs=1e-5)
+
+
+def test_a_run_with_two_teachers_has_a_page_without_cosine(world, tmp_path):
+    out = tmp_path / "run"
+    assert main(["distill", "--teacher", world.teacher, "--teacher", world.teacher, "--alpha-cos",
+                 "0", "--data", world.text, "--out", str(out), "--steps", "1", "--no-baselines",
+                 "--layers", "0", *SMALL]) == 0  # fmt: skip
+    places = data_of(checked(out / "compare.html"))["places"]
+    assert places and all(place["cos"] is None for place in places)
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+def test_the_page_in_chromium(screen, pairs, tmp_path):
     """Sliders, direction and the choice of a word change the numbers that are shown."""
     out = tmp_path / "page.html"
     folders = pairs["fill-mask"]
@@ -266,7 +300,7 @@ def test_the_page_in_chromium(pairs, tmp_path):
       const set = (id, value) => { const dial = document.getElementById(id); dial.value = value;
         dial.dispatchEvent(new Event('input', {bubbles: true})); };
       set('tau', 20); set('kl', 3); set('label', 1.5); set('direction', 'reverse');"""
-    shown = shown_in_chromium(page, tmp_path, script)
+    shown = shown_in_chromium(page, tmp_path, script, screen)
     kl = losses.kl_divergence(place.z_t[None], place.z_s[None], tau)[0]
     nll = losses.cross_entropy(place.z_s[None], np.array([place.label]))[0]
     for value in (kl, 3 * kl, nll, 1.5 * nll, 3 * kl + 1.5 * nll + place.cos):

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from minidistil.cli import main, parser_of
+from minidistil.cli import main, parser_of, reproduce
 from minidistil.cli.reproduce import row_file, stages
 from minidistil.cli.reproduce.prepared_data import PREPARE
 from minidistil.io.energy import Energy
@@ -56,10 +56,10 @@ def test_from_data_to_table(row, tmp_path, capsys, monkeypatch):
     assert found["speed"]["teacher"]["times"] == 1
     assert json.loads((tmp_path / "toy.json").read_text())["results"]["full"]["speed"]
 
-    def never(*_):
+    def never(argv):
         raise AssertionError("a finished stage is run again")
 
-    monkeypatch.setattr(stages, "_run", never)
+    monkeypatch.setattr(reproduce, "_data_of", never)
     assert main(["reproduce", *row]) == 0
     text = capsys.readouterr().out
     value = json.loads((tmp_path / "out" / "distilled-0" / "measured.json").read_text())["accuracy"]
@@ -72,12 +72,10 @@ def test_interrupted_and_started_again(row, tmp_path, capsys):
     calls = []
 
     def stops(argv):
-        from minidistil.cli.reproduce import _data_of
-
         calls.append(argv)
         if len(calls) == 4:
             raise KeyboardInterrupt
-        return _data_of(argv)
+        return reproduce._data_of(argv)
 
     read = row_file.read_row(row[0])
     words = {"train": tmp_path / "data/toy/train.tsv", "test": tmp_path / "data/toy/dev.tsv",
@@ -89,6 +87,15 @@ def test_interrupted_and_started_again(row, tmp_path, capsys):
         for seed, one in numbers.items():
             assert one["accuracy"] == again["stages"][name][seed]["accuracy"]
             assert one["loss"] == again["stages"][name][seed]["loss"]
+
+
+def test_another_command_in_the_folder_is_refused(row, tmp_path, capsys):
+    assert main(["reproduce", *row]) == 0
+    changed = json.loads(json.dumps(ROW).replace("--layers 0", "--layers 1"))
+    (tmp_path / "toy.json").write_text(json.dumps(changed))
+    capsys.readouterr()
+    assert main(["reproduce", *row]) == 2
+    assert "distilled-0 was made by another command, distill" in capsys.readouterr().err
 
 
 def test_quick_is_one_seed_and_a_tenth(row, tmp_path, capsys):

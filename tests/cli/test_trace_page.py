@@ -9,6 +9,7 @@ import pytest
 from cli_world import GOOD
 from families_world import family_folder
 from page_cases import (
+    SCREENS,
     checked,
     data_of,
     gpt2_folder,
@@ -148,8 +149,8 @@ def test_layers_are_paired_as_the_run_says_or_evenly(pair, world, tmp_path):
 
 def test_a_large_model_is_cut_and_the_page_says_so(tmp_path, world):
     config = md.BertConfig(
-        vocab_size=md.load_tokenizer(world.teacher).vocab_size, hidden_size=96,
-        num_hidden_layers=12, num_attention_heads=24, intermediate_size=200,
+        vocab_size=md.load_tokenizer(world.teacher).vocab_size, hidden_size=48,
+        num_hidden_layers=12, num_attention_heads=24, intermediate_size=80,
         max_position_embeddings=80,
     )  # fmt: skip
     md.from_config(config, backend="numpy").save_pretrained(tmp_path / "model")
@@ -192,7 +193,8 @@ def test_bad_input_is_one_line(argv, says, world, tmp_path, capsys):
     assert len(error.splitlines()) == 1 and len(error) < 500
 
 
-def test_the_page_in_chromium(pair, tmp_path):
+@pytest.mark.parametrize("screen", SCREENS)
+def test_the_page_in_chromium(screen, pair, tmp_path):
     """The slider goes to a step of the way back; arrow keys on a map choose a cell."""
     *_, path, data = pair
     student, teacher = data["models"]
@@ -204,7 +206,7 @@ def test_the_page_in_chromium(pair, tmp_path):
       for (const key of ['ArrowRight', 'ArrowDown', 'ArrowDown'])
         canvas.dispatchEvent(new KeyboardEvent('keydown', {{key}}));
       document.querySelectorAll('details').forEach((box) => {{ box.open = true; }});"""
-    shown = shown_in_chromium(path.read_text(encoding="utf-8"), tmp_path, script)
+    shown = shown_in_chromium(checked(path), tmp_path, script, screen)
     where = re.search(r'id="where">(.*?)<', shown)[1]
     assert where == f"backward ↑ {at + 1} of {len(steps)}: layer 0, q"
     cell = re.search(r'id="cell"[^>]*>(.*?)<', shown)[1].replace("−", "-")

@@ -58,13 +58,13 @@ def until(found, process):
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds processes in /proc")
 @pytest.mark.parametrize("time_of_test", range(TIMES))
 def test_a_killed_rank_stops_all_and_the_run_resumes(text, tmp_path, time_of_test):
-    out, steps = tmp_path / "run", ("--steps", 100, "--checkpoint-every", 5)
+    out, steps = tmp_path / "run", ("--steps", 60, "--checkpoint-every", 5)
     process = start((2, command(text, out, *steps)))
     try:
         until(lambda: (out / "run.json").exists(), process)
         rank, workers = time_of_test % 2, [worker_of(process.pid, r) for r in range(2)]
         until(lambda: list(out.glob("checkpoints/step-*")), process)
-        time.sleep(0.03 * (time_of_test % 10))
+        time.sleep(0.02 * (time_of_test % 5))
         killed = time.monotonic()
         os.kill(workers[rank], signal.SIGKILL)
         _, err = process.communicate(timeout=30)

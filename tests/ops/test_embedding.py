@@ -27,6 +27,16 @@ def test_a_padding_row_is_not_trained(name):
     np.testing.assert_array_equal(dtable, [[1, 1, 1], [0, 0, 0], [0, 0, 0]])
 
 
+@pytest.mark.parametrize("name", SUFFIX)
+def test_a_gradient_from_elsewhere_is_added_to(name):
+    ops, ids = backend(name), np.array([2, 0, 2, 1])
+    _, cache = ops.embedding.forward(np.eye(4, 3, dtype=np.float32), ids=ids, padding_id=1)
+    head = np.full((4, 3), 7, np.float32)  # of a head that shares the table
+    (dtable,) = ops.embedding.backward(np.ones((4, 3), np.float32), cache._replace(add_to=head))
+    assert dtable is head
+    np.testing.assert_array_equal(dtable[:, 0], [8, 7, 9, 7])
+
+
 @given(ids=st.lists(st.integers(0, 9), min_size=1, max_size=60), seed=st.integers(0, 2**32 - 1))
 def test_the_order_of_tokens_only_moves_rows(ids, seed):
     """Small whole numbers, so that sums are exact and bits can be compared."""

@@ -6,7 +6,15 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minidistil.ops.runtime.workspace import LINE, SMALL, Workspace, empty, empty_like, zeros
+from minidistil.ops.runtime.workspace import (
+    LINE,
+    SMALL,
+    Workspace,
+    empty,
+    empty_like,
+    owns_memory,
+    zeros,
+)
 
 
 def address(x):
@@ -28,6 +36,13 @@ def test_what_a_view_still_shows_is_kept():
         del x
         empty((300, 400))[:] = 1
         assert not view.any()
+
+
+def test_an_array_owns_its_memory_and_a_view_of_it_does_not():
+    with Workspace():
+        x = empty((300, 400))
+        assert owns_memory(x) and owns_memory(np.empty(3))
+        assert x.T.base is x and not owns_memory(x.T) and not owns_memory(x[1:])
 
 
 def test_arrays_outlive_the_workspace():

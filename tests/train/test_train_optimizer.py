@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 
-from minidistil.ops import global_norm
+from minidistil.ops import Workspace
+from minidistil.ops import global_norm as norm_op
 from minidistil.ops.runtime import cpu
+from minidistil.ops.runtime.workspace import owns_memory, size_class
 from minidistil.testing import compare
-from minidistil.train.optimizer import AdamW, clip, decayed
+from minidistil.train.bert_optimizers import BertAdam, Lamb
+from minidistil.train.optimizer import AdamW, clip, clip_factor, decayed, global_norm
 
 OPTIONS = {"lr": 3e-3, "betas": (0.8, 0.95), "eps": 1e-6, "weight_decay": 0.1}
 SHAPES = {"lin.weight": (37, 53), "lin.bias": (37,), "sa_layer_norm.weight": (53,), "one": (1, 1)}
@@ -105,7 +108,7 @@ def test_one_and_two_threads_give_the_same_bits(rng):
     results = []
     for count in (1, 2):
         with cpu.threads(count):
-            results.append((ten_steps(params, history)[0], global_norm.norm_cpu(params.values())))
+            results.append((ten_steps(params, history)[0], norm_op.norm_cpu(params.values())))
     assert results[0][1] == results[1][1]
     assert all(np.array_equal(results[0][0][name], results[1][0][name]) for name in SHAPES)
 
@@ -174,6 +177,37 @@ def test_clip_equals_torch(rng, backend, max_norm, size):
         np.testing.assert_allclose(g, p.grad.numpy(), rtol=1e-6)
         assert g.dtype == np.float32
         assert (g is before[name]) == (max_norm == 1e6)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "cpu"])
+@pytest.mark.parametrize("kind", [AdamW, BertAdam, Lamb])
+def test_a_scale_given_to_the_optimiser_is_that_of_clip(rng, backend, kind):
+    params, grads = draw(rng), draw(rng)
+    factor = clip_factor(global_norm(grads.values(), backend), 0.5)
+    scaled = kind(params, **OPTIONS, backend=backend).step(grads, scale=factor)
+    clip(grads, 0.5, backend)
+    clipped = kind(params, **OPTIONS, backend=backend).step(grads)
+    assert factor < 1
+    for name in SHAPES:
+        np.testing.assert_allclose(scaled[name], clipped[name], rtol=2e-6, atol=1e-7)
+
+
+def test_new_parameters_reuse_memory_that_nothing_shows(rng):
+    """Each replaces an array of the step before; one that is still held keeps its values."""
+    first = {name: rng.normal(size=(200, 300)).astype(np.float32) for name in ("a", "b", "c")}
+    grads = {name: np.ones_like(p) for name, p in first.items()}
+    params = dict(first)
+    optimizer = AdamW(params, **OPTIONS)
+    with Workspace() as workspace:
+        for step in range(4):
+            for name, new in optimizer.steps(grads):
+                params[name] = new
+                assert not new.flags.writeable and owns_memory(new)
+                del new
+            if step == 0:
+                held, values = params["b"], np.array(params["b"])
+        assert workspace.nbytes < 6 * size_class(4 * 200 * 300)  # 3 in use, 1 held, 1 spare
+    np.testing.assert_array_equal(held, values)
 
 
 @pytest.mark.parametrize("backend", ["numpy", "cpu"])

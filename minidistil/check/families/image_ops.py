@@ -41,6 +41,11 @@ def grid_positions(position, S):
     return position
 
 
+def placed(x, position):
+    """Tokens x (B,T,C), their positions (T,C)  ->  the sum (B,T,C)."""
+    return x + position
+
+
 def image_pool(h, i, read, S):
     """Hidden states (B,T,C)  ->  those of special token i (B,C)."""
     return read(h, i)
@@ -51,4 +56,7 @@ def answer(answers):
     return sum(answers) / len(answers)
 
 
-IMAGE_OPS = {f.__name__: f for f in (token_order, pixels, cut, grid_positions, image_pool, answer)}
+IMAGE_OPS = {
+    f.__name__: f
+    for f in (token_order, pixels, cut, grid_positions, placed, image_pool, answer)
+}  # fmt: skip

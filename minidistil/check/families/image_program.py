@@ -114,7 +114,7 @@ class ImageProgram(PreNormProgram):
         x = order.join(np.broadcast_to(specials, (len(x), *specials.shape)), x)
         values["embeddings_tokens"] = x
         table = do("grid_positions", "grid_positions", self.p["embeddings.position"], self.order[0])
-        values["embeddings_sum"] = x = x + order.positions(table)
+        values["embeddings_sum"] = x = do("placed", "placed", x, order.positions(table))
         return x
 
     def _head(self, x, do, values):

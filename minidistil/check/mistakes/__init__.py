@@ -16,6 +16,7 @@ from minidistil.check.mistakes import (  # noqa: F401  (the import fills the cat
     in_packed_attention,
     in_pairs,
     in_sentences,
+    in_token_loss,
 )
 from minidistil.check.mistakes.registry import CATALOGUE
 

@@ -29,6 +29,17 @@ def hidden_before_norm(x, attend, attention_norm, feed, output_norm, residual):
 
 
 @mistake(
+    "sublayers-swapped", "block",
+    says="The feed-forward precedes attention.",
+    yours="u = LN(x + ffn(x)),  y = LN(u + attention(u))", right=RIGHT,
+    fix="attention first, then the feed-forward",
+)  # fmt: skip
+def sublayers_swapped(x, attend, attention_norm, feed, output_norm, residual):
+    u = output_norm(residual(x, feed(x), "output_sum"))
+    return attention_norm(residual(u, attend(u), "attention_sum"))
+
+
+@mistake(
     "residual-missing", "residual",
     says="The residual is not added.",
     yours="s = f(x)", right="s = x + f(x)", fix="add the input of the sublayer to its output",
@@ -85,6 +96,23 @@ def bias_missing(x, weight, bias):
 )  # fmt: skip
 def layer_missing(x, attend, attention_norm, feed, output_norm, residual):
     return x
+
+
+@mistake(
+    "layers-order", "layer_of", values=lambda known: orders(1 + len(known.indices)),
+    says="The layers run in another order: {}.",
+    yours="{}", right="layer 0, 1, 2, …", fix="check the order of the list of layers",
+)  # fmt: skip
+def layers_order(i, *, value):
+    return int(value.split(", ")[i])
+
+
+def orders(L):
+    """Orders of L layers in which they may run by mistake, as text."""
+    rotated = [[(i + k) % L for i in range(L)] for k in range(1, L)]
+    found = [list(range(L))[::-1], *rotated, sorted(range(L), key=str)]
+    found = [", ".join(map(str, order)) for order in found if order != sorted(order)]
+    return tuple(dict.fromkeys(found))
 
 
 @mistake(

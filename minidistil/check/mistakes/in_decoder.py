@@ -1,10 +1,8 @@
-"""Mistakes in GPT-2: the order of LayerNorm and sums, positions, and the loss of the next token."""
+"""Mistakes in GPT-2: the order of LayerNorm and sums, and positions."""
 
 import numpy as np
 
-from minidistil.check.families.family_ops import next_token_loss, token_loss
 from minidistil.check.mistakes.registry import mistake
-from minidistil.losses import cross_entropy
 
 BLOCK = "u = x + attention(LN₁(x)),  y = u + ffn(LN₂(u))"
 
@@ -167,67 +165,3 @@ def position_from_mask(look_up, *, mask, value):
 )  # fmt: skip
 def position_reversed(look_up, *, mask):
     return look_up(np.arange(mask.shape[1])[::-1])
-
-
-SHIFT = "loss = mean of −ln softmax(z[:, t])[label[:, t + 1]]"
-
-
-@mistake(
-    "label-shift-missing", "next_token_loss",
-    says="The labels are not shifted: each token predicts itself.",
-    yours="cross_entropy(z[:, t], label[:, t])", right=SHIFT,
-    fix="the cross-entropy of logits[:, :-1] and labels[:, 1:]",
-)  # fmt: skip
-def label_shift_missing(logits, labels):
-    return cross_entropy(logits, labels)[0]
-
-
-@mistake(
-    "label-shift-doubled", "next_token_loss",
-    says="The labels are shifted twice: each token predicts the one after the next.",
-    yours="cross_entropy(z[:, t], label[:, t + 2])", right=SHIFT,
-    fix="shift once: in the data or in the model",
-)  # fmt: skip
-def label_shift_doubled(logits, labels):
-    return cross_entropy(logits[:, :-2], labels[:, 2:])[0]
-
-
-@mistake(
-    "label-shift-reversed", "next_token_loss",
-    says="The labels are shifted the wrong way: each token predicts the one before it.",
-    yours="cross_entropy(z[:, t], label[:, t − 1])", right=SHIFT,
-    fix="the cross-entropy of logits[:, :-1] and labels[:, 1:]",
-)  # fmt: skip
-def label_shift_reversed(logits, labels):
-    return cross_entropy(logits[:, 1:], labels[:, :-1])[0]
-
-
-@mistake(
-    "label-shift-doubled", "token_loss",
-    says="`targets` are those of the next tokens already, and the module shifts them once more.",
-    yours="cross_entropy(z[:, t], target[:, t + 1])", right="cross_entropy(z[:, t], target[:, t])",
-    fix="shift once; an argument named labels is given unshifted ones",
-)  # fmt: skip
-def target_shift_doubled(logits, targets):
-    return next_token_loss(logits, targets)
-
-
-@mistake(
-    "loss-summed", "next_token_loss", values=("the labels", "all columns", "texts"),
-    says="The loss is not the mean over the labels: it is a sum, or has another divisor ({}).",
-    yours="Σ over {}, or divided by their number", right=SHIFT,
-    fix="the mean over the labels (in PyTorch reduction='mean')",
-)  # fmt: skip
-def loss_summed(logits, labels, *, value):
-    total = next_token_loss(logits, labels) * (labels[:, 1:] >= 0).sum()
-    return total / {"the labels": 1, "all columns": labels[:, 1:].size, "texts": len(labels)}[value]
-
-
-@mistake(
-    "loss-summed", "token_loss", values=("a sum", "texts"),
-    says="The loss is not the mean over the targets ({}).",
-    yours="Σ over the targets", right="cross_entropy(z[:, t], target[:, t])",
-    fix="the mean over the labels (in PyTorch reduction='mean')",
-)  # fmt: skip
-def target_loss_summed(logits, targets, *, value):
-    return token_loss(logits, targets) * targets.size / (1 if value == "a sum" else len(targets))

@@ -13,12 +13,16 @@ SCALES = {
     "(x − ½)/½": lambda x: 2 * x - 1, "(x + 1)/2": lambda x: (x + 1) / 2,
     "x/127.5 − 1": lambda x: x / 127.5 - 1,
     "x/255, then (x − ½)/½": lambda x: 2 * x / 255 - 1,
+    "each channel is replaced by their mean (gray)": lambda x: 0 * x + x.mean(1, keepdims=True),
+    "each image's mean is subtracted": lambda x: x - x.mean((1, 2, 3), keepdims=True),
+    "each channel's mean in an image is subtracted": lambda x: x - x.mean((2, 3), keepdims=True),
+    "cut off at 0 and 1": lambda x: np.clip(x, 0, 1),
 }  # fmt: skip
 
 
 @mistake(
     "pixels-scaled", "pixels", values=tuple(SCALES),
-    says="The module scales pixels that are scaled already: {}.",
+    says="The module changes pixels that the preprocessor has scaled already: {}.",
     yours="{}", right="pixel_values as the folder's preprocessor_config.json makes them",
     fix="scale once, in the data or in the model",
 )  # fmt: skip
@@ -46,6 +50,9 @@ MOVED = {
     "rows and columns are swapped": lambda x: x.swapaxes(2, 3),
     "the rows are upside down": lambda x: x[:, :, ::-1],
     "the columns are mirrored": lambda x: x[:, :, :, ::-1],
+    "turned by 90°": lambda x: np.rot90(x, 1, (2, 3)),
+    "turned by 180°": lambda x: np.rot90(x, 2, (2, 3)),
+    "turned by 270°": lambda x: np.rot90(x, 3, (2, 3)),
 }
 
 
@@ -72,9 +79,10 @@ def patch_order(x, size, *, value):
     return cut.reshape(len(x), g, g, -1).swapaxes(1, 2).reshape(cut.shape)
 
 
+FLIPPED = "both of them backwards, as in a convolution that flips its kernel"
 INSIDE = {
     "rows, columns, channels": (2, 3, 1), "columns, rows, channels": (3, 2, 1),
-    "channels, columns, rows": (1, 3, 2),
+    "channels, columns, rows": (1, 3, 2), FLIPPED: (1, 2, 3),
 }  # fmt: skip
 
 
@@ -88,6 +96,7 @@ INSIDE = {
 def patch_pixels(x, size, *, value):
     cut = image_ops.cut(x, size)
     one = cut.reshape(-1, x.shape[1], size, size).transpose(0, *INSIDE[value])
+    one = one[:, :, ::-1, ::-1] if value == FLIPPED else one
     return one.reshape(cut.shape)
 
 

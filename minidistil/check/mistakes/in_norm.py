@@ -70,6 +70,33 @@ def gamma_beta(x, gamma, beta, *, eps, value):
 
 
 @mistake(
+    "rms-norm", "layernorm", values=("with β", "without β"),
+    says="The norm is RMSNorm {}: the mean is not subtracted.",
+    yours="y = γ·x/√(mean(x²) + ε)", right=RIGHT,
+    fix="subtract the mean of each token's channels (in PyTorch nn.LayerNorm, not nn.RMSNorm)",
+)  # fmt: skip
+def rms_norm(x, gamma, beta, *, eps, value):
+    y = gamma * x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps)
+    return y + beta if value == "with β" else y
+
+
+AXES = {"a text's tokens and channels": (1, 2), "a text's tokens": 1, "the batch": 0,
+        "the whole batch": (0, 1, 2)}  # fmt: skip
+
+
+@mistake(
+    "layernorm-axis", "layernorm", values=tuple(AXES),
+    says="LayerNorm's mean and variance run over {}, not over the channels of one token.",
+    yours="μ, σ² over {}", right=RIGHT,
+    fix="the mean and the variance of the last axis alone (in PyTorch normalized_shape = C)",
+)  # fmt: skip
+def other_axes(x, gamma, beta, *, eps, value):
+    axes = AXES[value]
+    variance = x.var(axis=axes, keepdims=True)
+    return gamma * (x - x.mean(axis=axes, keepdims=True)) / np.sqrt(variance + eps) + beta
+
+
+@mistake(
     "layernorm-missing", "layernorm",
     says="A LayerNorm is missing.",
     yours="y = x", right=RIGHT,

@@ -8,15 +8,27 @@ from minidistil.check.mistakes.registry import mistake
 RIGHT = "softmax(q·kᵀ/√D)·v over the tokens of one text"
 
 
+BY_HEADS = "q, k and v of head 0, then of head 1, …"
+IN_THIRDS = "all of q, then k, then v, read as q, k and v of each head"
+
+
 @mistake(
-    "packed-order", "context_of", values=("vkq", "qvk", "kvq", "vqk"),
+    "packed-order", "context_of", values=("vkq", "qvk", "kvq", "vqk", BY_HEADS, IN_THIRDS),
     says="The packed weights of q, k, v are in another order: {}.",
     yours="attention of {} in the places of q, k, v", right=RIGHT,
     fix="pack the rows of q, then those of k, then those of v (PyTorch's in_proj_weight)",
 )  # fmt: skip
 def packed_order(context, q, k, v, *, mask, n_heads, value):
-    at = {"q": q, "k": k, "v": v}
-    return reference_ops.attention(*(at[n] for n in value), n_heads=n_heads, mask=mask)
+    parts = [x.reshape(*x.shape[:2], n_heads, -1) for x in (q, k, v)]  # (B,T,H,D)
+    if value == BY_HEADS:
+        q, k, v = np.split(np.stack(parts, axis=3).reshape(*q.shape[:2], -1), 3, axis=2)
+    elif value == IN_THIRDS:
+        packed = np.concatenate(parts, axis=2).reshape(*q.shape[:2], n_heads, 3, -1)
+        q, k, v = (packed[:, :, :, i].reshape(q.shape) for i in range(3))
+    else:
+        at = {"q": q, "k": k, "v": v}
+        q, k, v = (at[n] for n in value)
+    return reference_ops.attention(q, k, v, n_heads=n_heads, mask=mask)
 
 
 @mistake(

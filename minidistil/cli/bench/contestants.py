@@ -16,7 +16,7 @@ from minidistil.model.heads import family_of
 from minidistil.model.pretrained import from_config, from_pretrained
 from minidistil.ops import Workspace, backend
 from minidistil.ops.runtime import amx
-from minidistil.train.optimizer import AdamW, clip
+from minidistil.train.optimizer import AdamW, clip_factor, global_norm
 
 OURS, ALONE = "minidistil", "one thread"
 # numpy: minidistil, but NumPy's BLAS computes its matrix products.
@@ -278,8 +278,9 @@ def _our_step(student, teacher, batch):
     def step(train):
         with workspace:
             done = distill_step(student, teacher, batch, losses, train=train, step=optimizer.t)
-            norm = clip(done.grads, s["max_grad_norm"], student.ops.name)
-            for name, new in optimizer.steps(done.grads):
+            norm = global_norm(done.grads.values(), student.ops.name)
+            scale = clip_factor(norm, s["max_grad_norm"])
+            for name, new in optimizer.steps(done.grads, scale=scale):
                 student.update({name: new})
         return np.array([done.loss, norm])
 

@@ -22,6 +22,7 @@ from minidistil.cli.compare.compare_page import (
 )
 from minidistil.cli.compare.compare_places import (
     CLASSES,
+    TAGS,
     TASKS,
     compared,
     naming,
@@ -110,6 +111,12 @@ def _not_comparable(student, teacher, two):
         return (
             "teacher and student have different tokenizers, and are compared word by word; give "
             "models that share one"
+        )
+    ours, theirs = (model.config.id2label for model in (student, teacher))
+    if teacher.task in (CLASSES, TAGS) and ours and theirs and tuple(ours) != tuple(theirs):
+        return (
+            f"the classes of the student, {few(ours)}, are not the teacher's, {few(theirs)}; give "
+            f"models with the same classes in the same order"
         )
     for model in (student, teacher):
         kind, K = model.config.problem_type, model.config.num_labels

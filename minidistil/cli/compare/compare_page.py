@@ -25,6 +25,7 @@ from minidistil.cli.html_page import interactive
 from minidistil.distilbert import log_softmax
 from minidistil.distill import DistillConfig
 from minidistil.distill.mean_counts import LABEL_LOSS
+from minidistil.io.console import progress
 from minidistil.model.task_loss import IGNORED
 
 TITLE = "Teacher and student, word by word"
@@ -32,6 +33,7 @@ NAME = "compare.html"  # in the folder of a run
 SCRIPTS = ("losses.js", "compare.js")
 FIRST, MOVED = 16, 6  # words with the largest logits, and with the largest gradients, of each model
 DIGITS = 13  # of a logit or a sum, which JSON holds as text
+MOVING = (0.5, 1.0, 2.0, 4.0, 10.0)  # temperatures whose largest gradients are of words to show
 TEMPERATURES = (*(n / 10 for n in range(5, 50)), *(n / 2 for n in range(10, 21)))
 
 
@@ -87,22 +89,24 @@ def page_data(found: Compared, start: Start) -> dict[str, Any]:
         "teacher": found.teacher, "student": found.student, "label": what,
         "answers": "words" if found.task in (MASKED, CAUSAL) else "classes",
         "reads": found.reads, "taus": taus, "start": start._asdict(), "texts": found.pieces,
-        "places": [_place(place, taus, found.name) for place in found.places],
+        "places": [_place(place, taus, found.name)
+                   for place in progress(found.places, "summing", unit=" places")],
     }  # fmt: skip
 
 
 def _place(place, taus, name):
     z_s, z_t = place.z_s, place.z_t
-    chosen = _chosen(z_s, z_t, place.label, taus)
+    chosen = _chosen(z_s, z_t, place.label)
     rest = np.ones(len(z_s), bool)
     rest[chosen] = False
+    listed, others = (z_s[chosen], z_t[chosen]), (z_s[rest], z_t[rest])
     return {
         "text": place.text, "piece": place.piece, "words": [name(int(v)) for v in chosen],
         "label": -1 if place.label == IGNORED else int(np.flatnonzero(chosen == place.label)[0]),
         "zS": _rounded(z_s[chosen]), "zT": _rounded(z_t[chosen]),
         "cos": place.cos, "cosSlope": place.cos_slope,
         "others": int(rest.sum()), "highest": float(z_s[rest].max()) if rest.any() else None,
-        "sums": [_rounded(_sums(z_s, z_t, rest, tau)) for tau in taus if rest.any()],
+        "sums": [_rounded(_sums(listed, others, tau)) for tau in taus if rest.any()],
     }  # fmt: skip
 
 
@@ -110,16 +114,16 @@ def _rounded(values):
     return [float(f"{value:.{DIGITS}g}") for value in values]
 
 
-def _chosen(z_s, z_t, label, taus):
+def _chosen(z_s, z_t, label):
     """The words (M,) whose logits the page holds, those of the largest probability first."""
     found = {int(v) for z in (z_s, z_t) for v in _largest(z, FIRST)}
     found |= {label} - {IGNORED}
-    for tau in taus:
+    for tau in MOVING:
         for d in _gradients(z_s, z_t, tau):
             found |= {int(v) for side in (d, -d) for v in _largest(side, MOVED)}
     found = np.array(sorted(found))
-    likely = np.maximum(log_softmax(z_s), log_softmax(z_t))[found]
-    return found[np.argsort(-likely, kind="stable")]
+    probability = np.maximum(log_softmax(z_s), log_softmax(z_t))[found]
+    return found[np.argsort(-probability, kind="stable")]
 
 
 def _largest(x, count):
@@ -135,12 +139,36 @@ def _gradients(z_s, z_t, tau):
     return p_s - np.exp(log_t), p_s * (ratio - (p_s * ratio).sum())
 
 
-def _sums(z_s, z_t, rest, tau):
-    """The eight numbers of the words that are not shown; see above."""
-    forward, backward = (d[rest] for d in _gradients(z_s, z_t, tau))
-    s, t, gap = z_s[rest] / tau, z_t[rest] / tau, (z_t - z_s)[rest]
-    log_q_s, log_q_t = log_softmax(s), log_softmax(t)
+class _Softened(NamedTuple):
+    """One model's probabilities at a temperature."""
+
+    log_sum: float  # ln Σ e^(z/τ) over the words that are not shown
+    q: np.ndarray  # of these words over them alone
+    p: np.ndarray  # of these words over all
+    log_p: np.ndarray
+    log_listed: np.ndarray  # ln p of the words that are shown
+
+
+def _softened(listed, others, tau):
+    top = others.max()
+    e = np.exp((others - top) / tau)
+    total = e.sum()
+    log_sum = top / tau + np.log(total)
+    log_all = np.logaddexp.reduce([log_sum, *(listed / tau)])
+    q = e / total
+    log_p = others / tau - log_all
+    return _Softened(log_sum, q, q * np.exp(log_sum - log_all), log_p, listed / tau - log_all)
+
+
+def _sums(listed, others, tau):
+    """The eight numbers of the words that are not shown; see above. listed, others: the logits of
+    student and teacher, of the words that are shown and of these."""
+    s, t = (_softened(*z, tau) for z in zip(listed, others, strict=True))
+    gap, ratio = others[1] - others[0], s.log_p - t.log_p
+    kl = (s.p * ratio).sum()
+    kl += (np.exp(s.log_listed) * (s.log_listed - t.log_listed)).sum()
+    forward, backward = s.p - t.p, s.p * (ratio - kl)
     return (
-        (s - log_q_s)[0], (t - log_q_t)[0], (np.exp(log_q_t) * gap).sum(),
-        (np.exp(log_q_s) * gap).sum(), forward.min(), forward.max(), backward.min(), backward.max(),
+        s.log_sum, t.log_sum, (t.q * gap).sum(), (s.q * gap).sum(),
+        forward.min(), forward.max(), backward.min(), backward.max(),
     )  # fmt: skip

@@ -16,7 +16,7 @@ import numpy as np
 
 from minidistil import losses
 from minidistil.data.tokenizer import Tokenizer
-from minidistil.data.two_tokenizers import THEIRS, as_teacher_reads, reads_twice
+from minidistil.data.two_tokenizers import INPUTS, THEIRS, as_teacher_reads, reads_twice
 from minidistil.io.console import progress
 from minidistil.io.limits import short
 from minidistil.model.task_loss import IGNORED, next_words
@@ -27,6 +27,7 @@ MASKED, CAUSAL, TAGS, CLASSES = (
 TASKS = (MASKED, CAUSAL, TAGS, CLASSES)
 LONGEST = 64  # tokens of a text whose words are places
 NOT_ASKED = -1  # in place of the label of a row that is no place
+MOST = 256  # places of a page: 3 MB
 AT_ONCE = 16  # copies of a text, each with another word hidden
 TEXTS, EACH = 5, 10  # held-out texts of a run's page, and places of each
 
@@ -57,7 +58,7 @@ def of_texts(
 ) -> tuple[list[list[str]], list[PlacesAsked]]:
     """The pieces of each text, and its places. labels: the class of each text.
 
-    Raises ValueError for a text that is too long, or has no place.
+    Raises ValueError for a text that is too long or has no place, and for too many places.
     """
     pieces, asked = [], []
     for number, text in enumerate(texts):
@@ -78,6 +79,8 @@ def of_texts(
         if not len(columns):
             raise ValueError(f"{short(text)} has no word to ask for; give another text")
         asked += _places(task, tokenizer, number, batch, columns)
+    if (count := sum(len(one.places) for one in asked)) > MOST:
+        raise ValueError(f"{count} places are too many for a page of {MOST}; give fewer texts")
     return pieces, asked
 
 
@@ -155,8 +158,9 @@ def _labels(model, tokenizer, batch, rows):
 
 
 def _sequence(batch, n):
-    """Sequence n of a batch, as a batch of one."""
-    return {name: x[n : n + 1] for name, x in batch.items() if name != "labels"}
+    """The inputs of sequence n of a batch, as a batch of one."""
+    names = [name for name in batch if name.removeprefix(THEIRS) in INPUTS]
+    return {name: batch[name][n : n + 1] for name in names}
 
 
 def compared(student: Any, teacher: Any, asked: Sequence[PlacesAsked]) -> list[Place]:
@@ -205,7 +209,10 @@ def naming(model: Any, tokenizer: Tokenizer) -> Callable[[int], str]:
 
 
 def shown(tokenizer: Tokenizer, number: int) -> str:
-    """A token as text in which white space is visible."""
+    """A token as text in which white space is visible; as in the vocabulary where it is no text,
+    such as a part of a character."""
     word = tokenizer.decode([number], skip_special_tokens=False)
-    word = word or tokenizer.id_to_token(int(number)) or f"#{number}"
-    return word.replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥")
+    word = word.replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥")
+    if word and word.isprintable() and "\N{REPLACEMENT CHARACTER}" not in word:
+        return word
+    return tokenizer.id_to_token(int(number)) or f"#{number}"

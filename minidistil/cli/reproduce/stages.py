@@ -42,10 +42,10 @@ def run_stages(row: ResultsRow, out: Path, names: dict, quick: bool, answer: Cal
             here = names | {"seed": seed} | {
                 other.name: out / _folder(other, seed) for other in row.stages
             }  # fmt: skip
+            _run(stage, folder, here, quick, answer)
             if not (folder / MEASURED).is_file():
-                _run(stage, folder, here, quick, answer)
                 measure = [*_words(row.measure, here), "--model", str(folder)]
-                numbers = answer(measure) | read_json(_energy_file(folder))
+                numbers = answer(measure) | read_json(_record_of(folder))
                 numbers["bytes"] = stored_bytes(folder)
                 write_json(folder / MEASURED, numbers)
             numbers = read_json(folder / MEASURED)
@@ -65,24 +65,35 @@ def _folder(stage, seed):
 
 
 def _run(stage, folder, names, quick, answer):
-    """Run or resume a command, unless its model is there. Its energy is added up in a file."""
-    if (folder / "config.json").is_file() and (folder / "report.json").is_file():
-        return
+    """Run or resume a command, unless its model is there.
+
+    A file beside the folder keeps the command and its energy, which is added up when it is resumed.
+    Raises ValueError where the folder is of another command.
+    """
     words = _words(stage.command, names)
     command = [*(_tenth(words) if quick else words), "--out", str(folder)]
+    file, kept = _record_of(folder), {"command": command, "joules": 0.0}
+    if file.is_file():
+        kept = read_json(file)
+        if kept["command"] != command:
+            raise ValueError(
+                f"{folder} was made by another command, {' '.join(kept['command'])}; remove it, or "
+                f"give another --out"
+            )
+    if (folder / "config.json").is_file() and (folder / "report.json").is_file():
+        return
     if (folder / "run.json").is_file():
         command = [command[0], "--resume", "--out", str(folder)]
-    file, used = _energy_file(folder), Energy()
-    before = read_json(file)["joules"] if file.is_file() else 0.0
+    used = Energy()
     try:
         with used:
             answer(command)
     finally:
-        write_json(file, {"joules": before + used.joules, "energy": used.source})
+        write_json(file, kept | {"joules": kept["joules"] + used.joules, "energy": used.source})
 
 
-def _energy_file(folder):
-    return folder.with_name(f"{folder.name}.energy.json")
+def _record_of(folder):
+    return folder.with_name(f"{folder.name}.stage.json")
 
 
 def _words(command, names):

@@ -139,10 +139,8 @@ def backward(d: Cotangents, cache: Seq2SeqCache, ops, dlast=None, release: bool 
     blocks = [block_backward] * len(cache.decoder[1].caches)
     dh = plus(d.hidden[-1], dh, ops)
     dh = ops.place.zeros_like(cache.last) if dh is None else dh
-    dhidden = (*d.hidden[:-1], dh)
-    decoder |= encoder.backward(dhidden, cache.decoder, ops, release, blocks)
-    if dword is not None:  # tied: the table is looked up below and projected onto above
-        ops.place.accumulate(decoder["embeddings.word.weight"], dword)
+    dhidden = (*d.hidden[:-1], dh)  # tied: the table of dword is looked up below, too
+    decoder |= encoder.backward(dhidden, cache.decoder, ops, release, blocks, dword)
     grads = {f"decoder.{c}": g for c, g in decoder.items()}
     if cache.projection is not None:
         dm, *dprojection = ops.linear.backward(dm, cache.projection)

@@ -6,9 +6,10 @@
 `ops/gelu.py` derives both. A product applies GELU to each part of its result while a cache holds
 it, so the functions are inlined into the loops of its kernels, too.
 
-A result that is then rounded to 8 bits, bfloat16 or int8, needs no more than 14 of them:
+For "none", a result that linear layers round to 8 bits, bfloat16 or int8, needs no more than 14:
 
-    gelu(x) ≈ x·(½ + h)         h = x·P(min(x², 4.25²)) ≈ ½·erf(x/√2), limited to ±½
+    gelu(x) ≈ x·(½ + h)                                      form "short", of kernels alone
+    h = x·P(min(x², 4.25²)) ≈ ½·erf(x/√2), limited to ±½
 
 P has degree 8 and the smallest error of x·h up to 4.25; the error of gelu is below 2⁻¹⁴ everywhere.
 This takes a third of the instructions of `erf`, which has a second formula, with exp, for large x.
@@ -18,13 +19,13 @@ import math
 
 import numpy as np
 
+from minidistil.ops.runtime import amx
 from minidistil.ops.runtime.cpu import erf, helper, kernel, prange, tanh
 from minidistil.ops.runtime.cuda import device_function, float32
 
 FORMS = ("none", "tanh")  # values of `approximate`
-CODES = {None: 0, "none": 1, "tanh": 2}  # `approximate` as kernels take it
-NO_GELU, ERF = CODES[None], CODES["none"]
-SHORT_ERF = 3  # in kernels: form "none", for a result that is then rounded to 8 bits
+CODES = {None: 0, "none": 1, "tanh": 2, "short": 3}  # forms as kernels take them
+NO_GELU, ERF, TANH, SHORT = CODES.values()
 ROOT_HALF, ROOT_2_OVER_PI, CUBIC = math.sqrt(0.5), math.sqrt(2 / math.pi), 0.044715
 
 f = np.float32
@@ -64,6 +65,12 @@ def gelu_tanh(x):
 def tanh_argument(x):
     """√(2/π)(x + 0.044715x³)."""
     return ROOT_2_OVER_PI_32 * (x + CUBIC_32 * x * x * x)
+
+
+def form_of(approximate: str, for_linear: bool) -> str:
+    """The form that AMX products of narrow formats compute; for_linear: they round the result."""
+    short = approximate == "none" and for_linear and amx.in_use()
+    return "short" if short else approximate
 
 
 def activate(x, approximate, y):

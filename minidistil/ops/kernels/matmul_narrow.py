@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minidistil.ops.kernels import amx_linear
-from minidistil.ops.kernels.activation import CODES, ERF, SHORT_ERF
+from minidistil.ops.kernels.activation import CODES
 from minidistil.ops.kernels.amx_rows import PackedRows, empty_rows
 from minidistil.ops.kernels.matmul import activate_strip
 from minidistil.ops.kernels.number_formats import quantize, round_bf16
@@ -37,7 +37,7 @@ from minidistil.ops.kernels.register_tile_narrow import (
 from minidistil.ops.kernels.row_rounding import bf16_row, whole_row
 from minidistil.ops.runtime import amx
 from minidistil.ops.runtime.cpu import address_of, exact, get_num_threads, prange, use_threads
-from minidistil.ops.runtime.workspace import empty
+from minidistil.ops.runtime.workspace import empty, owns_memory
 
 NEAR = 1 << 18  # bytes of packed x that stay in the second-level cache while panels of W pass by
 TOGETHER = 4  # steps packed at a time
@@ -85,7 +85,7 @@ def packed(weight: np.ndarray, pack: Callable[[np.ndarray], Packed]) -> Packed:
 
     A model's update replaces arrays, so the kept panels are never out of date.
     """
-    if weight.flags.writeable or weight.base is not None:
+    if weight.flags.writeable or not owns_memory(weight):
         return pack(weight)
     key = id(weight), pack.__name__
     if key not in _kept:
@@ -95,17 +95,11 @@ def packed(weight: np.ndarray, pack: Callable[[np.ndarray], Packed]) -> Packed:
 
 
 def linear_int8(
-    x: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray,
-    gelu: str | None = None,
-    *,
-    for_linear: bool = False,
+    x: np.ndarray, weight: np.ndarray, bias: np.ndarray, gelu: str | None = None
 ) -> np.ndarray:
     """x (N,I), weight (O,I), bias (O,), all float32  ->  y (N,O); see `linear_int8.py`.
 
-    gelu: one of activation.FORMS, applied to y. for_linear: with `gelu`, another linear_int8 rounds
-    y, so where there is AMX its error may reach 2⁻¹⁴.
+    gelu: one of activation.CODES, applied to y.
     Raises ValueError where the processor has none of the instructions in `register_tile_narrow.py`.
     """
     if INT8 is None:
@@ -113,7 +107,7 @@ def linear_int8(
             "int8 needs a processor with SSE2, AVX2, AVX-512BW or Arm's dot product, and this one "
             "has none of them; use bfloat16 or float32"
         )
-    tiles = Tiled(amx_linear.pack_int8_tiles, amx_linear.linear_int8, empty, for_linear)
+    tiles = amx_linear.pack_int8_tiles, amx_linear.linear_int8, empty
     return _linear(x, weight, bias, gelu, INT8, pack_int8, tiles)
 
 
@@ -127,24 +121,15 @@ def linear_bf16(
 ) -> np.ndarray | PackedRows:
     """x (N,I), weight (O,I), bias (O,), all float32  ->  y (N,O); see `linear_bf16.py`.
 
-    for_linear: with `gelu`, another linear_bf16 rounds y, so where there is AMX y is PackedRows,
-    before whose rounding its error may reach 2⁻¹⁴.
+    for_linear: with `gelu`, y is PackedRows where there is AMX, for another linear_bf16.
     """
+    tiles = amx_linear.pack_bf16_tiles, amx_linear.linear_bf16
     new = empty_rows if for_linear else empty
-    tiles = Tiled(amx_linear.pack_bf16_tiles, amx_linear.linear_bf16, new, for_linear)
-    return _linear(x, weight, bias, gelu, BF16, pack_bf16, tiles)
-
-
-class Tiled(NamedTuple):
-    """How AMX computes the product."""
-
-    pack: Callable  # W
-    multiply: Callable
-    new: Callable  # makes y
-    short: bool  # whether GELU may take its short form
+    return _linear(x, weight, bias, gelu, BF16, pack_bf16, (*tiles, new))
 
 
 def _linear(x, weight, bias, gelu, dot, pack, tiles):
+    """tiles: for AMX, what packs W, what multiplies, and what makes y."""
     for name, array in (("x", x), ("weight", weight), ("bias", bias)):
         if array.dtype != np.float32:
             raise TypeError(f"the kernels round from float32, and {name} is {array.dtype}")
@@ -155,10 +140,10 @@ def _linear(x, weight, bias, gelu, dot, pack, tiles):
         )
     (N, I), O = x.shape, len(bias)
     if N and I and O and amx.in_use():
-        y, form = tiles.new((N, O)), CODES[gelu]
-        form = SHORT_ERF if tiles.short and form == ERF else form
+        pack, multiply, new = tiles
+        y = new((N, O))
         x = x if isinstance(x, PackedRows) else np.ascontiguousarray(x)
-        tiles.multiply(x, packed(weight, tiles.pack), bias, y, form)
+        multiply(x, packed(weight, pack), bias, y, CODES[gelu])
         return y
     x, y = np.ascontiguousarray(x), empty((N, O))
     if N and O:

@@ -10,6 +10,7 @@ import numpy as np
 
 from minidistil.ops.kernels.register_tile import MR, NR, copy, get, put, transpose
 from minidistil.ops.runtime.cpu import helper, serial
+from minidistil.ops.runtime.workspace import owns_memory
 
 SMALL = 32_768  # multiply-adds below which waking another thread costs more than it saves
 KC = 256  # steps of a sum that starts from zero, on every machine; `matmul.py` says why
@@ -20,7 +21,7 @@ kept = {}  # {(id of a frozen weight, layout): its panels; None after its first 
 def frozen(b):
     """The read-only weight W of which b is the transpose; None if b is anything else."""
     weight = b.base
-    if weight is None or weight.flags.writeable or weight.base is not None:
+    if weight is None or weight.flags.writeable or not owns_memory(weight):
         return None
     return weight if weight.T.strides == b.strides and weight.T.shape == b.shape else None
 

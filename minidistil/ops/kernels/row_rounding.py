@@ -14,6 +14,8 @@ QUIET, UPPER = np.int32(0x00400000), np.int32(-0x10000)
 def whole_row(x, line, short, lowest):
     """x (I,)  ->  line (I,), whole numbers less `zero`; returns their scale, and zero.
 
+    (In Numba, int32 − int32 is an int64: each is turned back, for vectors of 16 numbers, not 8.)
+
     The numbers are those of `number_formats.quantize_rows`, to the bit. zero: 0; for a short type
     the value that turns the smallest of the row into `lowest`.
     """
@@ -28,7 +30,7 @@ def whole_row(x, line, short, lowest):
     inverse = np.float32(1) / scale
     zero = np.int32(np.rint(low * inverse)) - np.int32(lowest) if short else np.int32(0)
     for k in range(len(x)):
-        line[k] = np.int32(np.rint(x[k] * inverse)) - zero
+        line[k] = np.int32(np.int32(np.rint(x[k] * inverse)) - zero)
     return scale, zero
 
 
@@ -39,7 +41,7 @@ def _extremes(bits):
     high = low = np.int32(0)
     for k in range(len(bits)):
         high = np.int32(max(high, bits[k]))
-        low = np.int32(max(low, bits[k] ^ SIGN))
+        low = np.int32(max(low, np.int32(bits[k] ^ SIGN)))
     return high, low
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from minidistil.ops.runtime.workspace import owns_memory
+
 
 class Host:
     """NumPy's arrays. dtype: the dtype that computes; None: the dtype of each array."""
@@ -18,7 +20,7 @@ class Host:
     def freeze(self, x: np.ndarray) -> np.ndarray:
         """Any array  ->  a read-only float32 array of the same numbers."""
         frozen = np.ascontiguousarray(x, np.float32)
-        ours = not frozen.flags.writeable and frozen.base is None
+        ours = not frozen.flags.writeable and owns_memory(frozen)
         if not ours and np.may_share_memory(frozen, x):
             frozen = frozen.copy()  # the caller's array stays writable, and separate
         frozen.flags.writeable = False

@@ -7,7 +7,8 @@ from buffers that stay allocated.
 
 A buffer is free again when only the workspace refers to it. In NumPy every view of an array, and
 every view of a view, holds a reference to the array that owns the memory, so the owner's reference
-count decides: memory that any array still shows is never handed out again.
+count decides: memory that any array still shows is never handed out again. The parameters of a
+model in training are such arrays, too: AdamW writes the new ones into the memory of earlier ones.
 """
 
 import math
@@ -24,6 +25,13 @@ LINE = 64  # bytes in a cache line, and in the widest vector
 
 _active = ContextVar("workspace", default=None)
 _frugal = ContextVar("frugal", default=False)
+
+
+class Buffer(np.ndarray):
+    """A buffer of bytes. A type of its own ends NumPy's search for an owner: the array that `empty`
+    cuts from it is the `base` of its own views, as an array with memory of its own is."""
+
+    start: int  # of the first cache line
 
 
 class Workspace:
@@ -45,7 +53,7 @@ class Workspace:
         """Bytes held, in use or free."""
         return sum(size * len(buffers) for size, buffers in self._buffers.items())
 
-    def take(self, nbytes: int) -> np.ndarray:
+    def take(self, nbytes: int) -> Buffer:
         """A free buffer with room for nbytes from the beginning of a cache line on."""
         size = size_class(nbytes + LINE)
         found = self._buffers.get(size, ())
@@ -55,8 +63,10 @@ class Workspace:
         return self._new(size)[-1]
 
     def _new(self, size):
+        buffer = Buffer(size, np.uint8)
+        buffer.start = -buffer.ctypes.data % LINE
         buffers = self._buffers.setdefault(size, [])
-        buffers.append(np.empty(size, np.uint8))
+        buffers.append(buffer)
         return buffers
 
 
@@ -74,8 +84,12 @@ def empty(shape: int | tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
     if workspace is None or nbytes < SMALL:
         return np.empty(shape, dtype)
     buffer = workspace.take(nbytes)
-    start = -buffer.__array_interface__["data"][0] % LINE
-    return buffer[start : start + nbytes].view(dtype).reshape(shape)
+    return np.ndarray(shape, dtype, buffer, buffer.start)
+
+
+def owns_memory(x: np.ndarray) -> bool:
+    """Whether x is no view of another array."""
+    return x.base is None or isinstance(x.base, Buffer)
 
 
 def aligned(nbytes: int) -> np.ndarray:
