@@ -34,9 +34,9 @@ class Buffer(np.ndarray):
     start: int  # of the first cache line
 
     @classmethod
-    def of(cls, nbytes: int) -> Self:
-        """A new buffer."""
-        buffer = cls(nbytes, np.uint8)
+    def new(cls, size: int) -> Self:
+        """A buffer of that many bytes."""
+        buffer = cls(size, np.uint8)
         buffer.start = -buffer.ctypes.data % LINE
         return buffer
 
@@ -71,7 +71,7 @@ class Workspace:
 
     def _new(self, size):
         buffers = self._buffers.setdefault(size, [])
-        buffers.append(Buffer.of(size))
+        buffers.append(Buffer.new(size))
         return buffers
 
 
@@ -91,7 +91,7 @@ def empty(shape: int | tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
     nbytes = cells * dtype.itemsize
     if nbytes < SMALL:
         return np.empty(shape, dtype)
-    buffer = Buffer.of(nbytes + LINE) if workspace is None else workspace.take(nbytes)
+    buffer = Buffer.new(nbytes + LINE) if workspace is None else workspace.take(nbytes)
     return np.ndarray(shape, dtype, buffer, buffer.start)
 
 
