@@ -84,7 +84,7 @@ def test_every_file_with_a_puzzle_is_listed():
 
 def test_the_chapter_has_every_puzzle_in_order_and_no_solution():
     """Each with a picture, an empty kernel with the solution's parameters, and a check."""
-    chapter = Path(__file__).resolve().parent.parent / "notebooks" / "14_cuda_puzzles.py"
+    chapter = Path(__file__).resolve().parent.parent / "notebooks" / "13_cuda_puzzles.py"
     text = chapter.read_text("utf-8")
     for call in (r'^puzzles\.draw\("(\w+)"\)$', r'^puzzles\.check\("(\w+)", \1\)$'):
         assert tuple(re.findall(call, text, re.MULTILINE)) == puzzles.NAMES

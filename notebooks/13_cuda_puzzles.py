@@ -1,8 +1,8 @@
 # %% [markdown]
-# # 14 · CUDA puzzles
+# # 13 · CUDA puzzles
 #
 # [← 12 cross-checking](12_check.ipynb) ·
-# [appendix: thirty-eight facts →](13_facts.ipynb) ·
+# [appendix: thirty-eight facts →](appendix_facts.ipynb) ·
 # about 3 hours, no GPU needed
 #
 # Eight kernels to write, from a map to one tile of attention. Each is a small version of a kernel
@@ -275,4 +275,4 @@ puzzles.check("attention_tile", attention_tile)
 # [`flash_attention_cuda.py`](../minidistil/ops/kernels/flash_attention_cuda.py).
 #
 # [← 12 cross-checking](12_check.ipynb) ·
-# [appendix: thirty-eight facts →](13_facts.ipynb)
+# [appendix: thirty-eight facts →](appendix_facts.ipynb)
