@@ -4,8 +4,8 @@
 # [1 a tour →](01_tour.ipynb) ·
 # about 10 minutes, one of them to run
 #
-# A large model knows more than it says. This chapter shows what a small model can learn from the
-# rest, and what is gained: before any mechanism, and in three pictures.
+# A large model computes more than its best guess. This chapter shows what a small model can learn
+# from the rest, and what is gained: before any mechanism, and in four pictures.
 #
 # **Question:** the text says that the missing word is *film*. What can a teacher add to that?
 #
@@ -47,16 +47,6 @@ from minidistil.tasks.measuring import answers, measure
 plt.style.use(lesson.STYLE)
 BLUE, ORANGE, GREY = "#006BA4", "#C85200", "#898989"
 
-# %% [markdown]
-# ## A teacher fills a gap
-#
-# The project comes with a small BERT that was trained on movie reviews. It reads a sentence with a
-# gap and gives every word of its vocabulary a probability.
-
-# %%
-folder = default_teacher()
-teacher, tokenizer = md.from_pretrained(folder, task="fill-mask"), md.load_tokenizer(folder)
-
 
 def probabilities(model, sentence):
     """The probability of each word of the vocabulary at the [MASK] of a sentence, (V,)."""
@@ -82,6 +72,16 @@ def bars(ax, words, values, colours, title):
         ax.text(value, word, f" {value:.1%}" if value else "", va="center", fontsize=8)
 
 
+# %% [markdown]
+# ## A teacher fills a gap
+#
+# The project comes with a small BERT that was trained on movie reviews. It reads a sentence with a
+# gap and gives every word of its vocabulary a probability.
+
+# %%
+folder = default_teacher()
+teacher, tokenizer = md.from_pretrained(folder, task="fill-mask"), md.load_tokenizer(folder)
+
 sentence, said = "the [MASK] was brilliant.", "film"
 p = probabilities(teacher, sentence)
 best = np.argsort(-p)[:10]
@@ -96,7 +96,7 @@ plt.show()
 
 # %% [markdown]
 # The text names one word and calls all others wrong: *acting* as wrong as *green*. The teacher
-# knows that word, too (grey). What is blue is not in the text: *movie* fits as well, *story*,
+# finds that word, too (grey). What is blue is not in the text: *movie* fits as well, *story*,
 # *plot* and *script* fit alike, and *green*, with a probability near zero, does not fit. Geoffrey
 # Hinton called this *dark knowledge*. It lies in the teacher's second guesses, and a student that
 # learns them learns more from each sentence.
@@ -122,7 +122,7 @@ _ = md.train((distilled, teacher), data, config, progress=False)
 _ = md.train(alone, data, config, progress=False)
 
 # %% [markdown]
-# ## Do they know the second guesses?
+# ## Their second guesses
 
 # %%
 MODELS = {"teacher": (teacher, BLUE), "distilled": (distilled, ORANGE), "alone": (alone, GREY)}

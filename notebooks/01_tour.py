@@ -9,7 +9,7 @@
 # vectors, attention, logits, the loss, a gradient for every parameter, and a student with its
 # teacher. Each later chapter covers one of them.
 #
-# **Question:** a model reads *one of the worst [MASK] i have ever seen* and answers *movies*. Which
+# **Question:** a model reads *one of the worst [MASK] i have ever seen* and answers *movie*. Which
 # numbers lead from the text to that word, and what does a training step change?
 #
 # Code: [`model/model.py`](../minidistil/model/model.py)

@@ -269,8 +269,13 @@ lesson.check("soft_gradient", soft_gradient)
 # %% [markdown]
 # ## Your own DistilBERT
 #
-# `kl_divergence`, `cross_entropy` and `cosine`. Each returns its value and its gradient. Without
-# any label the cross-entropy is 0, and the cosine adds `EPS` to both squared norms.
+# `kl_divergence`, `cross_entropy` and `cosine`. Each returns its value and its gradient with
+# respect to the student. Without any label the cross-entropy is 0. With $a$ the student's vector
+# and $b$ the teacher's, the cosine of a row has the gradient (chapter 2, exercise 1)
+#
+# $$\frac{\partial \cos}{\partial a} = \frac{b}{|a||b|} - \cos\frac{a}{|a|^2},$$
+#
+# where `EPS` is added to $|a|^2$ and to $|b|^2$.
 
 # %%
 lesson.check(8)

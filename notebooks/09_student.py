@@ -211,9 +211,14 @@ lesson.check("adamw", adamw)
 # %% [markdown]
 # ## Your own DistilBERT
 #
-# The last two functions: `adamw`, in place, for a dict of parameters, and `distill_step`, which
-# puts everything together. When no blank is left, the whole file is compared with the library, and
-# trains. Then `python my_distilbert.py` distils the teacher of this project for a minute.
+# The last two functions. `adamw` works in place on a dict of parameters, and keeps the means and
+# the step in `state`. `distill_step` puts everything together: `forward` of the teacher (without
+# dropout) and of the student, the three losses of chapter 8 at the tokens that they concern, and
+# `backward(dlogits, dhidden, cache)`, whose first arguments have the shapes of the student's logits
+# and of its last hidden states, with zeros where a loss is not taken.
+#
+# When no blank is left, the whole file is compared with the library, and trains. Then
+# `python my_distilbert.py` distils the teacher of this project for a minute.
 
 # %%
 lesson.check(9)

@@ -2,7 +2,7 @@
 # # 12 · Cross-checking, and the collection of bugs
 #
 # [← 11 the road to the machine's peak](11_matmul.ipynb) ·
-# [14 CUDA puzzles →](14_cuda_puzzles.ipynb) ·
+# [13 CUDA puzzles →](13_cuda_puzzles.ipynb) ·
 # about 45 minutes
 #
 # You have written your own attention, or LayerNorm, or distillation loss, perhaps in PyTorch, and
@@ -320,4 +320,4 @@ lesson.check("repaired", repaired)
 # * A mistake is named if it reproduces the numbers.
 #
 # [← 11 the road to the machine's peak](11_matmul.ipynb) ·
-# [14 CUDA puzzles →](14_cuda_puzzles.ipynb)
+# [13 CUDA puzzles →](13_cuda_puzzles.ipynb)

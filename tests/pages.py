@@ -119,7 +119,7 @@ def main():
     parser.add_argument("chapters", nargs="*", help="beginnings of their names, such as 05")
     parser.add_argument("--write", action="store_true", help="store the pages")
     options = parser.parse_args()
-    scripts = sorted(NOTEBOOKS.glob("[0-9]*.py"))
+    scripts = sorted(NOTEBOOKS.glob("[0-9a]*.py"))
     chosen = [s for s in scripts if s.name.startswith(tuple(options.chapters or ("",)))]
     if options.write:
         for script in chosen:  # alone on the machine: some cells measure

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from minidistil.lesson import capstone
-from minidistil.ops import OPS, ROUNDED, backend
+from minidistil.ops import NARROW, OPS, ROUNDED, backend
 
 HOUSE = Path(__file__).resolve().parent.parent
 PACKAGE = HOUSE / "minidistil"
@@ -26,7 +26,7 @@ FLOORS = {
 PEERS = {"torch", "transformers", "onnx", "onnxruntime"}
 FRAMEWORKS = PEERS | {"matplotlib", "pandas", "scipy", "sklearn"}
 NOT_OPS = {"adamw", "global_norm"}  # arithmetic of the optimiser: nothing to differentiate
-NARROW_OPS = {file for files in ROUNDED.values() for file in files.values()}
+NARROW_OPS = {f"{op}_{NARROW[dtype]}" for dtype, ops in ROUNDED.items() for op in ops}
 ROLES = ("data", "metrics", "predictor", "command")  # of the files in a task's folder
 LINES, COLUMNS = 350, 100
 PAGE = 400  # of distilbert.py, the whole algorithm in one file

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 
 import minidistil as md
 from minidistil import lesson
-from minidistil.lesson.exercise import call, chapters, find
+from minidistil.lesson.exercise import call, exercises, find
 from minidistil.lesson.grading import grade
 from minidistil.model.bundled_teacher import default_teacher
 
-EXERCISES = [x for chapter in chapters().values() for x in chapter.values()]
+EXERCISES = [*exercises().values()]
 WRONG = [(x, sentence) for x in EXERCISES for sentence in x.mistakes]
 RIGHT = [(x, f) for x in EXERCISES for f in (x.answer, *x.variants)]
 

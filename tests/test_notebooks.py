@@ -24,8 +24,7 @@ from minidistil.lesson import capstone
 from minidistil.lesson.exercise import find
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
-SCRIPTS = sorted(NOTEBOOKS.glob("[0-9]*.py"))
-READING = sorted(SCRIPTS, key=lambda script: script.stem == "13_facts")  # the appendix comes last
+SCRIPTS = sorted(NOTEBOOKS.glob("[0-9a]*.py"))  # the chapters and the appendix
 CHECK = re.compile(r'^lesson\.check\("(\w+)", (\w+)\)$', re.MULTILINE)
 OWN = re.compile(r"^lesson\.check\(\d+\)$", re.MULTILINE)
 FIRST = 1  # the cell that finds or installs the package
@@ -103,10 +102,10 @@ def test_a_chapter_has_the_frame_of_all(script):
     assert re.search(r"^about \d+ (minutes|hours)", opening, re.MULTILINE)
     assert "**Question:**" in opening and "\nCode: [" in opening
     assert closing.startswith("## Summary\n\n* ")
-    place = READING.index(script)
+    place = SCRIPTS.index(script)
     wanted = {
-        "back": READING[place - 1].stem if place else None,
-        "on": READING[place + 1].stem if script != READING[-1] else None,
+        "back": SCRIPTS[place - 1].stem if place else None,
+        "on": SCRIPTS[place + 1].stem if script != SCRIPTS[-1] else None,
     }
     for text in (opening, closing):
         assert {

@@ -134,6 +134,7 @@ def _explained(reference, alignment, weights, recording, layers):
     fits = diagnose(reference, alignment, what_is_known(reference, alignment, weights, layers))
     if not fits and recording.precision == DOUBLE:
         sharp = align(reference, recording, SHARP)
+        sharp = _without_loss(sharp) if alignment.first == "loss" else sharp
         again = diagnose(reference, sharp, what_is_known(reference, sharp, weights, layers))
         if again:
             return sharp, again

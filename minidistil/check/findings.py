@@ -220,8 +220,8 @@ def _cell(row, first):
         return "<td></td>"
     power = log10(max(row.error, 1e-17)) if isfinite(row.error) else 0
     depth = 0 if row.agrees else min(1.0, max(0.15, (power + 7) / 7))
-    colour = f"rgb({255 - int(40 * depth)},{255 - int(175 * depth)},{255 - int(195 * depth)})"
-    bold = "font-weight:bold;outline:2px solid black;" if row.name == first else ""
+    colour = f"rgba(215,80,60,{depth:.2f})"  # on a light page and on a dark one
+    bold = "font-weight:bold;outline:2px solid currentColor;" if row.name == first else ""
     return (
         f'<td style="background:{colour};{bold}" title="{html.escape(row.where or "")}">'
         f"{row.error:.0e}</td>"

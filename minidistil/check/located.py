@@ -22,7 +22,8 @@ def rows_of(reference, alignment, wrong, as_is):
                 error = reference.error(wrong[name], exact)
         if number is None and begun and (alignment.meant is None or name in alignment.meant):
             near = alignment.index.nearest(exact, last)
-            if near is not None and near[1] < NEAR:
+            tolerance = reference.tolerance(name, alignment.precision)
+            if near is not None and tolerance < near[1] < NEAR:
                 number, error, _ = near
         if number is None:
             continue

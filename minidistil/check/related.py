@@ -10,7 +10,7 @@ import numpy as np
 from minidistil.check.align import SINGLE, VAGUE
 from minidistil.check.findings import Diagnosis
 from minidistil.check.relations import EXACT
-from minidistil.check.searches import explained
+from minidistil.check.searches import apart, explained
 from minidistil.check.steps_inside import call_of, followed
 from minidistil.check.wrong_input import input_changed, wrong_inputs
 
@@ -60,7 +60,11 @@ def _later(reference, alignment, name):
     numbers = sorted({int(o) for o in owners if o > last})
     numbers = {*numbers[:TRIED], *numbers[-TRIED:]}
     pairs = [(int(o), v) for o, v in zip(owners, views, strict=True) if o in numbers]
-    return [(o, v) for o, v in pairs if np.isfinite(reference.frame.real(v)).all()]
+    right, tolerance = reference.values[name], _tolerance(reference, alignment, name)
+    return [
+        (o, v) for o, v in pairs
+        if np.isfinite(reference.frame.real(v)).all() and apart(reference, v, right) > tolerance
+    ]  # fmt: skip
 
 
 def _in_its_place(reference, alignment, name, call):

@@ -16,7 +16,7 @@ def wrong_inputs(reference, alignment, view, call, owner, tolerance):
     if call is None:
         return
     arrays = {
-        i: _before(reference, alignment, arg, name, owner)
+        i: _before(reference, alignment, arg, owner, tolerance)
         for i, (arg, name) in enumerate(zip(call.args, call.names, strict=True))
         if isinstance(arg, np.ndarray) and name in reference.values
     }
@@ -31,12 +31,12 @@ def wrong_inputs(reference, alignment, view, call, owner, tolerance):
                     yield [(call.names[0], first, a), (call.names[1], second, b)]
 
 
-def _before(reference, alignment, arg, name, owner):
+def _before(reference, alignment, arg, owner, tolerance):
     """[(number, view)] of the arrays of an argument's sizes, the latest first."""
     _, owners, views, _ = alignment.index.kind(arg.shape)
     numbers = sorted({int(o) for o in owners if o < owner})[-TRIED:]
     pairs = [(int(o), v) for o, v in zip(owners, views, strict=True) if o in numbers]
-    return [(o, v) for o, v in pairs if apart(reference, v, arg) > 0][::-1]
+    return [(o, v) for o, v in pairs if apart(reference, v, arg) > tolerance][::-1]
 
 
 def _gives(reference, view, call, changes, tolerance):

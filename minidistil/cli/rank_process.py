@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 BAD_INPUT, INTERRUPTED = 2, 130  # exit codes
 FORWARDED = (signal.SIGINT, signal.SIGTERM)
-APART, MOST = 0.3, 3.0  # seconds by which rank n's message waits for that of rank n−1, of rank 0
+APART, MOST = 1.0, 5.0  # seconds by which rank n's message waits for that of rank n−1, of rank 0
 
 
 def name_of_rank(rank: int, size: int | None) -> str:

@@ -107,20 +107,19 @@ def exercise(**about) -> Callable[[Callable], Exercise]:
     return lambda right: Exercise(right, **about)
 
 
-def chapters() -> dict[int, dict[str, Exercise]]:
-    """{number of the chapter: {name: exercise}}."""
+def exercises() -> dict[str, Exercise]:
+    """{name: exercise} of all chapters and of the appendix."""
     found = {}
     for module in sorted(m.name for m in pkgutil.iter_modules(import_module(__package__).__path__)):
-        if module.startswith("chapter"):
+        if module.startswith(("chapter", "appendix")):
             values = vars(import_module(f"{__package__}.{module}")).values()
-            known = {value.name: value for value in values if isinstance(value, Exercise)}
-            found[int(module.removeprefix("chapter"))] = known
+            found |= {value.name: value for value in values if isinstance(value, Exercise)}
     return found
 
 
 def find(name: str) -> Exercise:
     """The exercise of this name. Raises ValueError with the known names if there is none."""
-    known = {name: found for chapter in chapters().values() for name, found in chapter.items()}
+    known = exercises()
     if name not in known:
         raise ValueError(f"no exercise is named {name!r}; known: {', '.join(known)}")
     return known[name]

@@ -31,15 +31,11 @@ OPS = (
 )  # fmt: skip
 SUFFIX = {"numpy": "", "cpu": "_cpu"}  # of the backends that need no device
 BACKENDS = SUFFIX | {"cuda": "_cuda"}
-NARROW = ("bfloat16", "int8")
-# The ops whose operands a narrow format rounds, and the file of each
+# The narrow formats, and the ops whose operands each rounds, in files of their own
+NARROW = {"bfloat16": "bf16", "int8": "int8"}
 ROUNDED = {
-    "bfloat16": {op: f"{op}_bf16" for op in ("linear", "linear_gelu", "vocabulary", "attention")},
-    "int8": {
-        "linear": "linear_int8",
-        "linear_gelu": "linear_gelu_int8",
-        "attention": "attention_bf16",
-    },
+    "bfloat16": ("linear", "linear_gelu", "vocabulary", "attention"),
+    "int8": ("linear", "linear_gelu"),
 }
 DTYPES = {"float32": np.float32, "float64": np.float64, **dict.fromkeys(NARROW, np.float32)}
 
@@ -53,9 +49,9 @@ def backend(name: str, dtype: str = "float32") -> "Backend":
     linear's products are rounded to that, forward and backward (mixed precision); "int8": the same
     for inference alone, and backward raises ValueError. The arrays that go in and come out are
     float32 (or float64) in every case; what `linear_gelu` returns `for_linear` may be rounded and
-    packed, and reads as such an array. "bfloat16" always rounds these, on every machine. Both
-    narrow formats round attention's operands, to bfloat16, where there is AMX. `matmul_precision`
-    permits the products that stay float32 to round where it is faster.
+    packed, and reads as such an array. "bfloat16" always rounds these, on every machine, and
+    attention's where there is AMX; `matmul_precision` permits the products that stay float32 to
+    round where it is faster.
     Raises ValueError for any other name or dtype, for int8 where the processor lacks it, and for
     cuda where there is no device.
     """
@@ -101,7 +97,8 @@ class Backend:
     def __getattr__(self, op):
         if op not in OPS:
             raise AttributeError(f"there is no op {op!r}")
-        file = ROUNDED.get(self.dtype, {}).get(op, op)
+        narrow = op in ROUNDED.get(self.dtype, ())
+        file = f"{op}_{NARROW[self.dtype]}" if narrow else op
         module, suffix = importlib.import_module(f"minidistil.ops.{file}"), BACKENDS[self.name]
         pair = {d: getattr(module, d + suffix) for d in ("forward", "backward")}
         setattr(self, op, SimpleNamespace(**pair))  # found without __getattr__ from now on

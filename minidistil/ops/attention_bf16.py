@@ -7,9 +7,6 @@ q, k, v and e are rounded to bfloat16 (`kernels/number_formats.py`), nearest, ti
 is float32: sums, scores, exp, and l, which sums the e before they are rounded. A weight of softmax
 would need a division before it can be rounded; e ≤ 1 has the same 8 bits without.
 
-Models in int8 use it, too: a model's output then differs from float32's by what int8 linear layers
-cause, 1.26 % of its rms, and bfloat16 here does not add to that.
-
 The gradient is that of `attention.py` at the rounded q, k and v, in float32: rounding counts as the
 identity, as in `linear_bf16.py`.
 

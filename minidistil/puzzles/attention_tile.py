@@ -23,7 +23,7 @@ def attention_tile(q, k, v, y):
     sums = cuda.local.array(4, float32)
     t, D = cuda.threadIdx.x, q.shape[0]
     for d in range(D):
-        own[d] = q[d, t] / math.sqrt(D)
+        own[d] = q[d, t] / math.sqrt(float32(D))
         sums[d] = 0
     top, total = float32(-math.inf), float32(0)
 
@@ -51,7 +51,7 @@ def attention_tile(q, k, v, y):
 THERE = "        cuda.syncthreads()  # the tile is there\n"
 USED = "        cuda.syncthreads()  # all threads have used it\n"
 FETCH = "        for i in range(t, 16, 8):\n"
-SCALED = " / math.sqrt(D)"
+SCALED = " / math.sqrt(float32(D))"
 
 
 def arguments():

@@ -21,19 +21,19 @@ def layernorm_row(x, gamma, beta, eps, y):
     cuda.syncthreads()  # all sums are there
     mu = float32(0)
     for j in range(8):
-        mu += part[j] / C
+        mu += part[j] / float32(C)
     cuda.syncthreads()  # all threads have read them: `part` is free
 
     total = float32(0)
     for c in range(t, C, 8):
-        total += (x[n, c] - mu) ** 2
+        total += (x[n, c] - mu) * (x[n, c] - mu)
     part[t] = total
     cuda.syncthreads()  # all squares are there
     variance = float32(0)
     for j in range(8):
-        variance += part[j] / C
+        variance += part[j] / float32(C)
 
-    rstd = 1 / math.sqrt(variance + eps)
+    rstd = float32(1) / math.sqrt(variance + eps)
     for c in range(t, C, 8):
         y[n, c] = gamma[c] * (x[n, c] - mu) * rstd + beta[c]
 
@@ -43,7 +43,7 @@ ALL_SUMS = "    cuda.syncthreads()  # all sums are there\n"
 FREE = "    cuda.syncthreads()  # all threads have read them: `part` is free\n"
 ALL_SQUARES = "    cuda.syncthreads()  # all squares are there\n"
 LAST = "y[n, c] = gamma[c] * (x[n, c] - mu) * rstd + beta[c]"
-RSTD = "1 / math.sqrt(variance + eps)"
+RSTD = "float32(1) / math.sqrt(variance + eps)"
 
 
 def arguments():
@@ -75,9 +75,9 @@ PUZZLE = Puzzle(
     output="y",
     shared=16,
     right=[
-        (("(x[n, c] - mu) ** 2", "x[n, c] ** 2"),
+        (("(x[n, c] - mu) * (x[n, c] - mu)", "x[n, c] * x[n, c]"),
          (RSTD, "1 / math.sqrt(variance - mu * mu + eps)")),
-        (("mu += part[j] / C", "mu += part[j]"), (FREE, "    mu /= C\n" + FREE)),
+        (("mu += part[j] / float32(C)", "mu += part[j]"), (FREE, "    mu /= C\n" + FREE)),
     ],
     wrong=[
         Broken("missing barrier", "line 9: part[t] = total", ((ALL_SUMS, ""),)),
@@ -95,7 +95,7 @@ PUZZLE = Puzzle(
             (RSTD, "1 / (math.sqrt(variance) + eps)"),)),
         Broken("wrong result", "ε is missing", ((RSTD, "1 / math.sqrt(variance)"),)),
         Broken("wrong result", "divided by C − 1", (
-            ("variance += part[j] / C", "variance += part[j] / (C - 1)"),)),
+            ("variance += part[j] / float32(C)", "variance += part[j] / (C - 1)"),)),
         Broken("wrong result", "divides by the variance", ((RSTD, "1 / (variance + eps)"),)),
         Broken("wrong result", "the mean is not subtracted", (
             ("(x[n, c] - mu) * rstd", "x[n, c] * rstd"),)),

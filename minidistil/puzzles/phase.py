@@ -226,7 +226,9 @@ class Phase:
         return _ramp(place, len(self.blocks) * self.count)
 
 
-def text(x, y, words, size, fill, *, anchor="", code=False) -> str:
+def text(
+    x: float, y: float, words: object, size: float, fill: str, *, anchor: str = "", code=False
+) -> str:
     """Words in a picture, around x unless anchor says otherwise."""
     more = f' text-anchor="{anchor}"' if anchor else ""
     more += ' font-family="monospace"' if code else ""

@@ -27,6 +27,20 @@ AS_IS = {
 }
 
 
+def with_more(module):
+    module.extra = torch.nn.Linear(5, 7)
+    module.register_buffer("scale", torch.ones(3))
+    return module
+
+
+WRAPPED = {
+    "compiled": lambda module: torch.compile(module, backend="eager"),
+    "parallel": torch.nn.DataParallel, "training mode": lambda module: module.train(),
+    "more parameters": with_more, "double": lambda module: module.double(),
+    "half of it frozen": lambda module: next(module.children()).requires_grad_(False) and module,
+}  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def gpt2(tmp_path_factory):
     return saved(md.from_config(GPT2), tmp_path_factory.mktemp("gpt2"))
@@ -63,6 +77,16 @@ def assert_found(bugs, build, folder):
 def test_a_correct_gpt2(style, kind, gpt2):
     for change in AS_IS.values():
         assert_not_accused(change(kind(weights(gpt2), GPT2.n_head, style)), gpt2)
+
+
+@pytest.mark.parametrize("change", WRAPPED)
+def test_correct_modules_in_wrappers(change, gpt2, pair, images):
+    for module, folder in (
+        (own_gpt2.Speaker(weights(gpt2), GPT2.n_head), gpt2),
+        (own_seq2seq.Translator(weights(pair), 3, ENDS), pair),
+        (own_vit.Looker(weights(images["vit"]), 3), images["vit"]),
+    ):
+        assert_not_accused(WRAPPED[change](module), folder)
 
 
 def test_transformers_gpt2(gpt2):

@@ -5,7 +5,7 @@ import pytest
 from attention_tiles import tiles_in_numpy
 from op_cases import draw_for, sequences
 
-from minidistil.ops import NARROW, attention, attention_bf16, backend
+from minidistil.ops import attention, attention_bf16, backend
 from minidistil.ops.kernels.amx_tile import SIDE
 from minidistil.ops.kernels.number_formats import round_bf16
 from minidistil.ops.runtime import amx
@@ -163,8 +163,7 @@ def test_dropout_and_processors_without_amx_take_float32():
 
 
 @pytest.mark.parametrize("name", ["numpy", "cpu"])
-def test_models_in_narrow_formats_use_it(name):
+def test_models_in_bfloat16_use_it(name):
     forward = "forward" if name == "numpy" else "forward_cpu"
-    for dtype in NARROW:
-        assert backend(name, dtype).attention.forward is getattr(attention_bf16, forward)
-    assert backend(name).attention.forward is getattr(attention, forward)
+    assert backend(name, "bfloat16").attention.forward is getattr(attention_bf16, forward)
+    assert backend(name, "int8").attention.forward is getattr(attention, forward)

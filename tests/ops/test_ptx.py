@@ -11,8 +11,10 @@ import importlib
 import re
 from types import FunctionType
 
+import numpy as np
 import pytest
 
+from minidistil import puzzles
 from minidistil.ops import OPS, adamw, gelu, relation, vocabulary, weighted_cross_entropy
 from minidistil.ops.kernels import flash_attention_cuda, matmul_cuda, matmul_tensor_cores, peak_cuda
 from minidistil.ops.runtime import cuda
@@ -197,6 +199,15 @@ class _Kernel:
     def source(self):
         names = {"__name__": __name__, "cuda": cuda.module()}
         return FunctionType(self.function.__code__, names)
+
+
+@pytest.mark.parametrize("name", puzzles.NAMES)
+def test_the_solution_of_a_puzzle_is_a_kernel_of_a_device(name):
+    puzzle = puzzles.find(name)
+    values = [*puzzle.inputs.values(), puzzle.wanted()]
+    types = argument_types(["fvm"[np.ndim(value)] for value in values])
+    ptx, _ = cuda.module().compile_ptx(cuda._resolve(puzzle.solution), types, cc=(8, 0))
+    assert ".entry" in ptx and ".f64" not in ptx
 
 
 def test_float64_is_seen():

@@ -1,8 +1,10 @@
 """Recycled memory: used again when nobody sees it any more, and never before."""
 
 import gc
+from contextlib import nullcontext
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -55,13 +57,16 @@ def test_arrays_outlive_the_workspace():
 
 
 def test_outside_arrays_are_fresh_and_own_their_memory():
-    assert empty((300, 400)).base is None
+    x, y = empty((300, 400)), empty((300, 400))
+    assert not np.shares_memory(x, y)
+    assert owns_memory(x) and x.base.nbytes == x.nbytes + LINE
     with Workspace():
         assert empty(SMALL // 4 - 1).base is None
 
 
-def test_arrays_begin_on_a_cache_line_and_look_like_numpys():
-    with Workspace():
+@pytest.mark.parametrize("inside", [Workspace, nullcontext])
+def test_arrays_begin_on_a_cache_line_and_look_like_numpys(inside):
+    with inside():
         for shape, dtype in (
             ((300, 401), np.float32),
             ((70_001,), np.float64),

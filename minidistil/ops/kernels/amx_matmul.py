@@ -18,10 +18,11 @@ The loops around a block of 32 × 32 entries, from the outside in:
 
 The order of all sums depends on K alone: neither threads nor the number of rows change a bit.
 
-A block arrives as sums in 4 KB of scratch memory. From there it is scaled, added to what C holds or
-to the bias, sent through GELU if that is asked for, and stored, so that all of this reads the
-first-level cache. If only a BF16 product reads gelu(C), it is stored as a panel of that product's A
-(`amx_rows.py`).
+A block arrives as sums in 4 KB of scratch memory. A few of its rows after each step of the next
+block, it is scaled, added to what C holds or to the bias, sent through GELU if that is asked for,
+and stored (`amx_finish.py`), while the tile unit works. If only a BF16 product reads gelu(C), it is
+stored as a panel of that product's A (`amx_rows.py`). If several panels of A meet a panel of B, the
+next one is fetched meanwhile.
 
 With an entry of 2³² or more, infinity or NaN, HIGHEST and HIGH cannot split a number. Its panel
 (32 rows of A, 32 columns of B) counts as zeros here, and `wide_rows`, `wide_columns` say what the
@@ -231,7 +232,7 @@ def compute(t, workers, job):
             kc = min(deepest, steps - k)
             parts = up(kc, PORTION[kind])
             each = up(SIDE, parts)
-            lines = up(kc * step, (last - first) * parts * ROW)
+            lines = up(kc * step, (last - first) * parts * ROW) if last - first > 1 else 0
             for j in range(j0, j1):
                 b_panel = b_packed + (j * steps + k) * step
                 ahead = b_panel + steps * step
@@ -247,8 +248,9 @@ def compute(t, workers, job):
                         some = min(PORTION[kind], kc - done)
                         advance(PassSteps(kind, m, 0, some, done, a_panel + done * step,
                                      b_panel + done * step, unread))  # fmt: skip
-                        fetch_lines(lines, ahead)
-                        ahead += lines * ROW
+                        if lines:
+                            fetch_lines(lines, ahead)
+                            ahead += lines * ROW
                         expect_rows(here, part * each, each, place)
                         if waits:
                             finish_rows(waiting, part * each, each, place)

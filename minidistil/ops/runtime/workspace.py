@@ -33,6 +33,13 @@ class Buffer(np.ndarray):
 
     start: int  # of the first cache line
 
+    @classmethod
+    def new(cls, size: int) -> Self:
+        """A buffer of that many bytes."""
+        buffer = cls(size, np.uint8)
+        buffer.start = -buffer.ctypes.data % LINE
+        return buffer
+
 
 class Workspace:
     """`with Workspace():` recycles the memory of the kernels' arrays. Reusable, not reentrant."""
@@ -63,10 +70,8 @@ class Workspace:
         return self._new(size)[-1]
 
     def _new(self, size):
-        buffer = Buffer(size, np.uint8)
-        buffer.start = -buffer.ctypes.data % LINE
         buffers = self._buffers.setdefault(size, [])
-        buffers.append(buffer)
+        buffers.append(Buffer.new(size))
         return buffers
 
 
@@ -77,13 +82,16 @@ def size_class(nbytes: int) -> int:
 
 
 def empty(shape: int | tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
-    """np.empty, from the active workspace if there is one."""
+    """np.empty, from the active workspace if there is one; a large array begins with a cache line.
+
+    Where it does not, each vector of 64 bytes lies in two lines.
+    """
     workspace, dtype = _active.get(), np.dtype(dtype)
     cells = math.prod(shape) if isinstance(shape, tuple) else int(shape)
     nbytes = cells * dtype.itemsize
-    if workspace is None or nbytes < SMALL:
+    if nbytes < SMALL:
         return np.empty(shape, dtype)
-    buffer = workspace.take(nbytes)
+    buffer = Buffer.new(nbytes + LINE) if workspace is None else workspace.take(nbytes)
     return np.ndarray(shape, dtype, buffer, buffer.start)
 
 

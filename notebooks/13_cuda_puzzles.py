@@ -1,8 +1,8 @@
 # %% [markdown]
-# # 14 · CUDA puzzles
+# # 13 · CUDA puzzles
 #
 # [← 12 cross-checking](12_check.ipynb) ·
-# [appendix: thirty-eight facts →](13_facts.ipynb) ·
+# [appendix: thirty-eight facts →](appendix_facts.ipynb) ·
 # about 3 hours, no GPU needed
 #
 # Eight kernels to write, from a map to one tile of attention. Each is a small version of a kernel
@@ -39,7 +39,7 @@ if any(spec is None or spec.origin is None for spec in specs):  # no origin: a l
 # %%
 import math  # noqa: F401  (for your kernels)
 
-from numba import cuda, float32  # noqa: F401
+from numba import cuda, float32
 
 from minidistil import puzzles
 
@@ -54,6 +54,8 @@ from minidistil import puzzles
 # | `cuda.shared.array(8, float32)` | memory that the threads of one block share; 8 is a constant |
 # | `cuda.local.array(4, float32)` | memory of one thread |
 # | `cuda.syncthreads()` | a barrier: no thread of the block passes it before all have reached it |
+#
+# `float32(0)` is a number of that type; a device computes with a bare `0.0` in float64, slowly.
 #
 # Between two barriers the threads of a block may run in any order, and blocks always may. Two
 # threads may therefore use one cell without a barrier between them only if both read it.
@@ -79,6 +81,20 @@ def relu_map(x, y):
 
 # %%
 puzzles.check("relu_map", relu_map)
+
+# %% [markdown]
+# This is how a mistake is shown. A kernel without the block's number uses the first four numbers
+# twice, and the last four never:
+
+
+# %%
+@cuda.jit
+def first_four(x, y):
+    i = cuda.threadIdx.x
+    y[i] = max(x[i], float32(0))
+
+
+puzzles.check("relu_map", first_four)
 
 # %% [markdown]
 # ## 2 · Guard
@@ -259,4 +275,4 @@ puzzles.check("attention_tile", attention_tile)
 # [`flash_attention_cuda.py`](../minidistil/ops/kernels/flash_attention_cuda.py).
 #
 # [← 12 cross-checking](12_check.ipynb) ·
-# [appendix: thirty-eight facts →](13_facts.ipynb)
+# [appendix: thirty-eight facts →](appendix_facts.ipynb)

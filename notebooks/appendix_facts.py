@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Appendix · Thirty-eight facts about DistilBERT
 #
-# [← 14 CUDA puzzles](14_cuda_puzzles.ipynb) ·
+# [← 13 CUDA puzzles](13_cuda_puzzles.ipynb) ·
 # about 30 minutes
 #
 # Half as large, twice as fast, as good: what articles say of DistilBERT, one claim after another.
@@ -582,4 +582,4 @@ lesson.check("layer_parameters", layer_parameters)
 # * Sizes and operation counts are arithmetic, so anyone can check them; speed and accuracy are
 #   measurements, and belong to a machine and to a data set.
 #
-# [← 14 CUDA puzzles](14_cuda_puzzles.ipynb)
+# [← 13 CUDA puzzles](13_cuda_puzzles.ipynb)
