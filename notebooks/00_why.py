@@ -2,7 +2,7 @@
 # # 0 · Why distil at all
 #
 # [1 a tour →](01_tour.ipynb) ·
-# about 10 minutes, one of them to run
+# about 10 minutes, one of them to run the cells
 #
 # A large model computes more than its best guess. This chapter shows what a small model can learn
 # from the rest, and what is gained: before any mechanism, and in four pictures.
@@ -75,8 +75,9 @@ def bars(ax, words, values, colours, title):
 # %% [markdown]
 # ## A teacher fills a gap
 #
-# The project comes with a small BERT that was trained on movie reviews. It reads a sentence with a
-# gap and gives every word of its vocabulary a probability.
+# The project comes with a small BERT, a neural network that was trained to fill gaps in movie
+# reviews. It reads a sentence with a gap, `[MASK]`, and gives every word of its vocabulary a
+# probability. A vocabulary is a fixed list of words, here 4096.
 
 # %%
 folder = default_teacher()
@@ -147,8 +148,9 @@ def compare(sentence, words=10):
 compare("she plays his [MASK].")
 
 # %% [markdown]
-# The title of a student says how much of its distribution it shares with the teacher's: the sum of
-# the smaller of the two probabilities, over all words. Try a sentence of your own:
+# The title of a student says how much of its distribution it shares with the teacher's. For each of
+# the 4096 words the smaller of the two probabilities is taken, and these are added. The bars show
+# ten words only, so their sum can be below the number in the title. Try a sentence of your own:
 
 # %%
 compare("the [MASK] was brilliant.")
@@ -161,7 +163,7 @@ compare("the [MASK] was brilliant.")
 #
 # On reviews that no student has seen: how many masked words are right, and how often a student's
 # first guess is the teacher's. And what a model costs: parameters, megabytes (in float32), and
-# sentences per second on this machine, in which the two students are equal.
+# sentences per second on this machine. The two students cost the same.
 
 # %%
 batches = data.evaluation_batches()
@@ -216,9 +218,10 @@ scratch.cleanup()
 #   say how words are alike.
 # * A student with the same text and the same number of steps learns more with a teacher than alone.
 #   After a minute it is far from the teacher; `minidistil distill` trains for five.
-# * The student costs less. The vocabulary's table is a third of this teacher, and it stays; the
-#   layers are halved. DistilBERT, at full size, is 40 % smaller and 60 % faster than BERT and
-#   keeps 97 % of its score on GLUE (Sanh et al., 2019).
+# * The student costs less. The table of the vocabulary, one row of numbers for each word, is a
+#   third of this teacher and stays; the layers are halved. DistilBERT, at full size, is 40 %
+#   smaller and 60 % faster than BERT and keeps 97 % of its score on GLUE, a collection of language
+#   tasks (Sanh et al., 2019).
 #
 # The answer to the question: how probable every *other* word is. How that becomes a loss is the
 # subject of [chapter 8](08_losses.ipynb); the way there begins with [a tour](01_tour.ipynb).

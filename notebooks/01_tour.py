@@ -7,7 +7,7 @@
 #
 # The input is a sentence, the output is a masked word. This chapter shows every step once: tokens,
 # vectors, attention, logits, the loss, a gradient for every parameter, and a student with its
-# teacher. Each later chapter covers one of them.
+# teacher. Each later chapter explains one of them, so a name that is new here is explained there.
 #
 # **Question:** a model reads *one of the worst [MASK] i have ever seen* and answers *movie*. Which
 # numbers lead from the text to that word, and what does a training step change?
@@ -62,8 +62,12 @@ for token, number in zip(tokens, batch["input_ids"][0], strict=True):
 # %% [markdown]
 # ## From numbers to probabilities of the missing word
 #
+# The letters in brackets are the sizes of an array: $B$ sequences, $T$ tokens, $V$ words of the
+# vocabulary, $C$ numbers for each token, the *channels*, and $H$ heads of attention (chapter 5).
 # `forward` takes integer arrays $(B,T)$ and returns *logits* $(B,T,V)$: one number for each
-# sequence, token and word of the vocabulary. Softmax turns a row of logits into probabilities,
+# sequence, token and word of the vocabulary. On request it also returns its intermediate results:
+# the *hidden states*, which are the vectors of the tokens before the first layer and after each
+# layer, and the weights of attention. Softmax turns a row of logits into probabilities,
 #
 # $$p_v = \frac{e^{z_v}}{\sum_{w} e^{z_w}} .$$
 
@@ -98,8 +102,10 @@ for text in (sentence, "the [MASK] was brilliant.", "i fell [MASK] in the first 
 # %% [markdown]
 # ## The parameters
 #
-# A model is a flat dictionary of arrays under the checkpoint's names, and pure functions of it.
-# These are all parameters of this model, summed by purpose.
+# A model is a flat dictionary of arrays and pure functions of it. The arrays have the names that
+# they have in the file of weights, the *checkpoint*. These are all parameters of this model, summed
+# by purpose. An *embedding* is a table that gives each word its vector. Each layer has an attention
+# (chapter 5) and a feed-forward part (chapter 3). The *head* turns the last vectors into logits.
 
 # %%
 sizes = {}
@@ -150,9 +156,10 @@ assert probabilities == sorted(probabilities)
 # %% [markdown]
 # ## A student and its teacher
 #
-# A DistilBERT with half of the layers starts from a copy of every other layer of its teacher. The
-# three losses of distillation measure how far it is from the teacher (chapter 8), and the same
-# `backward` gives the gradient of their sum (chapter 9 trains it).
+# A DistilBERT with half of the layers starts from a copy of every other layer of its teacher. It
+# has three losses (chapter 8). *Soft targets* compares its probabilities with the teacher's,
+# *masked word* is the NLL of the label, and *direction* compares the last hidden states of the two.
+# The same `backward` gives the gradient of their weighted sum (chapter 9 trains it).
 
 # %%
 student = md.student_from(teacher, layers=(0, 2))

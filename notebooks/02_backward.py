@@ -5,9 +5,10 @@
 # [3 linear and GELU →](03_linear_gelu.ipynb) ·
 # about 45 minutes
 #
-# This project has no automatic differentiation: every op has its own `backward`. This chapter
-# explains what such a function computes, how to test it, and why the backward of a hundred composed
-# ops is the forward read upwards.
+# An *op* is one operation on arrays, such as softmax. This project has no automatic
+# differentiation: every op has its own `backward`. This chapter explains what such a function
+# computes, how to test it, and why the backward of a hundred ops in a row is the forward read from
+# its last line to its first.
 #
 # **Question:** a test of gradients accepts a backward that returns nothing but zeros. What is wrong
 # with the test?
@@ -83,7 +84,8 @@ print("by difference:", (forward(2.0 + h)[0] - forward(2.0 - h)[0]) / (2 * h))
 #   \partial x = J^{\top}\partial y.$$
 #
 # A backward computes this product without ever building $J$. Softmax shows why that matters: its
-# Jacobian is full, $J_{ij} = y_i(\delta_{ij} - y_j)$, but the product needs one sum,
+# Jacobian is full, $J_{ij} = y_i(\delta_{ij} - y_j)$, where $\delta_{ij}$ is 1 if $i = j$ and 0
+# otherwise. But the product needs one sum ($\odot$ multiplies entry by entry),
 #
 # $$\partial x = y \odot \bigl(\partial y - \textstyle\sum_i \partial y_i\, y_i\bigr).$$
 
@@ -110,12 +112,16 @@ plt.show()
 # ## How to know that it is right
 #
 # Building $J$ by differences, one input at a time, is too slow for a model. One equation is enough
-# if its ingredients are random. For a nudge $v$ of the inputs and a cotangent $u$ of the outputs,
+# if its ingredients are random. $v$ is a random *nudge*, a direction in which the inputs are moved,
+# and $\varepsilon$ says how far; $v$ has the shape of the inputs. $u$ takes the place of $\partial
+# y$ and has the shape of the outputs; such an array is called a *cotangent*. $\langle a, b\rangle$
+# is the sum of all products $a_i b_i$. Then
 #
 # $$\langle u, Jv\rangle \;=\; \langle J^{\top}u, v\rangle .$$
 #
-# The left side is a difference of two forwards, the right side is the backward. They are two
-# numbers; a wrong entry anywhere in $J^{\top}$ almost surely makes them differ.
+# The left side is a central difference, $\langle u,\, f(x + \varepsilon v) - f(x - \varepsilon
+# v)\rangle / 2\varepsilon$, and the right side is the backward at $x$. They are two numbers; a
+# wrong entry anywhere in $J^{\top}$ almost surely makes them differ.
 
 # %%
 v, u, eps = rng.standard_normal(x.shape), rng.standard_normal(x.shape), 1e-6
@@ -189,8 +195,8 @@ md.testing.check_backward(residual, residual_backward, [rng.standard_normal((3, 
 # equation tests it whole.
 #
 # **Why backwards at all?** A loss is one number and a model has millions of inputs. One backward,
-# which costs about two forwards, gives the derivative with respect to all of them; by differences
-# it would take two forwards for each.
+# which costs about two forwards, gives the derivative with respect to all of them. By differences
+# it would take two forwards for each of them.
 #
 # ## Exercise 1: unit length
 #
@@ -210,7 +216,9 @@ lesson.check("unit_backward", unit_backward)
 # ## Exercise 2: write the test
 #
 # Write `disagreement(forward, backward, x, u, v)`: the absolute difference of the two sides of
-# $\langle u, Jv\rangle = \langle J^{\top}u, v\rangle$, with a nudge of $10^{-6}$.
+# $\langle u, Jv\rangle = \langle J^{\top}u, v\rangle$. Use a central difference with $\varepsilon =
+# 10^{-6}$ for the left side, and the cache of `forward(x)` for the right one. $v$ has the shape of
+# `x`, $u$ that of `y`, and the two shapes may differ.
 
 
 # %%
@@ -227,7 +235,7 @@ lesson.check("disagreement", disagreement)
 # `dropout` zeroes each value with probability `rate` and scales the others by $1/(1-\text{rate})$,
 # so that the mean stays. The draw is `rng.random(x.shape)`; a value is kept where the draw is at
 # least `rate`. Without an `rng` (in evaluation), or with rate 0, nothing changes. What has to be in
-# the cache for `dropout_backward`?
+# the cache for `dropout_backward`? The cache of an evaluation has to work there, too.
 
 # %%
 lesson.check(2)

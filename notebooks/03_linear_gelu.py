@@ -6,8 +6,9 @@
 # about 60 minutes
 #
 # Nine tenths of a transformer's arithmetic is $y = xW^{\top} + b$, with a nonlinear function
-# between two of those. This chapter derives both backwards entry by entry, and builds the
-# feed-forward sublayer of a block from them.
+# between two of those. This chapter derives both backwards entry by entry. From them it builds the
+# feed-forward sublayer, one of the two halves of a layer; a layer is also called a block
+# (chapter 6).
 #
 # **Question:** two linear layers in a row are one linear layer. So why does every block of a
 # transformer have two of them?
@@ -129,14 +130,15 @@ plt.show()
 print(f"GELU is lowest at x = {t[gelu(t).argmin()]:.2f}, where it is {gelu(t).min():.3f}")
 
 # %% [markdown]
-# A negative input is not lost: its gradient is small but not zero, so a unit can come back. And
-# near zero the slope passes through $\tfrac12$ where ReLU's jumps.
+# For a negative input ReLU has the gradient 0, and what comes before it learns nothing. GELU's
+# gradient is small there but not zero, so training can still change the input. And near zero its
+# slope passes through $\tfrac12$ where ReLU's jumps from 0 to 1.
 #
 # ## Three functions of one name
 #
 # GPT-2 and the first BERT code approximate $\Phi$ by a tanh (`"gelu_new"`), others by a sigmoid,
-# $x\,\sigma(1.702x)$ ("quick GELU"). A model trained with one is *nearly* right with another: the
-# mistake does not show in a sample of its answers, but at once in a comparison.
+# $x\,\sigma(1.702x)$ ("quick GELU"). A model trained with one is *nearly* right with another. Its
+# answers look the same, so the mistake is found only by comparing the numbers with the original's.
 
 # %%
 tanh_form = ops.gelu.forward(t[None], approximate="tanh")[0][0]
@@ -201,7 +203,9 @@ for a, c in zip(feed_forward_backward(dy, cache), library, strict=True):
 # %% [markdown]
 # ## GELU in a trained model
 #
-# What is the distribution of GELU's inputs in the teacher, and how many outputs are nearly 0?
+# What is the distribution of GELU's inputs in the teacher, and how many of them are negative?
+# `taps` asks a forward for intermediate results by name; `lin1` is the first linear layer, whose
+# output is the input of GELU.
 
 # %%
 from minidistil.model.bundled_teacher import default_teacher
@@ -222,6 +226,9 @@ plt.show()
 
 # %% [markdown]
 # ## Exercise 1: linear, backward
+#
+# The three sums of "Its backward, entry by entry" as matrix products, without looking at the cell
+# below them. Return them in the order of the forward's arguments.
 
 
 # %%
@@ -264,7 +271,7 @@ lesson.check(3)
 #   \partial y^{\top}x$. The summed index says which.
 # * GELU stands between the two layers of a block, and its slope is small but not zero for negative
 #   inputs. Without it, the two layers would be one.
-# * Three functions are called GELU; the mistake is small, and shows in a comparison at once.
+# * Three functions are called GELU; the difference is small, and found by comparing numbers.
 #
 # [← 2 what a backward is](02_backward.ipynb) ·
 # [4 LayerNorm →](04_layernorm.ipynb)
