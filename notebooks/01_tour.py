@@ -222,8 +222,9 @@ lesson.check("nll", nll)
 # %% [markdown]
 # ## Exercise 2: does the prediction depend on the neighbouring words?
 #
-# Without code: change `sentence` so that the masked word's left neighbour is another word (`the
-# best [MASK]`, `a funny [MASK]`), run the notebook again, and see which of the eight words stay.
+# Nothing to write and no check: change `sentence` so that the masked word's left neighbour is
+# another word (*the best [MASK]*, *a funny [MASK]*). Run the notebook again, and see which of the
+# eight words in the first picture stay.
 
 # %% [markdown]
 # ## Your own DistilBERT

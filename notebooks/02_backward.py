@@ -119,9 +119,12 @@ plt.show()
 #
 # $$\langle u, Jv\rangle \;=\; \langle J^{\top}u, v\rangle .$$
 #
-# The left side is a central difference, $\langle u,\, f(x + \varepsilon v) - f(x - \varepsilon
-# v)\rangle / 2\varepsilon$, and the right side is the backward at $x$. They are two numbers; a
-# wrong entry anywhere in $J^{\top}$ almost surely makes them differ.
+# The right side is the backward at $x$. The left side is a central difference of the forward $f$,
+#
+# $$\langle u, Jv\rangle \approx \frac{\langle u,\; f(x + \varepsilon v)
+#   - f(x - \varepsilon v)\rangle}{2\varepsilon} .$$
+#
+# They are two numbers; a wrong entry anywhere in $J^{\top}$ almost surely makes them differ.
 
 # %%
 v, u, eps = rng.standard_normal(x.shape), rng.standard_normal(x.shape), 1e-6
@@ -216,9 +219,9 @@ lesson.check("unit_backward", unit_backward)
 # ## Exercise 2: write the test
 #
 # Write `disagreement(forward, backward, x, u, v)`: the absolute difference of the two sides of
-# $\langle u, Jv\rangle = \langle J^{\top}u, v\rangle$. Use a central difference with $\varepsilon =
-# 10^{-6}$ for the left side, and the cache of `forward(x)` for the right one. $v$ has the shape of
-# `x`, $u$ that of `y`, and the two shapes may differ.
+# $\langle u, Jv\rangle = \langle J^{\top}u, v\rangle$. Use a central difference for the left side,
+# with $\varepsilon = 10^{-6}$, and the cache of `forward(x)` for the right one. $v$ has the shape
+# of `x`, $u$ that of `y`, and the two shapes may differ.
 
 
 # %%

@@ -267,8 +267,8 @@ lesson.check(3)
 # %% [markdown]
 # ## Summary
 #
-# * A linear layer's backward is two products: $\partial x = \partial y\,W$ and $\partial W =
-#   \partial y^{\top}x$. The summed index says which.
+# * A linear layer's backward is two products: $\partial x = \partial y\,W$ and
+#   $\partial W = \partial y^{\top}x$. The summed index says which.
 # * GELU stands between the two layers of a block, and its slope is small but not zero for negative
 #   inputs. Without it, the two layers would be one.
 # * Three functions are called GELU; the difference is small, and found by comparing numbers.

@@ -5,9 +5,9 @@
 # [5 attention →](05_attention.ipynb) ·
 # about 60 minutes
 #
-# Every token is given mean 0 and variance 1, then scaled and shifted. The forward is four lines;
-# the backward is where most from-scratch implementations go wrong, because $x$ reaches $y$ three
-# ways. This chapter derives all three.
+# The channels of every token are given mean 0 and variance 1, then scaled and shifted. The forward
+# is four lines; the backward is where most from-scratch implementations go wrong, because $x$
+# reaches $y$ three ways. This chapter derives all three.
 #
 # **Question:** adding 5 to every channel of a token changes nothing in LayerNorm's result. What
 # does that say about the gradient?
@@ -152,9 +152,11 @@ print("y of 3x+5 against y of x:", np.abs(shifted - y).max())
 # %% [markdown]
 # ## The place of ε
 #
-# $\varepsilon$ keeps a constant row from dividing by zero. BERT has $10^{-12}$, RoBERTa and GPT-2
-# $10^{-5}$, PyTorch's default is $10^{-5}$, and it stands *inside* the root. None of these is
-# visible while the variance is near 1. For a row that hardly varies they are different functions:
+# $\varepsilon$ keeps a constant row from dividing by zero. BERT has $10^{-12}$; RoBERTa, GPT-2 and
+# PyTorch's default have $10^{-5}$. In all of them $\varepsilon$ stands *inside* the root. While the
+# variance is near 1, neither its size nor its place is visible. For a row that hardly varies they
+# are different functions. The picture also has the variance divided by $C-1$ instead of $C$, which
+# is another value for every row:
 
 # %%
 scale = np.logspace(-8, 1, 60)
@@ -178,8 +180,8 @@ plt.show()
 #
 # $\overline{x^2} - \mu^2$ is the variance in one pass, and a trap: for a row far from zero it
 # subtracts two large numbers. In float32 a row around 3000 with standard deviation 1 has lost every
-# digit. The kernels therefore run over the row twice, which is cheap, because the second time it
-# lies in the cache.
+# digit. The compiled functions of the library, its *kernels* (chapter 10), therefore run over the
+# row twice. That is cheap, because the second time the row lies in the cache of the processor.
 
 # %%
 far = np.logspace(0, 4, 40)
@@ -198,6 +200,9 @@ plt.show()
 
 # %% [markdown]
 # ## The same numbers as the library, on both backends
+#
+# A backend is one implementation of all ops: `numpy` is NumPy's, `cpu` the compiled kernels. How
+# far each `cpu` result may be from float64 follows from the error of NumPy's own float32.
 
 # %%
 dy = rng.standard_normal(x.shape)
@@ -216,7 +221,8 @@ for name, mine, theirs, truth in zip(
 # %% [markdown]
 # ## Exercise: the backward
 #
-# Close `layernorm.py` and write all three gradients.
+# Write all three gradients without looking at `layernorm_backward` above. The means of $\partial x$
+# run over channels, the sums of $\partial\gamma$ and $\partial\beta$ over rows.
 
 
 # %%
@@ -230,7 +236,8 @@ lesson.check("my_backward", my_backward)
 # %% [markdown]
 # ## Your own DistilBERT
 #
-# `layernorm` and `layernorm_backward`, for any number of leading axes.
+# `layernorm` and `layernorm_backward`, for any number of leading axes, such as $(B,T,C)$: the
+# gradients of $\gamma$ and $\beta$ sum over all of them and have the shape $(C,)$.
 
 # %%
 lesson.check(4)

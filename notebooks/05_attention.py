@@ -156,8 +156,9 @@ plt.show()
 #
 # If the entries of $q$ and $k$ have variance 1, the variance of $q\cdot k$ is $D$. Undivided, the
 # scores grow with $\sqrt D$, softmax hardens into a choice of one key, and its gradient
-# $a\odot(\partial a - \dots)$ vanishes. Divided, the *entropy* of the weights does not depend on
-# $D$.
+# $a\odot(\partial a - \dots)$ vanishes. The *entropy* of the weights, $-\sum a \ln a$, shows it: it
+# is 0 if one key has all the weight, and $\ln T$ if all $T$ keys have the same. Divided, the
+# entropy does not depend on $D$.
 
 # %%
 dims, keys = [1, 4, 16, 64, 256, 1024], 64
@@ -207,8 +208,9 @@ for mine, theirs in zip(attend_backward(dy, *one), ops.attention.backward(dy, ke
 # %% [markdown]
 # ## Without storing the weights
 #
-# $a$ has $T^2$ entries for each head. The kernels go through the keys in tiles and keep, for each
-# query, the largest score so far, $m$, and the sum $\ell = \sum e^{s-m}$. When a tile brings a
+# $a$ has $T^2$ entries for each head. The library's kernels go through the keys a few at a time, in
+# *tiles*. They keep, for each query, the largest score so far, $m$, and the sum
+# $\ell = \sum e^{s-m}$. When a tile brings a
 # larger score, what has been summed is rescaled by $e^{m_{\text{old}}-m_{\text{new}}}$. At the end,
 # $m + \ln\ell$ is all that the backward needs to compute any weight again.
 
@@ -243,6 +245,8 @@ plt.show()
 
 # %% [markdown]
 # ## Exercise 1: softmax, backward
+#
+# The formula is that of chapter 2, for several rows at once: each row has its own sum.
 
 
 # %%
@@ -256,9 +260,9 @@ lesson.check("softmax_backward", softmax_backward)
 # %% [markdown]
 # ## Exercise 2: all heads, with a padding mask
 #
-# $q, k, v$ are $(B,T,C)$, the mask $(B,T)$ is true at tokens, false at padding. Rows of padding
-# may hold anything; only the keys have to be masked. This is the usual PyTorch implementation, and
-# the check recognises the common mistakes in it.
+# $q, k, v$ are $(B,T,C)$, the mask $(B,T)$ is true at tokens, false at padding. Only the keys have
+# to be masked: the output at a padded query may be anything. This is the usual PyTorch
+# implementation, and the check recognises the common mistakes in it.
 
 
 # %%

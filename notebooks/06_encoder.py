@@ -53,8 +53,10 @@ ops = md.backend("numpy", "float64")
 # $$u = \mathrm{LN}\bigl(x + W_o\,\mathrm{attention}(W_q x, W_k x, W_v x)\bigr), \qquad
 #   y = \mathrm{LN}\bigl(u + W_2\,\mathrm{gelu}(W_1 u)\bigr)$$
 #
-# Twice the same pattern: something is *added* to the stream, then the sum is normalised. BERT and
-# DistilBERT normalise after the sum ("post-LN"), GPT-2 before the branch ("pre-LN").
+# The biases are left out of the formulas. Twice the same pattern: the result of a *branch* is added
+# to its own input, then the sum is normalised. Such a sum is called *residual*, and the line of
+# sums and LayerNorms, at the left of the picture, is the *stream*. BERT and DistilBERT normalise
+# after the sum ("post-LN"), GPT-2 before the branch ("pre-LN").
 
 # %%
 boxes = [
@@ -132,8 +134,8 @@ for a, b in zip(up, reversed(down), strict=False):
 
 # %% [markdown]
 # `add_layernorm` and `linear_gelu` are two ops each, done in one pass over memory. Three linears in
-# a row are `q`, `k` and `v`, which are independent. The last two lines are the head. The list does
-# not show that the word table is used twice, for the embedding and for the projection onto the
+# a row are `q`, `k` and `v`, which are independent. The last three lines are the head. The list
+# does not show that the word table is used twice, for the embedding and for the projection onto the
 # vocabulary, so its gradient is the sum of both.
 #
 # ## The stream
@@ -253,7 +255,9 @@ assert abs(by_difference - by_backward) < 1e-6 * abs(by_backward)
 # ## Exercise: the backward of the feed-forward sublayer
 #
 # The forward below is five lines. Write its backward from the ops' backwards, in reverse order.
-# Two ops read `u`.
+# Each returns a tuple with one gradient for each argument of its forward:
+# `ops.layernorm.backward(dy, norm)` returns `ds, dgamma, dbeta`. Two ops read `u`. Of the
+# parameters only the gradients of `W1` and `W2` are asked for.
 
 
 # %%
@@ -278,9 +282,19 @@ lesson.check("half_backward", half_backward)
 # ## Your own DistilBERT
 #
 # `block` and `block_backward`, from the functions that you have. The parameters of layer `i` are
-# those whose names begin with `layer.{i}.`; `of(p, "lin1")` gives a weight and its bias. Dropout
-# acts on the output of `lin2`. The gradients come back as a dict under the names without
-# `layer.{i}.`, such as `lin1.weight`.
+# those whose names begin with `layer.{i}.`, and `of(params, f"layer.{i}.lin1")` gives a weight and
+# its bias. In the order of the computation the names are:
+#
+# | | |
+# |---|---|
+# | linear layers of the attention | `q`, `k`, `v`, `out` |
+# | LayerNorm after the first sum | `attention_norm` |
+# | linear layers of the feed-forward | `lin1`, `lin2` |
+# | LayerNorm after the second sum | `output_norm` |
+#
+# Dropout acts on the output of `lin2`, before the sum, and on the attention's weights, where your
+# `attention` has it. The gradients come back as a dict under the names without `layer.{i}.`, such
+# as `lin1.weight`.
 
 # %%
 lesson.check(6)

@@ -54,15 +54,16 @@ tokenizer = md.load_tokenizer(folder)
 #
 # A word is split greedily: first the longest piece of the vocabulary that starts it, then the
 # longest that continues it, marked with `##`. A frequent word is one piece, a rare one is several.
-# Only a word with an unknown letter is unknown.
+# A word is unknown, `[UNK]`, only if no piece fits somewhere, for example at a letter that the
+# vocabulary does not have.
 
 # %%
 for word in ("movie", "unwatchable", "cinematographer", "zeitgeist", "☃"):
     print(f"{word:18s}", *tokenizer.encode(word).tokens[1:-1])
 
 # %% [markdown]
-# Such a vocabulary is learned from text: it starts with letters, and repeatedly merges the pair of
-# neighbours with the highest score. A small one from a few lines:
+# Such a vocabulary is learned from text: it starts with letters, and repeatedly merges the most
+# frequent pair of neighbouring pieces into a new piece. A small one from a few lines:
 
 # %%
 lines = [
@@ -113,8 +114,10 @@ for probe in ("good", "actor", "john", "three", "watched"):
     print(f"{probe:8s}", *(tokenizer.id_to_token(int(i)) for i in near))
 
 # %% [markdown]
-# Positions have a table too. Neighbouring columns of a text should be alike; the picture of all
-# dot products between position vectors shows how far a model can tell "near" from "far".
+# Positions have a table too: the $t$-th token of a text, the token in *column* $t$ of the batch,
+# also gets row $t$ of this table, and the two vectors are added. The vectors of neighbouring
+# columns should be alike. The picture of all dot products between position vectors shows how far a
+# model can tell "near" from "far".
 
 # %%
 position = teacher.canonical()["embeddings.position.weight"].astype(np.float64)[:48]
@@ -160,8 +163,9 @@ assert np.array_equal(model.forward(noisy, batch["attention_mask"]).last_hidden_
 # ## Masking: [MASK], random, unchanged
 #
 # 15 % of the tokens are chosen. Of these 80 % become `[MASK]`, 10 % a random word, 10 % stay. Each
-# of them has its original token as the label, so any input token may be wrong. All other labels are
-# −100.
+# of them has its original token as the label. Except for `[MASK]`, the model cannot see which
+# tokens were chosen, so it has to check every one. All other labels are −100. In the example 40 %
+# are chosen, because the text is short.
 
 # %%
 text = tokenizer(["this is one of the worst films i have ever seen , and i have seen many ."])
@@ -213,6 +217,10 @@ plt.show()
 # anew at each step (*dynamic* masking), and in the same way when a run is resumed.
 #
 # ## Exercise 1: WordPiece, the greedy split
+#
+# At each place take the longest piece that fits; after the first piece only pieces with `##` fit.
+# If no piece fits at some place, the whole word is `["[UNK]"]`, and the pieces before that place
+# are dropped.
 
 
 # %%
@@ -225,6 +233,9 @@ lesson.check("cut", cut)
 
 # %% [markdown]
 # ## Exercise 2: the embedding's backward, without `np.add.at`
+#
+# `np.add.at(dtable, ids, dy)` adds once for each id, also for repeated ones. Write the sum without
+# this function. The section on the table has another way.
 
 
 # %%
@@ -238,7 +249,8 @@ lesson.check("embedding_backward", embedding_backward)
 # %% [markdown]
 # ## Your own DistilBERT
 #
-# `embedding` and `embedding_backward`, where ids are $(B,T)$.
+# `embedding` and `embedding_backward`, where ids are $(B,T)$ or, for positions, $(T,)$. Here
+# `np.add.at` may be used. The gradient has the shape of the table, also where no token reads a row.
 
 # %%
 lesson.check(7)

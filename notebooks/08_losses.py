@@ -101,7 +101,9 @@ for tau in (1, 2, 4, 8):
 #
 # One $1/\tau$ is visible in the gradient. The second hides in $p - t$: at high temperature both are
 # nearly flat, $p_v \approx \frac1V(1 + z_v/\tau)$, so their difference shrinks as $1/\tau$ too.
-# Multiplied by $\tau^2$, the soft loss keeps its weight against the others whatever $\tau$ is.
+# Multiplied by $\tau^2$, the soft loss keeps its weight against the others whatever $\tau$ is, once
+# $\tau$ is large enough for this approximation. In the picture the line of τ²·KL is nearly level
+# from about $\tau = 6$.
 
 # %%
 student_z = z + rng.normal(0, 1.5, z.shape)
@@ -121,8 +123,10 @@ plt.show()
 
 # %% [markdown]
 # What is the limit? For large $\tau$ the gradient of $\tau^2\mathrm{KL}$ is that of half the
-# squared difference of the (centred) logits, divided by $V$: soft targets with a high temperature
-# are a regression on the teacher's logits (Hinton et al., 2015, §2.1).
+# squared difference of the logits, divided by $V$, where each row of logits is centred: its mean is
+# subtracted. Soft targets with a high temperature are therefore a regression on the teacher's
+# logits (Hinton et al., 2015, §2.1). In the lines that are printed, s and t are the centred logits
+# of student and teacher.
 
 # %%
 difference = (student_z - student_z.mean()) - (z - z.mean())
@@ -132,9 +136,11 @@ for tau in (2, 20, 200):
     print(f"τ = {tau:3d}: {off:.1%} away from (s − t)/V")
 
 # %% [markdown]
-# ## One name, seven numbers
+# ## One name, four numbers
 #
-# "The distillation loss" is a different number in each well-known code base. The same logits:
+# "The distillation loss" is not the same number in every code base. Seven of them give four
+# different numbers for the same logits. Each line says what is computed, over what the mean runs,
+# and whether $\tau^2$ is a factor:
 
 # %%
 S, Z, tau = rng.normal(0, 2, (6, 50)), rng.normal(0, 2, (6, 50)), 2.0
@@ -270,8 +276,10 @@ lesson.check("soft_gradient", soft_gradient)
 # ## Your own DistilBERT
 #
 # `kl_divergence`, `cross_entropy` and `cosine`. Each returns its value and its gradient with
-# respect to the student. Without any label the cross-entropy is 0. With $a$ the student's vector
-# and $b$ the teacher's, the cosine of a row has the gradient (chapter 2, exercise 1)
+# respect to the student. `cross_entropy` gets only the rows that have a label: those with −100 are
+# removed before the call, in chapter 9. If none is left, $N$ is 0, and so is the loss. With $a$ the
+# student's vector and $b$ the teacher's, the cosine of a row has the gradient (chapter 2, exercise
+# 1)
 #
 # $$\frac{\partial \cos}{\partial a} = \frac{b}{|a||b|} - \cos\frac{a}{|a|^2},$$
 #
@@ -283,8 +291,8 @@ lesson.check(8)
 # %% [markdown]
 # ## Summary
 #
-# * The gradient of the soft loss has one $1/\tau$ of its own and one in $p - t$: $\tau^2$ makes up
-#   for both, so the loss keeps its weight whatever $\tau$ is.
+# * The gradient of the soft loss has one $1/\tau$ of its own and, for large $\tau$, one in $p - t$:
+#   $\tau^2$ makes up for both, so the loss keeps its weight.
 # * −100 is a label that is left out of the sum and of the count.
 # * The cosine loss turns the student's vectors and leaves their length alone.
 #

@@ -74,8 +74,10 @@ print(f"{len(corpus):,} pieces of up to 64 tokens, {len(held_out)} of them held 
 # %% [markdown]
 # ## Initialisation of a student
 #
-# It has the teacher's width and copies of some of its layers. In the paper's ablation, random
-# initialisation costs more than leaving out any one of the losses.
+# It has the teacher's width and copies of some of its layers. The first linear layer of its head is
+# not copied and starts at random, so at first its answers are no better than those of random
+# weights. The copied layers pay off in training: in the paper's ablation, random initialisation
+# costs more than leaving out any one of the losses.
 
 
 # %%
@@ -99,7 +101,8 @@ for name, model in {
 # ## One step by hand
 #
 # A step of the training loop: gradients of the three losses, clipped to norm 1, and one step of
-# AdamW. `model.update` takes the new parameters.
+# AdamW (exercise 1). All gradients together are one long vector; if its length is above 1, it is
+# divided by its length. `model.update` takes the new parameters.
 
 # %%
 student = fresh_student()
@@ -116,8 +119,9 @@ for step in range(3):
 # %% [markdown]
 # ## The whole loop, twice
 #
-# `md.train` does the same for many steps, with warm-up and decay of the learning rate. It is given
-# the pair (student, teacher) or the student alone.
+# `md.train` does the same for many steps. The learning rate rises from 0 in the first tenth of them
+# (warm-up), then falls to 0 (decay). `md.train` takes the pair (student, teacher) or the student
+# alone.
 
 # %%
 steps = lesson.size(36, 3)
@@ -186,7 +190,7 @@ scratch.cleanup()
 # ## Exercise 1: AdamW
 #
 # One step for one parameter. With $g$ the gradient, $t$ the number of the step (from 1), $\eta$ the
-# learning rate and $\lambda$ the decay:
+# learning rate (`lr`), $\lambda$ the decay, and $m$ and $v$ running means of $g$ and of $g^2$:
 #
 # $$m \leftarrow \beta_1 m + (1-\beta_1)g, \qquad v \leftarrow \beta_2 v + (1-\beta_2)g^2,$$
 # $$p \leftarrow p - \eta\lambda p
@@ -211,11 +215,14 @@ lesson.check("adamw", adamw)
 # %% [markdown]
 # ## Your own DistilBERT
 #
-# The last two functions. `adamw` works in place on a dict of parameters, and keeps the means and
-# the step in `state`. `distill_step` puts everything together: `forward` of the teacher (without
-# dropout) and of the student, the three losses of chapter 8 at the tokens that they concern, and
-# `backward(dlogits, dhidden, cache)`, whose first arguments have the shapes of the student's logits
-# and of its last hidden states, with zeros where a loss is not taken.
+# The last two functions. `adamw` works in place on a dict of parameters: `p -= …` changes the
+# array, `p = p - …` would not. It returns nothing, and keeps the means and the step in `state`.
+# `distill_step` puts everything together: `forward` of the teacher (without dropout) and of the
+# student, the three losses of chapter 8, and `backward(dlogits, dhidden, cache)`. The losses are
+# taken at the tokens R and M that the head of the file defines; a boolean index such as `logits[R]`
+# selects them. `dlogits` and `dhidden` have the shapes of the student's logits and of its last
+# hidden states, with zeros where a loss is not taken. At a token with a label, `dlogits` is the sum
+# of two gradients.
 #
 # When no blank is left, the whole file is compared with the library, and trains. Then
 # `python my_distilbert.py` distils the teacher of this project for a minute.
@@ -227,7 +234,8 @@ lesson.check(9)
 # ## Summary
 #
 # * A step is three losses, a backward, a clipped gradient and one step of AdamW.
-# * With a teacher the student learns more from the same text, because every token has a target.
+# * With a teacher the student learns more from the same text, because every token has a target:
+#   after 36 steps about 20 % of the masked words are right, without a teacher about 16 %.
 # * Your own file does the same: its loss and its gradients are the library's.
 #
 # [← 8 the losses](08_losses.ipynb) ·
