@@ -148,9 +148,11 @@ def compare(sentence, words=10):
 compare("she plays his [MASK].")
 
 # %% [markdown]
-# The title of a student says how much of its distribution it shares with the teacher's. For each of
-# the 4096 words the smaller of the two probabilities is taken, and these are added. The bars show
-# ten words only, so their sum can be below the number in the title. Try a sentence of your own:
+# The distilled student gives the teacher's words, such as *father* and *wife*, several times the
+# probability that the student alone gives them. The title of a student says how much of its
+# distribution it shares with the teacher's. For each of the 4096 words the smaller of the two
+# probabilities is taken, and these are added. The bars show ten words only, so their sum can be
+# below the number in the title. Try a sentence of your own:
 
 # %%
 compare("the [MASK] was brilliant.")

@@ -113,9 +113,9 @@ plt.show()
 #
 # Building $J$ by differences, one input at a time, is too slow for a model. One equation is enough
 # if its ingredients are random. $v$ is a random *nudge*, a direction in which the inputs are moved,
-# and $\varepsilon$ says how far; $v$ has the shape of the inputs. $u$ takes the place of $\partial
-# y$ and has the shape of the outputs; such an array is called a *cotangent*. $\langle a, b\rangle$
-# is the sum of all products $a_i b_i$. Then
+# and $\varepsilon$ says how far; $v$ has the shape of the inputs. $u$ takes the place of
+# $\partial y$ and has the shape of the outputs; such an array is called a *cotangent*.
+# $\langle a, b\rangle$ is the sum of all products $a_i b_i$. Then
 #
 # $$\langle u, Jv\rangle \;=\; \langle J^{\top}u, v\rangle .$$
 #

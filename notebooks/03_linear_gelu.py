@@ -225,6 +225,9 @@ for i, name in enumerate(names):
 plt.show()
 
 # %% [markdown]
+# In this teacher most inputs are negative, in the first layer nearly all of them. So most outputs
+# are nearly 0.
+#
 # ## Exercise 1: linear, backward
 #
 # The three sums of "Its backward, entry by entry" as matrix products, without looking at the cell

@@ -170,6 +170,10 @@ fig.colorbar(image)
 plt.show()
 
 # %% [markdown]
+# The first two blocks change the direction of a token little, the third most. In the right picture
+# the darkest cells off the diagonal are equal words: the last hidden states of the three *the* are
+# alike.
+#
 # ## What the sums are for
 #
 # At a sum the gradient flows into both terms *unchanged*, so there is a way from the loss to the
@@ -224,6 +228,9 @@ axes[1].set(xlabel="blocks passed, from the top", ylabel="length against that at
 plt.show()
 
 # %% [markdown]
+# With the sums the cosine is still about 0.7 after ten blocks. Without them it is near 0 after one,
+# while the length stays near 1.
+#
 # ## Every gradient, tested by one number
 #
 # Chapter 2's equation holds for the whole model: move all parameters at once along a random

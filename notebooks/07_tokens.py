@@ -131,6 +131,8 @@ axes[1].set(xlabel="distance of two columns", title="mean over all pairs")
 plt.show()
 
 # %% [markdown]
+# The mean falls within about four columns and then stays small.
+#
 # ## No padding inside
 #
 # Texts have different lengths, but an array has one. The batch that a user passes is padded; inside
@@ -191,7 +193,7 @@ print(f"chosen {chosen.sum() / drawable.sum():.1%} of the words; of those [MASK]
 # %% [markdown]
 # **Rare words.** DistilBERT draws with weights $\max(\text{count},1)^{-0.7}$ instead, so that
 # frequent tokens such as commas do not dominate. The probability to be chosen, by the frequency of
-# a word:
+# a word (`smoothed` is DistilBERT's way):
 
 # %%
 counts = np.zeros(tokenizer.vocab_size, np.int64)

@@ -9,7 +9,8 @@ from minidistil.lesson.exercise import exercise, rng
 
 @exercise(
     cases=lambda: [tuple(3 * rng().standard_normal((2, 6)))],
-    hint="x reaches y directly, with the factor 1/r, and through r, with dr/dx = x/r.",
+    hint="x reaches y directly, with the factor 1/r, and through r: ∂r = Σ dy·(−x/r²) is one "
+    "number, and dr/dx = x/r.",
     remark="What points along x̂ is removed from dy: stretching x leaves y where it is.",
 )
 def unit_backward(dy, x):
