@@ -283,8 +283,9 @@ lesson.check("masked_attention", masked_attention)
 # `softmax` along the last axis, where $-\infty$ becomes 0, and its backward; then
 # `attention_scores`, `attention_weights`, `attention` and `attention_backward`. `attention` applies
 # `dropout` to the weights before they mix the values, $y = \mathrm{dropout}(a)\,v$, so on the way
-# up its backward stands before that of softmax. `config` has `H` and `dropout`; `split_heads` and
-# `merge_heads` are there.
+# up its backward stands before that of softmax. `softmax`, `attention_scores` and
+# `attention_weights` return their array alone, without a cache; `attention` returns $y$ and a
+# cache. `config` has `H` and `dropout`; `split_heads` and `merge_heads` are there.
 
 # %%
 lesson.check(5)

@@ -95,7 +95,8 @@ for tau in (1, 2, 4, 8):
 # $$\mathrm{KL}(t\,\|\,p) = \sum_v t_v \ln\frac{t_v}{p_v}, \qquad
 #   \frac{\partial\,\mathrm{KL}}{\partial z_v} = \frac{p_v - t_v}{\tau} .$$
 #
-# The order matters: the teacher's probabilities are the weights of the mean.
+# $p$ is the softmax of the student's logits $z$, divided by the same $\tau$. The order of $t$ and
+# $p$ matters: the teacher's probabilities are the weights of the mean.
 #
 # ## Why τ²
 #

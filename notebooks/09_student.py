@@ -57,8 +57,8 @@ teacher, tokenizer = md.from_pretrained(folder, task="fill-mask"), md.load_token
 # %% [markdown]
 # ## The text
 #
-# Movie reviews, tokenised once into a file, some of them held out. A batch is measured in real
-# tokens and masked anew at each step.
+# Movie reviews, tokenised once into a file, some of them held out. The size of a
+# batch is counted in tokens without padding, and a batch is masked anew at each step.
 
 # %%
 scratch = tempfile.TemporaryDirectory()
