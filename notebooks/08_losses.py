@@ -134,7 +134,7 @@ difference = (student_z - student_z.mean()) - (z - z.mean())
 for tau in (2, 20, 200):
     _, d = losses.kl_divergence(student_z[None], z[None], tau)
     off = np.linalg.norm(d[0] - difference / len(z)) / np.linalg.norm(difference / len(z))
-    print(f"τ = {tau:3d}: {off:.1%} away from (s − t)/V")
+    print(f"τ = {tau:3d}: {off:.1%} away from (z_s − z_t)/V")
 
 # %% [markdown]
 # ## One name, four numbers

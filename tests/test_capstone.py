@@ -60,6 +60,31 @@ def test_from_blanks_to_a_file_that_trains(own):
     assert after < 0.8 * before
 
 
+def test_values_are_named_and_a_wrong_piece_keeps_the_whole_back(own):
+    for chapter in capstone.PIECES:
+        lesson.fill(chapter)
+    own.rewrite("drows.T @ rows, drows.sum(axis=0)", "2 * drows.T @ rows, drows.sum(axis=0)")
+    own.rewrite("w.alpha_cos * dcos", "dcos")  # of weight 1 in the whole file's check
+    own.printed()
+    lesson.check(3)
+    assert "✗ linear_backward: dW is 2 times the right one" in own.printed()
+    lesson.check(9)
+    out = own.printed()
+    assert "✗ distill_step: " in out and "gradients are the library's" not in out
+
+
+def test_a_hint_lists_the_common_mistakes_of_a_piece(capsys):
+    lesson.hint("block")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"block in {FILE}, common mistakes:"
+    assert lines[1:] == [f"  * {sentence}" for sentence in MISTAKES["block"]]
+    lesson.hint("adamw")  # of the exercise, and of the function
+    out = capsys.readouterr().out
+    assert "common mistakes:" in out and not out.startswith("adamw in")
+    with pytest.raises(ValueError, match="no exercise is named 'blocks'"):
+        lesson.hint("blocks")
+
+
 def test_the_solved_file_is_the_page(own):
     """There is no second copy: the file's code is that of `minidistil/distilbert.py`."""
     for chapter in capstone.PIECES:

@@ -20,6 +20,7 @@ TOLERANCE = 2e-6  # relative: the error of a chain of float32 roundings
 NEARER = 0.2  # a mistake must fit five times better than the correct op
 SAME = {"add": "residual", "gelu": "activation", "adamw": "steps"}
 PARTS = {"attention": ("heads", "scores", "weights"), "weights": ("weights",)}
+UNKNOWN = "None of the known mistakes reproduces these numbers."
 FUNCTIONS = {**reference_ops.RIGHT, "steps": steps}
 
 
@@ -130,7 +131,7 @@ def _evidence(op, attempt, wanted, error):
     lines = [
         f"The numbers of {op} have a relative error of {error / max(rms(truth), 1e-30):.1e}; the "
         f"largest is at index {where} of the flat array: {mine[where]:.6g}, expected "
-        f"{truth[where]:.6g}. None of the known mistakes reproduces these numbers."
+        f"{truth[where]:.6g}. {UNKNOWN}"
     ]
     off = mine - truth
     factor = (mine @ truth) / max(truth @ truth, 1e-30)

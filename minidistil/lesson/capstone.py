@@ -41,8 +41,9 @@ class OwnFileError(ValueError):
 INTRODUCTION = '''"""My own DistilBERT: the model, its gradients, and distillation. NumPy only.
 
 The functions whose body is `...` are to be written, each in the chapter that stands beside it.
-`lesson.check(chapter)` grades them, and `lesson.fill(chapter)` writes the solutions. Other lines
-may be changed and added.
+`lesson.check(chapter)` grades them, `lesson.hint("block")` lists the common mistakes in one, and
+`lesson.fill(chapter)` writes the solutions. Other lines may be changed and added. `softmax`,
+`attention_scores` and `attention_weights` are parts of an op: they return the array alone.
 
 '''
 

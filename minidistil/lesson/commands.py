@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Sequence
 
-from minidistil.lesson.exercise import find
+from minidistil.lesson.capstone import FILE
+from minidistil.lesson.exercise import exercises, find
 from minidistil.lesson.grading import grade
+from minidistil.lesson.piece_mistakes import MISTAKES
 from minidistil.lesson.pieces import check_chapter
 
 
@@ -22,8 +24,12 @@ def check(name: str | int, attempt: Callable | None = None) -> None:
 
 
 def hint(name: str) -> None:
-    """Print the hint of an exercise."""
-    print(find(name).hint)
+    """Print the hint of an exercise, and the common mistakes in a function of my_distilbert.py."""
+    if name in exercises() or name not in MISTAKES:
+        print(find(name).hint)
+    if name in MISTAKES:
+        print(f"{name} in {FILE}, common mistakes:")
+        print("\n".join(f"  * {sentence}" for sentence in MISTAKES[name]))
 
 
 def solution(name: str) -> None:

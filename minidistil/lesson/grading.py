@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from minidistil.check.explain import UNKNOWN
 from minidistil.io.counts import counted
 from minidistil.lesson.exercise import Exercise, MistakeError
 from minidistil.testing import rms
@@ -74,7 +75,8 @@ def _diagnosis(exercise, inputs, answers, different):
     numbers = _numbers(answers[0][0])
     if exercise.explained is None or numbers is None:
         return None
-    return exercise.explained(numbers, *inputs[0])
+    found = exercise.explained(numbers, *inputs[0])
+    return None if found is None or UNKNOWN in found else found
 
 
 def _answer_of(exercise, wrong, args):
