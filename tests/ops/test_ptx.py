@@ -111,7 +111,7 @@ def argument_types(letters):
     kinds = {
         "v": float32[::1], "m": float32[:, ::1], "t": float32[:, :, ::1], "i": int64[::1],
         "I": int64[:, ::1], "n": int64, "f": float32, "b": boolean,
-        "A": types.NamedUniTuple(float32, 7, adamw.Scalars),
+        "A": types.NamedUniTuple(float32, len(adamw.Scalars._fields), adamw.Scalars),
         "D": types.NamedTuple((uint32,) * 4 + (float32,), DropoutWords),
         "P": types.NamedUniTuple(float32, 3, vocabulary.PerLoss),
         "S": types.NamedUniTuple(float32, 3, weighted_cross_entropy.Smoothing),
