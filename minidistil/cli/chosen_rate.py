@@ -70,7 +70,7 @@ def draw(path: Path, found: dict) -> Path | None:
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    figure, panel = pyplot.subplots(figsize=(4.5, 3.6))
+    figure, panel = pyplot.subplots(figsize=(4.5, 3.6), layout="tight")
     for name, search in found.items():
         points = [(rate, loss) for rate, loss in search["losses"] if loss is not None]
         (line,) = panel.plot(*zip(*points, strict=True), label=name, marker=".")
@@ -78,7 +78,6 @@ def draw(path: Path, found: dict) -> Path | None:
     panel.set(xscale="log", xlabel="learning rate", title="held-out loss after short runs")
     panel.grid(alpha=0.3)
     panel.legend(frameon=False)
-    figure.tight_layout()
     with files.writing(path) as file:
         figure.savefig(file, format="png", dpi=120)
     pyplot.close(figure)

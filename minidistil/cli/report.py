@@ -157,7 +157,11 @@ def draw(path, curves, teacher):
     measured = {n: [x for x in lines if x.get("evaluation")] for n, lines in curves.items()}
     names = list(dict.fromkeys(k for v in measured.values() for x in v for k in x["evaluation"]))
     figure, panels = pyplot.subplots(
-        1, max(1, len(names)), figsize=(4.5 * max(1, len(names)), 3.6), squeeze=False
+        1,
+        max(1, len(names)),
+        figsize=(4.5 * max(1, len(names)), 3.6),
+        squeeze=False,
+        layout="tight",
     )
     for panel, name in zip(panels[0], names, strict=False):
         for label, lines in measured.items():
@@ -168,7 +172,6 @@ def draw(path, curves, teacher):
         panel.set(xlabel="step", title=f"held-out {name.replace('_', ' ')}")
         panel.grid(alpha=0.3)
     panels[0][0].legend(frameon=False)
-    figure.tight_layout()
     with files.writing(path) as file:
         figure.savefig(file, format="png", dpi=120)
     pyplot.close(figure)
