@@ -4,7 +4,8 @@
     data           folder: where the files lie below --data; source: where to get them; prepare: a
                    function of `prepared_data`
     seeds          of the stages that are repeated
-    stages         one after another: name; command; minutes it took; seeds: whether it is repeated
+    stages         one after another: name; command; minutes: about how long it takes, for the bar;
+                   seeds: whether it is repeated
     measure        the command that measures a stage's model; the first stage is the teacher
     results        {"full": …, "quick": …}, as `--record` wrote them
 
@@ -24,7 +25,7 @@ ROWS = files(__package__) / "rows"
 
 @dataclass(frozen=True)
 class Stage:
-    """A command of a row; minutes: how long it took."""
+    """A command of a row; minutes: about how long it takes."""
 
     name: str
     command: str
