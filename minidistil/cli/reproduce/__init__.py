@@ -49,16 +49,29 @@ def run(args):
     if args.data is None:
         raise ValueError("the data is missing; name its folder with --data, or in MINIDISTIL_DATA")
     out = Path(args.out or Path("runs") / "reproduce" / f"{row.name}{'-quick' * args.quick}")
-    words = prepare(row.data, Path(args.data), out / "data")
-    if "{minilm}" in " ".join(stage.command for stage in row.stages):
-        words["minilm"] = args.minilm or _minilm()
-    found = run_stages(row, out, words, args.quick, _data_of)
+    needed = {}
+    for name in row.needs:
+        other = read_row(name)
+        folder = out.with_name(f"{name}{'-quick' * args.quick}")
+        _made(other, folder, args, {})
+        needed |= {stage.name: folder / stage.name for stage in other.stages}
+    found = _made(row, out, args, needed)
+    if not row.measure:
+        return Answer({"out": str(out)}, f"{row.use}: {out}")
     first = {stage.name: out / stage.name for stage, seed in runs_of(row, True) if seed is None}
     first |= {s.name: out / f"{s.name}-{n}" for s, n in runs_of(row, True) if n is not None}
     result = {"machine": describe(args.threads), "stages": found, "speed": speeds(first)}
     if args.record:
         row.store(kind, result)
     return Answer(result, _text(row, kind, result))
+
+
+def _made(row, out, args, names):
+    """Run the stages of a row. names: what placeholders stand for, besides its data and MiniLM."""
+    names = names | prepare(row.data, Path(args.data), out / "data")
+    if "{minilm}" in " ".join(stage.command for stage in row.stages):
+        names["minilm"] = args.minilm or _minilm()
+    return run_stages(row, out, names, args.quick, _data_of)
 
 
 def _data_of(argv):

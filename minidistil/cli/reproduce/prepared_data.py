@@ -6,12 +6,16 @@ what the results are measured on, and is used for nothing else.
 """
 
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 
+from minidistil.data.sources import MOVIE_REVIEWS, documents
 from minidistil.io import files
+from minidistil.tasks.token_classification.data import tagged_sentences
 
 TRAIN_ARTICLES = 40  # of the 48 of XQuAD
+IMDB, REVIEWS = 24000, 4000  # the first of movie-reviews are IMDB's; how many are read
 
 
 def glue(folder: Path, out: Path) -> dict[str, Path]:
@@ -70,8 +74,29 @@ def xquad(folder: Path, out: Path) -> dict[str, Path]:
     return found
 
 
+def unlabelled(folder: Path, out: Path) -> dict[str, Path]:
+    """Texts for a student that learns no task yet: Wikipedia's articles, reviews of films, and the
+    training texts of the tasks. The reviews of Rotten Tomatoes are left out: sentences of SST-2's
+    development set come from them."""
+    articles = files.read_json(folder / "text-wikipedia-vital/summaries_en-us.json")
+    order, tagged = random.Random(0), (
+        folder / "ner-bio/NCBI-disease-IOB/train.tsv", folder / "ner-wnut17/wnut17train.conll",
+    )  # fmt: skip
+    reviews = order.sample(list(documents(MOVIE_REVIEWS))[:IMDB], REVIEWS)
+    sentences = list(documents(folder / "glue/SST-2/train.tsv"))
+    questions = trec(folder / "nltk-labelled/qc", out)["train"]
+    intents = clinc(folder / "clinc150", out)["train"]
+    texts = [
+        *(article["extract"] for article in articles if article["extract"]), *reviews,
+        *sentences[::2], *documents(questions), *documents(intents),
+        *(" ".join(words) for path in tagged for words, _ in tagged_sentences(path)),
+    ]  # fmt: skip
+    order.shuffle(texts)
+    return {"train": _json_lines(out / "unlabelled.jsonl", [(None, text) for text in texts])}
+
+
 PREPARE: dict[str, Callable] = {
-    f.__name__: f for f in (glue, labelled, trec, clinc, ncbi, wnut, xquad)
+    f.__name__: f for f in (glue, labelled, trec, clinc, ncbi, wnut, xquad, unlabelled)
 }
 
 

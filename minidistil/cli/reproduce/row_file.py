@@ -6,11 +6,14 @@
     seeds          of the stages that are repeated
     stages         one after another: name; command; minutes: about how long it takes, for the bar;
                    seeds: whether it is repeated
-    measure        the command that measures a stage's model; the first stage is the teacher
+    measure        the command that measures a stage's model; the first stage is the teacher. A row
+                   without it only makes models that other rows start from
+    needs          rows that are run before this one
     results        {"full": …, "quick": …}, as `--record` wrote them
 
 In commands, {train}, {test} and other names stand for the prepared files, {seed} for the seed,
-{minilm} for MiniLM, and {NAME} for the folder of stage NAME, of the same seed if it is repeated.
+{minilm} for MiniLM, and {NAME} for the folder of stage NAME, of the same seed if it is repeated,
+or of a row that is needed.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -38,11 +41,12 @@ class ResultsRow:
     """A row's settings and results, as in its file."""
 
     use: str
-    metric: str
     data: dict
-    seeds: list
     stages: list
-    measure: str
+    metric: str = ""
+    measure: str = ""
+    seeds: list = field(default_factory=list)
+    needs: list = field(default_factory=list)
     results: dict = field(default_factory=dict)
     path: Path | None = None
 

@@ -43,13 +43,14 @@ def run_stages(row: ResultsRow, out: Path, names: dict, quick: bool, answer: Cal
                 other.name: out / _folder(other, seed) for other in row.stages
             }  # fmt: skip
             _run(stage, folder, here, quick, answer)
-            if not (folder / MEASURED).is_file():
+            if row.measure and not (folder / MEASURED).is_file():
                 measure = [*_words(row.measure, here), "--model", str(folder)]
                 numbers = answer(measure) | read_json(_record_of(folder))
                 numbers["bytes"] = stored_bytes(folder)
                 write_json(folder / MEASURED, numbers)
-            numbers = read_json(folder / MEASURED)
-            found.setdefault(stage.name, {})["-" if seed is None else str(seed)] = numbers
+            if row.measure:
+                numbers = read_json(folder / MEASURED)
+                found.setdefault(stage.name, {})["-" if seed is None else str(seed)] = numbers
             bar.update(stage.minutes / share)
     return found
 
