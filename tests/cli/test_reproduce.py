@@ -137,6 +137,23 @@ def test_a_file_that_is_no_row(tmp_path, capsys):
     assert "is no row" in capsys.readouterr().err
 
 
+# ------------------------------------------------------- data
+
+
+def test_pairs_of_mrpc(tmp_path):
+    rows = [
+        "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String",
+        '1\t7\t8\tHe said " no " .\tNo , he said .',
+    ]
+    for part in ("train", "test"):
+        (tmp_path / f"{part}.tsv").write_text("\ufeff" + "\n".join(rows), encoding="utf-8")
+    found = PREPARE["mrpc"](tmp_path, tmp_path / "out")
+    for part in ("train", "test"):
+        assert json.loads(found[part].read_text()) == {
+            "text": 'He said " no " .', "text_pair": "No , he said .", "label": "1",
+        }  # fmt: skip
+
+
 # ------------------------------------------------------- energy
 
 
