@@ -24,11 +24,10 @@ def glue(folder: Path, out: Path) -> dict[str, Path]:
 
 
 def mrpc(folder: Path, out: Path) -> dict[str, Path]:
-    """Microsoft's paraphrases, whose test set has labels; a command cannot name columns that have
-    spaces in their names."""
+    """GLUE's pairs of sentences; a command cannot name their columns, whose names have spaces."""
     columns, found = {"text": "#1 String", "text_pair": "#2 String", "label": "Quality"}, {}
-    for part in ("train", "test"):
-        pairs = examples(folder / f"{part}.tsv", **columns)
+    for part, file in (("train", "train.tsv"), ("test", "dev.tsv")):
+        pairs = examples(folder / file, **columns)
         rows = ({"text": a, "text_pair": b, "label": label} for a, b, label in pairs)
         found[part] = _json_lines(out / f"{part}.jsonl", rows)
     return found
@@ -101,9 +100,8 @@ def unlabelled(folder: Path, out: Path) -> dict[str, Path]:
         *(" ".join(words) for path in tagged for words, _ in tagged_sentences(path)),
     ]  # fmt: skip
     order.shuffle(texts)
-    return {
-        "train": _json_lines(out / "unlabelled.jsonl", ({"text": t, "label": None} for t in texts))
-    }
+    rows = ({"text": text, "label": None} for text in texts)
+    return {"train": _json_lines(out / "unlabelled.jsonl", rows)}
 
 
 PREPARE: dict[str, Callable] = {
