@@ -6,9 +6,10 @@ import re
 import shutil
 
 import pytest
+from numba import get_num_threads
 
 from minidistil.cli import main, parser_of, reproduce
-from minidistil.cli.reproduce import row_file, stages
+from minidistil.cli.reproduce import model_speed, row_file, stages
 from minidistil.cli.reproduce.prepared_data import PREPARE
 from minidistil.io.energy import Energy
 
@@ -30,8 +31,10 @@ ROW = {
 
 
 @pytest.fixture
-def row(world, tmp_path):
-    """A row's file, its data, and the arguments that reproduce it."""
+def row(world, tmp_path, monkeypatch):
+    """A row's file, its data, and the arguments that reproduce it; speeds are measured briefly."""
+    monkeypatch.setattr(model_speed, "SECONDS", 0.1)
+    monkeypatch.setattr(model_speed, "ROUNDS", 2)
     toy = tmp_path / "data" / "toy"
     toy.mkdir(parents=True)
     for name in ("train.tsv", "dev.tsv"):
@@ -89,6 +92,18 @@ def test_interrupted_and_started_again(row, tmp_path, capsys):
             assert one["loss"] == again["stages"][name][seed]["loss"]
 
 
+def test_threads_of_every_command(row, capsys, monkeypatch):
+    used, answer = [], reproduce._data_of
+
+    def counts(argv):
+        used.append(get_num_threads())
+        return answer(argv)
+
+    monkeypatch.setattr(reproduce, "_data_of", counts)
+    reproduced(capsys, *row, "--threads", "1")
+    assert len(used) == 10 and set(used) == {1}
+
+
 def test_another_command_in_the_folder_is_refused(row, tmp_path, capsys):
     assert main(["reproduce", *row]) == 0
     changed = json.loads(json.dumps(ROW).replace("--layers 0", "--layers 1"))
@@ -121,7 +136,7 @@ def test_rows_of_the_package(capsys):
 
 
 @pytest.mark.parametrize(("argv", "message"), [
-    (["gone"], "there is no row 'gone'; choose trec"),
+    (["gone"], "there is no row 'gone'; choose "),
     (["trec", "--data", "nowhere"], "no data at nowhere/nltk-labelled/qc; get it from"),
 ])  # fmt: skip
 def test_refused(argv, message, capsys, tmp_path, monkeypatch):

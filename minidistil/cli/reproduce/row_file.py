@@ -4,19 +4,24 @@
     data           folder: where the files lie below --data; source: where to get them; prepare: a
                    function of `prepared_data`
     seeds          of the stages that are repeated
-    stages         one after another: name; command; minutes: about how long it takes, for the bar;
-                   seeds: whether it is repeated
+    stages         one after another: name; command, or model: a folder that is measured as it is;
+                   minutes: about how long it takes, for the bar; seeds: whether it is repeated
     measure        the command that measures a stage's model; the first stage is the teacher. A row
                    without it only makes models that other rows start from
     needs          rows that are run before this one
+    shares         of the labels: all stages are repeated for each
+    paper          from: a stage; points: {stage: how much less than `from` it reaches in the paper}
+    notes, search  sentences for the page of results; and what was tried to choose settings:
+                   [{"stage", "tried", "score"}], the score that of a part of the training data
     results        {"full": …, "quick": …}, as `--record` wrote them
 
-In commands, {train}, {test} and other names stand for the prepared files, {seed} for the seed,
-{minilm} for MiniLM, and {NAME} for the folder of stage NAME, of the same seed if it is repeated,
-or of a row that is needed.
+In commands, {train}, {test} and other names stand for the prepared files, {few} for the training
+texts with a share of the labels, {seed} for the seed, {minilm} for MiniLM, {weights} for the
+teacher that comes with minidistil, and {NAME} for the folder of stage NAME, of the same seed if it
+is repeated, or of a row that is needed.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib.resources import files
 from pathlib import Path
 
@@ -28,12 +33,13 @@ ROWS = files(__package__) / "rows"
 
 @dataclass(frozen=True)
 class Stage:
-    """A command of a row; minutes: about how long it takes."""
+    """A model of a row, and the command that makes it; minutes: about how long that takes."""
 
     name: str
-    command: str
-    minutes: float
+    command: str = ""
+    minutes: float = 0
     seeds: bool = False
+    model: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,10 @@ class ResultsRow:
     measure: str = ""
     seeds: list = field(default_factory=list)
     needs: list = field(default_factory=list)
+    shares: list = field(default_factory=list)
+    paper: dict = field(default_factory=dict)
+    notes: list = field(default_factory=list)
+    search: list = field(default_factory=list)
     results: dict = field(default_factory=dict)
     path: Path | None = None
 
@@ -56,9 +66,14 @@ class ResultsRow:
 
     def store(self, kind: str, found: dict) -> None:
         """Write the results of a kind, "full" or "quick", into the row's file."""
-        kept = {k: v for k, v in asdict(self).items() if k != "path"}
-        kept["results"] = self.results | {kind: found}
-        write_json(self.path, kept)
+        kept = _given(self) | {"stages": [_given(stage) for stage in self.stages]}
+        del kept["path"]
+        write_json(self.path, kept | {"results": self.results | {kind: found}})
+
+
+def _given(settings):
+    """The fields of a dataclass that are not empty."""
+    return {f.name: v for f in fields(settings) if (v := getattr(settings, f.name))}
 
 
 def names() -> list[str]:
@@ -73,10 +88,10 @@ def read_row(name: str) -> ResultsRow:
         raise MissingFileError(
             f"there is no row {name!r}; choose {', '.join(names())}, or give a row's .json file"
         )
-    fields = read_settings(path)
+    found = read_settings(path)
     try:
-        stages = [Stage(**stage) for stage in fields.pop("stages")]
-        return ResultsRow(**fields, stages=stages, path=path)
+        stages = [Stage(**stage) for stage in found.pop("stages")]
+        return ResultsRow(**found, stages=stages, path=path)
     except (TypeError, KeyError) as error:
         known = several([name for name in ResultsRow.__dataclass_fields__ if name != "path"])
         raise ValueError(f"{path} is no row ({error}); its fields are {known}") from None

@@ -4,15 +4,17 @@ A finished stage is not run again, and an unfinished one is resumed, so that a r
 interrupted continues when it is started again.
 """
 
-import statistics
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from math import prod
 from pathlib import Path
 
 from minidistil.cli.quantize import stored_bytes
-from minidistil.cli.reproduce.row_file import ResultsRow
+from minidistil.cli.reproduce.row_file import ResultsRow, Stage
 from minidistil.io.console import progress
 from minidistil.io.energy import Energy
 from minidistil.io.files import read_json, write_json
+from minidistil.model.checkpoint import SCALE, stored_in
 
 BUDGETS = ("--tokens", "--steps")  # what --quick divides
 TENTH = 10
@@ -27,38 +29,49 @@ def runs_of(row: ResultsRow, quick: bool) -> list[tuple]:
     return once + [(stage, seed) for seed in seeds for stage in row.stages if stage.seeds]
 
 
-def run_stages(row: ResultsRow, out: Path, names: dict, quick: bool, answer: Callable) -> dict:
+def run_stages(
+    row: ResultsRow, out: Path, names: dict, quick: bool, answer: Callable, needed: Sequence = ()
+) -> dict:
     """{stage: {seed: its numbers}}, with "-" as the seed of a stage that is not repeated.
 
     names: what placeholders of commands stand for; answer(argv): runs a command and returns its
-    data. Of each model: the numbers of `measure`, bytes on disk, joules of its training.
+    data; needed: (stage, the folder of its row) of rows that were run before. Of each model: the
+    numbers of `measure`, parameters, bytes on disk, joules and seconds of its training.
     """
     runs, found = runs_of(row, quick), {}
     share = TENTH if quick else 1
-    with progress(None, row.name, total=sum(stage.minutes for stage, _ in runs) / share) as bar:
+    stages = [*needed, *((stage, out) for stage in row.stages)]
+    with progress(None, out.name, total=sum(stage.minutes for stage, _ in runs) / share) as bar:
         for stage, seed in runs:
             bar.set_postfix_str(stage.name if seed is None else f"{stage.name}, seed {seed}")
-            folder = out / _folder(stage, seed)
-            here = names | {"seed": seed} | {
-                other.name: out / _folder(other, seed) for other in row.stages
-            }  # fmt: skip
-            _run(stage, folder, here, quick, answer)
-            if row.measure and not (folder / MEASURED).is_file():
-                measure = [*_words(row.measure, here), "--model", str(folder)]
-                numbers = answer(measure) | read_json(_record_of(folder))
-                numbers["bytes"] = stored_bytes(folder)
-                write_json(folder / MEASURED, numbers)
+            here = names | {"seed": seed}
+            here |= {other.name: model_of(other, seed, at, names) for other, at in stages}
+            if stage.command:
+                _run(stage, out / _folder(stage, seed), here, quick, answer)
             if row.measure:
-                numbers = read_json(folder / MEASURED)
+                numbers = _measured(row, here[stage.name], out / _folder(stage, seed), here, answer)
                 found.setdefault(stage.name, {})["-" if seed is None else str(seed)] = numbers
             bar.update(stage.minutes / share)
     return found
 
 
-def median_and_range(numbers: dict, metric: str) -> tuple[float, float, float]:
-    """{seed: numbers}  ->  the metric's median, least and largest value."""
-    values = [one[metric] for one in numbers.values()]
-    return statistics.median(values), min(values), max(values)
+def model_of(stage: Stage, seed: int | None, out: Path, names: dict) -> Path:
+    """The folder of a stage's model, of a seed if the stage is repeated. out: of its row."""
+    return Path(stage.model.format(**names)) if stage.model else out / _folder(stage, seed)
+
+
+def _measured(row, model, folder, names, answer):
+    """The numbers of a stage's model, which are kept in the stage's folder."""
+    if not (folder / MEASURED).is_file():
+        measure = [*_words(row.measure, names), "--model", str(model)]
+        write_json(folder / MEASURED, answer(measure))
+    record = _record_of(folder)
+    training = read_json(record) if record.is_file() else {"joules": 0.0}
+    numbers = read_json(folder / MEASURED) | training | {"bytes": stored_bytes(model)}
+    numbers["parameters"] = sum(
+        prod(tensor.shape) for name, tensor in stored_in(model).items() if not name.endswith(SCALE)
+    )
+    return {name: value for name, value in numbers.items() if name != "command"}
 
 
 def _folder(stage, seed):
@@ -73,7 +86,7 @@ def _run(stage, folder, names, quick, answer):
     """
     words = _words(stage.command, names)
     command = [*(_tenth(words) if quick else words), "--out", str(folder)]
-    file, kept = _record_of(folder), {"command": command, "joules": 0.0}
+    file, kept = _record_of(folder), {"command": command, "joules": 0.0, "seconds": 0.0}
     if file.is_file():
         kept = read_json(file)
         if kept["command"] != command:
@@ -85,12 +98,15 @@ def _run(stage, folder, names, quick, answer):
         return
     if (folder / "run.json").is_file():
         command = [command[0], "--resume", "--out", str(folder)]
-    used = Energy()
+    used, began = Energy(), time.perf_counter()
     try:
         with used:
             answer(command)
     finally:
-        write_json(file, kept | {"joules": kept["joules"] + used.joules, "energy": used.source})
+        seconds = time.perf_counter() - began
+        for name, more in (("joules", used.joules), ("seconds", seconds)):
+            kept[name] = kept.get(name, 0.0) + more
+        write_json(file, kept | {"energy": used.source})
 
 
 def _record_of(folder):

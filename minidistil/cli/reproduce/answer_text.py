@@ -1,0 +1,56 @@
+"""The answer of `reproduce` as text: a table of a row's models, compared with the stored one."""
+
+from collections.abc import Mapping
+
+from minidistil.cli.reproduce.row_file import ResultsRow
+from minidistil.cli.reproduce.summary import compared, energy_sources, summaries
+from minidistil.io.console import table
+
+
+def row_text(row: ResultsRow, kind: str, result: Mapping) -> str:
+    """The table of a row that was run; kind: "full" or "quick", what it is compared with."""
+    stored = row.results.get(kind)
+    if not row.shares:
+        return f"{row.use}\n\n{_part(row, result, stored)}"
+    parts = [row.use]
+    for share, found in result["shares"].items():
+        before = stored["shares"].get(share) if stored else None
+        parts.append(f"{float(share):.1%} of the labels\n{_part(row, found, before)}")
+    return "\n\n".join(parts)
+
+
+def expectation(row: ResultsRow, minutes: float) -> str:
+    """What --quick says before it starts."""
+    stored = row.results.get("quick")
+    if not stored:
+        expect = "no numbers are stored to compare with"
+    else:
+        parts = stored["shares"].items() if row.shares else [(None, stored)]
+        expect = "expect " + "; ".join(
+            ("" if share is None else f"with {float(share):.1%} of the labels ")
+            + ", ".join(f"{s.shown} {s.median:.4f}" for s in summaries(row, part))
+            for share, part in parts
+        )
+    return f"{row.name}, a tenth of the steps: about {max(1, minutes):.0f} minutes; {expect}"
+
+
+def _part(row, result, stored):
+    before = {s.name: s for s in summaries(row, stored)} if stored else {}
+    lines = []
+    for s in summaries(row, result):
+        old = before.get(s.name)
+        lines.append((
+            s.shown, f"{s.median:.4f}", f"{s.low:.4f} to {s.high:.4f}", str(s.seeds),
+            f"{old.median:.4f} ({old.low:.4f} to {old.high:.4f})" if old else "none",
+            compared(s, old), f"{s.kept:.1%}", _number(s.parameters, 1e6), _number(s.bytes, 1e6),
+            _number(s.times, 1, 2), _number(s.joules, 1), _number(s.training, 1e3),
+        ))  # fmt: skip
+    header = (
+        "", row.metric, "range", "seeds", "stored range", "new median", "kept", "M parameters",
+        "MB", "times as fast", "J per 1,000 sentences", "kJ of training",
+    )  # fmt: skip
+    return f"{table(header, lines)}\n\nenergy: {', '.join(energy_sources(result)) or 'none'}"
+
+
+def _number(value, unit, digits=1):
+    return "-" if value is None else f"{value / unit:.{digits}f}"

@@ -1,0 +1,79 @@
+"""The measured numbers of a row as one line for each of its models."""
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from minidistil.cli.reproduce.row_file import ResultsRow
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The numbers of a model over its seeds; those of size and energy are medians, too.
+
+    kept: the share of the teacher's metric. times (as fast as the teacher) and joules (of a
+    thousand sentences) are None where speeds were not measured, training (joules) and seconds
+    where the model was not trained here.
+    """
+
+    name: str
+    median: float
+    low: float
+    high: float
+    seeds: int
+    kept: float
+    parameters: int | None
+    bytes: int
+    training: float | None
+    seconds: float | None
+    times: float | None
+    joules: float | None
+
+    @property
+    def shown(self) -> str:
+        """The name as a table has it."""
+        return self.name.replace("-", " ")
+
+
+def summaries(row: ResultsRow, result: Mapping) -> list[Summary]:
+    """The models of {"stages": {name: {seed: numbers}}, "speed": …}, in order. The first is the
+    teacher."""
+    found, teacher = [], None
+    for name, by_seed in result["stages"].items():
+        numbers, speed = list(by_seed.values()), result.get("speed", {}).get(name, {})
+        values = [one[row.metric] for one in numbers]
+        middle = statistics.median(values)
+        teacher = middle if teacher is None else teacher
+        found.append(Summary(
+            name, middle, min(values), max(values), len(values), middle / teacher,
+            _median(numbers, "parameters"), _median(numbers, "bytes"), _median(numbers, "joules"),
+            _median(numbers, "seconds"), speed.get("times"), speed.get("joules"),
+        ))  # fmt: skip
+    return found
+
+
+def by_share(row: ResultsRow, result: Mapping) -> dict[float, list[Summary]]:
+    """{share of the labels: its models} of a row whose stages are repeated over shares."""
+    return {float(share): summaries(row, one) for share, one in result["shares"].items()}
+
+
+def energy_sources(result: Mapping) -> list[str]:
+    """Where the joules of a result come from, such as "RAPL"."""
+    runs = [one for by_seed in result["stages"].values() for one in by_seed.values()]
+    sources = [one.get("energy") for one in (*runs, *result.get("speed", {}).values())]
+    return list(dict.fromkeys(source for source in sources if source))
+
+
+def compared(now: Summary, stored: Summary | None) -> str:
+    """Where a model's median lies against the stored range, in words."""
+    if stored is None:
+        return "nothing is stored"
+    for away, side in ((now.median - stored.high, "above"), (stored.low - now.median, "below")):
+        if away > 5e-5:  # four digits are shown
+            return f"{away:.4f} {side} it"
+    return "within it"
+
+
+def _median(numbers, name):
+    values = [one[name] for one in numbers if name in one]
+    return statistics.median_low(values) if values else None
