@@ -17,6 +17,7 @@ from minidistil.cli.bench.machine import describe
 from minidistil.cli.reproduce.answer_text import expectation, row_text
 from minidistil.cli.reproduce.model_speed import speeds
 from minidistil.cli.reproduce.prepared_data import prepare
+from minidistil.cli.reproduce.results_page import PAGE, write
 from minidistil.cli.reproduce.row_file import names, read_row
 from minidistil.cli.reproduce.stages import TENTH, model_of, run_stages, runs_of
 from minidistil.io.console import Answer, table
@@ -41,10 +42,19 @@ def add_options(parser):
     parser.add_argument(
         "--record", action="store_true", help="write the numbers into the row's file"
     )
+    parser.add_argument(
+        "--page", metavar="FOLDER",
+        help=f"write the page of results, {PAGE}, with pictures, from the rows' stored numbers",
+    )  # fmt: skip
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads; default: all cores")
 
 
 def run(args):
+    if args.page is not None:
+        if args.name is not None:
+            raise ValueError(f"--page is made of all rows, not of {args.name} alone; leave it out")
+        path = write([read_row(name) for name in names()], Path(args.page))
+        return Answer({"page": str(path)}, str(path))
     if args.name is None:
         rows = {name: read_row(name) for name in names()}
         return Answer(sorted(rows), table(("row", "what"), [(n, r.use) for n, r in rows.items()]))

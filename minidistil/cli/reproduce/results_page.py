@@ -1,0 +1,119 @@
+"""The page of results, made from the rows' files: results.md, and its pictures beside it.
+
+The page has no number and no sentence on one that is not in a row's file, so that it is the same
+whenever it is made from the same rows.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+
+from minidistil.cli.reproduce.results_pictures import draw_kept
+from minidistil.cli.reproduce.row_file import ResultsRow
+from minidistil.cli.reproduce.row_section import cell, markdown, points, row_section
+from minidistil.cli.reproduce.summary import Summary, summaries
+from minidistil.io.files import write_text
+from minidistil.io.outputs import check_file
+
+PAGE, KEPT = "results.md", "results-kept.png"
+TEACHER, DISTILLED, SAME, RANDOM = "teacher", "distilled", "same-start", "random-start"
+MADE = "<!-- made by `minidistil reproduce --page` -->"
+INTRODUCTION = f"""\
+{MADE}
+# Results
+
+A teacher and its students on each task. Training and the choice of settings use the training data,
+of which a part is held out to choose by; what is reported is measured on other data: the test set,
+or GLUE's development set, because its test set has no public labels. A number is the median over
+the seeds; *range* is the least and the largest value, *kept* the share of the teacher's metric.
+
+`minidistil reproduce NAME` runs a row again, from its data to its table, and compares the numbers
+with those stored here; `--quick` takes a tenth of the steps. Settings and results are one file for
+each row in [minidistil/cli/reproduce/rows](../minidistil/cli/reproduce/rows), from which
+`minidistil reproduce --page notebooks` makes this page. Other tasks, with one seed and minutes of
+training: [other results](other_results.md)."""
+MEANINGS = {
+    TEACHER: "is fine-tuned on the labels",
+    DISTILLED: "learns from the teacher's outputs and the labels",
+    SAME: "starts as some of the teacher's layers and learns from the labels alone",
+    "general-start": "starts as the student of the row `general` and learns from the labels alone",
+    RANDOM: "starts as random weights and learns from the labels alone",
+    "small": "is the distilled student without the word vectors that the training texts do not use",
+    "int8": "is that student with its matrices in int8",
+}
+AVERAGE = "The last line has the means of the medians, and what the distilled students' mean keeps."
+COMMANDS = """\
+In the commands, {train} and {test} are the files of the data, {minilm} is MiniLM, {seed} the seed,
+and {NAME} the model NAME of the table, of the same seed. Energy of training is that of the model's
+own command, without those of the models that it starts from. Speed and energy of reading are those
+of 32 sentences of uneven lengths (SST-2's); the models read them in turns."""
+
+
+def write(rows: Sequence[ResultsRow], folder: Path) -> Path:
+    """Write the page of the rows and its pictures into a folder; returns the page's path.
+
+    Raises ImportError without matplotlib, ValueError where another results.md would be lost.
+    """
+    check_file(folder / PAGE, "a page of results", is_results_page)
+    tasks = of_tasks(rows)
+    if tasks:
+        draw_kept(folder / KEPT, [found for _, found in tasks])
+    write_text(folder / PAGE, page(rows))
+    return folder / PAGE
+
+
+def is_results_page(path: Path) -> bool:
+    """Whether a file is a page that this command wrote."""
+    return path.read_text(encoding="utf-8").startswith(MADE)
+
+
+def page(rows: Sequence[ResultsRow]) -> str:
+    """The page as Markdown. Rows without results are left out, unless others need them."""
+    measured = [row for row in rows if "full" in row.results]
+    needed = {name for row in measured for name in row.needs}
+    parts = [INTRODUCTION]
+    if tasks := of_tasks(rows):
+        parts += _tasks(tasks)
+    shown = [row for row in rows if row in measured or row.name in needed]
+    if shown:
+        parts += ["## Rows", COMMANDS, *map(row_section, shown)]
+    return "\n\n".join(parts) + "\n"
+
+
+def of_tasks(rows: Sequence[ResultsRow]) -> list[tuple[ResultsRow, list[Summary]]]:
+    """(row, its models) of the rows that compare a distilled student with the same start."""
+    tasks = []
+    for row in rows:
+        if "full" in row.results and not row.shares:
+            found = summaries(row, row.results["full"])
+            if {DISTILLED, SAME} <= {s.name for s in found}:
+                tasks.append((row, found))
+    return tasks
+
+
+def _tasks(tasks):
+    """The table with a line for each task, and the picture of what is kept."""
+    kinds, lines, better = (TEACHER, DISTILLED, SAME, RANDOM), [], []
+    for row, found in tasks:
+        of = {s.name: s for s in found}
+        better.append(of[DISTILLED].median > of[SAME].median)
+        lines.append([
+            f"[{row.use}](#{row.name})", row.metric, *(points(of.get(kind)) for kind in kinds),
+            f"{of[DISTILLED].kept:.1%}", "yes" if better[-1] else "no",
+        ])  # fmt: skip
+    medians = {kind: [s.median for _, found in tasks for s in found if s.name == kind]
+               for kind in kinds}  # fmt: skip
+    means = {kind: fmean(values) for kind, values in medians.items() if len(values) == len(tasks)}
+    lines.append([
+        "macro average", "", *(cell(means.get(kind), 100) for kind in kinds),
+        f"{means[DISTILLED] / means[TEACHER]:.1%}", f"{sum(better)} of {len(better)}",
+    ])  # fmt: skip
+    header = ["task", "metric", "teacher", "distilled", "same start, alone", "random start, alone",
+              "kept by distilled", "distilled above same start"]  # fmt: skip
+    shown = dict.fromkeys(s.name for _, found in tasks for s in found)
+    meanings = [f"* **{kind.replace('-', ' ')}** {MEANINGS[kind]}"
+                for kind in shown if kind in MEANINGS]  # fmt: skip
+    return [
+        "## Tasks", markdown(header, lines), AVERAGE, "\n".join(meanings),
+        f"![Share of the teacher's metric that a student keeps, against size and speed]({KEPT})",
+    ]  # fmt: skip

@@ -1,0 +1,68 @@
+"""The pictures of the page of results, drawn with matplotlib."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from minidistil.cli.reproduce.summary import Summary
+from minidistil.io.files import writing
+
+COLORS = {
+    "teacher": "#7f8c8d", "distilled": "#c0392b", "same-start": "#2980b9",
+    "random-start": "#8e44ad", "general-start": "#16a085", "small": "#e67e22", "int8": "#27ae60",
+}  # fmt: skip
+OTHERS = "#2c3e50"
+LOWEST, BELOW = 88, "v"  # per cent kept at the lower edge, and the mark of what is below it
+ASIDE = 2  # per cent of size between two kinds of students
+METADATA = {"Software": "minidistil reproduce"}
+
+
+def draw_kept(path: Path, tasks: Sequence[Sequence[Summary]]) -> None:
+    """The kept share against size and against speed: a point a student of a task."""
+    figure, (size, speed) = _figure(2)
+    kinds = list(dict.fromkeys(s.name for found in tasks for s in found[1:]))
+    for i, kind in enumerate(kinds):
+        aside = ASIDE * (i - (len(kinds) - 1) / 2)
+        for s, teacher in ((s, found[0]) for found in tasks for s in found[1:]):
+            if s.name == kind:
+                _point(size, 100 * s.bytes / teacher.bytes + aside, s)
+                if s.times is not None:
+                    _point(speed, s.times, s)
+        speed.scatter([], [], color=COLORS.get(kind, OTHERS), label=kind.replace("-", " "))
+    speed.scatter([], [], color=OTHERS, marker=BELOW, label=f"below {LOWEST} %")
+    size.set(xlabel="size on disk, % of the teacher's (kinds of one size side by side)")
+    size.set(xlim=(0, 105), ylabel="kept of the teacher's metric, %")
+    speed.set(xlabel="times as fast as the teacher")
+    speed.set_xlim(left=0.9)
+    for axes in (size, speed):
+        axes.set_ylim(bottom=LOWEST - 1)
+        axes.axhline(100, color=COLORS["teacher"], linewidth=1)
+        axes.axhline(97, color=COLORS["teacher"], linewidth=1, linestyle=":")
+    speed.legend(frameon=False, fontsize=8, loc="lower left")
+    _save(figure, path)
+
+
+def _point(axes, x, s):
+    """A student; one that keeps less than LOWEST is a mark at the lower edge."""
+    kept = 100 * s.kept
+    axes.scatter(
+        x, max(LOWEST - 0.5, kept), marker="o" if kept >= LOWEST else BELOW, s=30, alpha=0.8,
+        color=COLORS.get(s.name, OTHERS), linewidths=0,
+    )  # fmt: skip
+
+
+def _figure(panels):
+    """A figure with panels side by side."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5 * panels, 4), layout="tight")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, panels, squeeze=False)[0]
+    for one in axes:
+        one.grid(alpha=0.3)
+    return figure, axes
+
+
+def _save(figure, path):
+    with writing(path) as file:
+        figure.savefig(file, format="png", dpi=110, metadata=METADATA)

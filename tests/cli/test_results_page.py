@@ -1,0 +1,114 @@
+"""The page of results: it is what the command makes from the rows, and says what they hold."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from minidistil.cli import main
+from minidistil.cli.reproduce import results_page, row_file
+from minidistil.cli.reproduce.results_page import PAGE, page
+
+NOTEBOOKS = Path(__file__).resolve().parent.parent.parent / "notebooks"
+MACHINE = {"processor": "a processor", "threads": 2, "date": "2026-11-29",
+           "versions": {"minidistil": "0.1.0"}}  # fmt: skip
+
+
+def numbers(*accuracies, bytes=1000, joules=5000.0):
+    """The results of a stage; one value is of no seed."""
+    seeds = map(str, range(len(accuracies))) if len(accuracies) > 1 else ["-"]
+    return {
+        seed: {"accuracy": x, "bytes": bytes, "parameters": 250, "joules": joules,
+               "energy": "15 W assumed"}
+        for seed, x in zip(seeds, accuracies, strict=True)
+    }  # fmt: skip
+
+
+def row_of(name, stages, times=2.0, **settings):
+    """A row with results of these stages; all but the first are `times` as fast as it."""
+    first = next(iter(stages))
+    speed = {n: {"times": 1.0 if n == first else times, "joules": 9.0, "energy": "RAPL"}
+             for n in stages}  # fmt: skip
+    made = [row_file.Stage(n, f"train --seed {{seed}} {n}", 1, n != first) for n in stages]
+    result = {"machine": MACHINE, "stages": stages, "speed": speed}
+    return row_file.ResultsRow(
+        **{"use": f"the task {name}", "data": {"folder": "d", "source": "s", "prepare": "glue"},
+           "metric": "accuracy", "measure": "evaluate --data {test}", "stages": made,
+           "seeds": [0, 1, 2], "results": {"full": result}, "path": Path(f"{name}.json")} | settings
+    )  # fmt: skip
+
+
+def task(name, teacher, distilled, same, **settings):
+    """A row of a task with three seeds around the medians."""
+    around = [[x - 0.01, x, x + 0.02] for x in (distilled, same, 0.1)]
+    names = ("distilled", "same-start", "random-start")
+    students = {n: numbers(*x, bytes=400) for n, x in zip(names, around, strict=True)}
+    return row_of(name, {"teacher": numbers(teacher), **students}, **settings)
+
+
+def test_the_committed_page_is_made_of_the_committed_rows():
+    rows = [row_file.read_row(name) for name in row_file.names()]
+    stored = (NOTEBOOKS / PAGE).read_text(encoding="utf-8")
+    assert stored == page(rows), "minidistil reproduce --page notebooks"
+    for line in stored.splitlines():
+        if line.startswith("!["):
+            assert (NOTEBOOKS / line[line.rindex("(") + 1 : -1]).is_file()
+
+
+def test_tasks_and_their_average():
+    text = page([task("one", 0.8, 0.76, 0.75), task("two", 0.5, 0.4, 0.45)])
+    assert "| [the task one](#one) | accuracy | 80.0 | 76.0 | 75.0 | 10.0 | 95.0% | yes |" in text
+    assert "| [the task two](#two) | accuracy | 50.0 | 40.0 | 45.0 | 10.0 | 80.0% | no |" in text
+    # the share of the averages: 58 of 65, not the mean of 95 and 80 %
+    assert "| macro average |  | 65.0 | 58.0 | 60.0 | 10.0 | 89.2% | 1 of 2 |" in text
+
+
+def test_the_section_of_a_row():
+    tried = [{"stage": "distilled", "tried": "--lr 3e-4", "score": 0.75}]
+    text = page([task("one", 0.8, 0.76, 0.75, notes=["A sentence."], search=tried)])
+    assert "| distilled | 76.0 | 75.0 to 78.0 | 3 | 95.0% | 0.0 | 0.0 | 2.00 | 9.0 | 5.0 |" in text
+    assert "| teacher | 80.0 | – | 1 | 100.0% |" in text
+    assert "* A sentence." in text and "| distilled | `--lr 3e-4` | 0.7500 |" in text
+    assert "minidistil train --seed {seed} distilled --out {distilled}" in text
+    assert "minidistil evaluate --data {test} --model {NAME}" in text
+    assert "a processor, 2 threads, minidistil 0.1.0, 2026-11-29." in text
+    assert "Energy: 15 W assumed and RAPL." in text and "`minidistil reproduce one`" in text
+
+
+def test_rows_without_results_are_left_out_unless_others_need_them():
+    done = task("one", 0.8, 0.76, 0.75)
+    empty = replace(task("two", 0.8, 0.76, 0.75), results={})
+    assert "the task two" not in page([done, empty]) and "## Tasks" not in page([empty])
+    text = page([replace(done, needs=["two"]), replace(empty, measure="")])
+    assert "### two" in text and "[the task two]" not in text
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_page_and_pictures_in_a_folder(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib")
+    rows = [task("one", 0.8, 0.76, 0.75), task("two", 0.5, 0.4, 0.45)]
+    for _ in range(2):  # the second time over its own page
+        results_page.write(rows, tmp_path)
+    assert (tmp_path / PAGE).read_text() == page(rows)
+    assert (tmp_path / results_page.KEPT).read_bytes().startswith(b"\x89PNG")
+    (tmp_path / PAGE).write_text("my results")
+    assert main(["reproduce", "--page", str(tmp_path)]) == 2
+    assert "results.md" in capsys.readouterr().err
+    assert (tmp_path / PAGE).read_text() == "my results"
+    assert main(["reproduce", "one", "--page", str(tmp_path)]) == 2
+    assert "--page is made of all rows" in capsys.readouterr().err
+
+
+def test_a_row_is_stored_with_what_it_was_given(tmp_path):
+    path = tmp_path / "one.json"
+    given = {
+        "use": "u", "data": {"folder": "d"}, "metric": "f1",
+        "stages": [{"name": "a", "command": "b", "minutes": 2}],
+        "results": {"quick": {"x": 1}},
+    }  # fmt: skip
+    path.write_text(json.dumps(given))
+    row_file.read_row(str(path)).store("full", {"y": 2})
+    assert json.loads(path.read_text()) == given | {
+        "results": {"quick": {"x": 1}, "full": {"y": 2}}
+    }
