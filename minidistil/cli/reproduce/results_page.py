@@ -12,7 +12,7 @@ from minidistil.cli.reproduce.results_pictures import draw_kept
 from minidistil.cli.reproduce.row_file import ResultsRow
 from minidistil.cli.reproduce.row_section import cell, markdown, points, row_section
 from minidistil.cli.reproduce.summary import Summary, summaries
-from minidistil.io.files import write_text
+from minidistil.io import files
 from minidistil.io.outputs import check_file
 
 PAGE, KEPT = "results.md", "results-kept.png"
@@ -58,7 +58,7 @@ def write(rows: Sequence[ResultsRow], folder: Path) -> Path:
     tasks = of_tasks(rows)
     if tasks:
         draw_kept(folder / KEPT, [found for _, found in tasks])
-    write_text(folder / PAGE, page(rows))
+    files.write_text(folder / PAGE, page(rows))
     return folder / PAGE
 
 
