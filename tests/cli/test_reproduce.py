@@ -8,8 +8,8 @@ import shutil
 import pytest
 from numba import get_num_threads
 
-from minidistil.cli import main, parser_of, reproduce
-from minidistil.cli.reproduce import model_speed, row_file, stages
+from minidistil.cli import main, parser_of
+from minidistil.cli.reproduce import model_speed, row_file, run_row, stages
 from minidistil.cli.reproduce.prepared_data import PREPARE
 from minidistil.io.energy import Energy
 
@@ -62,7 +62,7 @@ def test_from_data_to_table(row, tmp_path, capsys, monkeypatch):
     def never(argv):
         raise AssertionError("a finished stage is run again")
 
-    monkeypatch.setattr(reproduce, "_data_of", never)
+    monkeypatch.setattr(run_row, "data_of", never)
     assert main(["reproduce", *row]) == 0
     text = capsys.readouterr().out
     value = json.loads((tmp_path / "out" / "distilled-0" / "measured.json").read_text())["accuracy"]
@@ -78,7 +78,7 @@ def test_interrupted_and_started_again(row, tmp_path, capsys):
         calls.append(argv)
         if len(calls) == 4:
             raise KeyboardInterrupt
-        return reproduce._data_of(argv)
+        return run_row.data_of(argv)
 
     read = row_file.read_row(row[0])
     words = {"train": tmp_path / "data/toy/train.tsv", "test": tmp_path / "data/toy/dev.tsv",
@@ -93,13 +93,13 @@ def test_interrupted_and_started_again(row, tmp_path, capsys):
 
 
 def test_threads_of_every_command(row, capsys, monkeypatch):
-    used, answer = [], reproduce._data_of
+    used, answer = [], run_row.data_of
 
     def counts(argv):
         used.append(get_num_threads())
         return answer(argv)
 
-    monkeypatch.setattr(reproduce, "_data_of", counts)
+    monkeypatch.setattr(run_row, "data_of", counts)
     reproduced(capsys, *row, "--threads", "1")
     assert len(used) == 10 and set(used) == {1}
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 
+from minidistil.cli.reproduce.promise import Promise, TaskKept, claims, macro_average, sentence
 from minidistil.cli.reproduce.row_file import ResultsRow
 from minidistil.cli.reproduce.summary import compared, energy_sources, summaries
-from minidistil.io.console import table
+from minidistil.io.console import Answer, table
 
 
 def row_text(row: ResultsRow, kind: str, result: Mapping) -> str:
@@ -17,6 +18,23 @@ def row_text(row: ResultsRow, kind: str, result: Mapping) -> str:
         before = stored["shares"].get(share) if stored else None
         parts.append(f"{float(share):.1%} of the labels\n{_part(row, found, before)}")
     return "\n\n".join(parts)
+
+
+def promise_answer(promise: Promise, found: list[TaskKept], missing: list[str]) -> Answer:
+    """The table of the tasks, and a line that says what holds. missing: rows without a result."""
+    checked = claims(promise, found)
+    lines = [(
+        one.row.name, one.row.metric, f"{one.teacher.median:.4f}", f"{one.student.median:.4f}",
+        f"{one.student.kept:.1%}", f"{one.smaller:.1%}", f"{one.student.times:.2f}",
+    ) for one in found]  # fmt: skip
+    header = ("", "metric", "teacher", promise.student, "kept", "smaller", "times as fast")
+    text = [promise.use, table(header, lines), sentence(checked)]
+    if missing:
+        text.append(f"without a result: {', '.join(missing)}")
+    holds = {claim.promised: claim.holds for claim in checked}
+    data = {"holds": holds, "kept": macro_average(found), "missing": missing,
+            "rows": {one.row.name: one.student.kept for one in found}}  # fmt: skip
+    return Answer(data, "\n\n".join(text), 0 if all(holds.values()) else 1)
 
 
 def expectation(row: ResultsRow, minutes: float) -> str:

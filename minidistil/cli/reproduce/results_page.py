@@ -8,6 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
+from minidistil.cli.reproduce.promise import (
+    Promise,
+    claims,
+    has_student,
+    kept_by,
+    macro_average,
+)
 from minidistil.cli.reproduce.results_pictures import draw_kept
 from minidistil.cli.reproduce.row_file import ResultsRow
 from minidistil.cli.reproduce.row_section import cell, markdown, points, row_section
@@ -42,6 +49,9 @@ MEANINGS = {
     "int8": "is that student with its matrices in int8",
 }
 AVERAGE = "The last line has the means of the medians, and what the distilled students' mean keeps."
+PROMISED = """\
+What articles say of DistilBERT, checked by `minidistil reproduce promise` on every task that has
+the student of this table:"""
 COMMANDS = """\
 In the commands, {train} and {test} are the files of the data, {minilm} is MiniLM, {seed} the seed,
 and {NAME} the model NAME of the table, of the same seed. Energy of training is that of the model's
@@ -49,7 +59,7 @@ own command, without those of the models that it starts from. Speed and energy o
 of 32 sentences of uneven lengths (SST-2's); the models read them in turns."""
 
 
-def write(rows: Sequence[ResultsRow], folder: Path) -> Path:
+def write(rows: Sequence[ResultsRow], promise: Promise, folder: Path) -> Path:
     """Write the page of the rows and its pictures into a folder; returns the page's path.
 
     Raises ImportError without matplotlib, ValueError where another results.md would be lost.
@@ -58,7 +68,7 @@ def write(rows: Sequence[ResultsRow], folder: Path) -> Path:
     tasks = of_tasks(rows)
     if tasks:
         draw_kept(folder / KEPT, [found for _, found in tasks])
-    files.write_text(folder / PAGE, page(rows))
+    files.write_text(folder / PAGE, page(rows, promise))
     return folder / PAGE
 
 
@@ -67,13 +77,16 @@ def is_results_page(path: Path) -> bool:
     return path.read_text(encoding="utf-8").startswith(MADE)
 
 
-def page(rows: Sequence[ResultsRow]) -> str:
+def page(rows: Sequence[ResultsRow], promise: Promise) -> str:
     """The page as Markdown. Rows without results are left out, unless others need them."""
     measured = [row for row in rows if "full" in row.results]
     needed = {name for row in measured for name in row.needs}
     parts = [INTRODUCTION]
     if tasks := of_tasks(rows):
         parts += _tasks(tasks)
+    kept = [(row, row.results["full"]) for row in measured if has_student(row, promise)]
+    if kept:
+        parts += _promise(promise, kept_by(promise, kept))
     shown = [row for row in rows if row in measured or row.name in needed]
     if shown:
         parts += ["## Rows", COMMANDS, *map(row_section, shown)]
@@ -117,3 +130,20 @@ def _tasks(tasks):
         "## Tasks", markdown(header, lines), AVERAGE, "\n".join(meanings),
         f"![Share of the teacher's metric that a student keeps, against size and speed]({KEPT})",
     ]  # fmt: skip
+
+
+def _promise(promise, found):
+    """Whether the promise holds, and its student on each task."""
+    lines = [[
+        f"[{one.row.use}](#{one.row.name})", points(one.teacher), points(one.student),
+        f"{one.student.kept:.1%}", f"{one.smaller:.1%}", cell(one.student.times, 1, 2),
+    ] for one in found]  # fmt: skip
+    lines.append(["macro average", cell(fmean(one.teacher.median for one in found), 100),
+                  cell(fmean(one.student.median for one in found), 100),
+                  f"{macro_average(found):.1%}", "", ""])  # fmt: skip
+    header = ["task", "teacher", promise.student, "kept", "fewer bytes", "times as fast"]
+    checked = "\n".join(
+        f"* **{claim.promised}: {'yes' if claim.holds else 'no'}**, {claim.measured}"
+        for claim in claims(promise, found)
+    )
+    return ["## 60 % smaller, 60 % faster, 97 % kept", PROMISED, checked, markdown(header, lines)]

@@ -28,7 +28,7 @@ from pathlib import Path
 from minidistil.io.files import MissingFileError, read_settings, write_json
 from minidistil.io.limits import several
 
-ROWS = files(__package__) / "rows"
+ROWS, PROMISE = files(__package__) / "rows", "promise"
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,9 @@ def _given(settings):
 
 
 def names() -> list[str]:
-    """The rows that come with the package."""
-    return sorted(path.name.removesuffix(".json") for path in ROWS.iterdir())
+    """The rows that come with the package. The promise, in their folder, is about all of them."""
+    found = sorted(path.name.removesuffix(".json") for path in ROWS.iterdir())
+    return [name for name in found if name != PROMISE]
 
 
 def read_row(name: str) -> ResultsRow:
