@@ -65,6 +65,29 @@ def test_tasks_and_their_average():
     assert "| macro average |  | 65.0 | 58.0 | 60.0 | 10.0 | 89.2% | 1 of 2 |" in text
 
 
+def test_a_better_start_alone_counts():
+    row = task("one", 0.8, 0.76, 0.75)
+    row.results["full"]["stages"]["general-start"] = numbers(0.7, 0.77, 0.78)
+    text = page([row], read_promise())
+    assert "same start, alone | general start, alone | random start, alone |" in text
+    assert "| 80.0 | 76.0 | 75.0 | 77.0 | 10.0 | 95.0% | no |" in text
+
+
+def with_shares(name="few"):
+    """A row that is repeated over two shares of the labels."""
+    parts = {share: {"stages": {"teacher": numbers(t), "distilled": numbers(t - 0.1, t, t + 0.1)}}
+             for share, t in (("0.1", 0.8), ("0.01", 0.5))}  # fmt: skip
+    full = {"machine": MACHINE, "shares": parts}
+    return row_of(name, parts["0.1"]["stages"], shares=[0.01, 0.1], results={"full": full})
+
+
+def test_label_curves():
+    text = page([with_shares()], read_promise())
+    assert "## Tasks" not in text and "## Few labels" in text
+    assert "| 1 % | 50.0 | 50.0 (40.0 to 60.0) |\n| 10 % | 80.0 | 80.0 (70.0 to 90.0) |" in text
+    assert "| 1 % of the labels: distilled | 50.0 | 40.0 to 60.0 | 3 | 100.0% |" in text
+
+
 def test_the_section_of_a_row():
     tried = [{"stage": "distilled", "tried": "--lr 3e-4", "score": 0.75}]
     text = page([task("one", 0.8, 0.76, 0.75, notes=["A sentence."], search=tried)], read_promise())
@@ -90,11 +113,12 @@ def test_rows_without_results_are_left_out_unless_others_need_them():
 @pytest.mark.filterwarnings("ignore")
 def test_page_and_pictures_in_a_folder(tmp_path, monkeypatch, capsys):
     pytest.importorskip("matplotlib")
-    rows = [task("one", 0.8, 0.76, 0.75), task("two", 0.5, 0.4, 0.45)]
+    rows = [task("one", 0.8, 0.76, 0.75), task("two", 0.5, 0.4, 0.45), with_shares()]
     for _ in range(2):  # the second time over its own page
         results_page.write(rows, read_promise(), tmp_path)
     assert (tmp_path / PAGE).read_text() == page(rows, read_promise())
-    assert (tmp_path / results_page.KEPT).read_bytes().startswith(b"\x89PNG")
+    for picture in (results_page.KEPT, results_page.LABELS):
+        assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
     (tmp_path / PAGE).write_text("my results")
     assert main(["reproduce", "--page", str(tmp_path)]) == 2
     assert "results.md" in capsys.readouterr().err

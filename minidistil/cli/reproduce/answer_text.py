@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from minidistil.cli.reproduce.promise import Promise, TaskKept, claims, macro_average, sentence
 from minidistil.cli.reproduce.row_file import ResultsRow
+from minidistil.cli.reproduce.row_section import percent
 from minidistil.cli.reproduce.summary import compared, energy_sources, summaries
 from minidistil.io.console import Answer, table
 
@@ -16,7 +17,7 @@ def row_text(row: ResultsRow, kind: str, result: Mapping) -> str:
     parts = [row.use]
     for share, found in result["shares"].items():
         before = stored["shares"].get(share) if stored else None
-        parts.append(f"{float(share):.1%} of the labels\n{_part(row, found, before)}")
+        parts.append(f"{percent(float(share))} of the labels\n{_part(row, found, before)}")
     return "\n\n".join(parts)
 
 
@@ -45,7 +46,7 @@ def expectation(row: ResultsRow, minutes: float) -> str:
     else:
         parts = stored["shares"].items() if row.shares else [(None, stored)]
         expect = "expect " + "; ".join(
-            ("" if share is None else f"with {float(share):.1%} of the labels ")
+            ("" if share is None else f"with {percent(float(share))} of the labels ")
             + ", ".join(f"{s.shown} {s.median:.4f}" for s in summaries(row, part))
             for share, part in parts
         )

@@ -59,7 +59,8 @@ def by_share(row: ResultsRow, result: Mapping) -> dict[float, list[Summary]]:
 
 def energy_sources(result: Mapping) -> list[str]:
     """Where the joules of a result come from, such as "RAPL"."""
-    runs = [one for by_seed in result["stages"].values() for one in by_seed.values()]
+    parts = result["shares"].values() if "shares" in result else [result]
+    runs = [one for part in parts for seeds in part["stages"].values() for one in seeds.values()]
     sources = [one.get("energy") for one in (*runs, *result.get("speed", {}).values())]
     return list(dict.fromkeys(source for source in sources if source))
 
