@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minidistil.cli.chosen_rate import with_rates
+from minidistil.cli.task_options import measure_kept
 from minidistil.data.two_tokenizers import as_teacher_reads
 from minidistil.io.ranks import world
 from minidistil.tasks.measuring import answers, measure
@@ -119,8 +120,9 @@ def _curve_batches(data):
 
 
 def compare(teacher, entries, batches):
-    """A dict a model: name, its measures on all held-out batches, agreement with the teacher,
-    parameters, bytes in float32, and tokens read per second of evaluation."""
+    """A dict a model: name, its measures on all held-out batches, agreement with the teacher, the
+    share of the teacher's metric that is kept (see `measure_kept`), parameters, bytes in float32,
+    and tokens read per second of evaluation."""
     theirs = list(map(as_teacher_reads, batches))
     reference = answers(teacher, theirs)
     rows = []
@@ -131,6 +133,9 @@ def compare(teacher, entries, batches):
         found = measure(model, read, reference)
         seconds = time.perf_counter() - before
         parameters = sum(p.size for p in model.params.values())
+        if metric := measure_kept(teacher.task, found):
+            whole = rows[0][metric] if rows else found[metric]
+            found["kept"] = found[metric] / whole if whole > 0 else None
         rows.append({
             "name": name, **found, "parameters": parameters, "bytes": 4 * parameters,
             "tokens_per_second": tokens / seconds,
