@@ -32,6 +32,7 @@ PICTURE = "curves.png"
 COMPARED = "a page with sliders, on a few held-out texts."
 NO_PICTURE = "The curves are drawn with matplotlib, which is not installed: pip install matplotlib"
 TWO_SIZES = "The table is measured on all held-out text, the curves on a quarter of it."
+ONE_SIZE = "Table and curves are measured on all held-out text."  # from which a model is chosen
 FORMATS = {"parameters": "{:,}", "bytes": "{:,}", "tokens_per_second": "{:,.0f}"}
 PERCENT = ("accuracy", "agreement", "kept")
 GUESSES = 3  # texts whose guesses the terminal shows
@@ -111,7 +112,8 @@ def _cell(name, value):
 
 
 def _body(run, found, rows, picture):
-    parts = [html_table(*_cells(rows)), f"<p>{TWO_SIZES}</p>"] if rows else []
+    sizes = ONE_SIZE if "kept" in found else TWO_SIZES
+    parts = [html_table(*_cells(rows)), f"<p>{sizes}</p>"] if rows else []
     if few := too_few(found):
         parts.insert(0, f'<p class="warning">{html.escape(few)}</p>')
     if "kept" in found:

@@ -11,12 +11,13 @@ from minidistil.cli.task_options import measure_kept
 from minidistil.data.two_tokenizers import as_teacher_reads
 from minidistil.io.ranks import world
 from minidistil.tasks.measuring import answers, measure
+from minidistil.train.best import wanted
 from minidistil.train.budget import steps_for
 from minidistil.train.loop import run_loop
 from minidistil.train.optimizer import AdamW, clip_factor, global_norm
 from minidistil.train.run_folder import Run
 
-CURVE = 4  # the curves are measured on a quarter of the held-out batches, the table on all
+CURVE = 4  # curves alone are measured on a quarter of the held-out batches; choices on all
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def settle(config, run, objectives, data):
     if run.resumed:
         steps = run.plan["steps"]
     else:
-        batches = _curve_batches(data)
+        batches = _batches_during(config, data)
         steps = steps_for(
             _Together(objectives.values(), config), data, config,
             lambda _: [measure(o.model, batches) for o in objectives.values()],
@@ -87,7 +88,7 @@ def settle(config, run, objectives, data):
 def rates_of_students(configs, args, run, objectives, data):
     """{name: config} of the students, with --lr search each with the learning rate that its own
     search found."""
-    batches = _curve_batches(data)
+    batches = data.evaluation_batches()
     return with_rates(configs, args, run, objectives, data, lambda model: measure(model, batches))
 
 
@@ -97,7 +98,7 @@ def train_all(run, objectives, data, configs, teacher, save):
     save(entry): saves a student as soon as it is trained, even if the next one fails. After
     Ctrl-C the entries end with the interrupted one, which is not saved.
     """
-    batches = _curve_batches(data)
+    batches = _batches_during(next(iter(configs.values())), data)
     reference, entries = answers(teacher, list(map(as_teacher_reads, batches))), []
     for number, (name, objective) in enumerate(objectives.items()):
         own = run if number == 0 else _part(run, name)
@@ -114,9 +115,11 @@ def train_all(run, objectives, data, configs, teacher, save):
     return entries, True
 
 
-def _curve_batches(data):
+def _batches_during(config, data):
+    """What is evaluated during the training: all held-out batches where an evaluation chooses the
+    model, or when to stop."""
     batches = data.evaluation_batches()
-    return batches[: math.ceil(len(batches) / CURVE)]
+    return batches if wanted(config) else batches[: math.ceil(len(batches) / CURVE)]
 
 
 def compare(teacher, entries, batches):

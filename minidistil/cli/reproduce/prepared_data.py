@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from minidistil.data.sources import MOVIE_REVIEWS, documents
+from minidistil.data.sources import MOVIE_REVIEWS, documents, examples
 from minidistil.io import files
 from minidistil.tasks.token_classification.data import tagged_sentences
 
@@ -23,9 +23,14 @@ def glue(folder: Path, out: Path) -> dict[str, Path]:
     return {"train": folder / "train.tsv", "test": folder / "dev.tsv"}
 
 
-def labelled(folder: Path, out: Path) -> dict[str, Path]:
-    """Microsoft's paraphrases have labels of their test set."""
-    return {"train": folder / "train.tsv", "test": folder / "test.tsv"}
+def mrpc(folder: Path, out: Path) -> dict[str, Path]:
+    """GLUE's pairs of sentences; a command cannot name their columns, whose names have spaces."""
+    columns, found = {"text": "#1 String", "text_pair": "#2 String", "label": "Quality"}, {}
+    for part, file in (("train", "train.tsv"), ("test", "dev.tsv")):
+        pairs = examples(folder / file, **columns)
+        rows = ({"text": a, "text_pair": b, "label": label} for a, b, label in pairs)
+        found[part] = _json_lines(out / f"{part}.jsonl", rows)
+    return found
 
 
 def trec(folder: Path, out: Path) -> dict[str, Path]:
@@ -33,7 +38,8 @@ def trec(folder: Path, out: Path) -> dict[str, Path]:
     found = {}
     for part in ("train", "test"):
         lines = (folder / f"{part}.txt").read_text(encoding="latin-1").splitlines()
-        rows = [(line.split(":")[0], line.split(" ", 1)[1]) for line in lines if line.strip()]
+        labelled = (line.split(" ", 1) for line in lines if line.strip())
+        rows = ({"text": text, "label": label.split(":")[0]} for label, text in labelled)
         found[part] = _json_lines(out / f"{part}.jsonl", rows)
     return found
 
@@ -43,7 +49,9 @@ def clinc(folder: Path, out: Path) -> dict[str, Path]:
     data = files.read_json(folder / "data_full.json")
     parts = {"train": data["train"] + data["val"], "test": data["test"]}
     return {
-        part: _json_lines(out / f"{part}.jsonl", [(label, text) for text, label in rows])
+        part: _json_lines(
+            out / f"{part}.jsonl", ({"text": text, "label": label} for text, label in rows)
+        )
         for part, rows in parts.items()
     }
 
@@ -92,11 +100,12 @@ def unlabelled(folder: Path, out: Path) -> dict[str, Path]:
         *(" ".join(words) for path in tagged for words, _ in tagged_sentences(path)),
     ]  # fmt: skip
     order.shuffle(texts)
-    return {"train": _json_lines(out / "unlabelled.jsonl", [(None, text) for text in texts])}
+    rows = ({"text": text, "label": None} for text in texts)
+    return {"train": _json_lines(out / "unlabelled.jsonl", rows)}
 
 
 PREPARE: dict[str, Callable] = {
-    f.__name__: f for f in (glue, labelled, trec, clinc, ncbi, wnut, xquad, unlabelled)
+    f.__name__: f for f in (glue, mrpc, trec, clinc, ncbi, wnut, xquad, unlabelled)
 }
 
 
@@ -112,6 +121,5 @@ def prepare(data: dict, root: Path, out: Path) -> dict[str, Path]:
 
 
 def _json_lines(path, rows):
-    lines = (json.dumps({"text": text, "label": label}, ensure_ascii=False) for label, text in rows)
-    files.write_text(path, "".join(f"{line}\n" for line in lines))
+    files.write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     return path
