@@ -237,7 +237,10 @@ def run(args):
     page = report.write(args.out)
     kept = [f"{entry.name}: {sentence(entry.summary['kept'])}"
             for entry in entries if "kept" in entry.summary]  # fmt: skip
-    lines = [report.models_table(rows), "", *kept]
+    lines = [report.models_table(rows), ""]
+    if found.get("guesses"):
+        lines += [report.guesses_table(found["guesses"], teacher.task), ""]
+    lines += kept
     most = " at most" * bool(kept)
     lines.append(f"{counted(config.steps, 'step')} a student{most}; report: {page}")
     lines.append(f"next: {next_commands(found)[0]}")

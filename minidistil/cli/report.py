@@ -8,6 +8,7 @@ from minidistil.cli.chosen_rate import PICTURE as RATES_PICTURE
 from minidistil.cli.compare import compare_page
 from minidistil.cli.html_page import is_page, page
 from minidistil.cli.report_words import (
+    GUESSED,
     commands_to_try,
     flat,
     glossary,
@@ -20,7 +21,8 @@ from minidistil.cli.report_words import (
 from minidistil.cli.run_options import summarised
 from minidistil.cli.students import part_folder
 from minidistil.io import files
-from minidistil.io.console import Answer, table
+from minidistil.io.console import TEXT_LENGTH, Answer, table
+from minidistil.io.limits import cut
 from minidistil.io.outputs import check_file
 from minidistil.train.best import sentence
 from minidistil.train.run_folder import Run
@@ -30,8 +32,10 @@ PICTURE = "curves.png"
 COMPARED = "a page with sliders, on a few held-out texts."
 NO_PICTURE = "The curves are drawn with matplotlib, which is not installed: pip install matplotlib"
 TWO_SIZES = "The table is measured on all held-out text, the curves on a quarter of it."
+ONE_SIZE = "Table and curves are measured on all held-out text."  # from which a model is chosen
 FORMATS = {"parameters": "{:,}", "bytes": "{:,}", "tokens_per_second": "{:,.0f}"}
-PERCENT = ("accuracy", "agreement")
+PERCENT = ("accuracy", "agreement", "kept")
+GUESSES = 3  # texts whose guesses the terminal shows
 
 
 def add_options(parser):
@@ -83,6 +87,16 @@ def models_table(rows):
     return table(*_cells(rows))
 
 
+def guesses_table(rows, task):
+    """The first guesses that end `distill`, as text: numbered texts, and a line a model."""
+    rows, what = rows[:GUESSES], GUESSED[task]
+    texts = [f"{n}  {cut(row['text'], TEXT_LENGTH)}" for n, row in enumerate(rows, 1)]
+    header, guesses = _guesses(rows)
+    numbers = map(str, range(1, 1 + len(rows)))
+    lines = list(zip(header, *guesses, strict=True))[1:]
+    return "\n".join([f"{what}:", "", *texts, "", table(("", *numbers), lines)])
+
+
 def _cells(rows):
     names = list(rows[0])
     header = ["", *(name.replace("_", " ") for name in names[1:])]
@@ -98,7 +112,8 @@ def _cell(name, value):
 
 
 def _body(run, found, rows, picture):
-    parts = [html_table(*_cells(rows)), f"<p>{TWO_SIZES}</p>"] if rows else []
+    sizes = ONE_SIZE if "kept" in found else TWO_SIZES
+    parts = [html_table(*_cells(rows)), f"<p>{sizes}</p>"] if rows else []
     if few := too_few(found):
         parts.insert(0, f'<p class="warning">{html.escape(few)}</p>')
     if "kept" in found:
@@ -114,7 +129,8 @@ def _body(run, found, rows, picture):
         parts.append("<h2>The learning rate</h2>" + _image("learning rates", rates))
     parts.append(glossary(meanings(found)))
     if found.get("guesses"):
-        parts.append("<h2>What they guess</h2>" + html_table(*_guesses(found["guesses"]), "text"))
+        parts.append(f"<h2>What they guess</h2><p>{GUESSED[found['task']]}.</p>")
+        parts.append(html_table(*_guesses(found["guesses"]), "text"))
     if (run.folder / compare_page.NAME).is_file():
         parts.append(f'<p><a href="{compare_page.NAME}">{compare_page.TITLE}</a>: {COMPARED}</p>')
     if found:

@@ -27,8 +27,14 @@ MEANINGS = {
     "pearson": "the correlation between answers and labels",
     "spearman": "the correlation between the ranks of answers and labels",
     "agreement": "the share of held-out answers that are the teacher's, right or wrong",
+    "kept": "the model's accuracy as a share of the teacher's; in tasks with a metric of their own "
+    "(f1, micro_f1, spearman, mrr, bleu, rougeL) that metric's share",
     "perplexity": "exp(loss): the number of equally probable words that is as uncertain",
     "grad_norm": "the L2 norm of all gradients together, before they are clipped",
+}
+GUESSED = {  # a task: what the guesses of a report are
+    "fill-mask": "A masked word of held-out sentences, first of those where the teacher is right",
+    "text-classification": "The classes of held-out texts, the first that fit on a line",
 }
 TRIALS = {  # a task: the command that tries a model of it on an example
     "fill-mask": ("fill-mask", "the movie was [MASK]."),
@@ -51,7 +57,8 @@ def too_few(found: dict) -> str:
 def meanings(found: dict) -> list[tuple[str, str]]:
     """[(term, its meaning)] of the losses and measures that a run's report.json holds."""
     held_out = [found.get("evaluation", {}), *found.get("models", [])]
-    names = dict.fromkeys([*found, *(name for some in held_out for name in some)])
+    numbers = (name for name, value in found.items() if not isinstance(value, dict))
+    names = dict.fromkeys([*numbers, *(name for some in held_out for name in some)])
     return [(name, MEANINGS[name]) for name in MEANINGS if name in names]
 
 

@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minidistil.cli.chosen_rate import with_rates
+from minidistil.cli.task_options import measure_kept
 from minidistil.data.two_tokenizers import as_teacher_reads
 from minidistil.io.ranks import world
 from minidistil.tasks.measuring import answers, measure
+from minidistil.train.best import wanted
 from minidistil.train.budget import steps_for
 from minidistil.train.loop import run_loop
 from minidistil.train.optimizer import AdamW, clip_factor, global_norm
 from minidistil.train.run_folder import Run
 
-CURVE = 4  # the curves are measured on a quarter of the held-out batches, the table on all
+CURVE = 4  # curves alone are measured on a quarter of the held-out batches; choices on all
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def settle(config, run, objectives, data):
     if run.resumed:
         steps = run.plan["steps"]
     else:
-        batches = _curve_batches(data)
+        batches = _batches_during(config, data)
         steps = steps_for(
             _Together(objectives.values(), config), data, config,
             lambda _: [measure(o.model, batches) for o in objectives.values()],
@@ -86,7 +88,7 @@ def settle(config, run, objectives, data):
 def rates_of_students(configs, args, run, objectives, data):
     """{name: config} of the students, with --lr search each with the learning rate that its own
     search found."""
-    batches = _curve_batches(data)
+    batches = data.evaluation_batches()
     return with_rates(configs, args, run, objectives, data, lambda model: measure(model, batches))
 
 
@@ -96,7 +98,7 @@ def train_all(run, objectives, data, configs, teacher, save):
     save(entry): saves a student as soon as it is trained, even if the next one fails. After
     Ctrl-C the entries end with the interrupted one, which is not saved.
     """
-    batches = _curve_batches(data)
+    batches = _batches_during(next(iter(configs.values())), data)
     reference, entries = answers(teacher, list(map(as_teacher_reads, batches))), []
     for number, (name, objective) in enumerate(objectives.items()):
         own = run if number == 0 else _part(run, name)
@@ -113,14 +115,17 @@ def train_all(run, objectives, data, configs, teacher, save):
     return entries, True
 
 
-def _curve_batches(data):
+def _batches_during(config, data):
+    """What is evaluated during the training: all held-out batches where an evaluation chooses the
+    model, or when to stop."""
     batches = data.evaluation_batches()
-    return batches[: math.ceil(len(batches) / CURVE)]
+    return batches if wanted(config) else batches[: math.ceil(len(batches) / CURVE)]
 
 
 def compare(teacher, entries, batches):
-    """A dict a model: name, its measures on all held-out batches, agreement with the teacher,
-    parameters, bytes in float32, and tokens read per second of evaluation."""
+    """A dict a model: name, its measures on all held-out batches, agreement with the teacher, the
+    share of the teacher's metric that is kept (see `measure_kept`), parameters, bytes in float32,
+    and tokens read per second of evaluation."""
     theirs = list(map(as_teacher_reads, batches))
     reference = answers(teacher, theirs)
     rows = []
@@ -131,6 +136,9 @@ def compare(teacher, entries, batches):
         found = measure(model, read, reference)
         seconds = time.perf_counter() - before
         parameters = sum(p.size for p in model.params.values())
+        if metric := measure_kept(teacher.task, found):
+            whole = rows[0][metric] if rows else found[metric]
+            found["kept"] = found[metric] / whole if whole > 0 else None
         rows.append({
             "name": name, **found, "parameters": parameters, "bytes": 4 * parameters,
             "tokens_per_second": tokens / seconds,

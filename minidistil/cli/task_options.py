@@ -7,6 +7,7 @@ import numpy as np
 
 from minidistil.io.option_types import number_list
 from minidistil.model.task_loss import IGNORED
+from minidistil.train.best import LOWER
 
 BALANCED = "balanced"  # of --class-weights
 MEASURES = {  # that decide which model is best: the first that an evaluation has
@@ -53,6 +54,13 @@ def settled_config(config, args, model, data):
         config, measure=args.measure or MEASURES[model.task], class_weights=weights,
         label_smoothing=smoothing or 0.0,
     )  # fmt: skip
+
+
+def measure_kept(task, found):
+    """The metric among `found` whose share a student keeps: the task's own, accuracy where that is
+    a loss; None without labels."""
+    names = [n for n in (*MEASURES[task], "accuracy") if n not in (*LOWER, "agreement")]
+    return next((name for name in names if name in found), None)
 
 
 def balanced(data, classes):

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 LINE_LENGTH = 499  # characters of a message, without its line end
 REMEDY_LENGTH = 240  # of them at most for the part after the last semicolon
+TEXT_LENGTH = 76  # characters of a text that a terminal shows on one line
 QUIET_SECONDS = 2  # a progress bar appears after this time
 
 

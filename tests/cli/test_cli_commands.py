@@ -134,8 +134,8 @@ def test_distill_compares_the_student_with_those_without_a_teacher(world, tmp_pa
     assert {p.name for p in out.iterdir()} >= RUN_FILES
     rows = json.loads((out / "report.json").read_text())["models"]
     assert [row["name"] for row in rows] == names
-    assert set(rows[0]) == {"name", "loss", "accuracy", "agreement", "parameters", "bytes",
-                            "tokens_per_second"}  # fmt: skip
+    assert set(rows[0]) == {"name", "loss", "accuracy", "agreement", "kept", "parameters",
+                            "bytes", "tokens_per_second"}  # fmt: skip
     assert rows[0]["agreement"] == 1 and rows[1]["parameters"] < rows[0]["parameters"]
     student = md.from_pretrained(out)
     assert student.config.model_type == "distilbert" and student.config.n_layers == 1

@@ -11,9 +11,12 @@ import pytest
 
 import minidistil as md
 from minidistil.check.findings import Report, Row
-from minidistil.cli import report
+from minidistil.cli import report, students
 from minidistil.cli.report_words import FEW, too_few
-from minidistil.tasks.fill_mask.command import GUESSES, guesses
+from minidistil.cli.students import Entry
+from minidistil.cli.task_options import measure_kept
+from minidistil.tasks.fill_mask.guessed_words import GUESSES, guesses
+from minidistil.tasks.text_classification import command
 from minidistil.tasks.text_classification.command import guesses as guessed_classes
 
 NAMES = ("teacher", "distilled student", "same start, no teacher")
@@ -64,6 +67,37 @@ def test_the_table_is_the_terminals(run):
         assert " ".join(" ".join(cells).split()) == " ".join(line.split())
 
 
+def test_the_share_kept():
+    """Of accuracy for masked words; without a share of a teacher that is never right."""
+    teacher, tokenizer = md.from_pretrained("weights"), md.load_tokenizer("weights")
+    student = Entry("student", Path(), md.student_from(teacher, (0, 2)), {})
+    batch = masked(tokenizer, ["This was the worst movie I have ever seen."] * 2, [(0, 8), (1, 4)])
+    first, second = students.compare(teacher, [student], [batch])
+    assert first["kept"] == 1 and first["accuracy"] > 0
+    assert second["kept"] == second["accuracy"] / first["accuracy"]
+    batch["labels"][batch["labels"] >= 0] = tokenizer.mask_id
+    assert [row["kept"] for row in students.compare(teacher, [student], [batch])] == [None] * 2
+    assert "kept" in report.models_table([first, second]).splitlines()[0]
+
+
+@pytest.mark.parametrize(("task", "found", "metric"), [
+    ("fill-mask", ("loss", "accuracy", "agreement"), "accuracy"),
+    ("text-generation", ("loss", "perplexity", "accuracy", "agreement"), "accuracy"),
+    ("text-classification", ("loss", "accuracy", "macro_f1", "matthews"), "accuracy"),
+    ("text-classification", ("loss", "mse", "pearson", "spearman"), "spearman"),
+    ("question-answering", ("loss", "exact", "f1", "agreement"), "f1"),
+    ("token-classification", ("agreement",), None),
+])  # fmt: skip
+def test_the_metric_whose_share_is_kept(task, found, metric):
+    assert measure_kept(task, dict.fromkeys(found, 1.0)) == metric
+
+
+def test_kept_in_the_table_has_a_line_and_the_kept_step_none(run):
+    kept = {"step": 2, "measure": "loss", "value": 4.0, "why": "the best loss"}
+    assert "<dt>kept</dt>" not in run(kept=kept)
+    assert "<dt>kept</dt>" in run(kept=kept, models=[row | {"kept": 0.9} for row in model_rows()])
+
+
 def test_terms_have_a_line_each(run):
     page = run(models=model_rows(), ce=1.0, cos=0.1)
     assert "<dt>ce</dt><dd>cross-entropy" in page and "<dt>cos</dt><dd>1 − the cosine" in page
@@ -95,32 +129,79 @@ def test_too_few_steps_are_said(run):
 
 def test_guesses_are_shown(run):
     row = {"text": "it was <very> ____ .", "right": "good", **dict.fromkeys(NAMES, "bad")}
-    page = run(models=model_rows(), guesses=[row] * 5)
+    page = run(models=model_rows(), guesses=[row] * 5, task="fill-mask")
     assert "it was &lt;very&gt; ____ ." in page
     found = next(table for table in tables(page) if table[0][0] == "text")
     assert found[0] == ["text", "right answer", *NAMES] and len(found) == 6
+
+
+def test_guesses_end_the_command():
+    """Three texts, each on a line; below them a line a model, as in the table of models."""
+    rows = [{"text": f"it was {'very ' * n * 40}____ .", "right": "good", "teacher": "good",
+             "distilled student": "bad"} for n in range(5)]  # fmt: skip
+    title, _, *texts, _, header, right, teacher, student = report.guesses_table(
+        rows, "fill-mask"
+    ).splitlines()
+    assert "teacher is right" in title and texts[0] == "1  it was ____ ."
+    assert len(texts) == 3 and all(len(text) < 80 for text in texts)
+    assert header.split() == ["1", "2", "3"] and right.split() == ["right", "answer", *["good"] * 3]
+    assert teacher.split() == ["teacher", *["good"] * 3] and student.endswith("bad   bad   bad")
+
+
+def masked(tokenizer, texts, places):
+    """A batch with masks in some places (row, column)."""
+    batch = tokenizer(texts)
+    batch["labels"] = batch["input_ids"] * 0 - 100
+    for row, column in places:
+        batch["labels"][row, column] = batch["input_ids"][row, column]
+        batch["input_ids"][row, column] = tokenizer.mask_id
+    return batch
+
+
+def words(text):
+    """What the bundled model puts in the gap of a text."""
+    (best, *_) = md.pipeline("fill-mask", "weights")(text.replace("____", "[MASK]"))
+    return best["token_str"]
 
 
 def test_guesses_of_masked_words():
     """Each is the model's argmax at a gap whose right answer is a word of the text."""
     teacher, tokenizer = md.from_pretrained("weights"), md.load_tokenizer("weights")
     texts = ["The movie was great and the story was good.", "I liked this film a lot."] * 4
-    batch = tokenizer(texts)
-    batch["labels"] = batch["input_ids"] * 0 - 100
-    for row, column in ((0, 4), (1, 4), (2, 2), (4, 9), (5, 2), (6, 3), (7, 2)):
-        batch["labels"][row, column] = batch["input_ids"][row, column]
-        batch["input_ids"][row, column] = tokenizer.mask_id
+    places = (0, 4), (1, 4), (2, 2), (4, 9), (5, 2), (6, 3), (7, 2)
+    batch = masked(tokenizer, texts, places)
     models = {"teacher": teacher, "distilled student": md.student_from(teacher, (0, 2))}
     found = guesses(models, tokenizer, [batch])
     assert len(found) == GUESSES and [set(row) for row in found] == [
         {"text", "right", *models}
     ] * GUESSES  # fmt: skip
-    first = found[0]
-    assert (
-        first["text"] == "the movie was ____ and the story was good." and first["right"] == "great"
-    )
-    (best, *_) = md.pipeline("fill-mask", "weights")(first["text"].replace("____", "[MASK]"))
-    assert first["teacher"] == best["token_str"]
+    first = next(row for row in found if row["right"] == "great")
+    assert first["text"] == "the movie was ____ and the story was good."
+    assert all(row["teacher"] == words(row["text"]) for row in found)
+    right = [row["teacher"] == row["right"] for row in found]
+    assert right == sorted(right, reverse=True) and right[0]  # "this film", "this movie"
+
+
+def test_guesses_are_of_whole_sentences_that_the_teacher_knows():
+    """A sentence that fits a line is shown alone, with no other mask, and is what models read."""
+    teacher, tokenizer = md.from_pretrained("weights"), md.load_tokenizer("weights")
+    texts = [
+        "It ends. This was the worst movie I have ever seen. Avoid it.",
+        "It begins. You sing of zebras and xylophones all the time. The end.",
+        "No end marks but many words stand here which no line would show as a sentence",
+        "So good. I was on the edge of my seat for most of the movie. Wow.",
+    ]
+    tokens = [[tokenizer.decode([i]) for i in ids] for ids in tokenizer(texts)["input_ids"]]
+    places = [(0, tokens[0].index("ever")), (0, tokens[0].index("was")),
+              (1, tokens[1].index("sing")), (2, tokens[2].index("words")),
+              (3, tokens[3].index("for"))]  # fmt: skip
+    found = guesses({"teacher": teacher}, tokenizer, [masked(tokenizer, texts, places)])
+    assert [(row["text"], row["right"]) for row in found] == [
+        ("this was the worst movie i have ____ seen.", "ever"),  # "for" has three letters
+        ("you ____ of zebras and xylophones all the time.", "sing"),
+        ("no end marks but many ____ stand here which no line would show as …", "words"),
+    ]
+    assert [row["teacher"] for row in found] == [words(row["text"].strip(" …")) for row in found]
 
 
 def test_guesses_of_classes(world):
@@ -136,6 +217,17 @@ def test_guesses_of_classes(world):
     assert [row["right"] for row in found] == [named[i % 2] for i in range(5)]
     assert [row["teacher"] for row in found] == [ask(text)[0]["label"] for text in texts[:5]]
     assert [list(row) for row in unlabelled] == [["text", "teacher"]] * 5
+
+
+def test_guesses_of_texts_that_fit_on_a_line(world, monkeypatch):
+    monkeypatch.setattr(command, "TEXT_LENGTH", 25)
+    teacher, tokenizer = md.from_pretrained(world.classifier), md.load_tokenizer(world.classifier)
+    texts = ["a film " + "of time " * n for n in (3, 1, 2, 4, 0)]
+    batches = [dict(tokenizer(texts[n])) for n in range(5)]
+    found = guessed_classes({"teacher": teacher}, tokenizer, batches)
+    ask, order = md.pipeline("text-classification", world.classifier), (1, 2, 4, 0, 3)
+    assert [row["text"] for row in found] == [texts[n].strip() for n in order]
+    assert [row["teacher"] for row in found] == [ask(texts[n])[0]["label"] for n in order]
 
 
 def test_guesses_of_texts_in_several_batches(world):

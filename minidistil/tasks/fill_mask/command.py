@@ -10,10 +10,19 @@ from minidistil.model.pretrained import from_pretrained
 from minidistil.model.task_loss import IGNORED
 from minidistil.tasks.data_options import refuse_eval_data
 from minidistil.tasks.fill_mask.data import masked_text
+from minidistil.tasks.fill_mask.guessed_words import guesses
 from minidistil.tasks.measuring import accuracy, answered, argmax, cross_entropy, measured, results
 
-GUESSES = 5  # held-out sequences whose guesses a report shows
-AROUND = 8  # tokens on each side of a guessed word
+__all__ = [
+    "add_options",
+    "answers",
+    "describe",
+    "distillation",
+    "evaluation",
+    "guesses",
+    "measure",
+    "training",
+]
 
 
 def add_options(parser) -> None:
@@ -61,61 +70,6 @@ def measure(model, batches, reference=None) -> dict[str, float]:
 def answers(model, batches) -> np.ndarray:
     """The top-1 word at every masked token, (M,)."""
     return answered(argmax(model), _logits(model, batches))
-
-
-def guesses(models, tokenizer, batches) -> list[dict]:
-    """A masked word of each of the first held-out sequences, and what each model puts there:
-    {"text", "right", **{name: guess}}."""
-    found = []
-    for batch in batches:
-        rows = models["teacher"].pack_batch(batch)
-        asked = np.flatnonzero(_asked(rows, batch, tokenizer))
-        asked = asked[np.unique(rows.sequence[asked], return_index=True)[1]][: GUESSES - len(found)]
-        if not len(asked):
-            continue
-        words = {}
-        for name, model in models.items():
-            result = model.infer(model.pack_batch(batch), asked)
-            words[name] = [tokenizer.decode([i]) for i in argmax(model)(result.logits)]
-        labels = rows.gather(batch["labels"])[asked]
-        for n, (row, label) in enumerate(zip(asked, labels, strict=True)):
-            found.append({
-                "text": _around(row, rows, tokenizer), "right": tokenizer.decode([label]),
-                **{name: some[n] for name, some in words.items()},
-            })  # fmt: skip
-        if len(found) == GUESSES:
-            break
-    return found
-
-
-def _asked(rows, batch, tokenizer):
-    """(N,) bool: the masked tokens that are words, not pieces of them or punctuation."""
-    labels = rows.gather(batch["labels"])
-    original = np.where(labels == IGNORED, rows.ids, labels)
-    asked = (rows.ids == tokenizer.mask_id) & (labels != IGNORED)
-    for row in np.flatnonzero(asked):
-        word, following = (tokenizer.decode([i]) for i in (*original[row : row + 2], 0)[:2])
-        asked[row] = word.isalpha() and not following.startswith("##")
-    return asked
-
-
-def _around(row, rows, tokenizer):
-    """The text around a row, with a gap in its place."""
-    first, end = rows.bounds[rows.sequence[row]], rows.bounds[rows.sequence[row] + 1]
-    start, stop = max(first, row - AROUND), min(end, row + 1 + AROUND)
-    left, right = (
-        _readable(ids, tokenizer) for ids in (rows.ids[start:row], rows.ids[row + 1 : stop])
-    )
-    if left.startswith("##"):  # the rest of a word
-        left = left.partition(" ")[2]
-    parts = ["…" if start > first else "", left, "____", right, "…" if stop < end else ""]
-    return " ".join(part for part in parts if part)
-
-
-def _readable(ids, tokenizer):
-    """Text of ids, with masks and without the ends of the sequence."""
-    ends = (tokenizer.cls_id, tokenizer.sep_id)
-    return tokenizer.decode([i for i in ids if i not in ends], skip_special_tokens=False)
 
 
 def describe(answer) -> str:

@@ -8,6 +8,7 @@ from minidistil.config import read_config
 from minidistil.data.batches import Batching
 from minidistil.data.label_values import PROBLEMS, REGRESSION, SINGLE, keep_labelled
 from minidistil.data.two_tokenizers import as_teacher_reads
+from minidistil.io.console import TEXT_LENGTH
 from minidistil.io.limits import cut
 from minidistil.io.ranks import world
 from minidistil.model import task_loss
@@ -120,23 +121,27 @@ def answers(model, batches) -> np.ndarray:
 
 
 def guesses(models, tokenizer, batches) -> list[dict]:
-    """The first held-out texts (of a long one a window), their label where there is one, and each
-    model's: {"text", "right", **{name: label}}. Empty unless each text has one class of several."""
-    teacher, owners = models["teacher"], _owners(batches)
+    """The first held-out texts that fit on a line, then the first others (of a long one a window),
+    their label where there is one, and each model's: {"text", "right", **{name: label}}. Empty
+    unless each text has one class of several."""
+    teacher = models["teacher"]
     if _kind(teacher) != SINGLE:
         return []
-    first = np.unique(np.concatenate(owners))[:GUESSES]
-    batches = [b for b, own in zip(batches, owners, strict=True) if np.isin(own, first).any()]
+    texts = _texts(teacher, tokenizer, list(map(as_teacher_reads, batches)))
+    first = sorted(sorted(texts), key=lambda text: len(texts[text]) > TEXT_LENGTH)[:GUESSES]
+    chosen = [(batch, own) for batch, own in zip(batches, _owners(batches), strict=True)
+              if np.isin(own, first).any()]  # fmt: skip
+    batches, owners = zip(*chosen, strict=True)
     theirs, named = list(map(as_teacher_reads, batches)), teacher.config.id2label
     found = {name: of_texts(model, theirs if name == "teacher" else batches)
              for name, model in models.items()}  # fmt: skip
     _, labels = found["teacher"]
     classes = {} if labels is None else {"right": labels}
     classes |= {name: _classes(models[name], logits) for name, (logits, _) in found.items()}
-    texts = _texts(teacher, tokenizer, theirs)
+    numbers = np.searchsorted(np.unique(np.concatenate(owners)), first)
     return [
         {"text": cut(texts[text])} | {name: named[some[n]] for name, some in classes.items()}
-        for n, text in enumerate(first)
+        for n, text in zip(numbers, first, strict=True)
     ]
 
 
@@ -147,12 +152,13 @@ def _owners(batches):
 
 
 def _texts(model, tokenizer, batches):
-    """{owner: the text of a window of it}."""
+    """{owner: the text of the longest window of it}."""
     found = {}
     for batch, own in zip(batches, _owners(batches), strict=True):
         rows = model.pack_batch(batch)
         for text, (start, end) in zip(own, pairwise(rows.bounds), strict=True):
-            found[text] = tokenizer.decode(rows.ids[start:end])
+            window = tokenizer.decode(rows.ids[start:end])
+            found[text] = max(found.get(text, ""), window, key=len)
     return found
 
 
