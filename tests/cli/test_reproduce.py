@@ -128,7 +128,9 @@ def test_rows_of_the_package(capsys):
     for name in row_file.names():
         row = row_file.read_row(name)
         assert name in text and row.use in text and row.data["prepare"] in PREPARE
-        assert not row.stages[0].seeds and (len(row.seeds) >= 3 or not row.measure)
+        assert len(row.seeds) >= 3 or not row.measure
+        commands = " ".join(stage.command for stage in row.stages)
+        assert not row.stages[0].seeds or "{teacher}" not in commands
         known = {"train", "dev", "test", "few", "minilm", "weights", "seed"}
         for one in (row, *map(row_file.read_row, row.needs)):
             known |= {stage.name for stage in one.stages}
@@ -179,6 +181,30 @@ def test_stages_for_each_share_of_the_labels(row, tmp_path, capsys):
     printed = capsys.readouterr()
     assert "expect with 20 % of the labels teacher 0." in printed.err
     assert printed.out.count("within it") == 4 and "\n20 % of the labels\n" in printed.out
+
+
+@pytest.mark.filterwarnings("ignore:task|initialised|.*steps a student")
+def test_a_row_starts_from_the_models_of_another_of_the_same_seed(row, world, tmp_path, capsys):
+    other = ROW | {"measure": "", "stages": [
+        {"name": "start", "minutes": 1, "seeds": True,
+         "command": f"distill --teacher {world.teacher} --data {{train}} --held-out 8 --layers 0 "
+                    f"--no-baselines --seed {{seed}} {SMALL}"},
+    ]}  # fmt: skip
+    (tmp_path / "other.json").write_text(json.dumps(other))
+    stages_ = [
+        {"name": "teacher", "model": "{minilm}"},
+        {"name": "tuned", "minutes": 1, "seeds": True,
+         "command": f"finetune --model {{start}} --task fill-mask --data {{train}} --held-out 8 "
+                    f"--seed {{seed}} {SMALL}"},
+    ]  # fmt: skip
+    mine = ROW | {"needs": [str(tmp_path / "other.json")], "stages": stages_}
+    (tmp_path / "toy.json").write_text(json.dumps(mine))
+    found = reproduced(capsys, *row)
+    assert "joules" not in found["stages"]["teacher"]["-"]
+    assert not (tmp_path / "out" / "teacher" / "config.json").exists()
+    for seed in ("0", "1"):
+        told = json.loads((tmp_path / f"out/tuned-{seed}/run.json").read_text())["options"]
+        assert told["model"] == str(tmp_path / f"other/start-{seed}")
 
 
 # ------------------------------------------------------- data

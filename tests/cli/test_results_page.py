@@ -88,6 +88,35 @@ def test_label_curves():
     assert "| 1 % of the labels: distilled | 50.0 | 40.0 to 60.0 | 3 | 100.0% |" in text
 
 
+def ablation(**accuracies):
+    """A row like table4 with these medians."""
+    stages = {"teacher": numbers(0.5)}
+    stages |= {n.replace("_", "-"): numbers(x - 0.01, x, x + 0.01) for n, x in accuracies.items()}
+    for by_seed in stages.values():
+        for one in by_seed.values():
+            one["loss"] = 4 - one["accuracy"]
+    paper = {"from": "all", "points": {"without-ce": -2.96, "without-mlm": -0.31}}
+    return row_of("table", stages, paper=paper)
+
+
+def test_what_the_paper_leaves_out():
+    text = page([ablation(all=0.4, without_ce=0.38, without_mlm=0.395)], read_promise())
+    assert "| without ce | 38.0 | 37.0 to 39.0 | 3.620 | −2.00 | −2.96 |" in text
+    assert "| all | 40.0 | 39.0 to 41.0 | 3.600 |  |  |" in text
+    assert (
+        "All signs are the paper's. The order from the largest loss to the smallest is the" in text
+    )
+    text = page([ablation(all=0.4, without_ce=0.41, without_mlm=0.39)], read_promise())
+    assert "The sign is another one of without ce. The order" in text
+    assert "is here without mlm, without ce, there without ce, without mlm." in text
+
+
+def test_what_the_papers_student_keeps():
+    stages = {"teacher": numbers(0.79, 0.8, 0.81), "student": numbers(0.75, 0.76, 0.8)}
+    row = row_of("own", stages, paper={"kept": {"student": 0.969}})
+    assert "| [the task own](#own) | 80.0 | 76.0 | 95.0% | 96.9% |" in page([row], read_promise())
+
+
 def test_the_section_of_a_row():
     tried = [{"stage": "distilled", "tried": "--lr 3e-4", "score": 0.75}]
     text = page([task("one", 0.8, 0.76, 0.75, notes=["A sentence."], search=tried)], read_promise())

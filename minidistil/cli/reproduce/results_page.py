@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
+from minidistil.cli.reproduce.paper_section import paper_section
 from minidistil.cli.reproduce.promise import (
     Promise,
     claims,
@@ -96,6 +97,7 @@ def page(rows: Sequence[ResultsRow], promise: Promise) -> str:
         parts += _promise(promise, kept_by(promise, kept))
     if curves := label_curves(rows):
         parts += _labels(curves)
+    parts += paper_section(rows)
     shown = [row for row in rows if row in measured or row.name in needed]
     if shown:
         parts += ["## Rows", COMMANDS, *map(row_section, shown)]

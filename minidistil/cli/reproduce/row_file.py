@@ -10,7 +10,8 @@
                    without it only makes models that other rows start from
     needs          rows that are run before this one
     shares         of the labels: all stages are repeated for each
-    paper          from: a stage; points: {stage: how much less than `from` it reaches in the paper}
+    paper          what the paper reports: from (a stage) and points ({stage: its difference from
+                   that one}), or kept ({stage: the share})
     notes, search  sentences for the page of results; and what was tried to choose settings:
                    [{"stage", "tried", "score"}], the score that of a part of the training data
     results        {"full": …, "quick": …}, as `--record` wrote them

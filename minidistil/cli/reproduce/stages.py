@@ -66,7 +66,7 @@ def _measured(row, model, folder, names, answer):
         measure = [*_words(row.measure, names), "--model", str(model)]
         write_json(folder / MEASURED, answer(measure))
     record = _record_of(folder)
-    training = read_json(record) if record.is_file() else {"joules": 0.0}
+    training = read_json(record) if record.is_file() else {}
     numbers = read_json(folder / MEASURED) | training | {"bytes": stored_bytes(model)}
     numbers["parameters"] = sum(
         prod(tensor.shape) for name, tensor in stored_in(model).items() if not name.endswith(SCALE)

@@ -1,5 +1,6 @@
 """The measured numbers of a row as one line for each of its models."""
 
+import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,9 +12,9 @@ from minidistil.cli.reproduce.row_file import ResultsRow
 class Summary:
     """The numbers of a model over its seeds; those of size and energy are medians, too.
 
-    kept: the share of the teacher's metric. times (as fast as the teacher) and joules (of a
-    thousand sentences) are None where speeds were not measured, training (joules) and seconds
-    where the model was not trained here.
+    kept: the share of the teacher's metric, NaN where that is 0. times (as fast as the teacher) and
+    joules (of a thousand sentences) are None where speeds were not measured, training (joules) and
+    seconds where the model was not trained here.
     """
 
     name: str
@@ -44,8 +45,9 @@ def summaries(row: ResultsRow, result: Mapping) -> list[Summary]:
         values = [one[row.metric] for one in numbers]
         middle = statistics.median(values)
         teacher = middle if teacher is None else teacher
+        kept = middle / teacher if teacher else math.nan
         found.append(Summary(
-            name, middle, min(values), max(values), len(values), middle / teacher,
+            name, middle, min(values), max(values), len(values), kept,
             _median(numbers, "parameters"), _median(numbers, "bytes"), _median(numbers, "joules"),
             _median(numbers, "seconds"), speed.get("times"), speed.get("joules"),
         ))  # fmt: skip
