@@ -67,7 +67,14 @@ def test_from_data_to_table(row, tmp_path, capsys, monkeypatch):
     assert main(["reproduce", *row]) == 0
     text = capsys.readouterr().out
     value = json.loads((tmp_path / "out" / "distilled-0" / "measured.json").read_text())["accuracy"]
-    assert f"{value:.4f}" in text and "stored" in text and "none" not in text
+    assert f"{value:.4f}" in text and "Every median is within the stored range." in text
+    stored = json.loads((tmp_path / "toy.json").read_text())
+    for one in stored["results"]["full"]["stages"]["distilled"].values():
+        one["accuracy"] += 2
+    (tmp_path / "toy.json").write_text(json.dumps(stored))
+    assert main(["reproduce", *row]) == 0
+    outside = re.search("Outside the stored range: (.*).\n", capsys.readouterr().out)[1]
+    assert re.fullmatch("distilled, [12].[0-9]{4} below it", outside)
 
 
 @pytest.mark.filterwarnings("ignore:task|initialised|.*steps a student")

@@ -103,9 +103,8 @@ def test_what_the_paper_leaves_out():
     text = page([ablation(all=0.4, without_ce=0.38, without_mlm=0.395)], read_promise())
     assert "| without ce | 38.0 | 37.0 to 39.0 | 3.620 | −2.00 | −2.96 |" in text
     assert "| all | 40.0 | 39.0 to 41.0 | 3.600 |  |  |" in text
-    assert (
-        "All signs are the paper's. The order from the largest loss to the smallest is the" in text
-    )
+    assert "All signs are the paper's. The order from the largest drop to the" in text
+    assert "smallest is the same." in text
     text = page([ablation(all=0.4, without_ce=0.41, without_mlm=0.39)], read_promise())
     assert "The sign is another one of without ce. The order" in text
     assert "is here without mlm, without ce, there without ce, without mlm." in text

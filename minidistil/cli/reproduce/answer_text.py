@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from minidistil.cli.reproduce.promise import Promise, TaskKept, claims, macro_average, sentence
 from minidistil.cli.reproduce.row_file import ResultsRow
 from minidistil.cli.reproduce.row_section import percent
-from minidistil.cli.reproduce.summary import compared, energy_sources, summaries
+from minidistil.cli.reproduce.summary import WITHIN, compared, energy_sources, summaries
 from minidistil.io.console import Answer, table
 
 
@@ -39,12 +39,14 @@ def promise_answer(promise: Promise, found: list[TaskKept], missing: list[str]) 
 
 
 def expectation(row: ResultsRow, minutes: float) -> str:
-    """What --quick says before it starts."""
+    """What --quick says before it starts. minutes: an estimate; stored times replace it."""
     stored = row.results.get("quick")
     if not stored:
         expect = "no numbers are stored to compare with"
     else:
         parts = stored["shares"].items() if row.shares else [(None, stored)]
+        seconds = sum(s.seconds or 0 for _, part in parts for s in summaries(row, part))
+        minutes = seconds / 60 or minutes
         expect = "expect " + "; ".join(
             ("" if share is None else f"with {percent(float(share))} of the labels ")
             + ", ".join(f"{s.shown} {s.median:.4f}" for s in summaries(row, part))
@@ -55,20 +57,31 @@ def expectation(row: ResultsRow, minutes: float) -> str:
 
 def _part(row, result, stored):
     before = {s.name: s for s in summaries(row, stored)} if stored else {}
-    lines = []
+    lines, where = [], {}
     for s in summaries(row, result):
         old = before.get(s.name)
+        where[s.shown] = compared(s, old)
         lines.append((
             s.shown, f"{s.median:.4f}", f"{s.low:.4f} to {s.high:.4f}", str(s.seeds),
             f"{old.median:.4f} ({old.low:.4f} to {old.high:.4f})" if old else "none",
-            compared(s, old), f"{s.kept:.1%}", _number(s.parameters, 1e6), _number(s.bytes, 1e6),
+            where[s.shown], f"{s.kept:.1%}", _number(s.parameters, 1e6), _number(s.bytes, 1e6),
             _number(s.times, 1, 2), _number(s.joules, 1), _number(s.training, 1e3),
         ))  # fmt: skip
     header = (
         "", row.metric, "range", "seeds", "stored range", "new median", "kept", "M parameters",
         "MB", "times as fast", "J per 1,000 sentences", "kJ of training",
     )  # fmt: skip
-    return f"{table(header, lines)}\n\nenergy: {', '.join(energy_sources(result)) or 'none'}"
+    outside = [name for name, words in where.items() if words != WITHIN]
+    if not stored:
+        verdict = "No result is stored to compare with."
+    elif outside:
+        verdict = (
+            "Outside the stored range: " + ", ".join(f"{n}, {where[n]}" for n in outside) + "."
+        )
+    else:
+        verdict = "Every median is within the stored range."
+    energy = ", ".join(energy_sources(result)) or "none"
+    return f"{table(header, lines)}\n\n{verdict}\nenergy: {energy}"
 
 
 def _number(value, unit, digits=1):

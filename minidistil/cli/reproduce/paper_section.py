@@ -20,7 +20,7 @@ def paper_section(rows: Sequence[ResultsRow]) -> list[str]:
 
 
 def _differences(row):
-    """The table of what each student loses, and whether signs and order are the paper's."""
+    """The table of how far each student drops, and whether signs and order are the paper's."""
     found = {s.name: s for s in summaries(row, row.results["full"])}
     losses = {s.name: s.median for s in summaries(replace(row, metric="loss"), row.results["full"])}
     whole, paper = found[row.paper["from"]], row.paper["points"]
@@ -29,7 +29,14 @@ def _differences(row):
         [s.shown, points(s), span(s), f"{losses[name]:.3f}", _signed(away.get(name)),
          _signed(paper.get(name))] for name, s in found.items()
     ]  # fmt: skip
-    header = ["", f"{row.metric}, times 100", "range", "loss", f"less {whole.shown}", "paper"]
+    header = [
+        "",
+        f"{row.metric}, times 100",
+        "range",
+        "loss",
+        f"difference to {whole.shown}",
+        "paper",
+    ]
     signs = [name for name in paper if away[name] * paper[name] <= 0]
     ours, theirs = sorted(paper, key=away.get), sorted(paper, key=paper.get)
     verdict = "All signs are the paper's" if not signs else (
@@ -37,7 +44,7 @@ def _differences(row):
     order = "the same" if ours == theirs else f"here {_listed(ours)}, there {_listed(theirs)}"
     return [
         f"[{row.use[0].upper()}{row.use[1:]}](#{row.name}):", markdown(header, lines),
-        f"{verdict}. The order from the largest loss to the smallest is {order}.",
+        f"{verdict}. The order from the largest drop to the smallest is {order}.",
     ]  # fmt: skip
 
 
@@ -50,7 +57,8 @@ def _kept(rows):
             if share := row.paper["kept"].get(student.name):
                 lines.append([f"[{row.use}](#{row.name})", points(found[0]), points(student),
                               f"{student.kept:.1%}", f"{share:.1%}"])  # fmt: skip
-    return [markdown(["", "teacher", "student", "kept", "paper"], lines)]
+    header = ["fine-tuned on", "teacher", "student", "kept", "paper"]
+    return ["A student of the same teacher, fine-tuned as the teacher is:", markdown(header, lines)]
 
 
 def _signed(value):

@@ -1,10 +1,13 @@
 """Runs a row: the rows that it needs, its data, its stages for each share of the labels, speeds."""
 
+import subprocess
 import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 
+import minidistil
 from minidistil.cli import answer_of
 from minidistil.cli.bench.machine import describe
 from minidistil.cli.reproduce.answer_text import expectation
@@ -54,12 +57,12 @@ def result_of(row: ResultsRow, out: Path, how: Settings) -> dict:
             place, here = out / f"share-{share:g}", words | {"few": few}
             parts = run_stages(row, place, here, how.quick, data_of, needed)
             found[f"{share:g}"] = {"stages": parts}
-        return {"machine": describe(how.threads), "shares": found}
+        return {"machine": _machine(how), "shares": found}
     found = run_stages(row, out, words, how.quick, data_of, needed)
     if not row.measure:
         return {}
     first = {stage.name: model_of(stage, row.seeds[0], out, words) for stage in row.stages}
-    return {"machine": describe(how.threads), "stages": found, "speed": speeds(first)}
+    return {"machine": _machine(how), "stages": found, "speed": speeds(first)}
 
 
 def data_of(argv: list) -> dict:
@@ -68,6 +71,15 @@ def data_of(argv: list) -> dict:
     if answer.code:
         raise KeyboardInterrupt
     return answer.data
+
+
+def _machine(how):
+    """The machine, the versions, and the commit where the package runs from a clone."""
+    clone, commit = Path(minidistil.__file__).parent.parent, None
+    if (clone / ".git").exists() and which("git"):
+        asked = ["git", "-C", str(clone), "rev-parse", "--short", "HEAD"]
+        commit = subprocess.run(asked, capture_output=True, text=True).stdout.strip() or None
+    return describe(how.threads) | {"commit": commit}
 
 
 def _words(row, out, how):

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from minidistil.cli.reproduce.row_file import ResultsRow
 
+WITHIN = "within it"
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -74,7 +76,7 @@ def compared(now: Summary, stored: Summary | None) -> str:
     for away, side in ((now.median - stored.high, "above"), (stored.low - now.median, "below")):
         if away > 5e-5:  # four digits are shown
             return f"{away:.4f} {side} it"
-    return "within it"
+    return WITHIN
 
 
 def _median(numbers, name):
