@@ -5,7 +5,7 @@ some repeated for several seeds. Students are measured on data that no training 
 used. What is finished is kept in --out, so that a reproduction that was interrupted continues where
 it stopped. --quick trains the first seed for a tenth of the steps. `promise` runs every row that
 has the small student and says whether it is 60 % smaller, 60 % faster, and keeps 97 %. Without NAME
-the rows are listed.
+the rows are listed, with about how long each takes.
 """
 
 import os
@@ -16,7 +16,8 @@ from minidistil.cli.reproduce.promise import has_student, kept_by, read_promise
 from minidistil.cli.reproduce.results_page import PAGE, write
 from minidistil.cli.reproduce.row_file import PROMISE, names, read_row
 from minidistil.cli.reproduce.run_row import MINILM, Settings, default_folder, result_of
-from minidistil.io.console import Answer, table
+from minidistil.cli.reproduce.stages import minutes_of
+from minidistil.io.console import Answer
 
 EXAMPLE = "trec --quick --data ~/data"
 
@@ -55,8 +56,12 @@ def run(args):
         path = write(_rows(), read_promise(), Path(args.page))
         return Answer({"page": str(path)}, str(path))
     if args.name is None:
-        listed = [(row.name, row.use) for row in _rows()] + [(PROMISE, read_promise().use)]
-        return Answer([name for name, _ in listed], table(("row", "what"), listed))
+        listed = [(row.name, f"{minutes_of(row, False):.0f}", row.use) for row in _rows()]
+        listed.append((PROMISE, "", read_promise().use))
+        width = max(len(name) for name, _, _ in listed)
+        lines = [f"{name:{width}}  {minutes:>7}  {use}"
+                 for name, minutes, use in [("row", "minutes", "what"), *listed]]  # fmt: skip
+        return Answer([name for name, _, _ in listed], "\n".join(lines))
     kind = "quick" if args.quick else "full"
     if args.name == PROMISE:
         return _promise(kind, args)

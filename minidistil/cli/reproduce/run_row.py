@@ -15,7 +15,7 @@ from minidistil.cli.reproduce.few_labels import with_few_labels
 from minidistil.cli.reproduce.model_speed import speeds
 from minidistil.cli.reproduce.prepared_data import prepare
 from minidistil.cli.reproduce.row_file import ResultsRow, read_row
-from minidistil.cli.reproduce.stages import TENTH, model_of, run_stages, runs_of
+from minidistil.cli.reproduce.stages import minutes_of, model_of, run_stages
 from minidistil.io.files import MissingFileError
 from minidistil.model.bundled_teacher import default_teacher
 
@@ -42,10 +42,11 @@ def result_of(row: ResultsRow, out: Path, how: Settings) -> dict:
 
     Rows that it needs are run first, in folders beside `out`.
     """
-    needed = []
+    needed, others = [], [read_row(name) for name in row.needs]
     if how.quick:
-        print(expectation(row, _quick_minutes(row)), file=sys.stderr)
-    for other in map(read_row, row.needs):
+        minutes = sum(minutes_of(one, True) for one in (row, *others))
+        print(expectation(row, minutes), file=sys.stderr)
+    for other in others:
         folder = out.with_name(default_folder(other.name, how.quick).name)
         run_stages(other, folder, _words(other, folder, how), how.quick, data_of)
         needed += [(stage, folder) for stage in other.stages]
@@ -91,12 +92,6 @@ def _words(row, out, how):
     if "{weights}" in used:
         words["weights"] = default_teacher()
     return words
-
-
-def _quick_minutes(row):
-    """About how long a tenth of a row's steps takes, with the rows that it needs."""
-    minutes = sum(stage.minutes for stage, _ in runs_of(row, True)) / TENTH
-    return minutes * max(1, len(row.shares)) + sum(map(_quick_minutes, map(read_row, row.needs)))
 
 
 def _minilm():

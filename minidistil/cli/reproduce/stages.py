@@ -29,6 +29,12 @@ def runs_of(row: ResultsRow, quick: bool) -> list[tuple]:
     return once + [(stage, seed) for seed in seeds for stage in row.stages if stage.seeds]
 
 
+def minutes_of(row: ResultsRow, quick: bool) -> float:
+    """About how long a row takes, without the rows that it needs."""
+    minutes = sum(stage.minutes for stage, _ in runs_of(row, quick)) / (TENTH if quick else 1)
+    return minutes * max(1, len(row.shares))
+
+
 def run_stages(
     row: ResultsRow, out: Path, names: dict, quick: bool, answer: Callable, needed: Sequence = ()
 ) -> dict:
