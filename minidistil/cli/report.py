@@ -150,9 +150,15 @@ def _image(name, path):
 
 def _guesses(rows):
     """The guesses of report.json as a header and the rows of a table."""
-    return [name.replace("right", "right answer") for name in rows[0]], [
-        list(row.values()) for row in rows
-    ]
+    names = [name for name in rows[0] if name != "probabilities"]
+    shown = [[_guess(row, name) for name in names] for row in rows]
+    return [name.replace("right", "right answer") for name in names], shown
+
+
+def _guess(row, name):
+    """A guess with its probability, where there is one."""
+    probability = row.get("probabilities", {}).get(name)
+    return row[name] if probability is None else f"{row[name]} {probability:.0%}"
 
 
 # ------------------------------------------------------- the picture

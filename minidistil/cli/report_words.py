@@ -33,7 +33,7 @@ MEANINGS = {
     "grad_norm": "the L2 norm of all gradients together, before they are clipped",
 }
 GUESSED = {  # a task: what the guesses of a report are
-    "fill-mask": "A masked word of held-out sentences, first of those where the teacher is right",
+    "fill-mask": "A masked word in held-out sentences, those where the teacher is most certain",
     "text-classification": "The classes of held-out texts, the first that fit on a line",
 }
 TRIALS = {  # a task: the command that tries a model of it on an example

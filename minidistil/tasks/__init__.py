@@ -23,7 +23,8 @@ and these, which some tasks have:
 
     samples(models, tokenizer, batches)                  {name: text} generated for a report
     guesses(models, tokenizer, batches)                  [{"text", "right", **{name: guess}}] of
-                                                         held-out examples, for a report
+                                                         held-out examples, for a report; may have
+                                                         "probabilities": {name: number}
     start(args)                                          the arguments folder and tokenizer of
                                                          training, for a new model
     baselines(batches)                                   {metric: number} of baselines, in evaluate

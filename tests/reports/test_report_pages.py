@@ -138,14 +138,17 @@ def test_guesses_are_shown(run):
 def test_guesses_end_the_command():
     """Three texts, each on a line; below them a line a model, as in the table of models."""
     rows = [{"text": f"it was {'very ' * n * 40}____ .", "right": "good", "teacher": "good",
-             "distilled student": "bad"} for n in range(5)]  # fmt: skip
+             "distilled student": "bad", "probabilities": {"teacher": 0.914}}
+            for n in range(5)]  # fmt: skip
     title, _, *texts, _, header, right, teacher, student = report.guesses_table(
         rows, "fill-mask"
     ).splitlines()
-    assert "teacher is right" in title and texts[0] == "1  it was ____ ."
+    assert "teacher is most certain" in title and texts[0] == "1  it was ____ ."
     assert len(texts) == 3 and all(len(text) < 80 for text in texts)
     assert header.split() == ["1", "2", "3"] and right.split() == ["right", "answer", *["good"] * 3]
-    assert teacher.split() == ["teacher", *["good"] * 3] and student.endswith("bad   bad   bad")
+    assert (
+        teacher.split() == ["teacher", *["good", "91%"] * 3] and student.split()[2:] == ["bad"] * 3
+    )
 
 
 def masked(tokenizer, texts, places):
@@ -159,30 +162,31 @@ def masked(tokenizer, texts, places):
 
 
 def words(text):
-    """What the bundled model puts in the gap of a text."""
-    (best, *_) = md.pipeline("fill-mask", "weights")(text.replace("____", "[MASK]"))
-    return best["token_str"]
+    """What the bundled model puts in the gap of a text first."""
+    return md.pipeline("fill-mask", "weights")(text.replace("____", "[MASK]"))[0]
 
 
 def test_guesses_of_masked_words():
     """Each is the model's argmax at a gap whose right answer is a word of the text."""
     teacher, tokenizer = md.from_pretrained("weights"), md.load_tokenizer("weights")
     texts = ["The movie was great and the story was good.", "I liked this film a lot."] * 4
-    places = (0, 4), (1, 4), (2, 2), (4, 9), (5, 2), (6, 3), (7, 2)
+    places = (0, 4), (1, 4), (2, 2), (4, 9), (5, 2), (6, 3)  # "was" is too short
     batch = masked(tokenizer, texts, places)
     models = {"teacher": teacher, "distilled student": md.student_from(teacher, (0, 2))}
     found = guesses(models, tokenizer, [batch])
     assert len(found) == GUESSES and [set(row) for row in found] == [
-        {"text", "right", *models}
+        {"text", "right", *models, "probabilities"}
     ] * GUESSES  # fmt: skip
     first = next(row for row in found if row["right"] == "great")
     assert first["text"] == "the movie was ____ and the story was good."
-    assert all(row["teacher"] == words(row["text"]) for row in found)
-    right = [row["teacher"] == row["right"] for row in found]
-    assert right == sorted(right, reverse=True) and right[0]  # "this film", "this movie"
+    best = [words(row["text"]) for row in found]
+    assert [row["teacher"] for row in found] == [word["token_str"] for word in best]
+    mine = [row["probabilities"]["teacher"] for row in found]
+    np.testing.assert_allclose(mine, [word["score"] for word in best], rtol=1e-5)
+    assert mine == sorted(mine, reverse=True) and len(set(mine)) > 1
 
 
-def test_guesses_are_of_whole_sentences_that_the_teacher_knows():
+def test_guesses_are_of_whole_sentences():
     """A sentence that fits a line is shown alone, with no other mask, and is what models read."""
     teacher, tokenizer = md.from_pretrained("weights"), md.load_tokenizer("weights")
     texts = [
@@ -201,7 +205,8 @@ def test_guesses_are_of_whole_sentences_that_the_teacher_knows():
         ("you ____ of zebras and xylophones all the time.", "sing"),
         ("no end marks but many ____ stand here which no line would show as …", "words"),
     ]
-    assert [row["teacher"] for row in found] == [words(row["text"].strip(" …")) for row in found]
+    best = [words(row["text"].strip(" …")) for row in found]
+    assert [row["teacher"] for row in found] == [word["token_str"] for word in best]
 
 
 def test_guesses_of_classes(world):

@@ -1,9 +1,9 @@
 """Words of held-out texts that are masked for a report, and what each model puts there.
 
 A place is a masked word in a sentence that fits on a line, and each model reads the sentence alone,
-so that `minidistil fill-mask` repeats a guess. Of the first MOST places, those whose word the
-teacher predicts come first; the students' guesses play no part in the choice. Where the texts have
-no such sentences, the tokens around a word take their place.
+so that `minidistil fill-mask` repeats a guess. Of the first MOST places those are shown where the
+teacher's guess has the highest probability, right or wrong; the students' guesses play no part in
+the choice. Where the texts have too few such sentences, the tokens around a word take their place.
 """
 
 import re
@@ -14,7 +14,6 @@ import numpy as np
 from minidistil.data.batches import collate
 from minidistil.io.console import TEXT_LENGTH
 from minidistil.model.task_loss import IGNORED
-from minidistil.tasks.measuring import argmax
 
 GUESSES = 5  # places that a report shows
 MOST = 256  # places that they are chosen from, each of another text
@@ -34,7 +33,8 @@ class MaskedWord(NamedTuple):
 
 
 def guesses(models, tokenizer, batches) -> list[dict]:
-    """[{"text", "right", **{name: guess}}] of at most GUESSES places in held-out masked batches."""
+    """[{"text", "right", **{name: guess}, "probabilities": {name: that of the guess}}] of at most
+    GUESSES places in held-out masked batches."""
     places = _places(models["teacher"], tokenizer, batches)
     if not places:
         return []
@@ -43,20 +43,29 @@ def guesses(models, tokenizer, batches) -> list[dict]:
         [np.insert(ends, 1, place.ids) for place in places],
         tokenizer.pad_id, tokenizer.token_types,
     )  # fmt: skip
-    columns, found = np.array([1 + place.column for place in places]), []
-    for name, model in models.items():
-        rows = model.pack_batch(batch)
-        words = argmax(model)(model.infer(rows, rows.bounds[:-1] + columns).logits)
-        found.append((name, [tokenizer.decode([word]).strip() for word in words]))
-    shown = [
-        {"text": place.text, "right": place.right} | {name: words[n] for name, words in found}
-        for n, place in enumerate(places)
-    ]
-    return sorted(shown, key=lambda row: row["teacher"] != row["right"])[:GUESSES]
+    columns = np.array([1 + place.column for place in places])
+    found = {name: _best(model, batch, columns) for name, model in models.items()}
+    order = np.argsort(-found["teacher"][1], kind="stable")[:GUESSES]
+    return [
+        {
+            "text": places[n].text, "right": places[n].right,
+            **{name: tokenizer.decode([words[n]]).strip() for name, (words, _) in found.items()},
+            "probabilities": {name: float(p[n]) for name, (_, p) in found.items()},
+        }
+        for n in order
+    ]  # fmt: skip
+
+
+def _best(model, batch, columns):
+    """The most probable word in a column of each sequence (M,), and its probability (M,)."""
+    rows = model.pack_batch(batch)
+    logits = model.infer(rows, rows.bounds[:-1] + columns).logits
+    probabilities = model.ops.place.fetch(model.ops.softmax.forward(logits)[0])
+    return probabilities.argmax(axis=1), probabilities.max(axis=1)
 
 
 def _places(teacher, tokenizer, batches):
-    """One masked word of each text: those in sentences, then others, in the order of the texts."""
+    """One masked word of each text: of those in sentences MOST, of others where they are few."""
     sentences, others = {}, {}  # number of the text: its place
     for number, batch in enumerate(batches):
         rows = teacher.pack_batch(batch)
@@ -74,8 +83,9 @@ def _places(teacher, tokenizer, batches):
                 others[text] = _in_window(ids, column, tokenizer)
         if len(sentences) >= MOST:
             break
-    rest = (place for text, place in others.items() if text not in sentences)
-    return [*sentences.values(), *rest][:MOST]
+    if len(sentences) < GUESSES:
+        sentences = others | sentences
+    return list(sentences.values())[:MOST]
 
 
 def _is_word(ids, column, tokenizer):
