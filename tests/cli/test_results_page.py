@@ -188,6 +188,8 @@ def promised(name, kept, times=1.7, bytes=300):
      "60% faster: no, at least 1.55 times as fast on every task; "
      "97% kept: yes, 97.0% in the macro average; below 97% on b (96.0%)"),
     ([promised("a", 0.9, bytes=500), promised("b", 0.96)],
+     "60% smaller: no, at least 50.0% on every task; "
+     "60% faster: yes, at least 1.70 times as fast on every task; "
      "97% kept: no, 93.0% in the macro average; below 97% on a (90.0%), b (96.0%)"),
 ])  # fmt: skip
 def test_the_promise_says_which_part_holds(rows, text):
@@ -199,10 +201,13 @@ def test_the_promise_says_which_part_holds(rows, text):
 def test_the_stored_results_of_all_rows_decide(monkeypatch, capsys):
     rows = [promised("a", 0.98)[0], promised("b", 0.9)[0], task("c", 0.8, 0.76, 0.75)]
     rows.append(replace(promised("d", 0.98)[0], results={}))
+    rows.append(promised("e", 0.98)[0])
+    del rows[-1].results["full"]["stages"]["int8"]  # a stage that is newer than the result
+    assert "60% smaller" in page(rows, read_promise())
     monkeypatch.setattr(reproduce, "_rows", lambda: rows)
     assert main(["reproduce", "promise", "--stored"]) == 1
     text = capsys.readouterr().out
-    assert "97% kept: no, 94.0%" in text and "without a result: d" in text
+    assert "97% kept: no, 94.0%" in text and "without a result: d, e\n" in text
     monkeypatch.setattr(reproduce, "_rows", lambda: rows[:1])
     assert main(["reproduce", "promise", "--stored", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["rows"] == {"a": pytest.approx(0.98)}
