@@ -9,6 +9,7 @@ the rows are listed, with about how long each takes.
 """
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 from minidistil.cli.reproduce.answer_text import promise_answer, row_text
@@ -53,6 +54,8 @@ def run(args):
     if args.page is not None:
         if args.name is not None:
             raise ValueError(f"--page is made of all rows, not of {args.name} alone; leave it out")
+        if find_spec("matplotlib") is None:
+            raise ModuleNotFoundError("--page needs matplotlib: pip install 'minidistil[demo]'")
         path = write(_rows(), read_promise(), Path(args.page))
         return Answer({"page": str(path)}, str(path))
     if args.name is None:
@@ -99,9 +102,10 @@ def _result(row, out, kind, args):
         if kind not in row.results:
             raise ValueError(f"no {kind} result of {row.name} is stored; leave out --stored")
         return row.results[kind]
-    if args.data is None:
+    rows = [row, *map(read_row, row.needs)]
+    if args.data is None and any(one.data["folder"] for one in rows):
         raise ValueError("the data is missing; name its folder with --data, or in MINIDISTIL_DATA")
-    how = Settings(Path(args.data), args.minilm, args.quick, args.threads)
+    how = Settings(Path(args.data or "."), args.minilm, args.quick, args.threads)
     result = result_of(row, out, how)
     if args.record and result:
         row.store(kind, result)

@@ -1,8 +1,8 @@
 """A row of the results: its settings and its measured numbers, in one file.
 
     use, metric    what the row is about, and the number that is compared, of `evaluate`
-    data           folder: where the files lie below --data; source: where to get them; prepare: a
-                   function of `prepared_data`
+    data           folder: where the files lie below --data, "" for those of a package; source:
+                   where to get them; prepare: a function of `prepared_data`
     seeds          of the stages that are repeated
     stages         one after another: name; command, or model: a folder that is measured as it is;
                    minutes: about how long it takes, for the bar; seeds: whether it is repeated

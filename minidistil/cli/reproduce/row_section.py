@@ -14,7 +14,8 @@ HEADER = ["", "median", "range", "seeds", "kept", "parameters, millions", "MB", 
 def row_section(row: ResultsRow) -> str:
     """What the row is about, its models, notes, commands and machine."""
     use = f"{row.use[0].upper()}{row.use[1:]}"
-    parts = [f"### {row.name}", f"{use}. Data: `{row.data['folder']}`, from {row.data['source']}."]
+    folder = f"`{row.data['folder']}`, from " * (row.data["folder"] not in ("", "."))
+    parts = [f"### {row.name}", f"{use}. Data: {folder}{row.data['source']}."]
     if result := row.results.get("full"):
         shares = by_share(row, result) if row.shares else {}
         found = [(f"{percent(share)} of the labels: ", some) for share, some in shares.items()]
