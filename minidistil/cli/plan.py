@@ -18,12 +18,13 @@ from minidistil.distill import DistillConfig, student_config
 from minidistil.io.console import Answer, progress
 from minidistil.model.bundled_teacher import default_teacher
 from minidistil.model.checkpoint import CONFIG
+from minidistil.model.frozen_parts import frozen_up_to
 from minidistil.model.handing_over import receiving
 from minidistil.model.pretrained import from_config, resolve
 from minidistil.ops import Workspace
 from minidistil.train.cluster_plan import Cluster, MeasuredStep, predict
 from minidistil.train.gradient_sum import BUCKET
-from minidistil.train.layer_rates import layer_rates
+from minidistil.train.layer_rates import frozen_bottom, layer_rates
 from minidistil.train.optimizer import AdamW, clip_factor, global_norm
 from minidistil.train.train_config import TrainConfig
 from minidistil.train.training_objectives import Distillation
@@ -116,7 +117,7 @@ def measure(objective, args, cores) -> MeasuredStep:
                 nbytes = sum(4 * g.size for g in trained)
                 times.append((time.perf_counter() - started, nbytes))
 
-            with receiving(receive):
+            with receiving(receive), frozen_up_to(frozen_bottom(args.freeze)):
                 _, grads = objective.gradients(batch, seed=0, step=number, first_sequence=0)
             gradients = time.perf_counter() - started
             grads = {name: grads[name] for name in rates}

@@ -16,9 +16,10 @@ from tqdm import tqdm
 
 from minidistil.io.counts import counted
 from minidistil.io.ranks import world
+from minidistil.model.frozen_parts import frozen_up_to
 from minidistil.model.label_counts import shares_of
 from minidistil.train.gradient_sum import gradient_sum
-from minidistil.train.layer_rates import layer_rates
+from minidistil.train.layer_rates import frozen_bottom, layer_rates
 from minidistil.train.optimizer import AdamW, clip_factor, global_norm, scaled
 from minidistil.train.train_config import TrainConfig
 
@@ -75,7 +76,7 @@ def step_gradients(
         new, grads = None, {}
         if number < M and present[number]:
             batch, place = mine[number // ranks.size]
-            with total.receiving():
+            with total.receiving(), frozen_up_to(frozen_bottom(config.freeze)):
                 new, grads = objective.gradients(batch, seed=config.seed, step=step, **place)
         parts.append(new)
         total.add(grads)

@@ -7,15 +7,16 @@ With layer-wise decay X each part has X times the learning rate of the part abov
     embeddings                 lr·X^(L+1)
 
 A frozen part keeps its values: no update, no weight decay, no moments, and its gradients do not
-enter the norm that clipping uses, as in PyTorch with requires_grad=False. The backward computes
-them; they are dropped before the sum over micro-batches and ranks. The word table of a language
-model is part of the embeddings although its head uses it too. In ALBERT a layer is a group of
-layers that share their parameters.
+enter the norm that clipping uses or the sum over ranks, as in PyTorch with requires_grad=False. The
+backward ends above the frozen parts at the bottom; other gradients of frozen parts are computed and
+dropped. The word table of a language model is part of the embeddings although its head uses it too.
+In ALBERT a layer is a group of layers that share their parameters.
 Sources: Howard & Ruder, "Universal language model fine-tuning", 2018, §3.2 (X = 1/2.6); Clark et
 al., "ELECTRA", 2020, appendix B (X = 0.8; their code multiplies by X once more below the head).
 """
 
 import re
+from collections.abc import Sequence
 
 from minidistil.config import EncoderDecoderConfig
 
@@ -62,6 +63,12 @@ def part_of(name: str) -> str | int | None:
     if found := LAYER.search(name):
         return int(found[1])
     return EMBEDDINGS if EMBEDDED.search(name) else None
+
+
+def frozen_bottom(freeze: Sequence[str | int]) -> int:
+    """The number of frozen parts from the embeddings up, without a gap."""
+    bottom_up = (EMBEDDINGS, *range(len(freeze)))
+    return next((n for n, part in enumerate(bottom_up) if part not in freeze), len(bottom_up))
 
 
 def parts(text: str) -> tuple[str | int, ...]:

@@ -17,10 +17,17 @@ from minidistil.config import (
     VitConfig,
 )
 from minidistil.distill import student_from
+from minidistil.model.frozen_parts import frozen_up_to
 from minidistil.model.pretrained import from_config
 from minidistil.train import Run, TrainConfig, train
 from minidistil.train.bert_optimizers import BertAdam, Lamb
-from minidistil.train.layer_rates import EMBEDDINGS, layer_rates, part_of, parts
+from minidistil.train.layer_rates import (
+    EMBEDDINGS,
+    frozen_bottom,
+    layer_rates,
+    part_of,
+    parts,
+)
 from minidistil.train.loop import run_loop
 from minidistil.train.optimizer import AdamW
 from minidistil.train.training_objectives import Distillation, Supervised
@@ -39,6 +46,8 @@ FAMILIES = {  # a config, its task, and how many parameters its embeddings have
     "vit": (VitConfig(**IMAGE), "image-classification", 4),
     "deit": (DeitConfig(**IMAGE), "image-classification", 5),
 }  # fmt: skip
+
+ALBERT = AlbertConfig(**BERT, embedding_size=8, num_hidden_groups=2)  # layers 0, 1 and layer 2
 
 
 def decay(X=1.0, freeze=(), **more):
@@ -61,11 +70,11 @@ def test_every_parameter_has_the_rate_of_its_part(family):
 
 
 def test_a_layer_of_albert_is_a_group_of_layers():
-    config = AlbertConfig(**BERT, embedding_size=8, num_hidden_groups=2, inner_group_num=1)
-    rates = layer_rates(from_config(config, "fill-mask"), decay(0.5))
+    model = from_config(ALBERT, "fill-mask")
+    rates = layer_rates(model, decay(0.5))
     assert set(rates.values()) == {1.0, 0.5, 0.25, 0.125}
     assert rates["albert.encoder.embedding_hidden_mapping_in.weight"] == 0.125
-    found = {part_of(n) for n in layer_rates(from_config(config, "fill-mask"), decay(freeze=(1,)))}
+    found = {part_of(name) for name in layer_rates(model, decay(freeze=(1,)))}
     assert found == {EMBEDDINGS, 0, None}
 
 
@@ -189,6 +198,38 @@ def test_training_equals_torch_with_frozen_parameters():
         else:
             assert np.array_equal(p, start[name])
     assert {part_of(name) for name in rates} == {0, None}
+
+
+def batch_for(model, rng):
+    """Two texts or images with labels."""
+    if model.task == "image-classification":
+        return {"pixel_values": rng.normal(size=(2, 1, 8, 8)), "labels": np.array([0, 1])}
+    ids = rng.integers(5, 40, (2, 9))
+    labels = np.array([0, 1]) if model.task == "text-classification" else ids % 2
+    return {"input_ids": ids, "attention_mask": np.ones_like(ids), "labels": labels}
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, "albert"])
+@pytest.mark.parametrize("layers", [0, 1, 2])
+def test_a_backward_ends_above_the_frozen_bottom(family, layers):
+    """What is above has the same bits, what is below no gradient."""
+    config, task = (ALBERT, "fill-mask") if family == "albert" else FAMILIES[family][:2]
+    model, freeze = from_config(config, task), (EMBEDDINGS, *range(layers))
+    batch = batch_for(model, np.random.default_rng(0))
+    whole = model.gradients(batch, train=True).grads
+    with frozen_up_to(frozen_bottom(freeze)):
+        part = model.gradients(batch, train=True).grads
+    assert part.keys() == whole.keys()
+    for name, g in part.items():
+        assert np.array_equal(g, 0 * g if part_of(name) in freeze else whole[name]), name
+    again = model.gradients(batch, train=True).grads
+    assert all(np.array_equal(again[name], g) for name, g in whole.items())
+
+
+def test_the_frozen_bottom_ends_at_the_first_trained_part():
+    assert [frozen_bottom(freeze) for freeze in (
+        (), (0,), (EMBEDDINGS,), (EMBEDDINGS, 1), (1, EMBEDDINGS, 0), (EMBEDDINGS, 0, 1, 3)
+    )] == [0, 0, 1, 1, 3, 3]  # fmt: skip
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "bertadam", "lamb"])
