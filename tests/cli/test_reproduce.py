@@ -8,8 +8,9 @@ import shutil
 import pytest
 from numba import get_num_threads
 
-from minidistil.cli import main, parser_of, reproduce
-from minidistil.cli.reproduce import model_speed, row_file, stages
+from minidistil.cli import main, parser_of
+from minidistil.cli.reproduce import model_speed, row_file, run_row, stages
+from minidistil.cli.reproduce.few_labels import with_few_labels
 from minidistil.cli.reproduce.prepared_data import PREPARE
 from minidistil.io.energy import Energy
 
@@ -62,11 +63,18 @@ def test_from_data_to_table(row, tmp_path, capsys, monkeypatch):
     def never(argv):
         raise AssertionError("a finished stage is run again")
 
-    monkeypatch.setattr(reproduce, "_data_of", never)
+    monkeypatch.setattr(run_row, "data_of", never)
     assert main(["reproduce", *row]) == 0
     text = capsys.readouterr().out
     value = json.loads((tmp_path / "out" / "distilled-0" / "measured.json").read_text())["accuracy"]
-    assert f"{value:.4f}" in text and "stored" in text and "none" not in text
+    assert f"{value:.4f}" in text and "Every median is within the stored range." in text
+    stored = json.loads((tmp_path / "toy.json").read_text())
+    for one in stored["results"]["full"]["stages"]["distilled"].values():
+        one["accuracy"] += 2
+    (tmp_path / "toy.json").write_text(json.dumps(stored))
+    assert main(["reproduce", *row]) == 0
+    outside = re.search("Outside the stored range: (.*).\n", capsys.readouterr().out)[1]
+    assert re.fullmatch("distilled, [12].[0-9]{4} below it", outside)
 
 
 @pytest.mark.filterwarnings("ignore:task|initialised|.*steps a student")
@@ -78,7 +86,7 @@ def test_interrupted_and_started_again(row, tmp_path, capsys):
         calls.append(argv)
         if len(calls) == 4:
             raise KeyboardInterrupt
-        return reproduce._data_of(argv)
+        return run_row.data_of(argv)
 
     read = row_file.read_row(row[0])
     words = {"train": tmp_path / "data/toy/train.tsv", "test": tmp_path / "data/toy/dev.tsv",
@@ -93,13 +101,13 @@ def test_interrupted_and_started_again(row, tmp_path, capsys):
 
 
 def test_threads_of_every_command(row, capsys, monkeypatch):
-    used, answer = [], reproduce._data_of
+    used, answer = [], run_row.data_of
 
     def counts(argv):
         used.append(get_num_threads())
         return answer(argv)
 
-    monkeypatch.setattr(reproduce, "_data_of", counts)
+    monkeypatch.setattr(run_row, "data_of", counts)
     reproduced(capsys, *row, "--threads", "1")
     assert len(used) == 10 and set(used) == {1}
 
@@ -127,12 +135,21 @@ def test_rows_of_the_package(capsys):
     for name in row_file.names():
         row = row_file.read_row(name)
         assert name in text and row.use in text and row.data["prepare"] in PREPARE
-        assert not row.stages[0].seeds and (len(row.seeds) >= 3 or not row.measure)
+        assert len(row.seeds) >= 3 or not row.measure
+        commands = " ".join(stage.command for stage in row.stages)
+        assert not row.stages[0].seeds or "{teacher}" not in commands
+        known = {"train", "dev", "test", "texts", "few", "minilm", "weights", "seed"}
+        for one in (row, *map(row_file.read_row, row.needs)):
+            known |= {stage.name for stage in one.stages}
         for stage in row.stages:
             command = stage.command.split()
-            filled = [re.sub("{.*}", "7", word) for word in command[1:]]
-            parser_of(command[0]).parse_args([*filled, "--out", "x"])
-            assert ("{seed}" in command) == (stage.seeds and command[0] == "distill")
+            assert {*re.findall("{(.*?)}", stage.command + stage.model)} <= known
+            assert bool(command) != bool(stage.model)
+            if command:
+                filled = [re.sub("{.*}", "7", word) for word in command[1:]]
+                parser_of(command[0]).parse_args([*filled, "--out", "x"])
+                trains = command[0] in ("distill", "finetune")
+                assert ("{seed}" in command) == (stage.seeds and trains)
 
 
 @pytest.mark.parametrize(("argv", "message"), [
@@ -152,7 +169,67 @@ def test_a_file_that_is_no_row(tmp_path, capsys):
     assert "is no row" in capsys.readouterr().err
 
 
+@pytest.mark.filterwarnings("ignore:task|initialised|.*steps a student")
+def test_stages_for_each_share_of_the_labels(row, tmp_path, capsys):
+    stages_ = [
+        {"name": "teacher", "minutes": 2, "command": f"finetune --model {{minilm}} --data {{few}} "
+                                                     f"--eval-data {{few}} {SMALL}"},
+        {"name": "distilled", "minutes": 1, "seeds": True,
+         "command": f"distill --teacher {{teacher}} --data {{train}} --no-labels --layers 0 "
+                    f"--eval-data {{few}} --no-baselines --seed {{seed}} {SMALL}"},
+    ]  # fmt: skip
+    (tmp_path / "toy.json").write_text(json.dumps(ROW | {"shares": [0.2, 1], "stages": stages_}))
+    found = reproduced(capsys, *row, "--quick", "--record")
+    assert [*found["shares"]] == ["0.2", "1"] and "speed" not in found
+    assert [*found["shares"]["1"]["stages"]] == ["teacher", "distilled"]
+    told = json.loads((tmp_path / "out/share-0.2/teacher/run.json").read_text())["options"]
+    assert told["data"].endswith("few-0.2.jsonl")
+    assert main(["reproduce", *row, "--quick"]) == 0
+    printed = capsys.readouterr()
+    assert "expect with 20 % of the labels teacher 0." in printed.err
+    assert printed.out.count("within it") == 4 and "\n20 % of the labels\n" in printed.out
+
+
+@pytest.mark.filterwarnings("ignore:task|initialised|.*steps a student")
+def test_a_row_starts_from_the_models_of_another_of_the_same_seed(row, world, tmp_path, capsys):
+    other = ROW | {"measure": "", "stages": [
+        {"name": "start", "minutes": 1, "seeds": True,
+         "command": f"distill --teacher {world.teacher} --data {{train}} --held-out 8 --layers 0 "
+                    f"--no-baselines --seed {{seed}} {SMALL}"},
+    ]}  # fmt: skip
+    (tmp_path / "other.json").write_text(json.dumps(other))
+    stages_ = [
+        {"name": "teacher", "model": "{minilm}"},
+        {"name": "tuned", "minutes": 1, "seeds": True,
+         "command": f"finetune --model {{start}} --task fill-mask --data {{train}} --held-out 8 "
+                    f"--seed {{seed}} {SMALL}"},
+    ]  # fmt: skip
+    mine = ROW | {"needs": [str(tmp_path / "other.json")], "stages": stages_}
+    (tmp_path / "toy.json").write_text(json.dumps(mine))
+    found = reproduced(capsys, *row)
+    assert "joules" not in found["stages"]["teacher"]["-"]
+    assert not (tmp_path / "out" / "teacher" / "config.json").exists()
+    for seed in ("0", "1"):
+        told = json.loads((tmp_path / f"out/tuned-{seed}/run.json").read_text())["options"]
+        assert told["model"] == str(tmp_path / f"other/start-{seed}")
+
+
 # ------------------------------------------------------- data
+
+
+def test_few_labels_of_each_class_and_nested(tmp_path):
+    train = tmp_path / "train.jsonl"
+    rows = [{"text": f"{i}", "label": "rare" if i < 3 else "often"} for i in range(103)]
+    train.write_text("".join(map(json.dumps, rows)).replace("}{", "}\n{"))
+
+    def taken(share):
+        lines = with_few_labels(train, share, tmp_path).read_text().splitlines()
+        return [(row["text"], row["label"]) for row in map(json.loads, lines)]
+
+    few, more, all_ = taken(0.01), taken(0.1), taken(1)
+    assert sorted(label for _, label in few) == ["often", "rare"]
+    assert len(more) == 11 and set(few) < set(more) < set(all_) and len(all_) == 103
+    assert few == taken(0.01) and [text for text, _ in all_] != [row["text"] for row in rows]
 
 
 def test_pairs_of_mrpc(tmp_path):

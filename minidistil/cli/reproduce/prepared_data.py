@@ -2,12 +2,14 @@
 
 A function takes the folder of the data set and the folder to write to, and returns {name: file}.
 "train" is what models learn from and are selected on, by a part that is held out of it; "test" is
-what the results are measured on, and is used for nothing else.
+what the results are measured on, and is used for nothing else. "texts" are those of "train" in a
+form that every command reads.
 """
 
 import json
 import random
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 from minidistil.data.sources import MOVIE_REVIEWS, documents, examples
@@ -16,6 +18,7 @@ from minidistil.tasks.token_classification.data import tagged_sentences
 
 TRAIN_ARTICLES = 40  # of the 48 of XQuAD
 IMDB, REVIEWS = 24000, 4000  # the first of movie-reviews are IMDB's; how many are read
+LAST = 50  # words of a review
 
 
 def glue(folder: Path, out: Path) -> dict[str, Path]:
@@ -58,16 +61,17 @@ def clinc(folder: Path, out: Path) -> dict[str, Path]:
 
 def ncbi(folder: Path, out: Path) -> dict[str, Path]:
     """Names of diseases in medical abstracts."""
-    return {"train": folder / "train.tsv", "test": folder / "test.tsv"}
+    train = folder / "train.tsv"
+    return {"train": train, "test": folder / "test.tsv", "texts": _plain(out, _sentences(train))}
 
 
 def wnut(folder: Path, out: Path) -> dict[str, Path]:
     """Names in posts, of which the test set has new ones."""
+    train = folder / "wnut17train.conll"
     return {
-        "train": folder / "wnut17train.conll",
-        "dev": folder / "emerging.dev.conll",
-        "test": folder / "emerging.test.annotated",
-    }
+        "train": train, "dev": folder / "emerging.dev.conll",
+        "test": folder / "emerging.test.annotated", "texts": _plain(out, _sentences(train)),
+    }  # fmt: skip
 
 
 def xquad(folder: Path, out: Path) -> dict[str, Path]:
@@ -79,7 +83,22 @@ def xquad(folder: Path, out: Path) -> dict[str, Path]:
     for part, some in parts.items():
         found[part] = out / f"{part}.json"
         files.write_text(found[part], json.dumps(whole | {"data": some}))
-    return found
+    paragraphs = [one for article in articles[:TRAIN_ARTICLES] for one in article["paragraphs"]]
+    questions = (asked["question"] for one in paragraphs for asked in one["qas"])
+    contexts = (one["context"] for one in paragraphs)
+    return found | {"texts": _plain(out, [*contexts, *questions])}
+
+
+def films(folder: Path, out: Path) -> dict[str, Path]:
+    """IMDB's reviews of films: of each its last words, which say most clearly what it thinks."""
+    found = islice(examples(MOVIE_REVIEWS), IMDB)
+    rows = ({"text": " ".join(text.split()[-LAST:]), "label": label} for text, _, label in found)
+    return {"train": _json_lines(out / "train.jsonl", rows)}
+
+
+def reviews(folder: Path, out: Path) -> dict[str, str]:
+    """The package's reviews, of which the commands hold out and measure the same part."""
+    return {"train": MOVIE_REVIEWS, "test": MOVIE_REVIEWS}
 
 
 def unlabelled(folder: Path, out: Path) -> dict[str, Path]:
@@ -87,25 +106,23 @@ def unlabelled(folder: Path, out: Path) -> dict[str, Path]:
     training texts of the tasks. The reviews of Rotten Tomatoes are left out: sentences of SST-2's
     development set come from them."""
     articles = files.read_json(folder / "text-wikipedia-vital/summaries_en-us.json")
-    order, tagged = random.Random(0), (
-        folder / "ner-bio/NCBI-disease-IOB/train.tsv", folder / "ner-wnut17/wnut17train.conll",
-    )  # fmt: skip
-    reviews = order.sample(list(documents(MOVIE_REVIEWS))[:IMDB], REVIEWS)
+    order = random.Random(0)
+    whole = order.sample(list(documents(MOVIE_REVIEWS))[:IMDB], REVIEWS)
     sentences = list(documents(folder / "glue/SST-2/train.tsv"))
     questions = trec(folder / "nltk-labelled/qc", out / "trec")["train"]
     intents = clinc(folder / "clinc150", out / "clinc150")["train"]
     texts = [
-        *(article["extract"] for article in articles.values() if article["extract"]), *reviews,
+        *(article["extract"] for article in articles.values() if article["extract"]), *whole,
         *sentences[::2], *documents(questions), *documents(intents),
-        *(" ".join(words) for path in tagged for words, _ in tagged_sentences(path)),
+        *_sentences(folder / "ner-bio/NCBI-disease-IOB/train.tsv"),
+        *_sentences(folder / "ner-wnut17/wnut17train.conll"),
     ]  # fmt: skip
     order.shuffle(texts)
-    rows = ({"text": text, "label": None} for text in texts)
-    return {"train": _json_lines(out / "unlabelled.jsonl", rows)}
+    return {"train": _plain(out, texts)}
 
 
 PREPARE: dict[str, Callable] = {
-    f.__name__: f for f in (glue, mrpc, trec, clinc, ncbi, wnut, xquad, unlabelled)
+    f.__name__: f for f in (glue, films, mrpc, trec, clinc, ncbi, wnut, xquad, reviews, unlabelled)
 }
 
 
@@ -118,6 +135,14 @@ def prepare(data: dict, root: Path, out: Path) -> dict[str, Path]:
             f"--data, or set MINIDISTIL_DATA"
         )
     return PREPARE[data["prepare"]](folder, out)
+
+
+def _sentences(path):
+    return [" ".join(words) for words, _ in tagged_sentences(path)]
+
+
+def _plain(out, texts):
+    return _json_lines(out / "texts.jsonl", ({"text": text} for text in texts))
 
 
 def _json_lines(path, rows):

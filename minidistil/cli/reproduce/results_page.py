@@ -8,15 +8,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
-from minidistil.cli.reproduce.results_pictures import draw_kept
+from minidistil.cli.reproduce.paper_section import paper_section
+from minidistil.cli.reproduce.promise import (
+    Promise,
+    claims,
+    has_student,
+    kept_by,
+    macro_average,
+)
+from minidistil.cli.reproduce.results_pictures import draw_kept, draw_labels
 from minidistil.cli.reproduce.row_file import ResultsRow
-from minidistil.cli.reproduce.row_section import cell, markdown, points, row_section
-from minidistil.cli.reproduce.summary import Summary, summaries
+from minidistil.cli.reproduce.row_section import cell, markdown, percent, points, row_section, span
+from minidistil.cli.reproduce.summary import Summary, by_share, summaries
 from minidistil.io import files
 from minidistil.io.outputs import check_file
 
-PAGE, KEPT = "results.md", "results-kept.png"
-TEACHER, DISTILLED, SAME, RANDOM = "teacher", "distilled", "same-start", "random-start"
+PAGE, KEPT, LABELS = "results.md", "results-kept.png", "results-labels.png"
+TEACHER, DISTILLED = "teacher", "distilled"
+ALONE = ("same-start", "general-start", "random-start")  # they learn from the labels alone
 MADE = "<!-- made by `minidistil reproduce --page` -->"
 INTRODUCTION = f"""\
 {MADE}
@@ -35,21 +44,29 @@ training: [other results](other_results.md)."""
 MEANINGS = {
     TEACHER: "is fine-tuned on the labels",
     DISTILLED: "learns from the teacher's outputs and the labels",
-    SAME: "starts as some of the teacher's layers and learns from the labels alone",
+    "same-start": "starts as some of the teacher's layers and learns from the labels alone",
     "general-start": "starts as the student of the row `general` and learns from the labels alone",
-    RANDOM: "starts as random weights and learns from the labels alone",
+    "random-start": "starts as random weights and learns from the labels alone",
     "small": "is the distilled student without the word vectors that the training texts do not use",
     "int8": "is that student with its matrices in int8",
 }
 AVERAGE = "The last line has the means of the medians, and what the distilled students' mean keeps."
+PROMISED = """\
+What articles say of DistilBERT, checked by `minidistil reproduce promise` on every task that has
+the student of this table:"""
+FEW = """\
+A teacher that has seen a share of the labels answers all texts, and its student learns from that;
+beside it the same start alone, on the labels of the share. In brackets and as a band: the range."""
 COMMANDS = """\
-In the commands, {train} and {test} are the files of the data, {minilm} is MiniLM, {seed} the seed,
-and {NAME} the model NAME of the table, of the same seed. Energy of training is that of the model's
-own command, without those of the models that it starts from. Speed and energy of reading are those
-of 32 sentences of uneven lengths (SST-2's); the models read them in turns."""
+In the commands, {train} and {test} are the files of the data, {texts} its training texts without
+labels, {few} those whose labels are known, {minilm} is MiniLM, {weights} the teacher that comes
+with minidistil, {seed} the seed, and {NAME} the model NAME of the table, of the same seed. Energy
+of training is that of the model's own command, without those of the models that it starts from.
+Speed and energy of reading are those of 32 sentences of uneven lengths (SST-2's); the models read
+them in turns."""
 
 
-def write(rows: Sequence[ResultsRow], folder: Path) -> Path:
+def write(rows: Sequence[ResultsRow], promise: Promise, folder: Path) -> Path:
     """Write the page of the rows and its pictures into a folder; returns the page's path.
 
     Raises ImportError without matplotlib, ValueError where another results.md would be lost.
@@ -58,7 +75,9 @@ def write(rows: Sequence[ResultsRow], folder: Path) -> Path:
     tasks = of_tasks(rows)
     if tasks:
         draw_kept(folder / KEPT, [found for _, found in tasks])
-    files.write_text(folder / PAGE, page(rows))
+    if curves := label_curves(rows):
+        draw_labels(folder / LABELS, curves)
+    files.write_text(folder / PAGE, page(rows, promise))
     return folder / PAGE
 
 
@@ -67,13 +86,19 @@ def is_results_page(path: Path) -> bool:
     return path.read_text(encoding="utf-8").startswith(MADE)
 
 
-def page(rows: Sequence[ResultsRow]) -> str:
+def page(rows: Sequence[ResultsRow], promise: Promise) -> str:
     """The page as Markdown. Rows without results are left out, unless others need them."""
     measured = [row for row in rows if "full" in row.results]
     needed = {name for row in measured for name in row.needs}
     parts = [INTRODUCTION]
     if tasks := of_tasks(rows):
         parts += _tasks(tasks)
+    kept = [(row, row.results["full"]) for row in measured if has_student(row, promise)]
+    if kept:
+        parts += _promise(promise, kept_by(promise, kept))
+    if curves := label_curves(rows):
+        parts += _labels(curves)
+    parts += paper_section(rows)
     shown = [row for row in rows if row in measured or row.name in needed]
     if shown:
         parts += ["## Rows", COMMANDS, *map(row_section, shown)]
@@ -81,22 +106,45 @@ def page(rows: Sequence[ResultsRow]) -> str:
 
 
 def of_tasks(rows: Sequence[ResultsRow]) -> list[tuple[ResultsRow, list[Summary]]]:
-    """(row, its models) of the rows that compare a distilled student with the same start."""
+    """(row, its models) of the rows that have a distilled student."""
     tasks = []
     for row in rows:
         if "full" in row.results and not row.shares:
             found = summaries(row, row.results["full"])
-            if {DISTILLED, SAME} <= {s.name for s in found}:
+            if any(s.name == DISTILLED for s in found):
                 tasks.append((row, found))
     return tasks
 
 
+def label_curves(rows: Sequence[ResultsRow]) -> list[tuple]:
+    """(row, {share: its models}) of the rows that are repeated over shares of the labels."""
+    measured = (row for row in rows if row.shares and "full" in row.results)
+    return [(row, by_share(row, row.results["full"])) for row in measured]
+
+
+def _labels(curves):
+    """The picture, and for each row a table with a line for each share."""
+    parts = ["## Few labels", FEW, f"![The metric over the share of the labels]({LABELS})"]
+    for row, by in curves:
+        header = ["labels known", *(s.shown for s in next(iter(by.values())))]
+        lines = [[percent(share), *map(_with_span, found)] for share, found in sorted(by.items())]
+        parts += [f"[{row.use}](#{row.name}), {row.metric}:", markdown(header, lines)]
+    return parts
+
+
+def _with_span(s):
+    return f"{points(s)} ({span(s)})" if s.seeds > 1 else points(s)
+
+
 def _tasks(tasks):
     """The table with a line for each task, and the picture of what is kept."""
-    kinds, lines, better = (TEACHER, DISTILLED, SAME, RANDOM), [], []
+    shown = dict.fromkeys(s.name for _, found in tasks for s in found)
+    kinds = [kind for kind in (TEACHER, DISTILLED, *ALONE) if kind in shown]
+    lines, better = [], []
     for row, found in tasks:
         of = {s.name: s for s in found}
-        better.append(of[DISTILLED].median > of[SAME].median)
+        alone = max(of[kind].median for kind in ALONE if kind in of)
+        better.append(of[DISTILLED].median > alone)
         lines.append([
             f"[{row.use}](#{row.name})", row.metric, *(points(of.get(kind)) for kind in kinds),
             f"{of[DISTILLED].kept:.1%}", "yes" if better[-1] else "no",
@@ -108,12 +156,28 @@ def _tasks(tasks):
         "macro average", "", *(cell(means.get(kind), 100) for kind in kinds),
         f"{means[DISTILLED] / means[TEACHER]:.1%}", f"{sum(better)} of {len(better)}",
     ])  # fmt: skip
-    header = ["task", "metric", "teacher", "distilled", "same start, alone", "random start, alone",
-              "kept by distilled", "distilled above same start"]  # fmt: skip
-    shown = dict.fromkeys(s.name for _, found in tasks for s in found)
+    names = [f"{kind.replace('-', ' ')}{', alone' * (kind in ALONE)}" for kind in kinds]
+    header = ["task", "metric", *names, "kept by distilled", "distilled above those alone"]
     meanings = [f"* **{kind.replace('-', ' ')}** {MEANINGS[kind]}"
                 for kind in shown if kind in MEANINGS]  # fmt: skip
     return [
         "## Tasks", markdown(header, lines), AVERAGE, "\n".join(meanings),
         f"![Share of the teacher's metric that a student keeps, against size and speed]({KEPT})",
     ]  # fmt: skip
+
+
+def _promise(promise, found):
+    """Whether the promise holds, and its student on each task."""
+    lines = [[
+        f"[{one.row.use}](#{one.row.name})", points(one.teacher), points(one.student),
+        f"{one.student.kept:.1%}", f"{one.smaller:.1%}", cell(one.student.times, 1, 2),
+    ] for one in found]  # fmt: skip
+    lines.append(["macro average", cell(fmean(one.teacher.median for one in found), 100),
+                  cell(fmean(one.student.median for one in found), 100),
+                  f"{macro_average(found):.1%}", "", ""])  # fmt: skip
+    header = ["task", "teacher", promise.student, "kept", "fewer bytes", "times as fast"]
+    checked = "\n".join(
+        f"* **{claim.promised}: {'yes' if claim.holds else 'no'}**, {claim.measured}"
+        for claim in claims(promise, found)
+    )
+    return ["## 60 % smaller, 60 % faster, 97 % kept", PROMISED, checked, markdown(header, lines)]

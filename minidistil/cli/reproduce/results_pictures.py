@@ -41,6 +41,29 @@ def draw_kept(path: Path, tasks: Sequence[Sequence[Summary]]) -> None:
     _save(figure, path)
 
 
+def draw_labels(path: Path, curves: Sequence[tuple]) -> None:
+    """(row, {share: its models})  ->  a panel a row: the metric over the share of the labels, the
+    range over the seeds as a band."""
+    figure, panels = _figure(len(curves))
+    for axes, (row, parts) in zip(panels, curves, strict=True):
+        for name in dict.fromkeys(s.name for found in parts.values() for s in found):
+            points = [(100 * share, s) for share, found in sorted(parts.items())
+                      for s in found if s.name == name]  # fmt: skip
+            shares, of = [share for share, _ in points], [s for _, s in points]
+            color = COLORS.get(name, OTHERS)
+            axes.plot(shares, [100 * s.median for s in of], marker="o", markersize=4, color=color,
+                      label=of[0].shown)  # fmt: skip
+            axes.fill_between(shares, [100 * s.low for s in of], [100 * s.high for s in of],
+                              color=color, alpha=0.15, linewidth=0)  # fmt: skip
+        axes.set_xscale("log")
+        axes.set_xticks([100 * share for share in sorted(parts)])
+        axes.set_xticklabels([f"{100 * share:g}" for share in sorted(parts)])
+        axes.minorticks_off()
+        axes.set(title=row.name, xlabel="labels known, %", ylabel=f"{row.metric}, times 100")
+        axes.legend(frameon=False, fontsize=8, loc="lower right")
+    _save(figure, path)
+
+
 def _point(axes, x, s):
     """A student; one that keeps less than LOWEST is a mark at the lower edge."""
     kept = 100 * s.kept

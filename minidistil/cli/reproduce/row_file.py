@@ -10,7 +10,8 @@
                    without it only makes models that other rows start from
     needs          rows that are run before this one
     shares         of the labels: all stages are repeated for each
-    paper          from: a stage; points: {stage: how much less than `from` it reaches in the paper}
+    paper          what the paper reports: from (a stage) and points ({stage: its difference from
+                   that one}), or kept ({stage: the share})
     notes, search  sentences for the page of results; and what was tried to choose settings:
                    [{"stage", "tried", "score"}], the score that of a part of the training data
     results        {"full": …, "quick": …}, as `--record` wrote them
@@ -28,7 +29,7 @@ from pathlib import Path
 from minidistil.io.files import MissingFileError, read_settings, write_json
 from minidistil.io.limits import several
 
-ROWS = files(__package__) / "rows"
+ROWS, PROMISE = files(__package__) / "rows", "promise"
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,9 @@ def _given(settings):
 
 
 def names() -> list[str]:
-    """The rows that come with the package."""
-    return sorted(path.name.removesuffix(".json") for path in ROWS.iterdir())
+    """The rows that come with the package. The promise, in their folder, is about all of them."""
+    found = sorted(path.name.removesuffix(".json") for path in ROWS.iterdir())
+    return [name for name in found if name != PROMISE]
 
 
 def read_row(name: str) -> ResultsRow:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from minidistil.cli.reproduce.row_file import ResultsRow
-from minidistil.cli.reproduce.summary import Summary, energy_sources, summaries
+from minidistil.cli.reproduce.summary import Summary, by_share, energy_sources, summaries
 from minidistil.io.counts import counted
 
 NONE = "–"
@@ -16,7 +16,10 @@ def row_section(row: ResultsRow) -> str:
     use = f"{row.use[0].upper()}{row.use[1:]}"
     parts = [f"### {row.name}", f"{use}. Data: `{row.data['folder']}`, from {row.data['source']}."]
     if result := row.results.get("full"):
-        parts += [f"Metric: {row.metric}, times 100.", models_table(summaries(row, result))]
+        shares = by_share(row, result) if row.shares else {}
+        found = [(f"{percent(share)} of the labels: ", some) for share, some in shares.items()]
+        found = found or [("", summaries(row, result))]
+        parts += [f"Metric: {row.metric}, times 100.", models_table(found)]
     parts += ["\n".join(f"* {note}" for note in row.notes)] * bool(row.notes)
     if row.search:
         tried = [[one["stage"], f"`{one['tried']}`", f"{one['score']:.4f}"] for one in row.search]
@@ -30,12 +33,13 @@ def row_section(row: ResultsRow) -> str:
     return "\n\n".join(parts)
 
 
-def models_table(found: Iterable[Summary]) -> str:
-    """The models of a row, one a line; columns in which no model has a number are left out."""
+def models_table(found: Iterable[tuple[str, list[Summary]]]) -> str:
+    """(what models have in common, models)  ->  one a line, without columns that are empty."""
     lines = [[
-        s.shown, points(s), span(s), str(s.seeds), f"{s.kept:.1%}", cell(s.parameters, 1e-6),
-        cell(s.bytes, 1e-6), cell(s.times, 1, 2), cell(s.joules, 1), cell(s.training, 1e-3),
-    ] for s in found]  # fmt: skip
+        f"{common}{s.shown}", points(s), span(s), str(s.seeds), f"{s.kept:.1%}",
+        cell(s.parameters, 1e-6), cell(s.bytes, 1e-6), cell(s.times, 1, 2), cell(s.joules, 1),
+        cell(s.training, 1e-3),
+    ] for common, some in found for s in some]  # fmt: skip
     kept = [i for i in range(len(HEADER)) if any(line[i] != NONE for line in lines)]
     return markdown([HEADER[i] for i in kept], [[line[i] for i in kept] for line in lines])
 
@@ -54,6 +58,11 @@ def points(s: Summary | None) -> str:
 def span(s: Summary) -> str:
     """The least and the largest value over the seeds, times 100."""
     return f"{100 * s.low:.1f} to {100 * s.high:.1f}" if s.seeds > 1 else NONE
+
+
+def percent(share: float) -> str:
+    """0.001  ->  "0.1 %"."""
+    return f"{100 * share:g} %"
 
 
 def cell(value: float | None, times: float, digits: int = 1) -> str:

@@ -29,6 +29,12 @@ def runs_of(row: ResultsRow, quick: bool) -> list[tuple]:
     return once + [(stage, seed) for seed in seeds for stage in row.stages if stage.seeds]
 
 
+def minutes_of(row: ResultsRow, quick: bool) -> float:
+    """About how long a row takes, without the rows that it needs."""
+    minutes = sum(stage.minutes for stage, _ in runs_of(row, quick)) / (TENTH if quick else 1)
+    return minutes * max(1, len(row.shares))
+
+
 def run_stages(
     row: ResultsRow, out: Path, names: dict, quick: bool, answer: Callable, needed: Sequence = ()
 ) -> dict:
@@ -66,7 +72,7 @@ def _measured(row, model, folder, names, answer):
         measure = [*_words(row.measure, names), "--model", str(model)]
         write_json(folder / MEASURED, answer(measure))
     record = _record_of(folder)
-    training = read_json(record) if record.is_file() else {"joules": 0.0}
+    training = read_json(record) if record.is_file() else {}
     numbers = read_json(folder / MEASURED) | training | {"bytes": stored_bytes(model)}
     numbers["parameters"] = sum(
         prod(tensor.shape) for name, tensor in stored_in(model).items() if not name.endswith(SCALE)

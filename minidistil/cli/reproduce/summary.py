@@ -1,19 +1,22 @@
 """The measured numbers of a row as one line for each of its models."""
 
+import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from minidistil.cli.reproduce.row_file import ResultsRow
 
+WITHIN = "within it"
+
 
 @dataclass(frozen=True)
 class Summary:
     """The numbers of a model over its seeds; those of size and energy are medians, too.
 
-    kept: the share of the teacher's metric. times (as fast as the teacher) and joules (of a
-    thousand sentences) are None where speeds were not measured, training (joules) and seconds
-    where the model was not trained here.
+    kept: the share of the teacher's metric, NaN where that is 0. times (as fast as the teacher) and
+    joules (of a thousand sentences) are None where speeds were not measured, training (joules) and
+    seconds where the model was not trained here.
     """
 
     name: str
@@ -44,8 +47,9 @@ def summaries(row: ResultsRow, result: Mapping) -> list[Summary]:
         values = [one[row.metric] for one in numbers]
         middle = statistics.median(values)
         teacher = middle if teacher is None else teacher
+        kept = middle / teacher if teacher else math.nan
         found.append(Summary(
-            name, middle, min(values), max(values), len(values), middle / teacher,
+            name, middle, min(values), max(values), len(values), kept,
             _median(numbers, "parameters"), _median(numbers, "bytes"), _median(numbers, "joules"),
             _median(numbers, "seconds"), speed.get("times"), speed.get("joules"),
         ))  # fmt: skip
@@ -59,7 +63,8 @@ def by_share(row: ResultsRow, result: Mapping) -> dict[float, list[Summary]]:
 
 def energy_sources(result: Mapping) -> list[str]:
     """Where the joules of a result come from, such as "RAPL"."""
-    runs = [one for by_seed in result["stages"].values() for one in by_seed.values()]
+    parts = result["shares"].values() if "shares" in result else [result]
+    runs = [one for part in parts for seeds in part["stages"].values() for one in seeds.values()]
     sources = [one.get("energy") for one in (*runs, *result.get("speed", {}).values())]
     return list(dict.fromkeys(source for source in sources if source))
 
@@ -71,7 +76,7 @@ def compared(now: Summary, stored: Summary | None) -> str:
     for away, side in ((now.median - stored.high, "above"), (stored.low - now.median, "below")):
         if away > 5e-5:  # four digits are shown
             return f"{away:.4f} {side} it"
-    return "within it"
+    return WITHIN
 
 
 def _median(numbers, name):
