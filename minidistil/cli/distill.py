@@ -3,9 +3,10 @@
 Without options: the teacher that comes with minidistil, a student with half its layers, movie
 reviews, about five minutes on two cores. Two more students train for the same steps on the same
 batches without the teacher, one from the same weights and one from random ones; the table at the
-end compares them. Writes a run folder: the student as a Hugging Face folder,
-metrics.jsonl, report.json, report.html, curves.png, compare.html (what teacher and student say at
-each word of a few held-out texts), and checkpoints from which --resume continues.
+end compares them, and of masked words and classes their guesses at three held-out texts are shown.
+Writes a run folder: the student as a Hugging Face folder, metrics.jsonl, report.json, report.html,
+curves.png, compare.html (what teacher and student say at each word of a few held-out texts), and
+checkpoints from which --resume continues.
 """
 
 import dataclasses
@@ -59,6 +60,7 @@ from minidistil.train.best import sentence
 from minidistil.train.training_objectives import Distillation, Supervised, counting_of
 
 EXAMPLE = "--layers 0,3 --minutes 10 --alpha-cos 0 --out runs/my-student"
+RANDOM = "random start, no teacher"
 STEPS = 200  # of 2048 tokens: about five minutes on two cores, the two other students included
 PAPER = {12: (0, 2, 4, 7, 9, 11)}  # DistilBERT's own choice
 
@@ -209,7 +211,9 @@ def run(args):
                 lambda steps: progress(steps, "asking the teacher"),
             )  # fmt: skip
         config = settle(config, run, objectives, data)
-        configs = rates_of_students(dict.fromkeys(objectives, config), args, run, objectives, data)
+        alike = dataclasses.replace(config, layer_decay=1.0, freeze=())  # no layer is trained yet
+        configs = {name: alike if name == RANDOM else config for name in objectives}
+        configs = rates_of_students(configs, args, run, objectives, data)
 
         def save(entry):
             entry.model.save_pretrained(entry.folder, args.store)
@@ -296,7 +300,7 @@ def baselines(args, make, learner, data):
     if args.layers or not args.student_config:  # else it starts at random in any case
         config, task = learner.model.config, learner.teacher.task
         fresh = from_config(config, task, args.seed, args.backend, args.dtype)
-        found["random start, no teacher"] = Supervised(fresh, learner.counting)
+        found[RANDOM] = Supervised(fresh, learner.counting)
     return found
 
 

@@ -8,6 +8,7 @@ from minidistil.cli.chosen_rate import SEARCH, learning_rate
 from minidistil.io.option_types import number_list
 from minidistil.model.checkpoint import STORAGE_DTYPES
 from minidistil.ops import GEMMS, PRECISIONS
+from minidistil.train.layer_rates import EMBEDDINGS, parts
 from minidistil.train.schedule import SCHEDULES
 from minidistil.train.train_config import BUDGETS, KEPT, OPTIMIZERS, TrainConfig
 
@@ -102,6 +103,12 @@ def add_training_options(parser, lr, schedule="linear", weight_decay=0.01, batch
         "--warmup", type=float, default=0.05, help="a share of the steps, or their number (0.05)"
     )
     group.add_argument("--weight-decay", type=float, default=weight_decay, metavar="W")
+    group.add_argument(
+        "--layer-decay", type=float, default=1.0, metavar="X",
+        help="each layer has X times the learning rate of the one above it, the heads the highest "
+        "and the embeddings the lowest, such as 0.8 (1)",
+    )  # fmt: skip
+    add_freeze_option(group)
     group.add_argument("--max-grad-norm", type=float, default=1.0, metavar="G", help="0: no clip")
     for what in ("log", "eval", "checkpoint"):
         group.add_argument(f"--{what}-every", type=int, metavar="STEPS")
@@ -121,6 +128,13 @@ def add_training_options(parser, lr, schedule="linear", weight_decay=0.01, batch
     )  # fmt: skip
 
 
+def add_freeze_option(group):
+    group.add_argument(
+        "--freeze", type=parts, default=(), metavar="PART,…",
+        help=f"what is not trained: {EMBEDDINGS}, numbers of layers, or both: {EMBEDDINGS},0,1",
+    )  # fmt: skip
+
+
 def train_config(args, **default_budget):
     """The TrainConfig that the options describe; the budget is the default where none is given."""
     budget = {name: getattr(args, name) for name in BUDGETS}
@@ -128,7 +142,8 @@ def train_config(args, **default_budget):
         budget |= default_budget
     names = ("optimizer", "lr", "betas", "eps", "schedule", "warmup", "weight_decay",
              "max_grad_norm", "accumulate", "deterministic", "overlap", "batch_tokens", "log_every",
-             "eval_every", "checkpoint_every", "seed", "backend", "patience", "keep")  # fmt: skip
+             "eval_every", "checkpoint_every", "seed", "backend", "patience", "keep",
+             "layer_decay", "freeze")  # fmt: skip
     options = {name: getattr(args, name) for name in names}
     if options["lr"] == SEARCH:
         options["lr"] = args.usual_lr

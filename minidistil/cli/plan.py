@@ -12,18 +12,21 @@ from math import ceil
 
 import numpy as np
 
-from minidistil.cli.options import add_model_options, trained_dtype
+from minidistil.cli.options import add_freeze_option, add_model_options, trained_dtype
 from minidistil.config import read_config
 from minidistil.distill import DistillConfig, student_config
 from minidistil.io.console import Answer, progress
 from minidistil.model.bundled_teacher import default_teacher
 from minidistil.model.checkpoint import CONFIG
+from minidistil.model.frozen_parts import frozen_up_to
 from minidistil.model.handing_over import receiving
 from minidistil.model.pretrained import from_config, resolve
 from minidistil.ops import Workspace
 from minidistil.train.cluster_plan import Cluster, MeasuredStep, predict
 from minidistil.train.gradient_sum import BUCKET
+from minidistil.train.layer_rates import frozen_bottom, layer_rates
 from minidistil.train.optimizer import AdamW, clip_factor, global_norm
+from minidistil.train.train_config import TrainConfig
 from minidistil.train.training_objectives import Distillation
 
 EXAMPLE = "--tokens 3e9 --nodes 8 --cores 64 --network 25Gbit"
@@ -55,6 +58,7 @@ def add_options(parser):
     group.add_argument("--accumulate", type=int, default=1, metavar="N",
                        help="micro-batches a step of a node (1)")  # fmt: skip
     group.add_argument("--max-length", type=int, metavar="T", help="tokens a sequence (128)")
+    add_freeze_option(group)
     group = parser.add_argument_group("machines")
     group.add_argument("--nodes", type=int, default=2, metavar="N", help="(2)")
     group.add_argument("--cores", type=int, metavar="C", help="of a node; default: this machine's")
@@ -100,7 +104,8 @@ def _config(name):
 def measure(objective, args, cores) -> MeasuredStep:
     """The fastest of TIMED steps of random words; the parameters do not change."""
     model, teacher, best = objective.model, objective.teacher, None
-    optimizer = AdamW(model.params, backend=args.backend)
+    rates = layer_rates(model, TrainConfig(steps=TIMED, freeze=args.freeze))
+    optimizer = AdamW(model.params, backend=args.backend, rates=rates)
     batch = _batch(min(m.config.architecture.P for m in (model, teacher)),
                    min(m.config.vocab_size for m in (model, teacher)), args)  # fmt: skip
     with Workspace() as workspace:
@@ -108,12 +113,14 @@ def measure(objective, args, cores) -> MeasuredStep:
             times, started = [], time.perf_counter()
 
             def receive(grads, times=times, started=started):
-                nbytes = sum(4 * g.size for g in grads.values())
+                trained = [g for name, g in model.named(grads).items() if name in rates]
+                nbytes = sum(4 * g.size for g in trained)
                 times.append((time.perf_counter() - started, nbytes))
 
-            with receiving(receive):
+            with receiving(receive), frozen_up_to(frozen_bottom(args.freeze)):
                 _, grads = objective.gradients(batch, seed=0, step=number, first_sequence=0)
             gradients = time.perf_counter() - started
+            grads = {name: grads[name] for name in rates}
             scale = clip_factor(global_norm(grads.values(), args.backend), 1.0)
             for _ in optimizer.steps(grads, 1e-4, scale):  # one new array at a time
                 pass
@@ -122,12 +129,12 @@ def measure(objective, args, cores) -> MeasuredStep:
                 best = gradients, update, times
         held = workspace.nbytes
     gradients, update, times = best
-    P = sum(p.size for p in model.params.values())
+    P = sum(model.params[name].size for name in rates)
     rest = 4 * P - sum(nbytes for _, nbytes in times)  # embeddings
-    weights = 4 * sum(p.size for p in teacher.params.values())
+    weights = 4 * sum(p.size for m in (model, teacher) for p in m.params.values())
     return MeasuredStep(
         cores, int(batch["attention_mask"].sum()), gradients, update,
-        _buckets([*times, (gradients, rest)]), weights + 3 * 4 * P + held, P,
+        _buckets([*times, (gradients, rest)]), weights + 2 * 4 * P + held, P,
     )  # fmt: skip
 
 

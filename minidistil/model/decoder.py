@@ -120,7 +120,9 @@ def embed(rows: Rows, p: Params, context: Context):
 
 
 def embed_backward(dx, cache: tuple, ops, dtable=None):
-    """dx₀ (N,C)  ->  gradients."""
+    """dx₀ (N,C), None where they are frozen  ->  gradients."""
+    if dx is None:
+        return {}
     word_cache, position_cache, add, dropped = cache
     d = {}
     dword, dposition = ops.add.backward(drop_backward(dx, dropped, ops), add)

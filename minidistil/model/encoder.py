@@ -33,6 +33,7 @@ from minidistil.model.context import (
     drop_backward,
     plus,
 )
+from minidistil.model.frozen_parts import frozen_parts
 from minidistil.model.handing_over import hand_over
 from minidistil.model.rows import Rows
 
@@ -230,14 +231,17 @@ def stack(blocks: Sequence[Callable], x, p: Params, context: Context):
 def stack_backward(blocks: Sequence[Callable], dhidden, cache: StackCache, ops, release=False):
     """dhidden: L+1 gradients (N,C), the last an array, the others or None  ->  dx₀, gradients.
 
-    blocks: L functions such as `block_backward`. release: see `backward`.
+    blocks: L functions such as `block_backward`. release: see `backward`. Where the bottom parts
+    are frozen, dx₀ is None, see `frozen_parts`.
     """
-    d, dx = {}, dhidden[-1]
+    d, dx, frozen = {}, dhidden[-1], frozen_parts()
     for i in reversed(range(len(cache.caches))):
+        group = cache.group_of[i]
+        if group + 1 < frozen:
+            break
         dx, d_block = blocks[i](dx, cache.caches[i], ops)
         if release:
             cache.caches[i] = None
-        group = cache.group_of[i]
         d_block = {f"layer.{group}.{name}": grad for name, grad in d_block.items()}
         for name, grad in d_block.items():
             if name in d:  # a later block uses the same parameters
@@ -247,7 +251,7 @@ def stack_backward(blocks: Sequence[Callable], dhidden, cache: StackCache, ops, 
         if group not in cache.group_of[:i]:  # nor does an earlier block use them
             hand_over({name: d[name] for name in d_block})
         dx = plus(dx, dhidden[i], ops)  # x_i is also a hidden state that is returned
-    return dx, d
+    return None if frozen else dx, d
 
 
 # ---------------------------------------------------------------- embeddings
@@ -273,7 +277,9 @@ def embed(rows: Rows, p: Params, padding_id: int, context: Context):
 
 
 def embed_backward(dx, cache: tuple, ops, dtable=None):
-    """dx₀ (N,C)  ->  gradients.  dtable: see `backward`."""
+    """dx₀ (N,C), None where they are frozen  ->  gradients.  dtable: see `backward`."""
+    if dx is None:
+        return {}
     word_cache, position_cache, type_cache, add, norm, dropped, mapping = cache
     d = {}
     if mapping is not None:

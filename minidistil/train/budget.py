@@ -10,13 +10,16 @@ import math
 import sys
 import time
 import warnings
+from collections.abc import Collection
 
 from tqdm import tqdm
 
 from minidistil.io.counts import counted
 from minidistil.io.ranks import world
+from minidistil.model.frozen_parts import frozen_up_to
 from minidistil.model.label_counts import shares_of
 from minidistil.train.gradient_sum import gradient_sum
+from minidistil.train.layer_rates import frozen_bottom, layer_rates
 from minidistil.train.optimizer import AdamW, clip_factor, global_norm, scaled
 from minidistil.train.train_config import TrainConfig
 
@@ -54,9 +57,12 @@ class Feed:
         return batches
 
 
-def step_gradients(objective, feed: Feed, config: TrainConfig, step: int) -> tuple:
+def step_gradients(
+    objective, feed: Feed, config: TrainConfig, step: int, frozen: Collection[str] = ()
+) -> tuple:  # fmt: skip
     """One step's gradients: parts and grads of all its micro-batches, as one batch would give them.
 
+    frozen: names of parameters whose gradients are left out.
     Under MPI a rank reads and computes its share of them, see `minidistil.train.gradient_sum`.
     Without `counts` of the objective, the micro-batches' means are averaged. Returns parts, grads,
     tokens (without padding) and this rank's batches [(batch, first_sequence)].
@@ -65,12 +71,12 @@ def step_gradients(objective, feed: Feed, config: TrainConfig, step: int) -> tup
     batches = _read(feed, M, step)
     mine, present = places(objective, batches, step, M)
     share = 1 if hasattr(objective, "counts") else 1 / M
-    total, parts = gradient_sum(objective, config, present), []
+    total, parts = gradient_sum(objective, config, present, frozen), []
     for number in range(ranks.rank, M + ranks.rank, ranks.size):  # rounds; the last may lack it
         new, grads = None, {}
         if number < M and present[number]:
             batch, place = mine[number // ranks.size]
-            with total.receiving():
+            with total.receiving(), frozen_up_to(frozen_bottom(config.freeze)):
                 new, grads = objective.gradients(batch, seed=config.seed, step=step, **place)
         parts.append(new)
         total.add(grads)
@@ -164,7 +170,9 @@ def steps_for(objective, data, config: TrainConfig, evaluate=None, progress: boo
 def _steps_in(seconds, objective, data, config, evaluate, progress):
     """Steps that fit, from the time of some steps, whose results are discarded, and of an
     evaluation. The seconds begin when kernels are compiled, after an evaluation and WARM steps."""
-    feed, optimizer, times = Feed(data), AdamW(objective.model.params, backend=config.backend), []
+    rates = layer_rates(objective.model, config)
+    optimizer = AdamW(objective.model.params, backend=config.backend, rates=rates)
+    feed, times = Feed(data), []
     if evaluate is not None:
         evaluate(objective.model)
     start = time.perf_counter()
@@ -172,7 +180,7 @@ def _steps_in(seconds, objective, data, config, evaluate, progress):
         before = time.perf_counter()
         if step == WARM:
             start = before
-        _, grads, _, _ = step_gradients(objective, feed, config, step)
+        _, grads, _, _ = step_gradients(objective, feed, config, step, optimizer.frozen)
         norm = global_norm(grads.values(), config.backend)
         optimizer.step(grads, scale=clip_factor(norm, config.max_grad_norm or math.inf))
         times.append(time.perf_counter() - before)

@@ -31,7 +31,7 @@ class MeasuredStep(NamedTuple):
     update: float  # seconds of clipping and AdamW
     ready: tuple  # (seconds after the beginning, bytes of gradients) of each bucket
     memory: int  # bytes of weights, moments, gradients and one micro-batch's activations
-    parameters: int  # of the student
+    parameters: int  # of the student that are trained
 
 
 class Cluster(NamedTuple):

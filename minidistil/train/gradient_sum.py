@@ -28,7 +28,7 @@ Distributed", 2020, §3.2 (buckets in reverse order).
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
@@ -44,13 +44,16 @@ BUCKET = 4 << 20  # bytes: enough for a network's full speed, few enough to begi
 POLL = 1e-4
 
 
-def gradient_sum(objective, config, present: Sequence[bool]) -> "LocalSum | Allreduced":
-    """The sum of one step. present: for each micro-batch of the batch, whether it is computed."""
+def gradient_sum(
+    objective, config, present: Sequence[bool], frozen: Collection[str] = ()
+) -> "LocalSum | Allreduced":
+    """The sum of one step. present: for each micro-batch of the batch, whether it is computed.
+    frozen: names of parameters whose gradients are left out."""
     ranks = world()
     if ranks.size == 1:
-        return LocalSum(config.backend)
+        return LocalSum(config.backend, frozen)
     return (Ordered if config.deterministic else Allreduced)(
-        objective.model, config, present, ranks
+        objective.model, frozen, config, present, ranks
     )
 
 
@@ -78,8 +81,8 @@ def carry(operation: Callable, *arrays: np.ndarray) -> Future:
 class LocalSum:
     """One process: gᵢ added up in order."""
 
-    def __init__(self, backend: str):
-        self.place, self.grads = place_of(backend), {}
+    def __init__(self, backend: str, frozen: Collection[str]):
+        self.place, self.frozen, self.grads = place_of(backend), frozen, {}
 
     def receiving(self) -> AbstractContextManager:
         """The context in which a micro-batch's gradients are computed."""
@@ -90,7 +93,7 @@ class LocalSum:
         for name, g in grads.items():
             if name in self.grads:
                 self.place.accumulate(self.grads[name], g)
-            else:
+            elif name not in self.frozen:
                 self.grads[name] = g
 
     def result(self) -> dict:
@@ -111,10 +114,12 @@ class Bucket:
         self.inbox = self.total = None  # `Ordered`: all ranks' pieces (n, piece), their sum (piece)
 
 
-def buckets(params: Mapping[str, np.ndarray], size: int) -> Iterator[Bucket]:
-    """All parameters, the last layer's first, BUCKET bytes or more each."""
+def buckets(
+    params: Mapping[str, np.ndarray], names: Sequence[str], size: int
+) -> Iterator[Bucket]:  # fmt: skip
+    """Those of the parameters, the last layer's first, BUCKET bytes or more each."""
     shapes, nbytes = {}, 0
-    for name in reversed(list(params)):
+    for name in reversed(names):
         shapes[name] = params[name].shape
         nbytes += 4 * params[name].size
         if nbytes >= BUCKET:
@@ -127,11 +132,13 @@ def buckets(params: Mapping[str, np.ndarray], size: int) -> Iterator[Bucket]:
 class Allreduced:
     """n ranks: this rank's micro-batches are added up, then each bucket is all-reduced."""
 
-    def __init__(self, model, config, present: Sequence[bool], ranks: Ranks):
+    def __init__(
+        self, model, frozen: Collection[str], config, present: Sequence[bool], ranks: Ranks
+    ):  # fmt: skip
         self.ranks, self.place, self.overlap = ranks, place_of(config.backend), config.overlap
-        self.names, self.given = list(model.params), set()
+        self.names, self.given = [name for name in model.params if name not in frozen], set()
         self.translated = getattr(model, "named", None)  # canonical names -> those of params
-        self.buckets = list(buckets(model.params, ranks.size))
+        self.buckets = list(buckets(model.params, self.names, ranks.size))
         n = ranks.size
         self.rounds = [present[i : i + n] for i in range(0, len(present), n)]
         self.started = 0

@@ -23,6 +23,7 @@ from minidistil.train import best, budget, training_state
 from minidistil.train.bert_optimizers import BertAdam, Lamb
 from minidistil.train.input_digests import inputs_of, installation
 from minidistil.train.interruption import interruptible
+from minidistil.train.layer_rates import layer_rates
 from minidistil.train.optimizer import AdamW, clip_factor, global_norm
 from minidistil.train.run_folder import Run
 from minidistil.train.schedule import SCHEDULES
@@ -106,7 +107,7 @@ def _trained(objective, data, config, run, evaluate, progress):
     config = budget.whole_batch(config, plan.get("ranks", 1))
     optimizer = OPTIMISERS[config.optimizer](
         objective.model.params, config.lr, config.betas, config.eps, config.weight_decay,
-        backend=config.backend,
+        backend=config.backend, rates=layer_rates(objective.model, config),
     )  # fmt: skip
     if hasattr(objective, "begin"):
         objective.begin(plan["steps"])
@@ -192,7 +193,7 @@ class Loop:
         state, config, before = self.state, self.config, time.perf_counter()
         with np.errstate(all="ignore"):  # checked below
             parts, grads, tokens, batches = budget.step_gradients(
-                self.objective, self.feed, config, state["step"]
+                self.objective, self.feed, config, state["step"], self.optimizer.frozen
             )
         norm = global_norm(grads.values(), config.backend)
         for name, value in (*parts.items(), ("gradient norm", norm)):

@@ -30,12 +30,14 @@ class AdamW:
     params: mapping name -> array, read at each step, so it must be a view of the model's current
         parameters (`model.params` is).
     decay: names of the parameters with weight decay; None: those of `decayed`.
+    rates: {name: what the learning rate is multiplied by} of the parameters that are trained;
+        others have no moments, and a gradient of theirs is refused. None: all, at one rate.
     """
 
     def __init__(
         self, params: Mapping[str, np.ndarray], lr: float = 5e-4, betas: tuple = (0.9, 0.999),
         eps: float = 1e-8, weight_decay: float = 0.01, decay: Collection[str] | None = None,
-        backend: str = "cpu",
+        backend: str = "cpu", *, rates: Mapping[str, float] | None = None,
     ):  # fmt: skip
         if not isinstance(params, Mapping):
             raise TypeError(f"params must be {{name: array}}, not {short(params)}")
@@ -43,6 +45,8 @@ class AdamW:
             raise TypeError(f"decay must be a list of names, not {short(decay)}")
         if unknown := sorted(set(map(str, decay or ())) - set(params)):
             raise ValueError(f"decay names parameters that are not there: {several(unknown)}")
+        if unknown := sorted(set(map(str, rates or ())) - set(params)):
+            raise ValueError(f"rates name parameters that are not there: {several(unknown)}")
         self.update_all = _kernel("adamw", "update_all", backend)
         # A model's `params` copies from a device; `arrays` are on the device and updated there.
         self.params = params = getattr(params, "arrays", params)
@@ -52,10 +56,12 @@ class AdamW:
         self.eps = number("eps", eps, 0)
         self.weight_decay = number("weight_decay", weight_decay, 0)
         self.decay = decayed(params) if decay is None else frozenset(decay)
+        self.rates = dict.fromkeys(params, 1.0) if rates is None else dict(rates)
+        self.frozen = frozenset(params) - frozenset(self.rates)
         self.t = 0
         self.place, self.backend = place_of(backend), backend
-        self.m = {name: self.place.zeros_like(p) for name, p in params.items()}
-        self.v = {name: self.place.zeros_like(p) for name, p in params.items()}
+        self.m = {name: self.place.zeros_like(params[name]) for name in self.rates}
+        self.v = {name: self.place.zeros_like(params[name]) for name in self.rates}
 
     def step(
         self, grads: Mapping[str, np.ndarray], lr: float | None = None, scale: float = 1.0
@@ -86,11 +92,19 @@ class AdamW:
                     f"gradient {name!r} has shape {g.shape}, its parameter {self.m[name].shape}"
                 )
         self.t += 1
-        fresh = self.updated(grads, lr, self.t, scale)
-        for name, new in zip(grads, fresh, strict=True):
-            if isinstance(new, np.ndarray):
-                new.flags.writeable = False  # so a model can store it without copying
-            yield name, new
+        for rate, some in self._by_rate(grads):
+            fresh = self.updated(some, lr * rate, self.t, scale)
+            for name, new in zip(some, fresh, strict=True):
+                if isinstance(new, np.ndarray):
+                    new.flags.writeable = False  # so a model can store it without copying
+                yield name, new
+
+    def _by_rate(self, grads):
+        """[(rate, its gradients)]: a group for each rate, as PyTorch's parameter groups."""
+        groups = {}
+        for name, g in grads.items():
+            groups.setdefault(self.rates[name], {})[name] = g
+        return groups.items()
 
     def updated(self, grads, lr, t, scale):
         """grads: name -> array  ->  yields each new parameter of step t."""

@@ -20,6 +20,8 @@ class TrainConfig:
     steps, tokens, minutes, epochs: the budget, exactly one of them. The others are converted to
         steps before the first step, as the schedule needs their number. A step is one update of
         the parameters; tokens do not include padding.
+    layer_decay, freeze: learning rates by layer, and parts of the model that are not trained, see
+        `minidistil.train.layer_rates`.
     optimizer: adamw, or bertadam or lamb as `minidistil.train.bert_optimizers` has them.
     warmup: steps when an integer, a share of all steps when a fraction below 1.
     max_grad_norm: 0 means no clipping.
@@ -65,6 +67,8 @@ class TrainConfig:
     measure: tuple = ()
     class_weights: tuple | None = None
     label_smoothing: float = 0.0
+    layer_decay: float = 1.0
+    freeze: tuple = ()
 
     def __post_init__(self):
         pair = self.betas if isinstance(self.betas, list | tuple) else ()
@@ -75,6 +79,8 @@ class TrainConfig:
         object.__setattr__(self, "betas", tuple(pair))
         measure = (self.measure,) if isinstance(self.measure, str) else tuple(self.measure or ())
         object.__setattr__(self, "measure", measure)
+        freeze = (self.freeze,) if isinstance(self.freeze, str | int) else tuple(self.freeze)
+        object.__setattr__(self, "freeze", freeze)
         self._check_labels()
         given = [name for name in BUDGETS if getattr(self, name) is not None]
         if len(given) != 1:
@@ -96,6 +102,8 @@ class TrainConfig:
             raise ValueError(
                 f"warmup must be a share below 1 or a whole number of steps, not {self.warmup!r}"
             )
+        if not 0 < number("layer_decay", self.layer_decay) <= 1:
+            raise ValueError(f"layer_decay must be above 0 and at most 1, not {self.layer_decay!r}")
         one_of("optimizer", self.optimizer, OPTIMIZERS)
         one_of("schedule", self.schedule, SCHEDULES)
         one_of("backend", self.backend, BACKENDS)

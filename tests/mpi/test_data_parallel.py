@@ -9,6 +9,8 @@ import pytest
 from mpi_launch import SIZES, SMALL, minidistil, run
 from safetensors.numpy import load_file
 
+from minidistil.train.layer_rates import part_of
+
 TOY = Path(__file__).parent.parent / "mpi_toy.py"
 
 
@@ -88,6 +90,18 @@ def test_pretraining_with_dropout_has_the_bits_of_one_process(text, teacher, tmp
     for name in ("model.safetensors", "vocab.txt", "config.json"):
         assert (out / name).read_bytes() == (teacher / name).read_bytes()
     assert logged(out) == logged(teacher), "losses and evaluations"
+
+
+@pytest.mark.parametrize("overlap", ["--overlap", "--no-overlap"])
+def test_frozen_parts_have_the_bits_of_one_process(text, teacher, tmp_path, overlap):
+    how = ("--freeze", "embeddings,1", "--layer-decay", "0.5", overlap, "--steps", 4)
+    command = ("pretrain", "--model", teacher, "--data", text, *SMALL, *how)
+    run(1, minidistil(*command, "--out", tmp_path / "one", "--accumulate", 2))
+    run(2, minidistil(*command, "--out", tmp_path / "two"))
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    assert same_bits(two, one)
+    before = load_file(teacher / "model.safetensors")
+    assert {part_of(n) for n, x in one.items() if not np.array_equal(x, before[n])} == {0, None}
 
 
 def test_distillation_with_a_cache_has_the_bits_of_one_process(text, teacher, tmp_path):

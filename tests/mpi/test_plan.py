@@ -85,6 +85,25 @@ def test_a_pair_of_configs_is_measured(config, capsys):
     assert "8 nodes × 1 × 64" in shown and shown.count("assumed: ") == 2
 
 
+def test_frozen_parts_are_not_sent(config, capsys, monkeypatch):
+    monkeypatch.setattr("minidistil.cli.plan.BUCKET", 1)  # a bucket for each layer
+    embeddings = (60 + 32) * 16 + 2 * 16  # the tables of DistilBERT, and a LayerNorm
+    command = ["plan", "--teacher", str(config), *SMALL, "--json", "--freeze"]
+    low, block = (measured(capsys, [*command, part]) for part in ("embeddings", "0"))
+    whole = measured(capsys, command[:-1])
+    assert whole["parameters"] - low["parameters"] == embeddings
+    assert whole["ready"][-1][1] == block["ready"][-1][1] == 4 * embeddings
+    assert len(whole["ready"]) - 1 == len(low["ready"]) == len(block["ready"])
+    for found in (whole, low, block):
+        assert sum(nbytes for _, nbytes in found["ready"]) == 4 * found["parameters"]
+    assert low["memory"] < whole["memory"]
+
+
+def measured(capsys, command):
+    assert main(command) == 0
+    return json.loads(capsys.readouterr().out)["measured"]
+
+
 @pytest.mark.parametrize(("option", "value", "words"), [
     ("--nodes", "0", "--nodes must be above 0, not 0"), ("--network", "fast", "25Gbit or 3GB"),
     ("--teacher", "./nothing", "is not a folder"),

@@ -103,7 +103,9 @@ def embed(flat, places: Places, p: Params, context: Context):
 
 
 def embed_backward(dx, cache: tuple, ops):
-    """dx₀ (B·T,C)  ->  gradients."""
+    """dx₀ (B·T,C), None where they are frozen  ->  gradients."""
+    if dx is None:
+        return {}
     linear, gather, position_cache, add, dropped, specials = cache
     d = {}
     dtokens, dposition = ops.add.backward(drop_backward(dx, dropped, ops), add)
