@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 
 from minidistil.cli.reproduce.answer_text import promise_answer, row_text
-from minidistil.cli.reproduce.promise import has_student, kept_by, read_promise
+from minidistil.cli.reproduce.promise import has_student, kept_by, measured_in, read_promise
 from minidistil.cli.reproduce.results_page import PAGE, write
 from minidistil.cli.reproduce.row_file import PROMISE, names, read_row
 from minidistil.cli.reproduce.run_row import MINILM, Settings, default_folder, result_of
@@ -82,8 +82,8 @@ def _promise(kind, args):
     promise, missing = read_promise(), []
     rows = [row for row in _rows() if has_student(row, promise)]
     if args.stored:
-        missing = [row.name for row in rows if kind not in row.results]
-        rows = [row for row in rows if kind in row.results]
+        missing = [row.name for row in rows if not measured_in(row, kind, promise)]
+        rows = [row for row in rows if measured_in(row, kind, promise)]
     if not rows:
         raise ValueError(f"no row has a {kind} result of {promise.student}; leave out --stored")
     beside, results = Path(args.out or default_folder(PROMISE, args.quick)), []

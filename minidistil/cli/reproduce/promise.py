@@ -61,6 +61,11 @@ def has_student(row: ResultsRow, promise: Promise) -> bool:
     return any(stage.name == promise.student for stage in row.stages) and not row.shares
 
 
+def measured_in(row: ResultsRow, kind: str, promise: Promise) -> bool:
+    """Whether a row's stored result, "full" or "quick", has the promise's student."""
+    return promise.student in row.results.get(kind, {}).get("stages", {})
+
+
 def kept_by(promise: Promise, results: Sequence[tuple[ResultsRow, Mapping]]) -> list[TaskKept]:
     """(row, its result)  ->  what the student of each row reaches."""
     found = []

@@ -12,9 +12,9 @@ from minidistil.cli.reproduce.paper_section import paper_section
 from minidistil.cli.reproduce.promise import (
     Promise,
     claims,
-    has_student,
     kept_by,
     macro_average,
+    measured_in,
 )
 from minidistil.cli.reproduce.results_pictures import draw_kept, draw_labels
 from minidistil.cli.reproduce.row_file import ResultsRow
@@ -47,8 +47,8 @@ MEANINGS = {
     "same-start": "starts as some of the teacher's layers and learns from the labels alone",
     "general-start": "starts as the student of the row `general` and learns from the labels alone",
     "random-start": "starts as random weights and learns from the labels alone",
-    "small": "is the distilled student without the word vectors that the training texts do not use",
-    "int8": "is that student with its matrices in int8",
+    "small": "is the distilled student without the word vectors that the training texts use least",
+    "int8": "has its matrices in int8; its command names the student that it is made from",
 }
 AVERAGE = "The last line has the means of the medians, and what the distilled students' mean keeps."
 PROMISED = """\
@@ -63,7 +63,8 @@ labels, {few} those whose labels are known, {minilm} is MiniLM, {weights} the te
 with minidistil, {seed} the seed, and {NAME} the model NAME of the table, of the same seed. Energy
 of training is that of the model's own command, without those of the models that it starts from.
 Speed and energy of reading are those of 32 sentences of uneven lengths (SST-2's); the models read
-them in turns."""
+them in turns. Energy comes from the processor's counters (RAPL), or else from processor time and an
+assumed power of a busy core, as each row says."""
 
 
 def write(rows: Sequence[ResultsRow], promise: Promise, folder: Path) -> Path:
@@ -93,7 +94,7 @@ def page(rows: Sequence[ResultsRow], promise: Promise) -> str:
     parts = [INTRODUCTION]
     if tasks := of_tasks(rows):
         parts += _tasks(tasks)
-    kept = [(row, row.results["full"]) for row in measured if has_student(row, promise)]
+    kept = [(row, row.results["full"]) for row in measured if measured_in(row, "full", promise)]
     if kept:
         parts += _promise(promise, kept_by(promise, kept))
     if curves := label_curves(rows):
