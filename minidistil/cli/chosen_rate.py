@@ -8,7 +8,7 @@ from pathlib import Path
 from minidistil.io import files
 from minidistil.io.console import one_line
 from minidistil.io.ranks import world
-from minidistil.train.rate_search import search_rate
+from minidistil.train.rate_search import FEWEST, search_rate
 from minidistil.train.train_config import TrainConfig
 
 SEARCH = "search"
@@ -52,8 +52,10 @@ def _search(name, objective, data, config, evaluate):
     best, losses = search_rate(objective, data, config, evaluate)
     if world().rank == 0:
         others = ", ".join(f"{rate:g}: {_shown(loss)}" for rate, loss in losses.items())
+        end = {min(losses): "; none lower was tried", max(losses): "; none higher was tried"}
         print(one_line(f"learning rate of {name}: {best:g} (held-out loss after a tenth of the "
-                       f"steps: {others})"), file=sys.stderr)  # fmt: skip
+                       f"steps, at least {FEWEST}: {others}){end.get(best, '')}"),
+              file=sys.stderr)  # fmt: skip
     return {"best": best, "losses": [[rate, loss] for rate, loss in losses.items()]}
 
 

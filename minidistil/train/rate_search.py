@@ -2,7 +2,8 @@
 
 The rates are a factor of √10 apart, two below and two above the usual one. While the best of them
 is the lowest or the highest, the next one beyond it is tried, too. A short run has a tenth of the
-steps and its own schedule, down to zero, so that a rate is judged by where training ends with it.
+steps, at least FEWEST, and its own schedule, down to zero, so that a rate is judged by where
+training ends with it; a warm-up takes the same share of its steps as of the run's.
 A rate at which the loss or a gradient is not finite has no loss.
 
 The run that follows begins with the weights as they were.
@@ -22,6 +23,7 @@ from minidistil.train.train_config import TrainConfig
 
 FACTOR, AROUND, FURTHER = math.sqrt(10), 2, 3  # between rates; on each side; beyond these at most
 SHARE, FEWEST = 10, 20  # a short run's steps: a tenth, but not fewer
+LONGEST_WARMUP = 0.99  # of its steps
 
 
 def search_rate(
@@ -33,9 +35,11 @@ def search_rate(
     less being better. Raises FloatingPointError where no rate gives a finite loss, and ValueError
     where the evaluation has none.
     """
-    steps = max(FEWEST, steps_for(objective, data, config, evaluate) // SHARE)
+    steps = steps_for(objective, data, config, evaluate)
+    warmup = config.warmup if config.warmup < 1 else min(config.warmup / steps, LONGEST_WARMUP)
     short = dataclasses.replace(
-        config, steps=steps, tokens=None, minutes=None, epochs=None, patience=None, keep="last",
+        config, steps=max(FEWEST, steps // SHARE), tokens=None, minutes=None, epochs=None,
+        patience=None, keep="last", warmup=warmup,
     )  # fmt: skip
     start = {name: np.array(x) for name, x in objective.model.params.items()}
     losses = {}

@@ -61,6 +61,17 @@ def test_every_student_has_its_own(world, tmp_path, capsys, short, monkeypatch):
     assert found_in(out) == (stored, used)
 
 
+@pytest.mark.parametrize(("best", "end"), [(0.1, "none lower was tried"), (0.3, ""),
+                                           (1.0, "none higher was tried")])  # fmt: skip
+def test_a_choice_at_an_end_is_said(monkeypatch, capsys, best, end):
+    losses = {rate: abs(rate - best) for rate in (0.1, 0.3, 1.0)}
+    monkeypatch.setattr(chosen_rate, "search_rate", lambda *_: (best, losses))
+    assert chosen_rate._search("the model", None, None, None, None)["best"] == best
+    said = capsys.readouterr().err
+    assert said.startswith(f"learning rate of the model: {best:g} (held-out loss") and "20" in said
+    assert said.rstrip().endswith(end or ")")
+
+
 def test_refused(world, tmp_path, capsys):
     out = tmp_path / "out"
     argv = ["finetune", "--model", world.teacher, "--data", world.labelled, "--out", str(out)]

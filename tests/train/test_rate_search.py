@@ -63,6 +63,14 @@ def test_a_rate_that_is_not_finite_is_not_chosen(monkeypatch):
         search_rate(ToyObjective(), ToyData(), config(lr=1e-3), evaluate)
 
 
+@pytest.mark.parametrize(("warmup", "share"), [(0.05, 0.05), (0, 0), (100, 0.25), (900, 0.99)])
+def test_a_warm_up_in_steps_is_shortened(warmup, share, monkeypatch):
+    """Was: 100 steps of warm-up in a run of 40, which never reached the rate."""
+    chosen, evaluate = made_up(monkeypatch, lambda rate: abs(rate - 1e-3))
+    search_rate(ToyObjective(), ToyData(), config(steps=400, lr=1e-3, warmup=warmup), evaluate)
+    assert {c.warmup for c in chosen} == {share} and {c.steps for c in chosen} == {40}
+
+
 def test_a_tenth_of_the_steps_of_any_budget(monkeypatch):
     chosen, evaluate = made_up(monkeypatch, lambda rate: abs(rate - 1e-3))
     budget = config(steps=None, epochs=200, lr=1e-3)
