@@ -47,6 +47,7 @@ MEANINGS = {
     "same-start": "starts as some of the teacher's layers and learns from the labels alone",
     "general-start": "starts as the student of the row `general` and learns from the labels alone",
     "random-start": "starts as random weights and learns from the labels alone",
+    "two-stage": "learns as the distilled one, but starts as the student of the row `general`",
     "small": "is the distilled student without the word vectors that the training texts use least",
     "int8": "has its matrices in int8; its command names the student that it is made from",
 }
