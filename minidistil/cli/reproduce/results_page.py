@@ -24,7 +24,7 @@ from minidistil.io import files
 from minidistil.io.outputs import check_file
 
 PAGE, KEPT, LABELS = "results.md", "results-kept.png", "results-labels.png"
-TEACHER, DISTILLED = "teacher", "distilled"
+TEACHER, DISTILLED, TWO_STAGE = "teacher", "distilled", "two-stage"
 ALONE = ("same-start", "general-start", "random-start")  # they learn from the labels alone
 MADE = "<!-- made by `minidistil reproduce --page` -->"
 INTRODUCTION = f"""\
@@ -47,9 +47,9 @@ MEANINGS = {
     "same-start": "starts as some of the teacher's layers and learns from the labels alone",
     "general-start": "starts as the student of the row `general` and learns from the labels alone",
     "random-start": "starts as random weights and learns from the labels alone",
-    "two-stage": "learns as the distilled one, but starts as the student of the row `general`",
-    "small": "is the distilled student without the word vectors that the training texts use least",
-    "int8": "has its matrices in int8; its command names the student that it is made from",
+    TWO_STAGE: "learns as the distilled one, but starts as the student of the row `general`",
+    "small": "is a distilled student without the word vectors that the training texts use least",
+    "int8": "is that student with its matrices in int8",
 }
 AVERAGE = "The last line has the means of the medians, and what the distilled students' mean keeps."
 PROMISED = """\
@@ -141,7 +141,7 @@ def _with_span(s):
 def _tasks(tasks):
     """The table with a line for each task, and the picture of what is kept."""
     shown = dict.fromkeys(s.name for _, found in tasks for s in found)
-    kinds = [kind for kind in (TEACHER, DISTILLED, *ALONE) if kind in shown]
+    kinds = [kind for kind in (TEACHER, DISTILLED, TWO_STAGE, *ALONE) if kind in shown]
     lines, better = [], []
     for row, found in tasks:
         of = {s.name: s for s in found}
