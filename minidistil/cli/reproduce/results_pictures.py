@@ -7,9 +7,8 @@ from minidistil.cli.reproduce.summary import Summary
 from minidistil.io.files import writing
 
 COLORS = {
-    "teacher": "#7f8c8d", "distilled": "#c0392b", "same-start": "#2980b9",
-    "random-start": "#8e44ad", "general-start": "#16a085", "two-stage": "#d63384", "small": "#e67e22",
-    "int8": "#27ae60",
+    "teacher": "#7f8c8d", "distilled": "#c0392b", "two-stage": "#d63384", "same-start": "#2980b9",
+    "general-start": "#16a085", "random-start": "#8e44ad", "small": "#e67e22", "int8": "#27ae60",
 }  # fmt: skip
 OTHERS = "#2c3e50"
 LOWEST, BELOW = 88, "v"  # per cent kept at the lower edge, and the mark of what is below it
