@@ -49,7 +49,7 @@ MEANINGS = {
     "random-start": "starts as random weights and learns from the labels alone",
     TWO_STAGE: "learns as the distilled one, but starts as the student of the row `general`",
     "small": "is a distilled student without the word vectors that the training texts use least",
-    "int8": "is that student with its matrices in int8",
+    "int8": "is a distilled student with its matrices in int8",
 }
 AVERAGE = "The last line has the means of the medians, and what the distilled students' mean keeps."
 PROMISED = """\
