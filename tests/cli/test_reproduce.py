@@ -8,7 +8,7 @@ import shutil
 import pytest
 from numba import get_num_threads
 
-from minidistil.cli import main, parser_of
+from minidistil.cli import main, parser_of, reproduce
 from minidistil.cli.reproduce import model_speed, row_file, run_row, stages
 from minidistil.cli.reproduce.few_labels import with_few_labels
 from minidistil.cli.reproduce.prepared_data import PREPARE
@@ -119,6 +119,30 @@ def test_another_command_in_the_folder_is_refused(row, tmp_path, capsys):
     capsys.readouterr()
     assert main(["reproduce", *row]) == 2
     assert "distilled-0 was made by another command, distill" in capsys.readouterr().err
+
+
+def test_a_command_that_failed_leaves_nothing_behind(row, tmp_path, capsys):
+    wrong = [*row]
+    wrong[row.index("--minilm") + 1] = str(tmp_path)
+    assert main(["reproduce", *wrong]) == 2
+    capsys.readouterr()
+    reproduced(capsys, *row)
+
+
+def test_other_paths_to_the_same_folder_continue(row, tmp_path, capsys, monkeypatch):
+    reproduced(capsys, *row)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run_row, "data_of", lambda argv: pytest.fail(f"is run again: {argv}"))
+    reproduced(capsys, *row[:-1], "out")
+
+
+def test_ctrl_c_says_how_to_continue(row, capsys, monkeypatch):
+    def stops(argv):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_row, "data_of", stops)
+    assert main(["reproduce", *row]) == 130
+    assert reproduce.AGAIN in capsys.readouterr().err
 
 
 def test_quick_is_one_seed_and_a_tenth(row, tmp_path, capsys):

@@ -9,6 +9,7 @@ the rows are listed, with about how long each takes.
 """
 
 import os
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from minidistil.cli.reproduce.stages import minutes_of
 from minidistil.io.console import Answer
 
 EXAMPLE = "trec --quick --data ~/data"
+AGAIN = "the same command again continues: what is finished is not run twice"
 
 
 def add_options(parser):
@@ -106,7 +108,11 @@ def _result(row, out, kind, args):
     if args.data is None and any(one.data["folder"] for one in rows):
         raise ValueError("the data is missing; name its folder with --data, or in MINIDISTIL_DATA")
     how = Settings(Path(args.data or "."), args.minilm, args.quick, args.threads)
-    result = result_of(row, out, how)
+    try:
+        result = result_of(row, out, how)
+    except KeyboardInterrupt:
+        print(AGAIN, file=sys.stderr)
+        raise
     if args.record and result:
         row.store(kind, result)
     return result

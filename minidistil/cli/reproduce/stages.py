@@ -69,7 +69,7 @@ def model_of(stage: Stage, seed: int | None, out: Path, names: dict) -> Path:
 def _measured(row, model, folder, names, answer):
     """The numbers of a stage's model, which are kept in the stage's folder."""
     if not (folder / MEASURED).is_file():
-        measure = [*_words(row.measure, names), "--model", str(model)]
+        measure = [*_filled(row.measure.split(), names), "--model", str(model)]
         write_json(folder / MEASURED, answer(measure))
     record = _record_of(folder)
     training = read_json(record) if record.is_file() else {}
@@ -87,27 +87,28 @@ def _folder(stage, seed):
 def _run(stage, folder, names, quick, answer):
     """Run or resume a command, unless its model is there.
 
-    A file beside the folder keeps the command and its energy, which is added up when it is resumed.
-    Raises ValueError where the folder is of another command.
+    A file beside the folder keeps the command as the row has it, without the paths of a machine,
+    and its energy, which is added up when it is resumed. Raises ValueError where the folder is of
+    another command.
     """
-    words = _words(stage.command, names)
-    command = [*(_tenth(words) if quick else words), "--out", str(folder)]
-    file, kept = _record_of(folder), {"command": command, "joules": 0.0, "seconds": 0.0}
-    if file.is_file():
+    words = stage.command.split()
+    words = _tenth(words) if quick else words
+    file, kept = _record_of(folder), {"command": words, "joules": 0.0, "seconds": 0.0}
+    if folder.is_dir() and file.is_file():
         kept = read_json(file)
-        if kept["command"] != command:
+        if kept["command"] != words:
             raise ValueError(
                 f"{folder} was made by another command, {' '.join(kept['command'])}; remove it, or "
                 f"give another --out"
             )
     if (folder / "config.json").is_file() and (folder / "report.json").is_file():
         return
-    if (folder / "run.json").is_file():
-        command = [command[0], "--resume", "--out", str(folder)]
+    resumed = (folder / "run.json").is_file()
+    options = ["--resume"] if resumed else _filled(words[1:], names)
     used, began = Energy(), time.perf_counter()
     try:
         with used:
-            answer(command)
+            answer([words[0], *options, "--out", str(folder)])
     finally:
         seconds = time.perf_counter() - began
         for name, more in (("joules", used.joules), ("seconds", seconds)):
@@ -119,9 +120,9 @@ def _record_of(folder):
     return folder.with_name(f"{folder.name}.stage.json")
 
 
-def _words(command, names):
+def _filled(words, names):
     """A command's words, with what its placeholders stand for. A path may hold spaces."""
-    return [word.format(**names) for word in command.split()]
+    return [word.format(**names) for word in words]
 
 
 def _tenth(words):
