@@ -20,6 +20,7 @@ class Promise:
     """The student's stage and what is promised of it: shares of 1.
 
     smaller: fewer bytes on disk; faster: 0.6 is 1.6 times as fast; kept: of the teacher's metric.
+    notes: sentences for the page of results.
     """
 
     use: str
@@ -27,6 +28,7 @@ class Promise:
     smaller: float
     faster: float
     kept: float
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -182,4 +182,6 @@ def _promise(promise, found):
         f"* **{claim.promised}: {'yes' if claim.holds else 'no'}**, {claim.measured}"
         for claim in claims(promise, found)
     )
-    return ["## 60 % smaller, 60 % faster, 97 % kept", PROMISED, checked, markdown(header, lines)]
+    notes = "\n\n".join(promise.notes)
+    return ["## 60 % smaller, 60 % faster, 97 % kept", PROMISED, checked, notes,
+            markdown(header, lines)]  # fmt: skip
