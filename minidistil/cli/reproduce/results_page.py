@@ -163,7 +163,7 @@ def _tasks(tasks):
     meanings = [f"* **{kind.replace('-', ' ')}** {MEANINGS[kind]}"
                 for kind in shown if kind in MEANINGS]  # fmt: skip
     return [
-        "## Tasks", markdown(header, lines), AVERAGE, "\n".join(meanings),
+        "## Tasks", markdown(header, lines, words=2), AVERAGE, "\n".join(meanings),
         f"![Share of the teacher's metric that a student keeps, against size and speed]({KEPT})",
     ]  # fmt: skip
 

@@ -24,7 +24,8 @@ def row_section(row: ResultsRow) -> str:
     parts += ["\n".join(f"* {note}" for note in row.notes)] * bool(row.notes)
     if row.search:
         tried = [[one["stage"], f"`{one['tried']}`", f"{one['score']:.4f}"] for one in row.search]
-        parts.append(markdown(["what was tried", "options", "score on the held-out part"], tried))
+        header = ["what was tried", "options", "score on the held-out part"]
+        parts.append(markdown(header, tried, words=2))
     commands = [f"minidistil {stage.command} --out {{{stage.name}}}"
                 for stage in row.stages if stage.command]  # fmt: skip
     if row.measure:
@@ -45,9 +46,9 @@ def models_table(found: Iterable[tuple[str, list[Summary]]]) -> str:
     return markdown([HEADER[i] for i in kept], [[line[i] for i in kept] for line in lines])
 
 
-def markdown(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown, whose numbers are aligned to the right."""
-    rule = ["---", *["---:"] * (len(header) - 1)]
+def markdown(header: Sequence[str], lines: Iterable[Sequence[str]], words: int = 1) -> str:
+    """A table in Markdown: the first columns hold words, the others numbers, aligned right."""
+    rule = ["---"] * words + ["---:"] * (len(header) - words)
     return "\n".join(f"| {' | '.join(line)} |" for line in (header, rule, *lines))
 
 
