@@ -179,7 +179,7 @@ def test_rows_of_the_package(capsys):
 @pytest.mark.parametrize(("argv", "message"), [
     (["gone"], "there is no row 'gone'; choose "),
     (["own-teacher-trec"], "the data is missing; name its folder with --data"),
-    (["trec", "--data", "nowhere"], "no data at nowhere/nltk-labelled/qc; get it from"),
+    (["clinc150", "--data", "nowhere"], "no data at nowhere/clinc150; get it from"),
 ])  # fmt: skip
 def test_refused(argv, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
