@@ -9,7 +9,7 @@ import pytest
 from numba import get_num_threads
 
 from minidistil.cli import main, parser_of, reproduce
-from minidistil.cli.reproduce import model_speed, row_file, run_row, stages
+from minidistil.cli.reproduce import model_speed, prepared_data, row_file, run_row, stages
 from minidistil.cli.reproduce.few_labels import with_few_labels
 from minidistil.cli.reproduce.prepared_data import PREPARE
 from minidistil.io.energy import Energy
@@ -268,6 +268,23 @@ def test_pairs_of_mrpc(tmp_path):
         assert json.loads(found[part].read_text()) == {
             "text": 'He said " no " .', "text_pair": "No , he said .", "label": "1",
         }  # fmt: skip
+
+
+def test_held_out_sentences_of_sst2(tmp_path, monkeypatch):
+    """Of a held-out sentence a model learns the phrases only that another sentence has too."""
+    rows = {"a bad film": 0, "bad film": 0, "a bad": 0, "a good film": 1, "good film": 1, "a": 1}
+    lines = [f"{text} \t{label}" for text, label in rows.items()]
+    (tmp_path / "train.tsv").write_text("\n".join(["sentence\tlabel", *lines]) + "\n")
+    monkeypatch.setattr(prepared_data, "HELD_OUT_SENTENCES", 1)
+    found = PREPARE["sst2"](tmp_path, tmp_path / "out")
+    train, dev = (
+        {row["text"]: row["label"] for row in map(json.loads, found[part].read_text().splitlines())}
+        for part in ("train", "dev")
+    )
+    assert dev in ({"a bad film": "0"}, {"a good film": "1"})
+    bad, good = ["a bad film", "bad film", "a bad"], ["a good film", "good film"]
+    seen = good if "a bad film" in dev else bad
+    assert train == {text: str(rows[text]) for text in [*seen, "a"]}
 
 
 # ------------------------------------------------------- energy

@@ -16,6 +16,7 @@ from minidistil.data.sources import MOVIE_REVIEWS, documents, examples
 from minidistil.io import files
 from minidistil.tasks.token_classification.data import tagged_sentences
 
+HELD_OUT_SENTENCES = 700  # of the 6,885 of SST-2
 TRAIN_ARTICLES = 40  # of the 48 of XQuAD
 IMDB, REVIEWS = 24000, 4000  # the first of movie-reviews are IMDB's; how many are read
 LAST = 50  # words of a review
@@ -24,6 +25,25 @@ LAST = 50  # words of a review
 def glue(folder: Path, out: Path) -> dict[str, Path]:
     """GLUE has no labels of its test sets, so that its development sets are measured on."""
     return {"train": folder / "train.tsv", "test": folder / "dev.tsv"}
+
+
+def sst2(folder: Path, out: Path) -> dict[str, Path]:
+    """SST-2: its training set has sentences and the phrases of their parse trees. "dev" has whole
+    sentences, like the development set, and "train" the phrases that other sentences have: a
+    phrase held out at random would be a part of a sentence that a model has learnt from."""
+    rows = [(text.strip(), label) for text, _, label in examples(folder / "train.tsv")]
+    sentences = _sentences_of({text for text, _ in rows})
+    held = set(random.Random(0).sample(sentences, HELD_OUT_SENTENCES))
+    kept = set().union(*(_phrases(text) for text in sentences if text not in held))
+    parts = {
+        "train": [row for row in rows if row[0] in kept],
+        "dev": [row for row in rows if row[0] in held],
+    }
+    found = {
+        part: _json_lines(out / f"{part}.jsonl", ({"text": t, "label": y} for t, y in some))
+        for part, some in parts.items()
+    }
+    return found | {"test": folder / "dev.tsv"}
 
 
 def mrpc(folder: Path, out: Path) -> dict[str, Path]:
@@ -122,7 +142,8 @@ def unlabelled(folder: Path, out: Path) -> dict[str, Path]:
 
 
 PREPARE: dict[str, Callable] = {
-    f.__name__: f for f in (glue, films, mrpc, trec, clinc, ncbi, wnut, xquad, reviews, unlabelled)
+    f.__name__: f
+    for f in (glue, sst2, films, mrpc, trec, clinc, ncbi, wnut, xquad, reviews, unlabelled)
 }
 
 
@@ -135,6 +156,23 @@ def prepare(data: dict, root: Path, out: Path) -> dict[str, Path]:
             f"--data, or set MINIDISTIL_DATA"
         )
     return PREPARE[data["prepare"]](folder, out)
+
+
+def _sentences_of(texts):
+    """The texts that are no phrase of another, sorted."""
+    found, phrases = [], set()
+    for text in sorted(texts, key=lambda text: (-len(text.split()), text)):
+        if text not in phrases:
+            found.append(text)
+            phrases |= _phrases(text)
+    return found
+
+
+def _phrases(text):
+    """Each sequence of words of a text."""
+    words = text.split()
+    ends = range(len(words) + 1)
+    return {" ".join(words[i:j]) for i in ends for j in ends[i + 1 :]}
 
 
 def _sentences(path):
