@@ -350,6 +350,7 @@ fact("The three losses weigh the same", "corrected",
      f"makes {5 * step.parts['ce'] / step.loss:.0%} of the total soft targets")  # fmt: skip
 
 # %%
+# Our own table of this kind, three seeds a line, is in results.md, "The paper's figures".
 ablation = {"soft targets": -2.96, "direction": -1.46, "masked words": -0.31, "start": -3.69}
 fig, ax = plt.subplots(figsize=(7, 2.2))
 names = ["random start", "without soft targets", "without direction", "without masked words"]

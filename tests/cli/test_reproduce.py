@@ -9,7 +9,7 @@ import pytest
 from numba import get_num_threads
 
 from minidistil.cli import main, parser_of, reproduce
-from minidistil.cli.reproduce import model_speed, prepared_data, row_file, run_row, stages
+from minidistil.cli.reproduce import model_speed, row_file, run_row, stages
 from minidistil.cli.reproduce.few_labels import with_few_labels
 from minidistil.cli.reproduce.prepared_data import PREPARE
 from minidistil.io.energy import Energy
@@ -256,35 +256,6 @@ def test_few_labels_of_each_class_and_nested(tmp_path):
     assert sorted(label for _, label in few) == ["often", "rare"]
     assert len(more) == 11 and set(few) < set(more) < set(all_) and len(all_) == 103
     assert few == taken(0.01) and [text for text, _ in all_] != [row["text"] for row in rows]
-
-
-def test_pairs_of_mrpc(tmp_path):
-    header = "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String"
-    for part in ("train", "dev"):
-        text = f'\ufeff{header}\n1\t7\t8\tHe said " no " .\tNo , he said .'
-        (tmp_path / f"{part}.tsv").write_text(text, encoding="utf-8")
-    found = PREPARE["mrpc"](tmp_path, tmp_path / "out")
-    for part in ("train", "test"):
-        assert json.loads(found[part].read_text()) == {
-            "text": 'He said " no " .', "text_pair": "No , he said .", "label": "1",
-        }  # fmt: skip
-
-
-def test_held_out_sentences_of_sst2(tmp_path, monkeypatch):
-    """Of a held-out sentence a model learns the phrases only that another sentence has too."""
-    rows = {"a bad film": 0, "bad film": 0, "a bad": 0, "a good film": 1, "good film": 1, "a": 1}
-    lines = [f"{text} \t{label}" for text, label in rows.items()]
-    (tmp_path / "train.tsv").write_text("\n".join(["sentence\tlabel", *lines]) + "\n")
-    monkeypatch.setattr(prepared_data, "HELD_OUT_SENTENCES", 1)
-    found = PREPARE["sst2"](tmp_path, tmp_path / "out")
-    train, dev = (
-        {row["text"]: row["label"] for row in map(json.loads, found[part].read_text().splitlines())}
-        for part in ("train", "dev")
-    )
-    assert dev in ({"a bad film": "0"}, {"a good film": "1"})
-    bad, good = ["a bad film", "bad film", "a bad"], ["a good film", "good film"]
-    seen = good if "a bad film" in dev else bad
-    assert train == {text: str(rows[text]) for text in [*seen, "a"]}
 
 
 # ------------------------------------------------------- energy

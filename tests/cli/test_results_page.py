@@ -106,7 +106,8 @@ def test_what_the_paper_leaves_out():
     assert "All signs are the paper's. The order from the largest drop to the" in text
     assert "smallest is the same." in text
     text = page([ablation(all=0.4, without_ce=0.41, without_mlm=0.39)], read_promise())
-    assert "The sign is another one of without ce. The order" in text
+    assert "| +1.00 | −2.96 |" in text
+    assert "The sign is not the paper's: without ce. The order" in text
     assert "is here without mlm, without ce, there without ce, without mlm." in text
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from minidistil.cli.reproduce.row_file import ResultsRow
-from minidistil.cli.reproduce.row_section import cell, markdown, points, span
+from minidistil.cli.reproduce.row_section import markdown, points, span
 from minidistil.cli.reproduce.summary import summaries
 
 TITLE = "## The paper's figures"
@@ -40,7 +40,7 @@ def _differences(row):
     signs = [name for name in paper if away[name] * paper[name] <= 0]
     ours, theirs = sorted(paper, key=away.get), sorted(paper, key=paper.get)
     verdict = "All signs are the paper's" if not signs else (
-        f"The sign is another one of {_listed(signs)}")  # fmt: skip
+        f"The sign is not the paper's: {_listed(signs)}")  # fmt: skip
     order = "the same" if ours == theirs else f"here {_listed(ours)}, there {_listed(theirs)}"
     return [
         f"[{row.use[0].upper()}{row.use[1:]}](#{row.name}):", markdown(header, lines),
@@ -62,7 +62,8 @@ def _kept(rows):
 
 
 def _signed(value):
-    return "" if value is None else cell(value, 1, 2).replace("-", "−")
+    """2.5  ->  "+2.50", -2.5  ->  "−2.50"."""
+    return "" if value is None else f"{value:+.2f}".replace("-", "−")
 
 
 def _listed(names):

