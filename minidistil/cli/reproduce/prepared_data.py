@@ -49,21 +49,13 @@ def sst2(folder: Path, out: Path) -> dict[str, Path]:
 
 
 def mrpc(folder: Path, out: Path) -> dict[str, Path]:
-    """GLUE's pairs of sentences; a command cannot name their columns, whose names have spaces.
-    "pairs" are those of two other tasks, without labels."""
+    """GLUE's pairs of sentences; a command cannot name their columns, whose names have spaces."""
     columns, found = {"text": "#1 String", "text_pair": "#2 String", "label": "Quality"}, {}
     for part, file in (("train", "train.tsv"), ("test", "dev.tsv")):
-        pairs = examples(folder / "MRPC" / file, **columns)
+        pairs = examples(folder / file, **columns)
         rows = ({"text": a, "text_pair": b, "label": label} for a, b, label in pairs)
         found[part] = _json_lines(out / f"{part}.jsonl", rows)
-    columns = {"text": "sentence1", "text_pair": "sentence2"}
-    others = [
-        {"text": a, "text_pair": b}
-        for name in ("STS-B", "RTE")
-        for a, b, _ in examples(folder / name / "train.tsv", **columns)
-    ]
-    random.Random(0).shuffle(others)
-    return found | {"pairs": _json_lines(out / "pairs.jsonl", others)}
+    return found
 
 
 def trec(folder: Path, out: Path) -> dict[str, Path]:
