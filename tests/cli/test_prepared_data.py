@@ -7,16 +7,28 @@ from minidistil.cli.reproduce.cloze_questions import cloze_questions
 from minidistil.cli.reproduce.prepared_data import PREPARE
 
 
-def test_pairs_of_mrpc(tmp_path):
-    header = "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String"
+def test_pairs_of_mrpc_and_of_other_tasks(tmp_path):
+    header, names = "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String", "sentence1\tsentence2\tscore"
+    for folder in ("MRPC", "STS-B", "RTE"):
+        (tmp_path / folder).mkdir()
     for part in ("train", "dev"):
-        text = f'\ufeff{header}\n1\t7\t8\tHe said " no " .\tNo , he said .'
-        (tmp_path / f"{part}.tsv").write_text(text, encoding="utf-8")
+        text = f'\ufeff{header}\n1\t7\t8\tHe said " no " .\tNo , he said {part} .'
+        (tmp_path / "MRPC" / f"{part}.tsv").write_text(text, encoding="utf-8")
+    unlabelled = f"{header.replace('Quality', 'index')}\n0\t7\t8\tA test .\tTests .\n"
+    (tmp_path / "MRPC" / "test.tsv").write_text(unlabelled + "1\t7\t8\tNew .\tNo , he said dev .")
+    for folder in ("STS-B", "RTE"):
+        text = f'{names}\nA {folder}.\tAn {folder}.\t4\nHe said "No".\tNew.\t5'
+        (tmp_path / folder / "train.tsv").write_text(text)
     found = PREPARE["mrpc"](tmp_path, tmp_path / "out")
-    for part in ("train", "test"):
+    for part, file in (("train", "train"), ("test", "dev")):
         assert json.loads(found[part].read_text()) == {
-            "text": 'He said " no " .', "text_pair": "No , he said .", "label": "1",
+            "text": 'He said " no " .', "text_pair": f"No , he said {file} .", "label": "1",
         }  # fmt: skip
+    pairs = sorted(found["pairs"].read_text().splitlines())
+    assert [json.loads(pair) for pair in pairs] == [
+        {"text": "A RTE.", "text_pair": "An RTE."}, {"text": "A STS-B.", "text_pair": "An STS-B."},
+        {"text": "A test .", "text_pair": "Tests ."},
+    ], "a pair with a sentence of MRPC's training or development set is left out"  # fmt: skip
 
 
 def test_held_out_sentences_of_sst2(tmp_path, monkeypatch):

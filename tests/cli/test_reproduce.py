@@ -162,7 +162,8 @@ def test_rows_of_the_package(capsys):
         assert len(row.seeds) >= 3 or not row.measure
         commands = " ".join(stage.command for stage in row.stages)
         assert not row.stages[0].seeds or "{teacher}" not in commands
-        known = {"train", "dev", "test", "texts", "few", "questions", "minilm", "weights", "seed"}
+        known = {"train", "dev", "test", "texts", "few", "questions", "pairs"}
+        known |= {"minilm", "weights", "seed"}
         for one in (row, *map(row_file.read_row, row.needs)):
             known |= {stage.name for stage in one.stages}
         for stage in row.stages:

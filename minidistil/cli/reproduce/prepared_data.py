@@ -8,6 +8,7 @@ form that every command reads.
 
 import json
 import random
+import re
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -49,13 +50,25 @@ def sst2(folder: Path, out: Path) -> dict[str, Path]:
 
 
 def mrpc(folder: Path, out: Path) -> dict[str, Path]:
-    """GLUE's pairs of sentences; a command cannot name their columns, whose names have spaces."""
-    columns, found = {"text": "#1 String", "text_pair": "#2 String", "label": "Quality"}, {}
+    """GLUE's pairs of sentences; a command cannot name their columns, whose names have spaces.
+    "pairs" are without labels: those of MRPC's test set and of two other tasks. Some of these have
+    sentences of MRPC's own training and development sets, and are left out."""
+    columns, found, known = {"text": "#1 String", "text_pair": "#2 String"}, {}, set()
     for part, file in (("train", "train.tsv"), ("test", "dev.tsv")):
-        pairs = examples(folder / file, **columns)
+        pairs = list(examples(folder / "MRPC" / file, **columns, label="Quality"))
         rows = ({"text": a, "text_pair": b, "label": label} for a, b, label in pairs)
         found[part] = _json_lines(out / f"{part}.jsonl", rows)
-    return found
+        known |= {_letters(text) for *both, _ in pairs for text in both}
+    of_others = {"text": "sentence1", "text_pair": "sentence2"}
+    sources = {"MRPC/test": columns, "STS-B/train": of_others, "RTE/train": of_others}
+    others = [
+        {"text": a, "text_pair": b}
+        for name, names in sources.items()
+        for a, b, _ in examples(folder / f"{name}.tsv", **names)
+        if not {_letters(a), _letters(b)} & known
+    ]
+    random.Random(0).shuffle(others)
+    return found | {"pairs": _json_lines(out / "pairs.jsonl", others)}
 
 
 def trec(folder: Path, out: Path) -> dict[str, Path]:
@@ -179,6 +192,11 @@ def _phrases(text):
     words = text.split()
     ends = range(len(words) + 1)
     return {" ".join(words[i:j]) for i in ends for j in ends[i + 1 :]}
+
+
+def _letters(text):
+    """The letters and digits of a text: the same for copies with other spaces and marks."""
+    return re.sub(r"\W+", "", text.lower())
 
 
 def _sentences(path):
