@@ -17,6 +17,7 @@ from minidistil.data.sources import MOVIE_REVIEWS, documents, examples
 from minidistil.io import files
 from minidistil.tasks.token_classification.data import tagged_sentences
 
+MRPC_COLUMNS = {"text": "#1 String", "text_pair": "#2 String"}
 HELD_OUT_SENTENCES = 700  # of the 6,885 of SST-2
 VITAL = "text-wikipedia-vital/summaries_en-us.json"  # articles of Wikipedia
 TRAIN_ARTICLES = 40  # of the 48 of XQuAD
@@ -49,24 +50,14 @@ def sst2(folder: Path, out: Path) -> dict[str, Path]:
 
 def mrpc(folder: Path, out: Path) -> dict[str, Path]:
     """GLUE's pairs of sentences; a command cannot name their columns, whose names have spaces.
-    "pairs" are without labels: those of MRPC's test set and of two other tasks. Some of these have
-    sentences of MRPC's own training and development sets, and are left out."""
-    columns, found, known = {"text": "#1 String", "text_pair": "#2 String"}, {}, set()
+    "pairs" are other pairs, without labels."""
+    found, known = {}, set()
     for part, file in (("train", "train.tsv"), ("test", "dev.tsv")):
-        pairs = list(examples(folder / "MRPC" / file, **columns, label="Quality"))
+        pairs = list(examples(folder / "MRPC" / file, **MRPC_COLUMNS, label="Quality"))
         rows = ({"text": a, "text_pair": b, "label": label} for a, b, label in pairs)
         found[part] = _json_lines(out / f"{part}.jsonl", rows)
         known |= {_letters(text) for *both, _ in pairs for text in both}
-    of_others = {"text": "sentence1", "text_pair": "sentence2"}
-    sources = {"MRPC/test": columns, "STS-B/train": of_others, "RTE/train": of_others}
-    others = [
-        {"text": a, "text_pair": b}
-        for name, names in sources.items()
-        for a, b, _ in examples(folder / f"{name}.tsv", **names)
-        if not {_letters(a), _letters(b)} & known
-    ]
-    random.Random(0).shuffle(others)
-    return found | {"pairs": _json_lines(out / "pairs.jsonl", others)}
+    return found | {"pairs": _json_lines(out / "pairs.jsonl", _other_pairs(folder, known))}
 
 
 def trec(folder: Path, out: Path) -> dict[str, Path]:
@@ -182,6 +173,21 @@ def _phrases(text):
     words = text.split()
     ends = range(len(words) + 1)
     return {" ".join(words[i:j]) for i in ends for j in ends[i + 1 :]}
+
+
+def _other_pairs(folder, known):
+    """The pairs of MRPC's test set and of two other tasks, some of which come from the same news:
+    those with a known sentence, one that a model learns from or is measured on, are left out."""
+    columns = {"text": "sentence1", "text_pair": "sentence2"}
+    sources = {"MRPC/test": MRPC_COLUMNS, "STS-B/train": columns, "RTE/train": columns}
+    found = [
+        {"text": a, "text_pair": b}
+        for name, names in sources.items()
+        for a, b, _ in examples(folder / f"{name}.tsv", **names)
+        if not {_letters(a), _letters(b)} & known
+    ]
+    random.Random(0).shuffle(found)
+    return found
 
 
 def _letters(text):

@@ -62,13 +62,14 @@ beside it the same start alone, on the labels of the share. In brackets and as a
 COMMANDS = """\
 In the commands, {train} and {test} are the files of the data, {dev} what is held out if that is a
 file of its own, {texts} the training texts without labels, {few} those whose labels are known,
-{questions} those made of Wikipedia's sentences, {pairs} those of other tasks, {minilm} is MiniLM,
-{weights} the teacher that comes with minidistil, {seed} the seed, and {NAME} the model NAME of the
-table, of the same seed. Energy of training is that of the model's own command, without those of the
-models that it starts from; the answers of a teacher that are stored (--cache-teacher) are computed
-by the first seed. Speed and energy of reading are those of 32 sentences of uneven lengths
-(SST-2's); the models read them in turns. Energy comes from the processor's counters (RAPL), or else
-from processor time and an assumed power of a busy core, as each row says."""
+{questions} those made of Wikipedia's sentences, {pairs} unlabelled ones of MRPC's test set and of
+other tasks, {minilm} is MiniLM, {weights} the teacher that comes with minidistil, {seed} the seed,
+and {NAME} the model NAME of the table, of the same seed. Energy of training is that of the model's
+own command, without those of the models that it starts from; the answers of a teacher that are
+stored (--cache-teacher) are computed by the first seed. Speed and energy of reading are those of 32
+sentences of uneven lengths (SST-2's); the models read them in turns. Energy comes from the
+processor's counters (RAPL), or else from processor time and an assumed power of a busy core, as
+each row says."""
 
 
 def write(rows: Sequence[ResultsRow], promise: Promise, folder: Path) -> Path:
