@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from minidistil.cli import main, reproduce
-from minidistil.cli.reproduce import results_page, row_file
+from minidistil.cli.reproduce import results_page, results_pictures, row_file
 from minidistil.cli.reproduce.promise import claims, kept_by, read_promise, sentence
 from minidistil.cli.reproduce.results_page import PAGE, page
+from minidistil.cli.reproduce.summary import summaries
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent.parent / "notebooks"
 MACHINE = {"processor": "a processor", "threads": 2, "date": "2026-11-29",
@@ -59,18 +60,27 @@ def test_the_committed_page_is_made_of_the_committed_rows():
 
 def test_tasks_and_their_average():
     text = page([task("one", 0.8, 0.76, 0.75), task("two", 0.5, 0.4, 0.45)], read_promise())
-    assert "| [the task one](#one) | accuracy | 80.0 | 76.0 | 75.0 | 10.0 | 95.0% | yes |" in text
-    assert "| [the task two](#two) | accuracy | 50.0 | 40.0 | 45.0 | 10.0 | 80.0% | no |" in text
+    assert "| [the task one](#one) | accuracy | 80.0 | 76.0 | 75.0 | 10.0 | 95.0 % | yes |" in text
+    assert "| [the task two](#two) | accuracy | 50.0 | 40.0 | 45.0 | 10.0 | 80.0 % | no |" in text
     # the share of the averages: 58 of 65, not the mean of 95 and 80 %
-    assert "| macro average |  | 65.0 | 58.0 | 60.0 | 10.0 | 89.2% | 1 of 2 |" in text
+    assert "| macro average |  | 65.0 | 58.0 | 60.0 | 10.0 | 89.2 % | 1 of 2 |" in text
 
 
 def test_a_better_start_alone_counts():
     row = task("one", 0.8, 0.76, 0.75)
-    row.results["full"]["stages"]["general-start"] = numbers(0.7, 0.77, 0.78)
+    row.results["full"]["stages"]["random-start"] = numbers(0.7, 0.77, 0.78)
     text = page([row], read_promise())
-    assert "same start, alone | general start, alone | random start, alone |" in text
-    assert "| 80.0 | 76.0 | 75.0 | 77.0 | 10.0 | 95.0% | no |" in text
+    assert "same start, labels alone | random start, labels alone |" in text
+    assert "| 80.0 | 76.0 | 75.0 | 77.0 | 95.0 % | no |" in text
+
+
+@pytest.mark.parametrize("best,above", [(0.74, "yes, every seed"), (0.75, "yes")])
+def test_medians_and_every_seed_are_told_apart(best, above):
+    """The worst distilled student has 0.75."""
+    row = task("one", 0.8, 0.76, 0.75)
+    row.results["full"]["stages"]["same-start"] = numbers(0.7, 0.72, best)
+    text = page([row], read_promise())
+    assert f"| 80.0 | 76.0 | 72.0 | 10.0 | 95.0 % | {above} |" in text and "| 1 of 1 |" in text
 
 
 def with_shares(name="few"):
@@ -85,7 +95,7 @@ def test_label_curves():
     text = page([with_shares()], read_promise())
     assert "## Tasks" not in text and "## Few labels" in text
     assert "| 1 % | 50.0 | 50.0 (40.0 to 60.0) |\n| 10 % | 80.0 | 80.0 (70.0 to 90.0) |" in text
-    assert "| 1 % of the labels: distilled | 50.0 | 40.0 to 60.0 | 3 | 100.0% |" in text
+    assert "| 1 % of the labels: distilled | 50.0 | 40.0 to 60.0 | 3 | 100.0 % |" in text
 
 
 def ablation(**accuracies):
@@ -114,14 +124,14 @@ def test_what_the_paper_leaves_out():
 def test_what_the_papers_student_keeps():
     stages = {"teacher": numbers(0.79, 0.8, 0.81), "student": numbers(0.75, 0.76, 0.8)}
     row = row_of("own", stages, paper={"kept": {"student": 0.969}})
-    assert "| [the task own](#own) | 80.0 | 76.0 | 95.0% | 96.9% |" in page([row], read_promise())
+    assert "| [the task own](#own) | 80.0 | 76.0 | 95.0 % | 96.9 % |" in page([row], read_promise())
 
 
 def test_the_section_of_a_row():
     tried = [{"stage": "distilled", "tried": "--lr 3e-4", "score": 0.75}]
     text = page([task("one", 0.8, 0.76, 0.75, notes=["A sentence."], search=tried)], read_promise())
-    assert "| distilled | 76.0 | 75.0 to 78.0 | 3 | 95.0% | 0.0 | 0.0 | 2.00 | 9.0 | 5.0 |" in text
-    assert "| teacher | 80.0 | – | 1 | 100.0% |" in text
+    assert "| distilled | 76.0 | 75.0 to 78.0 | 3 | 95.0 % | 0.0 | 0.0 | 2.00 | 9.0 | 5.0 |" in text
+    assert "| teacher | 80.0 | – | 1 | 100.0 % |" in text
     assert "* A sentence." in text and "| distilled | `--lr 3e-4` | 0.7500 |" in text
     assert "minidistil train --seed {seed} distilled --out {distilled}" in text
     assert "minidistil evaluate --data {test} --model {NAME}" in text
@@ -148,12 +158,34 @@ def test_page_and_pictures_in_a_folder(tmp_path, monkeypatch, capsys):
     assert (tmp_path / PAGE).read_text() == page(rows, read_promise())
     for picture in (results_page.KEPT, results_page.LABELS):
         assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
-    (tmp_path / PAGE).write_text("my results")
-    assert main(["reproduce", "--page", str(tmp_path)]) == 2
-    assert "results.md" in capsys.readouterr().err
-    assert (tmp_path / PAGE).read_text() == "my results"
     assert main(["reproduce", "one", "--page", str(tmp_path)]) == 2
     assert "--page is made of all rows" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [PAGE, results_page.KEPT, results_page.LABELS])
+def test_a_file_of_another_is_not_overwritten(tmp_path, capsys, name):
+    (tmp_path / name).write_bytes(b"\x89PNG mine \xff")
+    assert main(["reproduce", "--page", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert f"{name} is not a p" in error and "is not overwritten" in error
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_bytes() == b"\x89PNG mine \xff"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_students_are_drawn_where_they_are(tmp_path, monkeypatch):
+    """At their share of the teacher's bytes, their speed, and what they keep, all in per cent."""
+    pytest.importorskip("matplotlib")
+    drawn = []
+    monkeypatch.setattr(results_pictures, "_save", lambda figure, path: drawn.append(figure))
+    row = task("one", 0.8, 0.76, 0.75)
+    results_pictures.draw_kept(tmp_path, [summaries(row, row.results["full"])])
+    size, speed = drawn[0].axes
+    found = [[[*of.get_offsets()[0]] for of in axes.collections if len(of.get_offsets())]
+             for axes in (size, speed)]  # fmt: skip
+    low = results_pictures.LOWEST - 0.5  # the random start keeps 12.5 %
+    for points, x in zip(found, (40, 2), strict=True):
+        assert points == [pytest.approx([x, kept]) for kept in (95, 93.75, low)]
 
 
 def test_a_row_is_stored_with_what_it_was_given(tmp_path):
@@ -183,23 +215,23 @@ def promised(name, kept, times=1.7, bytes=300, teacher=0.5):
 
 @pytest.mark.parametrize(("rows", "text"), [
     ([promised("a", 0.98), promised("b", 0.99)],
-     "60% smaller: yes, at least 70.0% on every task; "
-     "60% faster: yes, at least 1.70 times as fast on every task; "
-     "97% kept: yes, 98.5% in the macro average"),
+     "60 % smaller: yes, at least 70.0 % on every task; "
+     "60 % faster: yes, at least 1.70 times as fast on every task; "
+     "97 % kept: yes, 98.5 % in the macro average"),
     ([promised("a", 0.98, times=1.55), promised("b", 0.96)],
-     "60% faster: no, at least 1.55 times as fast on every task; "
-     "97% kept: yes, 97.0% in the macro average; below 97% on b (96.0%)"),
+     "60 % faster: no, at least 1.55 times as fast on every task; "
+     "97 % kept: yes, 97.0 % in the macro average; below 97 % on b (96.0 %)"),
     ([promised("a", 0.9, bytes=500), promised("b", 0.96)],
-     "60% smaller: no, at least 50.0% on every task; "
-     "60% faster: yes, at least 1.70 times as fast on every task; "
-     "97% kept: no, 93.0% in the macro average; below 97% on a (90.0%), b (96.0%)"),
+     "60 % smaller: no, at least 50.0 % on every task; "
+     "60 % faster: yes, at least 1.70 times as fast on every task; "
+     "97 % kept: no, 93.0 % in the macro average; below 97 % on a (90.0 %), b (96.0 %)"),
     ([promised("a", 0.9, teacher=0.25), promised("b", 1.0, teacher=0.75)],
-     "97% kept: yes, 97.5% in the macro average; below 97% on a (90.0%)"),
+     "97 % kept: yes, 97.5 % in the macro average; below 97 % on a (90.0 %)"),
 ])  # fmt: skip
 def test_the_promise_says_which_part_holds(rows, text):
     found = kept_by(read_promise(), rows)
     assert text in sentence(claims(read_promise(), found))
-    assert page([row for row, _ in rows], read_promise()).count("**97% kept: ") == 1
+    assert page([row for row, _ in rows], read_promise()).count("**97 % kept: ") == 1
 
 
 def test_the_stored_results_of_all_rows_decide(monkeypatch, capsys):
@@ -207,11 +239,11 @@ def test_the_stored_results_of_all_rows_decide(monkeypatch, capsys):
     rows.append(replace(promised("d", 0.98)[0], results={}))
     rows.append(promised("e", 0.98)[0])
     del rows[-1].results["full"]["stages"]["int8"]  # a stage that is newer than the result
-    assert "60% smaller" in page(rows, read_promise())
+    assert "60 % smaller" in page(rows, read_promise())
     monkeypatch.setattr(reproduce, "_rows", lambda: rows)
     assert main(["reproduce", "promise", "--stored"]) == 1
     text = capsys.readouterr().out
-    assert "97% kept: no, 94.0%" in text and "without a result: d, e\n" in text
+    assert "97 % kept: no, 94.0 %" in text and "without a result: d, e\n" in text
     monkeypatch.setattr(reproduce, "_rows", lambda: rows[:1])
     assert main(["reproduce", "promise", "--stored", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["rows"] == {"a": pytest.approx(0.98)}

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from minidistil.cli.reproduce.row_file import ResultsRow
-from minidistil.cli.reproduce.row_section import markdown, points, span
+from minidistil.cli.reproduce.row_section import markdown, percent, points, span
 from minidistil.cli.reproduce.summary import summaries
 
-TITLE = "## The paper's figures"
+TITLE = "## Compared with the paper"
 
 
 def paper_section(rows: Sequence[ResultsRow]) -> list[str]:
@@ -56,7 +56,7 @@ def _kept(rows):
         for student in found[1:]:
             if share := row.paper["kept"].get(student.name):
                 lines.append([f"[{row.use}](#{row.name})", points(found[0]), points(student),
-                              f"{student.kept:.1%}", f"{share:.1%}"])  # fmt: skip
+                              percent(student.kept, 1), percent(share, 1)])  # fmt: skip
     header = ["fine-tuned on", "teacher", "student", "kept", "paper"]
     return ["A student of the same teacher, fine-tuned as the teacher is:", markdown(header, lines)]
 

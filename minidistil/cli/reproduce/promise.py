@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import fmean
 
 from minidistil.cli.reproduce.row_file import PROMISE, ROWS, ResultsRow
+from minidistil.cli.reproduce.row_section import percent
 from minidistil.cli.reproduce.summary import Summary, summaries
 from minidistil.io.files import read_settings
 
@@ -82,16 +83,16 @@ def claims(promise: Promise, found: list[TaskKept]) -> list[Claim]:
     smaller = min(one.smaller for one in found)
     times = min(one.student.times for one in found)
     kept = macro_average(found)
-    missed = [f"{one.row.name} ({one.student.kept:.1%})"
+    missed = [f"{one.row.name} ({percent(one.student.kept, 1)})"
               for one in found if one.student.kept < promise.kept]  # fmt: skip
-    below = f"; below {promise.kept:.0%} on {', '.join(missed)}" if missed else ""
+    below = f"; below {percent(promise.kept, 0)} on {', '.join(missed)}" if missed else ""
     return [
-        Claim(f"{promise.smaller:.0%} smaller", smaller >= promise.smaller,
-              f"at least {smaller:.1%} on every task"),
-        Claim(f"{promise.faster:.0%} faster", times >= 1 + promise.faster,
+        Claim(f"{percent(promise.smaller, 0)} smaller", smaller >= promise.smaller,
+              f"at least {percent(smaller, 1)} on every task"),
+        Claim(f"{percent(promise.faster, 0)} faster", times >= 1 + promise.faster,
               f"at least {times:.2f} times as fast on every task"),
-        Claim(f"{promise.kept:.0%} kept", kept >= promise.kept,
-              f"{kept:.1%} in the macro average{below}"),
+        Claim(f"{percent(promise.kept, 0)} kept", kept >= promise.kept,
+              f"{percent(kept, 1)} in the macro average{below}"),
     ]  # fmt: skip
 
 

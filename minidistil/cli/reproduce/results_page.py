@@ -16,7 +16,7 @@ from minidistil.cli.reproduce.promise import (
     macro_average,
     measured_in,
 )
-from minidistil.cli.reproduce.results_pictures import draw_kept, draw_labels
+from minidistil.cli.reproduce.results_pictures import draw_kept, draw_labels, is_results_picture
 from minidistil.cli.reproduce.row_file import ResultsRow
 from minidistil.cli.reproduce.row_section import cell, markdown, percent, points, row_section, span
 from minidistil.cli.reproduce.summary import Summary, by_share, summaries
@@ -25,7 +25,8 @@ from minidistil.io.outputs import check_file
 
 PAGE, KEPT, LABELS = "results.md", "results-kept.png", "results-labels.png"
 TEACHER, DISTILLED, TWO_STAGE = "teacher", "distilled", "two-stage"
-ALONE = ("same-start", "general-start", "random-start")  # they learn from the labels alone
+YES, EVERY, NO = "yes", "yes, every seed", "no"
+ALONE = ("same-start", "random-start")  # they learn from the labels alone
 MADE = "<!-- made by `minidistil reproduce --page` -->"
 INTRODUCTION = f"""\
 {MADE}
@@ -33,8 +34,13 @@ INTRODUCTION = f"""\
 
 A teacher and its students on each task. Training and the choice of settings use the training data,
 of which a part is held out to choose by; what is reported is measured on other data: the test set,
-or GLUE's development set, because its test set has no public labels. A number is the median over
-the seeds; *range* is the least and the largest value, *kept* the share of the teacher's metric.
+or GLUE's development set, because its test set has no public labels. One choice began with measured
+data: four layers for two tasks ([why](#60--smaller-60--faster-97--kept)). A number is the median
+over the seeds; *range* is the least and the largest value, *kept* the share of the teacher's
+metric.
+
+MiniLM is [all-MiniLM-L6-v2](https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2), a BERT
+of six layers, 384 wide, that learnt from a billion pairs of sentences which ones belong together.
 
 `minidistil reproduce NAME` runs a row again, from its data to its table, and compares the numbers
 with those stored here; `--quick` takes a tenth of the steps. Settings and results are one file for
@@ -45,20 +51,24 @@ MEANINGS = {
     TEACHER: "is fine-tuned on the labels",
     DISTILLED: "learns from the teacher's outputs and the labels",
     "same-start": "starts as some of the teacher's layers and learns from the labels alone",
-    "general-start": "starts as the student of the row `general` and learns from the labels alone",
     "random-start": "starts as random weights and learns from the labels alone",
-    "no-labels": "learns from the teacher's answers alone, to texts without labels",
+    "no-labels": "learns from the teacher's answers alone, to texts without labels; the distilled "
+    "students of MRPC and XQuAD start as it",
     TWO_STAGE: "learns as the distilled one, but starts as the student of the row `general`",
     "small": "is a distilled student without the word vectors that the training texts use least",
     "int8": "is a distilled student with its matrices in int8",
 }
-AVERAGE = "The last line has the means of the medians, and what the distilled students' mean keeps."
+AVERAGE = """\
+The last line has the means of the medians, and what the distilled students' mean keeps. In the last
+column *yes* compares medians; with *every seed*, the worst distilled student is better than the
+best that learnt from labels alone."""
 PROMISED = """\
-What articles say of DistilBERT, checked by `minidistil reproduce promise` on every task that has
-the student of this table:"""
+Articles often say this of DistilBERT; the paper says 40 % smaller ([facts](appendix_facts.ipynb)).
+`minidistil reproduce promise` checks it on every task that has the student of this table:"""
 FEW = """\
 A teacher that has seen a share of the labels answers all texts, and its student learns from that;
-beside it the same start alone, on the labels of the share. In brackets and as a band: the range."""
+beside it the same start, on the labels of the share alone. The labels of a share are drawn once and
+its teacher is trained once: the range, in brackets and as a band, is over the students' seeds."""
 COMMANDS = """\
 In the commands, {train} and {test} are the files of the data, {dev} what is held out if that is a
 file of its own, {texts} the training texts without labels, {few} those whose labels are known,
@@ -67,21 +77,25 @@ other tasks, {minilm} is MiniLM, {weights} the teacher that comes with minidisti
 and {NAME} the model NAME of the table, of the same seed. Energy of training is that of the model's
 own command, without those of the models that it starts from; the answers of a teacher that are
 stored (--cache-teacher) are computed by the first seed. Speed and energy of reading are those of 32
-sentences of uneven lengths (SST-2's); the models read them in turns. Energy comes from the
-processor's counters (RAPL), or else from processor time and an assumed power of a busy core, as
-each row says."""
+sentences of uneven lengths (SST-2's); the models read them in turns. Until 2026-11-30 energy was
+measured one model after another, on a shared machine, so that it differs by up to a third between
+models of one size. It comes from the processor's counters (RAPL), or else from processor time and
+an assumed power of a busy core, as each row says. The commit of a row is that of its recording;
+some of its models were trained on the commits before."""
 
 
 def write(rows: Sequence[ResultsRow], promise: Promise, folder: Path) -> Path:
     """Write the page of the rows and its pictures into a folder; returns the page's path.
 
-    Raises ImportError without matplotlib, ValueError where another results.md would be lost.
+    Raises ImportError without matplotlib, ValueError where another page or picture would be lost.
     """
+    tasks, curves = of_tasks(rows), label_curves(rows)
     check_file(folder / PAGE, "a page of results", is_results_page)
-    tasks = of_tasks(rows)
+    for picture in (KEPT, LABELS):
+        check_file(folder / picture, "a picture of this page", is_results_picture)
     if tasks:
         draw_kept(folder / KEPT, [found for _, found in tasks])
-    if curves := label_curves(rows):
+    if curves:
         draw_labels(folder / LABELS, curves)
     files.write_text(folder / PAGE, page(rows, promise))
     return folder / PAGE
@@ -89,7 +103,7 @@ def write(rows: Sequence[ResultsRow], promise: Promise, folder: Path) -> Path:
 
 def is_results_page(path: Path) -> bool:
     """Whether a file is a page that this command wrote."""
-    return path.read_text(encoding="utf-8").startswith(MADE)
+    return path.read_bytes().startswith(MADE.encode())
 
 
 def page(rows: Sequence[ResultsRow], promise: Promise) -> str:
@@ -144,43 +158,48 @@ def _with_span(s):
 
 def _tasks(tasks):
     """The table with a line for each task, and the picture of what is kept."""
-    shown = dict.fromkeys(s.name for _, found in tasks for s in found)
+    shown = {s.name: s.shown for _, found in tasks for s in found}
     kinds = [kind for kind in (TEACHER, DISTILLED, TWO_STAGE, *ALONE) if kind in shown]
-    lines, better = [], []
-    for row, found in tasks:
-        of = {s.name: s for s in found}
-        alone = max(of[kind].median for kind in ALONE if kind in of)
-        better.append(of[DISTILLED].median > alone)
-        lines.append([
-            f"[{row.use}](#{row.name})", row.metric, *(points(of.get(kind)) for kind in kinds),
-            f"{of[DISTILLED].kept:.1%}", "yes" if better[-1] else "no",
-        ])  # fmt: skip
-    medians = {kind: [s.median for _, found in tasks for s in found if s.name == kind]
-               for kind in kinds}  # fmt: skip
-    means = {kind: fmean(values) for kind, values in medians.items() if len(values) == len(tasks)}
-    lines.append([
-        "macro average", "", *(cell(means.get(kind), 100) for kind in kinds),
-        f"{means[DISTILLED] / means[TEACHER]:.1%}", f"{sum(better)} of {len(better)}",
-    ])  # fmt: skip
-    names = [f"{kind.replace('-', ' ')}{', alone' * (kind in ALONE)}" for kind in kinds]
-    header = ["task", "metric", *names, "kept by distilled", "distilled above those alone"]
-    meanings = [f"* **{kind.replace('-', ' ')}** {MEANINGS[kind]}"
-                for kind in shown if kind in MEANINGS]  # fmt: skip
+    lines = [_task_line(row, {s.name: s for s in found}, kinds) for row, found in tasks]
+    better = [line[-1] != NO for line in lines]
+    lines.append([*_averages(tasks, kinds), f"{sum(better)} of {len(better)}"])
+    names = [f"{shown[kind]}{', labels alone' * (kind in ALONE)}" for kind in kinds]
+    header = ["task", "metric", *names, "kept by distilled", "distilled above labels alone"]
+    meanings = [f"* **{shown[kind]}** {MEANINGS[kind]}" for kind in shown if kind in MEANINGS]
     return [
         "## Tasks", markdown(header, lines, words=2), AVERAGE, "\n".join(meanings),
         f"![Share of the teacher's metric that a student keeps, against size and speed]({KEPT})",
     ]  # fmt: skip
 
 
+def _task_line(row, of, kinds):
+    """A task's medians, and whether the distilled student is above those without a teacher."""
+    distilled, alone = of[DISTILLED], [of[kind] for kind in ALONE if kind in of]
+    above = YES if distilled.median > max(s.median for s in alone) else NO
+    if distilled.low > max(s.high for s in alone):
+        above = EVERY
+    return [f"[{row.use}](#{row.name})", row.metric, *(points(of.get(kind)) for kind in kinds),
+            percent(distilled.kept, 1), above]  # fmt: skip
+
+
+def _averages(tasks, kinds):
+    """The line of the macro average, without its last cell."""
+    medians = {kind: [s.median for _, found in tasks for s in found if s.name == kind]
+               for kind in kinds}  # fmt: skip
+    means = {kind: fmean(values) for kind, values in medians.items() if len(values) == len(tasks)}
+    return ["macro average", "", *(cell(means.get(kind), 100) for kind in kinds),
+            percent(means[DISTILLED] / means[TEACHER], 1)]  # fmt: skip
+
+
 def _promise(promise, found):
     """Whether the promise holds, and its student on each task."""
     lines = [[
         f"[{one.row.use}](#{one.row.name})", points(one.teacher), points(one.student),
-        f"{one.student.kept:.1%}", f"{one.smaller:.1%}", cell(one.student.times, 1, 2),
+        percent(one.student.kept, 1), percent(one.smaller, 1), cell(one.student.times, 1, 2),
     ] for one in found]  # fmt: skip
     lines.append(["macro average", cell(fmean(one.teacher.median for one in found), 100),
                   cell(fmean(one.student.median for one in found), 100),
-                  f"{macro_average(found):.1%}", "", ""])  # fmt: skip
+                  percent(macro_average(found), 1), "", ""])  # fmt: skip
     header = ["task", "teacher", promise.student, "kept", "fewer bytes", "times as fast"]
     checked = "\n".join(
         f"* **{claim.promised}: {'yes' if claim.holds else 'no'}**, {claim.measured}"

@@ -8,28 +8,29 @@ from minidistil.io.files import writing
 
 COLORS = {
     "teacher": "#7f8c8d", "distilled": "#c0392b", "two-stage": "#d63384", "same-start": "#2980b9",
-    "general-start": "#16a085", "random-start": "#8e44ad", "small": "#e67e22", "int8": "#27ae60",
+    "random-start": "#8e44ad", "no-labels": "#16a085", "small": "#e67e22", "int8": "#27ae60",
 }  # fmt: skip
-OTHERS = "#2c3e50"
+OTHERS, OTHER_MARK = "#2c3e50", "X"
 LOWEST, BELOW = 88, "v"  # per cent kept at the lower edge, and the mark of what is below it
-ASIDE = 2  # per cent of size between two kinds of students
-METADATA = {"Software": "minidistil reproduce"}
+MARKS = {"distilled": "o", "two-stage": "*", "same-start": "D", "random-start": "s", "small": "^",
+         "int8": "P"}  # fmt: skip
+MAKER = "minidistil reproduce"  # a picture has it as the software that made it
 
 
 def draw_kept(path: Path, tasks: Sequence[Sequence[Summary]]) -> None:
     """The kept share against size and against speed: a point a student of a task."""
     figure, (size, speed) = _figure(2)
     kinds = list(dict.fromkeys(s.name for found in tasks for s in found[1:]))
-    for i, kind in enumerate(kinds):
-        aside = ASIDE * (i - (len(kinds) - 1) / 2)
+    for kind in kinds:
         for s, teacher in ((s, found[0]) for found in tasks for s in found[1:]):
             if s.name == kind:
-                _point(size, 100 * s.bytes / teacher.bytes + aside, s)
+                _point(size, 100 * s.bytes / teacher.bytes, s)
                 if s.times is not None:
                     _point(speed, s.times, s)
-        speed.scatter([], [], color=COLORS.get(kind, OTHERS), label=kind.replace("-", " "))
+        look = {"color": COLORS.get(kind, OTHERS), "marker": MARKS.get(kind, OTHER_MARK)}
+        speed.scatter([], [], label=kind.replace("-", " "), **look)
     speed.scatter([], [], color=OTHERS, marker=BELOW, label=f"below {LOWEST} %")
-    size.set(xlabel="size on disk, % of the teacher's (kinds of one size side by side)")
+    size.set(xlabel="size on disk, % of the teacher's")
     size.set(xlim=(0, 105), ylabel="kept of the teacher's metric, %")
     speed.set(xlabel="times as fast as the teacher")
     speed.set_xlim(left=0.9)
@@ -64,11 +65,16 @@ def draw_labels(path: Path, curves: Sequence[tuple]) -> None:
     _save(figure, path)
 
 
+def is_results_picture(path: Path) -> bool:
+    """Whether a file is a picture that this command drew."""
+    return f"Software\0{MAKER}".encode() in path.read_bytes()
+
+
 def _point(axes, x, s):
     """A student; one that keeps less than LOWEST is a mark at the lower edge."""
-    kept = 100 * s.kept
+    kept, mark = 100 * s.kept, MARKS.get(s.name, OTHER_MARK)
     axes.scatter(
-        x, max(LOWEST - 0.5, kept), marker="o" if kept >= LOWEST else BELOW, s=30, alpha=0.8,
+        x, max(LOWEST - 0.5, kept), marker=mark if kept >= LOWEST else BELOW, s=40, alpha=0.6,
         color=COLORS.get(s.name, OTHERS), linewidths=0,
     )  # fmt: skip
 
@@ -88,4 +94,4 @@ def _figure(panels):
 
 def _save(figure, path):
     with writing(path) as file:
-        figure.savefig(file, format="png", dpi=110, metadata=METADATA)
+        figure.savefig(file, format="png", dpi=110, metadata={"Software": MAKER})

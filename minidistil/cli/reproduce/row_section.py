@@ -38,7 +38,7 @@ def row_section(row: ResultsRow) -> str:
 def models_table(found: Iterable[tuple[str, list[Summary]]]) -> str:
     """(what models have in common, models)  ->  one a line, without columns that are empty."""
     lines = [[
-        f"{common}{s.shown}", points(s), span(s), str(s.seeds), f"{s.kept:.1%}",
+        f"{common}{s.shown}", points(s), span(s), str(s.seeds), percent(s.kept, 1),
         cell(s.parameters, 1e-6), cell(s.bytes, 1e-6), cell(s.times, 1, 2), cell(s.joules, 1),
         cell(s.training, 1e-3),
     ] for common, some in found for s in some]  # fmt: skip
@@ -62,9 +62,9 @@ def span(s: Summary) -> str:
     return f"{100 * s.low:.1f} to {100 * s.high:.1f}" if s.seeds > 1 else NONE
 
 
-def percent(share: float) -> str:
-    """0.001  ->  "0.1 %"."""
-    return f"{100 * share:g} %"
+def percent(share: float, digits: int | None = None) -> str:
+    """0.001  ->  "0.1 %"; with one digit 0.97  ->  "97.0 %"."""
+    return f"{100 * share:g} %" if digits is None else f"{100 * share:.{digits}f} %"
 
 
 def cell(value: float | None, times: float, digits: int = 1) -> str:
@@ -80,7 +80,7 @@ def _machine(result):
     threads = counted(m["threads"], "thread") if m["threads"] else "all threads"
     where = f"minidistil {m['versions']['minidistil']}"
     if m.get("commit"):
-        where += f" at {m['commit']}"
+        where += f", recorded at {m['commit']}"
     sources = " and ".join(energy_sources(result))
     energy = [f"Energy: {sources}."] if sources else []
     return [f"{m['processor']}, {threads}, {where}, {m['date']}.", *energy]
