@@ -8,17 +8,21 @@ this process's time on all cores multiplied by a stated power of one core.
 
 import time
 from pathlib import Path
+from threading import Event, Lock, Thread
 from typing import Self
 
 RAPL = Path("/sys/class/powercap")
-PACKAGES = "intel-rapl:[0-9]*"  # AMD's have this name, too; "intel-rapl:0:0" is a part of a package
+ZONES = "intel-rapl:*"  # AMD's have this name, too
+PACKAGE = "package"  # what a package's name begins with; others are parts of one, or hold it (psys)
 WATTS = 15.0  # of one busy core with its share of caches and memory
+EVERY = 30.0  # seconds between readings: the shortest counters, of 65 kJ, last that long at 2 kW
 
 
 class Energy:
-    """`with Energy() as used:` …, then used.joules and used.source.
+    """`with Energy() as used:` …, then used.joules and used.source; used.so_far() within.
 
     watts: the power that is assumed where there are no counters. source: "RAPL", or the assumption.
+    Counters begin again at 0 after some minutes, so a thread reads them from time to time.
     """
 
     joules, source = 0.0, ""
@@ -27,28 +31,38 @@ class Energy:
         self.watts, self.folder = watts, counters
 
     def __enter__(self) -> Self:
-        self.before, self.started = self._counts(), time.process_time()
+        self.lock, self.ended = Lock(), Event()
+        self.largest = _numbers(self.folder.glob(ZONES), "max_energy_range_uj")
+        self.counts, self.counted = _numbers(self.largest, "energy_uj"), 0
+        self.started = time.process_time()
+        if self.counts:
+            Thread(target=self._read_often, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        seconds, after = time.process_time() - self.started, self._counts()
-        if self.before and self.before.keys() == after.keys():
-            used = (_difference(zone, self.before[zone], after[zone]) for zone in after)
-            self.joules, self.source = sum(used) / 1e6, "RAPL"
-        else:
-            self.joules, self.source = self.watts * seconds, f"{self.watts:g} W assumed"
+        self.joules = self.so_far()
+        self.ended.set()
+        self.source = "RAPL" if self.counts else f"{self.watts:g} W assumed"
 
-    def _counts(self):
-        """{folder of a package: microjoules}; {} where any cannot be read."""
-        zones = [zone for zone in self.folder.glob(PACKAGES) if zone.name.count(":") == 1]
-        try:
-            return {zone: int((zone / "energy_uj").read_text()) for zone in zones}
-        except OSError:
-            return {}
+    def so_far(self) -> float:
+        """Joules since the block began."""
+        with self.lock:
+            now = _numbers(self.counts, "energy_uj")  # {} for good, once one cannot be read
+            used = ((now[zone] - self.counts[zone]) % (self.largest[zone] + 1) for zone in now)
+            self.counts, self.counted = now, self.counted + sum(used)
+        if now:
+            return self.counted / 1e6
+        return self.watts * (time.process_time() - self.started)
+
+    def _read_often(self):
+        while not self.ended.wait(EVERY):
+            self.so_far()
 
 
-def _difference(zone, before, after):
-    """Microjoules between two readings of a counter, which begins again at 0 behind its largest."""
-    if after >= before:
-        return after - before
-    return after - before + int((zone / "max_energy_range_uj").read_text()) + 1
+def _numbers(zones, file):
+    """{the folder of a package: the number in its file}; {} where any cannot be read."""
+    try:
+        packages = [zone for zone in zones if (zone / "name").read_text().startswith(PACKAGE)]
+        return {zone: int((zone / file).read_text()) for zone in packages}
+    except (OSError, ValueError):
+        return {}

@@ -13,7 +13,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from minidistil.cli.reproduce.answer_text import promise_answer, row_text
+from minidistil.cli.reproduce.answer_text import compared, promise_answer, row_text
 from minidistil.cli.reproduce.promise import has_student, kept_by, measured_in, read_promise
 from minidistil.cli.reproduce.results_page import PAGE, write
 from minidistil.cli.reproduce.row_file import PROMISE, names, read_row
@@ -75,7 +75,8 @@ def run(args):
     result = _result(row, out, kind, args)
     if not result:
         return Answer({"out": str(out)}, f"{row.use}: {out}")
-    return Answer(result, row_text(row, kind, result))
+    data = result | {"compared": compared(row, kind, result)}
+    return Answer(data, row_text(row, kind, result))
 
 
 def _rows():

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from minidistil.cli.reproduce.row_file import ResultsRow
 
-WITHIN = "within it"
-
 
 @dataclass(frozen=True)
 class Summary:
@@ -61,22 +59,25 @@ def by_share(row: ResultsRow, result: Mapping) -> dict[float, list[Summary]]:
     return {float(share): summaries(row, one) for share, one in result["shares"].items()}
 
 
+def parts_of(result: Mapping) -> list[tuple[str | None, Mapping]]:
+    """[(share of the labels, its part of a result)]; (None, result) where there are no shares."""
+    return list(result.get("shares", {None: result}).items())
+
+
 def energy_sources(result: Mapping) -> list[str]:
     """Where the joules of a result come from, such as "RAPL"."""
-    parts = result["shares"].values() if "shares" in result else [result]
+    parts = [part for _, part in parts_of(result)]
     runs = [one for part in parts for seeds in part["stages"].values() for one in seeds.values()]
     sources = [one.get("energy") for one in (*runs, *result.get("speed", {}).values())]
     return list(dict.fromkeys(source for source in sources if source))
 
 
-def compared(now: Summary, stored: Summary | None) -> str:
-    """Where a model's median lies against the stored range, in words."""
-    if stored is None:
-        return "nothing is stored"
-    for away, side in ((now.median - stored.high, "above"), (stored.low - now.median, "below")):
-        if away > 5e-5:  # four digits are shown
-            return f"{away:.4f} {side} it"
-    return WITHIN
+def away(now: Summary, stored: Summary) -> float:
+    """How far a median is above the stored range: negative below it, 0 within it.
+
+    The range of one seed is its number.
+    """
+    return max(now.median - stored.high, 0.0) + min(now.median - stored.low, 0.0)
 
 
 def _median(numbers, name):
