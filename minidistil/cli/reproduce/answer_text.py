@@ -38,7 +38,7 @@ def promise_answer(promise: Promise, found: list[TaskKept], missing: list[str]) 
     checked = claims(promise, found)
     lines = [(
         one.row.name, one.row.metric, f"{one.teacher.median:.4f}", f"{one.student.median:.4f}",
-        f"{one.student.kept:.1%}", f"{one.smaller:.1%}", f"{one.student.times:.2f}",
+        percent(one.student.kept, 1), percent(one.smaller, 1), f"{one.student.times:.2f}",
     ) for one in found]  # fmt: skip
     header = ("", "metric", "teacher", promise.student, "kept", "smaller", "times as fast")
     text = [promise.use, table(header, lines), sentence(checked)]
@@ -87,7 +87,7 @@ def _part(row, result, before):
         lines.append((
             s.shown, f"{s.median:.4f}", f"{s.low:.4f} to {s.high:.4f}", str(s.seeds),
             f"{old.median:.4f} ({old.low:.4f} to {old.high:.4f})" if old else "none",
-            words, f"{s.kept:.1%}", _number(s.parameters, 1e6), _number(s.bytes, 1e6),
+            words, percent(s.kept, 1), _number(s.parameters, 1e6), _number(s.bytes, 1e6),
             _number(s.times, 1, 2), _number(s.joules, 1), _number(s.training, 1e3),
         ))  # fmt: skip
     header = (

@@ -29,19 +29,14 @@ def _differences(row):
         [s.shown, points(s), span(s), f"{losses[name]:.3f}", _signed(away.get(name)),
          _signed(paper.get(name))] for name, s in found.items()
     ]  # fmt: skip
-    header = [
-        "",
-        f"{row.metric}, times 100",
-        "range",
-        "loss",
-        f"difference to {whole.shown}",
-        "paper",
-    ]
-    signs = [name for name in paper if away[name] * paper[name] <= 0]
-    ours, theirs = sorted(paper, key=away.get), sorted(paper, key=paper.get)
+    header = ["", f"{row.metric}, times 100", "range", "loss", f"difference to {whole.shown}",
+              "paper"]  # fmt: skip
+    signs = [found[name].shown for name in paper if away[name] * paper[name] <= 0]
+    ours, theirs = ([found[name].shown for name in sorted(paper, key=drops.get)]
+                    for drops in (away, paper))  # fmt: skip
     verdict = "All signs are the paper's" if not signs else (
-        f"The sign is not the paper's: {_listed(signs)}")  # fmt: skip
-    order = "the same" if ours == theirs else f"here {_listed(ours)}, there {_listed(theirs)}"
+        f"The sign is not the paper's: {', '.join(signs)}")  # fmt: skip
+    order = "the same" if ours == theirs else f"here {', '.join(ours)}, there {', '.join(theirs)}"
     return [
         f"[{row.use[0].upper()}{row.use[1:]}](#{row.name}):", markdown(header, lines),
         f"{verdict}. The order from the largest drop to the smallest is {order}.",
@@ -64,7 +59,3 @@ def _kept(rows):
 def _signed(value):
     """2.5  ->  "+2.50", -2.5  ->  "−2.50"."""
     return "" if value is None else f"{value:+.2f}".replace("-", "−")
-
-
-def _listed(names):
-    return ", ".join(name.replace("-", " ") for name in names)

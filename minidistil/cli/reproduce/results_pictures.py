@@ -20,15 +20,15 @@ MAKER = "minidistil reproduce"  # a picture has it as the software that made it
 def draw_kept(path: Path, tasks: Sequence[Sequence[Summary]]) -> None:
     """The kept share against size and against speed: a point a student of a task."""
     figure, (size, speed) = _figure(2)
-    kinds = list(dict.fromkeys(s.name for found in tasks for s in found[1:]))
-    for kind in kinds:
+    kinds = {s.name: s.shown for found in tasks for s in found[1:]}
+    for kind, shown in kinds.items():
         for s, teacher in ((s, found[0]) for found in tasks for s in found[1:]):
             if s.name == kind:
                 _point(size, 100 * s.bytes / teacher.bytes, s)
                 if s.times is not None:
                     _point(speed, s.times, s)
         look = {"color": COLORS.get(kind, OTHERS), "marker": MARKS.get(kind, OTHER_MARK)}
-        speed.scatter([], [], label=kind.replace("-", " "), **look)
+        speed.scatter([], [], label=shown, **look)
     speed.scatter([], [], color=OTHERS, marker=BELOW, label=f"below {LOWEST} %")
     size.set(xlabel="size on disk, % of the teacher's")
     size.set(xlim=(0, 105), ylabel="kept of the teacher's metric, %")
