@@ -134,7 +134,10 @@ def test_stages_for_each_share_of_the_labels(row, tmp_path, capsys):
 
 
 @pytest.mark.filterwarnings("ignore:task|initialised|.*steps a student")
-def test_a_row_starts_from_the_models_of_another_of_the_same_seed(row, world, tmp_path, capsys):
+def test_a_row_starts_from_the_models_of_another_of_the_same_seed(
+    row, world, tmp_path, capsys, monkeypatch
+):
+    """They are beside the row's folder, also where that is "."."""
     other = ROW | {"measure": "", "stages": [
         {"name": "start", "minutes": 1, "seeds": True,
          "command": f"distill --teacher {world.teacher} --data {{train}} --held-out 8 --layers 0 "
@@ -149,7 +152,9 @@ def test_a_row_starts_from_the_models_of_another_of_the_same_seed(row, world, tm
     ]  # fmt: skip
     mine = ROW | {"needs": [str(tmp_path / "other.json")], "stages": stages_}
     (tmp_path / "toy.json").write_text(json.dumps(mine))
-    found = reproduced(capsys, *row)
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path / "out")
+    found = reproduced(capsys, *row[:-1], ".")
     assert "joules" not in found["stages"]["teacher"]["-"]
     assert not (tmp_path / "out" / "teacher" / "config.json").exists()
     for seed in ("0", "1"):

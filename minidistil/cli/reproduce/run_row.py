@@ -54,7 +54,7 @@ def result_of(row: ResultsRow, out: Path, how: Settings) -> dict:
         print(expectation(row, minutes), file=sys.stderr)
     with _no_data_alone([folder for _, folder in rows]):
         words = [prepare(one.data, how.data, folder / DATA) | models for one, folder in rows]
-        for (other, folder), names in zip(needed, words, strict=False):
+        for (other, folder), names in zip(needed, words[:-1], strict=True):
             run_stages(other, folder, names, how.quick, data_of)
         return _run(row, out, words[-1], how, needed)
 
