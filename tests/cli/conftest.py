@@ -1,5 +1,6 @@
 """The tiny world that the commands' tests share."""
 
 from cli_world import world
+from row_world import row
 
-__all__ = ["world"]
+__all__ = ["row", "world"]

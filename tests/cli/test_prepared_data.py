@@ -2,9 +2,73 @@
 
 import json
 
+import pytest
+
 from minidistil.cli.reproduce import prepared_data
 from minidistil.cli.reproduce.cloze_questions import cloze_questions
-from minidistil.cli.reproduce.prepared_data import PREPARE
+from minidistil.cli.reproduce.prepared_data import FILES, PREPARE, given_by, prepare
+from minidistil.data.sources import documents
+from minidistil.io.files import MissingFileError
+
+TEXTS = "sentence\tlabel\na bad film\t0\na good film\t1\n"
+PAIRS = "sentence1\tsentence2\tscore\nA.\tAn A.\t4\n"
+PARAPHRASES = "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\n1\t7\t8\tA .\tB .\n"
+QUESTIONS = "DESC:manner How ?\nNUM:date When ?\n"
+TAGGED = "Flu\tB-Disease\nis\tO\n\n"
+INTENTS = {part: [["my balance", "balance"]] for part in ("train", "val", "test")}
+PARAGRAPH = {"context": "Warsaw lies in Poland.", "qas": [{"question": "Where is Warsaw?"}]}
+XQUAD = {"data": [{"title": "Warsaw", "paragraphs": [PARAGRAPH]}]}
+ARTICLES = {"City": {"extract": "It lies in Poland."}}
+CONTENTS = {  # what a file holds whose path ends so
+    ".txt": QUESTIONS, ".conll": TAGGED, ".annotated": TAGGED, "full.json": json.dumps(INTENTS),
+    "xquad.en.json": json.dumps(XQUAD), "summaries_en-us.json": json.dumps(ARTICLES),
+    "STS-B/train.tsv": PAIRS, "RTE/train.tsv": PAIRS, "IOB/train.tsv": TAGGED,
+}  # fmt: skip
+
+
+def small(name, folder):
+    """The data set of a row's `prepare`, with the files that it reads; returns them."""
+    kinds = {"mrpc": PARAPHRASES, "ncbi": TAGGED}
+    paths = [folder / file for file in FILES[PREPARE[name]][0].split()]
+    for path in paths:
+        ends = [text for end, text in CONTENTS.items() if str(path).endswith(end)]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(ends[0] if ends else kinds.get(name, TEXTS))
+    return paths
+
+
+@pytest.mark.parametrize("name", PREPARE)
+def test_files_of_a_data_set(name, tmp_path, monkeypatch):
+    """Its function returns the files that are promised, and reads no others than those that are
+    looked for before anything is written."""
+    monkeypatch.setattr(prepared_data, "HELD_OUT_SENTENCES", 1)
+    monkeypatch.setattr(prepared_data, "REVIEWS", 1)
+    monkeypatch.setattr(prepared_data, "documents", lambda source: (
+        ["a film"] if source == prepared_data.MOVIE_REVIEWS else documents(source)
+    ))  # fmt: skip
+    data = {"folder": "set", "source": "a site", "prepare": name}
+    (tmp_path / "set").mkdir()
+    paths = small(name, tmp_path / "set")
+    found = prepare(data, tmp_path, tmp_path / "out")
+    assert sorted(found) == sorted(given_by(name))
+    assert all(path == prepared_data.MOVIE_REVIEWS or path.is_file() for path in found.values())
+    for path in paths:
+        text = path.read_text()
+        path.unlink()
+        with pytest.raises(MissingFileError, match=f"no data at {path}; get it from a site and "):
+            prepare(data, tmp_path, tmp_path / "new")
+        path.write_text(text)
+    assert not (tmp_path / "new").exists()
+
+
+def test_intents_without_validation_texts(tmp_path):
+    (tmp_path / "data_full.json").write_text(json.dumps({"train": [], "test": []}))
+    data = {"folder": "", "source": "a site", "prepare": "clinc"}
+    with pytest.raises(ValueError, match=f"data at {tmp_path} has no 'val'; get it from a site"):
+        prepare(data, tmp_path, tmp_path / "out")
+    (tmp_path / "data_full.json").write_text("[]")
+    with pytest.raises(ValueError, match="must hold one JSON object, not list"):
+        prepare(data, tmp_path, tmp_path / "out")
 
 
 def test_pairs_of_mrpc_and_of_other_tasks(tmp_path):

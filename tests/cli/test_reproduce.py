@@ -3,51 +3,15 @@ file."""
 
 import json
 import re
-import shutil
 
 import pytest
 from numba import get_num_threads
+from row_world import ROW, SMALL, reproduced
 
 from minidistil.cli import main, parser_of, reproduce
-from minidistil.cli.reproduce import model_speed, row_file, run_row, stages
+from minidistil.cli.reproduce import row_file, run_row
 from minidistil.cli.reproduce.few_labels import with_few_labels
 from minidistil.cli.reproduce.prepared_data import PREPARE
-
-SMALL = "--backend numpy --batch-tokens 256 --tokens 2000"
-ROW = {
-    "use": "a toy", "metric": "accuracy", "seeds": [0, 1],
-    "data": {"folder": "toy", "source": "nowhere", "prepare": "glue"},
-    "stages": [
-        {"name": "teacher", "minutes": 2,
-         "command": f"finetune --model {{minilm}} --data {{train}} --held-out 8 {SMALL}"},
-        {"name": "distilled", "minutes": 1, "seeds": True,
-         "command": f"distill --teacher {{teacher}} --data {{train}} --held-out 8 --layers 0 "
-                    f"--no-baselines --seed {{seed}} {SMALL}"},
-        {"name": "int8", "minutes": 1, "seeds": True, "command": "quantize --model {distilled}"},
-    ],
-    "measure": "evaluate --backend numpy --data {test}",
-    "results": {},
-}  # fmt: skip
-
-
-@pytest.fixture
-def row(world, tmp_path, monkeypatch):
-    """A row's file, its data, and the arguments that reproduce it; speeds are measured briefly."""
-    monkeypatch.setattr(model_speed, "SECONDS", 0.1)
-    monkeypatch.setattr(model_speed, "ROUNDS", 2)
-    toy = tmp_path / "data" / "toy"
-    toy.mkdir(parents=True)
-    for name in ("train.tsv", "dev.tsv"):
-        shutil.copy(world.labelled, toy / name)
-    path = tmp_path / "toy.json"
-    path.write_text(json.dumps(ROW))
-    return [str(path), "--data", str(toy.parent), "--minilm", world.teacher,
-            "--out", str(tmp_path / "out")]  # fmt: skip
-
-
-def reproduced(capsys, *argv):
-    assert main(["reproduce", *argv, "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
 
 
 def test_from_data_to_table(row, tmp_path, capsys, monkeypatch):
@@ -76,29 +40,6 @@ def test_from_data_to_table(row, tmp_path, capsys, monkeypatch):
     assert re.fullmatch("distilled, [12].[0-9]{4} below it", outside)
 
 
-@pytest.mark.filterwarnings("ignore:task|initialised|.*steps a student")
-def test_interrupted_and_started_again(row, tmp_path, capsys):
-    whole = reproduced(capsys, *row[:-1], str(tmp_path / "whole"))
-    calls = []
-
-    def stops(argv):
-        calls.append(argv)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return run_row.data_of(argv)
-
-    read = row_file.read_row(row[0])
-    words = {"train": tmp_path / "data/toy/train.tsv", "test": tmp_path / "data/toy/dev.tsv",
-             "minilm": row[4]}  # fmt: skip
-    with pytest.raises(KeyboardInterrupt):
-        stages.run_stages(read, tmp_path / "out", words, False, stops)
-    again = reproduced(capsys, *row)
-    for name, numbers in whole["stages"].items():
-        for seed, one in numbers.items():
-            assert one["accuracy"] == again["stages"][name][seed]["accuracy"]
-            assert one["loss"] == again["stages"][name][seed]["loss"]
-
-
 def test_threads_of_every_command(row, capsys, monkeypatch):
     used, answer = [], run_row.data_of
 
@@ -109,30 +50,6 @@ def test_threads_of_every_command(row, capsys, monkeypatch):
     monkeypatch.setattr(run_row, "data_of", counts)
     reproduced(capsys, *row, "--threads", "1")
     assert len(used) == 10 and set(used) == {1}
-
-
-def test_another_command_in_the_folder_is_refused(row, tmp_path, capsys):
-    assert main(["reproduce", *row]) == 0
-    changed = json.loads(json.dumps(ROW).replace("--layers 0", "--layers 1"))
-    (tmp_path / "toy.json").write_text(json.dumps(changed))
-    capsys.readouterr()
-    assert main(["reproduce", *row]) == 2
-    assert "distilled-0 was made by another command, distill" in capsys.readouterr().err
-
-
-def test_a_command_that_failed_leaves_nothing_behind(row, tmp_path, capsys):
-    wrong = [*row]
-    wrong[row.index("--minilm") + 1] = str(tmp_path)
-    assert main(["reproduce", *wrong]) == 2
-    capsys.readouterr()
-    reproduced(capsys, *row)
-
-
-def test_other_paths_to_the_same_folder_continue(row, tmp_path, capsys, monkeypatch):
-    reproduced(capsys, *row)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(run_row, "data_of", lambda argv: pytest.fail(f"is run again: {argv}"))
-    reproduced(capsys, *row[:-1], "out")
 
 
 def test_ctrl_c_says_how_to_continue(row, capsys, monkeypatch):
@@ -179,20 +96,19 @@ def test_rows_of_the_package(capsys):
 @pytest.mark.parametrize(("argv", "message"), [
     (["gone"], "there is no row 'gone'; choose "),
     (["own-teacher-trec"], "the data is missing; name its folder with --data"),
-    (["clinc150", "--data", "nowhere"], "no data at nowhere/clinc150; get it from"),
+    (["own-teacher-trec", "--data", "nowhere"], "no data at nowhere/nltk-labelled/qc; get it fro"),
+    (["trec", "--stored", "--record"], "--stored runs nothing; leave --record out"),
+    (["trec", "--stored", "--out", "x"], "--stored runs nothing; leave --out out"),
+    (["--page", "x", "--record"], "--page is made of the rows' stored full numbers; leave --reco"),
+    (["--page", "x", "--quick"], "--page is made of the rows' stored full numbers; leave --quick"),
+    (["--page", "x", "--stored"], "--page is made of the rows' stored full numbers; leave --stor"),
+    (["--record"], "without the NAME of a row all are listed; leave --record out"),
 ])  # fmt: skip
 def test_refused(argv, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MINIDISTIL_DATA", raising=False)
     assert main(["reproduce", *argv]) == 2
     assert message in capsys.readouterr().err and not list(tmp_path.iterdir())
-
-
-def test_a_file_that_is_no_row(tmp_path, capsys):
-    path = tmp_path / "row.json"
-    path.write_text(json.dumps(ROW | {"colour": "red"}))
-    assert main(["reproduce", str(path)]) == 2
-    assert "is no row" in capsys.readouterr().err
 
 
 @pytest.mark.filterwarnings("ignore:task|initialised|.*steps a student")
@@ -218,7 +134,10 @@ def test_stages_for_each_share_of_the_labels(row, tmp_path, capsys):
 
 
 @pytest.mark.filterwarnings("ignore:task|initialised|.*steps a student")
-def test_a_row_starts_from_the_models_of_another_of_the_same_seed(row, world, tmp_path, capsys):
+def test_a_row_starts_from_the_models_of_another_of_the_same_seed(
+    row, world, tmp_path, capsys, monkeypatch
+):
+    """They are beside the row's folder, also where that is "."."""
     other = ROW | {"measure": "", "stages": [
         {"name": "start", "minutes": 1, "seeds": True,
          "command": f"distill --teacher {world.teacher} --data {{train}} --held-out 8 --layers 0 "
@@ -233,7 +152,9 @@ def test_a_row_starts_from_the_models_of_another_of_the_same_seed(row, world, tm
     ]  # fmt: skip
     mine = ROW | {"needs": [str(tmp_path / "other.json")], "stages": stages_}
     (tmp_path / "toy.json").write_text(json.dumps(mine))
-    found = reproduced(capsys, *row)
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path / "out")
+    found = reproduced(capsys, *row[:-1], ".")
     assert "joules" not in found["stages"]["teacher"]["-"]
     assert not (tmp_path / "out" / "teacher" / "config.json").exists()
     for seed in ("0", "1"):

