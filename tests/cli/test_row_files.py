@@ -7,7 +7,8 @@ from row_world import ROW, reproduced
 
 from minidistil.cli import main
 from minidistil.cli.reproduce import row_file
-from minidistil.cli.reproduce.row_file import filled, placeholders, read_row
+from minidistil.cli.reproduce.placeholders import filled, placeholders
+from minidistil.cli.reproduce.row_file import read_row
 from minidistil.cli.reproduce.stages import minutes_of
 
 TEACHER, DISTILLED, INT8 = ROW["stages"]

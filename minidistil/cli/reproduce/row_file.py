@@ -22,22 +22,16 @@ teacher that comes with minidistil, and {NAME} for the folder of stage NAME, of 
 is repeated, or of a row that is needed. The stages that are not repeated are run first.
 """
 
-import re
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from importlib.resources import files
 from pathlib import Path
 
-from minidistil.cli.reproduce.prepared_data import PREPARE, given_by
+from minidistil.cli.reproduce.row_problems import problems
 from minidistil.io.files import MissingFileError, read_settings, write_json
 from minidistil.io.limits import several, short
 
 ROWS, PROMISE = files(__package__) / "rows", "promise"
-MAKERS = ("pretrain", "finetune", "distill", "quantize", "prune-vocabulary")  # commands of stages
-MODELS = ("minilm", "weights")  # what a stage may start from, or have as its model
-DATA = ("folder", "source", "prepare")
 KINDS = {str: "a text", list: "a list", dict: "an object", bool: "true or false"}
-PLACEHOLDER = re.compile(r"{(\S*?)}")
 
 
 @dataclass(frozen=True)
@@ -91,21 +85,11 @@ def names() -> list[str]:
     return [name for name in found if name != PROMISE]
 
 
-def placeholders(command: str) -> list[str]:
-    """The names in braces in a command."""
-    return PLACEHOLDER.findall(command)
-
-
-def filled(word: str, names: Mapping) -> str:
-    """A word of a command, with what its placeholders stand for."""
-    return PLACEHOLDER.sub(lambda found: str(names[found[1]]), word)
-
-
 def read_row(name: str) -> ResultsRow:
     """A row by its name, or by the path of its file. Raises MissingFileError or ValueError, also
     for what would fail only after a training, such as a placeholder that stands for nothing."""
     row = _parsed(name)
-    for problem in _problems(row, [_parsed(other) for other in row.needs]):
+    for problem in problems(row, [_parsed(other) for other in row.needs]):
         raise ValueError(f"{row.path}: {problem}")
     return row
 
@@ -129,61 +113,3 @@ def _parsed(name):
             if not isinstance(value, one.type):
                 raise ValueError(f"{path}: {one.name} is {kind}, not {short(value)}")
     return row
-
-
-def _problems(row, others) -> Iterator[str]:
-    """What is wrong with a row, and what is right. others: the rows that it needs."""
-    names, repeats = [stage.name for stage in row.stages], any(s.seeds for s in row.stages)
-    if missing := [name for name in DATA if not isinstance(row.data.get(name), str)]:
-        yield f"data has the texts {', '.join(DATA)}; {missing[0]} is missing"
-    if row.data["prepare"] not in PREPARE:
-        yield f"prepare is {row.data['prepare']!r}; choose {', '.join(PREPARE)}"
-    if not names:
-        yield "stages is empty; give at least one, the teacher"
-    taken = {"data", "seed", "few", *MODELS, *given_by(row.data["prepare"])}
-    for name in names:
-        if name in taken or not re.fullmatch(r"\w[\w.-]*", name):
-            yield f"a stage is called {name!r}; choose letters and digits, and no word of the data"
-    if twice := next((name for name in names if names.count(name) > 1), ""):
-        yield f"two stages are called {twice!r}; rename one"
-    if repeats and not row.seeds:
-        yield "a stage is repeated, but seeds is empty; give some, such as [0, 1, 2]"
-    if row.measure and not row.metric:
-        yield "measure is given without metric; name the number that is compared"
-    if row.measure and row.measure.split()[:1] != ["evaluate"]:
-        yield f"measure is {row.measure!r}; the command that measures is evaluate"
-    if row.shares and not row.measure:
-        yield "shares is given without measure; give the command that measures"
-    for share in row.shares:
-        if not isinstance(share, int | float) or not 0 < share <= 1:
-            yield f"a share of the labels is above 0 and at most 1, not {short(share)}"
-    for other in others:
-        if other.needs or other.shares:
-            yield f"needs {other.name}, which has needs or shares itself; need a row without"
-        same = other.seeds[: len(row.seeds)] == row.seeds
-        if repeats and not same and any(stage.seeds for stage in other.stages):
-            yield f"seeds is {row.seeds}, but {other.seeds} in {other.name}; let both begin alike"
-    for place, text, known in _commands(row, others):
-        if unknown := [name for name in placeholders(text) if name not in known]:
-            yield f"{place} has {{{unknown[0]}}}; it may have {', '.join(sorted(known))}"
-    for stage in row.stages:
-        if bool(stage.command) == bool(stage.model):
-            yield f"stage {stage.name!r} has a command or a model; give one of the two"
-        if stage.command and not stage.command.startswith(tuple(f"{one} " for one in MAKERS)):
-            name = short(stage.command.partition(" ")[0])
-            yield f"the command of stage {stage.name!r} is {name}; choose {', '.join(MAKERS)}"
-
-
-def _commands(row, others):
-    """(where it stands, a command, the names that it may have in braces) for each of a row."""
-    known = {*given_by(row.data["prepare"]), *MODELS} | ({"few"} if row.shares else set())
-    yield "measure", row.measure, known
-    left = sorted(row.stages, key=lambda stage: stage.seeds)  # in the order in which they are run
-    made = [stage for other in others for stage in other.stages]
-    while left:
-        here, own = left[0], {stage.name for stage in left}
-        before = {one.name for one in made if here.seeds or not one.seeds} - own
-        names = known | before | {"seed"} if here.seeds else known | before
-        yield f"the command of stage {here.name!r}", here.command, names
-        yield f"the model of stage {here.name!r}", here.model, set(MODELS)
-        made.append(left.pop(0))

@@ -14,8 +14,9 @@ from minidistil.cli.bench.machine import describe
 from minidistil.cli.reproduce.answer_text import expectation
 from minidistil.cli.reproduce.few_labels import with_few_labels
 from minidistil.cli.reproduce.model_speed import speeds
+from minidistil.cli.reproduce.placeholders import placeholders
 from minidistil.cli.reproduce.prepared_data import prepare
-from minidistil.cli.reproduce.row_file import ResultsRow, placeholders, read_row
+from minidistil.cli.reproduce.row_file import ResultsRow, read_row
 from minidistil.cli.reproduce.stages import minutes_of, model_of, run_stages
 from minidistil.io.files import MissingFileError, remove, remove_empty
 from minidistil.model.bundled_teacher import default_teacher

@@ -10,7 +10,8 @@ from math import prod
 from pathlib import Path
 
 from minidistil.cli.quantize import stored_bytes
-from minidistil.cli.reproduce.row_file import ResultsRow, Stage, filled, placeholders
+from minidistil.cli.reproduce.placeholders import filled, placeholders
+from minidistil.cli.reproduce.row_file import ResultsRow, Stage
 from minidistil.io.console import progress
 from minidistil.io.energy import Energy
 from minidistil.io.files import folder_made, read_json, remove, write_json
