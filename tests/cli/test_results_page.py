@@ -164,6 +164,7 @@ def test_page_and_pictures_in_a_folder(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("name", [PAGE, results_page.KEPT, results_page.LABELS])
 def test_a_file_of_another_is_not_overwritten(tmp_path, capsys, name):
+    pytest.importorskip("matplotlib")
     (tmp_path / name).write_bytes(b"\x89PNG mine \xff")
     assert main(["reproduce", "--page", str(tmp_path)]) == 2
     error = capsys.readouterr().err
