@@ -21,13 +21,12 @@ import numpy as np
 from minidistil.ops import attention
 from minidistil.ops.attention import Pattern, no_dropout
 from minidistil.ops.kernels import amx_attention
+from minidistil.ops.kernels.amx_rounding import rounded
 from minidistil.ops.kernels.amx_tile import BF16
 from minidistil.ops.kernels.flash_attention import Attention
 from minidistil.ops.kernels.head_views import merge_heads, split_heads
 from minidistil.ops.kernels.number_formats import round_bf16
-from minidistil.ops.kernels.row_rounding import bf16_row
 from minidistil.ops.runtime import amx
-from minidistil.ops.runtime.cpu import exact, prange
 from minidistil.ops.runtime.workspace import empty, empty_like
 
 # ------------------------------------------------------- NumPy: the specification
@@ -79,20 +78,7 @@ def forward_cpu(
     amx_attention.forward(BF16, Attention(q, k, v, pattern, n_heads, dropout), y, norms)
     if not keep:
         return y, None
-    return y, (_rounded(q), _rounded(k), _rounded(v), (y, norms), pattern, n_heads, dropout)
-
-
-def _rounded(x):
-    """x (N,C)  ->  `round_bf16` of it, for the backward."""
-    y = empty_like(x)
-    _round_rows(x, y.view(np.int32))
-    return y
-
-
-@exact(parallel=True)
-def _round_rows(x, bits):
-    for n in prange(len(x)):
-        bf16_row(x[n], bits[n], np.int32(0))
+    return y, (rounded(q), rounded(k), rounded(v), (y, norms), pattern, n_heads, dropout)
 
 
 backward_cpu = attention.backward_cpu
