@@ -108,8 +108,8 @@ def test_minutes(tmp_path):
 
 @pytest.mark.filterwarnings("ignore:task|initialised|.*steps a student")
 def test_a_metric_that_is_not_measured(row, tmp_path, capsys):
-    """It is refused when the first model is measured, before others are trained; then all goes on
-    without seeds, as no stage is repeated."""
+    """Refused when the first model is measured, before the second is made. With the right metric
+    the row continues. It needs no seeds, because no stage is repeated."""
     mine = ROW | {"metric": "acuracy", "stages": [TEACHER, INT8 | {
         "seeds": False, "command": "quantize --model {teacher}"}], "seeds": []}  # fmt: skip
     (tmp_path / "toy.json").write_text(json.dumps(mine))

@@ -1,4 +1,4 @@
-"""What is wrong with a row: what would fail only after a training is found before it."""
+"""Checks of a row before it is run: each finds what would fail only after a training."""
 
 import re
 from collections.abc import Iterator
@@ -13,7 +13,8 @@ DATA = ("folder", "source", "prepare")
 
 
 def problems(row, others) -> Iterator[str]:
-    """What is wrong with a row, and what is right. others: the rows that it needs."""
+    """One line for each fault of a row: the rule, the value, the remedy. others: the rows that it
+    needs. A check may assume that those before it found nothing."""
     names, repeats = [stage.name for stage in row.stages], any(s.seeds for s in row.stages)
     if missing := [name for name in DATA if not isinstance(row.data.get(name), str)]:
         yield f"data has the texts {', '.join(DATA)}; {missing[0]} is missing"
@@ -61,12 +62,12 @@ def _commands(row, others):
     """(where it stands, a command, the names that it may have in braces) for each of a row."""
     known = {*given_by(row.data["prepare"]), *MODELS} | ({"few"} if row.shares else set())
     yield "measure", row.measure, known
-    left = sorted(row.stages, key=lambda stage: stage.seeds)  # in the order in which they are run
+    order = sorted(row.stages, key=lambda stage: stage.seeds)  # in which they are run
     made = [stage for other in others for stage in other.stages]
-    while left:
-        here, own = left[0], {stage.name for stage in left}
-        before = {one.name for one in made if here.seeds or not one.seeds} - own
+    for i, here in enumerate(order):
+        not_yet = {stage.name for stage in order[i:]}
+        before = {one.name for one in made if here.seeds or not one.seeds} - not_yet
         names = known | before | {"seed"} if here.seeds else known | before
         yield f"the command of stage {here.name!r}", here.command, names
         yield f"the model of stage {here.name!r}", here.model, set(MODELS)
-        made.append(left.pop(0))
+        made.append(here)
